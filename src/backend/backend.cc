@@ -62,12 +62,34 @@ Result<std::unique_ptr<Backend>> Backend::create(int threads) {
   const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
       ggml_backend_dev_backend_reg(backend->device_), "ggml_backend_set_n_threads"));
   if (set_threads != nullptr) set_threads(backend->backend_.get(), backend->threads_);
+  const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(ggml_backend_reg_get_proc_address(
+      ggml_backend_dev_backend_reg(backend->device_), "ggml_backend_dev_get_extra_bufts"));
+  if (extra != nullptr) {
+    for (auto* type = extra(backend->device_); type != nullptr && *type != nullptr; ++type) {
+      backend->extra_buffer_types_.push_back(*type);
+    }
+  }
   return backend;
 }
 
 ggml_backend_buffer_ptr Backend::wrap(std::span<std::byte> memory) const {
   return ggml_backend_buffer_ptr(
       ggml_backend_dev_buffer_from_host_ptr(device_, memory.data(), memory.size(), memory.size()));
+}
+
+ggml_backend_buffer_type_t Backend::matrix_buffer_type(ggml_type type, int64_t n_in, int64_t n_out) const {
+  // ggml tells by being asked for the product itself, with an operand in an (empty) buffer of the type.
+  const ggml_context_ptr context(
+      ggml_init({.mem_size = ggml_tensor_overhead() * 4, .mem_buffer = nullptr, .no_alloc = true}));
+  ggml_tensor* matrix = ggml_new_tensor_2d(context.get(), type, n_in, n_out);
+  ggml_tensor* product =
+      ggml_mul_mat(context.get(), matrix, ggml_new_tensor_1d(context.get(), GGML_TYPE_F32, n_in));
+  for (const ggml_backend_buffer_type_t candidate : extra_buffer_types_) {
+    const ggml_backend_buffer_ptr empty(ggml_backend_buft_alloc_buffer(candidate, 0));
+    matrix->buffer = empty.get();
+    if (empty != nullptr && supports(product)) return candidate;
+  }
+  return nullptr;
 }
 
 Status Backend::compute(ggml_cgraph* graph) {

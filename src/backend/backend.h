@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "odmoe/result.h"
 
@@ -31,6 +32,11 @@ class Backend {
 
   bool supports(const ggml_tensor* op) const { return ggml_backend_supports_op(backend_.get(), op); }
 
+  // Where the device wants a matrix of this type and shape [n_in, n_out] that is only ever the first operand
+  // of ggml_mul_mat: a buffer type of its own that lays rows out for wider kernels (ggml's CPU_REPACK, AMX),
+  // filled by ggml_backend_tensor_set, or null where memory of ours is as good.
+  ggml_backend_buffer_type_t matrix_buffer_type(ggml_type type, int64_t n_in, int64_t n_out) const;
+
   // Runs a graph whose tensors all have memory.  kIo names ggml's status when it fails (out of memory).
   Status compute(ggml_cgraph* graph);
 
@@ -40,6 +46,7 @@ class Backend {
   Backend() = default;
   ggml_backend_dev_t device_ = nullptr;
   ggml_backend_ptr backend_;
+  std::vector<ggml_backend_buffer_type_t> extra_buffer_types_;
   int threads_ = 1;
 };
 

@@ -165,7 +165,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
 
 Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress) {
   const uint64_t total = weights_->bytes();
-  ODMOE_RETURN_IF_ERROR(weights_->load(*reader, [&](uint64_t done) {
+  ODMOE_RETURN_IF_ERROR(weights_->load(*reader, options_.threads, [&](uint64_t done) {
     if (interrupted_.load(std::memory_order_relaxed)) return false;
     return !progress || progress(std::min(done, total), total);
   }));

@@ -14,12 +14,8 @@ namespace {
 #ifdef __linux__
 // A large page can only back memory that starts on its boundary; mmap promises ordinary pages.
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
-void advise_huge_pages(std::byte* data, size_t bytes) {
-  madvise(data, bytes, MADV_HUGEPAGE);  // advice: where it is refused, ordinary pages serve
-}
 #else
 constexpr uint64_t kHugePageBytes = 1;
-void advise_huge_pages(std::byte*, size_t) {}
 #endif
 
 }  // namespace
@@ -44,7 +40,7 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t bytes, bool huge_pages) {
     if (skip > 0) munmap(data, skip);
     if (skip < kHugePageBytes) munmap(data + skip + length, kHugePageBytes - skip);
     data += skip;
-    advise_huge_pages(data, length);
+    advise_huge_pages({data, length});
   }
   return AlignedBuffer(data, bytes);
 }
@@ -53,6 +49,19 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   return *this;
+}
+
+void advise_huge_pages(std::span<std::byte> memory) {
+#ifdef __linux__
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<uintptr_t>(memory.data());
+  const uint64_t skip = round_up(address, page) - address;
+  if (skip >= memory.size()) return;
+  // Advice: where it is refused, ordinary pages serve.
+  madvise(memory.data() + skip, round_down(memory.size() - skip, page), MADV_HUGEPAGE);
+#else
+  static_cast<void>(memory);
+#endif
 }
 
 AlignedBuffer::~AlignedBuffer() {

@@ -35,4 +35,7 @@ class AlignedBuffer {
   size_t bytes_ = 0;
 };
 
+// Asks for large pages where the system has them, for memory that came from elsewhere: a wish, not a promise.
+void advise_huge_pages(std::span<std::byte> memory);
+
 }  // namespace odmoe

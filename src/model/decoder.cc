@@ -20,7 +20,7 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const GgufFile& file, DenseWeig
   const int64_t n_embd = shape.n_embd;
   decoder->token_embd_ = weights.require("token_embd.weight", {n_embd, shape.n_vocab});
   decoder->output_norm_ = weights.require("output_norm.weight", {n_embd});
-  decoder->output_ = weights.optional("output.weight", {n_embd, shape.n_vocab});
+  decoder->output_ = weights.optional_matrix("output.weight", n_embd, shape.n_vocab);
   if (decoder->output_ == nullptr) decoder->output_ = decoder->token_embd_;
   decoder->layers_.resize(static_cast<size_t>(shape.n_layer));
   for (int i = 0; i < shape.n_layer; ++i) {

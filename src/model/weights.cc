@@ -1,6 +1,8 @@
 #include "model/weights.h"
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 #include <utility>
 
 #include "base/units.h"
@@ -10,6 +12,11 @@ namespace {
 
 // ggml's kernels load whole vectors; 64 bytes is the largest.
 constexpr uint64_t kTensorAlignment = 64;
+
+// Matrices that the backend lays out go through a staging buffer of about this size, or of the largest of
+// them; those that are larger still stay as they are rather than be in memory twice while loading.
+constexpr uint64_t kStagingBytes = 32 * kMiB;
+constexpr uint64_t kMaxLaidOutBytes = 256 * kMiB;
 
 std::string shape_text(std::span<const int64_t> ne) {
   std::string text;
@@ -59,6 +66,18 @@ ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_li
                  {.tensor = nullptr, .info = info, .source = nullptr, .fill = {}, .offset = 0});
 }
 
+ggml_tensor* DenseWeights::require_matrix(const std::string& name, int64_t n_in, int64_t n_out) {
+  ggml_tensor* tensor = require(name, {n_in, n_out});
+  if (tensor != nullptr) declared_.back().is_matrix = true;
+  return tensor;
+}
+
+ggml_tensor* DenseWeights::optional_matrix(const std::string& name, int64_t n_in, int64_t n_out) {
+  ggml_tensor* tensor = optional(name, {n_in, n_out});
+  if (tensor != nullptr) declared_.back().is_matrix = true;
+  return tensor;
+}
+
 ggml_tensor* DenseWeights::derive(const std::string& name, std::initializer_list<int64_t> ne,
                                   const ggml_tensor* source, Fill fill) {
   if (!status_.has_value() || source == nullptr) return nullptr;
@@ -67,23 +86,68 @@ ggml_tensor* DenseWeights::derive(const std::string& name, std::initializer_list
       {.tensor = nullptr, .info = nullptr, .source = source, .fill = std::move(fill), .offset = 0});
 }
 
+std::byte* DenseWeights::base_of(const Region& region) {
+  return static_cast<std::byte*>(ggml_backend_buffer_get_base(region.buffer.get()));
+}
+
 ggml_tensor* DenseWeights::declare(ggml_type type, const std::string& name, std::span<const int64_t> ne,
                                    Declared declared) {
   ggml_tensor* tensor = ggml_new_tensor(context_.get(), type, static_cast<int>(ne.size()), ne.data());
   ggml_set_name(tensor, name.c_str());
   declared.tensor = tensor;
-  declared.offset = bytes_;
+  bytes_ += round_up(ggml_nbytes(tensor), kTensorAlignment);
   bytes_ += round_up(ggml_nbytes(tensor), kTensorAlignment);
   declared_.push_back(std::move(declared));
   return tensor;
 }
 
+// Says where every tensor lies, and how much memory that takes.
+void DenseWeights::choose_regions(const Backend& backend) {
+  uint64_t plain_bytes = 0;
+  uint64_t laid_out_bytes = 0;
+  for (Declared& d : declared_) {
+    const ggml_tensor* t = d.tensor;
+    const ggml_backend_buffer_type_t type =
+        d.is_matrix && ggml_nbytes(t) <= kMaxLaidOutBytes
+            ? backend.matrix_buffer_type(t->type, t->ne[0], t->ne[1])
+            : nullptr;
+    if (type == nullptr) {
+      d.offset = plain_bytes;
+      plain_bytes += round_up(ggml_nbytes(t), kTensorAlignment);
+      continue;
+    }
+    auto region = std::ranges::find(regions_, type, &Region::type);
+    if (region == regions_.end()) region = regions_.insert(region, {.type = type, .buffer = {}});
+    d.region = static_cast<int>(region - regions_.begin());
+    d.offset = region->bytes;
+    region->bytes += round_up(ggml_backend_buft_get_alloc_size(type, t), kTensorAlignment);
+    load_bytes_ = std::max<uint64_t>({load_bytes_, ggml_nbytes(t)});
+    laid_out_bytes += ggml_nbytes(t);
+  }
+  load_bytes_ = std::max(load_bytes_, std::min(laid_out_bytes, kStagingBytes));
+  plain_bytes_ = plain_bytes;
+  bytes_ = plain_bytes;
+  for (const Region& region : regions_) bytes_ += region.bytes;
+}
+
 Status DenseWeights::reserve(const Backend& backend) {
   ODMOE_RETURN_IF_ERROR(status_);
-  ODMOE_ASSIGN_OR_RETURN(memory_, AlignedBuffer::allocate(bytes_));
+  choose_regions(backend);
+  ODMOE_ASSIGN_OR_RETURN(memory_, AlignedBuffer::allocate(plain_bytes_, /*huge_pages=*/true));
   buffer_ = backend.wrap(memory_.span());
+  for (Region& region : regions_) {
+    region.buffer.reset(ggml_backend_buft_alloc_buffer(region.type, region.bytes));
+    if (region.buffer == nullptr) {
+      return fail(ErrorKind::kIo, "no memory for {} of dense weights; lower the memory budget",
+                  format_bytes(region.bytes));
+    }
+    advise_huge_pages({base_of(region), region.bytes});
+  }
   for (const Declared& d : declared_) {
-    if (ggml_backend_tensor_alloc(buffer_.get(), d.tensor, memory_.data() + d.offset) !=
+    const bool plain = d.region < 0;
+    const Region* region = plain ? nullptr : &regions_[static_cast<size_t>(d.region)];
+    if (ggml_backend_tensor_alloc(plain ? buffer_.get() : region->buffer.get(), d.tensor,
+                                  (plain ? memory_.data() : base_of(*region)) + d.offset) !=
         GGML_STATUS_SUCCESS) {
       return fail(ErrorKind::kIo, "ggml could not place tensor {}", ggml_get_name(d.tensor));
     }
@@ -91,18 +155,23 @@ Status DenseWeights::reserve(const Backend& backend) {
   return {};
 }
 
-Status DenseWeights::load(AsyncReader& reader, const std::function<bool(uint64_t bytes_done)>& progress) {
+Status DenseWeights::load(AsyncReader& reader, int threads,
+                          const std::function<bool(uint64_t bytes_done)>& progress) {
   std::vector<BulkRange> ranges;
+  uint64_t plain_bytes = 0;
   for (const Declared& d : declared_) {
-    if (d.info != nullptr) {
-      ranges.push_back({d.info->file, d.info->offset, {memory_.data() + d.offset, d.info->bytes}});
-    }
+    if (d.info == nullptr || d.region >= 0) continue;
+    ranges.push_back({d.info->file, d.info->offset, {memory_.data() + d.offset, d.info->bytes}});
+    plain_bytes += d.info->bytes;
   }
   // In the order of the files, so that the drive reads forward.
   std::ranges::sort(ranges, {}, [](const BulkRange& r) { return std::pair(r.file, r.offset); });
   BulkReadOptions options;
   options.progress = progress;
   ODMOE_RETURN_IF_ERROR(bulk_read(reader, ranges, options));
+  ODMOE_RETURN_IF_ERROR(load_regions(reader, threads, [&](uint64_t done) {
+    return !progress || progress(plain_bytes + done);
+  }));
 
   std::vector<float> source;
   for (const Declared& d : declared_) {
@@ -115,6 +184,46 @@ Status DenseWeights::load(AsyncReader& reader, const std::function<bool(uint64_t
       ggml_get_type_traits(d.source->type)->to_float(d.source->data, source.data(), count);
     }
     d.fill(source, {static_cast<float*>(d.tensor->data), static_cast<size_t>(ggml_nelements(d.tensor))});
+  }
+  return {};
+}
+
+// Reads a batch of matrices as the file has them, then hands them to the backend to lay out, over and over.
+Status DenseWeights::load_regions(AsyncReader& reader, int threads,
+                                  const std::function<bool(uint64_t bytes_done)>& progress) {
+  std::vector<const Declared*> matrices;
+  for (const Declared& d : declared_) {
+    if (d.region >= 0) matrices.push_back(&d);
+  }
+  std::ranges::sort(matrices, {}, [](const Declared* d) { return std::pair(d->info->file, d->info->offset); });
+  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer staging, AlignedBuffer::allocate(load_bytes_));
+  uint64_t bytes_done = 0;
+  for (size_t first = 0; first < matrices.size();) {
+    std::vector<BulkRange> ranges;
+    uint64_t used = 0;
+    size_t end = first;
+    for (; end < matrices.size() && used + matrices[end]->info->bytes <= staging.size(); ++end) {
+      const TensorInfo& info = *matrices[end]->info;
+      ranges.push_back({info.file, info.offset, {staging.data() + used, info.bytes}});
+      used += info.bytes;
+    }
+    BulkReadOptions options;
+    options.progress = [&](uint64_t done) { return progress(bytes_done + done); };
+    ODMOE_RETURN_IF_ERROR(bulk_read(reader, ranges, options));
+    std::atomic<size_t> next = 0;
+    const auto lay_out = [&] {
+      for (size_t i = next++; i < ranges.size(); i = next++) {
+        ggml_backend_tensor_set(matrices[first + i]->tensor, ranges[i].destination.data(), 0,
+                                ranges[i].destination.size());
+      }
+    };
+    {
+      std::vector<std::jthread> helpers;
+      for (int i = 1; i < threads; ++i) helpers.emplace_back(lay_out);
+      lay_out();
+    }
+    bytes_done += used;
+    first = end;
   }
   return {};
 }

@@ -33,6 +33,10 @@ class DenseWeights {
   ggml_tensor* require(const std::string& name, std::initializer_list<int64_t> ne);
   // The same, but null without an error when the file has no such tensor.
   ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> ne);
+  // The same for a matrix [n_in, n_out] that is only ever the first operand of ggml_mul_mat, so that the
+  // backend may lay its rows out for its kernels: its bytes in memory are then not those of the file.
+  ggml_tensor* require_matrix(const std::string& name, int64_t n_in, int64_t n_out);
+  ggml_tensor* optional_matrix(const std::string& name, int64_t n_in, int64_t n_out);
 
   // Declares an F32 tensor computed from `source` (a declared tensor) once that is loaded: `fill` gets the
   // source's values as F32 in its own order and writes all of the result's.
@@ -43,14 +47,17 @@ class DenseWeights {
   // The first error of the declarations so far.
   Status status() const { return status_; }
 
-  // Bytes of memory that all declared tensors take.
+  // Bytes of memory that all declared tensors take (an estimate until reserve() has placed them), and how many
+  // more loading them takes.
   uint64_t bytes() const { return bytes_; }
+  uint64_t load_bytes() const { return load_bytes_; }
 
   // Gives every tensor its address, so that graphs can be built and measured.  Nothing becomes resident yet.
   Status reserve(const Backend& backend);
 
   // Reads everything declared into what was reserved.  `reader` has the file's parts added, in order.
-  Status load(AsyncReader& reader, const std::function<bool(uint64_t bytes_done)>& progress);
+  // `threads` lay matrices out for the backend.
+  Status load(AsyncReader& reader, int threads, const std::function<bool(uint64_t bytes_done)>& progress);
 
  private:
   struct Declared {
@@ -58,18 +65,31 @@ class DenseWeights {
     const TensorInfo* info;  // null for a derived tensor
     const ggml_tensor* source;
     Fill fill;
-    uint64_t offset;  // in memory_
+    uint64_t offset;  // in memory_, or among the tensors of its region
+    bool is_matrix = false;
+    int region = -1;  // index into regions_; -1: in memory_
+  };
+  // Matrices that one of the backend's own buffer types lays out.
+  struct Region {
+    ggml_backend_buffer_type_t type = nullptr;
+    uint64_t bytes = 0;
+    ggml_backend_buffer_ptr buffer;
   };
   ggml_tensor* declare(ggml_type type, const std::string& name, std::span<const int64_t> ne,
                        Declared declared);
+  static std::byte* base_of(const Region& region);
+  void choose_regions(const Backend& backend);
+  Status load_regions(AsyncReader& reader, int threads,
+                      const std::function<bool(uint64_t bytes_done)>& progress);
 
   const GgufFile* file_;
   ggml_context_ptr context_;
   std::vector<Declared> declared_;
-  uint64_t bytes_ = 0;
+  uint64_t bytes_ = 0, load_bytes_ = 0, plain_bytes_ = 0;
   Status status_;
   AlignedBuffer memory_;
   ggml_backend_buffer_ptr buffer_;
+  std::vector<Region> regions_;
 };
 
 }  // namespace odmoe

@@ -30,10 +30,10 @@ GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer, 
   const int64_t n_q = shape.head_dim * shape.n_head;
   const int64_t n_kv = shape.head_dim * shape.n_head_kv;
   GqaWeights w;
-  w.q = weights.require(prefix + "q.weight", {shape.n_embd, n_q});
-  w.k = weights.require(prefix + "k.weight", {shape.n_embd, n_kv});
-  w.v = weights.require(prefix + "v.weight", {shape.n_embd, n_kv});
-  w.output = weights.require(prefix + "output.weight", {n_q, shape.n_embd});
+  w.q = weights.require_matrix(prefix + "q.weight", shape.n_embd, n_q);
+  w.k = weights.require_matrix(prefix + "k.weight", shape.n_embd, n_kv);
+  w.v = weights.require_matrix(prefix + "v.weight", shape.n_embd, n_kv);
+  w.output = weights.require_matrix(prefix + "output.weight", n_q, shape.n_embd);
   w.q_bias = weights.optional(prefix + "q.bias", {n_q});
   w.k_bias = weights.optional(prefix + "k.bias", {n_kv});
   w.v_bias = weights.optional(prefix + "v.bias", {n_kv});

@@ -9,9 +9,9 @@ FfnWeights declare_ffn(DenseWeights& weights, int layer, const std::string& suff
   const auto name = [&](const char* part) {
     return std::format("blk.{}.ffn_{}{}.weight", layer, part, suffix);
   };
-  return {.gate = weights.require(name("gate"), {n_embd, n_ff}),
-          .up = weights.require(name("up"), {n_embd, n_ff}),
-          .down = weights.require(name("down"), {n_ff, n_embd})};
+  return {.gate = weights.require_matrix(name("gate"), n_embd, n_ff),
+          .up = weights.require_matrix(name("up"), n_embd, n_ff),
+          .down = weights.require_matrix(name("down"), n_ff, n_embd)};
 }
 
 ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& w, ggml_tensor* x) {

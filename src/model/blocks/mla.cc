@@ -22,15 +22,15 @@ MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
   const int64_t n_q = (s.nope_dim + s.rope_dim) * s.n_head;
   MlaWeights w;
   if (s.q_lora_rank > 0) {
-    w.q_a = weights.require(prefix + "q_a.weight", {s.n_embd, s.q_lora_rank});
+    w.q_a = weights.require_matrix(prefix + "q_a.weight", s.n_embd, s.q_lora_rank);
     w.q_a_norm = weights.require(prefix + "q_a_norm.weight", {s.q_lora_rank});
-    w.q_b = weights.require(prefix + "q_b.weight", {s.q_lora_rank, n_q});
+    w.q_b = weights.require_matrix(prefix + "q_b.weight", s.q_lora_rank, n_q);
   } else {
-    w.q = weights.require(prefix + "q.weight", {s.n_embd, n_q});
+    w.q = weights.require_matrix(prefix + "q.weight", s.n_embd, n_q);
   }
-  w.kv_a = weights.require(prefix + "kv_a_mqa.weight", {s.n_embd, s.cache_row()});
+  w.kv_a = weights.require_matrix(prefix + "kv_a_mqa.weight", s.n_embd, s.cache_row());
   w.kv_a_norm = weights.require(prefix + "kv_a_norm.weight", {s.kv_lora_rank});
-  w.output = weights.require(prefix + "output.weight", {s.n_head * s.value_dim, s.n_embd});
+  w.output = weights.require_matrix(prefix + "output.weight", s.n_head * s.value_dim, s.n_embd);
 
   const int64_t head_rows = s.nope_dim + s.value_dim;
   w.kv_b = weights.optional(prefix + "kv_b.weight", {s.kv_lora_rank, s.n_head * head_rows});
