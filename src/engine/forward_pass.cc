@@ -132,8 +132,8 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
     offset += round_up(ggml_nbytes(tensor), kTensorAlignment);
   }
 
-  ODMOE_ASSIGN_OR_RETURN(compute_, ExpertCompute::create(*backend_, shape, std::max(n, n_used)));
-  pairs_.reserve(static_cast<size_t>(compute_->max_pairs()));
+  ODMOE_ASSIGN_OR_RETURN(compute_, ExpertCompute::create(*backend_, shape, n));
+  pairs_.reserve(static_cast<size_t>(std::max(compute_->max_pairs(), n * n_used)));
   experts_.resize(static_cast<size_t>(shape.n_layer));
   for (const int layer : decoder_->expert_layers()) {
     ODMOE_ASSIGN_OR_RETURN(experts_[static_cast<size_t>(layer)], describe_experts(file, shape, layer));
@@ -184,7 +184,7 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
   const uint64_t widest = static_cast<uint64_t>(std::max<int64_t>(
       {shape.n_embd, shape.n_ff, n_used * shape.n_ff_exp, 2 * static_cast<int64_t>(shape.n_head) * 128}));
   const uint64_t work_bytes = static_cast<uint64_t>(n) * widest * sizeof(float) + 4 * kMiB;
-  buffer_bytes_ = bytes + ExpertCompute::bytes(shape, compute_->max_pairs()) +
+  buffer_bytes_ = bytes + ExpertCompute::bytes(shape, n) +
                   ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
   return {};
 }
@@ -318,6 +318,7 @@ void ForwardPass::route(int layer, int64_t n_token) {
   for (const int32_t expert : chosen) {
     if (pair_begin_[static_cast<size_t>(expert) + 1]++ == 0) pending_.push_back(expert);
   }
+  n_distinct_ = pending_.size();
   for (size_t e = 0; e < n_expert; ++e) pair_begin_[e + 1] += pair_begin_[e];
   // Filling moves every begin to its end, which is the next one's begin: shifted back afterwards.
   for (size_t i = 0; i < chosen.size(); ++i) {
@@ -338,36 +339,35 @@ size_t ForwardPass::lease_pending(int layer) {
 Status ForwardPass::run_experts(int layer, int64_t n_token) {
   while (!leases_.empty()) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
-    ODMOE_ASSIGN_OR_RETURN(const size_t ready, store_->wait_any(leases_));
-    ODMOE_RETURN_IF_ERROR(compute_ready(layer, n_token, ready));
-    leases_.erase(leases_.begin(), leases_.begin() + static_cast<ptrdiff_t>(ready));
+    ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
+    ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(layer, n_token, n_ready));
+    leases_.erase(leases_.begin(), leases_.begin() + static_cast<ptrdiff_t>(n_done));
     lease_pending(layer);
   }
   assert(pending_.empty());
   return {};
 }
 
-Status ForwardPass::compute_ready(int layer, int64_t n_token, size_t n_ready) {
-  const LayerExperts& experts = experts_[static_cast<size_t>(layer)];
+// Of the leases' first n_ready, which are ready, computes as many as suit; returns how many.
+Result<size_t> ForwardPass::compute_some(int layer, int64_t n_token, size_t n_ready) {
   const int32_t n_used = decoder_->shape().router.n_expert_used;
-  const auto flush = [&]() -> Status {
-    ODMOE_RETURN_IF_ERROR(compute_->run(experts, arena_.get(), activations_, n_token, pairs_));
-    pairs_.clear();
-    return {};
-  };
+  // Slots that others wait for are given back early, so that the drive is at work meanwhile.
+  const int64_t enough = pending_.empty() ? compute_->max_pairs() : compute_->max_pairs() / 4;
+  const bool all = n_ready == n_distinct_;
   pairs_.clear();
-  for (size_t i = 0; i < n_ready; ++i) {
-    const auto expert = static_cast<size_t>(leases_[i].key().expert);
+  size_t n_done = 0;
+  for (; n_done < n_ready; ++n_done) {
+    const auto expert = static_cast<size_t>(leases_[n_done].key().expert);
     const auto n_pair = static_cast<size_t>(pair_begin_[expert + 1] - pair_begin_[expert]);
-    if (!pairs_.empty() && std::cmp_greater(pairs_.size() + n_pair, compute_->max_pairs())) {
-      ODMOE_RETURN_IF_ERROR(flush());
-    }
+    if (!all && !pairs_.empty() && std::cmp_greater(pairs_.size() + n_pair, enough)) break;
     for (int32_t p = pair_begin_[expert]; p < pair_begin_[expert + 1]; ++p) {
       const int32_t pair = pair_index_[static_cast<size_t>(p)];
-      pairs_.push_back({.token = pair / n_used, .rank = pair % n_used, .slot = leases_[i].slot()});
+      pairs_.push_back({.token = pair / n_used, .rank = pair % n_used, .slot = leases_[n_done].slot()});
     }
   }
-  return flush();
+  ODMOE_RETURN_IF_ERROR(compute_->run(experts_[static_cast<size_t>(layer)], arena_.get(), activations_,
+                                      n_token, pairs_));
+  return n_done;
 }
 
 Status ForwardPass::run_head(DecodeGraphs& decode_graphs, int64_t n_token, Logits logits, const Sink& sink) {

@@ -82,7 +82,7 @@ class ForwardPass {
   void route(int layer, int64_t n_token);
   Status run_experts(int layer, int64_t n_token);
   size_t lease_pending(int layer);
-  Status compute_ready(int layer, int64_t n_token, size_t n_ready);
+  Result<size_t> compute_some(int layer, int64_t n_token, size_t n_ready);
   Status run_head(DecodeGraphs& decode_graphs, int64_t n_token, Logits logits, const Sink& sink);
   Status check_interrupt() const;
 
@@ -107,6 +107,7 @@ class ForwardPass {
   RoutingStats routing_;
   std::vector<int32_t> chosen_;                   // [n_expert_used * n_token], expert numbers
   std::vector<int32_t> pending_;                  // experts of the layer not leased yet
+  size_t n_distinct_ = 0;                         // experts of the layer that were asked for
   std::vector<int32_t> pair_begin_, pair_index_;  // pairs by expert: pair_index_[pair_begin_[e] ...]
   std::vector<ExpertLease> leases_;
   std::vector<ExpertPair> pairs_;

@@ -43,27 +43,47 @@ Result<LayerExperts> describe_experts(const GgufFile& file, const ModelShape& sh
   return experts;
 }
 
-uint64_t ExpertCompute::bytes(const ModelShape& shape, int64_t max_pairs) {
-  const auto matrix = [&](int64_t rows) {
-    return round_up(static_cast<uint64_t>(rows * max_pairs) * sizeof(float), kTensorAlignment);
-  };
-  const uint64_t indices = round_up(static_cast<uint64_t>(max_pairs) * sizeof(int64_t), kTensorAlignment);
-  // Gathered inputs, gate, up, their product, outputs; token, slot and row numbers.
-  return 2 * matrix(shape.n_embd) + 3 * matrix(shape.n_ff_exp) + 3 * indices;
+namespace {
+
+uint64_t matrix_bytes(int64_t columns, int64_t rows) {
+  return round_up(static_cast<uint64_t>(rows * columns) * sizeof(float), kTensorAlignment);
 }
 
-ExpertCompute::ExpertCompute(Backend& backend, const ModelShape& shape, int64_t max_pairs)
+uint64_t index_bytes(int64_t n) {
+  return round_up(static_cast<uint64_t>(n) * sizeof(int64_t), kTensorAlignment);
+}
+
+int64_t max_pairs_of(const ModelShape& shape, int64_t chunk) {
+  return std::max<int64_t>(chunk, shape.router.n_expert_used);
+}
+
+}  // namespace
+
+uint64_t ExpertCompute::bytes(const ModelShape& shape, int64_t chunk) {
+  const int64_t some = max_pairs_of(shape, chunk);
+  const int64_t all = chunk * shape.router.n_expert_used;
+  const uint64_t kept = matrix_bytes(shape.n_ff_exp, shape.router.n_expert_used);
+  // Some pairs: gathered inputs, gate, up, outputs; token, slot and row numbers.
+  const uint64_t partial =
+      2 * matrix_bytes(shape.n_embd, some) + 2 * matrix_bytes(shape.n_ff_exp, some) + 3 * index_bytes(some);
+  // All pairs: gate, up; slot numbers.  Inputs and outputs are the activations themselves.
+  const uint64_t whole = 2 * matrix_bytes(shape.n_ff_exp, all) + index_bytes(all);
+  return kept + std::max(partial, whole);
+}
+
+ExpertCompute::ExpertCompute(Backend& backend, const ModelShape& shape, int64_t chunk)
     : backend_(&backend),
       n_embd_(shape.n_embd),
       n_ff_(shape.n_ff_exp),
       n_used_(shape.router.n_expert_used),
-      max_pairs_(max_pairs),
+      n_expert_(shape.router.n_expert),
+      max_pairs_(max_pairs_of(shape, chunk)),
       graph_(kMaxNodes) {}
 
 Result<std::unique_ptr<ExpertCompute>> ExpertCompute::create(Backend& backend, const ModelShape& shape,
-                                                             int64_t max_pairs) {
-  std::unique_ptr<ExpertCompute> compute(new ExpertCompute(backend, shape, max_pairs));
-  ODMOE_ASSIGN_OR_RETURN(compute->memory_, AlignedBuffer::allocate(bytes(shape, max_pairs)));
+                                                             int64_t chunk) {
+  std::unique_ptr<ExpertCompute> compute(new ExpertCompute(backend, shape, chunk));
+  ODMOE_ASSIGN_OR_RETURN(compute->memory_, AlignedBuffer::allocate(bytes(shape, chunk)));
   compute->buffer_ = backend.wrap(compute->memory_.span());
   return compute;
 }
@@ -71,18 +91,18 @@ Result<std::unique_ptr<ExpertCompute>> ExpertCompute::create(Backend& backend, c
 ggml_tensor* ExpertCompute::place(ggml_tensor* tensor) {
   ggml_backend_tensor_alloc(buffer_.get(), tensor, memory_.data() + used_);
   used_ += round_up(ggml_nbytes(tensor), kTensorAlignment);
+  assert(used_ <= memory_.span().size());
   return tensor;
 }
 
 ggml_tensor* ExpertCompute::slots(const ExpertMatrix& matrix, const LayerExperts& experts,
-                                  ggml_backend_buffer_t arena, int32_t first_slot, int32_t n_slot) {
-  ggml_tensor* tensor = ggml_new_tensor_3d(graph_.context(), matrix.type, matrix.n_in, matrix.n_out, n_slot);
+                                  ggml_backend_buffer_t arena, SlotSpan span) {
+  ggml_tensor* tensor =
+      ggml_new_tensor_3d(graph_.context(), matrix.type, matrix.n_in, matrix.n_out, span.count);
   tensor->nb[2] = experts.slot_bytes;
-  tensor->nb[3] = experts.slot_bytes * static_cast<size_t>(n_slot);
-  if (arena != nullptr) {
-    ggml_backend_tensor_alloc(arena, tensor,
-                              matrix.slot0 + experts.slot_bytes * static_cast<uint64_t>(first_slot));
-  }
+  tensor->nb[3] = experts.slot_bytes * static_cast<size_t>(span.count);
+  ggml_backend_tensor_alloc(arena, tensor,
+                            matrix.slot0 + experts.slot_bytes * static_cast<uint64_t>(span.first));
   return tensor;
 }
 
@@ -98,47 +118,138 @@ bool ExpertCompute::supported(const LayerExperts& experts) {
   return true;
 }
 
+ExpertCompute::SlotSpan ExpertCompute::span_of(std::span<const ExpertPair> pairs) {
+  const auto [low, high] = std::ranges::minmax(pairs, {}, &ExpertPair::slot);
+  return {.first = low.slot, .count = high.slot - low.slot + 1};
+}
+
+void ExpertCompute::begin() {
+  graph_.reset();
+  used_ = matrix_bytes(n_ff_, n_used_);
+}
+
+ggml_tensor* ExpertCompute::place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0,
+                                      int64_t ne1) {
+  ggml_tensor* ids = place(ggml_new_tensor_2d(graph_.context(), GGML_TYPE_I32, ne0, ne1));
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    static_cast<int32_t*>(ids->data)[i] = pairs[i].slot - span.first;
+  }
+  return ids;
+}
+
 Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
                           int64_t n_token, std::span<const ExpertPair> pairs) {
-  const auto n = static_cast<int64_t>(pairs.size());
-  assert(n > 0 && n <= max_pairs_);
-  graph_.reset();
-  used_ = 0;
+  assert(!pairs.empty());
+  // ggml's work buffer grows with pairs times slots shown, so slots that lie far apart go the other way.
+  const bool all = std::cmp_equal(pairs.size(), n_token * n_used_) && span_of(pairs).count <= 2 * n_expert_;
+  if (all) return run_all(experts, arena, a, n_token, pairs);
+  while (!pairs.empty()) {
+    size_t n = 0;
+    while (n < pairs.size()) {
+      size_t n_with_next = n + 1;
+      while (n_with_next < pairs.size() && pairs[n_with_next].slot == pairs[n].slot) ++n_with_next;
+      if (n > 0 && std::cmp_greater(n_with_next, max_pairs_)) break;
+      n = n_with_next;
+    }
+    ODMOE_RETURN_IF_ERROR(run_some(experts, arena, a, n_token, pairs.first(n)));
+    pairs = pairs.subspan(n);
+  }
+  return {};
+}
+
+// Inputs are taken from, and outputs written to, where the activations are: nothing is gathered or scattered.
+Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                              int64_t n_token, std::span<const ExpertPair> pairs) {
+  begin();
   ggml_context* ctx = graph_.context();
+  const SlotSpan span = span_of(pairs);
+  ggml_tensor* ids = place(ggml_new_tensor_2d(ctx, GGML_TYPE_I32, n_used_, n_token));
+  for (const ExpertPair& pair : pairs) {
+    static_cast<int32_t*>(ids->data)[pair.token * n_used_ + pair.rank] = pair.slot - span.first;
+  }
+  ggml_tensor* x =
+      ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, n_token, a.ffn_input->nb[1], a.ffn_input->nb[1], 0);
+  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
+  ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
+  ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
+  ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);  // element by element, so in place
+  ggml_tensor* y = ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids);
+  ggml_backend_tensor_alloc(a.expert_output->buffer, y, a.expert_output->data);
+  graph_.expand(y);
+  return backend_->compute(graph_.graph());
+}
 
-  // A kernel's cost grows with the number of slots that it is shown: show the span in use.
-  const auto [low, high] = std::ranges::minmax(pairs, {}, &ExpertPair::slot);
-  const int32_t first_slot = low.slot;
-  const int32_t n_slot = high.slot - low.slot + 1;
-
+Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                               int64_t n_token, std::span<const ExpertPair> pairs) {
+  assert(std::cmp_less_equal(pairs.size(), max_pairs_));
+  begin();
+  ggml_context* ctx = graph_.context();
+  const auto n = static_cast<int64_t>(pairs.size());
+  const SlotSpan span = span_of(pairs);
   // One token is multiplied by all its experts; of several, each pair is a row of its own.
   const bool one = n_token == 1;
-  ggml_tensor* ids = place(one ? ggml_new_tensor_2d(ctx, GGML_TYPE_I32, n, 1)
-                               : ggml_new_tensor_2d(ctx, GGML_TYPE_I32, 1, n));
+  ggml_tensor* ids = one ? place_ids(pairs, span, n, 1) : place_ids(pairs, span, 1, n);
   ggml_tensor* rows = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I64, n));
   ggml_tensor* tokens = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n));
   for (size_t i = 0; i < pairs.size(); ++i) {
-    static_cast<int32_t*>(ids->data)[i] = pairs[i].slot - first_slot;
     static_cast<int64_t*>(rows->data)[i] = pairs[i].token * n_used_ + pairs[i].rank;
     static_cast<int32_t*>(tokens->data)[i] = pairs[i].token;
   }
-
-  ggml_tensor* x = nullptr;
-  if (one) {
-    x = ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, 1, a.ffn_input->nb[1], a.ffn_input->nb[1], 0);
-  } else {
-    x = ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.ffn_input, tokens)), n_embd_, 1, n);
-  }
-  ggml_tensor* gate =
-      place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, first_slot, n_slot), x, ids));
-  ggml_tensor* up =
-      place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, first_slot, n_slot), x, ids));
-  ggml_tensor* hidden = place(ggml_swiglu_split(ctx, gate, up));
-  ggml_tensor* y =
-      place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, first_slot, n_slot), hidden, ids));
+  ggml_tensor* x =
+      one ? ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, 1, a.ffn_input->nb[1], a.ffn_input->nb[1], 0)
+          : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.ffn_input, tokens)), n_embd_, 1, n);
+  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
+  ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
+  ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
+  ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);
+  ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
   graph_.expand(ggml_set_rows(ctx, a.expert_output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
-  assert(used_ <= memory_.span().size());
   return backend_->compute(graph_.graph());
+}
+
+Status ExpertCompute::run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena,
+                                  const Activations& a, std::span<const ExpertPair> pairs) {
+  begin();
+  ggml_context* ctx = graph_.context();
+  const auto n = static_cast<int64_t>(pairs.size());
+  const SlotSpan span = span_of(pairs);
+  ggml_tensor* ids = place_ids(pairs, span, n, 1);
+  ggml_tensor* x = ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, 1, a.ffn_input->nb[1], a.ffn_input->nb[1], 0);
+  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
+  ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
+  ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
+  ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);
+  graph_.expand(hidden);
+  ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
+  auto* kept = reinterpret_cast<float*>(memory_.data());
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    std::copy_n(static_cast<const float*>(hidden->data) + static_cast<int64_t>(i) * n_ff_, n_ff_,
+                kept + pairs[i].rank * n_ff_);
+  }
+  return {};
+}
+
+Status ExpertCompute::run_down(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                               std::span<const ExpertPair> pairs) {
+  begin();
+  ggml_context* ctx = graph_.context();
+  const auto n = static_cast<int64_t>(pairs.size());
+  const SlotSpan span = span_of(pairs);
+  ggml_tensor* ids = place_ids(pairs, span, n, 1);
+  ggml_tensor* hidden = place(ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_ff_, n, 1));
+  const auto* kept = reinterpret_cast<const float*>(memory_.data());
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    std::copy_n(kept + pairs[i].rank * n_ff_, n_ff_,
+                static_cast<float*>(hidden->data) + static_cast<int64_t>(i) * n_ff_);
+  }
+  ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
+  graph_.expand(y);
+  ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    std::copy_n(static_cast<const float*>(y->data) + static_cast<int64_t>(i) * n_embd_, n_embd_,
+                static_cast<float*>(a.expert_output->data) + pairs[i].rank * n_embd_);
+  }
+  return {};
 }
 
 }  // namespace odmoe

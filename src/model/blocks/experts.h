@@ -3,7 +3,8 @@
 // The weights of one layer's experts are 3-d tensors whose third stride is the slot, so ggml_mul_mat_id runs
 // on what the drive delivered without a copy.  Work is a list of pairs (token, rank): each pair's result
 // depends on nothing but its token and its expert, so any division of the pairs into waves gives the same
-// bits.
+// bits, as long as all pairs of an expert are in one wave (kernels are chosen by an expert's number of rows).
+// For one token, gate and up can be computed before down has arrived.
 #pragma once
 
 #include <cstdint>
@@ -43,30 +44,50 @@ Result<LayerExperts> describe_experts(const GgufFile& file, const ModelShape& sh
 // Computes pairs with scratch memory of its own.  One owner.
 class ExpertCompute {
  public:
-  static uint64_t bytes(const ModelShape& shape, int64_t max_pairs);
+  // Scratch memory for chunks of at most `chunk` tokens.
+  static uint64_t bytes(const ModelShape& shape, int64_t chunk);
   static Result<std::unique_ptr<ExpertCompute>> create(Backend& backend, const ModelShape& shape,
-                                                       int64_t max_pairs);
+                                                       int64_t chunk);
 
+  // How many pairs are computed at once, unless they are all of a chunk.
   int64_t max_pairs() const { return max_pairs_; }
 
   // Whether the backend can compute experts of these types.
   bool supported(const LayerExperts& experts);
 
-  // Activations::ffn_input -> Activations::expert_output for the pairs (at most max_pairs, at least one).
-  // `arena` is the buffer in which the slots lie.
+  // Activations::ffn_input -> Activations::expert_output for the pairs of a chunk of n_token tokens, at least one;
+  // those of one expert follow each other.  `arena` is the buffer in which the slots lie.
   Status run(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a, int64_t n_token,
              std::span<const ExpertPair> pairs);
 
+  // The same in two steps, for pairs of a single token: what gate and up give is kept until down is run with
+  // the same pairs, which may have been part of different calls of run_gate_up().
+  Status run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                     std::span<const ExpertPair> pairs);
+  Status run_down(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                  std::span<const ExpertPair> pairs);
+
  private:
-  ExpertCompute(Backend& backend, const ModelShape& shape, int64_t max_pairs);
+  // The slots that a wave reaches over: a kernel's cost grows with the number of slots that it is shown.
+  struct SlotSpan {
+    int32_t first = 0, count = 0;
+  };
+  ExpertCompute(Backend& backend, const ModelShape& shape, int64_t chunk);
+  static SlotSpan span_of(std::span<const ExpertPair> pairs);
+  void begin();
+  Status run_all(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                 int64_t n_token, std::span<const ExpertPair> pairs);
+  Status run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                  int64_t n_token, std::span<const ExpertPair> pairs);
+  ggml_tensor* place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0, int64_t ne1);
   ggml_tensor* place(ggml_tensor* tensor);
   ggml_tensor* slots(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,
-                     int32_t first_slot, int32_t n_slot);
+                     SlotSpan span);
 
   Backend* backend_;
-  int64_t n_embd_, n_ff_, n_used_, max_pairs_;
+  int64_t n_embd_, n_ff_, n_used_, n_expert_, max_pairs_;
   Graph graph_;
-  AlignedBuffer memory_;
+  AlignedBuffer memory_;  // starts with the kept products of gate and up, [n_ff, n_used]
   ggml_backend_buffer_ptr buffer_;
   uint64_t used_ = 0;
 };
