@@ -3,6 +3,7 @@
 #include <string>
 
 #include "cli/choice.h"
+#include "cli/drive_cache.h"
 
 namespace odmoe::cli {
 
@@ -63,9 +64,23 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       {{"auto", ReaderChoice::kAuto}, {"io_uring", ReaderChoice::kIoUring}, {"pread", ReaderChoice::kPread}},
       "How experts are read", [&engine](ReaderChoice choice) { engine.reader = choice; })
       ->group("Speed");
-  command.add_option("--read-depth", engine.read_depth, "Reads in flight at once")
+  command
+      .add_option("--read-depth", engine.read_depth, "Reads in flight at once, from each copy of the model")
       ->type_name("N")
-      ->capture_default_str()
+      ->default_str("0: what suits the drive")
+      ->group("Speed");
+  command
+      .add_option_function<std::vector<std::string>>(
+          "--mirror",
+          [&engine](const std::vector<std::string>& paths) { engine.mirrors.assign(paths.begin(), paths.end()); },
+          "A copy of the model on another drive, or its folder, to read from as well; several may be given")
+      ->type_name("FILE")
+      ->allow_extra_args(false)  // the next word is not another of them
+      ->group("Speed");
+  engine.drive_file = default_drive_file();
+  command
+      .add_flag_callback("--no-probe", [&engine] { engine.drive_file.clear(); },
+                         "Do not try out a drive that is not known yet, nor look up what is known")
       ->group("Speed");
 
   command

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string_view>
+#include <vector>
 
 #include "odmoe/result.h"
 
@@ -43,7 +44,13 @@ struct EngineOptions {
                          // bits (so it is never derived from the budget); memory grows with it
   int32_t sessions = 1;  // KV caches planned for, 1..64
   ReaderChoice reader = ReaderChoice::kAuto;
-  int32_t read_depth = 32;  // reads in flight, 1..1024
+  int32_t read_depth = 0;  // reads in flight, 1..1024; 0: what was found best for the drive, 32 if unknown
+  // Where it is kept what drives can do, found by reading from each for under two seconds when it is first
+  // used; empty: nothing is tried out.  A file that is damaged or cannot be written costs time, never fails.
+  std::filesystem::path drive_file;
+  // Other copies of the model to read experts from as well, each a path like `model` or the folder that holds
+  // files of the same names; at most 15.  Refused when they are not the same model.
+  std::vector<std::filesystem::path> mirrors;
   Status validate() const;  // kUsage naming the option and its range
 };
 

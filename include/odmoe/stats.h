@@ -45,7 +45,17 @@ struct Stats {
   } experts;
 
   struct Io {
-    std::string reader;  // "io_uring" or "pread"
+    // A drive, or a copy of the model on it: the model itself first, then its mirrors.
+    struct Copy {
+      std::string path;
+      uint64_t read_bytes = 0;             // asked of it
+      double probed_bytes_per_second = 0;  // 0: it was not tried out
+      bool failed = false;                 // it is read no more, since its reads failed
+    };
+    std::vector<Copy> copies;
+    std::string reader;       // "io_uring" or "pread"
+    uint32_t depth = 0;       // most reads in flight
+    uint32_t read_bytes = 0;  // size of a read, at most
     uint64_t demand_read_bytes = 0, prefetch_read_bytes = 0;
     uint64_t reads = 0, read_retries = 0;
     uint64_t stall_us = 0;      // compute waited for reads
@@ -54,10 +64,21 @@ struct Stats {
       const auto bytes = static_cast<double>(demand_read_bytes + prefetch_read_bytes);
       return read_busy_us > 0 ? bytes * 1e6 / static_cast<double>(read_busy_us) : 0;
     }
+    // What the drives of all copies that are read can do together; 0 when one of them was not tried out.
+    double probed_bytes_per_second() const {
+      double sum = 0;
+      for (const Copy& copy : copies) {
+        if (copy.failed) continue;
+        if (copy.probed_bytes_per_second <= 0) return 0;
+        sum += copy.probed_bytes_per_second;
+      }
+      return sum;
+    }
   } io;
 
-  // The most that decoding could reach: compute alone, and the drive alone at the bandwidth that this run's
-  // reads had.  0: not known yet (nothing decoded, nothing read).
+  // The most that decoding could reach: compute alone, and the drive alone at the bandwidth that was found
+  // when it was tried out, or else the one that this run's reads had.  0: not known yet (nothing decoded,
+  // nothing read).
   struct Roofline {
     double compute_tokens_per_second = 0;
     double io_tokens_per_second = 0;

@@ -37,7 +37,8 @@ Status EngineOptions::validate() const {
   ODMOE_RETURN_IF_ERROR(check("threads", threads, 0, 512));
   ODMOE_RETURN_IF_ERROR(check("chunk", chunk, 1, 8192));
   ODMOE_RETURN_IF_ERROR(check("sessions", sessions, 1, 64));
-  ODMOE_RETURN_IF_ERROR(check("read depth", read_depth, 1, 1024));
+  ODMOE_RETURN_IF_ERROR(check("read depth", read_depth, 0, 1024));
+  ODMOE_RETURN_IF_ERROR(check("number of mirrors", static_cast<int64_t>(mirrors.size()), 0, 15));
   if (memory.kind == MemoryBudget::Kind::kExpertPercent && !(memory.percent > 0 && memory.percent <= 100)) {
     return fail(ErrorKind::kUsage, "memory is {} % of the experts; it goes from above 0 to 100",
                 memory.percent);

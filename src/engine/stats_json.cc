@@ -12,9 +12,10 @@ Stats::Roofline Stats::roofline() const {
   const double compute_seconds = decode.seconds - decode.stall_seconds;
   double limit = 0;
   if (compute_seconds > 0) limit = roofline.compute_tokens_per_second = tokens / compute_seconds;
-  if (decode.read_bytes > 0 && io.read_bytes_per_second() > 0) {
-    roofline.io_tokens_per_second =
-        io.read_bytes_per_second() * tokens / static_cast<double>(decode.read_bytes);
+  const double probed = io.probed_bytes_per_second();
+  const double bandwidth = probed > 0 ? probed : io.read_bytes_per_second();
+  if (decode.read_bytes > 0 && bandwidth > 0) {
+    roofline.io_tokens_per_second = bandwidth * tokens / static_cast<double>(decode.read_bytes);
     limit = limit > 0 ? std::min(limit, roofline.io_tokens_per_second) : roofline.io_tokens_per_second;
   }
   if (limit > 0) roofline.fraction = decode.tokens_per_second() / limit;
@@ -52,7 +53,16 @@ std::string stats_json(const Stats& stats) {
                 {"read_retries", stats.io.read_retries},
                 {"stall_us", stats.io.stall_us},
                 {"read_bytes_per_second", stats.io.read_bytes_per_second()},
-                {"probed_bytes_per_second", unknown}};
+                {"probed_bytes_per_second", known(stats.io.probed_bytes_per_second())},
+                {"depth", stats.io.depth},
+                {"read_bytes", stats.io.read_bytes},
+                {"copies", ordered_json::array()}};
+  for (const Stats::Io::Copy& copy : stats.io.copies) {
+    json["io"]["copies"].push_back({{"path", copy.path},
+                                    {"read_bytes", copy.read_bytes},
+                                    {"probed_bytes_per_second", known(copy.probed_bytes_per_second)},
+                                    {"failed", copy.failed}});
+  }
   json["predictor"] = {{"name", "none"},
                        {"recall", ordered_json::array()},
                        {"accuracy", unknown},

@@ -61,6 +61,7 @@ class AsyncReader {
   // path.
   virtual Result<int> add_file(const std::filesystem::path& path) = 0;
 
+  virtual int n_file() const = 0;  // added so far
   virtual uint64_t file_bytes(int file) const = 0;
   virtual const std::filesystem::path& path(int file) const = 0;
 
@@ -74,6 +75,9 @@ class AsyncReader {
   // Starts a read, at the latest with the next wait(), so that several go to the system in one call.
   // Requires in_flight() < depth() and alignment.  What goes wrong later is in the completion.
   virtual void submit(const ReadRequest& request) = 0;
+
+  // Hands what was submitted to the system now, for a caller that has other things to do before wait().
+  virtual void flush() {}
 
   // Waits until at least one read has completed, wake() was called or `timeout` has passed (none: no limit),
   // and writes completions to `out`, which must not be empty.  Returns how many; 0 after a wake or a timeout.

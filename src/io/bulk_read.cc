@@ -120,6 +120,11 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
   for (size_t i = 0; i < n_slot; ++i) free_slots[i] = n_slot - 1 - i;
   Cutter cutter(ranges, alignment, static_cast<uint32_t>(chunk_bytes));
   std::array<ReadCompletion, 32> done{};
+  struct Retry {
+    size_t slot = 0;
+    int64_t due_us = 0;
+  };
+  std::vector<Retry> retries;  // oldest first
   uint64_t bytes_done = 0;
   std::optional<Error> error;  // once set, only the reads in flight are waited for
 
@@ -130,13 +135,30 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
       chunks[slot] = cutter.next(bounce.data() + slot * chunk_bytes);
       reader.submit(chunks[slot].read.request(slot));
     }
-    if (reader.in_flight() == 0) break;
-    const size_t count = reader.wait(done, std::nullopt);
+    if (error) retries.clear();
+    std::optional<std::chrono::microseconds> pause;
+    if (!retries.empty()) {
+      const int64_t now_us = options.clock->now_us();
+      std::erase_if(retries, [&](const Retry& retry) {
+        if (retry.due_us > now_us) return false;
+        reader.submit(chunks[retry.slot].read.request(retry.slot));
+        return true;
+      });
+      for (const Retry& retry : retries) {
+        const std::chrono::microseconds left(retry.due_us - now_us);
+        pause = pause ? std::min(*pause, left) : left;
+      }
+    }
+    if (reader.in_flight() == 0 && retries.empty()) break;
+    const size_t count = reader.wait(done, pause);
     for (const ReadCompletion& completion : std::span(done).first(count)) {
       Chunk& chunk = chunks[completion.id];
+      const int failures_before = chunk.read.failures;
       const ReadOutcome outcome = advance(chunk.read, completion.result, alignment, options.attempts);
       if (outcome == ReadOutcome::kAgain && !error) {
-        reader.submit(chunk.read.request(completion.id));
+        const bool nothing = chunk.read.failures > failures_before;
+        const int64_t pause_us = nothing ? backoff_us(chunk.read) : 0;
+        retries.push_back({completion.id, options.clock->now_us() + pause_us});
         continue;
       }
       if (outcome == ReadOutcome::kFailed && !error) error = read_error(reader, chunk.read).error();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <span>
 
+#include "base/clock.h"
 #include "io/async_reader.h"
 
 namespace odmoe {
@@ -20,6 +21,7 @@ struct BulkReadOptions {
   uint32_t chunk_bytes = 1024 * 1024;                 // size of one read
   uint32_t max_bounce_bytes = 16u << 20u;             // most memory for aligned bounce buffers while reading
   int attempts = 3;                                   // tries of a read before it is an error
+  const Clock* clock = &SteadyClock::instance();      // of the pauses between them (backoff_us)
   std::function<bool(uint64_t bytes_done)> progress;  // called now and then; false stops with kInterrupted
 };
 

@@ -58,6 +58,26 @@ void FakeDisk::advance_us(int64_t us) {
   changed_.notify_all();
 }
 
+void FakeDisk::set_speed(const std::filesystem::path& path, int64_t latency_us, double bytes_per_us) {
+  const std::scoped_lock lock(mutex_);
+  speeds_[path] = {.latency_us = latency_us, .bytes_per_us = bytes_per_us};
+}
+
+void FakeDisk::run_by_itself() {
+  const std::scoped_lock lock(mutex_);
+  runs_by_itself_ = true;
+}
+
+// When a read that is submitted now completes.
+int64_t FakeDisk::due_us(const std::filesystem::path& path, uint32_t bytes) {
+  const auto entry = speeds_.find(path);
+  if (entry == speeds_.end()) return now_us_ + latency_us_;
+  Speed& speed = entry->second;
+  speed.busy_until_us =
+      std::max(speed.busy_until_us, static_cast<double>(now_us_)) + bytes / speed.bytes_per_us;
+  return static_cast<int64_t>(speed.busy_until_us) + speed.latency_us;
+}
+
 int64_t FakeDisk::now_us() const {
   const std::scoped_lock lock(mutex_);
   return now_us_;
@@ -197,7 +217,7 @@ void FakeReader::submit(const ReadRequest& request) {
   ++in_flight_;
   const std::filesystem::path& path = files_.at(static_cast<size_t>(request.file)).path;
   const std::scoped_lock lock(disk_->mutex_);
-  disk_->pending_.push_back({request, path, disk_->now_us_ + disk_->latency_us_});
+  disk_->pending_.push_back({request, path, disk_->due_us(path, request.bytes)});
   disk_->log_.push_back({path, request.offset, request.bytes});
   disk_->changed_.notify_all();
 }
@@ -227,6 +247,18 @@ size_t FakeReader::wait(std::span<ReadCompletion> out, std::optional<std::chrono
     count = take(out);
     return count > 0 || woken_;
   };
+  if (disk_->runs_by_itself_ && !something()) {
+    int64_t next_us = timeout ? disk_->now_us_ + timeout->count() : std::numeric_limits<int64_t>::max();
+    for (const FakeDisk::Pending& read : disk_->pending_) next_us = std::min(next_us, read.due_us);
+    if (next_us != std::numeric_limits<int64_t>::max() && !disk_->held_) {
+      disk_->now_us_ = std::max(disk_->now_us_, next_us);
+      timeout = std::chrono::microseconds(0);
+    }
+  }
+  if (count > 0) {
+    woken_ = false;
+    return count;
+  }
   if (timeout) {
     disk_->changed_.wait_for(lock, *timeout, something);
   } else {

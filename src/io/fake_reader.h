@@ -52,6 +52,11 @@ class FakeDisk final : public Clock {
   // Time and order.
   void set_latency_us(int64_t latency_us);
   void advance_us(int64_t us);
+  // A file on a drive of its own, which serves one read after the other at this speed, each with this latency
+  // on top.
+  void set_speed(const std::filesystem::path& path, int64_t latency_us, double bytes_per_us);
+  // From now on time jumps to the next completion, or the end of a timeout, when a reader waits.
+  void run_by_itself();
   int64_t now_us() const override;
   void hold();  // from now on reads stay in flight until complete() or resume()
   void resume();
@@ -74,6 +79,13 @@ class FakeDisk final : public Clock {
     bool released = false;  // by complete()
   };
 
+  struct Speed {
+    int64_t latency_us = 0;
+    double bytes_per_us = 0;
+    double busy_until_us = 0;
+  };
+
+  int64_t due_us(const std::filesystem::path& path, uint32_t bytes);
   bool due(const Pending& read) const { return read.released || (!held_ && read.due_us <= now_us_); }
   int64_t perform(const Pending& read);
   int64_t copy(const Pending& read, uint64_t limit) const;
@@ -87,6 +99,8 @@ class FakeDisk final : public Clock {
   uint64_t bytes_read_ = 0;
   int64_t latency_us_ = 0, now_us_ = 0;
   bool held_ = false;
+  bool runs_by_itself_ = false;
+  std::map<std::filesystem::path, Speed> speeds_;
   std::minstd_rand random_;
   int short_percent_ = 0, error_percent_ = 0;
   bool shuffled_ = false;
@@ -99,6 +113,7 @@ class FakeReader final : public AsyncReader {
   ~FakeReader() override;  // completes what is in flight, held or not
 
   Result<int> add_file(const std::filesystem::path& path) override;
+  int n_file() const override { return static_cast<int>(files_.size()); }
   uint64_t file_bytes(int file) const override;
   const std::filesystem::path& path(int file) const override;
   ReadAlignment alignment() const override { return alignment_; }

@@ -31,6 +31,7 @@ class FileTable {
     assert(file >= 0 && static_cast<size_t>(file) < files_.size());
     return files_[static_cast<size_t>(file)];
   }
+  size_t size() const { return files_.size(); }
   ReadAlignment alignment() const { return alignment_; }
 
  private:

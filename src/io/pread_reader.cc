@@ -74,6 +74,7 @@ class PreadReader final : public AsyncReader {
   }
 
   Result<int> add_file(const std::filesystem::path& path) override { return files_.add(path); }
+  int n_file() const override { return static_cast<int>(files_.size()); }
   uint64_t file_bytes(int file) const override { return files_[file].bytes(); }
   const std::filesystem::path& path(int file) const override { return files_[file].path(); }
   ReadAlignment alignment() const override { return files_.alignment(); }

@@ -1,11 +1,14 @@
 #include "store/expert_store.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -34,7 +37,7 @@ Status ExpertStoreOptions::validate() const {
 class ExpertStore::Impl {
  public:
   Impl(const ExpertSource& source, std::unique_ptr<AsyncReader> reader, const ExpertStoreOptions& options,
-       std::vector<int> reader_files, SlotPlan plan, SlotArena arena);
+       std::vector<ReadCopy> copies, SlotPlan plan, SlotArena arena);
   ~Impl();
 
   Status start();
@@ -49,6 +52,7 @@ class ExpertStore::Impl {
   void prefetch(std::span<const ExpertKey> hints);
   Residency residency(ExpertKey key) const;
   ExpertStoreStats stats() const;
+  std::vector<ExpertCopyStats> copy_stats() const;
   void release(const ExpertLease& lease);
 
  private:
@@ -109,6 +113,7 @@ class ExpertStore::Impl {
   void give_up(const LoadEnd& end);
   Error read_error(const LoadEnd& end) const;
   void set_in_flight(bool some);
+  void report_failed_copy();
 
   void run_io();
   void move_into_place(int32_t slot) const;
@@ -142,7 +147,7 @@ class ExpertStore::Impl {
 };
 
 ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader> reader,
-                        const ExpertStoreOptions& options, std::vector<int> reader_files, SlotPlan plan,
+                        const ExpertStoreOptions& options, std::vector<ReadCopy> copies, SlotPlan plan,
                         SlotArena arena)
     : source_(source),
       options_(options),
@@ -150,7 +155,7 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
       arena_(std::move(arena)),
       layers_(static_cast<size_t>(source.n_layer())),
       slots_(static_cast<size_t>(plan_.n_slot())),
-      scheduler_(source, std::move(reader_files),
+      scheduler_(source, std::move(copies),
                  {.depth = reader->depth(),
                   .read_bytes = options.read_bytes,
                   .read_attempts = options.read_attempts,
@@ -431,6 +436,13 @@ ExpertStoreStats ExpertStore::Impl::stats() const {
   return stats;
 }
 
+std::vector<ExpertCopyStats> ExpertStore::Impl::copy_stats() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<ExpertCopyStats> stats;
+  for (const auto& state : scheduler_.copies()) stats.push_back({state.read_bytes, state.failed});
+  return stats;
+}
+
 // The bytes of the expert have arrived and are in place.
 void ExpertStore::Impl::finish(int32_t number) {
   Slot& slot = slot_at(number);
@@ -483,6 +495,14 @@ void ExpertStore::Impl::set_in_flight(bool some) {
   busy_since_us_ = some ? now_us : -1;
 }
 
+void ExpertStore::Impl::report_failed_copy() {
+  const int copy = scheduler_.take_failed_copy();
+  if (copy < 0) return;
+  const int file = scheduler_.copies()[static_cast<size_t>(copy)].copy.files.front();
+  spdlog::warn("reads of {} failed {} times in a row; from now on only its other copies are read; check its drive",
+               reader_->path(file).string(), ReadScheduler::kMaxCopyFailures);
+}
+
 // Where the phase of an expert does not suit the memory alignment, its bytes are a little too low.
 void ExpertStore::Impl::move_into_place(int32_t number) const {
   const ExpertKey key = slots_[static_cast<size_t>(number)].key;  // a loading slot's is fixed
@@ -501,36 +521,43 @@ void ExpertStore::Impl::run_io() {
     while (!stopping_ && requests_.size() < requests_.capacity()) {
       start_hints();
       ReadRequest request;
-      if (!scheduler_.next(request)) break;
+      if (!scheduler_.next(request, options_.clock->now_us())) break;
       requests_.push_back(request);
     }
     set_in_flight(scheduler_.in_flight() > 0);
-    if (stopping_ && scheduler_.in_flight() == 0) return;
-    io_sleeps_ = true;
+    if (stopping_ && scheduler_.in_flight() == 0 && finished_.empty()) return;
+    std::optional<std::chrono::microseconds> pause;  // until a failed read may be tried again
+    if (const auto retry_us = scheduler_.next_retry_us(); retry_us && !stopping_) {
+      pause = std::chrono::microseconds(std::max<int64_t>(*retry_us - options_.clock->now_us(), 0));
+    }
+    io_sleeps_ = finished_.empty();
     lock.unlock();
 
     for (const ReadRequest& request : requests_) reader_->submit(request);
-    const size_t count = reader_->wait(completions_, std::nullopt);
+    if (!finished_.empty()) {
+      // The drive has its next reads before those that came are looked after.
+      reader_->flush();
+      for (const int32_t slot : finished_) move_into_place(slot);
+      lock.lock();
+      for (const int32_t slot : finished_) finish(slot);
+      finished_.clear();
+      changed_.notify_all();
+      continue;  // what was asked for meanwhile goes out before the wait
+    }
+    const size_t count = reader_->wait(completions_, pause);
 
     lock.lock();
     io_sleeps_ = false;
     bool ended = false;
-    finished_.clear();
     for (const ReadCompletion& completion : std::span(completions_).first(count)) {
-      const LoadEnd end = scheduler_.complete(completion);
+      const LoadEnd end = scheduler_.complete(completion, options_.clock->now_us());
       if (end.kind == LoadEnd::Kind::kLoaded) finished_.push_back(end.slot);
       if (end.kind == LoadEnd::Kind::kFailed) {
         give_up(end);
         ended = true;
       }
     }
-    if (!finished_.empty()) {
-      lock.unlock();
-      for (const int32_t slot : finished_) move_into_place(slot);
-      lock.lock();
-      for (const int32_t slot : finished_) finish(slot);
-      ended = true;
-    }
+    report_failed_copy();
     if (ended) changed_.notify_all();
   }
 }
@@ -576,12 +603,23 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::create(const ExpertSource& sou
                                                          std::unique_ptr<AsyncReader> reader,
                                                          const ExpertStoreOptions& options) {
   ODMOE_RETURN_IF_ERROR(options.validate());
-  std::vector<int> reader_files;
-  for (const std::filesystem::path& path : source.files()) {
-    ODMOE_ASSIGN_OR_RETURN(const int file, reader->add_file(path));
-    reader_files.push_back(file);
+  std::vector<ReadCopy> copies;
+  const auto add_copy = [&](const std::vector<std::filesystem::path>& files, uint32_t depth,
+                            double bytes_per_second) -> Status {
+    ReadCopy copy{.depth = depth > 0 ? std::min(depth, reader->depth()) : reader->depth(),
+                  .bytes_per_second = bytes_per_second};
+    for (const std::filesystem::path& path : files) {
+      ODMOE_ASSIGN_OR_RETURN(const int file, reader->add_file(path));
+      copy.files.push_back(file);
+    }
+    ODMOE_RETURN_IF_ERROR(check_extent(source, *reader, copy.files));
+    copies.push_back(std::move(copy));
+    return {};
+  };
+  ODMOE_RETURN_IF_ERROR(add_copy(source.files(), options.depth, options.bytes_per_second));
+  for (const ExpertMirror& mirror : options.mirrors) {
+    ODMOE_RETURN_IF_ERROR(add_copy(mirror.files, mirror.depth, mirror.bytes_per_second));
   }
-  ODMOE_RETURN_IF_ERROR(check_extent(source, *reader, reader_files));
   SlotPlan plan(source, reader->alignment());
   if (options.arena_bytes < plan.min_bytes()) {
     return fail(ErrorKind::kBudget,
@@ -591,7 +629,7 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::create(const ExpertSource& sou
   }
   plan.divide(options.arena_bytes);
   ODMOE_ASSIGN_OR_RETURN(SlotArena arena, SlotArena::create(plan));
-  auto impl = std::make_unique<Impl>(source, std::move(reader), options, std::move(reader_files),
+  auto impl = std::make_unique<Impl>(source, std::move(reader), options, std::move(copies),
                                      std::move(plan), std::move(arena));
   ODMOE_RETURN_IF_ERROR(impl->start());
   return std::unique_ptr<ExpertStore>(new ExpertStore(std::move(impl)));
@@ -617,6 +655,7 @@ Status ExpertStore::wait_all(std::span<ExpertLease> leases) {
 void ExpertStore::prefetch(std::span<const ExpertKey> hints) { impl_->prefetch(hints); }
 Residency ExpertStore::residency(ExpertKey key) const { return impl_->residency(key); }
 ExpertStoreStats ExpertStore::stats() const { return impl_->stats(); }
+std::vector<ExpertCopyStats> ExpertStore::copy_stats() const { return impl_->copy_stats(); }
 void ExpertStore::release(const ExpertLease& lease) { impl_->release(lease); }
 
 ExpertLease::ExpertLease(ExpertLease&& other) noexcept

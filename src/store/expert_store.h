@@ -25,11 +25,22 @@
 
 namespace odmoe {
 
+// A complete copy of the source's files, byte for byte the same (nobody checks that here), on a drive of its
+// own.  What is given for the drives decides which copy a read goes to (read_scheduler.h).
+struct ExpertMirror {
+  std::vector<std::filesystem::path> files;  // as the source's, in the same order
+  uint32_t depth = 0;                        // most reads in flight of it; 0: as many as the reader takes
+  double bytes_per_second = 0;               // 0: not known
+};
+
 struct ExpertStoreOptions {
   uint64_t arena_bytes = 0;  // all slots together, at most; at least ExpertStore::min_arena_bytes()
   int read_attempts = 3;     // tries of a read before its error is reported, 1..10
   uint32_t read_bytes =
       1 << 20;  // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
+  uint32_t depth = 0;           // most reads in flight of the source's own files; 0: as many as the reader takes
+  double bytes_per_second = 0;  // of their drive; 0: not known
+  std::vector<ExpertMirror> mirrors;  // used as well as the source's own files
   const Clock* clock = &SteadyClock::instance();
   Status validate() const;
 };
@@ -56,6 +67,12 @@ struct ExpertStoreStats {
   int32_t resident = 0;       // experts in memory now
   int32_t n_slot = 0;         // of all classes
   int32_t working_set = 0;    // distinct experts leased since the store was made
+};
+
+// What was asked of one copy of the files.
+struct ExpertCopyStats {
+  uint64_t read_bytes = 0;
+  bool failed = false;  // its reads failed again and again: it is read no more
 };
 
 class ExpertStore;
@@ -95,10 +112,10 @@ class ExpertStore {
   // The arena in which every expert is resident at once; more is never used.
   static uint64_t max_arena_bytes(const ExpertSource& source, ReadAlignment alignment);
 
-  // Adds the source's files to `reader` (which has none yet) and allocates the arena.
+  // Adds the source's files and those of the mirrors to `reader` (which has none yet) and allocates the arena.
   // `source` must outlive the store.
   // Errors: kUsage (options out of range), kBudget (arena below the minimum), those of add_file, kBadFile (a
-  // file ends before an expert does), kIo (no memory for the arena).
+  // file, or a mirror's, ends before an expert does), kIo (no memory for the arena).
   static Result<std::unique_ptr<ExpertStore>> create(const ExpertSource& source,
                                                      std::unique_ptr<AsyncReader> reader,
                                                      const ExpertStoreOptions& options);
@@ -138,6 +155,7 @@ class ExpertStore {
 
   Residency residency(ExpertKey key) const;
   ExpertStoreStats stats() const;
+  std::vector<ExpertCopyStats> copy_stats() const;  // the source's own files, then the mirrors; allocates
 
  private:
   friend class ExpertLease;

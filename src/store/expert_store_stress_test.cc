@@ -91,8 +91,9 @@ TEST_P(ExpertStoreStress, WhatIsReadyIsAlwaysTheExpertsOwnBytes) {
   const auto disk = std::make_shared<FakeDisk>();
   source.add_to(*disk);
   disk->randomise(99, c.short_percent, c.error_percent);
+  disk->run_by_itself();
   const bool errors_win = c.error_percent > 20;
-  ExpertStoreOptions options{.read_attempts = errors_win ? 2 : 10, .read_bytes = 4096};
+  ExpertStoreOptions options{.read_attempts = errors_win ? 2 : 10, .read_bytes = 4096, .clock = disk.get()};
   options.arena_bytes = arena_for(source, c.alignment, c.model, c.n_slot);
   auto store = ExpertStore::create(source, std::make_unique<FakeReader>(disk, 8, c.alignment), options);
   ASSERT_TRUE(store.has_value()) << store.error().message;

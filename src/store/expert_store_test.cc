@@ -301,6 +301,7 @@ TEST_F(ExpertStoreTest, LayersOfDifferentSizesHaveTheirOwnSlots) {
 
 TEST_F(ExpertStoreTest, ATransientErrorIsTriedAgainAndNobodyNotices) {
   make({});
+  disk_->run_by_itself();  // pauses before another try take no time
   disk_->inject({.error = EIO, .times = 2});
   disk_->inject({.short_bytes = 700, .times = 1});
   visit(0, {2});
@@ -311,6 +312,7 @@ TEST_F(ExpertStoreTest, ATransientErrorIsTriedAgainAndNobodyNotices) {
 TEST_F(ExpertStoreTest, AReadThatKeepsFailingNamesFileTensorAndExpert) {
   make({});
   const uint64_t offset = source_->locate({1, 5}, 1).offset;
+  disk_->run_by_itself();  // pauses before another try take no time
   disk_->inject({.path = "layer1", .begin = offset, .end = offset + 1, .error = EIO, .times = -1});
   auto leases = lease(1, {5});
   for (const auto& status : {store_->wait_all(leases), store_->wait_all(leases)}) {
@@ -328,6 +330,7 @@ TEST_F(ExpertStoreTest, AReadThatKeepsFailingNamesFileTensorAndExpert) {
 TEST_F(ExpertStoreTest, AnExpertThatFailedIsTriedAfreshByTheNextLease) {
   make({});
   const uint64_t offset = source_->locate({1, 5}, 0).offset;
+  disk_->run_by_itself();  // pauses before another try take no time
   disk_->inject({.path = "layer1", .begin = offset, .end = offset + 1, .error = EIO, .times = 3});
   auto leases = lease(1, {5});
   ASSERT_FALSE(store_->wait_all(leases).has_value());
@@ -340,6 +343,7 @@ TEST_F(ExpertStoreTest, AnExpertThatFailedIsTriedAfreshByTheNextLease) {
 TEST_F(ExpertStoreTest, OtherExpertsAreUnaffectedByAFailure) {
   make({});
   const uint64_t offset = source_->locate({0, 1}, 0).offset;
+  disk_->run_by_itself();  // pauses before another try take no time
   disk_->inject({.path = "layer0", .begin = offset, .end = offset + 1, .error = EIO, .times = -1});
   auto leases = lease(0, {0, 1});
   while (!store_->ready(leases[0])) std::this_thread::yield();
@@ -487,6 +491,7 @@ TEST_F(ExpertStoreTest, PrefetchNeverEvictsWhatIsLeasedOrHintedAndKeepsToTheShar
 TEST_F(ExpertStoreTest, APrefetchThatFailsIsForgottenAndADemandTriesAfresh) {
   make({});
   const uint64_t offset = source_->locate({0, 2}, 0).offset;
+  disk_->run_by_itself();  // pauses before another try take no time
   disk_->inject({.path = "layer0", .begin = offset, .end = offset + 1, .error = EIO, .times = 3});
   prefetch({{0, 2}});
   while (store_->stats().failed_reads == 0) std::this_thread::yield();

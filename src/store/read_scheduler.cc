@@ -27,21 +27,28 @@ void ReadScheduler::Queue::remove(int32_t slot) {
   count_ = kept;
 }
 
-ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<int> reader_files, const Limits& limits)
+ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits)
     : source_(source),
-      reader_files_(std::move(reader_files)),
       limits_(limits),
       prefetch_depth_(std::max(limits.depth / 4, 1U)),
       loads_(static_cast<size_t>(limits.n_slot)),
       demand_(loads_.size()),
       prefetch_(loads_.size()),
-      // A piece that is to be tried again still occupies its place, so as many as the depth are enough.
-      pieces_(limits.depth) {
+      // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their part
+      // of the depth, so demands always find one.
+      pieces_(size_t{2} * limits.depth) {
+  assert(!copies.empty());
+  for (ReadCopy& copy : copies) copies_.push_back({.copy = std::move(copy)});
+  const bool known =
+      std::ranges::all_of(copies_, [](const CopyState& state) { return state.copy.bytes_per_second > 0; });
+  if (!known) {
+    for (CopyState& state : copies_) state.copy.bytes_per_second = 1;
+  }
   const uint32_t unit = std::max(limits.alignment.offset_bytes, limits.alignment.memory_bytes);
   limits_.read_bytes = std::max(unit, limits.read_bytes / unit * unit);
-  free_pieces_.reserve(limits.depth);
-  retries_.reserve(limits.depth);
-  for (uint32_t i = limits.depth; i-- > 0;) free_pieces_.push_back(i);
+  free_pieces_.reserve(pieces_.size());
+  retries_.reserve(pieces_.size());
+  for (auto i = static_cast<uint32_t>(pieces_.size()); i-- > 0;) free_pieces_.push_back(i);
 }
 
 void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination,
@@ -68,101 +75,182 @@ bool ReadScheduler::demand_waiting() const {
 }
 
 bool ReadScheduler::wants_prefetch() const {
-  return prefetch_.empty() && prefetch_in_flight_ < prefetch_depth_ && !free_pieces_.empty() &&
+  return prefetch_.empty() && prefetch_out_ < prefetch_depth_ && in_flight_ < limits_.depth &&
          !demand_waiting();
 }
 
-bool ReadScheduler::take_retry(Priority priority, uint32_t& token) {
-  const auto entry = std::ranges::find_if(retries_, [&](uint32_t candidate) {
-    return loads_[static_cast<size_t>(pieces_[candidate].slot)].priority == priority;
-  });
-  if (entry == retries_.end()) return false;
-  token = *entry;
-  retries_.erase(entry);
-  return true;
+std::optional<int64_t> ReadScheduler::next_retry_us() const {
+  std::optional<int64_t> first;
+  for (const uint32_t token : retries_) first = std::min(first.value_or(pieces_[token].due_us), pieces_[token].due_us);
+  return first;
+}
+
+int ReadScheduler::n_live_copy() const {
+  return static_cast<int>(std::ranges::count(copies_, false, &CopyState::failed));
+}
+
+// The copy that would bring a piece first, whether its queue has room or not.
+int ReadScheduler::choose_copy(uint32_t bytes, int not_this) const {
+  int best = -1;
+  double best_seconds = 0;
+  for (int i = 0; i < static_cast<int>(copies_.size()); ++i) {
+    const CopyState& state = copies_[static_cast<size_t>(i)];
+    if (state.failed || i == not_this) continue;
+    const double seconds =
+        static_cast<double>(state.outstanding_bytes + bytes) / state.copy.bytes_per_second;
+    if (best >= 0 && seconds >= best_seconds) continue;
+    best = i;
+    best_seconds = seconds;
+  }
+  return best;
+}
+
+ReadScheduler::Found ReadScheduler::take_retry(Priority priority, int64_t now_us, uint32_t& token) {
+  bool full = false;
+  for (auto entry = retries_.begin(); entry != retries_.end(); ++entry) {
+    Piece& piece = pieces_[*entry];
+    if (loads_[static_cast<size_t>(piece.slot)].priority != priority || piece.due_us > now_us) continue;
+    const bool elsewhere = piece.read.failures > 0 && n_live_copy() > 1;
+    const int copy = choose_copy(piece.read.bytes, elsewhere ? piece.copy : -1);
+    const CopyState& state = copies_[static_cast<size_t>(copy)];
+    if (state.in_flight == state.copy.depth) {
+      full = true;
+      continue;
+    }
+    piece.copy = copy;
+    token = *entry;
+    retries_.erase(entry);
+    return Found::kPiece;
+  }
+  return full ? Found::kFull : Found::kNone;
+}
+
+Landing ReadScheduler::landing(const Load& load) const {
+  const SliceRun& run = load.layout->runs[load.run];
+  return land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment);
 }
 
 // The next piece of the run that the load is at.
-void ReadScheduler::cut(Load& load, Piece& piece) {
+ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
   const SliceRun& run = load.layout->runs[load.run];
   const SliceLocation location = source_.locate(load.key, run.first_slice);
-  const Landing landing = land(run, location.offset, limits_.alignment);
+  const Landing landing = this->landing(load);
   // Pieces of about the same size, rather than large ones and a crumb: the last to arrive decides.
   const uint64_t n_piece = (landing.bytes + limits_.read_bytes - 1) / limits_.read_bytes;
   const uint64_t unit = std::max(limits_.alignment.offset_bytes, limits_.alignment.memory_bytes);
   const uint64_t piece_bytes = round_up((landing.bytes + n_piece - 1) / n_piece, unit);
   const uint64_t bytes = std::min(piece_bytes, landing.bytes - load.done);
-  piece.read = {.file = reader_files_[static_cast<size_t>(location.file)],
-                .offset = landing.file_offset + load.done,
-                .bytes = static_cast<uint32_t>(bytes),
-                .needed = static_cast<uint32_t>(std::min(bytes, landing.needed - load.done)),
-                .destination = load.destination + landing.slot_offset + load.done};
+  Piece piece{.read = {.offset = landing.file_offset + load.done,
+                       .bytes = static_cast<uint32_t>(bytes),
+                       .needed = static_cast<uint32_t>(std::min(bytes, landing.needed - load.done)),
+                       .destination = load.destination + landing.slot_offset + load.done},
+              .slice = run.first_slice,
+              .file = location.file};
   // The slice that the piece begins in, for an error message.
   const auto& slices = source_.layout(load.key.layer).slices;
   uint64_t end = location.offset;
-  piece.slice = run.first_slice;
   for (int i = run.first_slice; i < run.first_slice + run.n_slice; ++i) {
     if (piece.read.offset >= end) piece.slice = i;
     end += slices[static_cast<size_t>(i)].bytes;
   }
+  return piece;
+}
+
+void ReadScheduler::advance_load(Load& load, uint32_t bytes) const {
   load.done += bytes;
   // What lies behind the last needed byte is padding up to a block, never a piece of its own.
-  if (load.done >= landing.needed) {
+  if (load.done >= landing(load).needed) {
     ++load.run;
     load.done = 0;
   }
 }
 
-bool ReadScheduler::take_piece(Priority priority, uint32_t& token) {
+ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token) {
   Queue& loads = queue(priority);
-  if (loads.empty() || free_pieces_.empty()) return false;
+  if (loads.empty() || free_pieces_.empty()) return Found::kNone;
   const int32_t slot = loads.front();
   Load& load = loads_[static_cast<size_t>(slot)];
+  Piece piece = cut(load);
+  piece.slot = slot;
+  piece.copy = choose_copy(piece.read.bytes, -1);
+  const CopyState& state = copies_[static_cast<size_t>(piece.copy)];
+  if (state.in_flight == state.copy.depth) return Found::kFull;
   token = free_pieces_.back();
   free_pieces_.pop_back();
-  pieces_[token].slot = slot;
-  cut(load, pieces_[token]);
+  pieces_[token] = piece;
   ++load.n_out;
+  advance_load(load, piece.read.bytes);
   if (load.run == load.layout->runs.size()) loads.pop();
-  return true;
+  if (priority == Priority::kPrefetch) ++prefetch_out_;
+  pieces_[token].priority = priority;
+  return Found::kPiece;
 }
 
-bool ReadScheduler::next(ReadRequest& request) {
+bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   if (in_flight_ == limits_.depth) return false;
   uint32_t token = 0;
   Priority priority = Priority::kDemand;
-  if (!take_retry(priority, token) && !take_piece(priority, token)) {
+  Found found = take_retry(priority, now_us, token);
+  if (found == Found::kNone) found = take_new(priority, token);
+  if (found == Found::kNone && demand_.empty()) {
     priority = Priority::kPrefetch;
-    // All pieces may be taken by retries of prefetches: then a demand has to go through one of those.
-    if (prefetch_in_flight_ >= prefetch_depth_ && demand_.empty()) return false;
-    if (!take_retry(priority, token) && (!demand_.empty() || !take_piece(priority, token))) return false;
+    found = take_retry(priority, now_us, token);
+    if (found == Found::kNone && prefetch_out_ < prefetch_depth_) found = take_new(priority, token);
   }
+  if (found != Found::kPiece) return false;
   Piece& piece = pieces_[token];
+  if (piece.priority == Priority::kPrefetch && priority == Priority::kDemand) --prefetch_out_;
   piece.priority = priority;
+  CopyState& state = copies_[static_cast<size_t>(piece.copy)];
+  piece.read.file = state.copy.files[static_cast<size_t>(piece.file)];
+  piece.asked_bytes = piece.read.bytes;
+  ++state.in_flight;
+  state.outstanding_bytes += piece.asked_bytes;
+  state.read_bytes += piece.asked_bytes;
   request = piece.read.request(token);
   ++in_flight_;
   ++n_read_;
-  if (priority == Priority::kPrefetch) ++prefetch_in_flight_;
   (priority == Priority::kDemand ? demand_bytes_ : prefetch_bytes_) += request.bytes;
   return true;
 }
 
-LoadEnd ReadScheduler::complete(const ReadCompletion& completion) {
+// A try that brought nothing is held against its copy, as long as there is another.
+void ReadScheduler::note_failure(Piece& piece) {
+  CopyState& state = copies_[static_cast<size_t>(piece.copy)];
+  if (++state.failures < kMaxCopyFailures || state.failed || n_live_copy() == 1) return;
+  state.failed = true;
+  newly_failed_ = piece.copy;
+}
+
+LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us) {
   const auto token = static_cast<uint32_t>(completion.id);
   Piece& piece = pieces_[token];
   Load& load = loads_[static_cast<size_t>(piece.slot)];
+  CopyState& state = copies_[static_cast<size_t>(piece.copy)];
   --in_flight_;
-  if (piece.priority == Priority::kPrefetch) --prefetch_in_flight_;
+  --state.in_flight;
+  state.outstanding_bytes -= piece.asked_bytes;
 
   LoadEnd end{.slot = piece.slot};
-  const ReadOutcome outcome =
-      advance(piece.read, completion.result, limits_.alignment, limits_.read_attempts);
+  // Each copy gets its tries.  Those that have failed for good had theirs.
+  const int failures_before = piece.read.failures;
+  const ReadOutcome outcome = advance(piece.read, completion.result, limits_.alignment,
+                                      limits_.read_attempts * static_cast<int>(copies_.size()));
+  const bool nothing = piece.read.failures > failures_before;
+  if (nothing) {
+    note_failure(piece);
+  } else {
+    state.failures = 0;
+  }
   if (outcome == ReadOutcome::kAgain && !load.failed) {
     ++n_retry_;
+    const bool elsewhere = n_live_copy() > (state.failed ? 0 : 1);
+    piece.due_us = now_us + (nothing && !elsewhere ? backoff_us(piece.read) : 0);
     retries_.push_back(token);
     return {};
   }
   free_pieces_.push_back(token);
+  if (piece.priority == Priority::kPrefetch) --prefetch_out_;
   --load.n_out;
   if (outcome == ReadOutcome::kFailed && !load.failed) {
     load.failed = true;
@@ -173,6 +261,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion) {
     std::erase_if(retries_, [&](uint32_t waiting) {
       if (pieces_[waiting].slot != piece.slot) return false;
       free_pieces_.push_back(waiting);
+      if (pieces_[waiting].priority == Priority::kPrefetch) --prefetch_out_;
       --load.n_out;
       return true;
     });

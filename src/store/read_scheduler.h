@@ -4,10 +4,19 @@
 // demand and prefetch, first come first served; the loads of a queue are finished one after the other, since
 // an expert is of use only as a whole.  A prefetch piece is chosen only while no demand piece waits, and only
 // a part of the reader's depth is given to prefetch, so that a demand never finds the drive full of guesses.
+//
+// There may be several copies of the files, on drives of different speed.  Each piece goes to the copy whose
+// queue would have brought it first, going by the bytes that it has still to bring and its drive's bandwidth.
+// Where that copy's queue is full the piece waits, rather than go to a drive that would take longer.
+//
+// A read that fails is tried again: at once on another copy where there is one, else after a pause
+// (backoff_us).  A copy whose reads fail again and again is read no more, unless it is the last.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "format/expert_source.h"
@@ -26,6 +35,13 @@ struct LoadEnd {
   PendingRead read;  // and the read
 };
 
+// One copy of the source's files.
+struct ReadCopy {
+  std::vector<int> files;       // the reader's number for each of the source's files
+  uint32_t depth = 0;           // most reads in flight
+  double bytes_per_second = 0;  // of its drive; 0: not known, and then all count as equal
+};
+
 // Loads are known by their slot, which is theirs until they end.  One owner; allocates only when made.
 class ReadScheduler {
  public:
@@ -36,8 +52,20 @@ class ReadScheduler {
     int32_t n_slot = 0;
     ReadAlignment alignment;
   };
-  // `reader_files` gives the reader's number for each of the source's files.
-  ReadScheduler(const ExpertSource& source, std::vector<int> reader_files, const Limits& limits);
+  // How a copy fares.
+  struct CopyState {
+    ReadCopy copy;
+    uint32_t in_flight = 0;
+    uint64_t outstanding_bytes = 0;  // of the reads in flight
+    uint64_t read_bytes = 0;         // asked of it so far
+    int failures = 0;                // since its last read that was right
+    bool failed = false;             // read no more
+  };
+  // A copy has failed for good after this many reads in a row that brought nothing.
+  static constexpr int kMaxCopyFailures = 3;
+
+  // At least one copy.
+  ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits);
 
   void add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination, Priority priority);
 
@@ -45,9 +73,16 @@ class ReadScheduler {
   void promote(int32_t slot);
 
   // The next read to submit, if the depth allows one and there is one; its id is for complete().
-  bool next(ReadRequest& request);
+  bool next(ReadRequest& request, int64_t now_us);
 
-  LoadEnd complete(const ReadCompletion& completion);
+  LoadEnd complete(const ReadCompletion& completion, int64_t now_us);
+
+  // When the first of the reads that are to be tried again may be; nothing when none waits.
+  std::optional<int64_t> next_retry_us() const;
+
+  const std::vector<CopyState>& copies() const { return copies_; }
+  // A copy that has failed for good and was not reported yet; -1: none.
+  int take_failed_copy() { return std::exchange(newly_failed_, -1); }
 
   uint32_t in_flight() const { return in_flight_; }
   bool demand_waiting() const;
@@ -73,9 +108,13 @@ class ReadScheduler {
     uint32_t n_out = 0;  // pieces in flight or waiting to be tried again
   };
   struct Piece {
-    PendingRead read;
+    PendingRead read;  // its file is the reader's number in the copy that it was last asked of
     int32_t slot = -1;
     int slice = 0;
+    int file = 0;                           // of the source
+    int copy = -1;                          // that it was last asked of
+    uint32_t asked_bytes = 0;               // by the last try
+    int64_t due_us = 0;                     // when it may be tried again
     Priority priority = Priority::kDemand;  // under which it was submitted
   };
   // First-in first-out, of fixed capacity.
@@ -95,12 +134,19 @@ class ReadScheduler {
   };
 
   Queue& queue(Priority priority) { return priority == Priority::kDemand ? demand_ : prefetch_; }
-  bool take_retry(Priority priority, uint32_t& token);
-  bool take_piece(Priority priority, uint32_t& token);
-  void cut(Load& load, Piece& piece);
+  // What came of looking for a piece: there is none; its copy's queue is full; here it is.
+  enum class Found : uint8_t { kNone, kFull, kPiece };
+  Found take_retry(Priority priority, int64_t now_us, uint32_t& token);
+  Found take_new(Priority priority, uint32_t& token);
+  Piece cut(const Load& load) const;
+  void advance_load(Load& load, uint32_t bytes) const;
+  Landing landing(const Load& load) const;
+  int choose_copy(uint32_t bytes, int not_this) const;
+  int n_live_copy() const;
+  void note_failure(Piece& piece);
 
   const ExpertSource& source_;
-  std::vector<int> reader_files_;
+  std::vector<CopyState> copies_;
   Limits limits_;
   uint32_t prefetch_depth_;
   std::vector<Load> loads_;  // by slot
@@ -108,7 +154,9 @@ class ReadScheduler {
   std::vector<Piece> pieces_;
   std::vector<uint32_t> free_pieces_;
   std::vector<uint32_t> retries_;  // pieces to be submitted again, oldest first
-  uint32_t in_flight_ = 0, prefetch_in_flight_ = 0;
+  int newly_failed_ = -1;
+  uint32_t in_flight_ = 0;
+  uint32_t prefetch_out_ = 0;  // pieces submitted as prefetch, in flight or waiting to be tried again
   uint64_t demand_bytes_ = 0, prefetch_bytes_ = 0, n_read_ = 0, n_retry_ = 0;
 };
 

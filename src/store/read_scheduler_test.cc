@@ -18,7 +18,7 @@ class ReadSchedulerTest : public testing::Test {
     source_.emplace(model);
     layout_ = make_slot_layout(*source_, 0, alignment);
     memory_.resize(layout_.slot_bytes * 8);
-    scheduler_.emplace(*source_, std::vector<int>{0},
+    scheduler_.emplace(*source_, std::vector<ReadCopy>{{.files = {0}, .depth = depth}},
                        ReadScheduler::Limits{.depth = depth,
                                              .read_bytes = read_bytes,
                                              .read_attempts = 2,
@@ -34,9 +34,10 @@ class ReadSchedulerTest : public testing::Test {
   std::vector<ReadRequest> take() {
     std::vector<ReadRequest> requests;
     ReadRequest request;
-    while (scheduler_->next(request)) requests.push_back(request);
+    while (scheduler_->next(request, now_us_)) requests.push_back(request);
     return requests;
   }
+  LoadEnd complete(const ReadCompletion& completion) { return scheduler_->complete(completion, now_us_); }
   int expert_of(const ReadRequest& request) const {
     return static_cast<int>(static_cast<uint64_t>(request.destination - memory_.data()) / layout_.slot_bytes);
   }
@@ -51,6 +52,7 @@ class ReadSchedulerTest : public testing::Test {
   SlotLayout layout_;
   std::vector<std::byte> memory_;
   std::optional<ReadScheduler> scheduler_;
+  int64_t now_us_ = 0;
 };
 
 constexpr auto kLoaded = LoadEnd::Kind::kLoaded;
@@ -64,9 +66,9 @@ TEST_F(ReadSchedulerTest, ALoadEndsWhenItsLastPieceHasArrived) {
   ASSERT_EQ(requests.size(), 3U);
   EXPECT_EQ(requests[0].offset, source_->locate({0, 3}, 0).offset);
   EXPECT_EQ(requests[2].bytes, 2048U);
-  EXPECT_EQ(scheduler_->complete({requests[1].id, 1024}).kind, kNone);
-  EXPECT_EQ(scheduler_->complete({requests[2].id, 2048}).kind, kNone);
-  const LoadEnd end = scheduler_->complete({requests[0].id, 1024});
+  EXPECT_EQ(complete({requests[1].id, 1024}).kind, kNone);
+  EXPECT_EQ(complete({requests[2].id, 2048}).kind, kNone);
+  const LoadEnd end = complete({requests[0].id, 1024});
   EXPECT_EQ(end.kind, kLoaded);
   EXPECT_EQ(end.slot, 3);
   EXPECT_EQ(scheduler_->in_flight(), 0U);
@@ -97,7 +99,7 @@ TEST_F(ReadSchedulerTest, PaddingBeyondTheEndOfTheFileNeedNotArrive) {
   ASSERT_EQ(requests.size(), 1U);
   EXPECT_EQ(requests[0].offset, 512U);
   EXPECT_EQ(requests[0].bytes, 1536U);
-  EXPECT_EQ(scheduler_->complete({requests[0].id, 1488}).kind, kLoaded);
+  EXPECT_EQ(complete({requests[0].id, 1488}).kind, kLoaded);
 }
 
 TEST_F(ReadSchedulerTest, DemandsGoBeforePrefetches) {
@@ -137,7 +139,7 @@ TEST_F(ReadSchedulerTest, NeverMoreInFlightThanTheDepth) {
   EXPECT_EQ(first.size(), 4U);
   EXPECT_EQ(expert_of(first[2]), 0);
   EXPECT_EQ(expert_of(first[3]), 1);
-  scheduler_->complete({first[0].id, 4096});
+  complete({first[0].id, 4096});
   EXPECT_EQ(take().size(), 1U);
 }
 
@@ -146,13 +148,13 @@ TEST_F(ReadSchedulerTest, TheRestOfAShortReadGoesBeforeNewReads) {
   add(0, Priority::kDemand);
   add(1, Priority::kDemand);
   const auto first = take();
-  EXPECT_EQ(scheduler_->complete({first[0].id, 1100}).kind, kNone);
+  EXPECT_EQ(complete({first[0].id, 1100}).kind, kNone);
   const auto second = take();
   ASSERT_EQ(second.size(), 1U);
   EXPECT_EQ(expert_of(second[0]), 0);
   EXPECT_EQ(second[0].offset, 1024U);
   EXPECT_EQ(second[0].bytes, 3072U);
-  EXPECT_EQ(scheduler_->complete({second[0].id, 3072}).kind, kLoaded);
+  EXPECT_EQ(complete({second[0].id, 3072}).kind, kLoaded);
   EXPECT_EQ(scheduler_->n_retry(), 1U);
 }
 
@@ -161,12 +163,12 @@ TEST_F(ReadSchedulerTest, AFailedLoadEndsOnceNothingOfItIsInFlight) {
   add(0, Priority::kDemand);
   add(1, Priority::kDemand);
   auto requests = take();
-  EXPECT_EQ(scheduler_->complete({requests[0].id, -EIO}).kind, kNone);
+  EXPECT_EQ(complete({requests[0].id, -EIO}).kind, kNone);
   const auto again = take();
   ASSERT_EQ(again.size(), 1U);
   EXPECT_EQ(again[0].offset, requests[0].offset);
-  EXPECT_EQ(scheduler_->complete({again[0].id, -EIO}).kind, kNone);  // given up, but one read is in flight
-  const LoadEnd end = scheduler_->complete({requests[1].id, 4096});
+  EXPECT_EQ(complete({again[0].id, -EIO}).kind, kNone);  // given up, but one read is in flight
+  const LoadEnd end = complete({requests[1].id, 4096});
   EXPECT_EQ(end.kind, kFailed);
   EXPECT_EQ(end.slot, 0);
   EXPECT_EQ(end.slice, 0);
@@ -179,7 +181,7 @@ TEST_F(ReadSchedulerTest, RetriesOfPrefetchesWaitForDemands) {
   make({.n_layer = 1, .slice_bytes = {4096}}, 8, 4096);
   add(0, Priority::kPrefetch);
   const auto first = take();
-  scheduler_->complete({first[0].id, -EAGAIN});
+  complete({first[0].id, -EAGAIN});
   EXPECT_FALSE(scheduler_->demand_waiting());
   add(1, Priority::kDemand);
   EXPECT_EQ(take_experts(), (std::vector{1, 0}));

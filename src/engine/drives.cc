@@ -1,0 +1,68 @@
+#include "engine/drives.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/units.h"
+#include "io/aligned_buffer.h"
+#include "io/drive_file.h"
+#include "io/drive_identity.h"
+
+namespace odmoe {
+namespace {
+
+Result<DriveProfile> try_out(AsyncReader& reader, const DriveSetup& setup) {
+  // On large pages, as the store's arena is: what a drive brings depends on them.
+  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer memory,
+                         AlignedBuffer::allocate(round_down(std::min(setup.memory_bytes, kProbeBytes), 4096), true));
+  return probe_drive(reader, memory.span(), *setup.clock, setup.probe);
+}
+
+}  // namespace
+
+Result<std::optional<KnownDrive>> know_drive(const std::vector<std::filesystem::path>& files,
+                                             const DriveSetup& setup) {
+  const DriveIdentity drive = identify_drive(files.front());
+  ReaderOptions options = setup.reader;
+  options.depth = kProbeDepth;
+  auto reader = setup.make_reader(options);
+  uint64_t bytes = 0;
+  for (const std::filesystem::path& file : files) {
+    if (!reader.has_value()) break;
+    if (const auto added = (*reader)->add_file(file); !added.has_value()) reader = std::unexpected(added.error());
+    if (reader.has_value()) bytes += (*reader)->file_bytes((*reader)->n_file() - 1);
+  }
+  if (!reader.has_value()) {
+    spdlog::warn("{} is not tried out: {}", drive.name, reader.error().message);
+    return std::nullopt;
+  }
+
+  const bool direct = (*reader)->alignment().offset_bytes > 1;
+  const std::string key =
+      drive_key(drive.id, std::string((*reader)->name()) + (direct ? ", direct" : ", buffered"));
+  if (setup.look_up && !setup.drive_file.empty()) {
+    if (const auto profile = load_profile(setup.drive_file, key)) {
+      return KnownDrive{.profile = *profile, .measured = false, .name = drive.name};
+    }
+  }
+  if (bytes < kProbeFileBytes || setup.memory_bytes < kMiB) return std::nullopt;
+
+  const auto profile = try_out(**reader, setup);
+  if (!profile.has_value()) {
+    if (profile.error().kind == ErrorKind::kInterrupted) return std::unexpected(profile.error());
+    spdlog::warn("{} is not tried out: {}", drive.name, profile.error().message);
+    return std::nullopt;
+  }
+  spdlog::info("{}: {}/s with {} reads of {} in flight", drive.name,
+               format_bytes(static_cast<uint64_t>(profile->bytes_per_second)), profile->depth,
+               format_bytes(profile->read_bytes));
+  if (!setup.drive_file.empty()) {
+    const Status kept = save_profile(setup.drive_file, key, *profile);
+    if (!kept.has_value()) spdlog::warn("{}; it is tried out again next time", kept.error().message);
+  }
+  return KnownDrive{.profile = *profile, .measured = true, .name = drive.name};
+}
+
+}  // namespace odmoe
