@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "base/clock.h"
 #include "engine/forward_pass.h"
+#include "engine/memory_governor.h"
 #include "format/expert_source.h"
 #include "format/gguf_file.h"
 #include "io/async_reader.h"
@@ -22,6 +23,7 @@ namespace odmoe {
 struct EngineDependencies {
   std::function<Result<std::unique_ptr<AsyncReader>>(const ReaderOptions&)> make_reader = odmoe::make_reader;
   const Clock* clock = &SteadyClock::instance();
+  std::function<MemorySample()> sample_memory = odmoe::sample_memory;  // called in a thread of its own
 };
 
 class EngineImpl;
@@ -77,6 +79,8 @@ class EngineImpl final : public Engine {
                   ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                   const EvaluateProgress& progress);
   void return_kv(std::unique_ptr<KvCache> kv);
+  // Any thread; for tests that press the store from outside.
+  ExpertStore& store() { return *store_; }
   void note_first_token(double ttft_ms);
 
  private:
@@ -86,6 +90,7 @@ class EngineImpl final : public Engine {
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
+  void use_kv_rows(KvCache& kv, int64_t rows);
 
   EngineOptions options_;
   EngineDependencies dependencies_;
@@ -100,6 +105,7 @@ class EngineImpl final : public Engine {
   std::unique_ptr<Backend> backend_;
   ModelInfo info_;
   MemoryPlan plan_;
+  MemoryGovernor::Limits limits_;
   std::string reader_name_;
 
   std::mutex free_kv_mutex_;
@@ -110,6 +116,8 @@ class EngineImpl final : public Engine {
   std::unique_ptr<ForwardPass> forward_;  // its leases go before the store
   Stats::Phase prefill_, decode_;
   double ttft_ms_ = 0;
+
+  std::unique_ptr<MemoryGovernor> governor_;  // thread-safe itself; its thread ends before the store
 };
 
 // What `inspect` and the engine both tell of a model.

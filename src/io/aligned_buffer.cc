@@ -19,10 +19,12 @@ constexpr uint64_t kHugePageBytes = 2 * kMiB;
 void advise_huge_pages(std::byte* data, size_t bytes) {
   madvise(data, bytes, MADV_HUGEPAGE);  // advice: where it is refused, ordinary pages serve
 }
+void advise_small_pages(std::byte* data, size_t bytes) { madvise(data, bytes, MADV_NOHUGEPAGE); }
 void give_back(std::byte* data, size_t bytes) { madvise(data, bytes, MADV_DONTNEED); }
 #else
 constexpr uint64_t kHugePageBytes = 1;
 void advise_huge_pages(std::byte*, size_t) {}
+void advise_small_pages(std::byte*, size_t) {}
 // MADV_DONTNEED is only a hint elsewhere, and MADV_FREE leaves the old bytes: fresh pages in the same place
 // do both, on every POSIX system.  Where that fails the memory stays, but it must read as zeros.
 void give_back(std::byte* data, size_t bytes) {
@@ -40,10 +42,9 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t bytes, bool huge_pages) {
   huge_pages = huge_pages && bytes >= kHugePageBytes && kHugePageBytes > page;
   const uint64_t length = round_up(bytes, page);
   const uint64_t mapped = length + (huge_pages ? kHugePageBytes : 0);
-  void* const map = bytes > SIZE_MAX / 2
-                        ? MAP_FAILED
-                        : mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
-                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* const map = bytes > SIZE_MAX / 2 ? MAP_FAILED
+                                         : mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (map == MAP_FAILED) {
     return fail(ErrorKind::kIo, "no memory for a buffer of {}: {}; lower the memory budget",
                 format_bytes(bytes), std::generic_category().message(bytes > SIZE_MAX / 2 ? ENOMEM : errno));
@@ -58,6 +59,10 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t bytes, bool huge_pages) {
     advise_huge_pages(data, length);
   }
   return AlignedBuffer(data, bytes, huge_pages ? kHugePageBytes : page);
+}
+
+void AlignedBuffer::avoid_huge_pages() {
+  if (data_ != nullptr) advise_small_pages(data_, bytes_);
 }
 
 void AlignedBuffer::discard(uint64_t offset, uint64_t bytes) {

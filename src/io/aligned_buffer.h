@@ -34,6 +34,10 @@ class AlignedBuffer {
   // Nobody may use the range meanwhile; the kernel must not hold it pinned (io_uring's registered buffers).
   void discard(uint64_t offset, uint64_t bytes);
 
+  // Asks for ordinary pages even where the system gives large ones to everybody, for memory of which a little
+  // here and there is touched.
+  void avoid_huge_pages();
+
   // The unit of memory that is given out and given back: a page, or a large page where they were asked for.
   uint64_t discard_bytes() const { return unit_; }
 

@@ -129,7 +129,7 @@ class ExpertStore::Impl {
   const SlotPlan plan_;
   SlotArena arena_;
 
-  std::mutex resize_mutex_;       // taken before mutex_; resize() has turns
+  std::mutex resize_mutex_;        // taken before mutex_; resize() has turns
   std::vector<int32_t> n_wanted_;  // by class; resize()'s
   mutable std::mutex mutex_;
   std::condition_variable changed_;  // a load has ended
@@ -310,7 +310,8 @@ void ExpertStore::Impl::gather(size_t index, std::unique_lock<std::mutex>& lock)
   evict_beyond_shares(plan, slot_class);
   for (int32_t from = plan.first_slot + slot_class.n_usable; from < plan.first_slot + plan.n_slot; ++from) {
     Slot& source = slot_at(from);
-    if (source.state != State::kResident || source.n_lease > 0) continue;  // free, or goes when it is released
+    if (source.state != State::kResident || source.n_lease > 0)
+      continue;  // free, or goes when it is released
     const ExpertKey key = source.key;
     const int32_t to =
         arena_.take(static_cast<int>(index), layer_of(key.layer).home, slot_class.policy->share(key.layer));

@@ -30,7 +30,7 @@ struct ExpertStoreOptions {
   // Up to which resize() may raise that; less than arena_bytes: it may not.  Only addresses are reserved for
   // it, and where the system refuses even those (a limit on address space) it is arena_bytes.
   uint64_t max_arena_bytes = 0;
-  int read_attempts = 3;     // tries of a read before its error is reported, 1..10
+  int read_attempts = 3;  // tries of a read before its error is reported, 1..10
   uint32_t read_bytes =
       1 << 20;  // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
   const Clock* clock = &SteadyClock::instance();
