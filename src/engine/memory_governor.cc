@@ -36,7 +36,7 @@ MemoryGovernor::MemoryGovernor(ExpertStore& store, const Limits& limits)
              limits.margin_bytes),
       asked_bytes_(store.stats().arena_bytes) {
   const std::scoped_lock lock(mutex_);
-  adapt();
+  adapt(spdlog::level::debug);
 }
 
 MemoryGovernor::~MemoryGovernor() {
@@ -64,14 +64,14 @@ Status MemoryGovernor::follow(std::function<MemorySample()> sample) {
 void MemoryGovernor::take_kv(uint64_t bytes) {
   const std::scoped_lock lock(mutex_);
   kv_bytes_ += bytes;
-  adapt();
+  adapt(spdlog::level::debug);
 }
 
 void MemoryGovernor::return_kv(uint64_t bytes) {
   const std::scoped_lock lock(mutex_);
   assert(bytes <= kv_bytes_);
   kv_bytes_ -= bytes;
-  adapt();
+  adapt(spdlog::level::debug);
 }
 
 uint64_t MemoryGovernor::kv_bytes_in_use() const {
@@ -79,7 +79,7 @@ uint64_t MemoryGovernor::kv_bytes_in_use() const {
   return kv_bytes_;
 }
 
-void MemoryGovernor::adapt() {
+void MemoryGovernor::adapt(spdlog::level::level_enum level) {
   // Pages at the edges of rows are counted once too often; the plan counts all that there is.
   const uint64_t others = limits_.fixed_bytes + std::min(kv_bytes_, limits_.kv_bytes);
   const uint64_t left = grant_.bytes() > others ? grant_.bytes() - others : 0;
@@ -88,10 +88,10 @@ void MemoryGovernor::adapt() {
   const uint64_t before = std::exchange(asked_bytes_, wanted);
   const uint64_t now = store_.resize(wanted);
   // A formatted message would allocate; only who asked for it pays.
-  if (spdlog::should_log(spdlog::level::info)) {
-    spdlog::info("memory: the arena of experts {} to {} ({} for the process, {} KV cache)",
-                 wanted < before ? "shrinks" : "grows", format_bytes(now), format_bytes(grant_.bytes()),
-                 format_bytes(kv_bytes_));
+  if (spdlog::should_log(level)) {
+    spdlog::log(level, "memory: the arena of experts {} to {} ({} for the process, {} KV cache)",
+                wanted < before ? "shrinks" : "grows", format_bytes(now), format_bytes(grant_.bytes()),
+                format_bytes(kv_bytes_));
   }
 }
 
@@ -102,7 +102,7 @@ void MemoryGovernor::run(const std::function<MemorySample()>& sample) {
     const MemorySample now = sample();
     lock.lock();
     grant_.next(now);
-    adapt();
+    adapt(spdlog::level::info);
   }
 }
 

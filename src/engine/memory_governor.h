@@ -2,6 +2,8 @@
 // buffers and the KV caches leave of the budget *now*, and the budget itself follows the machine if it is to.
 #pragma once
 
+#include <spdlog/common.h>
+
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -47,7 +49,7 @@ class MemoryGovernor {
   uint64_t kv_bytes_in_use() const;
 
  private:
-  void adapt();  // requires the lock
+  void adapt(spdlog::level::level_enum level);  // requires the lock
   void run(const std::function<MemorySample()>& sample);
 
   ExpertStore& store_;

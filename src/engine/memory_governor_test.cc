@@ -65,7 +65,7 @@ TEST_F(MemoryGovernorTest, ItFollowsTheMachineDownToTheLeastThatRunsTheModel) {
   std::atomic<uint64_t> all = 1'000'000 + 20 * kSlot;
   std::atomic<int64_t> now_us = 0;
   const auto sample = [&]() -> MemorySample {
-    return {.now_us = now_us += 100'000, .available_bytes = all, .resident_bytes = 0, .stall_us = 0};
+    return {.now_us = now_us += 1'000'000, .available_bytes = all, .resident_bytes = 0, .stall_us = 0};
   };
   MemoryGovernor governor(*store_, limits());
   ASSERT_TRUE(governor.follow(sample).has_value());
