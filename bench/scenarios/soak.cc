@@ -34,8 +34,8 @@ struct Options {
   double seconds = 20;
   double percent = 25;
   uint64_t seed = 1;
-  int32_t n_prompt = 6;
-  int32_t n_decode = 60;
+  int32_t n_prompt = 4;
+  int32_t n_decode = 30;
   double short_percent = 3, error_percent = 1;
 };
 

