@@ -44,9 +44,11 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
             if (!budget.has_value()) throw CLI::ValidationError("--memory", budget.error().message);
             engine.memory = *budget;
           },
-          "Most memory for the whole process (8GiB, 900MiB), or the share of the experts to hold (25%)")
+          "Most memory for the whole process (8GiB, 900MiB), the share of the experts to hold (25%), or "
+          "auto: "
+          "what is available, less a margin, and less when other programs need it")
       ->type_name("SIZE")
-      ->default_str("auto: what is available, less a margin")
+      ->default_str("auto")
       ->group("Memory");
 
   command.add_option("-t,--threads", engine.threads, "Threads that compute; 0: one per core")

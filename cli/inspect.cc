@@ -62,7 +62,8 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
              {"experts", format_bytes(model.expert_bytes)},
              {"dense weights", format_bytes(model.dense_bytes)},
              {"experts that one token uses", format_bytes(model.cycle_bytes)},
-             {std::format("KV cache of {} tokens", context), format_bytes(plan.kv_bytes)}};
+             {std::format("KV cache of {} tokens", context), format_bytes(plan.kv_bytes)},
+             {"buffers", format_bytes(plan.buffer_bytes)}};
   Rows types;
   for (const auto& [type, bytes] : model.bytes_per_type) types.emplace_back(type, format_bytes(bytes));
   Rows memory;

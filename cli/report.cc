@@ -38,12 +38,15 @@ std::string describe_work(const Stats& stats) {
   return std::format(
       "{} prompt tokens at {:.1f}/s, {} tokens at {:.1f}/s; {:.1f} % of {} experts were in memory, {} read "
       "by {} "
-      "at {}/s; at most {} resident\n",
+      "at {}/s; at most {} resident{}\n",
       stats.prefill.tokens, stats.prefill.tokens_per_second(), stats.decode.tokens,
       stats.decode.tokens_per_second(), 100 * stats.experts.hit_rate(), stats.experts.demands,
       format_bytes(stats.io.demand_read_bytes + stats.io.prefetch_read_bytes), stats.io.reader,
       format_bytes(static_cast<uint64_t>(stats.io.read_bytes_per_second())),
-      format_bytes(stats.peak_resident_bytes));
+      format_bytes(stats.peak_resident_bytes),
+      stats.arena_resizes > 0 ? std::format("; the arena of experts changed {} times, to {}",
+                                            stats.arena_resizes, format_bytes(stats.arena_bytes_now))
+                              : "");
 }
 
 Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {

@@ -24,6 +24,12 @@ struct MemoryPlan {
 struct Stats {
   MemoryPlan memory;
   uint64_t peak_resident_bytes = 0;
+  // How the memory is divided now, where it is adapted (MemoryBudget): memory says what was planned for full
+  // KV caches.
+  uint64_t arena_bytes_now = 0;
+  int32_t n_slot_now = 0;
+  uint64_t kv_bytes_in_use = 0;  // of all sessions; the rest of memory.kv_bytes serves experts meanwhile
+  uint64_t arena_resizes = 0;
 
   struct Phase {
     uint64_t tokens = 0;

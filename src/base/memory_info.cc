@@ -99,6 +99,18 @@ bool has_controller(std::string_view list, std::string_view name) {
   return false;
 }
 
+// The microseconds behind "total=" in the line "some ..." of a file of pressure stall information.
+std::optional<uint64_t> read_stall_us(const fs::path& path) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    const size_t total = line.find("total=");
+    if (line.starts_with("some ") && total != std::string::npos) {
+      return parse_number(std::string_view(line).substr(total + 6));
+    }
+  }
+  return std::nullopt;
+}
+
 uint64_t left_in_cgroups(const fs::path& root) {
   const fs::path mount = root / "sys/fs/cgroup";
   uint64_t left = kNoLimit;
@@ -139,6 +151,18 @@ uint64_t available_bytes(const fs::path& root) {
   return left == kNoLimit ? 0 : left;
 }
 
+uint64_t memory_stall_us(const fs::path& root) {
+  std::ifstream in(root / "proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with("0::/")) continue;
+    const fs::path group = fs::path(line.substr(3)).relative_path();
+    for (const char* mount : {"sys/fs/cgroup", "sys/fs/cgroup/unified"}) {
+      if (const auto stall = read_stall_us(root / mount / group / "memory.pressure")) return *stall;
+    }
+  }
+  return read_stall_us(root / "proc/pressure/memory").value_or(0);
+}
+
 }  // namespace linux_memory
 
 #ifdef __APPLE__
@@ -167,7 +191,11 @@ uint64_t available_bytes() {
   return pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
+uint64_t memory_stall_us() { return 0; }
+
 #else
+
+uint64_t memory_stall_us() { return linux_memory::memory_stall_us("/"); }
 
 uint64_t resident_bytes() { return linux_memory::resident_bytes("/"); }
 

@@ -111,6 +111,18 @@ TEST_F(MemoryInfo, ResidentPagesAndPeakAreReadFromProc) {
   EXPECT_EQ(linux_memory::peak_resident_bytes(root_), kMiB);
 }
 
+TEST_F(MemoryInfo, StallsAreThoseOfTheOwnGroupOrElseOfTheMachine) {
+  EXPECT_EQ(linux_memory::memory_stall_us(root_), 0U);
+  write(
+      "proc/pressure/memory",
+      "some avg10=0.00 avg60=0.12 avg300=0.05 total=4711\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=9\n");
+  EXPECT_EQ(linux_memory::memory_stall_us(root_), 4711U);
+  write("proc/self/cgroup", "4:memory:/a\n0::/job\n");
+  EXPECT_EQ(linux_memory::memory_stall_us(root_), 4711U);
+  write("sys/fs/cgroup/job/memory.pressure", "some avg10=1.00 avg60=0.00 avg300=0.00 total=33\n");
+  EXPECT_EQ(linux_memory::memory_stall_us(root_), 33U);
+}
+
 TEST_F(MemoryInfo, TheRealProcessSeesItsOwnGrowth) {
   const uint64_t before = resident_bytes();
   constexpr size_t kBytes = 64 * kMiB;

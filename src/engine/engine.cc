@@ -171,6 +171,17 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .available_bytes = available_bytes() + resident_bytes(),
   };
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(options_.memory, needs));
+  limits_ = {.budget_bytes = plan_.budget_bytes,
+             .fixed_bytes = needs.dense_bytes + needs.buffer_bytes,
+             .min_arena_bytes = needs.min_arena_bytes,
+             .max_arena_bytes = needs.max_arena_bytes,
+             .kv_bytes = needs.kv_bytes,
+             .margin_bytes = auto_margin(needs.available_bytes)};
+  if (options_.memory.kind == MemoryBudget::Kind::kExpertPercent) {
+    limits_.min_arena_bytes = limits_.max_arena_bytes = plan_.arena_bytes;
+  } else if (options_.memory.kind == MemoryBudget::Kind::kBytes) {
+    limits_.max_arena_bytes = std::min(needs.max_arena_bytes, plan_.arena_bytes + needs.kv_bytes);
+  }
   return reader;
 }
 
@@ -201,7 +212,8 @@ Result<ExpertStoreOptions> EngineImpl::store_options() {
   for (const auto& slice : source_->layout(decoder_->expert_layers().front()).slices) {
     slice_bytes = std::max(slice_bytes, slice.bytes);
   }
-  ExpertStoreOptions options{.arena_bytes = plan_.arena_bytes, .clock = clock_};
+  ExpertStoreOptions options{
+      .arena_bytes = plan_.arena_bytes, .max_arena_bytes = limits_.max_arena_bytes, .clock = clock_};
   uint32_t read_bytes = 0;
   for (size_t i = 0; i < drives.size(); ++i) {
     uint32_t depth = drives[i] ? depth_for(*drives[i], slice_bytes) : kDefaultDepth;
@@ -238,7 +250,21 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   file_.reset();  // all that is needed of the metadata has been copied
   plan_.n_slot = store_->stats().n_slot;
   for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);
+  governor_ = std::make_unique<MemoryGovernor>(*store_, limits_);
+  if (options_.memory.kind == MemoryBudget::Kind::kAuto)
+    return governor_->follow(dependencies_.sample_memory);
   return {};
+}
+
+// Before rows of a KV cache are written for the first time, the experts that were in their memory go.
+void EngineImpl::use_kv_rows(KvCache& kv, int64_t rows) {
+  rows = std::min(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), uint64_t{KvCache::kRowPadding})),
+                  kv.rows());
+  if (rows <= kv.rows_in_use()) return;
+  const KvLayout layout = decoder_->architecture().kv_layout();
+  const uint64_t before = KvCache::resident_bytes(layout, options_.cache_type, kv.rows_in_use());
+  kv.use_rows(rows);
+  governor_->take_kv(KvCache::resident_bytes(layout, options_.cache_type, rows) - before);
 }
 
 Result<std::unique_ptr<Session>> EngineImpl::new_session() {
@@ -253,6 +279,10 @@ Result<std::unique_ptr<Session>> EngineImpl::new_session() {
 }
 
 void EngineImpl::return_kv(std::unique_ptr<KvCache> kv) {
+  const uint64_t bytes =
+      KvCache::resident_bytes(decoder_->architecture().kv_layout(), options_.cache_type, kv->rows_in_use());
+  kv->clear();
+  governor_->return_kv(bytes);
   const std::lock_guard lock(free_kv_mutex_);
   free_kv_.push_back(std::move(kv));
 }
@@ -267,6 +297,7 @@ Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const T
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = std::min(chunk, tokens.size() - done);
     const bool last = done + n == tokens.size();
+    use_kv_rows(kv, first + static_cast<int64_t>(done + n));
     const auto wanted = logits == ForwardPass::Logits::kLast && !last ? ForwardPass::Logits::kNone : logits;
     ODMOE_RETURN_IF_ERROR(forward_->run(kv, graphs, tokens.subspan(done, n),
                                         first + static_cast<int64_t>(done), wanted,
@@ -294,11 +325,15 @@ Stats EngineImpl::stats() const {
   Stats stats;
   stats.memory = plan_;
   stats.peak_resident_bytes = peak_resident_bytes();
+  stats.kv_bytes_in_use = governor_->kv_bytes_in_use();
   const std::lock_guard lock(evaluation_mutex_);
   stats.prefill = prefill_;
   stats.decode = decode_;
   stats.ttft_ms = ttft_ms_;
   const ExpertStoreStats store = store_->stats();
+  stats.arena_bytes_now = store.arena_bytes;
+  stats.n_slot_now = store.n_slot;
+  stats.arena_resizes = store.resizes;
   stats.experts = {.demands = store.demands,
                    .hits = store.hits,
                    .late_hits = store.late_hits,

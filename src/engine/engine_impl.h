@@ -11,6 +11,7 @@
 #include "backend/backend.h"
 #include "base/clock.h"
 #include "engine/forward_pass.h"
+#include "engine/memory_governor.h"
 #include "format/expert_source.h"
 #include "format/gguf_file.h"
 #include "io/async_reader.h"
@@ -25,6 +26,7 @@ namespace odmoe {
 struct EngineDependencies {
   std::function<Result<std::unique_ptr<AsyncReader>>(const ReaderOptions&)> make_reader = odmoe::make_reader;
   const Clock* clock = &SteadyClock::instance();
+  std::function<MemorySample()> sample_memory = odmoe::sample_memory;  // called in a thread of its own
 };
 
 class EngineImpl;
@@ -80,6 +82,8 @@ class EngineImpl final : public Engine {
                   ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                   const EvaluateProgress& progress);
   void return_kv(std::unique_ptr<KvCache> kv);
+  // Any thread; for tests that press the store from outside.
+  ExpertStore& store() { return *store_; }
   void note_first_token(double ttft_ms);
 
  private:
@@ -92,6 +96,7 @@ class EngineImpl final : public Engine {
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
+  void use_kv_rows(KvCache& kv, int64_t rows);
 
   EngineOptions options_;
   EngineDependencies dependencies_;
@@ -108,6 +113,7 @@ class EngineImpl final : public Engine {
   MemoryPlan plan_;
   std::vector<std::vector<std::filesystem::path>> mirrors_;  // the files of each
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
+  MemoryGovernor::Limits limits_;
 
   std::mutex free_kv_mutex_;
   std::vector<std::unique_ptr<KvCache>> free_kv_;  // one per session that can still be made
@@ -117,6 +123,8 @@ class EngineImpl final : public Engine {
   std::unique_ptr<ForwardPass> forward_;  // its leases go before the store
   Stats::Phase prefill_, decode_;
   double ttft_ms_ = 0;
+
+  std::unique_ptr<MemoryGovernor> governor_;  // thread-safe itself; its thread ends before the store
 };
 
 // What `inspect` and the engine both tell of a model.

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cassert>
+#include <functional>
 
 #include "engine/engine_impl.h"
 
@@ -28,13 +29,14 @@ Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& si
     }
   }
   const auto first = static_cast<int64_t>(tokens_.size());
-  ODMOE_RETURN_IF_ERROR(engine_->evaluate(
-      *kv_, decode_graphs_, tokens, first, sink ? ForwardPass::Logits::kAll : ForwardPass::Logits::kLast,
-      [&](int64_t index, std::span<const float> values) {
-        if (sink) sink(static_cast<int32_t>(first + index), values);
-        if (std::cmp_equal(index + 1, tokens.size())) std::ranges::copy(values, logits_.begin());
-      },
-      progress));
+  const auto deliver = [&](int64_t index, std::span<const float> values) {
+    if (sink) sink(static_cast<int32_t>(first + index), values);
+    if (std::cmp_equal(index + 1, tokens.size())) std::ranges::copy(values, logits_.begin());
+  };
+  // A reference, since so many captures would be put on the heap.
+  ODMOE_RETURN_IF_ERROR(engine_->evaluate(*kv_, decode_graphs_, tokens, first,
+                                          sink ? ForwardPass::Logits::kAll : ForwardPass::Logits::kLast,
+                                          std::ref(deliver), progress));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   return {};
 }

@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <system_error>
 
 #include "base/units.h"
@@ -14,8 +16,18 @@ namespace {
 #ifdef __linux__
 // A large page can only back memory that starts on its boundary; mmap promises ordinary pages.
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
+void advise_small_pages(std::byte* data, size_t bytes) { madvise(data, bytes, MADV_NOHUGEPAGE); }
+void give_back(std::byte* data, size_t bytes) { madvise(data, bytes, MADV_DONTNEED); }
 #else
 constexpr uint64_t kHugePageBytes = 1;
+void advise_small_pages(std::byte*, size_t) {}
+// MADV_DONTNEED is only a hint elsewhere, and MADV_FREE leaves the old bytes: fresh pages in the same place
+// do both, on every POSIX system.  Where that fails the memory stays, but it must read as zeros.
+void give_back(std::byte* data, size_t bytes) {
+  const void* const map =
+      mmap(data, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (map == MAP_FAILED) std::memset(data, 0, bytes);
+}
 #endif
 
 }  // namespace
@@ -26,9 +38,9 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t bytes, bool huge_pages) {
   huge_pages = huge_pages && bytes >= kHugePageBytes && kHugePageBytes > page;
   const uint64_t length = round_up(bytes, page);
   const uint64_t mapped = length + (huge_pages ? kHugePageBytes : 0);
-  void* const map = bytes > SIZE_MAX / 2
-                        ? MAP_FAILED
-                        : mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const map = bytes > SIZE_MAX / 2 ? MAP_FAILED
+                                         : mmap(nullptr, mapped, PROT_READ | PROT_WRITE,
+                                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (map == MAP_FAILED) {
     return fail(ErrorKind::kIo, "no memory for a buffer of {}: {}; lower the memory budget",
                 format_bytes(bytes), std::generic_category().message(bytes > SIZE_MAX / 2 ? ENOMEM : errno));
@@ -42,12 +54,24 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t bytes, bool huge_pages) {
     data += skip;
     advise_huge_pages({data, length});
   }
-  return AlignedBuffer(data, bytes);
+  return AlignedBuffer(data, bytes, huge_pages ? kHugePageBytes : page);
+}
+
+void AlignedBuffer::avoid_huge_pages() {
+  if (data_ != nullptr) advise_small_pages(data_, bytes_);
+}
+
+void AlignedBuffer::discard(uint64_t offset, uint64_t bytes) {
+  const uint64_t begin = round_up(offset, unit_);
+  // The last unit may be cut off by the end of the buffer, behind which nobody else is.
+  const uint64_t end = offset + bytes == bytes_ ? bytes_ : round_down(offset + bytes, unit_);
+  if (begin < end) give_back(data_ + begin, end - begin);
 }
 
 AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
+  std::swap(unit_, other.unit_);
   return *this;
 }
 

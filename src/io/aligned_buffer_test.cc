@@ -33,6 +33,29 @@ TEST(AlignedBuffer, UntouchedPagesCostNothing) {
   EXPECT_LT(resident_bytes(), before + 64 * kMiB);
 }
 
+TEST(AlignedBuffer, WhatIsDiscardedGoesBackToTheSystemAndReadsAsZeros) {
+  for (const bool huge_pages : {false, true}) {
+    auto buffer = AlignedBuffer::allocate(64 * kMiB + 12, huge_pages).value();
+    std::ranges::fill(buffer.span(), std::byte{1});
+    const uint64_t before = resident_bytes();
+    constexpr uint64_t kFrom = 3 * kMiB + 7;
+    buffer.discard(kFrom, buffer.size() - kFrom);
+    EXPECT_LT(resident_bytes(), before - 59 * kMiB);
+    EXPECT_EQ(buffer.data()[kFrom - 1], std::byte{1});
+    const uint64_t gone = round_up(kFrom, buffer.discard_bytes());
+    EXPECT_TRUE(
+        std::ranges::all_of(buffer.span().subspan(gone), [](std::byte b) { return b == std::byte{0}; }));
+  }
+}
+
+TEST(AlignedBuffer, APageThatIsDiscardedOnlyInPartStays) {
+  auto buffer = AlignedBuffer::allocate(16 * kMiB, true).value();
+  std::ranges::fill(buffer.span(), std::byte{1});
+  const uint64_t unit = buffer.discard_bytes();
+  buffer.discard(unit + 1, unit);
+  EXPECT_TRUE(std::ranges::all_of(buffer.span(), [](std::byte b) { return b == std::byte{1}; }));
+}
+
 TEST(AlignedBuffer, MovingKeepsTheAddressAndEmptiesTheSource) {
   auto first = AlignedBuffer::allocate(100).value();
   std::byte* const data = first.data();

@@ -1,5 +1,7 @@
 #include "model/kv_cache.h"
 
+#include <unistd.h>
+
 #include "base/units.h"
 
 namespace odmoe {
@@ -46,6 +48,22 @@ uint64_t KvCache::bytes(const KvLayout& layout, CacheType type, int64_t context)
          (tensor_bytes(ggml, layout.key, rows) + tensor_bytes(ggml, layout.value, rows));
 }
 
+uint64_t KvCache::resident_bytes(const KvLayout& layout, CacheType type, int64_t rows) {
+  if (rows == 0) return 0;
+  const ggml_type ggml = cache_ggml_type(type);
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  // Tensors do not begin on pages.
+  const auto pages = [&](int64_t row) {
+    return row == 0 ? 0 : round_up(ggml_row_size(ggml, row) * static_cast<uint64_t>(rows), page) + page;
+  };
+  return static_cast<uint64_t>(layout.n_layer) * (pages(layout.key) + pages(layout.value));
+}
+
+void KvCache::clear() {
+  memory_.discard(0, memory_.size());
+  rows_in_use_ = 0;
+}
+
 Result<std::unique_ptr<KvCache>> KvCache::create(const Backend& backend, const KvLayout& layout,
                                                  CacheType type, int64_t context) {
   ODMOE_RETURN_IF_ERROR(check(layout, type));
@@ -53,6 +71,7 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const Backend& backend, const K
   cache->rows_ = padded_rows(context);
   // Fresh anonymous memory is zero, which the masked, never written rows must be: 0 times NaN is NaN.
   ODMOE_ASSIGN_OR_RETURN(cache->memory_, AlignedBuffer::allocate(bytes(layout, type, context)));
+  cache->memory_.avoid_huge_pages();  // each layer's rows grow from a place of their own
   cache->buffer_ = backend.wrap(cache->memory_.span());
   cache->context_.reset(
       ggml_init({.mem_size = ggml_tensor_overhead() * static_cast<size_t>(2 * layout.n_layer),

@@ -3,6 +3,7 @@
 
 #include <ggml-cpp.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -24,13 +25,16 @@ struct KvLayout {
 
 ggml_type cache_ggml_type(CacheType type);
 
-// One owner.  Memory is reserved at once, but becomes resident only as tokens come.
+// One owner.  Memory is reserved at once, but becomes resident only as rows are written.
 class KvCache {
  public:
   // Rows are a multiple of this, so that graphs are built for few lengths.
   static constexpr int64_t kRowPadding = 256;
 
   static uint64_t bytes(const KvLayout& layout, CacheType type, int64_t context);
+  // What `rows` rows from the first make resident, at most: never more than bytes() of as many and two pages
+  // for each layer's keys and values.
+  static uint64_t resident_bytes(const KvLayout& layout, CacheType type, int64_t rows);
   // kUsage when a row cannot be stored in this type (Q8_0 holds multiples of 32 values); kIo without memory.
   static Result<std::unique_ptr<KvCache>> create(const Backend& backend, const KvLayout& layout,
                                                  CacheType type, int64_t context);
@@ -40,9 +44,15 @@ class KvCache {
   ggml_tensor* value(int layer) const { return values_[static_cast<size_t>(layer)]; }  // null with MLA
   int64_t rows() const { return rows_; }
 
+  // Rows, from the first, that may have been written since clear(): whoever evaluates says so beforehand.
+  int64_t rows_in_use() const { return rows_in_use_; }
+  void use_rows(int64_t rows) { rows_in_use_ = std::max(rows_in_use_, rows); }
+  // Forgets everything and gives the memory back.
+  void clear();
+
  private:
   KvCache() = default;
-  int64_t rows_ = 0;
+  int64_t rows_ = 0, rows_in_use_ = 0;
   AlignedBuffer memory_;
   ggml_backend_buffer_ptr buffer_;
   ggml_context_ptr context_;

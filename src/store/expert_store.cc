@@ -40,6 +40,8 @@ class ExpertStore::Impl {
        std::vector<ReadCopy> copies, SlotPlan plan, SlotArena arena);
   ~Impl();
 
+  uint64_t resize(uint64_t arena_bytes);
+
   Status start();
 
   std::span<std::byte> arena() const { return arena_.bytes(); }
@@ -65,6 +67,7 @@ class ExpertStore::Impl {
   struct Slot {
     ExpertKey key;
     State state = State::kFree;
+    bool moving = false;  // resident, being copied elsewhere: held in the policy even without leases
     int32_t n_lease = 0;
     std::unique_ptr<Error> error;  // of a failed slot
   };
@@ -76,7 +79,8 @@ class ExpertStore::Impl {
   };
   struct Class {
     std::unique_ptr<ResidencyPolicy> policy;
-    int32_t n_orphan = 0;  // slots that are loading though nobody holds a lease
+    int32_t n_usable = 0;  // slots in use, the first of the class
+    int32_t n_orphan = 0;  // slots that are loading or moving though nobody holds a lease
   };
   struct Expert {
     int32_t slot = -1;
@@ -105,15 +109,22 @@ class ExpertStore::Impl {
   }
 
   // All of these require the lock.
+  void set_usable(size_t slot_class, int32_t n_usable);
+  void evict(ExpertKey key);
+  void evict_beyond_shares(const SlotClass& plan, Class& slot_class);
   int32_t find_slot(int layer, Reach reach, uint64_t spared_hint);
   void load(ExpertKey key, int32_t slot, Priority priority);
   void hold(ExpertKey key, int32_t slot);
   void start_hints();
   void finish(int32_t slot);
+  void retire_if_unusable(int32_t slot);
   void give_up(const LoadEnd& end);
   Error read_error(const LoadEnd& end) const;
   void set_in_flight(bool some);
   void report_failed_copy();
+
+  // Empties the slots of a class that are not in use any more.  Gives the lock up in between.
+  void gather(size_t slot_class, std::unique_lock<std::mutex>& lock);
 
   void run_io();
   void move_into_place(int32_t slot) const;
@@ -123,6 +134,8 @@ class ExpertStore::Impl {
   const SlotPlan plan_;
   SlotArena arena_;
 
+  std::mutex resize_mutex_;        // taken before mutex_; resize() has turns
+  std::vector<int32_t> n_wanted_;  // by class; resize()'s
   mutable std::mutex mutex_;
   std::condition_variable changed_;  // a load has ended
   std::vector<Layer> layers_;
@@ -168,19 +181,18 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
     members.reserve(slot_class.layers.size());
     for (const int layer : slot_class.layers) members.push_back({layer, source.n_expert(layer)});
     classes_.push_back({.policy = make_layer_lru(members, slot_class.n_slot)});
-    int32_t home = slot_class.first_slot;
     for (const int layer : slot_class.layers) {
       layer_of(layer) = {.slot_class = static_cast<int>(classes_.size()) - 1,
-                         .first_expert = static_cast<int32_t>(experts_.size()),
-                         .home = home};
-      home += classes_.back().policy->share(layer);
+                         .first_expert = static_cast<int32_t>(experts_.size())};
       experts_.resize(experts_.size() + static_cast<size_t>(source.n_expert(layer)));
     }
   }
   hints_.reserve(kMaxHints);
   requests_.reserve(reader_->depth());
   finished_.reserve(reader_->depth());
-  stats_.n_slot = plan_.n_slot();
+  n_wanted_.resize(classes_.size());
+  plan_.slots_within(std::min(options_.arena_bytes, plan_.bytes()), n_wanted_);
+  for (size_t i = 0; i < classes_.size(); ++i) set_usable(i, n_wanted_[i]);
 }
 
 Status ExpertStore::Impl::start() {
@@ -232,18 +244,124 @@ int32_t ExpertStore::Impl::find_slot(int layer, Reach reach, uint64_t spared_hin
   if (slot_class.policy->n_member(layer) < needs) {
     if (const int32_t slot = arena_.take(own.slot_class, own.home, share); slot >= 0) return slot;
   }
-  if (const auto victim = slot_class.policy->victim(layer, reach)) {
+  while (const auto victim = slot_class.policy->victim(layer, reach)) {
     Expert& expert = expert_of(*victim);
     if (spared_hint != 0 && expert.hinted == spared_hint) return -1;
-    const int32_t slot = std::exchange(expert.slot, -1);
-    assert(slot_at(slot).state == State::kResident && slot_at(slot).n_lease == 0);
-    slot_class.policy->remove(*victim);
-    slot_at(slot).state = State::kFree;
-    ++stats_.evictions;
-    --stats_.resident;
-    return slot;
+    const int32_t slot = expert.slot;
+    evict(*victim);
+    if (arena_.usable(slot)) return slot;
+    // It was in a slot that is to go; perhaps one that stays is free by now.
+    arena_.give_back(slot);
+    if (const int32_t other = arena_.take(own.slot_class, own.home, share); other >= 0) return other;
   }
   return reach == Reach::kBorrow ? arena_.take(own.slot_class, own.home, share) : -1;
+}
+
+// Takes the slot from a resident that nobody holds; the slot is the caller's then.
+void ExpertStore::Impl::evict(ExpertKey key) {
+  const int32_t slot = std::exchange(expert_of(key).slot, -1);
+  assert(slot_at(slot).state == State::kResident && slot_at(slot).n_lease == 0 && !slot_at(slot).moving);
+  class_of(key.layer).policy->remove(key);
+  slot_at(slot).state = State::kFree;
+  ++stats_.evictions;
+  --stats_.resident;
+}
+
+// Shares and homes for a new number of slots; who is where stays as it is.
+void ExpertStore::Impl::set_usable(size_t index, int32_t n_usable) {
+  const SlotClass& plan = plan_.classes()[index];
+  Class& slot_class = classes_[index];
+  n_usable = std::min(n_usable, plan.n_slot);
+  if (n_usable == slot_class.n_usable) return;
+  const auto delta = static_cast<int64_t>(n_usable) - slot_class.n_usable;
+  stats_.n_slot += static_cast<int32_t>(delta);
+  stats_.arena_bytes += static_cast<uint64_t>(delta) * plan.slot_bytes;  // modulo 2^64, so right for both
+  slot_class.n_usable = n_usable;
+  slot_class.policy->resize(n_usable);
+  arena_.set_usable(static_cast<int>(index), n_usable);
+  int32_t home = plan.first_slot;
+  for (const int layer : plan.layers) {
+    layer_of(layer).home = home;
+    home += slot_class.policy->share(layer);
+  }
+}
+
+// Evicts until the class has no more members than slots, each time from the layer most above its share.
+void ExpertStore::Impl::evict_beyond_shares(const SlotClass& plan, Class& slot_class) {
+  const ResidencyPolicy& policy = *slot_class.policy;
+  int32_t n_member = 0;
+  for (const int layer : plan.layers) n_member += policy.n_member(layer);
+  for (; n_member > slot_class.n_usable; --n_member) {
+    std::optional<ExpertKey> victim;
+    int32_t most = 0;
+    for (const int layer : plan.layers) {
+      const int32_t excess = policy.n_member(layer) - policy.share(layer);
+      if (excess <= most) continue;
+      if (const auto candidate = policy.victim(layer, Reach::kShare)) {
+        victim = candidate;
+        most = excess;
+      }
+    }
+    if (!victim) return;  // all that are too many are held; they go when they are released
+    const int32_t slot = expert_of(*victim).slot;
+    evict(*victim);
+    arena_.give_back(slot);
+  }
+}
+
+void ExpertStore::Impl::gather(size_t index, std::unique_lock<std::mutex>& lock) {
+  const SlotClass& plan = plan_.classes()[index];
+  Class& slot_class = classes_[index];
+  evict_beyond_shares(plan, slot_class);
+  for (int32_t from = plan.first_slot + slot_class.n_usable; from < plan.first_slot + plan.n_slot; ++from) {
+    Slot& source = slot_at(from);
+    if (source.state != State::kResident || source.n_lease > 0)
+      continue;  // free, or goes when it is released
+    const ExpertKey key = source.key;
+    const int32_t to =
+        arena_.take(static_cast<int>(index), layer_of(key.layer).home, slot_class.policy->share(key.layer));
+    if (to < 0) {  // those that stay are held by others
+      evict(key);
+      arena_.give_back(from);
+      continue;
+    }
+    // Others may lease and read the expert where it is; then it stays there after all.
+    source.moving = true;
+    slot_class.policy->set_held(key, true);
+    ++slot_class.n_orphan;
+    lock.unlock();
+    std::memcpy(arena_.slot(to), arena_.slot(from), plan.slot_bytes);
+    lock.lock();
+    source.moving = false;
+    --slot_class.n_orphan;
+    if (source.n_lease > 0) {
+      arena_.give_back(to);
+    } else {
+      slot_at(to).key = key;
+      slot_at(to).state = State::kResident;
+      expert_of(key).slot = to;
+      source.state = State::kFree;
+      arena_.give_back(from);
+      slot_class.policy->set_held(key, false);
+      ++stats_.moves;
+    }
+    changed_.notify_all();
+  }
+}
+
+uint64_t ExpertStore::Impl::resize(uint64_t arena_bytes) {
+  const std::scoped_lock turn(resize_mutex_);
+  plan_.slots_within(std::max(arena_bytes, plan_.min_bytes()), n_wanted_);
+  std::unique_lock lock(mutex_);
+  const auto n_before = stats_.n_slot;
+  for (size_t i = 0; i < classes_.size(); ++i) {
+    const int32_t had = classes_[i].n_usable;
+    set_usable(i, n_wanted_[i]);
+    if (classes_[i].n_usable < had) gather(i, lock);
+  }
+  if (stats_.n_slot != n_before) ++stats_.resizes;
+  changed_.notify_all();
+  return stats_.arena_bytes;
 }
 
 void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
@@ -334,7 +452,9 @@ void ExpertStore::Impl::release(const ExpertLease& lease) {
   Class& slot_class = class_of(slot.key.layer);
   switch (slot.state) {
     case State::kResident:
+      if (slot.moving) break;
       slot_class.policy->set_held(slot.key, false);
+      retire_if_unusable(number);
       break;
     case State::kLoading:
       ++slot_class.n_orphan;
@@ -409,8 +529,8 @@ void ExpertStore::Impl::start_hints() {
     const ExpertKey key = hints_[next_hint_++];
     if (expert_of(key).slot >= 0) continue;
     // However much is guessed, a layer must always find its slots for a demand at once.
-    const SlotClass& slots = plan_of(key.layer);
-    if (class_of(key.layer).n_orphan >= slots.n_slot - slots.min_slot) continue;
+    const Class& slots = class_of(key.layer);
+    if (slots.n_orphan >= slots.n_usable - plan_of(key.layer).min_slot) continue;
     const int32_t slot = find_slot(key.layer, Reach::kShare, n_prefetch_);
     if (slot >= 0) load(key, slot, Priority::kPrefetch);
   }
@@ -451,6 +571,14 @@ void ExpertStore::Impl::finish(int32_t number) {
   if (slot.n_lease > 0) return;
   --class_of(slot.key.layer).n_orphan;
   class_of(slot.key.layer).policy->set_held(slot.key, false);
+  retire_if_unusable(number);
+}
+
+// A resident that nobody holds any more, in a slot that was given up meanwhile.
+void ExpertStore::Impl::retire_if_unusable(int32_t number) {
+  if (arena_.usable(number)) return;
+  evict(slot_at(number).key);
+  arena_.give_back(number);
 }
 
 void ExpertStore::Impl::give_up(const LoadEnd& end) {
@@ -627,14 +755,20 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::create(const ExpertSource& sou
                 "raise the memory budget",
                 format_bytes(options.arena_bytes), format_bytes(plan.min_bytes()));
   }
-  plan.divide(options.arena_bytes);
-  ODMOE_ASSIGN_OR_RETURN(SlotArena arena, SlotArena::create(plan));
+  plan.divide(std::max(options.arena_bytes, options.max_arena_bytes));
+  Result<SlotArena> reserved = SlotArena::create(plan);
+  if (!reserved.has_value() && options.max_arena_bytes > options.arena_bytes) {
+    plan.divide(options.arena_bytes);
+    reserved = SlotArena::create(plan);
+  }
+  ODMOE_ASSIGN_OR_RETURN(SlotArena arena, std::move(reserved));
   auto impl = std::make_unique<Impl>(source, std::move(reader), options, std::move(copies),
                                      std::move(plan), std::move(arena));
   ODMOE_RETURN_IF_ERROR(impl->start());
   return std::unique_ptr<ExpertStore>(new ExpertStore(std::move(impl)));
 }
 
+uint64_t ExpertStore::resize(uint64_t arena_bytes) { return impl_->resize(arena_bytes); }
 std::span<std::byte> ExpertStore::arena() { return impl_->arena(); }
 SlotView ExpertStore::slot_view(int layer) const { return impl_->slot_view(layer); }
 size_t ExpertStore::lease(int layer, std::span<const int32_t> experts, std::vector<ExpertLease>& leases) {

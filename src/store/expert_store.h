@@ -35,7 +35,10 @@ struct ExpertMirror {
 
 struct ExpertStoreOptions {
   uint64_t arena_bytes = 0;  // all slots together, at most; at least ExpertStore::min_arena_bytes()
-  int read_attempts = 3;     // tries of a read before its error is reported, 1..10
+  // Up to which resize() may raise that; less than arena_bytes: it may not.  Only addresses are reserved for
+  // it, and where the system refuses even those (a limit on address space) it is arena_bytes.
+  uint64_t max_arena_bytes = 0;
+  int read_attempts = 3;  // tries of a read before its error is reported, 1..10
   uint32_t read_bytes =
       1 << 20;  // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
   uint32_t depth = 0;           // most reads in flight of the source's own files; 0: as many as the reader takes
@@ -47,7 +50,8 @@ struct ExpertStoreOptions {
 
 // How the compute side finds the experts of one layer: expert data of slot s and projection p is at
 //   arena base + first_slot_offset + s * slot_bytes + {gate,up,down}_offset, for s in [0, n_slot).
-// Slots are shared with the other layers of the same record layout class.
+// Slots are shared with the other layers of the same record layout class.  Fixed for the store's life: n_slot
+// counts the slots that there can be, of which resize() says how many are in use.
 struct SlotView {
   uint64_t first_slot_offset = 0;
   uint64_t slot_bytes = 0;
@@ -65,7 +69,10 @@ struct ExpertStoreStats {
   uint64_t stall_us = 0;      // time spent in wait functions
   uint64_t read_busy_us = 0;  // time during which at least one read was in flight
   int32_t resident = 0;       // experts in memory now
-  int32_t n_slot = 0;         // of all classes
+  int32_t n_slot = 0;         // of all classes, in use now
+  uint64_t arena_bytes = 0;   // of these slots
+  uint64_t resizes = 0;       // calls of resize() that changed the number of slots
+  uint64_t moves = 0;         // experts that a smaller arena copied to another slot
   int32_t working_set = 0;    // distinct experts leased since the store was made
 };
 
@@ -123,7 +130,17 @@ class ExpertStore {
   ExpertStore& operator=(const ExpertStore&) = delete;
   ~ExpertStore();  // no lease may be held
 
-  // The arena: page aligned, fixed for the store's life.
+  // Makes the arena larger or smaller while the store is in use and returns its new size: the largest number
+  // of whole slots within `arena_bytes`, which is first brought between the minimum and max_arena_bytes.
+  // When it shrinks, residents that nobody leases are evicted as the policy says, the others move together
+  // (memory is copied, nothing is read), and what is behind them goes back to the system before this returns;
+  // slots that are leased or loading follow as soon as they are not, so leases stay what they were.  When it
+  // grows, memory is taken as experts come.  Any thread, at any time, also while others lease and wait; not
+  // one that holds the last slots a layer could use while another waits for them.
+  uint64_t resize(uint64_t arena_bytes);
+
+  // The arena: page aligned, fixed for the store's life, of the size that it may grow to.  What does not
+  // belong to a ready lease must not be touched.
   std::span<std::byte> arena();
   SlotView slot_view(int layer) const;
 
@@ -135,7 +152,7 @@ class ExpertStore {
   size_t lease(int layer, std::span<const int32_t> experts, std::vector<ExpertLease>& leases);
 
   // How many experts of the layer can be leased at once if no other leases are held: its share of the slots,
-  // at least n_expert_used.
+  // at least n_expert_used.  Changes with resize().
   int32_t max_leases(int layer) const;
 
   // Whether the expert of a held lease can be used now.

@@ -107,6 +107,36 @@ TEST_P(ExpertStoreStress, WhatIsReadyIsAlwaysTheExpertsOwnBytes) {
   }
 }
 
+TEST_P(ExpertStoreStress, WhatIsReadyIsRightWhileTheArenaGrowsAndShrinks) {
+  const Case& c = GetParam();
+  const FakeSource source(c.model);
+  const auto disk = std::make_shared<FakeDisk>();
+  source.add_to(*disk);
+  disk->randomise(98, c.short_percent, c.error_percent);
+  const bool errors_win = c.error_percent > 20;
+  ExpertStoreOptions options{.read_attempts = errors_win ? 2 : 10, .read_bytes = 4096};
+  const uint64_t least = ExpertStore::min_arena_bytes(source, c.alignment);
+  const uint64_t most = ExpertStore::max_arena_bytes(source, c.alignment);
+  options.arena_bytes = least;
+  options.max_arena_bytes = most;
+  auto store = ExpertStore::create(source, std::make_unique<FakeReader>(disk, 8, c.alignment), options);
+  ASSERT_TRUE(store.has_value()) << store.error().message;
+  std::atomic<bool> done = false;
+  std::thread resizer([&] {
+    std::mt19937_64 random(5);
+    while (!done) {
+      const uint64_t wanted = least + random() % (most - least + 1);
+      EXPECT_LE((*store)->resize(wanted), wanted);
+    }
+  });
+  EXPECT_GT(run_threads(**store, source, 400, errors_win), errors_win ? 0 : 800);
+  done = true;
+  resizer.join();
+  EXPECT_GT((*store)->stats().resizes, 0U);
+  EXPECT_EQ((*store)->resize(least), least);
+  EXPECT_LE((*store)->stats().resident, (*store)->stats().n_slot);
+}
+
 constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
 constexpr ReadAlignment kDword{.offset_bytes = 512, .memory_bytes = 4};
 

@@ -20,7 +20,12 @@ class LayerLru final : public ResidencyPolicy {
                         .first_node = static_cast<int32_t>(nodes_.size())});
       nodes_.resize(nodes_.size() + static_cast<size_t>(layer.n_expert));
     }
+    LayerLru::resize(n_slot);
+  }
+
+  void resize(int32_t n_slot) override {
     // One slot each in turn; a layer takes no more than it has experts.
+    for (List& list : lists_) list.share = 0;
     for (bool given = true; given && n_slot > 0;) {
       given = false;
       for (List& list : lists_) {

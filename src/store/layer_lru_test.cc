@@ -98,6 +98,19 @@ TEST_F(LayerLruTest, WithFewerSlotsThanLayersEveryLayerStillFindsOne) {
   EXPECT_EQ(policy_->victim(7, Reach::kBorrow), Key(ExpertKey{4, 0}));
 }
 
+TEST_F(LayerLruTest, ResizingChangesTheSharesAndLeavesTheMembers) {
+  make(12);
+  admit(3, {0, 1, 2, 3});
+  admit(4, {0, 1});
+  policy_->resize(6);
+  EXPECT_EQ(policy_->share(3), 2);
+  EXPECT_EQ(policy_->n_member(3), 4);
+  EXPECT_EQ(policy_->victim(3, Reach::kShare), Key(ExpertKey{3, 0}));
+  EXPECT_EQ(policy_->victim(7, Reach::kShare), Key(ExpertKey{3, 0}));
+  policy_->resize(9);
+  EXPECT_EQ(policy_->share(7), 3);
+}
+
 TEST_F(LayerLruTest, MembersAreCounted) {
   make(6);
   admit(3, {0, 1});

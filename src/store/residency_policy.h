@@ -31,6 +31,10 @@ class ResidencyPolicy {
   // Whom to evict for an expert of `layer`; nothing when all within reach are held.
   virtual std::optional<ExpertKey> victim(int layer, Reach reach) const = 0;
 
+  // From now on the class has this many slots: shares change, members do not.  Whoever calls it evicts
+  // victims of layers above their new share until the members fit.
+  virtual void resize(int32_t n_slot) = 0;
+
   virtual int32_t n_member(int layer) const = 0;
   // Slots that the layer is entitled to; all shares together are all slots.
   virtual int32_t share(int layer) const = 0;

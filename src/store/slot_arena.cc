@@ -4,6 +4,7 @@
 #include <bit>
 #include <cassert>
 #include <map>
+#include <utility>
 
 #include "base/units.h"
 
@@ -56,14 +57,18 @@ uint64_t SlotPlan::bytes() const {
   return sum;
 }
 
-void SlotPlan::divide(uint64_t arena_bytes) {
-  assert(arena_bytes >= min_bytes());
+void SlotPlan::slots_within(uint64_t arena_bytes, std::span<int32_t> n_slot) const {
+  assert(arena_bytes >= min_bytes() && n_slot.size() == classes_.size());
+  uint64_t used = 0;
   const auto give = [&](int32_t slots_per_layer) {
-    for (SlotClass& c : classes_) {
+    used = 0;
+    for (size_t i = 0; i < classes_.size(); ++i) {
+      const SlotClass& c = classes_[i];
       const int64_t wanted = static_cast<int64_t>(slots_per_layer) * static_cast<int64_t>(c.layers.size());
-      c.n_slot = static_cast<int32_t>(std::clamp<int64_t>(wanted, c.min_slot, c.n_expert));
+      n_slot[i] = static_cast<int32_t>(std::clamp<int64_t>(wanted, c.min_slot, c.n_expert));
+      used += c.slot_bytes * static_cast<uint64_t>(n_slot[i]);
     }
-    return bytes() <= arena_bytes;
+    return used <= arena_bytes;
   };
   // The most slots per layer that fit; none always do.
   int32_t low = 0;
@@ -75,16 +80,22 @@ void SlotPlan::divide(uint64_t arena_bytes) {
   }
   give(low);
   // What is left is less than one more slot for every layer: one by one, in turn.
-  uint64_t used = bytes();
   for (bool given = true; given;) {
     given = false;
-    for (SlotClass& c : classes_) {
-      if (c.n_slot == c.n_expert || used + c.slot_bytes > arena_bytes) continue;
-      ++c.n_slot;
+    for (size_t i = 0; i < classes_.size(); ++i) {
+      const SlotClass& c = classes_[i];
+      if (n_slot[i] == c.n_expert || used + c.slot_bytes > arena_bytes) continue;
+      ++n_slot[i];
       used += c.slot_bytes;
       given = true;
     }
   }
+}
+
+void SlotPlan::divide(uint64_t arena_bytes) {
+  std::vector<int32_t> n_slot(classes_.size());
+  slots_within(arena_bytes, n_slot);
+  for (size_t i = 0; i < classes_.size(); ++i) classes_[i].n_slot = n_slot[i];
   int32_t first_slot = 0;
   uint64_t first_offset = 0;
   for (SlotClass& c : classes_) {
@@ -104,6 +115,7 @@ Result<SlotArena> SlotArena::create(const SlotPlan& plan) {
   for (const SlotClass& c : plan.classes()) {
     arena.ranges_.push_back({.first_slot = c.first_slot,
                              .n_slot = c.n_slot,
+                             .n_usable = c.n_slot,
                              .first_offset = c.first_offset,
                              .slot_bytes = c.slot_bytes});
     for (int32_t slot = c.first_slot; slot < c.first_slot + c.n_slot; ++slot) arena.give_back(slot);
@@ -148,7 +160,7 @@ int32_t SlotArena::take(int slot_class, int32_t home, int32_t n_home) {
   const int32_t home_end = home + n_home;
   int32_t slot = next_free(home, home_end);
   if (slot < 0) {
-    const int32_t above = next_free(home_end, range.first_slot + range.n_slot);
+    const int32_t above = next_free(home_end, range.first_slot + range.n_usable);
     const int32_t below = last_free(range.first_slot, home);
     slot = above < 0 || (below >= 0 && home - below <= above - home_end) ? below : above;
   }
@@ -159,6 +171,47 @@ int32_t SlotArena::take(int slot_class, int32_t home, int32_t n_home) {
 
 void SlotArena::give_back(int32_t slot) {
   free_[static_cast<size_t>(slot / 64)] |= uint64_t{1} << static_cast<unsigned>(slot % 64);
+  const Range& range = range_of(slot);
+  if (slot - range.first_slot >= range.n_usable) discard_around(range, slot);
+}
+
+bool SlotArena::usable(int32_t slot) const {
+  const Range& range = range_of(slot);
+  return slot - range.first_slot < range.n_usable;
+}
+
+bool SlotArena::is_free(int32_t slot) const {
+  return (free_[static_cast<size_t>(slot / 64)] >> static_cast<unsigned>(slot % 64) & 1U) != 0;
+}
+
+void SlotArena::set_usable(int slot_class, int32_t n_usable) {
+  Range& range = ranges_[static_cast<size_t>(slot_class)];
+  assert(n_usable >= 0 && n_usable <= range.n_slot);
+  const int32_t had = std::exchange(range.n_usable, n_usable);
+  for (int32_t slot = range.first_slot + n_usable; slot < range.first_slot + had;) {
+    int32_t end = slot;
+    while (end < range.first_slot + range.n_slot && is_free(end)) ++end;
+    if (end > slot) {
+      const auto from = static_cast<uint64_t>(slot - range.first_slot);
+      memory_.discard(range.first_offset + from * range.slot_bytes,
+                      static_cast<uint64_t>(end - slot) * range.slot_bytes);
+    }
+    slot = end + 1;
+  }
+}
+
+// A slot is no multiple of a large page, so the pages that it shares with its neighbours go when the last of
+// them is free.
+void SlotArena::discard_around(const Range& range, int32_t slot) {
+  const auto reach = static_cast<int32_t>(memory_.discard_bytes() / range.slot_bytes) + 1;
+  const int32_t least = std::max(range.first_slot + range.n_usable, slot - reach);
+  const int32_t most = std::min(range.first_slot + range.n_slot, slot + 1 + reach);
+  int32_t begin = slot;
+  while (begin > least && is_free(begin - 1)) --begin;
+  int32_t end = slot + 1;
+  while (end < most && is_free(end)) ++end;
+  memory_.discard(range.first_offset + static_cast<uint64_t>(begin - range.first_slot) * range.slot_bytes,
+                  static_cast<uint64_t>(end - begin) * range.slot_bytes);
 }
 
 }  // namespace odmoe

@@ -35,6 +35,8 @@ class SlotPlan {
   // Gives each class its slots: as many per layer for all classes, so in proportion to layers times slot
   // bytes, within each class's limits.  Requires arena_bytes >= min_bytes().
   void divide(uint64_t arena_bytes);
+  // How many slots each class would get of an arena of this size; [classes().size()].  Allocates nothing.
+  void slots_within(uint64_t arena_bytes, std::span<int32_t> n_slot) const;
 
   const std::vector<SlotClass>& classes() const { return classes_; }
   const SlotLayout& layout(int layer) const { return layouts_[static_cast<size_t>(layer)]; }
@@ -49,6 +51,10 @@ class SlotPlan {
 };
 
 // The memory, and which slots are free.  Slots are numbered over all classes.  One owner.
+//
+// Of each class the first slots, as many as set_usable() said last, are in use; the others are address space
+// for later.  Memory that the free ones among them had goes back to the system at once, that of the others
+// when they are given back.
 class SlotArena {
  public:
   static Result<SlotArena> create(const SlotPlan& plan);
@@ -62,13 +68,19 @@ class SlotArena {
   int32_t take(int slot_class, int32_t home, int32_t n_home);
   void give_back(int32_t slot);
 
+  // How many slots of a class take() may give out; at first all of them.
+  void set_usable(int slot_class, int32_t n_usable);
+  bool usable(int32_t slot) const;
+
  private:
   struct Range {
-    int32_t first_slot = 0, n_slot = 0;
+    int32_t first_slot = 0, n_slot = 0, n_usable = 0;
     uint64_t first_offset = 0, slot_bytes = 0;
   };
   SlotArena() = default;
   const Range& range_of(int32_t slot) const;
+  bool is_free(int32_t slot) const;
+  void discard_around(const Range& range, int32_t slot);
   int32_t next_free(int32_t from, int32_t end) const;    // in [from, end), else -1
   int32_t last_free(int32_t begin, int32_t from) const;  // in [begin, from), else -1
 

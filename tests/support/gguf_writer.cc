@@ -114,6 +114,13 @@ GgufWriter& GgufWriter::add_tensor(std::string_view name, ggml_type type, std::v
   return *this;
 }
 
+GgufWriter& GgufWriter::add_hole(std::string_view name, ggml_type type, std::vector<int64_t> ne) {
+  const uint64_t bytes = tensor_bytes(type, ne);
+  add_tensor(name, type, std::move(ne), std::vector<std::byte>{});
+  tensors_.back().hole_bytes = bytes;
+  return *this;
+}
+
 GgufWriter& GgufWriter::add_values(std::string_view name, ggml_type type, std::vector<int64_t> ne,
                                    std::span<const float> values) {
   std::vector<std::byte> data(tensor_bytes(type, ne));
@@ -164,7 +171,7 @@ std::vector<std::byte> GgufWriter::serialize(std::vector<Field>* fields) const {
     }
     out.number(tensor.name + ": type", tensor.type);
     out.number(tensor.name + ": offset", tensor.offset.value_or(offset));
-    offset += padded(tensor.data.size());
+    offset += padded(tensor.data.size() + tensor.hole_bytes);
   }
   for (const Tensor& tensor : tensors_) {
     out.pad(alignment_);
@@ -188,6 +195,10 @@ void GgufWriter::write(const std::filesystem::path& path) const {
   const std::vector<std::byte> all = bytes();
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(all.data()), static_cast<std::streamsize>(all.size()));
+  const auto padded = [this](uint64_t n) { return (n + alignment_ - 1) / alignment_ * alignment_; };
+  uint64_t holes = 0;
+  for (const Tensor& tensor : tensors_) holes += padded(tensor.hole_bytes);
+  if (holes > 0) std::filesystem::resize_file(path, padded(all.size()) + holes);
 }
 
 std::vector<GgufWriter> GgufWriter::split(int n_part) const {

@@ -78,6 +78,9 @@ class GgufWriter {
   // A tensor with these bytes; they need not be as many as shape and type ask for.
   GgufWriter& add_tensor(std::string_view name, ggml_type type, std::vector<int64_t> ne,
                          std::vector<std::byte> data);
+  // A tensor without bytes: write() makes a file of the full size with a hole in it, which takes no room on
+  // the drive and reads as zeros.  A model has only such tensors or none; bytes() and split() leave them out.
+  GgufWriter& add_hole(std::string_view name, ggml_type type, std::vector<int64_t> ne);
   // A tensor of these values, quantised to `type` by ggml.
   GgufWriter& add_values(std::string_view name, ggml_type type, std::vector<int64_t> ne,
                          std::span<const float> values);
@@ -125,6 +128,7 @@ class GgufWriter {
     std::vector<int64_t> ne;
     std::vector<std::byte> data;
     std::optional<uint64_t> offset;
+    uint64_t hole_bytes = 0;
   };
 
   std::vector<std::byte> serialize(std::vector<Field>* fields) const;

@@ -54,6 +54,7 @@ void add_tokenizer(GgufWriter& writer, const SmallModelOptions& options) {
   } else {
     for (int i = 0; i < options.n_vocab - 4; ++i) tokens.emplace_back(1, static_cast<char>('a' + i));
   }
+  for (int i = 0; i < options.n_more; ++i) tokens.push_back("more" + std::to_string(i));
   types.assign(tokens.size(), 1);
   for (const char* text : {"ab", "abc", "<|im_end|>", "<|endoftext|>"}) {
     tokens.emplace_back(text);
