@@ -55,6 +55,7 @@ class FaultyReader final : public AsyncReader {
     failed_.reserve(inner_->depth());
   }
   Result<int> add_file(const std::filesystem::path& path) override { return inner_->add_file(path); }
+  int n_file() const override { return inner_->n_file(); }
   uint64_t file_bytes(int file) const override { return inner_->file_bytes(file); }
   const std::filesystem::path& path(int file) const override { return inner_->path(file); }
   ReadAlignment alignment() const override { return inner_->alignment(); }
@@ -62,6 +63,7 @@ class FaultyReader final : public AsyncReader {
   uint32_t in_flight() const override { return inner_->in_flight() + static_cast<uint32_t>(failed_.size()); }
   std::string_view name() const override { return inner_->name(); }
   void wake() override { inner_->wake(); }
+  void flush() override { inner_->flush(); }
 
   void submit(const ReadRequest& request) override {
     const double luck = faults_->on ? std::uniform_real_distribution<>(0, 100)(random_) : 100;

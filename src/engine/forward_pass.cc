@@ -184,8 +184,8 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
   const uint64_t widest = static_cast<uint64_t>(std::max<int64_t>(
       {shape.n_embd, shape.n_ff, n_used * shape.n_ff_exp, 2 * static_cast<int64_t>(shape.n_head) * 128}));
   const uint64_t work_bytes = static_cast<uint64_t>(n) * widest * sizeof(float) + 4 * kMiB;
-  buffer_bytes_ = bytes + ExpertCompute::bytes(shape, n) +
-                  ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
+  buffer_bytes_ =
+      bytes + ExpertCompute::bytes(shape, n) + ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
   return {};
 }
 
@@ -337,6 +337,7 @@ size_t ForwardPass::lease_pending(int layer) {
 }
 
 Status ForwardPass::run_experts(int layer, int64_t n_token) {
+  if (n_token == 1) return run_experts_of_one(layer);
   while (!leases_.empty()) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
     ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
@@ -348,9 +349,55 @@ Status ForwardPass::run_experts(int layer, int64_t n_token) {
   return {};
 }
 
+// A single token waits for its experts more than it computes, so gate and up start before down has arrived.
+Status ForwardPass::run_experts_of_one(int layer) {
+  const LayerExperts& experts = experts_[static_cast<size_t>(layer)];
+  size_t n_begun = 0;  // of the leases, those in front whose gate and up are computed
+  while (!leases_.empty()) {
+    ODMOE_RETURN_IF_ERROR(check_interrupt());
+    const std::span<ExpertLease> leases(leases_);
+    ODMOE_ASSIGN_OR_RETURN(const ExpertStore::Landed landed,
+                           store_->wait_landed(leases.first(n_begun), leases.subspan(n_begun)));
+    const std::span<ExpertLease> fresh = leases.subspan(n_begun);
+    if (landed.ready > 0) {
+      collect_pairs(leases.first(landed.ready));
+      ODMOE_RETURN_IF_ERROR(compute_->run_down(experts, arena_.get(), activations_, pairs_));
+    }
+    if (landed.ready_new > 0) {
+      collect_pairs(fresh.first(landed.ready_new));
+      ODMOE_RETURN_IF_ERROR(compute_->run(experts, arena_.get(), activations_, 1, pairs_));
+    }
+    if (landed.gate_up_new > 0) {
+      collect_pairs(fresh.subspan(landed.ready_new, landed.gate_up_new));
+      ODMOE_RETURN_IF_ERROR(compute_->run_gate_up(experts, arena_.get(), activations_, pairs_));
+    }
+    const auto at = [&](size_t i) { return leases_.begin() + static_cast<ptrdiff_t>(i); };
+    leases_.erase(at(n_begun), at(n_begun + landed.ready_new));
+    leases_.erase(at(0), at(landed.ready));
+    n_begun += landed.gate_up_new - landed.ready;
+    lease_pending(layer);
+  }
+  assert(pending_.empty());
+  return {};
+}
+
+// The pairs of the leased experts, into pairs_.
+void ForwardPass::collect_pairs(std::span<const ExpertLease> leases) {
+  pairs_.clear();
+  for (const ExpertLease& lease : leases) add_pairs(lease);
+}
+
+void ForwardPass::add_pairs(const ExpertLease& lease) {
+  const int32_t n_used = decoder_->shape().router.n_expert_used;
+  const auto expert = static_cast<size_t>(lease.key().expert);
+  for (int32_t p = pair_begin_[expert]; p < pair_begin_[expert + 1]; ++p) {
+    const int32_t pair = pair_index_[static_cast<size_t>(p)];
+    pairs_.push_back({.token = pair / n_used, .rank = pair % n_used, .slot = lease.slot()});
+  }
+}
+
 // Of the leases' first n_ready, which are ready, computes as many as suit; returns how many.
 Result<size_t> ForwardPass::compute_some(int layer, int64_t n_token, size_t n_ready) {
-  const int32_t n_used = decoder_->shape().router.n_expert_used;
   // Slots that others wait for are given back early, so that the drive is at work meanwhile.
   const int64_t enough = pending_.empty() ? compute_->max_pairs() : compute_->max_pairs() / 4;
   const bool all = n_ready == n_distinct_;
@@ -360,13 +407,10 @@ Result<size_t> ForwardPass::compute_some(int layer, int64_t n_token, size_t n_re
     const auto expert = static_cast<size_t>(leases_[n_done].key().expert);
     const auto n_pair = static_cast<size_t>(pair_begin_[expert + 1] - pair_begin_[expert]);
     if (!all && !pairs_.empty() && std::cmp_greater(pairs_.size() + n_pair, enough)) break;
-    for (int32_t p = pair_begin_[expert]; p < pair_begin_[expert + 1]; ++p) {
-      const int32_t pair = pair_index_[static_cast<size_t>(p)];
-      pairs_.push_back({.token = pair / n_used, .rank = pair % n_used, .slot = leases_[n_done].slot()});
-    }
+    add_pairs(leases_[n_done]);
   }
-  ODMOE_RETURN_IF_ERROR(compute_->run(experts_[static_cast<size_t>(layer)], arena_.get(), activations_,
-                                      n_token, pairs_));
+  ODMOE_RETURN_IF_ERROR(
+      compute_->run(experts_[static_cast<size_t>(layer)], arena_.get(), activations_, n_token, pairs_));
   return n_done;
 }
 

@@ -81,7 +81,10 @@ class ForwardPass {
   Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t n_kv);
   void route(int layer, int64_t n_token);
   Status run_experts(int layer, int64_t n_token);
+  Status run_experts_of_one(int layer);
   size_t lease_pending(int layer);
+  void collect_pairs(std::span<const ExpertLease> leases);
+  void add_pairs(const ExpertLease& lease);
   Result<size_t> compute_some(int layer, int64_t n_token, size_t n_ready);
   Status run_head(DecodeGraphs& decode_graphs, int64_t n_token, Logits logits, const Sink& sink);
   Status check_interrupt() const;

@@ -107,10 +107,9 @@ void DenseWeights::choose_regions(const Backend& backend) {
   uint64_t laid_out_bytes = 0;
   for (Declared& d : declared_) {
     const ggml_tensor* t = d.tensor;
-    const ggml_backend_buffer_type_t type =
-        d.is_matrix && ggml_nbytes(t) <= kMaxLaidOutBytes
-            ? backend.matrix_buffer_type(t->type, t->ne[0], t->ne[1])
-            : nullptr;
+    const ggml_backend_buffer_type_t type = d.is_matrix && ggml_nbytes(t) <= kMaxLaidOutBytes
+                                                ? backend.matrix_buffer_type(t->type, t->ne[0], t->ne[1])
+                                                : nullptr;
     if (type == nullptr) {
       d.offset = plain_bytes;
       plain_bytes += round_up(ggml_nbytes(t), kTensorAlignment);
@@ -169,9 +168,8 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
   BulkReadOptions options;
   options.progress = progress;
   ODMOE_RETURN_IF_ERROR(bulk_read(reader, ranges, options));
-  ODMOE_RETURN_IF_ERROR(load_regions(reader, threads, [&](uint64_t done) {
-    return !progress || progress(plain_bytes + done);
-  }));
+  ODMOE_RETURN_IF_ERROR(load_regions(
+      reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }));
 
   std::vector<float> source;
   for (const Declared& d : declared_) {
@@ -195,7 +193,8 @@ Status DenseWeights::load_regions(AsyncReader& reader, int threads,
   for (const Declared& d : declared_) {
     if (d.region >= 0) matrices.push_back(&d);
   }
-  std::ranges::sort(matrices, {}, [](const Declared* d) { return std::pair(d->info->file, d->info->offset); });
+  std::ranges::sort(matrices, {},
+                    [](const Declared* d) { return std::pair(d->info->file, d->info->offset); });
   ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer staging, AlignedBuffer::allocate(load_bytes_));
   uint64_t bytes_done = 0;
   for (size_t first = 0; first < matrices.size();) {

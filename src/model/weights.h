@@ -47,8 +47,8 @@ class DenseWeights {
   // The first error of the declarations so far.
   Status status() const { return status_; }
 
-  // Bytes of memory that all declared tensors take (an estimate until reserve() has placed them), and how many
-  // more loading them takes.
+  // Bytes of memory that all declared tensors take (an estimate until reserve() has placed them), and how
+  // many more loading them takes.
   uint64_t bytes() const { return bytes_; }
   uint64_t load_bytes() const { return load_bytes_; }
 

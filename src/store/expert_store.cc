@@ -51,6 +51,7 @@ class ExpertStore::Impl {
   int32_t max_leases(int layer) const;
   bool ready(const ExpertLease& lease) const;
   Result<size_t> wait_any(std::span<ExpertLease> leases);
+  Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
   void prefetch(std::span<const ExpertKey> hints);
   Residency residency(ExpertKey key) const;
   ExpertStoreStats stats() const;
@@ -67,7 +68,8 @@ class ExpertStore::Impl {
   struct Slot {
     ExpertKey key;
     State state = State::kFree;
-    bool moving = false;  // resident, being copied elsewhere: held in the policy even without leases
+    bool has_gate_up = false;  // loading, gate and up can be used already
+    bool moving = false;       // resident, being copied elsewhere: held in the policy even without leases
     int32_t n_lease = 0;
     std::unique_ptr<Error> error;  // of a failed slot
   };
@@ -108,7 +110,13 @@ class ExpertStore::Impl {
     return slots_[static_cast<size_t>(slot_of(lease))];
   }
 
+  template <typename Predicate>
+  Status wait_until(const Predicate& landed, std::span<const ExpertLease> first,
+                    std::span<const ExpertLease> second);
+
   // All of these require the lock.
+  template <typename Like>
+  size_t gather_leases(std::span<ExpertLease> leases, const Like& like) const;
   void set_usable(size_t slot_class, int32_t n_usable);
   void evict(ExpertKey key);
   void evict_beyond_shares(const SlotClass& plan, Class& slot_class);
@@ -137,7 +145,7 @@ class ExpertStore::Impl {
   std::mutex resize_mutex_;        // taken before mutex_; resize() has turns
   std::vector<int32_t> n_wanted_;  // by class; resize()'s
   mutable std::mutex mutex_;
-  std::condition_variable changed_;  // a load has ended
+  std::condition_variable changed_;  // something has landed, or a load has ended
   std::vector<Layer> layers_;
   std::vector<Class> classes_;
   std::vector<Expert> experts_;
@@ -368,6 +376,7 @@ void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
   Class& slot_class = class_of(key.layer);
   slot_at(slot).key = key;
   slot_at(slot).state = State::kLoading;
+  slot_at(slot).has_gate_up = false;
   expert_of(key).slot = slot;
   slot_class.policy->admit(key);
   ++slot_class.n_orphan;  // until someone holds it
@@ -474,34 +483,71 @@ bool ExpertStore::Impl::ready(const ExpertLease& lease) const {
   return slot_behind(lease).state == State::kResident;
 }
 
+// Moves the leases whose slots are `like` so to the front, keeping order among them; returns how many.
+template <typename Like>
+size_t ExpertStore::Impl::gather_leases(std::span<ExpertLease> leases, const Like& like) const {
+  size_t n = 0;
+  for (size_t i = 0; i < leases.size(); ++i) {
+    if (!like(slot_behind(leases[i]))) continue;
+    // Rotating is stable for both kinds and, unlike std::stable_partition, allocates nothing.
+    if (i != n) std::rotate(leases.begin() + n, leases.begin() + i, leases.begin() + i + 1);
+    ++n;
+  }
+  return n;
+}
+
 Result<size_t> ExpertStore::Impl::wait_any(std::span<ExpertLease> leases) {
+  size_t n_ready = 0;
+  ODMOE_RETURN_IF_ERROR(wait_until(
+      [&] {
+        n_ready = gather_leases(leases, [](const Slot& slot) { return slot.state == State::kResident; });
+        return n_ready > 0 || leases.empty();
+      },
+      leases, {}));
+  return n_ready;
+}
+
+Result<ExpertStore::Landed> ExpertStore::Impl::wait_landed(std::span<ExpertLease> begun,
+                                                           std::span<ExpertLease> fresh) {
+  Landed landed;
+  const auto is_ready = [](const Slot& slot) { return slot.state == State::kResident; };
+  ODMOE_RETURN_IF_ERROR(wait_until(
+      [&] {
+        landed.ready = gather_leases(begun, is_ready);
+        landed.ready_new = gather_leases(fresh, is_ready);
+        landed.gate_up_new = gather_leases(fresh.subspan(landed.ready_new), [](const Slot& slot) {
+          return slot.state == State::kLoading && slot.has_gate_up;
+        });
+        return landed.ready + landed.ready_new + landed.gate_up_new > 0 || (begun.empty() && fresh.empty());
+      },
+      begun, fresh));
+  return landed;
+}
+
+// Waits until `landed` or until one of the leases has failed, whose error it returns.
+template <typename Predicate>
+Status ExpertStore::Impl::wait_until(const Predicate& landed, std::span<const ExpertLease> first,
+                                     std::span<const ExpertLease> second) {
   std::unique_lock lock(mutex_);
   int64_t stalled_since_us = -1;
-  const auto count_stall = [&] {
-    if (stalled_since_us >= 0)
-      stats_.stall_us += static_cast<uint64_t>(options_.clock->now_us() - stalled_since_us);
+  const Slot* failed = nullptr;
+  const auto find_failed = [&](std::span<const ExpertLease> leases) {
+    const auto found = std::ranges::find_if(
+        leases, [&](const ExpertLease& lease) { return slot_behind(lease).state == State::kFailed; });
+    if (found != leases.end()) failed = &slot_behind(*found);
   };
-  while (!leases.empty()) {
-    size_t n_ready = 0;
-    for (size_t i = 0; i < leases.size(); ++i) {
-      const Slot& slot = slot_behind(leases[i]);
-      if (slot.state == State::kFailed) {
-        count_stall();
-        return std::unexpected(*slot.error);
-      }
-      if (slot.state != State::kResident) continue;
-      // Rotating is stable for both kinds and, unlike std::stable_partition, allocates nothing.
-      if (i != n_ready) std::rotate(leases.begin() + n_ready, leases.begin() + i, leases.begin() + i + 1);
-      ++n_ready;
-    }
-    if (n_ready > 0) {
-      count_stall();
-      return n_ready;
-    }
+  while (true) {
+    find_failed(second);
+    find_failed(first);
+    if (failed != nullptr || landed()) break;
     if (stalled_since_us < 0) stalled_since_us = options_.clock->now_us();
     changed_.wait(lock);
   }
-  return 0;
+  if (stalled_since_us >= 0) {
+    stats_.stall_us += static_cast<uint64_t>(options_.clock->now_us() - stalled_since_us);
+  }
+  if (failed != nullptr) return std::unexpected(*failed->error);
+  return {};
 }
 
 void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints) {
@@ -627,8 +673,9 @@ void ExpertStore::Impl::report_failed_copy() {
   const int copy = scheduler_.take_failed_copy();
   if (copy < 0) return;
   const int file = scheduler_.copies()[static_cast<size_t>(copy)].copy.files.front();
-  spdlog::warn("reads of {} failed {} times in a row; from now on only its other copies are read; check its drive",
-               reader_->path(file).string(), ReadScheduler::kMaxCopyFailures);
+  spdlog::warn(
+      "reads of {} failed {} times in a row; from now on only its other copies are read; check its drive",
+      reader_->path(file).string(), ReadScheduler::kMaxCopyFailures);
 }
 
 // Where the phase of an expert does not suit the memory alignment, its bytes are a little too low.
@@ -680,6 +727,10 @@ void ExpertStore::Impl::run_io() {
     for (const ReadCompletion& completion : std::span(completions_).first(count)) {
       const LoadEnd end = scheduler_.complete(completion, options_.clock->now_us());
       if (end.kind == LoadEnd::Kind::kLoaded) finished_.push_back(end.slot);
+      if (end.kind == LoadEnd::Kind::kGateUp) {
+        slot_at(end.slot).has_gate_up = true;
+        ended = true;
+      }
       if (end.kind == LoadEnd::Kind::kFailed) {
         give_up(end);
         ended = true;
@@ -762,8 +813,8 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::create(const ExpertSource& sou
     reserved = SlotArena::create(plan);
   }
   ODMOE_ASSIGN_OR_RETURN(SlotArena arena, std::move(reserved));
-  auto impl = std::make_unique<Impl>(source, std::move(reader), options, std::move(copies),
-                                     std::move(plan), std::move(arena));
+  auto impl = std::make_unique<Impl>(source, std::move(reader), options, std::move(copies), std::move(plan),
+                                     std::move(arena));
   ODMOE_RETURN_IF_ERROR(impl->start());
   return std::unique_ptr<ExpertStore>(new ExpertStore(std::move(impl)));
 }
@@ -777,6 +828,10 @@ size_t ExpertStore::lease(int layer, std::span<const int32_t> experts, std::vect
 int32_t ExpertStore::max_leases(int layer) const { return impl_->max_leases(layer); }
 bool ExpertStore::ready(const ExpertLease& lease) const { return impl_->ready(lease); }
 Result<size_t> ExpertStore::wait_any(std::span<ExpertLease> leases) { return impl_->wait_any(leases); }
+Result<ExpertStore::Landed> ExpertStore::wait_landed(std::span<ExpertLease> begun,
+                                                     std::span<ExpertLease> fresh) {
+  return impl_->wait_landed(begun, fresh);
+}
 
 Status ExpertStore::wait_all(std::span<ExpertLease> leases) {
   while (!leases.empty()) {

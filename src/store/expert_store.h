@@ -40,9 +40,9 @@ struct ExpertStoreOptions {
   uint64_t max_arena_bytes = 0;
   int read_attempts = 3;  // tries of a read before its error is reported, 1..10
   uint32_t read_bytes =
-      1 << 20;  // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
-  uint32_t depth = 0;           // most reads in flight of the source's own files; 0: as many as the reader takes
-  double bytes_per_second = 0;  // of their drive; 0: not known
+      1 << 20;         // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
+  uint32_t depth = 0;  // most reads in flight of the source's own files; 0: as many as the reader takes
+  double bytes_per_second = 0;        // of their drive; 0: not known
   std::vector<ExpertMirror> mirrors;  // used as well as the source's own files
   const Clock* clock = &SteadyClock::instance();
   Status validate() const;
@@ -119,10 +119,10 @@ class ExpertStore {
   // The arena in which every expert is resident at once; more is never used.
   static uint64_t max_arena_bytes(const ExpertSource& source, ReadAlignment alignment);
 
-  // Adds the source's files and those of the mirrors to `reader` (which has none yet) and allocates the arena.
-  // `source` must outlive the store.
-  // Errors: kUsage (options out of range), kBudget (arena below the minimum), those of add_file, kBadFile (a
-  // file, or a mirror's, ends before an expert does), kIo (no memory for the arena).
+  // Adds the source's files and those of the mirrors to `reader` (which has none yet) and allocates the
+  // arena. `source` must outlive the store. Errors: kUsage (options out of range), kBudget (arena below the
+  // minimum), those of add_file, kBadFile (a file, or a mirror's, ends before an expert does), kIo (no memory
+  // for the arena).
   static Result<std::unique_ptr<ExpertStore>> create(const ExpertSource& source,
                                                      std::unique_ptr<AsyncReader> reader,
                                                      const ExpertStoreOptions& options);
@@ -163,6 +163,17 @@ class ExpertStore {
   // kBadFile, naming the file, the tensor and the expert.
   Result<size_t> wait_any(std::span<ExpertLease> leases);
   Status wait_all(std::span<ExpertLease> leases);
+
+  // What of two lists of leases can be used: `ready` of the first, and of the second `ready_new` wholly and
+  // behind those gate_up_new whose gate and up have landed and whose down is still to come.
+  struct Landed {
+    size_t ready = 0, ready_new = 0, gate_up_new = 0;
+  };
+  // For a compute side that starts with gate and up: `begun` are leases of which it has used gate and up
+  // already, `fresh` the others.  Waits until one of `begun` is ready, or of `fresh` at least gate and up,
+  // and moves what has landed to the fronts, in the order of Landed.  Errors as wait_any(); nothing landed
+  // only for no leases.
+  Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
 
   // Asks for experts that are likely to be wanted, best first; never waits, never evicts what is leased or
   // hinted, lets no layer grow beyond its share, and is served only while no demand read is queued.  Hints

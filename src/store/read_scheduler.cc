@@ -34,8 +34,8 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
       loads_(static_cast<size_t>(limits.n_slot)),
       demand_(loads_.size()),
       prefetch_(loads_.size()),
-      // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their part
-      // of the depth, so demands always find one.
+      // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their
+      // part of the depth, so demands always find one.
       pieces_(size_t{2} * limits.depth) {
   assert(!copies.empty());
   for (ReadCopy& copy : copies) copies_.push_back({.copy = std::move(copy)});
@@ -56,6 +56,7 @@ void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, s
   Load& load = loads_[static_cast<size_t>(slot)];
   assert(load.n_out == 0);
   load = {.key = key, .layout = &layout, .destination = destination, .priority = priority};
+  load.gate_up_left = gate_up_bytes(load);
   queue(priority).push(slot);
 }
 
@@ -81,7 +82,8 @@ bool ReadScheduler::wants_prefetch() const {
 
 std::optional<int64_t> ReadScheduler::next_retry_us() const {
   std::optional<int64_t> first;
-  for (const uint32_t token : retries_) first = std::min(first.value_or(pieces_[token].due_us), pieces_[token].due_us);
+  for (const uint32_t token : retries_)
+    first = std::min(first.value_or(pieces_[token].due_us), pieces_[token].due_us);
   return first;
 }
 
@@ -96,8 +98,7 @@ int ReadScheduler::choose_copy(uint32_t bytes, int not_this) const {
   for (int i = 0; i < static_cast<int>(copies_.size()); ++i) {
     const CopyState& state = copies_[static_cast<size_t>(i)];
     if (state.failed || i == not_this) continue;
-    const double seconds =
-        static_cast<double>(state.outstanding_bytes + bytes) / state.copy.bytes_per_second;
+    const double seconds = static_cast<double>(state.outstanding_bytes + bytes) / state.copy.bytes_per_second;
     if (best >= 0 && seconds >= best_seconds) continue;
     best = i;
     best_seconds = seconds;
@@ -130,6 +131,20 @@ Landing ReadScheduler::landing(const Load& load) const {
   return land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment);
 }
 
+// What has to land until gate and up can be used; 0 where they cannot before the whole expert is moved into
+// place, or where nothing else is to come.
+uint64_t ReadScheduler::gate_up_bytes(const Load& load) const {
+  uint64_t sum = 0;
+  bool all = true;
+  for (const SliceRun& run : load.layout->runs) {
+    const Landing landing = land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment);
+    if (landing.data_offset != run.canonical_offset) return 0;
+    if (run.gate_up_bytes > 0) sum += landing.needed - run.bytes + run.gate_up_bytes;
+    all = all && run.gate_up_bytes == run.bytes;
+  }
+  return all ? 0 : sum;
+}
+
 // The next piece of the run that the load is at.
 ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
   const SliceRun& run = load.layout->runs[load.run];
@@ -146,6 +161,8 @@ ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
                        .destination = load.destination + landing.slot_offset + load.done},
               .slice = run.first_slice,
               .file = location.file};
+  const uint64_t gate_up_end = run.gate_up_bytes > 0 ? landing.needed - run.bytes + run.gate_up_bytes : 0;
+  if (gate_up_end > load.done) piece.gate_up_bytes = std::min(bytes, gate_up_end - load.done);
   // The slice that the piece begins in, for an error message.
   const auto& slices = source_.layout(load.key.layer).slices;
   uint64_t end = location.offset;
@@ -266,13 +283,15 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
       return true;
     });
   }
-  if (load.n_out > 0) return {};
-  if (load.failed) {
+  if (load.n_out == 0 && load.failed) {
     end.kind = LoadEnd::Kind::kFailed;
     end.slice = load.failure_slice;
     end.read = load.failure;
-  } else if (load.run == load.layout->runs.size()) {
+  } else if (load.n_out == 0 && load.run == load.layout->runs.size()) {
     end.kind = LoadEnd::Kind::kLoaded;
+  } else if (!load.failed && load.gate_up_left > 0 && piece.gate_up_bytes > 0) {
+    load.gate_up_left -= piece.gate_up_bytes;
+    if (load.gate_up_left == 0) end.kind = LoadEnd::Kind::kGateUp;
   }
   return end;
 }

@@ -27,9 +27,14 @@ namespace odmoe {
 
 enum class Priority : uint8_t { kDemand, kPrefetch };
 
-// What came of a load whose last read has completed.
+// What a completed read has brought about.
 struct LoadEnd {
-  enum class Kind : uint8_t { kNone, kLoaded, kFailed } kind = Kind::kNone;
+  enum class Kind : uint8_t {
+    kNone,
+    kGateUp,  // gate and up have landed where they belong; down is still under way
+    kLoaded,  // the last read of the load is done
+    kFailed,  // likewise, but one of them was given up
+  } kind = Kind::kNone;
   int32_t slot = -1;
   int slice = 0;     // kFailed: the first slice that the failed read was for,
   PendingRead read;  // and the read
@@ -103,9 +108,10 @@ class ReadScheduler {
     bool failed = false;
     int failure_slice = 0;  // of the first read that was given up
     PendingRead failure;
-    size_t run = 0;      // of the next piece to be cut
-    uint64_t done = 0;   // bytes of that run that have been cut
-    uint32_t n_out = 0;  // pieces in flight or waiting to be tried again
+    size_t run = 0;             // of the next piece to be cut
+    uint64_t done = 0;          // bytes of that run that have been cut
+    uint32_t n_out = 0;         // pieces in flight or waiting to be tried again
+    uint64_t gate_up_left = 0;  // bytes up to the ends of gate and up that have not landed; 0: no matter
   };
   struct Piece {
     PendingRead read;  // its file is the reader's number in the copy that it was last asked of
@@ -114,6 +120,7 @@ class ReadScheduler {
     int file = 0;                           // of the source
     int copy = -1;                          // that it was last asked of
     uint32_t asked_bytes = 0;               // by the last try
+    uint64_t gate_up_bytes = 0;             // of the load's gate_up_left, that this brings
     int64_t due_us = 0;                     // when it may be tried again
     Priority priority = Priority::kDemand;  // under which it was submitted
   };
@@ -141,6 +148,7 @@ class ReadScheduler {
   Piece cut(const Load& load) const;
   void advance_load(Load& load, uint32_t bytes) const;
   Landing landing(const Load& load) const;
+  uint64_t gate_up_bytes(const Load& load) const;
   int choose_copy(uint32_t bytes, int not_this) const;
   int n_live_copy() const;
   void note_failure(Piece& piece);

@@ -96,6 +96,15 @@ SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment
     end = std::max(end, run.canonical_offset + run.bytes);
 
     uint64_t offset = run.canonical_offset;
+    for (const RecordLayout::Projection& projection : {record.gate, record.up}) {
+      uint64_t begin = 0;
+      for (int i = run.first_slice; i < run.first_slice + run.n_slice; ++i) {
+        if (i == projection.slice) {
+          run.gate_up_bytes = std::max(run.gate_up_bytes, begin + projection.offset + projection.bytes);
+        }
+        begin += record.slices[static_cast<size_t>(i)].bytes;
+      }
+    }
     for (int i = run.first_slice; i < run.first_slice + run.n_slice; ++i) {
       slice_offset[static_cast<size_t>(i)] = offset;
       offset += record.slices[static_cast<size_t>(i)].bytes;

@@ -30,6 +30,7 @@ struct SliceRun {
   int n_slice = 0;
   uint64_t bytes = 0;
   uint64_t canonical_offset = 0;  // in the slot, of the first slice
+  uint64_t gate_up_bytes = 0;     // up to the end of the last of gate and up in it; 0: only down is
 };
 
 // How a run of one expert is read.

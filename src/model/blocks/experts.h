@@ -55,8 +55,8 @@ class ExpertCompute {
   // Whether the backend can compute experts of these types.
   bool supported(const LayerExperts& experts);
 
-  // Activations::ffn_input -> Activations::expert_output for the pairs of a chunk of n_token tokens, at least one;
-  // those of one expert follow each other.  `arena` is the buffer in which the slots lie.
+  // Activations::ffn_input -> Activations::expert_output for the pairs of a chunk of n_token tokens, at least
+  // one; those of one expert follow each other.  `arena` is the buffer in which the slots lie.
   Status run(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a, int64_t n_token,
              std::span<const ExpertPair> pairs);
 
