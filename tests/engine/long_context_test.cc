@@ -64,8 +64,13 @@ TEST_F(KimiK2Shapes, BuffersGrowWithTheContextByTheMaskAlone) {
 TEST_F(KimiK2Shapes, WithoutFlashAttentionTheScoresOfAChunkAreTheLargestBufferAndASmallerChunkHelps) {
   options_.flash_attention = FlashAttention::kOff;
   const uint64_t scores = uint64_t{262144} * 64 * sizeof(float);  // of one token
-  EXPECT_GT(plan().buffer_bytes, 512 * scores);
-  RecordProperty("buffer_mib", std::to_string(plan().buffer_bytes / kMiB));
+  // 32 GiB: a machine that has fewer does not even give the addresses.
+  const auto whole = EngineImpl::memory_plan(options_);
+  if (whole.has_value()) {
+    EXPECT_GT(whole->buffer_bytes, 512 * scores);
+  } else {
+    EXPECT_NE(whole.error().message.find("smaller --chunk"), std::string::npos) << whole.error().message;
+  }
   options_.chunk = 16;
   EXPECT_LT(plan().buffer_bytes, 60 * scores);
   RecordProperty("chunk_16_buffer_mib", std::to_string(plan().buffer_bytes / kMiB));
