@@ -1,5 +1,7 @@
 #include "cli/report.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <format>
 
@@ -64,6 +66,13 @@ Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {
                            return !interrupt::pending();
                          }));
   bar.finish();
+  if (options.engine.context > engine->model().n_context_train) {
+    spdlog::warn(
+        "the context of {} tokens is longer than the {} that the model was trained for; what it writes "
+        "beyond them "
+        "will be poor",
+        options.engine.context, engine->model().n_context_train);
+  }
   if (options.verbose) (void)Output::standard_error().write(describe_plan(engine->plan()));
   return ReportedEngine(std::move(engine), std::move(stats), options.verbose);
 }

@@ -47,7 +47,9 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
                 format_bytes(needs.dense_bytes), format_bytes(needs.kv_bytes),
                 format_bytes(needs.buffer_bytes), format_bytes(needs.min_arena_bytes),
                 (plan.minimum_bytes + kMiB - 1) / kMiB,
-                needs.kv_bytes > plan.minimum_bytes / 4 ? ", or a smaller --context" : "");
+                needs.kv_bytes > plan.minimum_bytes / 4       ? ", or a smaller --context"
+                : needs.buffer_bytes > plan.minimum_bytes / 4 ? ", or a smaller --chunk"
+                                                              : "");
   }
   plan.arena_bytes = std::min(plan.budget_bytes - fixed, needs.max_arena_bytes);
   return plan;

@@ -75,6 +75,13 @@ TEST(MemoryPlan, ALargeCacheInATooSmallBudgetSuggestsASmallerContext) {
   EXPECT_THAT(plan_memory(bytes(kMiB), needs()).error().message, Not(HasSubstr("--context")));
 }
 
+TEST(MemoryPlan, LargeBuffersInATooSmallBudgetSuggestASmallerChunk) {
+  MemoryNeeds n = needs();
+  n.buffer_bytes = 500 * kMiB;
+  EXPECT_THAT(plan_memory(bytes(kMiB), n).error().message, HasSubstr("--chunk"));
+  EXPECT_THAT(plan_memory(bytes(kMiB), needs()).error().message, Not(HasSubstr("--chunk")));
+}
+
 TEST(MemoryBudgetText, SizesSharesAndAutoAreRead) {
   EXPECT_EQ(parse_memory_budget("8GiB")->bytes, 8 * kGiB);
   EXPECT_EQ(parse_memory_budget("12.5%")->percent, 12.5);

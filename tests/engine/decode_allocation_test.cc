@@ -1,9 +1,10 @@
 // Decoding allocates nothing after load: counted over the whole process, in evaluations of single tokens that
 // read experts, and in sampling.
 //
-// What is counted is operator new, which is all that odmoe itself uses.  ggml works in C: its graph allocator
-// keeps its tables from the first graph on, and its CPU backend asks malloc for a work buffer when a graph
-// needs a larger one than any before (ggml_backend_cpu_graph_compute), which the warm-up brings about.
+// What is counted is operator new, of odmoe and of all libraries: ggml's CPU backend takes its work buffer by it,
+// which grows during the warm-up and not afterwards.  Not counted is what ggml's C code asks of malloc:
+// ggml_graph_compute makes a descriptor of its threads for each graph and frees it (ggml_threadpool_new_impl), and
+// every 256 positions, when the graphs are built anew, ggml_gallocr_alloc_graph makes its tables again.
 #include <gtest/gtest.h>
 
 #include <atomic>

@@ -56,6 +56,24 @@ TEST_F(KimiK2Shapes, BuffersGrowWithTheContextByTheMaskAlone) {
   EXPECT_NEAR(static_cast<double>(at_256k.buffer_bytes - at_4k.buffer_bytes), static_cast<double>(mask),
               static_cast<double>(64 * kMiB));
   EXPECT_LT(at_256k.buffer_bytes, 2 * kGiB);
+  RecordProperty("dense_mib", std::to_string(at_256k.dense_bytes / kMiB));
+  RecordProperty("buffer_mib", std::to_string(at_256k.buffer_bytes / kMiB));
+  RecordProperty("minimum_mib", std::to_string(at_256k.minimum_bytes / kMiB));
+}
+
+TEST_F(KimiK2Shapes, WithoutFlashAttentionTheScoresOfAChunkAreTheLargestBufferAndASmallerChunkHelps) {
+  options_.flash_attention = FlashAttention::kOff;
+  const uint64_t scores = uint64_t{262144} * 64 * sizeof(float);  // of one token
+  // 32 GiB: a machine that has fewer does not even give the addresses.
+  const auto whole = EngineImpl::memory_plan(options_);
+  if (whole.has_value()) {
+    EXPECT_GT(whole->buffer_bytes, 512 * scores);
+  } else {
+    EXPECT_NE(whole.error().message.find("smaller --chunk"), std::string::npos) << whole.error().message;
+  }
+  options_.chunk = 16;
+  EXPECT_LT(plan().buffer_bytes, 60 * scores);
+  RecordProperty("chunk_16_buffer_mib", std::to_string(plan().buffer_bytes / kMiB));
 }
 
 TEST_F(KimiK2Shapes, ItsProductionBudgetHolds256KTokensAndATenthOfTheExperts) {
