@@ -29,14 +29,18 @@
 namespace odmoe::cli {
 namespace {
 
-constexpr uint64_t kTableMemory = 64 * kMiB;  // that the reads of the table land in
+constexpr uint64_t kTableMemory = 64 * kMiB;   // that the reads of the table land in
 constexpr uint64_t kStoreMemory = 256 * kMiB;  // arena of the store, if the model's experts allow so little
+constexpr int64_t kPlainUs = 30'000;           // of plain reads at a time
 constexpr int kPlotColumns = 40;
 
 // The store, asked for random experts of one layer after the other, none of them there.
 struct StoreResult {
-  double bytes_per_second = 0;       // while waiting
-  uint64_t n_fetch = 0;              // layers' worth of experts
+  double bytes_per_second = 0;  // while waiting
+  // What the drives brought in turns with it, by plain reads of the same size, as many in flight; others who
+  // use the drive slow both down.
+  double plain_bytes_per_second = 0;
+  uint64_t n_fetch = 0;                        // layers' worth of experts
   int64_t p50_us = 0, p95_us = 0, p99_us = 0;  // from asking for them to the last
   std::vector<ExpertCopyStats> copies;
 };
@@ -101,33 +105,62 @@ Status measure_table(const EngineOptions& engine, const FetchOptions& options, R
 
 Status measure_store(const EngineOptions& engine, const FetchOptions& options, const ExpertSource& source,
                      Report& report) {
+  const Clock& clock = SteadyClock::instance();
   ExpertStoreOptions store_options;
   const uint32_t depth = plan_reads(source, report.copies, engine.read_depth, store_options);
-  ODMOE_ASSIGN_OR_RETURN(auto reader,
-                         make_reader(reader_options(engine, options, depth)));
+  ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader(reader_options(engine, options, depth)));
   // The alignment is not known before the files are open; 4096 asks for the most room.
   store_options.arena_bytes = std::max(
       kStoreMemory, ExpertStore::min_arena_bytes(source, {.offset_bytes = 4096, .memory_bytes = 4096}));
   ODMOE_ASSIGN_OR_RETURN(const auto store, ExpertStore::create(source, std::move(reader), store_options));
 
+  // Plain reads in turns with the store's, of the size that the store cuts its slices into.
+  uint64_t slice_bytes = 0;
+  for (int layer = 0; layer < source.n_layer(); ++layer) {
+    if (source.n_expert(layer) == 0) continue;
+    for (const auto& slice : source.layout(layer).slices) slice_bytes = std::max(slice_bytes, slice.bytes);
+  }
+  const uint64_t n_piece = (slice_bytes + store_options.read_bytes - 1) / store_options.read_bytes;
+  const auto plain_read_bytes =
+      static_cast<uint32_t>(std::min(round_up((slice_bytes + n_piece - 1) / n_piece, 4096), kTableMemory));
+  ODMOE_ASSIGN_OR_RETURN(const auto plain_reader, make_reader(reader_options(engine, options, depth)));
+  for (const ModelCopy& copy : report.copies) {
+    for (const auto& file : copy.files) ODMOE_RETURN_IF_ERROR(plain_reader->add_file(file));
+  }
+  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer memory, AlignedBuffer::allocate(kTableMemory, true));
+  DriveProbe plain(*plain_reader, memory.span(), clock);
+
   std::vector<int> layers;
   for (int layer = 0; layer < source.n_layer(); ++layer) {
     if (source.n_expert(layer) > 0) layers.push_back(layer);
   }
-  const Clock& clock = SteadyClock::instance();
   std::minstd_rand random(1);
   std::vector<int64_t> latencies;
   std::vector<ExpertLease> leases;
   std::vector<int32_t> experts;
   StoreResult result;
+  ExpertStoreStats warm;
+  uint64_t plain_bytes = 0;
+  double plain_seconds = 0;
+  int64_t next_plain_us = 0;
   Progress bar("Fetching experts");
   const int64_t begin_us = clock.now_us();
   const auto limit_us = static_cast<int64_t>(options.seconds * 0.5e6);
   for (size_t step = 0;; ++step) {
-    const int64_t passed_us = clock.now_us() - begin_us;
+    const int64_t now_us = clock.now_us();
     if (interrupt::pending()) report.interrupted = true;
-    if (report.interrupted || passed_us >= limit_us) break;
-    bar.update(static_cast<double>(passed_us) / static_cast<double>(limit_us));
+    if (report.interrupted || now_us - begin_us >= limit_us) break;
+    bar.update(static_cast<double>(now_us - begin_us) / static_cast<double>(limit_us));
+    // The first read into a page makes that page, which takes longer than the read: not counted.
+    if (store->stats().evictions == 0) {
+      latencies.clear();
+      warm = store->stats();
+    } else if (now_us >= next_plain_us) {
+      ODMOE_ASSIGN_OR_RETURN(const ProbePoint point, plain.measure(plain_read_bytes, depth, kPlainUs));
+      plain_bytes += point.n_read * plain_read_bytes;
+      plain_seconds += static_cast<double>(point.n_read * plain_read_bytes) / point.bytes_per_second;
+      next_plain_us = clock.now_us() + 2 * kPlainUs;
+    }
     const int layer = layers[step % layers.size()];
     experts.resize(static_cast<size_t>(source.n_expert(layer)));
     std::iota(experts.begin(), experts.end(), 0);
@@ -151,8 +184,9 @@ Status measure_store(const EngineOptions& engine, const FetchOptions& options, c
   result.p50_us = at(0.50);
   result.p95_us = at(0.95);
   result.p99_us = at(0.99);
-  result.bytes_per_second =
-      static_cast<double>(stats.demand_read_bytes) * 1e6 / static_cast<double>(std::max<uint64_t>(stats.stall_us, 1));
+  result.bytes_per_second = static_cast<double>(stats.demand_read_bytes - warm.demand_read_bytes) * 1e6 /
+                            static_cast<double>(std::max<uint64_t>(stats.stall_us - warm.stall_us, 1));
+  if (plain_seconds > 0) result.plain_bytes_per_second = static_cast<double>(plain_bytes) / plain_seconds;
   report.store = std::move(result);
   return {};
 }
@@ -179,8 +213,8 @@ std::string bandwidth_table(std::span<const ProbePoint> points) {
 }
 
 std::string latency_table(std::span<const ProbePoint> points) {
-  std::string text = std::format("{:>10}{:>8}{:>10}{:>10}{:>10}  microseconds\n", "read", "depth", "p50", "p95",
-                                 "p99");
+  std::string text =
+      std::format("{:>10}{:>8}{:>10}{:>10}{:>10}  microseconds\n", "read", "depth", "p50", "p95", "p99");
   for (const ProbePoint& point : points) {
     text += std::format("{:>10}{:>8}{:>10}{:>10}{:>10}\n", format_bytes(point.read_bytes), point.depth,
                         point.p50_us, point.p95_us, point.p99_us);
@@ -195,8 +229,7 @@ std::string readable(const Report& report, const std::filesystem::path& drive_fi
                         report.reader) +
             bandwidth_table(report.points);
     // The sizes' rows are told apart by the size that was chosen, or else the one that did best.
-    uint32_t shown =
-        std::ranges::max_element(report.points, {}, &ProbePoint::bytes_per_second)->read_bytes;
+    uint32_t shown = std::ranges::max_element(report.points, {}, &ProbePoint::bytes_per_second)->read_bytes;
     if (const auto& drive = report.copies.front().drive;
         drive && std::ranges::contains(report.points, drive->profile.read_bytes, &ProbePoint::read_bytes)) {
       shown = drive->profile.read_bytes;
@@ -227,10 +260,13 @@ std::string readable(const Report& report, const std::filesystem::path& drive_fi
   }
   if (report.store) {
     const StoreResult& store = *report.store;
-    double probed = 0;
-    for (const ModelCopy& copy : report.copies) probed += copy.drive ? copy.drive->profile.bytes_per_second : 0;
-    text += std::format("the expert store: {} while waiting for a layer's experts", rate(store.bytes_per_second));
-    if (probed > 0) text += std::format(", {:.0f} % of the drives'", 100 * store.bytes_per_second / probed);
+    text +=
+        std::format("the expert store: {} while waiting for a layer's experts", rate(store.bytes_per_second));
+    if (store.plain_bytes_per_second > 0) {
+      text += std::format(", {:.0f} % of the {} that plain reads brought in turns with it",
+                          100 * store.bytes_per_second / store.plain_bytes_per_second,
+                          rate(store.plain_bytes_per_second));
+    }
     text += std::format("; {} fetches of p50 {} us, p95 {} us, p99 {} us\n", store.n_fetch, store.p50_us,
                         store.p95_us, store.p99_us);
     for (size_t i = 0; i < store.copies.size() && store.copies.size() > 1; ++i) {
@@ -273,6 +309,7 @@ nlohmann::ordered_json machine_readable(const Report& report, const std::filesys
   if (report.store) {
     const StoreResult& store = *report.store;
     json["store"] = {{"bytes_per_second", store.bytes_per_second},
+                     {"plain_bytes_per_second", store.plain_bytes_per_second},
                      {"fetches", store.n_fetch},
                      {"p50_us", store.p50_us},
                      {"p95_us", store.p95_us},
@@ -318,7 +355,8 @@ void add_fetch_options(CLI::App& command, FetchOptions& options) {
       ->default_str("1 to 64")
       ->check(CLI::Range(1, 1024).description(""))
       ->group("Fetch");
-  command.add_option("--seconds", options.seconds, "fetch: for the table; the store takes half as long again")
+  command
+      .add_option("--seconds", options.seconds, "fetch: for the table; the store takes half as long again")
       ->type_name("S")
       ->capture_default_str()
       ->check(CLI::Range(0.1, 3600.0).description(""))
@@ -359,9 +397,11 @@ Result<int> bench_fetch(const EngineOptions& engine, const FetchOptions& options
 
   Output output = Output::standard_output();
   (void)output.write(json ? machine_readable(report, drive_file)
-                                    .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n"
+                                    .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                                "\n"
                           : readable(report, drive_file));
-  if (output.reader_gone() || !output.exit_code().has_value() || !report.interrupted) return output.exit_code();
+  if (output.reader_gone() || !output.exit_code().has_value() || !report.interrupted)
+    return output.exit_code();
   return kExitInterrupted;
 }
 

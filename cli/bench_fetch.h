@@ -11,10 +11,10 @@
 namespace odmoe::cli {
 
 struct FetchOptions {
-  bool direct = true;                 // past the page cache
-  std::vector<uint64_t> sizes;        // bytes of a read; empty: 64 KiB to 4 MiB
-  std::vector<uint32_t> depths;       // reads in flight; empty: 1 to 64
-  double seconds = 6;                 // for the table; the store's part takes half as much again
+  bool direct = true;            // past the page cache
+  std::vector<uint64_t> sizes;   // bytes of a read; empty: 64 KiB to 4 MiB
+  std::vector<uint32_t> depths;  // reads in flight; empty: 1 to 64
+  double seconds = 6;            // for the table; the store's part takes half as much again
 };
 
 // The options that only `bench fetch` takes.

@@ -8,8 +8,8 @@ namespace odmoe::cli {
 
 struct Bar {
   std::string label;
-  double value = 0;   // not negative
-  std::string note;   // behind the bar
+  double value = 0;  // not negative
+  std::string note;  // behind the bar
 };
 
 // A line for each bar, the largest `columns` wide, in steps of an eighth of a character; a line for a value

@@ -15,8 +15,9 @@ namespace {
 
 Result<DriveProfile> try_out(AsyncReader& reader, const DriveSetup& setup) {
   // On large pages, as the store's arena is: what a drive brings depends on them.
-  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer memory,
-                         AlignedBuffer::allocate(round_down(std::min(setup.memory_bytes, kProbeBytes), 4096), true));
+  ODMOE_ASSIGN_OR_RETURN(
+      const AlignedBuffer memory,
+      AlignedBuffer::allocate(round_down(std::min(setup.memory_bytes, kProbeBytes), 4096), true));
   return probe_drive(reader, memory.span(), *setup.clock, setup.probe);
 }
 
@@ -31,7 +32,8 @@ Result<std::optional<KnownDrive>> know_drive(const std::vector<std::filesystem::
   uint64_t bytes = 0;
   for (const std::filesystem::path& file : files) {
     if (!reader.has_value()) break;
-    if (const auto added = (*reader)->add_file(file); !added.has_value()) reader = std::unexpected(added.error());
+    if (const auto added = (*reader)->add_file(file); !added.has_value())
+      reader = std::unexpected(added.error());
     if (reader.has_value()) bytes += (*reader)->file_bytes((*reader)->n_file() - 1);
   }
   if (!reader.has_value()) {

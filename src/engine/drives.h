@@ -25,7 +25,7 @@ struct DriveSetup {
   ReaderOptions reader;              // its depth is not looked at
   MakeReader make_reader;
   const Clock* clock = &SteadyClock::instance();
-  uint64_t memory_bytes = kProbeBytes;    // most that the reads may land in
+  uint64_t memory_bytes = kProbeBytes;     // most that the reads may land in
   uint64_t least_bytes = kProbeFileBytes;  // fewer than these in the files say nothing about the drive
   ProbeOptions probe;
 };

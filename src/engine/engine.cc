@@ -98,8 +98,7 @@ Result<std::unique_ptr<EngineImpl>> EngineImpl::open(const EngineOptions& option
 }
 
 Result<std::unique_ptr<AsyncReader>> EngineImpl::make_reader(uint32_t depth) const {
-  return dependencies_.make_reader(
-      {.kind = reader_kind(options_.reader), .depth = depth, .direct = true});
+  return dependencies_.make_reader({.kind = reader_kind(options_.reader), .depth = depth, .direct = true});
 }
 
 Status EngineImpl::read_metadata() {

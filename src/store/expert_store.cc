@@ -499,8 +499,9 @@ void ExpertStore::Impl::report_failed_copy() {
   const int copy = scheduler_.take_failed_copy();
   if (copy < 0) return;
   const int file = scheduler_.copies()[static_cast<size_t>(copy)].copy.files.front();
-  spdlog::warn("reads of {} failed {} times in a row; from now on only its other copies are read; check its drive",
-               reader_->path(file).string(), ReadScheduler::kMaxCopyFailures);
+  spdlog::warn(
+      "reads of {} failed {} times in a row; from now on only its other copies are read; check its drive",
+      reader_->path(file).string(), ReadScheduler::kMaxCopyFailures);
 }
 
 // Where the phase of an expert does not suit the memory alignment, its bytes are a little too low.
@@ -629,8 +630,8 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::create(const ExpertSource& sou
   }
   plan.divide(options.arena_bytes);
   ODMOE_ASSIGN_OR_RETURN(SlotArena arena, SlotArena::create(plan));
-  auto impl = std::make_unique<Impl>(source, std::move(reader), options, std::move(copies),
-                                     std::move(plan), std::move(arena));
+  auto impl = std::make_unique<Impl>(source, std::move(reader), options, std::move(copies), std::move(plan),
+                                     std::move(arena));
   ODMOE_RETURN_IF_ERROR(impl->start());
   return std::unique_ptr<ExpertStore>(new ExpertStore(std::move(impl)));
 }

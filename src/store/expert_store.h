@@ -37,9 +37,9 @@ struct ExpertStoreOptions {
   uint64_t arena_bytes = 0;  // all slots together, at most; at least ExpertStore::min_arena_bytes()
   int read_attempts = 3;     // tries of a read before its error is reported, 1..10
   uint32_t read_bytes =
-      1 << 20;  // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
-  uint32_t depth = 0;           // most reads in flight of the source's own files; 0: as many as the reader takes
-  double bytes_per_second = 0;  // of their drive; 0: not known
+      1 << 20;         // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
+  uint32_t depth = 0;  // most reads in flight of the source's own files; 0: as many as the reader takes
+  double bytes_per_second = 0;        // of their drive; 0: not known
   std::vector<ExpertMirror> mirrors;  // used as well as the source's own files
   const Clock* clock = &SteadyClock::instance();
   Status validate() const;
@@ -112,10 +112,10 @@ class ExpertStore {
   // The arena in which every expert is resident at once; more is never used.
   static uint64_t max_arena_bytes(const ExpertSource& source, ReadAlignment alignment);
 
-  // Adds the source's files and those of the mirrors to `reader` (which has none yet) and allocates the arena.
-  // `source` must outlive the store.
-  // Errors: kUsage (options out of range), kBudget (arena below the minimum), those of add_file, kBadFile (a
-  // file, or a mirror's, ends before an expert does), kIo (no memory for the arena).
+  // Adds the source's files and those of the mirrors to `reader` (which has none yet) and allocates the
+  // arena. `source` must outlive the store. Errors: kUsage (options out of range), kBudget (arena below the
+  // minimum), those of add_file, kBadFile (a file, or a mirror's, ends before an expert does), kIo (no memory
+  // for the arena).
   static Result<std::unique_ptr<ExpertStore>> create(const ExpertSource& source,
                                                      std::unique_ptr<AsyncReader> reader,
                                                      const ExpertStoreOptions& options);

@@ -34,8 +34,8 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
       loads_(static_cast<size_t>(limits.n_slot)),
       demand_(loads_.size()),
       prefetch_(loads_.size()),
-      // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their part
-      // of the depth, so demands always find one.
+      // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their
+      // part of the depth, so demands always find one.
       pieces_(size_t{2} * limits.depth) {
   assert(!copies.empty());
   for (ReadCopy& copy : copies) copies_.push_back({.copy = std::move(copy)});
@@ -81,7 +81,8 @@ bool ReadScheduler::wants_prefetch() const {
 
 std::optional<int64_t> ReadScheduler::next_retry_us() const {
   std::optional<int64_t> first;
-  for (const uint32_t token : retries_) first = std::min(first.value_or(pieces_[token].due_us), pieces_[token].due_us);
+  for (const uint32_t token : retries_)
+    first = std::min(first.value_or(pieces_[token].due_us), pieces_[token].due_us);
   return first;
 }
 
@@ -96,8 +97,7 @@ int ReadScheduler::choose_copy(uint32_t bytes, int not_this) const {
   for (int i = 0; i < static_cast<int>(copies_.size()); ++i) {
     const CopyState& state = copies_[static_cast<size_t>(i)];
     if (state.failed || i == not_this) continue;
-    const double seconds =
-        static_cast<double>(state.outstanding_bytes + bytes) / state.copy.bytes_per_second;
+    const double seconds = static_cast<double>(state.outstanding_bytes + bytes) / state.copy.bytes_per_second;
     if (best >= 0 && seconds >= best_seconds) continue;
     best = i;
     best_seconds = seconds;

@@ -32,9 +32,8 @@ class ReadSchedulerTest : public testing::Test {
     memory_.resize(layout_.slot_bytes * 8);
     std::vector<ReadCopy> copies;
     for (const double speed : speeds) {
-      copies.push_back({.files = {static_cast<int>(copies.size())},
-                        .depth = depth_of_each,
-                        .bytes_per_second = speed});
+      copies.push_back(
+          {.files = {static_cast<int>(copies.size())}, .depth = depth_of_each, .bytes_per_second = speed});
     }
     scheduler_.emplace(*source_, std::move(copies),
                        ReadScheduler::Limits{.depth = depth_of_each * static_cast<uint32_t>(speeds.size()),
