@@ -1,11 +1,14 @@
-// odmoe bench infer: how fast a model runs here, measured in rounds so that noise shows.
+// odmoe bench: infer, how fast a model runs here, measured in rounds so that noise shows; fetch is in
+// bench_fetch.cc.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "cli/bench_fetch.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -15,6 +18,8 @@ namespace odmoe::cli {
 namespace {
 
 struct BenchOptions {
+  std::string what;
+  FetchOptions fetch;
   InferenceOptions inference;
   std::string prompt = "It was the best of times, it was the worst of times, it was the age of wisdom";
   int32_t tokens = 64;
@@ -130,14 +135,30 @@ Result<int> run(const BenchOptions& options) {
   return engine.finish(output.exit_code());
 }
 
+// An option without effect is a mistake that somebody should hear of.
+void refuse_options_of_others(const CLI::App& command, const std::string& what) {
+  constexpr std::array kOfFetch = {"--json", "--reader", "--read-depth", "--mirror", "--no-probe", "--help"};
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->count() == 0 || option->get_lnames().empty()) continue;
+    const std::string name = "--" + option->get_lnames().front();
+    const bool only_fetch = option->get_group() == "Fetch";
+    const bool also_fetch = only_fetch || std::ranges::contains(kOfFetch, name);
+    if (what == "fetch" ? also_fetch : !only_fetch) continue;
+    throw CLI::ValidationError(name, std::format("it has no effect on what `bench {}` measures", what));
+  }
+}
+
 }  // namespace
 
 void add_bench(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("bench", "Measure how fast a model runs here");
   const auto options = std::make_shared<BenchOptions>();
-  command->add_option("WHAT", "What is measured: infer, prefill and decode speed in rounds")
-      ->type_name("infer")
-      ->check(CLI::IsMember({"infer"}))
+  command
+      ->add_option("WHAT", options->what,
+                   "infer: prefill and decode speed, in rounds; fetch: what the drives can do, by size and "
+                   "number of reads, and how much of it the expert store gets")
+      ->type_name("infer|fetch")
+      ->check(CLI::IsMember({"infer", "fetch"}))
       ->required();
   command->add_option("-p,--prompt", options->prompt, "The text that is evaluated first")
       ->type_name("TEXT")
@@ -157,13 +178,22 @@ void add_bench(CLI::App& app, Action& action) {
       ->capture_default_str()
       ->check(CLI::Range(0, 1000))
       ->group("Measure");
-  command->add_flag("--json", options->json, "Print one JSON object")->group("Measure");
+  command->add_flag("--json", options->json, "Print one JSON object")->group("Report");
   add_inference_options(*command, options->inference);
+  add_fetch_options(*command, options->fetch);
   command->footer(
       "Examples:\n"
       "  odmoe bench infer model.gguf --memory 25%\n"
-      "  odmoe bench infer model.gguf --memory 8GiB -n 128 --rounds 3 --json");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
+      "  odmoe bench infer model.gguf --memory 8GiB -n 128 --rounds 3 --json\n"
+      "  odmoe bench fetch model.gguf\n"
+      "  odmoe bench fetch model.gguf --mirror /mnt/second/model.gguf --depths 1,8,64 --seconds 20");
+  command->callback([&action, options, command] {
+    refuse_options_of_others(*command, options->what);
+    action = [options] {
+      return options->what == "fetch" ? bench_fetch(options->inference.engine, options->fetch, options->json)
+                                      : run(*options);
+    };
+  });
 }
 
 }  // namespace odmoe::cli

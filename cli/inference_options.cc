@@ -74,15 +74,18 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
   command
       .add_option_function<std::vector<std::string>>(
           "--mirror",
-          [&engine](const std::vector<std::string>& paths) { engine.mirrors.assign(paths.begin(), paths.end()); },
+          [&engine](const std::vector<std::string>& paths) {
+            engine.mirrors.assign(paths.begin(), paths.end());
+          },
           "A copy of the model on another drive, or its folder, to read from as well; several may be given")
       ->type_name("FILE")
       ->allow_extra_args(false)  // the next word is not another of them
       ->group("Speed");
   engine.drive_file = default_drive_file();
   command
-      .add_flag_callback("--no-probe", [&engine] { engine.drive_file.clear(); },
-                         "Do not try out a drive that is not known yet, nor look up what is known")
+      .add_flag_callback(
+          "--no-probe", [&engine] { engine.drive_file.clear(); },
+          "Do not try out a drive that is not known yet, nor look up what is known")
       ->group("Speed");
 
   command

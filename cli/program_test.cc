@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,8 @@ TEST(RunOptions, ReachTheStructsThatTheEngineTakes) {
                                     "0.25",      "--penalty-last-n",
                                     "-1",        "--seed",
                                     "7",         "--ignore-eos",
+                                    "--mirror",  "/a/m.gguf",
+                                    "--mirror",  "/b",
                                     "--stats",   "s.json",
                                     "--verbose", "--echo"});
   const EngineOptions& engine = options.inference.engine;
@@ -58,6 +61,7 @@ TEST(RunOptions, ReachTheStructsThatTheEngineTakes) {
   EXPECT_EQ(engine.chunk, 64);
   EXPECT_EQ(engine.reader, ReaderChoice::kPread);
   EXPECT_EQ(engine.read_depth, 4);
+  EXPECT_THAT(engine.mirrors, ElementsAre("/a/m.gguf", "/b"));
   EXPECT_EQ(options.inference.stats_file, "s.json");
   EXPECT_TRUE(options.inference.verbose);
 
@@ -86,6 +90,17 @@ TEST(RunOptions, DefaultsAreThoseOfTheStructs) {
   EXPECT_EQ(options.generate.sampling.temperature, SamplingOptions{}.temperature);
   EXPECT_FALSE(options.prompt.has_value());
   EXPECT_FALSE(options.seed.has_value());
+}
+
+TEST(RunOptions, DrivesAreKeptInTheUsersCacheUnlessNothingIsToBeTriedOut) {
+  ASSERT_EQ(setenv("XDG_CACHE_HOME", "/somewhere", 1), 0);
+  EXPECT_EQ(parse({"m.gguf"}).inference.engine.drive_file, "/somewhere/odmoe/drives.json");
+  EXPECT_EQ(parse({"m.gguf", "--no-probe"}).inference.engine.drive_file, "");
+  ASSERT_EQ(setenv("XDG_CACHE_HOME", "not/absolute", 1), 0);  // is as good as none
+  ASSERT_EQ(setenv("HOME", "/home/one", 1), 0);
+  EXPECT_TRUE(parse({"m.gguf"}).inference.engine.drive_file.string().starts_with("/home/one/"));
+  ASSERT_EQ(unsetenv("HOME"), 0);
+  EXPECT_EQ(parse({"m.gguf"}).inference.engine.drive_file, "");
 }
 
 TEST(RunOptions, TextsAreTakenAsTheyAre) {

@@ -15,8 +15,9 @@ namespace {
 
 Result<DriveProfile> try_out(AsyncReader& reader, const DriveSetup& setup) {
   // On large pages, as the store's arena is: what a drive brings depends on them.
-  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer memory,
-                         AlignedBuffer::allocate(round_down(std::min(setup.memory_bytes, kProbeBytes), 4096), true));
+  ODMOE_ASSIGN_OR_RETURN(
+      const AlignedBuffer memory,
+      AlignedBuffer::allocate(round_down(std::min(setup.memory_bytes, kProbeBytes), 4096), true));
   return probe_drive(reader, memory.span(), *setup.clock, setup.probe);
 }
 
@@ -31,7 +32,8 @@ Result<std::optional<KnownDrive>> know_drive(const std::vector<std::filesystem::
   uint64_t bytes = 0;
   for (const std::filesystem::path& file : files) {
     if (!reader.has_value()) break;
-    if (const auto added = (*reader)->add_file(file); !added.has_value()) reader = std::unexpected(added.error());
+    if (const auto added = (*reader)->add_file(file); !added.has_value())
+      reader = std::unexpected(added.error());
     if (reader.has_value()) bytes += (*reader)->file_bytes((*reader)->n_file() - 1);
   }
   if (!reader.has_value()) {
@@ -47,7 +49,7 @@ Result<std::optional<KnownDrive>> know_drive(const std::vector<std::filesystem::
       return KnownDrive{.profile = *profile, .measured = false, .name = drive.name};
     }
   }
-  if (bytes < kProbeFileBytes || setup.memory_bytes < kMiB) return std::nullopt;
+  if (bytes < setup.least_bytes || setup.memory_bytes < kMiB) return std::nullopt;
 
   const auto profile = try_out(**reader, setup);
   if (!profile.has_value()) {
@@ -63,6 +65,33 @@ Result<std::optional<KnownDrive>> know_drive(const std::vector<std::filesystem::
     if (!kept.has_value()) spdlog::warn("{}; it is tried out again next time", kept.error().message);
   }
   return KnownDrive{.profile = *profile, .measured = true, .name = drive.name};
+}
+
+uint32_t plan_reads(const ExpertSource& source, const std::vector<ModelCopy>& copies, int32_t read_depth,
+                    ExpertStoreOptions& options) {
+  uint64_t slice_bytes = 0;  // the largest: what most of the bytes are read in
+  for (int layer = 0; layer < source.n_layer(); ++layer) {
+    if (source.n_expert(layer) == 0) continue;
+    for (const auto& slice : source.layout(layer).slices) slice_bytes = std::max(slice_bytes, slice.bytes);
+  }
+  uint32_t total_depth = 0, read_bytes = 0;
+  for (size_t i = 0; i < copies.size(); ++i) {
+    const auto& drive = copies[i].drive;
+    uint32_t depth = drive ? depth_for(drive->profile, slice_bytes) : kDefaultDepth;
+    if (read_depth > 0) depth = static_cast<uint32_t>(read_depth);
+    const double bytes_per_second = drive ? drive->profile.bytes_per_second : 0;
+    if (drive) read_bytes = std::max(read_bytes, drive->profile.read_bytes);
+    total_depth += depth;
+    if (i == 0) {
+      options.depth = depth;
+      options.bytes_per_second = bytes_per_second;
+    } else {
+      options.mirrors.push_back(
+          {.files = copies[i].files, .depth = depth, .bytes_per_second = bytes_per_second});
+    }
+  }
+  if (read_bytes > 0) options.read_bytes = read_bytes;
+  return std::min(total_depth, kMaxReaderDepth);
 }
 
 }  // namespace odmoe

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "format/expert_source.h"
 #include "io/async_reader.h"
 #include "io/drive_probe.h"
 #include "odmoe/result.h"
+#include "store/expert_store.h"
 
 namespace odmoe {
 
@@ -23,7 +25,8 @@ struct DriveSetup {
   ReaderOptions reader;              // its depth is not looked at
   MakeReader make_reader;
   const Clock* clock = &SteadyClock::instance();
-  uint64_t memory_bytes = kProbeBytes;  // most that the reads may land in
+  uint64_t memory_bytes = kProbeBytes;     // most that the reads may land in
+  uint64_t least_bytes = kProbeFileBytes;  // fewer than these in the files say nothing about the drive
   ProbeOptions probe;
 };
 
@@ -34,9 +37,24 @@ struct KnownDrive {
 };
 
 // The drive on which `files` lie (the first decides).  Nothing when it cannot be tried out, because its files
-// are smaller than kProbeFileBytes or a read fails, which is logged; that it cannot be kept is logged as well.
+// are too small or a read fails, which is logged; that it cannot be kept is logged as well.
 // The only error is kInterrupted, from the probe's progress.
 Result<std::optional<KnownDrive>> know_drive(const std::vector<std::filesystem::path>& files,
                                              const DriveSetup& setup);
+
+// The model's files, or those of a mirror, and what is known of their drive.
+struct ModelCopy {
+  std::vector<std::filesystem::path> files;
+  std::optional<KnownDrive> drive;
+};
+
+inline constexpr uint32_t kDefaultDepth = 32;  // of a drive of which nothing is known
+inline constexpr uint32_t kMaxReaderDepth = 1024;
+
+// How the store is to read from the copies, the model's own first: fills in depth, bandwidth, mirrors and the
+// size of a read.  `read_depth` above 0 overrules what the drives ask for.  Returns the depth that the reader
+// must have.
+uint32_t plan_reads(const ExpertSource& source, const std::vector<ModelCopy>& copies, int32_t read_depth,
+                    ExpertStoreOptions& options);
 
 }  // namespace odmoe

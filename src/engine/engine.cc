@@ -4,7 +4,6 @@
 
 #include "base/memory_info.h"
 #include "base/units.h"
-#include "engine/drives.h"
 #include "engine/engine_impl.h"
 #include "engine/memory_plan.h"
 #include "format/gguf_experts.h"
@@ -15,8 +14,6 @@ namespace odmoe {
 namespace {
 
 constexpr int32_t kDefaultContext = 4096;
-constexpr uint32_t kDefaultDepth = 32;  // of a drive of which nothing is known
-constexpr uint32_t kMaxReaderDepth = 1024;
 constexpr int64_t kProbeUs = 1'500'000;  // for all drives together
 // What the process grows by between the plan and the end that no part of the plan counts: stacks of compute
 // threads, page tables, allocator slack, pages of libraries first touched later.
@@ -101,8 +98,7 @@ Result<std::unique_ptr<EngineImpl>> EngineImpl::open(const EngineOptions& option
 }
 
 Result<std::unique_ptr<AsyncReader>> EngineImpl::make_reader(uint32_t depth) const {
-  return dependencies_.make_reader(
-      {.kind = reader_kind(options_.reader), .depth = std::min(depth, kMaxReaderDepth), .direct = true});
+  return dependencies_.make_reader({.kind = reader_kind(options_.reader), .depth = depth, .direct = true});
 }
 
 Status EngineImpl::read_metadata() {
@@ -117,9 +113,10 @@ Status EngineImpl::read_metadata() {
     return fail(ErrorKind::kBadFile, "{}: the vocabulary has {} tokens, but token_embd.weight has {} rows",
                 options_.model.string(), tokenizer_->n_vocab(), shape.n_vocab);
   }
+  copies_.push_back({.files = file_->files(), .drive = {}});
   for (const std::filesystem::path& path : options_.mirrors) {
     ODMOE_ASSIGN_OR_RETURN(auto files, open_mirror(*file_, path));
-    mirrors_.push_back(std::move(files));
+    copies_.push_back({.files = std::move(files), .drive = {}});
   }
   if (options_.context == 0) options_.context = std::min(shape.n_context_train, kDefaultContext);
   ODMOE_RETURN_IF_ERROR(KvCache::check(decoder_->architecture().kv_layout(), options_.cache_type));
@@ -156,9 +153,9 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                                                         .interrupted = &interrupted_}));
 
   ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader(kDefaultDepth));
-  for (const auto& path : source_->files()) ODMOE_RETURN_IF_ERROR(reader->add_file(path));
-  for (const auto& files : mirrors_) {  // only for what they ask of alignment
-    for (const auto& path : files) ODMOE_RETURN_IF_ERROR(reader->add_file(path));
+  // The dense weights come from the model itself; mirrors are here for what they ask of alignment.
+  for (const ModelCopy& copy : copies_) {
+    for (const auto& path : copy.files) ODMOE_RETURN_IF_ERROR(reader->add_file(path));
   }
   const MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
@@ -185,55 +182,23 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   return reader;
 }
 
-Result<std::vector<std::optional<DriveProfile>>> EngineImpl::know_drives() const {
-  std::vector<std::optional<DriveProfile>> drives(1 + mirrors_.size());
+// Tries out the drives that are not known yet, where it may and pays.
+Status EngineImpl::know_drives() {
   const bool reads_again = plan_.arena_bytes < source_->total_bytes();  // or else each expert is read once
-  if (options_.drive_file.empty() || !reads_again) return drives;
+  if (options_.drive_file.empty() || !reads_again) return {};
   DriveSetup setup{.drive_file = options_.drive_file,
                    .reader = {.kind = reader_kind(options_.reader), .direct = true},
                    .make_reader = dependencies_.make_reader,
                    .clock = clock_,
                    .memory_bytes = plan_.arena_bytes};  // the arena is not there yet
-  setup.probe.limit_us = kProbeUs / static_cast<int64_t>(drives.size());
+  setup.probe.limit_us = kProbeUs / static_cast<int64_t>(copies_.size());
   setup.probe.progress = [this](const ProbePoint&, double) {
     return !interrupted_.load(std::memory_order_relaxed);
   };
-  for (size_t i = 0; i < drives.size(); ++i) {
-    ODMOE_ASSIGN_OR_RETURN(const auto known, know_drive(i == 0 ? source_->files() : mirrors_[i - 1], setup));
-    if (known) drives[i] = known->profile;
+  for (ModelCopy& copy : copies_) {
+    ODMOE_ASSIGN_OR_RETURN(copy.drive, know_drive(copy.files, setup));
   }
-  return drives;
-}
-
-// How the store reads: from which copies, how much at a time and how many at once.
-Result<ExpertStoreOptions> EngineImpl::store_options() {
-  ODMOE_ASSIGN_OR_RETURN(const auto drives, know_drives());
-  uint64_t slice_bytes = 0;
-  for (const auto& slice : source_->layout(decoder_->expert_layers().front()).slices) {
-    slice_bytes = std::max(slice_bytes, slice.bytes);
-  }
-  ExpertStoreOptions options{
-      .arena_bytes = plan_.arena_bytes, .max_arena_bytes = limits_.max_arena_bytes, .clock = clock_};
-  uint32_t read_bytes = 0;
-  for (size_t i = 0; i < drives.size(); ++i) {
-    uint32_t depth = drives[i] ? depth_for(*drives[i], slice_bytes) : kDefaultDepth;
-    if (options_.read_depth > 0) depth = static_cast<uint32_t>(options_.read_depth);
-    const double bytes_per_second = drives[i] ? drives[i]->bytes_per_second : 0;
-    if (drives[i]) read_bytes = std::max(read_bytes, drives[i]->read_bytes);
-    if (i == 0) {
-      options.depth = depth;
-      options.bytes_per_second = bytes_per_second;
-    } else {
-      options.mirrors.push_back(
-          {.files = mirrors_[i - 1], .depth = depth, .bytes_per_second = bytes_per_second});
-    }
-    io_.depth += depth;
-    io_.copies.push_back({.path = (i == 0 ? source_->files() : mirrors_[i - 1]).front().string(),
-                          .probed_bytes_per_second = bytes_per_second});
-  }
-  if (read_bytes > 0) options.read_bytes = read_bytes;
-  io_.read_bytes = options.read_bytes;
-  return options;
+  return {};
 }
 
 Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress) {
@@ -242,9 +207,20 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
     if (interrupted_.load(std::memory_order_relaxed)) return false;
     return !progress || progress(std::min(done, total), total);
   }));
-  ODMOE_ASSIGN_OR_RETURN(const ExpertStoreOptions options, store_options());
-  ODMOE_ASSIGN_OR_RETURN(reader, make_reader(io_.depth));  // the store adds the files itself
+  ODMOE_RETURN_IF_ERROR(know_drives());
+  ExpertStoreOptions options;
+  options.arena_bytes = plan_.arena_bytes;
+  options.max_arena_bytes = limits_.max_arena_bytes;
+  options.clock = clock_;
+  const uint32_t depth = plan_reads(*source_, copies_, options_.read_depth, options);
+  ODMOE_ASSIGN_OR_RETURN(reader, make_reader(depth));  // the store adds the files itself
   io_.reader = reader->name();
+  io_.depth = depth;
+  io_.read_bytes = options.read_bytes;
+  for (const ModelCopy& copy : copies_) {
+    io_.copies.push_back({.path = copy.files.front().string(),
+                          .probed_bytes_per_second = copy.drive ? copy.drive->profile.bytes_per_second : 0});
+  }
   ODMOE_ASSIGN_OR_RETURN(store_, ExpertStore::create(*source_, std::move(reader), options));
   forward_->attach(*store_);
   file_.reset();  // all that is needed of the metadata has been copied

@@ -5,17 +5,16 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <vector>
 
 #include "backend/backend.h"
 #include "base/clock.h"
+#include "engine/drives.h"
 #include "engine/forward_pass.h"
 #include "engine/memory_governor.h"
 #include "format/expert_source.h"
 #include "format/gguf_file.h"
 #include "io/async_reader.h"
-#include "io/drive_probe.h"
 #include "model/decoder.h"
 #include "model/tokenizer/tokenizer.h"
 #include "odmoe/engine.h"
@@ -90,9 +89,7 @@ class EngineImpl final : public Engine {
   EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies);
   Result<std::unique_ptr<AsyncReader>> make_reader(uint32_t depth) const;
   Status read_metadata();
-  // What is known of the drive of each copy, the model's own first; tries them out where it may and pays.
-  Result<std::vector<std::optional<DriveProfile>>> know_drives() const;
-  Result<ExpertStoreOptions> store_options();
+  Status know_drives();
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
@@ -111,7 +108,7 @@ class EngineImpl final : public Engine {
   std::unique_ptr<Backend> backend_;
   ModelInfo info_;
   MemoryPlan plan_;
-  std::vector<std::vector<std::filesystem::path>> mirrors_;  // the files of each
+  std::vector<ModelCopy> copies_;  // the model's own files first, then its mirrors
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
   MemoryGovernor::Limits limits_;
 

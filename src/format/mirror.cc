@@ -26,8 +26,7 @@ class Comparison {
     if (at_a == bytes_a_.end()) return {};
     return fail(ErrorKind::kBadFile,
                 "{} is no mirror of {}: they differ at byte {}; copy the model again or leave the mirror out",
-                path_b_.string(), path_a_.string(),
-                offset + static_cast<uint64_t>(at_a - bytes_a_.begin()));
+                path_b_.string(), path_a_.string(), offset + static_cast<uint64_t>(at_a - bytes_a_.begin()));
   }
 
  private:
@@ -51,9 +50,10 @@ Status compare(const std::filesystem::path& a, const std::filesystem::path& b, u
   const uint64_t bytes = std::filesystem::file_size(a, error_a);
   const uint64_t other_bytes = std::filesystem::file_size(b, error_b);
   if (error_a || error_b || bytes != other_bytes) {
-    return fail(ErrorKind::kBadFile,
-                "{} is no mirror of {}: it has {} bytes and not {}; copy the model again or leave the mirror out",
-                b.string(), a.string(), error_b ? 0 : other_bytes, error_a ? 0 : bytes);
+    return fail(
+        ErrorKind::kBadFile,
+        "{} is no mirror of {}: it has {} bytes and not {}; copy the model again or leave the mirror out",
+        b.string(), a.string(), error_b ? 0 : other_bytes, error_a ? 0 : bytes);
   }
   Comparison comparison(a, b);
   for (uint64_t offset = 0; offset < header_bytes; offset += kHeaderBlockBytes) {
@@ -77,8 +77,7 @@ Result<std::vector<std::filesystem::path>> open_mirror(const GgufFile& model,
   const auto& files = model.files();
   std::error_code error;
   const bool folder = std::filesystem::is_directory(path, error);
-  ODMOE_ASSIGN_OR_RETURN(const auto mirror,
-                         GgufFile::open(folder ? path / files.front().filename() : path));
+  ODMOE_ASSIGN_OR_RETURN(const auto mirror, GgufFile::open(folder ? path / files.front().filename() : path));
   if (mirror->files().size() != files.size()) {
     return fail(ErrorKind::kBadFile, "{} is no mirror of {}: it is split into {} files and not {}",
                 mirror->files().front().string(), files.front().string(), mirror->files().size(),
@@ -86,7 +85,8 @@ Result<std::vector<std::filesystem::path>> open_mirror(const GgufFile& model,
   }
   for (size_t i = 0; i < files.size(); ++i) {
     if (std::filesystem::equivalent(files[i], mirror->files()[i], error)) {
-      return fail(ErrorKind::kUsage, "{} is the model itself and no mirror of it; name a copy on another drive",
+      return fail(ErrorKind::kUsage,
+                  "{} is the model itself and no mirror of it; name a copy on another drive",
                   mirror->files()[i].string());
     }
     // The data begins with the first tensor; a part without tensors is all header.

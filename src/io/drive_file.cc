@@ -75,9 +75,9 @@ Status save_profile(const std::filesystem::path& file, const std::string& key, c
                  {"read_bytes", profile.read_bytes},
                  {"bytes_per_second", std::round(profile.bytes_per_second)},
                  {"latency_us", profile.latency_us}};
-  const std::string text =
-      Json{{"version", kVersion}, {"drives", std::move(drives)}}.dump(2, ' ', true, Json::error_handler_t::replace) +
-      "\n";
+  const std::string text = Json{{"version", kVersion}, {"drives", std::move(drives)}}.dump(
+                               2, ' ', true, Json::error_handler_t::replace) +
+                           "\n";
 
   std::error_code error;
   if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path(), error);
@@ -88,7 +88,8 @@ Status save_profile(const std::filesystem::path& file, const std::string& key, c
   out.close();
   if (out.fail()) {
     std::filesystem::remove(draft, error);
-    return fail(ErrorKind::kIo, "cannot keep what the drive can do in {}: it cannot be written", file.string());
+    return fail(ErrorKind::kIo, "cannot keep what the drive can do in {}: it cannot be written",
+                file.string());
   }
   std::filesystem::rename(draft, file, error);
   if (error) {

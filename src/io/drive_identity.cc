@@ -75,9 +75,9 @@ DriveIdentity identify_drive(const std::filesystem::path& file) {
   struct statfs system{};
   if (statfs(file.c_str(), &system) == 0) {
     drive.name = system.f_mntfromname;
-    drive.id = std::format("{} type={} id={:x}.{:x}", system.f_mntfromname, system.f_fstypename,
-                           static_cast<uint32_t>(system.f_fsid.val[0]),
-                           static_cast<uint32_t>(system.f_fsid.val[1]));
+    drive.id =
+        std::format("{} type={} id={:x}.{:x}", system.f_mntfromname, system.f_fstypename,
+                    static_cast<uint32_t>(system.f_fsid.val[0]), static_cast<uint32_t>(system.f_fsid.val[1]));
   }
 #else
   DriveIdentity drive;

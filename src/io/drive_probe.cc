@@ -13,10 +13,15 @@
 namespace odmoe {
 namespace {
 
-constexpr std::array<uint32_t, 7> kSizes = {64U << 10U,  128U << 10U, 256U << 10U, 512U << 10U,
+constexpr std::array<uint32_t, 7> kSizes = {64U << 10U,   128U << 10U,  256U << 10U, 512U << 10U,
                                             1024U << 10U, 2048U << 10U, 4096U << 10U};
 constexpr std::array<uint32_t, 7> kDepths = {1, 2, 4, 8, 16, 32, 64};
-constexpr double kKnee = 0.95;
+// What others do to the drive moves single figures by more than this from one try to the next.
+constexpr double kSizeKnee = 0.90;
+constexpr double kDepthKnee = 0.95;
+// However fast the drive, something must be queued while a completion is on its way to us and the next read
+// on its way back; a deeper queue than needed costs nothing.
+constexpr uint32_t kLeastDepth = 4;
 
 int64_t percentile(std::span<const int64_t> sorted, double share) {
   const auto index = static_cast<size_t>(share * static_cast<double>(sorted.size() - 1));
@@ -78,10 +83,9 @@ Result<ProbePoint> DriveProbe::measure(uint32_t read_bytes, uint32_t depth, int6
     const int64_t now_us = clock_.now_us();
     for (const ReadCompletion& completion : std::span(done).first(count)) {
       if (completion.result < 0) {
-        error = Error{ErrorKind::kIo, std::format("cannot try out the drive of {}: {}",
-                                                  reader_.path(0).string(),
-                                                  std::generic_category().message(
-                                                      static_cast<int>(-completion.result)))};
+        error = Error{ErrorKind::kIo,
+                      std::format("cannot try out the drive of {}: {}", reader_.path(0).string(),
+                                  std::generic_category().message(static_cast<int>(-completion.result)))};
         continue;
       }
       const auto place = static_cast<uint32_t>(completion.id);
@@ -96,19 +100,18 @@ Result<ProbePoint> DriveProbe::measure(uint32_t read_bytes, uint32_t depth, int6
   return ProbePoint{.read_bytes = read_bytes,
                     .depth = depth,
                     .n_read = latencies_us_.size(),
-                    .bytes_per_second =
-                        static_cast<double>(bytes) * 1e6 / static_cast<double>(std::max<int64_t>(
-                                                               end_us - begin_us, 1)),
+                    .bytes_per_second = static_cast<double>(bytes) * 1e6 /
+                                        static_cast<double>(std::max<int64_t>(end_us - begin_us, 1)),
                     .p50_us = percentile(latencies_us_, 0.50),
                     .p95_us = percentile(latencies_us_, 0.95),
                     .p99_us = percentile(latencies_us_, 0.99)};
 }
 
-const ProbePoint& knee(std::span<const ProbePoint> points) {
+const ProbePoint& knee(std::span<const ProbePoint> points, double share) {
   double best = 0;
   for (const ProbePoint& point : points) best = std::max(best, point.bytes_per_second);
   return *std::ranges::find_if(
-      points, [best](const ProbePoint& point) { return point.bytes_per_second >= kKnee * best; });
+      points, [&](const ProbePoint& point) { return point.bytes_per_second >= share * best; });
 }
 
 namespace {
@@ -138,8 +141,8 @@ class Sweep {
             probe_.measure(best.read_bytes, best.depth, point_us - std::min(queue_us, point_us / 2)));
         known = std::max(known, point.bytes_per_second);
         if (point.bytes_per_second > best.bytes_per_second) best = point;
-        const double part = static_cast<double>(round * points.size() + i + 1) /
-                            static_cast<double>(kRounds * points.size());
+        const double part =
+            static_cast<double>(round * points.size() + i + 1) / static_cast<double>(kRounds * points.size());
         if (options_.progress && !options_.progress(point, done_before + part / 2)) {
           return fail(ErrorKind::kInterrupted, "trying out the drive was interrupted");
         }
@@ -175,15 +178,16 @@ Result<DriveProfile> probe_drive(AsyncReader& reader, std::span<std::byte> memor
   ODMOE_ASSIGN_OR_RETURN(
       const auto by_size,
       Sweep(probe, clock, options, begin_us + options.limit_us / 2).run(std::move(points), 0));
-  const uint32_t read_bytes = knee(by_size).read_bytes;
+  const uint32_t read_bytes = knee(by_size, kSizeKnee).read_bytes;
 
   points.clear();
   for (const uint32_t depth : depths) {
     if (depth <= most) points.push_back({.read_bytes = read_bytes, .depth = depth});
   }
-  ODMOE_ASSIGN_OR_RETURN(const auto by_depth,
-                         Sweep(probe, clock, options, begin_us + options.limit_us).run(std::move(points), 0.5));
-  DriveProfile profile{.depth = knee(by_depth).depth,
+  ODMOE_ASSIGN_OR_RETURN(
+      const auto by_depth,
+      Sweep(probe, clock, options, begin_us + options.limit_us).run(std::move(points), 0.5));
+  DriveProfile profile{.depth = std::min(std::max(knee(by_depth, kDepthKnee).depth, kLeastDepth), most),
                        .read_bytes = read_bytes,
                        .latency_us = by_depth.front().p50_us};
   for (const ProbePoint& point : by_depth) {
@@ -195,7 +199,8 @@ Result<DriveProfile> probe_drive(AsyncReader& reader, std::span<std::byte> memor
 uint32_t depth_for(const DriveProfile& profile, uint64_t slice_bytes) {
   const uint64_t piece = std::clamp<uint64_t>(slice_bytes, 4096, profile.read_bytes);
   const uint64_t depth = (uint64_t{profile.depth} * profile.read_bytes + piece - 1) / piece;
-  return static_cast<uint32_t>(std::clamp<uint64_t>(depth, profile.depth, std::max(profile.depth, kProbeDepth)));
+  return static_cast<uint32_t>(
+      std::clamp<uint64_t>(depth, profile.depth, std::max(profile.depth, kProbeDepth)));
 }
 
 }  // namespace odmoe

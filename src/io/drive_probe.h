@@ -30,8 +30,8 @@ struct ProbePoint {
 
 // What is remembered of a drive.
 struct DriveProfile {
-  uint32_t depth = 0;           // the fewest reads in flight that bring 95 % of the best at read_bytes
-  uint32_t read_bytes = 0;      // the smallest size that does so with many in flight
+  uint32_t depth = 0;  // the fewest reads in flight that bring 95 % of the best at read_bytes, at least 4
+  uint32_t read_bytes = 0;      // the smallest size that brings 90 % of the best with many in flight
   double bytes_per_second = 0;  // the best seen
   int64_t latency_us = 0;       // median of a single read of read_bytes with nothing else in flight
   bool operator==(const DriveProfile&) const = default;
@@ -64,7 +64,7 @@ class DriveProbe {
 };
 
 struct ProbeOptions {
-  int64_t limit_us = 1'500'000;  // for all of it; a slow drive is asked less
+  int64_t limit_us = 1'500'000;          // for all of it; a slow drive is asked less
   std::span<const uint32_t> read_bytes;  // ascending; empty: 64 KiB to 4 MiB
   std::span<const uint32_t> depths;      // ascending; empty: 1 to 64
   // Told of every point as it is measured, and how much is done, 0 to 1; false ends the probe with
@@ -72,8 +72,8 @@ struct ProbeOptions {
   std::function<bool(const ProbePoint&, double done)> progress;
 };
 
-inline constexpr uint32_t kProbeDepth = 64;            // most in flight, if the reader's depth allows
-inline constexpr uint64_t kProbeBytes = 16U << 20U;    // of memory for the reads: enough, and always at hand
+inline constexpr uint32_t kProbeDepth = 64;             // most in flight, if the reader's depth allows
+inline constexpr uint64_t kProbeBytes = 16U << 20U;     // of memory for the reads: enough, and always at hand
 inline constexpr uint64_t kProbeFileBytes = 1U << 28U;  // less than this says little: a drive's cache answers
 
 // Finds the size with the greatest depth first, then the depth at that size, twice each in turn, since
@@ -81,8 +81,8 @@ inline constexpr uint64_t kProbeFileBytes = 1U << 28U;  // less than this says l
 Result<DriveProfile> probe_drive(AsyncReader& reader, std::span<std::byte> memory, const Clock& clock,
                                  const ProbeOptions& options);
 
-// The smallest of `points` (ascending) that brings 95 % of the best of them; `points` is not empty.
-const ProbePoint& knee(std::span<const ProbePoint> points);
+// The first of `points` that brings this share of the bandwidth of the best of them; `points` is not empty.
+const ProbePoint& knee(std::span<const ProbePoint> points, double share);
 
 // Reads of `slice_bytes`, if those are smaller than the profile's, wanted in flight: as many bytes as the
 // drive asks for, at most kProbeDepth reads.

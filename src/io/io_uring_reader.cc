@@ -115,9 +115,9 @@ class IoUringReader final : public AsyncReader {
   }
 
  private:
-  // Spares the kernel a look-up and a reference for each read.  Where it is refused (too many files) the reads
-  // name their descriptors.  The memory that reads land in is not registered: it would be faulted in and
-  // pinned as a whole, and reads would go on landing in the old pages of memory that was given back
+  // Spares the kernel a look-up and a reference for each read.  Where it is refused (too many files) the
+  // reads name their descriptors.  The memory that reads land in is not registered: it would be faulted in
+  // and pinned as a whole, and reads would go on landing in the old pages of memory that was given back
   // (docs/io.md).
   void register_files() {
     asked_for_fixed_files_ = true;

@@ -357,6 +357,7 @@ TEST_F(ExpertStoreTest, OtherExpertsAreUnaffectedByAFailure) {
 
 TEST_F(ExpertStoreTest, AFileTruncatedWhileOpenIsABadFile) {
   make({});
+  disk_->run_by_itself();
   disk_->truncate("layer2", source_->locate({2, 7}, 2).offset + 100);
   auto leases = lease(2, {7});
   const auto status = store_->wait_all(leases);
@@ -443,6 +444,66 @@ TEST_F(ExpertStoreTest, PrefetchIsServedOnlyWhileNoDemandIsQueued) {
   const auto reads = disk_->reads();
   for (size_t i = 0; i < 6; ++i) EXPECT_EQ(reads[i].path, "layer0");
   ASSERT_TRUE(store_->wait_all(leases).has_value());
+}
+
+TEST_F(ExpertStoreTest, TheQueueIsRefilledAsSoonAsAReadCompletes) {
+  make({.n_slot = 12, .depth = 4});
+  disk_->hold();
+  auto leases = lease(0, {0, 1, 2});  // nine reads
+  for (size_t n = 4; n < 9; ++n) {
+    disk_->wait_for_reads(n);
+    EXPECT_EQ(disk_->in_flight().size(), 4U);
+    disk_->complete(0);
+  }
+  disk_->wait_for_reads(9);
+  disk_->resume();
+  ASSERT_TRUE(store_->wait_all(leases).has_value());
+}
+
+TEST_F(ExpertStoreTest, AFailingMirrorIsLeftOutAndTheBytesAreRight) {
+  source_.emplace(FakeModel{});
+  source_->add_to(*disk_);
+  ExpertStoreOptions options{.arena_bytes = 6 * 4096, .bytes_per_second = 1e9, .clock = disk_.get()};
+  ExpertMirror mirror{.bytes_per_second = 1e9};
+  for (int layer = 0; layer < 3; ++layer) {
+    mirror.files.emplace_back("mirror" + std::to_string(layer));
+    disk_->add(mirror.files.back(), source_->contents(layer));
+    disk_->inject({.path = mirror.files.back(), .error = EIO, .times = -1});
+  }
+  options.mirrors.push_back(std::move(mirror));
+  disk_->run_by_itself();
+  store_ = ExpertStore::create(*source_, std::make_unique<FakeReader>(disk_, 8), options).value();
+  for (int32_t expert = 0; expert < 8; expert += 2) {
+    for (int layer = 0; layer < 3; ++layer) visit(layer, {expert, expert + 1});
+  }
+  const auto copies = store_->copy_stats();
+  ASSERT_EQ(copies.size(), 2U);
+  EXPECT_FALSE(copies[0].failed);
+  EXPECT_TRUE(copies[1].failed);
+  EXPECT_EQ(store_->stats().failed_reads, 0U);
+}
+
+TEST_F(ExpertStoreTest, AMirrorTakesItsShareOfTheReads) {
+  source_.emplace(FakeModel{});
+  source_->add_to(*disk_);
+  ExpertStoreOptions options{.arena_bytes = 6 * 4096, .bytes_per_second = 1e9, .clock = disk_.get()};
+  ExpertMirror mirror{.bytes_per_second = 3e9};
+  for (int layer = 0; layer < 3; ++layer) {
+    mirror.files.emplace_back("mirror" + std::to_string(layer));
+    disk_->add(mirror.files.back(), source_->contents(layer));
+    disk_->set_speed("layer" + std::to_string(layer), 10, 1000);
+    disk_->set_speed(mirror.files.back(), 10, 3000);
+  }
+  options.mirrors.push_back(std::move(mirror));
+  disk_->run_by_itself();
+  store_ = ExpertStore::create(*source_, std::make_unique<FakeReader>(disk_, 8), options).value();
+  for (int32_t expert = 0; expert < 8; expert += 2) {
+    for (int layer = 0; layer < 3; ++layer) visit(layer, {expert, expert + 1});
+  }
+  const auto copies = store_->copy_stats();
+  EXPECT_EQ(copies[0].read_bytes + copies[1].read_bytes, 24U * 4096);
+  EXPECT_GT(copies[1].read_bytes, copies[0].read_bytes);
+  EXPECT_GT(copies[0].read_bytes, 0U);
 }
 
 TEST_F(ExpertStoreTest, APrefetchThatBecomesADemandMovesUp) {

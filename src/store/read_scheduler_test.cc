@@ -25,6 +25,27 @@ class ReadSchedulerTest : public testing::Test {
                                              .n_slot = 8,
                                              .alignment = alignment});
   }
+  // Copies of the one file, each at these bytes per second; reads tell them apart by their file.
+  void make_copies(const FakeModel& model, const std::vector<double>& speeds, uint32_t depth_of_each) {
+    source_.emplace(model);
+    layout_ = make_slot_layout(*source_, 0, {});
+    memory_.resize(layout_.slot_bytes * 8);
+    std::vector<ReadCopy> copies;
+    for (const double speed : speeds) {
+      copies.push_back(
+          {.files = {static_cast<int>(copies.size())}, .depth = depth_of_each, .bytes_per_second = speed});
+    }
+    scheduler_.emplace(*source_, std::move(copies),
+                       ReadScheduler::Limits{.depth = depth_of_each * static_cast<uint32_t>(speeds.size()),
+                                             .read_bytes = 4096,
+                                             .read_attempts = 2,
+                                             .n_slot = 8});
+  }
+  static std::vector<int> files_of(const std::vector<ReadRequest>& requests) {
+    std::vector<int> files;
+    for (const ReadRequest& request : requests) files.push_back(request.file);
+    return files;
+  }
   // Expert n goes to slot n.
   void add(int expert, Priority priority) {
     scheduler_->add(expert, {0, expert}, layout_,
@@ -164,6 +185,7 @@ TEST_F(ReadSchedulerTest, AFailedLoadEndsOnceNothingOfItIsInFlight) {
   add(1, Priority::kDemand);
   auto requests = take();
   EXPECT_EQ(complete({requests[0].id, -EIO}).kind, kNone);
+  now_us_ += 1000;
   const auto again = take();
   ASSERT_EQ(again.size(), 1U);
   EXPECT_EQ(again[0].offset, requests[0].offset);
@@ -177,11 +199,137 @@ TEST_F(ReadSchedulerTest, AFailedLoadEndsOnceNothingOfItIsInFlight) {
   EXPECT_EQ(take_experts(), (std::vector{1, 1}));
 }
 
+TEST_F(ReadSchedulerTest, SlicesOfOneExpertThatLieApartGoOutTogether) {
+  make({.n_layer = 1, .slice_bytes = {4096, 4096, 4096}, .gap = 100'000}, 8);
+  add(2, Priority::kDemand);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), 3U);
+  for (int slice = 0; slice < 3; ++slice) {
+    EXPECT_EQ(requests[static_cast<size_t>(slice)].offset, source_->locate({0, 2}, slice).offset);
+  }
+}
+
+TEST_F(ReadSchedulerTest, NeighboursAreReadAsOne) {
+  make({.n_layer = 1, .slice_bytes = {4096, 4096, 4096}, .packed = true}, 8);
+  add(2, Priority::kDemand);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(requests[0].bytes, 3U * 4096);
+}
+
+TEST_F(ReadSchedulerTest, AFailedReadIsLeftAloneForLongerAndLonger) {
+  make({.n_layer = 1, .slice_bytes = {4096}}, 8, 4096);
+  add(0, Priority::kDemand);
+  auto requests = take();
+  EXPECT_EQ(complete({requests[0].id, -EIO}).kind, kNone);
+  EXPECT_EQ(scheduler_->next_retry_us(), 1000);
+  now_us_ = 999;
+  EXPECT_TRUE(take().empty());
+  now_us_ = 1000;
+  requests = take();
+  ASSERT_EQ(requests.size(), 1U);
+  EXPECT_EQ(scheduler_->next_retry_us(), std::nullopt);
+  // What brings something is no failure and is gone on with at once.
+  EXPECT_EQ(complete({requests[0].id, 2048}).kind, kNone);
+  EXPECT_EQ(take().size(), 1U);
+}
+
+TEST(Backoff, IsOneFourAndThenSixteenMilliseconds) {
+  EXPECT_EQ(backoff_us({.failures = 1}), 1000);
+  EXPECT_EQ(backoff_us({.failures = 2}), 4000);
+  EXPECT_EQ(backoff_us({.failures = 3}), 16'000);
+  EXPECT_EQ(backoff_us({.failures = 9}), 16'000);
+}
+
+TEST_F(ReadSchedulerTest, PrefetchesThatWaitToBeTriedAgainNeverKeepADemandFromTheDrive) {
+  make({.n_layer = 1, .slice_bytes = {4096}}, 1, 4096);
+  add(0, Priority::kPrefetch);
+  const auto first = take();
+  complete({first[0].id, -EIO});
+  add(1, Priority::kPrefetch);
+  EXPECT_TRUE(take().empty());  // its part of the depth is taken by the one that waits
+  add(2, Priority::kDemand);
+  EXPECT_EQ(take_experts(), (std::vector{2}));
+}
+
+TEST_F(ReadSchedulerTest, PiecesGoToTheCopyWhoseQueueWouldBringThemFirst) {
+  make_copies({.n_layer = 1, .slice_bytes = {4096}}, {3e9, 1e9}, 8);
+  for (int expert = 0; expert < 8; ++expert) add(expert, Priority::kDemand);
+  EXPECT_EQ(files_of(take()), (std::vector{0, 0, 0, 1, 0, 0, 0, 1}));
+  EXPECT_EQ(scheduler_->copies()[0].read_bytes, 6U * 4096);
+  EXPECT_EQ(scheduler_->copies()[1].read_bytes, 2U * 4096);
+}
+
+TEST_F(ReadSchedulerTest, CopiesOfUnknownSpeedShareAlike) {
+  make_copies({.n_layer = 1, .slice_bytes = {4096}}, {3e9, 0}, 8);
+  for (int expert = 0; expert < 4; ++expert) add(expert, Priority::kDemand);
+  EXPECT_EQ(files_of(take()), (std::vector{0, 1, 0, 1}));
+}
+
+TEST_F(ReadSchedulerTest, APieceWaitsForTheFastCopyRatherThanGoToASlowOne) {
+  make_copies({.n_layer = 1, .slice_bytes = {4096}}, {100e9, 1e9}, 2);
+  for (int expert = 0; expert < 3; ++expert) add(expert, Priority::kDemand);
+  const auto first = take();
+  EXPECT_EQ(files_of(first), (std::vector{0, 0}));
+  complete({first[0].id, 4096});
+  EXPECT_EQ(files_of(take()), (std::vector{0}));
+}
+
+TEST_F(ReadSchedulerTest, AFailedReadIsTriedAtOnceOnAnotherCopy) {
+  make_copies({.n_layer = 1, .slice_bytes = {4096}}, {3e9, 1e9}, 8);
+  add(0, Priority::kDemand);
+  const auto first = take();
+  EXPECT_EQ(complete({first[0].id, -EIO}).kind, kNone);
+  const auto second = take();
+  EXPECT_EQ(files_of(second), (std::vector{1}));
+  EXPECT_EQ(second[0].offset, first[0].offset);
+  EXPECT_EQ(complete({second[0].id, 4096}).kind, kLoaded);
+  EXPECT_EQ(scheduler_->take_failed_copy(), -1);
+}
+
+TEST_F(ReadSchedulerTest, ACopyThatFailsAgainAndAgainIsReadNoMoreAndThatIsToldOnce) {
+  make_copies({.n_layer = 1, .slice_bytes = {4096}}, {3e9, 1e9}, 8);
+  for (int expert = 0; expert < ReadScheduler::kMaxCopyFailures; ++expert) {
+    add(expert, Priority::kDemand);
+    const auto first = take();
+    ASSERT_EQ(files_of(first), (std::vector{0}));
+    complete({first[0].id, -EIO});
+    const auto second = take();
+    ASSERT_EQ(files_of(second), (std::vector{1}));
+    EXPECT_EQ(complete({second[0].id, 4096}).kind, kLoaded);
+  }
+  EXPECT_EQ(scheduler_->take_failed_copy(), 0);
+  EXPECT_EQ(scheduler_->take_failed_copy(), -1);
+  EXPECT_TRUE(scheduler_->copies()[0].failed);
+  for (int expert = 4; expert < 8; ++expert) add(expert, Priority::kDemand);
+  EXPECT_EQ(files_of(take()), (std::vector{1, 1, 1, 1}));
+}
+
+TEST_F(ReadSchedulerTest, TheLastCopyIsNeverGivenUpAndItsErrorIsReported) {
+  make_copies({.n_layer = 1, .slice_bytes = {4096}}, {3e9, 1e9}, 8);
+  for (int expert = 0; expert < 4; ++expert) {
+    add(expert, Priority::kDemand);
+    LoadEnd end;
+    for (int tries = 0; end.kind == kNone; ++tries) {
+      ASSERT_LT(tries, 10);
+      now_us_ += 16'000;
+      const auto requests = take();
+      ASSERT_EQ(requests.size(), 1U);
+      end = complete({requests[0].id, -EIO});
+    }
+    EXPECT_EQ(end.kind, kFailed);
+    EXPECT_EQ(end.read.error, EIO);
+  }
+  EXPECT_TRUE(scheduler_->copies()[0].failed || scheduler_->copies()[1].failed);
+  EXPECT_FALSE(scheduler_->copies()[0].failed && scheduler_->copies()[1].failed);
+}
+
 TEST_F(ReadSchedulerTest, RetriesOfPrefetchesWaitForDemands) {
   make({.n_layer = 1, .slice_bytes = {4096}}, 8, 4096);
   add(0, Priority::kPrefetch);
   const auto first = take();
   complete({first[0].id, -EAGAIN});
+  now_us_ = 1000;
   EXPECT_FALSE(scheduler_->demand_waiting());
   add(1, Priority::kDemand);
   EXPECT_EQ(take_experts(), (std::vector{1, 0}));

@@ -345,5 +345,40 @@ TEST(Perplexity, LogitsThatCannotBeWrittenAreAnError) {
   expect_error(odmoe({"perplexity", kModel, "-f", (dir / "none").string()}), 1, "none");
 }
 
+TEST(BenchFetch, MeasuresEveryPointAndTheStore) {
+  const Arguments fetch = {"bench",    "fetch", kModel,      "--sizes", "64KiB,256KiB",
+                           "--depths", "1,2,4", "--seconds", "0.2"};
+  const Outcome json = odmoe(fetch + Arguments{"--json"});
+  ASSERT_EQ(json.exit_code, 0) << json.err;
+  const auto report = nlohmann::json::parse(json.out);
+  ASSERT_EQ(report["points"].size(), 6U);
+  for (const auto& point : report["points"]) {
+    EXPECT_GT(point["bytes_per_second"], 0);
+    EXPECT_LE(point["p50_us"], point["p99_us"]);
+  }
+  EXPECT_GT(report["store"]["bytes_per_second"], 0);
+  const Outcome text = odmoe(fetch);
+  ASSERT_EQ(text.exit_code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("reads in flight"));
+  EXPECT_THAT(text.out, HasSubstr("█"));
+  EXPECT_THAT(text.out, HasSubstr("not tried out"));  // the model is too small to tell
+}
+
+TEST(BenchFetch, RefusesOptionsThatHaveNoEffect) {
+  expect_error(odmoe({"bench", "fetch", kModel, "--rounds", "2"}), 2, "--rounds");
+  expect_error(odmoe({"bench", "infer", kModel, "--depths", "2"}), 2, "--depths");
+  expect_error(odmoe({"bench", "fetch", kModel, "--sizes", "5"}), 2, "4KiB");
+}
+
+TEST(Mirror, OfAnotherModelIsRefusedInOneLine) {
+  TempDir dir;
+  std::filesystem::copy_file(kModel, dir / "copy.gguf");
+  const Outcome same = odmoe(run({"-p", "x", "--mirror", (dir / "copy.gguf").string()}));
+  EXPECT_EQ(same.exit_code, 0) << same.err;
+  EXPECT_EQ(same.out, odmoe(run({"-p", "x"})).out);
+  std::ofstream(dir / "copy.gguf", std::ios::app) << "more";
+  expect_error(odmoe(run({"-p", "x", "--mirror", (dir / "copy.gguf").string()})), 1, "is no mirror of");
+}
+
 }  // namespace
 }  // namespace odmoe::testing
