@@ -27,6 +27,16 @@ enum class FlashAttention {
   kOff
 };  // kAuto: where the backend has a kernel for the model's shapes
 enum class ReaderChoice { kAuto, kIoUring, kPread };
+// Which experts stay in memory (docs/residency.md).
+enum class PolicyKind {
+  kForecast,  // ours: keeps those whose next use is expected soonest
+  kLru,       // least recently used, of all layers together
+  kLayerLru,  // least recently used, an equal share for every layer
+  kLfu,       // least often used, of all layers together
+  kLfuAging,  // the same with counts that fade, by 0.97 for every token
+};
+// "forecast", "lru", "layer-lru", "lfu", "lfu-aging".
+std::string_view policy_name(PolicyKind policy);
 enum class ContextOverflow {
   kStop,   // generation ends when the context is full
   kShift,  // the oldest half (after the first kept tokens) is forgotten and the rest evaluated anew, exactly
@@ -43,6 +53,7 @@ struct EngineOptions {
                          // bits (so it is never derived from the budget); memory grows with it
   int32_t sessions = 1;  // KV caches planned for, 1..64
   ReaderChoice reader = ReaderChoice::kAuto;
+  PolicyKind policy = PolicyKind::kForecast;  // speed alone depends on it
   int32_t read_depth = 32;  // reads in flight, 1..1024
   Status validate() const;  // kUsage naming the option and its range
 };

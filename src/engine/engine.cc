@@ -173,6 +173,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   reader_name_ = reader->name();
   ExpertStoreOptions store_options;
   store_options.arena_bytes = plan_.arena_bytes;
+  store_options.policy = options_.policy;
   store_options.clock = clock_;
   ODMOE_ASSIGN_OR_RETURN(store_, ExpertStore::create(*source_, std::move(reader), store_options));
   forward_->attach(*store_);

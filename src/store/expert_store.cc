@@ -41,6 +41,7 @@ class ExpertStore::Impl {
 
   std::span<std::byte> arena() const { return arena_.bytes(); }
   SlotView slot_view(int layer) const;
+  void observe(int layer, std::span<const int32_t> experts, std::span<const float> weights);
   size_t lease(ExpertStore* store, int layer, std::span<const int32_t> experts,
                std::vector<ExpertLease>& leases);
   int32_t max_leases(int layer) const;
@@ -162,7 +163,8 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
     std::vector<PolicyLayer> members;
     members.reserve(slot_class.layers.size());
     for (const int layer : slot_class.layers) members.push_back({layer, source.n_expert(layer)});
-    classes_.push_back({.policy = make_layer_lru(members, slot_class.n_slot)});
+    classes_.push_back({.policy = make_policy(options.policy, members, slot_class.n_slot,
+                                                source.n_expert_used())});
     int32_t home = slot_class.first_slot;
     for (const int layer : slot_class.layers) {
       layer_of(layer) = {.slot_class = static_cast<int>(classes_.size()) - 1,
@@ -223,8 +225,7 @@ int32_t ExpertStore::Impl::find_slot(int layer, Reach reach, uint64_t spared_hin
   Class& slot_class = class_of(layer);
   // Free slots beyond what the layer needs are left to the layers whose home they are.
   const int32_t share = slot_class.policy->share(layer);
-  const int32_t needs = std::max(share, reach == Reach::kBorrow ? source_.n_expert_used() : 0);
-  if (slot_class.policy->n_member(layer) < needs) {
+  if (takes_free_slot(*slot_class.policy, layer, reach, source_.n_expert_used())) {
     if (const int32_t slot = arena_.take(own.slot_class, own.home, share); slot >= 0) return slot;
   }
   if (const auto victim = slot_class.policy->victim(layer, reach)) {
@@ -265,6 +266,11 @@ void ExpertStore::Impl::hold(ExpertKey key, int32_t slot) {
     --slot_class.n_orphan;
     scheduler_.promote(slot);
   }
+}
+
+void ExpertStore::Impl::observe(int layer, std::span<const int32_t> experts, std::span<const float> weights) {
+  const std::scoped_lock lock(mutex_);
+  class_of(layer).policy->observe(layer, experts, weights);
 }
 
 size_t ExpertStore::Impl::lease(ExpertStore* store, int layer, std::span<const int32_t> experts,
@@ -390,7 +396,7 @@ void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints) {
     for (size_t i = hints.size(); i-- > 0;) {  // the best becomes the most recently used
       Expert& expert = expert_of(hints[i]);
       expert.hinted = n_prefetch_;
-      if (expert.slot >= 0) class_of(hints[i].layer).policy->use(hints[i]);
+      if (expert.slot >= 0) class_of(hints[i].layer).policy->hint(hints[i]);
     }
     wake = io_sleeps_ && !hints.empty() && scheduler_.wants_prefetch();
     if (wake) io_sleeps_ = false;
@@ -601,6 +607,9 @@ std::span<std::byte> ExpertStore::arena() { return impl_->arena(); }
 SlotView ExpertStore::slot_view(int layer) const { return impl_->slot_view(layer); }
 size_t ExpertStore::lease(int layer, std::span<const int32_t> experts, std::vector<ExpertLease>& leases) {
   return impl_->lease(this, layer, experts, leases);
+}
+void ExpertStore::observe(int layer, std::span<const int32_t> experts, std::span<const float> weights) {
+  impl_->observe(layer, experts, weights);
 }
 int32_t ExpertStore::max_leases(int layer) const { return impl_->max_leases(layer); }
 bool ExpertStore::ready(const ExpertLease& lease) const { return impl_->ready(lease); }

@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "format/expert_source.h"
 #include "io/async_reader.h"
+#include "odmoe/options.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -30,6 +31,8 @@ struct ExpertStoreOptions {
   int read_attempts = 3;     // tries of a read before its error is reported, 1..10
   uint32_t read_bytes =
       1 << 20;  // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
+  // The one that needs no observe() to know what was used; the engine asks for its own choice.
+  PolicyKind policy = PolicyKind::kLayerLru;
   const Clock* clock = &SteadyClock::instance();
   Status validate() const;
 };
@@ -109,6 +112,10 @@ class ExpertStore {
   // The arena: page aligned, fixed for the store's life.
   std::span<std::byte> arena();
   SlotView slot_view(int layer) const;
+
+  // Tells the policy what the router chose in a layer, before it is leased: [n_expert_used, n_token] ids and
+  // weights.  Of the tokens of a chunk once; nothing is read or evicted.
+  void observe(int layer, std::span<const int32_t> experts, std::span<const float> weights);
 
   // Leases experts of one layer: those that are resident or loading first, then absent ones, in the order
   // given, as long as a slot is free or can be freed within the layer's reach.  Reads start at once; nothing
