@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "base/units.h"
@@ -150,10 +151,12 @@ Result<int> run(const SimulateOptions& options) {
   // Better to fail now than after the work.
   std::optional<Output> json, csv;
   if (!options.json_file.empty()) {
-    ODMOE_ASSIGN_OR_RETURN(json, Output::create(options.json_file));
+    ODMOE_ASSIGN_OR_RETURN(Output file, Output::create(options.json_file));
+    json.emplace(std::move(file));
   }
   if (!options.csv_file.empty()) {
-    ODMOE_ASSIGN_OR_RETURN(csv, Output::create(options.csv_file));
+    ODMOE_ASSIGN_OR_RETURN(Output file, Output::create(options.csv_file));
+    csv.emplace(std::move(file));
   }
 
   std::error_code unknown;

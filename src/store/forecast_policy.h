@@ -22,7 +22,7 @@ namespace odmoe {
 std::unique_ptr<ResidencyPolicy> make_forecast(std::span<const PolicyLayer> layers, int32_t n_slot,
                                                int32_t n_expert_used);
 
-// Weights of the features, fitted by bench/fit_forecast.cc.
+// Weights of the features, fitted by bench/training/fit_forecast.cc.
 inline constexpr double kForecastDiscount = 0.4;
 extern const ReuseEvidence::Features kForecastWeights;
 

@@ -21,6 +21,7 @@ namespace {
 
 constexpr int kPasses = 3;
 constexpr double kStep = 0.1;
+const size_t kRestart = std::stoul(getenv("RESTART"));  // tokens after which the past is forgotten, so that short histories count too
 constexpr int64_t kTail = 16;  // last tokens, whose future is cut off
 using Weights = std::array<double, ReuseEvidence::kFeatures>;
 
@@ -49,6 +50,7 @@ Weights fit(const RoutingTrace& trace) {
     double loss = 0;
     for (size_t t = 0; t + kTail < n_token; ++t) {
       for (size_t layer = 0; layer < n_layer; ++layer) {
+        if (layer == 0 && t % kRestart == 0) evidence = ReuseEvidence(layers, trace.n_expert_used);
         const RoutingTrace::Event& event = trace.events[t * n_layer + layer];
         evidence.observe(layer, trace.experts_of(event), trace.weights_of(event));
         Weights gradient{};
