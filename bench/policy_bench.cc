@@ -33,7 +33,8 @@ void token_in_a_layer(benchmark::State& state) {
     for (int32_t k = 0; k < kUsed; ++k) {  // a skewed choice of its own stretch for each rank
       random = random * 6364136223846793005U + 1442695040888963407U;
       const double u = static_cast<double>(random >> 40U) / (1 << 24U);
-      chosen[static_cast<size_t>(k)] = n_expert / kUsed * k + static_cast<int32_t>(u * u * u * (n_expert / kUsed));
+      chosen[static_cast<size_t>(k)] =
+          n_expert / kUsed * k + static_cast<int32_t>(u * u * u * (n_expert / kUsed));
     }
     policy->observe(layer, chosen, kWeights);
     auto& here = resident[static_cast<size_t>(layer)];
@@ -57,7 +58,8 @@ void token_in_a_layer(benchmark::State& state) {
     for (const int32_t e : chosen) policy->set_held({layer, e}, false);
     layer = (layer + 1) % n_layer;
   }
-  state.counters["misses"] = benchmark::Counter(static_cast<double>(misses), benchmark::Counter::kAvgIterations);
+  state.counters["misses"] =
+      benchmark::Counter(static_cast<double>(misses), benchmark::Counter::kAvgIterations);
 }
 
 BENCHMARK(token_in_a_layer)

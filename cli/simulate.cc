@@ -65,7 +65,8 @@ Result<std::vector<SessionRange>> parse_sessions(const std::vector<std::string>&
       ++at;
     }
     if (!good || parts[2] == 0) {
-      return fail(ErrorKind::kUsage, "'{}' names no sessions; write 7, 0:100 or 0:421:60 (first:end:step)", item);
+      return fail(ErrorKind::kUsage, "'{}' names no sessions; write 7, 0:100 or 0:421:60 (first:end:step)",
+                  item);
     }
     SessionRange range{.first = parts[0], .end = parts[1], .step = parts[2]};
     if (n == 1) range.end = range.first == UINT32_MAX ? UINT32_MAX : range.first + 1;
@@ -89,7 +90,8 @@ Result<std::vector<std::optional<PolicyKind>>> parse_policies(const std::vector<
       known = true;
       add(kind);
     }
-    if (!known) return fail(ErrorKind::kUsage, "there is no policy '{}'; there are {}belady and all", name, all);
+    if (!known)
+      return fail(ErrorKind::kUsage, "there is no policy '{}'; there are {}belady and all", name, all);
   }
   add(std::nullopt);
   return chosen;
@@ -125,8 +127,8 @@ Result<std::vector<Budget>> parse_budgets(const SimulateOptions& options, const 
     }
     if (budget.n_slot < trace.n_expert_used) {
       return fail(ErrorKind::kUsage,
-                  "a budget of {} holds {} experts, and one token asks for {} in a layer; give at least {}", text,
-                  budget.n_slot, trace.n_expert_used,
+                  "a budget of {} holds {} experts, and one token asks for {} in a layer; give at least {}",
+                  text, budget.n_slot, trace.n_expert_used,
                   format_bytes(static_cast<uint64_t>(trace.n_expert_used) * expert_bytes));
     }
     budgets.push_back(budget);

@@ -49,8 +49,9 @@ std::string simulation_table(const std::vector<SimulationCell>& cells) {
 std::string simulation_csv(const std::vector<SimulationCell>& cells) {
   std::string text = "policy,default,percent,budget_bytes,slots,demands,hits,hit_rate\n";
   for (const SimulationCell& cell : cells) {
-    text += std::format("{},{},{},{},{},{},{},{}\n", cell.policy, cell.is_default ? "true" : "false", cell.percent,
-                        cell.budget_bytes, cell.n_slot, cell.demands, cell.hits, cell.hit_rate());
+    text +=
+        std::format("{},{},{},{},{},{},{},{}\n", cell.policy, cell.is_default ? "true" : "false",
+                    cell.percent, cell.budget_bytes, cell.n_slot, cell.demands, cell.hits, cell.hit_rate());
   }
   return text;
 }
@@ -84,7 +85,7 @@ std::string simulation_plot(const std::vector<SimulationCell>& cells, int column
     return static_cast<int>(std::lround(part * (2 * width - 2)));
   };
   const auto y_of = [&](double rate) { return static_cast<int>(std::lround((1 - rate) * (4 * height - 1))); };
-  constexpr std::array kColours = {Color::GreenLight, Color::BlueLight, Color::YellowLight,
+  constexpr std::array kColours = {Color::GreenLight, Color::BlueLight,    Color::YellowLight,
                                    Color::RedLight,   Color::MagentaLight, Color::White};
   Elements legend;
   // The first is drawn last, over the others.
@@ -106,8 +107,9 @@ std::string simulation_plot(const std::vector<SimulationCell>& cells, int column
   Elements axis;
   for (int row = 0; row < height; ++row) {
     const bool labelled = row % 4 == 0 || row == height - 1;
-    axis.push_back(text(labelled ? std::format("{:>4.0f} %", 100 * (1 - static_cast<double>(row) / (height - 1)))
-                                 : std::string(kAxisColumns, ' ')));
+    axis.push_back(text(labelled
+                            ? std::format("{:>4.0f} %", 100 * (1 - static_cast<double>(row) / (height - 1)))
+                            : std::string(kAxisColumns, ' ')));
   }
   const std::string from = percent_text(least.percent), to = percent_text(most.percent) + " of the experts";
   const auto plot = vbox({

@@ -1,6 +1,7 @@
-// Fits the weights of the forecast policy to recorded routing and prints them for src/store/forecast_policy.cc.
+// Fits the weights of the forecast policy to recorded routing and prints them for
+// src/store/forecast_policy.cc.
 //
-//   odmoe_fit_forecast gpt-oss-20b.trace.xz [FIRST:END:STEP]      sessions, default 30:451:60
+//   odmoe_fit_forecast gpt-oss-20b.trace.xz [FIRST:END:STEP]      sessions, default 5:562:24
 //
 // Logistic regression of the discounted future use (store/forecast_policy.h) on the policy's own features, by
 // AdaGrad (Duchi et al., JMLR 12, 2011) over the sessions in order, three times.  Deterministic.
@@ -21,8 +22,8 @@ namespace {
 
 constexpr int kPasses = 3;
 constexpr double kStep = 0.1;
-const size_t kRestart = std::stoul(getenv("RESTART"));  // tokens after which the past is forgotten, so that short histories count too
-constexpr int64_t kTail = 16;  // last tokens, whose future is cut off
+constexpr size_t kRestart = 64;  // tokens after which the past is forgotten: what little is known counts too
+constexpr int64_t kTail = 16;    // last tokens, whose future is cut off
 using Weights = std::array<double, ReuseEvidence::kFeatures>;
 
 Weights fit(const RoutingTrace& trace) {
@@ -78,9 +79,10 @@ int run(int argc, char** argv) {
     std::fputs("usage: odmoe_fit_forecast TRACE [FIRST:END:STEP]\n", stderr);
     return 2;
   }
-  SessionRange range{.first = 30, .end = 451, .step = 60};
-  if (argc > 2 && (std::sscanf(argv[2], "%u:%u:%u", &range.first, &range.end, &range.step) != 3 || range.step == 0)) {
-    std::fputs("odmoe_fit_forecast: write the sessions as FIRST:END:STEP, like 30:451:60\n", stderr);
+  SessionRange range{.first = 5, .end = 562, .step = 24};
+  if (argc > 2 &&
+      (std::sscanf(argv[2], "%u:%u:%u", &range.first, &range.end, &range.step) != 3 || range.step == 0)) {
+    std::fputs("odmoe_fit_forecast: write the sessions as FIRST:END:STEP, like 5:562:24\n", stderr);
     return 2;
   }
   const auto trace = read_trace(argv[1], {.sessions = {range}, .progress = {}});

@@ -54,8 +54,8 @@ struct EngineOptions {
   int32_t sessions = 1;  // KV caches planned for, 1..64
   ReaderChoice reader = ReaderChoice::kAuto;
   PolicyKind policy = PolicyKind::kForecast;  // speed alone depends on it
-  int32_t read_depth = 32;  // reads in flight, 1..1024
-  Status validate() const;  // kUsage naming the option and its range
+  int32_t read_depth = 32;                    // reads in flight, 1..1024
+  Status validate() const;                    // kUsage naming the option and its range
 };
 
 }  // namespace odmoe

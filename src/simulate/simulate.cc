@@ -15,8 +15,8 @@ constexpr size_t kEventsBetweenReports = 1 << 12;
 
 Result<int32_t> checked(const RoutingTrace& trace, int64_t n_slot) {
   if (n_slot < trace.n_expert_used) {
-    return fail(ErrorKind::kUsage, "a budget of {} experts is less than the {} of one token in one layer", n_slot,
-                trace.n_expert_used);
+    return fail(ErrorKind::kUsage, "a budget of {} experts is less than the {} of one token in one layer",
+                n_slot, trace.n_expert_used);
   }
   const int64_t all = int64_t{trace.n_layer} * trace.n_expert;  // more is never used
   return static_cast<int32_t>(std::min(n_slot, all));
@@ -38,7 +38,8 @@ Result<SimulatedHits> simulate(const RoutingTrace& trace, PolicyKind kind, int64
   const auto policy = make_policy(kind, layers, n_slot, trace.n_expert_used);
   std::vector<bool> resident(static_cast<size_t>(trace.n_layer) * static_cast<size_t>(trace.n_expert));
   const auto at = [&](ExpertKey key) {
-    return static_cast<size_t>(key.layer) * static_cast<size_t>(trace.n_expert) + static_cast<size_t>(key.expert);
+    return static_cast<size_t>(key.layer) * static_cast<size_t>(trace.n_expert) +
+           static_cast<size_t>(key.expert);
   };
   int32_t n_free = n_slot;
   SimulatedHits result;

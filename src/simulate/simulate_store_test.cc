@@ -47,9 +47,9 @@ void expect_same_hits(const RoutingTrace& trace, PolicyKind kind, int64_t n_slot
   const ReadAlignment alignment = reader->alignment();
   const uint64_t all = ExpertStore::max_arena_bytes(source, alignment);
   const auto n_expert = static_cast<uint64_t>(trace.n_layer) * static_cast<uint64_t>(trace.n_expert);
-  const auto store = ExpertStore::create(
-      source, std::move(reader),
-      {.arena_bytes = all / n_expert * static_cast<uint64_t>(n_slot), .policy = kind});
+  const auto store =
+      ExpertStore::create(source, std::move(reader),
+                          {.arena_bytes = all / n_expert * static_cast<uint64_t>(n_slot), .policy = kind});
   ASSERT_TRUE(store.has_value()) << store.error().message;
   ASSERT_EQ((*store)->stats().n_slot, n_slot);
   std::vector<ExpertLease> leases;

@@ -129,7 +129,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Recorded{"qwen3-30b-a3b.route.csv", {}, 0.25},
                     // Not a quarter at the two smallest budgets: docs/residency.md.
                     Recorded{"gpt-oss-120b.route.csv", {}, 0.0}),
-    [](const auto& trace) { return std::string(std::array{"GptOss20b", "Qwen3", "GptOss120b"}[trace.index]); });
+    [](const auto& trace) {
+      return std::string(std::array{"GptOss20b", "Qwen3", "GptOss120b"}[trace.index]);
+    });
 
 }  // namespace
 }  // namespace odmoe

@@ -163,8 +163,8 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
     std::vector<PolicyLayer> members;
     members.reserve(slot_class.layers.size());
     for (const int layer : slot_class.layers) members.push_back({layer, source.n_expert(layer)});
-    classes_.push_back({.policy = make_policy(options.policy, members, slot_class.n_slot,
-                                                source.n_expert_used())});
+    classes_.push_back(
+        {.policy = make_policy(options.policy, members, slot_class.n_slot, source.n_expert_used())});
     int32_t home = slot_class.first_slot;
     for (const int layer : slot_class.layers) {
       layer_of(layer) = {.slot_class = static_cast<int>(classes_.size()) - 1,

@@ -9,10 +9,10 @@
 
 namespace odmoe {
 
-// odmoe_fit_forecast gpt-oss-20b.trace.xz 30:451:60
-const ReuseEvidence::Features kForecastWeights = {
-    -1.358F, -0.785F, -1.003F, -1.029F, -1.048F, -0.909F, -0.793F, -0.493F, -0.327F,
-    -0.423F, 0.952F,  -0.436F, 0.730F,  0.919F,  0.193F,  0.273F,  0.072F};
+// odmoe_fit_forecast gpt-oss-20b.trace.xz 5:562:24
+const ReuseEvidence::Features kForecastWeights = {-1.065F, -0.582F, -0.841F, -0.999F, -0.867F, -1.032F,
+                                                  -0.921F, -0.617F, -0.727F, 0.221F,  0.339F,  0.169F,
+                                                  0.154F,  0.682F,  0.195F,  0.211F,  0.196F};
 
 namespace {
 

@@ -11,8 +11,8 @@
 namespace odmoe {
 
 // Belady evicts what will be wanted last (IBM Systems Journal 5(2), 1966); this one does the same with an
-// estimate.  A logistic model of the evidence (reuse_evidence.h) gives p, how likely an expert is wanted in the
-// coming tokens, the nearer ones counting more:
+// estimate.  A logistic model of the evidence (reuse_evidence.h) gives p, how likely an expert is wanted in
+// the coming tokens, the nearer ones counting more:
 //   p = 1 / (1 + exp(-w.x)), fitted to (1 - g) sum_k g^(k-1) used(t + k), g = kForecastDiscount,
 // and the expected time to its next use, in tokens, is
 //   T = 1/p + (layers until its layer's turn) / (layers).

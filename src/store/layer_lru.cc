@@ -146,7 +146,7 @@ class LayerLru final : public ResidencyPolicy {
   std::vector<int32_t> index_;  // of the list, by layer
   std::vector<List> lists_;
   std::vector<int32_t> n_expert_, shares_;  // by list
-  std::vector<Node> nodes_;  // by list, then expert
+  std::vector<Node> nodes_;                 // by list, then expert
 };
 
 }  // namespace

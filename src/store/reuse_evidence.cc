@@ -8,12 +8,12 @@ namespace {
 
 // All of these were chosen on sessions that are not reported (docs/residency.md), and none is delicate.
 constexpr float kFade50 = 0.98F, kFade10 = 0.9F;
-constexpr float kAlikeFade = 0.9F;     // of likeness, for every layer
-constexpr float kLeastAlike = 0.05F;   // below, a token has no vote; 0 is chance, 1 the same choice throughout
-constexpr float kVote = 200.0F;        // of a token that is wholly alike; as the cube of likeness below
-constexpr float kVoteFade = 0.4F;      // for every token later than the next
-constexpr float kPriorVotes = 6.0F;    // of the expert's frequency, beside the votes of the past
-constexpr int64_t kLongAgo = 64;       // tokens after which the weight of a use means nothing
+constexpr float kAlikeFade = 0.9F;    // of likeness, for every layer
+constexpr float kLeastAlike = 0.05F;  // below, a token has no vote; 0 is chance, 1 the same choice throughout
+constexpr float kVote = 200.0F;       // of a token that is wholly alike; as the cube of likeness below
+constexpr float kVoteFade = 0.4F;     // for every token later than the next
+constexpr float kPriorVotes = 6.0F;   // of the expert's frequency, beside the votes of the past
+constexpr int64_t kLongAgo = 64;      // tokens after which the weight of a use means nothing
 constexpr uint16_t kNone = 0xFFFF;
 
 size_t age_bucket(int64_t age) {  // age 1: the last token
@@ -78,7 +78,8 @@ void ReuseEvidence::vote(size_t index, std::span<const int32_t> experts) {
   const float chance = static_cast<float>(n_expert_used_) / static_cast<float>(layer.n_expert);
   const float each = 1 / static_cast<float>(std::max<size_t>(1, experts.size()));
 
-  // How alike the tokens are that lie `lag` apart is kept by lag, so that it carries over from token to token.
+  // How alike the tokens are that lie `lag` apart is kept by lag, so that it carries over from token to
+  // token.
   for (const int32_t e : experts) chosen_[static_cast<size_t>(e)] = each;
   for (size_t lag = 1; lag <= n_past; ++lag) {
     float same = 0;

@@ -56,8 +56,8 @@ class ReuseEvidence {
 
   size_t n_expert_used_;
   std::vector<Layer> layers_;
-  std::vector<Expert> experts_;         // by layer, then expert
-  std::vector<uint16_t> history_;       // [n_expert_used, kHistory, n_layer]; kNone where fewer were chosen
+  std::vector<Expert> experts_;          // by layer, then expert
+  std::vector<uint16_t> history_;        // [n_expert_used, kHistory, n_layer]; kNone where fewer were chosen
   std::array<float, kHistory> alike_{};  // by lag in tokens: how alike now and then are
   std::array<float, kHistory> weight_{};
   std::vector<float> chosen_;  // by expert: 1 for those of the current token

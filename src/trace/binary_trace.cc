@@ -41,8 +41,8 @@ class BinaryParser {
     if (n_layer < 1 || n_layer > kMaxTraceLayers || n_expert < 1 || n_expert > 256 || n_used < 1 ||
         n_used > std::min(n_expert, kMaxTraceExpertsUsed) || n_session > kMaxTraceSessions) {
       return fail(ErrorKind::kBadFile,
-                  "{} says {} layers, {} of {} experts, {} sessions; the most are {} layers, {} of 256, {}", name_,
-                  n_layer, n_used, n_expert, n_session, kMaxTraceLayers, kMaxTraceExpertsUsed,
+                  "{} says {} layers, {} of {} experts, {} sessions; the most are {} layers, {} of 256, {}",
+                  name_, n_layer, n_used, n_expert, n_session, kMaxTraceLayers, kMaxTraceExpertsUsed,
                   kMaxTraceSessions);
     }
     trace_.n_layer = static_cast<int32_t>(n_layer);
@@ -66,7 +66,8 @@ class BinaryParser {
     buffer_.resize(8);
     ODMOE_RETURN_IF_ERROR(fill(what));
     const uint64_t n_token = little_u32(buffer_.data());
-    const auto per_token = static_cast<uint64_t>(trace_.n_layer) * static_cast<uint64_t>(trace_.n_expert_used);
+    const auto per_token =
+        static_cast<uint64_t>(trace_.n_layer) * static_cast<uint64_t>(trace_.n_expert_used);
     const bool kept = options_.keeps(session);
     if (kept && trace_.experts.size() + n_token * per_token > kMaxTraceChoices) {
       return fail(ErrorKind::kUsage, "{}: more than {} choices of experts; ask for fewer --sessions", name_,
@@ -99,10 +100,10 @@ class BinaryParser {
   Status add_choices(const std::string& what) {
     const auto n_used = static_cast<size_t>(trace_.n_expert_used);
     for (size_t i = 0; i < buffer_.size(); i += n_used) {
-      trace_.events.push_back({.layer = static_cast<int32_t>(trace_.events.size() %
-                                                             static_cast<size_t>(trace_.n_layer)),
-                               .n_expert = static_cast<uint32_t>(n_used),
-                               .first = trace_.experts.size()});
+      trace_.events.push_back(
+          {.layer = static_cast<int32_t>(trace_.events.size() % static_cast<size_t>(trace_.n_layer)),
+           .n_expert = static_cast<uint32_t>(n_used),
+           .first = trace_.experts.size()});
       for (size_t k = 0; k < n_used; ++k) {
         const int32_t expert = std::to_integer<int32_t>(buffer_[i + k]);
         const auto event = std::span(trace_.experts).subspan(trace_.experts.size() - k, k);

@@ -88,8 +88,8 @@ class CsvParser {
   std::unexpected<Error> bad(const std::string& what) const {
     if (columns_.empty()) {
       return fail(ErrorKind::kBadFile,
-                  "{} is no routing trace: it does not begin with MOERT01, and line {}, if it is CSV, {}", name_,
-                  line_, what);
+                  "{} is no routing trace: it does not begin with MOERT01, and line {}, if it is CSV, {}",
+                  name_, line_, what);
     }
     return fail(ErrorKind::kBadFile, "{}: line {} {}", name_, line_, what);
   }
@@ -104,7 +104,8 @@ class CsvParser {
     };
     ODMOE_RETURN_IF_ERROR(bounded("n_layer=", kMaxTraceLayers, trace_.n_layer));
     ODMOE_RETURN_IF_ERROR(bounded("n_expert=", kMaxTraceExperts, trace_.n_expert));
-    if (const auto bytes = said(line, "expert_bytes="); bytes.has_value() && said(line, "layer=").has_value()) {
+    if (const auto bytes = said(line, "expert_bytes=");
+        bytes.has_value() && said(line, "layer=").has_value()) {
       if (*bytes > 1ULL << 40U) return bad("says an expert larger than a terabyte");
       expert_bytes_ += *bytes;
       ++n_expert_bytes_;

@@ -10,9 +10,8 @@
 namespace odmoe {
 
 bool TraceOptions::keeps(uint32_t session) const {
-  return sessions.empty() || std::ranges::any_of(sessions, [&](const SessionRange& range) {
-           return range.contains(session);
-         });
+  return sessions.empty() ||
+         std::ranges::any_of(sessions, [&](const SessionRange& range) { return range.contains(session); });
 }
 
 Result<RoutingTrace> parse_trace(const TraceInput& input, const std::string& name,

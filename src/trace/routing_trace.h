@@ -13,8 +13,8 @@ namespace odmoe {
 
 // Bounds of what is believed of a file.
 inline constexpr uint32_t kMaxTraceLayers = 1024;
-inline constexpr uint32_t kMaxTraceExperts = 4096;      // per layer
-inline constexpr uint32_t kMaxTraceExpertsUsed = 64;    // per token and layer
+inline constexpr uint32_t kMaxTraceExperts = 4096;    // per layer
+inline constexpr uint32_t kMaxTraceExpertsUsed = 64;  // per token and layer
 inline constexpr uint32_t kMaxTraceSessions = 1 << 20;
 inline constexpr uint64_t kMaxTraceChoices = 1ULL << 28U;  // experts chosen, of all sessions that are kept
 
@@ -62,12 +62,14 @@ struct TraceOptions {
 };
 
 // Reads a trace from its bytes, unpacked; `name` is what errors call it.  Formats, told by how they begin:
-//   "MOERT01\0", u32 layers, experts, top_k, sessions; then for each session u32 n_tokens, u32 first_position,
+//   "MOERT01\0", u32 layers, experts, top_k, sessions; then for each session u32 n_tokens, u32
+//   first_position,
 //     u8 ids[n_tokens][layers][top_k], f16 probabilities[n_tokens][layers][top_k]; little endian;
-//   CSV whose columns are named in the first line that is no comment (#): `layer`; `step` or `scheduler_step`;
+//   CSV whose columns are named in the first line that is no comment (#): `layer`; `step` or
+//   `scheduler_step`;
 //     `expert` with one choice a line, or `requested_experts` with all of an event's, separated by spaces;
-//     optional `turn` (the session), `phase` (only 1, decoding, is kept if it occurs), `weight`.  Comments may
-//     say n_layer=, n_expert= and, in lines that also say layer=, expert_bytes=.
+//     optional `turn` (the session), `phase` (only 1, decoding, is kept if it occurs), `weight`.  Comments
+//     may say n_layer=, n_expert= and, in lines that also say layer=, expert_bytes=.
 // Errors: kBadFile (neither, damaged, truncated, beyond the bounds above), kUsage (no such session),
 // kInterrupted, and those of `input`.
 Result<RoutingTrace> parse_trace(const TraceInput& input, const std::string& name,

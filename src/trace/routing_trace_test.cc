@@ -152,10 +152,10 @@ TEST(TraceFile, XzIsUnpackedAndItsDamageNoticed) {
   const std::string text = binary();
   std::string packed(lzma_stream_buffer_bound(text.size()), '\0');
   size_t size = 0;
-  ASSERT_EQ(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const uint8_t*>(text.data()),
-                                    text.size(), reinterpret_cast<uint8_t*>(packed.data()), &size,
-                                    packed.size()),
-            LZMA_OK);
+  ASSERT_EQ(
+      lzma_easy_buffer_encode(6, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const uint8_t*>(text.data()),
+                              text.size(), reinterpret_cast<uint8_t*>(packed.data()), &size, packed.size()),
+      LZMA_OK);
   packed.resize(size);
   const auto path = folder.path() / "t.trace.xz";
   std::ofstream(path, std::ios::binary) << packed;

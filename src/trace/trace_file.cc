@@ -79,10 +79,12 @@ class PackedFile {
       if (code == LZMA_STREAM_END) {
         ended_ = true;
       } else if (code == LZMA_MEMLIMIT_ERROR || code == LZMA_MEM_ERROR) {
-        return fail(ErrorKind::kBadFile, "{}: unpacking it takes more than {} MiB of memory; pack it with xz -9",
-                    name_, kUnpackMemory >> 20U);
+        return fail(ErrorKind::kBadFile,
+                    "{}: unpacking it takes more than {} MiB of memory; pack it with xz -9", name_,
+                    kUnpackMemory >> 20U);
       } else if (code != LZMA_OK) {
-        return fail(ErrorKind::kBadFile, "{}: its xz packing is damaged or ends early; fetch it again", name_);
+        return fail(ErrorKind::kBadFile, "{}: its xz packing is damaged or ends early; fetch it again",
+                    name_);
       }
     }
     return out.size() - unpacker_.avail_out;
