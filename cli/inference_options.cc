@@ -66,6 +66,14 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       {{"auto", ReaderChoice::kAuto}, {"io_uring", ReaderChoice::kIoUring}, {"pread", ReaderChoice::kPread}},
       "How experts are read", [&engine](ReaderChoice choice) { engine.reader = choice; })
       ->group("Speed");
+  add_choice<PolicyKind>(command, "--policy", engine.policy,
+                         {{"forecast", PolicyKind::kForecast},
+                          {"lru", PolicyKind::kLru},
+                          {"layer-lru", PolicyKind::kLayerLru},
+                          {"lfu", PolicyKind::kLfu},
+                          {"lfu-aging", PolicyKind::kLfuAging}},
+                         "Which experts stay in memory", [&engine](PolicyKind kind) { engine.policy = kind; })
+      ->group("Speed");
   command
       .add_option("--read-depth", engine.read_depth, "Reads in flight at once, from each copy of the model")
       ->type_name("N")

@@ -31,6 +31,16 @@ enum class FlashAttention {
   kOff
 };  // kAuto: where the backend has a kernel for the model's shapes
 enum class ReaderChoice { kAuto, kIoUring, kPread };
+// Which experts stay in memory (docs/residency.md).
+enum class PolicyKind {
+  kForecast,  // ours: keeps those whose next use is expected soonest
+  kLru,       // least recently used, of all layers together
+  kLayerLru,  // least recently used, an equal share for every layer
+  kLfu,       // least often used, of all layers together
+  kLfuAging,  // the same with counts that fade, by 0.97 for every token
+};
+// "forecast", "lru", "layer-lru", "lfu", "lfu-aging".
+std::string_view policy_name(PolicyKind policy);
 enum class ContextOverflow {
   kStop,   // generation ends when the context is full
   kShift,  // the oldest half (after the first kept tokens) is forgotten and the rest evaluated anew, exactly
@@ -47,6 +57,7 @@ struct EngineOptions {
                          // bits (so it is never derived from the budget); memory grows with it
   int32_t sessions = 1;  // KV caches planned for, 1..64
   ReaderChoice reader = ReaderChoice::kAuto;
+  PolicyKind policy = PolicyKind::kForecast;  // which experts stay; speed alone depends on it
   int32_t read_depth = 0;  // reads in flight, 1..1024; 0: what was found best for the drive, 32 if unknown
   // Where it is kept what drives can do, found by reading from each for under two seconds when it is first
   // used; empty: nothing is tried out.  A file that is damaged or cannot be written costs time, never fails.

@@ -211,6 +211,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   ExpertStoreOptions options;
   options.arena_bytes = plan_.arena_bytes;
   options.max_arena_bytes = limits_.max_arena_bytes;
+  options.policy = options_.policy;
   options.clock = clock_;
   const uint32_t depth = plan_reads(*source_, copies_, options_.read_depth, options);
   ODMOE_ASSIGN_OR_RETURN(reader, make_reader(depth));  // the store adds the files itself

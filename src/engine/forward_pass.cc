@@ -312,6 +312,8 @@ void ForwardPass::route(int layer, int64_t n_token) {
     routing_.add(layer, ids, probabilities);
   }
 
+  store_->observe(layer, chosen, {weights, chosen.size()});
+
   // Pairs by expert, tokens in order; experts in the order in which tokens first ask for them.
   std::ranges::fill(pair_begin_, 0);
   pending_.clear();

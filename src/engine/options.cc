@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <string>
+#include <utility>
 
 #include "base/units.h"
 
@@ -23,6 +24,22 @@ Result<MemoryBudget> parse_memory_budget(std::string_view text) {
     return fail(ErrorKind::kUsage, "'{}' is no memory budget; write it like 8GiB, 900MiB, 25% or auto", text);
   }
   return MemoryBudget{.kind = MemoryBudget::Kind::kBytes, .bytes = *bytes, .percent = 0};
+}
+
+std::string_view policy_name(PolicyKind policy) {
+  switch (policy) {
+    case PolicyKind::kForecast:
+      return "forecast";
+    case PolicyKind::kLru:
+      return "lru";
+    case PolicyKind::kLayerLru:
+      return "layer-lru";
+    case PolicyKind::kLfu:
+      return "lfu";
+    case PolicyKind::kLfuAging:
+      return "lfu-aging";
+  }
+  std::unreachable();
 }
 
 Status EngineOptions::validate() const {

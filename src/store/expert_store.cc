@@ -46,6 +46,7 @@ class ExpertStore::Impl {
 
   std::span<std::byte> arena() const { return arena_.bytes(); }
   SlotView slot_view(int layer) const;
+  void observe(int layer, std::span<const int32_t> experts, std::span<const float> weights);
   size_t lease(ExpertStore* store, int layer, std::span<const int32_t> experts,
                std::vector<ExpertLease>& leases);
   int32_t max_leases(int layer) const;
@@ -188,7 +189,8 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
     std::vector<PolicyLayer> members;
     members.reserve(slot_class.layers.size());
     for (const int layer : slot_class.layers) members.push_back({layer, source.n_expert(layer)});
-    classes_.push_back({.policy = make_layer_lru(members, slot_class.n_slot)});
+    classes_.push_back(
+        {.policy = make_policy(options.policy, members, slot_class.n_slot, source.n_expert_used())});
     for (const int layer : slot_class.layers) {
       layer_of(layer) = {.slot_class = static_cast<int>(classes_.size()) - 1,
                          .first_expert = static_cast<int32_t>(experts_.size())};
@@ -248,8 +250,7 @@ int32_t ExpertStore::Impl::find_slot(int layer, Reach reach, uint64_t spared_hin
   Class& slot_class = class_of(layer);
   // Free slots beyond what the layer needs are left to the layers whose home they are.
   const int32_t share = slot_class.policy->share(layer);
-  const int32_t needs = std::max(share, reach == Reach::kBorrow ? source_.n_expert_used() : 0);
-  if (slot_class.policy->n_member(layer) < needs) {
+  if (takes_free_slot(*slot_class.policy, layer, reach, source_.n_expert_used())) {
     if (const int32_t slot = arena_.take(own.slot_class, own.home, share); slot >= 0) return slot;
   }
   while (const auto victim = slot_class.policy->victim(layer, reach)) {
@@ -296,7 +297,7 @@ void ExpertStore::Impl::set_usable(size_t index, int32_t n_usable) {
 
 // Evicts until the class has no more members than slots, each time from the layer most above its share.
 void ExpertStore::Impl::evict_beyond_shares(const SlotClass& plan, Class& slot_class) {
-  const ResidencyPolicy& policy = *slot_class.policy;
+  ResidencyPolicy& policy = *slot_class.policy;
   int32_t n_member = 0;
   for (const int layer : plan.layers) n_member += policy.n_member(layer);
   for (; n_member > slot_class.n_usable; --n_member) {
@@ -397,6 +398,11 @@ void ExpertStore::Impl::hold(ExpertKey key, int32_t slot) {
     --slot_class.n_orphan;
     scheduler_.promote(slot);
   }
+}
+
+void ExpertStore::Impl::observe(int layer, std::span<const int32_t> experts, std::span<const float> weights) {
+  const std::scoped_lock lock(mutex_);
+  class_of(layer).policy->observe(layer, experts, weights);
 }
 
 size_t ExpertStore::Impl::lease(ExpertStore* store, int layer, std::span<const int32_t> experts,
@@ -561,7 +567,7 @@ void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints) {
     for (size_t i = hints.size(); i-- > 0;) {  // the best becomes the most recently used
       Expert& expert = expert_of(hints[i]);
       expert.hinted = n_prefetch_;
-      if (expert.slot >= 0) class_of(hints[i].layer).policy->use(hints[i]);
+      if (expert.slot >= 0) class_of(hints[i].layer).policy->hint(hints[i]);
     }
     wake = io_sleeps_ && !hints.empty() && scheduler_.wants_prefetch();
     if (wake) io_sleeps_ = false;
@@ -824,6 +830,9 @@ std::span<std::byte> ExpertStore::arena() { return impl_->arena(); }
 SlotView ExpertStore::slot_view(int layer) const { return impl_->slot_view(layer); }
 size_t ExpertStore::lease(int layer, std::span<const int32_t> experts, std::vector<ExpertLease>& leases) {
   return impl_->lease(this, layer, experts, leases);
+}
+void ExpertStore::observe(int layer, std::span<const int32_t> experts, std::span<const float> weights) {
+  impl_->observe(layer, experts, weights);
 }
 int32_t ExpertStore::max_leases(int layer) const { return impl_->max_leases(layer); }
 bool ExpertStore::ready(const ExpertLease& lease) const { return impl_->ready(lease); }

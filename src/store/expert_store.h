@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "format/expert_source.h"
 #include "io/async_reader.h"
+#include "odmoe/options.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -44,6 +45,8 @@ struct ExpertStoreOptions {
   uint32_t depth = 0;  // most reads in flight of the source's own files; 0: as many as the reader takes
   double bytes_per_second = 0;        // of their drive; 0: not known
   std::vector<ExpertMirror> mirrors;  // used as well as the source's own files
+  // The one that needs no observe() to know what was used; the engine asks for its own choice.
+  PolicyKind policy = PolicyKind::kLayerLru;
   const Clock* clock = &SteadyClock::instance();
   Status validate() const;
 };
@@ -143,6 +146,10 @@ class ExpertStore {
   // belong to a ready lease must not be touched.
   std::span<std::byte> arena();
   SlotView slot_view(int layer) const;
+
+  // Tells the policy what the router chose in a layer, before it is leased: [n_expert_used, n_token] ids and
+  // weights.  Of the tokens of a chunk once; nothing is read or evicted.
+  void observe(int layer, std::span<const int32_t> experts, std::span<const float> weights);
 
   // Leases experts of one layer: those that are resident or loading first, then absent ones, in the order
   // given, as long as a slot is free or can be freed within the layer's reach.  Reads start at once; nothing

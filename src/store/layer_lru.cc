@@ -20,21 +20,14 @@ class LayerLru final : public ResidencyPolicy {
                         .first_node = static_cast<int32_t>(nodes_.size())});
       nodes_.resize(nodes_.size() + static_cast<size_t>(layer.n_expert));
     }
+    for (const List& list : lists_) n_expert_.push_back(list.n_expert);
+    shares_.resize(lists_.size());
     LayerLru::resize(n_slot);
   }
 
   void resize(int32_t n_slot) override {
-    // One slot each in turn; a layer takes no more than it has experts.
-    for (List& list : lists_) list.share = 0;
-    for (bool given = true; given && n_slot > 0;) {
-      given = false;
-      for (List& list : lists_) {
-        if (n_slot == 0 || list.share == list.n_expert) continue;
-        ++list.share;
-        --n_slot;
-        given = true;
-      }
-    }
+    share_equally(n_expert_, n_slot, shares_);
+    for (size_t i = 0; i < lists_.size(); ++i) lists_[i].share = shares_[i];
   }
 
   void admit(ExpertKey key) override {
@@ -66,7 +59,7 @@ class LayerLru final : public ResidencyPolicy {
 
   void set_held(ExpertKey key, bool held) override { nodes_[node_of(key)].held = held; }
 
-  std::optional<ExpertKey> victim(int layer, Reach reach) const override {
+  std::optional<ExpertKey> victim(int layer, Reach reach) override {
     const List& own = list_of(layer);
     const int32_t own_oldest = oldest(own);
     const bool has_share = own.n_member >= own.share;
@@ -103,6 +96,7 @@ class LayerLru final : public ResidencyPolicy {
 
   int32_t n_member(int layer) const override { return list_of(layer).n_member; }
   int32_t share(int layer) const override { return list_of(layer).share; }
+  bool keeps_free_slots() const override { return true; }
 
  private:
   // A member is in the list of its layer, oldest use first, held or not; others are in none.
@@ -151,7 +145,8 @@ class LayerLru final : public ResidencyPolicy {
 
   std::vector<int32_t> index_;  // of the list, by layer
   std::vector<List> lists_;
-  std::vector<Node> nodes_;  // by list, then expert
+  std::vector<int32_t> n_expert_, shares_;  // by list
+  std::vector<Node> nodes_;                 // by list, then expert
 };
 
 }  // namespace

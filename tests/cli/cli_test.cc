@@ -95,6 +95,43 @@ TEST(CommandLine, AModelThatIsNoneIsOneLineAndExitCodeOne) {
                1, "cut.gguf");
 }
 
+TEST(Simulate, WritesTheToysHandWorkedHits) {
+  const TempDir dir;
+  const std::string toy = ODMOE_SOURCE_DIR "/tests/data/traces/toy/events.csv";
+  const std::string file = (dir / "hits.json").string();
+  const Outcome outcome = odmoe({"simulate", toy, "--budget", "50%,8", "--expert-bytes", "1", "--policy",
+                                 "layer-lru,forecast", "--json", file, "--csv", (dir / "hits.csv").string()});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, IsEmpty());
+  EXPECT_THAT(outcome.out, HasSubstr("layer-lru"));
+  const auto json = nlohmann::json::parse(read(file));
+  ASSERT_EQ(json.size(), 6U);  // two budgets, two policies and Belady
+  EXPECT_EQ(json[0]["policy"], "layer-lru");
+  EXPECT_EQ(json[0]["default"], false);
+  EXPECT_EQ(json[0]["budget_bytes"], 6);
+  EXPECT_EQ(json[0]["demands"], 30);
+  EXPECT_EQ(json[0]["hits"], 12);
+  EXPECT_EQ(json[0]["hit_rate"], 0.4);
+  EXPECT_EQ(json[1]["policy"], "forecast");
+  EXPECT_EQ(json[1]["default"], true);
+  EXPECT_EQ(json[2]["policy"], "belady");
+  EXPECT_EQ(json[3]["slots"], 8);
+  EXPECT_THAT(read(dir / "hits.csv"), HasSubstr("layer-lru,false,50,6,6,30,12,0.4\n"));
+}
+
+TEST(Simulate, WhatCannotBeIsOneLine) {
+  const TempDir dir;
+  const std::string toy = ODMOE_SOURCE_DIR "/tests/data/traces/toy";
+  expect_error(odmoe({"simulate", (dir / "none.csv").string()}), 1, "none.csv");
+  expect_error(odmoe({"simulate", dir.write("text", "Once upon a time").string()}), 1, "no routing trace");
+  expect_error(odmoe({"simulate", toy, "--budget", "auto"}), 2, "25%");
+  expect_error(odmoe({"simulate", toy, "--budget", "0.1%"}), 2, "at least");
+  expect_error(odmoe({"simulate", toy, "--policy", "clock"}), 2, "layer-lru");
+  expect_error(odmoe({"simulate", toy, "--sessions", "a:b"}), 2, "0:421:60");
+  expect_error(odmoe({"simulate", toy, "--sessions", "5"}), 2, "sessions 0 to 0");
+  expect_error(odmoe(run({"-p", "x", "--policy", "clock"})), 2, "forecast|lru");
+}
+
 TEST(Run, WritesTextToStandardOutputAndNothingElse) {
   const Outcome outcome = odmoe(run({"-p", "In the beginning"}));
   EXPECT_EQ(outcome.exit_code, 0);

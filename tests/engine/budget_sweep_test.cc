@@ -72,6 +72,25 @@ TEST_P(BudgetSweep, LogitsAtEveryPositionAreBitIdentical) {
   }
 }
 
+TEST_P(BudgetSweep, ThePolicyChangesNoBit) {
+  const std::filesystem::path model = model_path(GetParam());
+  if (model.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
+  EngineOptions options = reference_options(model);
+  options.chunk = 32;
+  const std::vector<float> wanted = run(options);
+  for (const PolicyKind policy : {PolicyKind::kForecast, PolicyKind::kLru, PolicyKind::kLayerLru,
+                                  PolicyKind::kLfu, PolicyKind::kLfuAging}) {
+    for (const double percent : {50.0, 15.0}) {
+      SCOPED_TRACE(::testing::Message() << percent << " % of the experts, " << policy_name(policy));
+      options.policy = policy;
+      options.memory.percent = percent;
+      const std::vector<float> got = run(options);
+      ASSERT_EQ(got.size(), wanted.size());
+      EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, BudgetSweep,
                          ::testing::Values("bundled", "demo-kimi", "demo-qwen2moe", "arch/kimi-k2.F32",
                                            "arch/deepseek-v3.F32", "arch/deepseek-v2-lite.F32",

@@ -16,16 +16,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::pair<std::string_view, int>, 11> kLevels = {{
+constexpr std::array<std::pair<std::string_view, int>, 13> kLevels = {{
     {"base", 0},
     {"io", 1},
     {"backend", 1},
     {"format", 2},
+    {"trace", 2},
     {"store", 3},
     {"predict", 3},
     {"model", 3},
     {"convert", 3},
     {"engine", 4},
+    {"simulate", 4},
     {"server", 5},
     {"cli", 6},
 }};
