@@ -12,9 +12,9 @@ namespace odmoe {
 
 // What `--memory` says.  A size bounds the whole process; a percentage is of the routed experts' bytes and
 // bounds the arena (the process then takes that plus the dense weights, the KV cache and the buffers).
-// With a size or kAuto the arena also has the memory that the KV caches do not use yet, and kAuto follows what
-// the machine has while running: the arena shrinks within a fraction of a second when others take memory, and
-// grows again some seconds after they have given it back.  No token depends on any of it.
+// With a size or kAuto the arena also has the memory that the KV caches do not use yet, and kAuto follows
+// what the machine has while running: the arena shrinks within a fraction of a second when others take
+// memory, and grows again some seconds after they have given it back.  No token depends on any of it.
 struct MemoryBudget {
   enum class Kind { kAuto, kBytes, kExpertPercent };
   Kind kind = Kind::kAuto;  // kAuto: the memory that is available (cgroup-aware) less a margin

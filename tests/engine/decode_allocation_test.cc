@@ -1,10 +1,11 @@
 // Decoding allocates nothing after load: counted over the whole process, in evaluations of single tokens that
 // read experts, and in sampling.
 //
-// What is counted is operator new, of odmoe and of all libraries: ggml's CPU backend takes its work buffer by it,
-// which grows during the warm-up and not afterwards.  Not counted is what ggml's C code asks of malloc:
-// ggml_graph_compute makes a descriptor of its threads for each graph and frees it (ggml_threadpool_new_impl), and
-// every 256 positions, when the graphs are built anew, ggml_gallocr_alloc_graph makes its tables again.
+// What is counted is operator new, of odmoe and of all libraries: ggml's CPU backend takes its work buffer by
+// it, which grows during the warm-up and not afterwards.  Not counted is what ggml's C code asks of malloc:
+// ggml_graph_compute makes a descriptor of its threads for each graph and frees it
+// (ggml_threadpool_new_impl), and every 256 positions, when the graphs are built anew,
+// ggml_gallocr_alloc_graph makes its tables again.
 #include <gtest/gtest.h>
 
 #include <atomic>

@@ -12,7 +12,7 @@ struct SmallModelOptions {
   int n_expert = 4;
   int n_vocab = 24;  // single letters and four longer tokens
   bool all_bytes =
-      false;  // a token for each byte instead of the letters, so that a tokenizer can be made of it
+      false;       // a token for each byte instead of the letters, so that a tokenizer can be made of it
   int n_more = 0;  // tokens beyond those, made up
   int64_t n_embd = 32;
   int64_t n_ff_exp = 32;
