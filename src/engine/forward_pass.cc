@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <utility>
 
 #include "base/units.h"
 
@@ -50,6 +51,7 @@ ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options
   pair_begin_.resize(n_expert + 1);
   pending_.reserve(n_expert);
   leases_.reserve(n_expert);
+  hints_.resize(n_expert);
 }
 
 LayerInputs ForwardPass::inputs(Graph& graph, KvCache& kv, int64_t n_token, int64_t n_kv) const {
@@ -294,7 +296,7 @@ Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t
                                                                      activations_, layer, n_token);
                                      }));
     }
-    ODMOE_RETURN_IF_ERROR(run_experts(layer, n_token));
+    ODMOE_RETURN_IF_ERROR(run_experts(segment, n_token));
   }
 }
 
@@ -338,10 +340,25 @@ size_t ForwardPass::lease_pending(int layer) {
   return leased;
 }
 
-Status ForwardPass::run_experts(int layer, int64_t n_token) {
+// A chunk that wants nearly all experts of this layer will want nearly all of the next one's: they are asked for
+// before that router has spoken, once the drive has nothing left to read for this layer.
+void ForwardPass::read_ahead(size_t segment) {
+  const std::vector<int>& layers = decoder_->expert_layers();
+  const int32_t n_expert = decoder_->shape().router.n_expert;
+  if (segment + 1 == layers.size() || std::cmp_less(n_distinct_ * 4, n_expert * 3)) return;
+  for (int32_t expert = 0; expert < n_expert; ++expert) {
+    hints_[static_cast<size_t>(expert)] = {layers[segment + 1], expert};
+  }
+  store_->prefetch(hints_);
+}
+
+Status ForwardPass::run_experts(size_t segment, int64_t n_token) {
+  const int layer = decoder_->expert_layers()[segment];
   if (n_token == 1) return run_experts_of_one(layer);
+  bool ahead = false;
   while (!leases_.empty()) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
+    if (pending_.empty() && !std::exchange(ahead, true)) read_ahead(segment);
     ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
     ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(layer, n_token, n_ready));
     leases_.erase(leases_.begin(), leases_.begin() + static_cast<ptrdiff_t>(n_done));

@@ -80,7 +80,8 @@ class ForwardPass {
   Status build_and_run(const Build& build);
   Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t n_kv);
   void route(int layer, int64_t n_token);
-  Status run_experts(int layer, int64_t n_token);
+  void read_ahead(size_t segment);
+  Status run_experts(size_t segment, int64_t n_token);
   Status run_experts_of_one(int layer);
   size_t lease_pending(int layer);
   void collect_pairs(std::span<const ExpertLease> leases);
@@ -113,6 +114,7 @@ class ForwardPass {
   size_t n_distinct_ = 0;                         // experts of the layer that were asked for
   std::vector<int32_t> pair_begin_, pair_index_;  // pairs by expert: pair_index_[pair_begin_[e] ...]
   std::vector<ExpertLease> leases_;
+  std::vector<ExpertKey> hints_;  // the next layer's experts
   std::vector<ExpertPair> pairs_;
 };
 
