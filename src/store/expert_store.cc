@@ -528,8 +528,9 @@ void ExpertStore::Impl::run_io() {
     set_in_flight(scheduler_.in_flight() > 0);
     if (stopping_ && scheduler_.in_flight() == 0 && finished_.empty()) return;
     std::optional<std::chrono::microseconds> pause;  // until a failed read may be tried again
-    if (const auto retry_us = scheduler_.next_retry_us(); retry_us && !stopping_) {
-      pause = std::chrono::microseconds(std::max<int64_t>(*retry_us - options_.clock->now_us(), 0));
+    const int64_t now_us = options_.clock->now_us();
+    if (const auto retry_us = scheduler_.next_retry_us(now_us); retry_us && !stopping_) {
+      pause = std::chrono::microseconds(*retry_us - now_us);
     }
     io_sleeps_ = finished_.empty();
     lock.unlock();
