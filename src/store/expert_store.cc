@@ -519,16 +519,17 @@ void ExpertStore::Impl::run_io() {
   std::unique_lock lock(mutex_);
   while (true) {
     requests_.clear();
+    // One time for both questions, or a pause that ends between them would be waited for for ever.
+    const int64_t now_us = options_.clock->now_us();
     while (!stopping_ && requests_.size() < requests_.capacity()) {
       start_hints();
       ReadRequest request;
-      if (!scheduler_.next(request, options_.clock->now_us())) break;
+      if (!scheduler_.next(request, now_us)) break;
       requests_.push_back(request);
     }
     set_in_flight(scheduler_.in_flight() > 0);
     if (stopping_ && scheduler_.in_flight() == 0 && finished_.empty()) return;
     std::optional<std::chrono::microseconds> pause;  // until a failed read may be tried again
-    const int64_t now_us = options_.clock->now_us();
     if (const auto retry_us = scheduler_.next_retry_us(now_us); retry_us && !stopping_) {
       pause = std::chrono::microseconds(*retry_us - now_us);
     }
