@@ -110,8 +110,10 @@ Status measure_store(const EngineOptions& engine, const FetchOptions& options, c
   const uint32_t depth = plan_reads(source, report.copies, engine.read_depth, store_options);
   ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader(reader_options(engine, options, depth)));
   // The alignment is not known before the files are open; 4096 asks for the most room.
-  store_options.arena_bytes = std::max(
-      kStoreMemory, ExpertStore::min_arena_bytes(source, {.offset_bytes = 4096, .memory_bytes = 4096}));
+  constexpr ReadAlignment kStrict{.offset_bytes = 4096, .memory_bytes = 4096};
+  store_options.arena_bytes =
+      std::max(std::min(kStoreMemory, ExpertStore::max_arena_bytes(source, kStrict) / 4),
+               ExpertStore::min_arena_bytes(source, kStrict));
   ODMOE_ASSIGN_OR_RETURN(const auto store, ExpertStore::create(source, std::move(reader), store_options));
 
   // Plain reads in turns with the store's, of the size that the store cuts its slices into.
@@ -253,7 +255,9 @@ std::string readable(const Report& report, const std::filesystem::path& drive_fi
                         copy.files.front().string(), copy.drive->name, profile.depth,
                         format_bytes(profile.read_bytes), rate(profile.bytes_per_second), profile.latency_us);
   }
-  if (drive_file.empty()) {
+  const bool known =
+      std::ranges::any_of(report.copies, [](const ModelCopy& copy) { return copy.drive.has_value(); });
+  if (drive_file.empty() || !known) {
     text += "nothing of this is kept\n";
   } else {
     text += std::format("kept in {}\n", drive_file.string());

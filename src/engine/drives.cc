@@ -77,7 +77,13 @@ uint32_t plan_reads(const ExpertSource& source, const std::vector<ModelCopy>& co
   uint32_t total_depth = 0, read_bytes = 0;
   for (size_t i = 0; i < copies.size(); ++i) {
     const auto& drive = copies[i].drive;
-    uint32_t depth = drive ? depth_for(drive->profile, slice_bytes) : kDefaultDepth;
+    // Prefetches have a quarter of the depth (read_scheduler.h) and should come near the drive's bandwidth by
+    // themselves; for demands a queue deeper than needed costs nothing, as they go first anyway.
+    uint32_t depth = kDefaultDepth;
+    if (drive) {
+      const uint32_t enough = depth_for(drive->profile, slice_bytes);
+      depth = std::clamp(2 * enough, 4 * kLeastDepth, std::max(enough, kProbeDepth));
+    }
     if (read_depth > 0) depth = static_cast<uint32_t>(read_depth);
     const double bytes_per_second = drive ? drive->profile.bytes_per_second : 0;
     if (drive) read_bytes = std::max(read_bytes, drive->profile.read_bytes);

@@ -52,7 +52,8 @@ inline constexpr uint32_t kDefaultDepth = 32;  // of a drive of which nothing is
 inline constexpr uint32_t kMaxReaderDepth = 1024;
 
 // How the store is to read from the copies, the model's own first: fills in depth, bandwidth, mirrors and the
-// size of a read.  `read_depth` above 0 overrules what the drives ask for.  Returns the depth that the reader
+// size of a read.  `read_depth` above 0 overrules what the drives ask for, which is twice the
+// depth that was found for their reads.  Returns the depth that the reader
 // must have.
 uint32_t plan_reads(const ExpertSource& source, const std::vector<ModelCopy>& copies, int32_t read_depth,
                     ExpertStoreOptions& options);

@@ -19,9 +19,6 @@ constexpr std::array<uint32_t, 7> kDepths = {1, 2, 4, 8, 16, 32, 64};
 // What others do to the drive moves single figures by more than this from one try to the next.
 constexpr double kSizeKnee = 0.90;
 constexpr double kDepthKnee = 0.95;
-// However fast the drive, something must be queued while a completion is on its way to us and the next read
-// on its way back; a deeper queue than needed costs nothing.
-constexpr uint32_t kLeastDepth = 4;
 
 int64_t percentile(std::span<const int64_t> sorted, double share) {
   const auto index = static_cast<size_t>(share * static_cast<double>(sorted.size() - 1));

@@ -72,6 +72,9 @@ struct ProbeOptions {
   std::function<bool(const ProbePoint&, double done)> progress;
 };
 
+// However fast the drive, something must be queued while a completion is on its way to us and the next read
+// on its way back.
+inline constexpr uint32_t kLeastDepth = 4;
 inline constexpr uint32_t kProbeDepth = 64;             // most in flight, if the reader's depth allows
 inline constexpr uint64_t kProbeBytes = 16U << 20U;     // of memory for the reads: enough, and always at hand
 inline constexpr uint64_t kProbeFileBytes = 1U << 28U;  // less than this says little: a drive's cache answers

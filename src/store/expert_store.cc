@@ -699,17 +699,19 @@ void ExpertStore::Impl::run_io() {
   std::unique_lock lock(mutex_);
   while (true) {
     requests_.clear();
+    // One time for both questions, or a pause that ends between them would be waited for for ever.
+    const int64_t now_us = options_.clock->now_us();
     while (!stopping_ && requests_.size() < requests_.capacity()) {
       start_hints();
       ReadRequest request;
-      if (!scheduler_.next(request, options_.clock->now_us())) break;
+      if (!scheduler_.next(request, now_us)) break;
       requests_.push_back(request);
     }
     set_in_flight(scheduler_.in_flight() > 0);
     if (stopping_ && scheduler_.in_flight() == 0 && finished_.empty()) return;
     std::optional<std::chrono::microseconds> pause;  // until a failed read may be tried again
-    if (const auto retry_us = scheduler_.next_retry_us(); retry_us && !stopping_) {
-      pause = std::chrono::microseconds(std::max<int64_t>(*retry_us - options_.clock->now_us(), 0));
+    if (const auto retry_us = scheduler_.next_retry_us(now_us); retry_us && !stopping_) {
+      pause = std::chrono::microseconds(*retry_us - now_us);
     }
     io_sleeps_ = finished_.empty();
     lock.unlock();

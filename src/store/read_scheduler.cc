@@ -80,10 +80,12 @@ bool ReadScheduler::wants_prefetch() const {
          !demand_waiting();
 }
 
-std::optional<int64_t> ReadScheduler::next_retry_us() const {
+std::optional<int64_t> ReadScheduler::next_retry_us(int64_t now_us) const {
   std::optional<int64_t> first;
-  for (const uint32_t token : retries_)
-    first = std::min(first.value_or(pieces_[token].due_us), pieces_[token].due_us);
+  for (const uint32_t token : retries_) {
+    const int64_t due_us = pieces_[token].due_us;
+    if (due_us > now_us) first = std::min(first.value_or(due_us), due_us);
+  }
   return first;
 }
 

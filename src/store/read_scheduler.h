@@ -82,8 +82,9 @@ class ReadScheduler {
 
   LoadEnd complete(const ReadCompletion& completion, int64_t now_us);
 
-  // When the first of the reads that are to be tried again may be; nothing when none waits.
-  std::optional<int64_t> next_retry_us() const;
+  // When the next pause of a failed read ends, later than now; nothing when none is under way.  A read whose
+  // pause is over and that next() did not return waits for a completion, not for time.
+  std::optional<int64_t> next_retry_us(int64_t now_us) const;
 
   const std::vector<CopyState>& copies() const { return copies_; }
   // A copy that has failed for good and was not reported yet; -1: none.

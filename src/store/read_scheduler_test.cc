@@ -222,13 +222,13 @@ TEST_F(ReadSchedulerTest, AFailedReadIsLeftAloneForLongerAndLonger) {
   add(0, Priority::kDemand);
   auto requests = take();
   EXPECT_EQ(complete({requests[0].id, -EIO}).kind, kNone);
-  EXPECT_EQ(scheduler_->next_retry_us(), 1000);
+  EXPECT_EQ(scheduler_->next_retry_us(now_us_), 1000);
   now_us_ = 999;
   EXPECT_TRUE(take().empty());
   now_us_ = 1000;
   requests = take();
   ASSERT_EQ(requests.size(), 1U);
-  EXPECT_EQ(scheduler_->next_retry_us(), std::nullopt);
+  EXPECT_EQ(scheduler_->next_retry_us(now_us_), std::nullopt);
   // What brings something is no failure and is gone on with at once.
   EXPECT_EQ(complete({requests[0].id, 2048}).kind, kNone);
   EXPECT_EQ(take().size(), 1U);
