@@ -38,7 +38,9 @@ TEST_P(ExpertStoreAllocation, LeasingWaitingAndReleasingAllocateNothing) {
   auto reader = make_reader({.kind = GetParam(), .depth = 8});
   if (!reader.has_value()) GTEST_SKIP() << reader.error().message;
   auto store =
-      ExpertStore::create(source, std::move(*reader), {.arena_bytes = 400'000, .read_bytes = 4096}).value();
+      ExpertStore::create(source, std::move(*reader),
+                          {.arena_bytes = 400'000, .read_bytes = 4096, .policy = PolicyKind::kForecast})
+          .value();
   std::vector<ExpertLease> leases;
   leases.reserve(8);
   std::array<int32_t, 2> experts{};
@@ -48,6 +50,7 @@ TEST_P(ExpertStoreAllocation, LeasingWaitingAndReleasingAllocateNothing) {
       for (int layer = 0; layer < 4; ++layer) {
         experts = {token % 8, (token * 3 + layer + 1) % 8};
         if (experts[0] == experts[1]) experts[1] = (experts[1] + 1) % 8;
+        store->observe(layer, experts, std::array{0.6F, 0.4F});
         store->lease(layer, experts, leases);
         for (size_t i = 0; i < hints.size(); ++i) {
           hints[i] = {(layer + 1) % 4, static_cast<int32_t>((static_cast<size_t>(token) + i) % 8)};

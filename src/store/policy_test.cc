@@ -147,11 +147,15 @@ TEST_F(PolicyTest, AgingForgetsWhatWasPopularLongAgo) {
 }
 
 TEST_F(PolicyTest, ForecastKeepsWhatIsUsedAgainAndAgainOverWhatWasUsedOnce) {
-  make(PolicyKind::kForecast, 6);
-  for (int i = 0; i < 20; ++i) choose(3, {0, i % 2 + 1});
-  choose(3, {0, 3});
-  choose(3, {0, 1});
-  EXPECT_EQ(evict(7), (Key{{3, 3}}));  // the least recently used is 2
+  for (const auto kind : {PolicyKind::kLru, PolicyKind::kForecast}) {
+    make(kind, 6);
+    members_.clear();
+    for (int i = 0; i < 20; ++i) choose(3, {0, 1});
+    choose(3, {2, 3});
+    const Key victim = evict(7);
+    ASSERT_TRUE(victim.has_value());
+    EXPECT_EQ(victim->expert >= 2, kind == PolicyKind::kForecast);
+  }
 }
 
 TEST_F(PolicyTest, ForecastLearnsWhatFollowsWhat) {

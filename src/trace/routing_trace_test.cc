@@ -91,7 +91,8 @@ TEST(RoutingTrace, EveryTruncationIsAnErrorOfOneLine) {
     const auto trace = parse(whole.substr(0, n));
     ASSERT_FALSE(trace.has_value()) << n;
     EXPECT_EQ(trace.error().kind, ErrorKind::kBadFile) << n;
-    if (n >= 8) EXPECT_THAT(trace.error().message, HasSubstr("truncated")) << n;
+    if (n < 8) continue;  // no magic: taken for CSV
+    EXPECT_THAT(trace.error().message, HasSubstr("truncated")) << n;
   }
 }
 
