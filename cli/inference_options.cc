@@ -66,6 +66,11 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       {{"auto", ReaderChoice::kAuto}, {"io_uring", ReaderChoice::kIoUring}, {"pread", ReaderChoice::kPread}},
       "How experts are read", [&engine](ReaderChoice choice) { engine.reader = choice; })
       ->group("Speed");
+  add_choice<PredictorKind>(command, "--predictor", engine.predictor,
+                            {{"none", PredictorKind::kNone}, {"stale-gate", PredictorKind::kStaleGate}},
+                            "What guesses the next layer's experts, so that they are read early",
+                            [&engine](PredictorKind kind) { engine.predictor = kind; })
+      ->group("Speed");
   add_choice<PolicyKind>(command, "--policy", engine.policy,
                          {{"forecast", PolicyKind::kForecast},
                           {"lru", PolicyKind::kLru},

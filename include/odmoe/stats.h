@@ -92,6 +92,15 @@ struct Stats {
   };
   Roofline roofline() const;
 
+  // Guesses of the next layer's experts while decoding.
+  struct Predictor {
+    std::string name = "none";
+    uint64_t wanted = 0, foreseen = 0;  // experts that routers chose, and those of them that had been guessed
+    uint64_t prefetched = 0;            // experts read because they were guessed
+    uint64_t prefetched_used = 0;       // of them, asked for afterwards, before they were evicted
+    uint64_t prefetched_late = 0;       // of those, not wholly there yet
+  } predictor;
+
   struct Routing {
     std::vector<std::vector<uint64_t>> expert_counts;  // [layer][expert]; empty for a dense layer
     uint64_t total_selections = 0;

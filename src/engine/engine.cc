@@ -150,6 +150,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                                                        {.chunk = options_.chunk,
                                                         .context = options_.context,
                                                         .flash_attention = flash,
+                                                        .predictor = options_.predictor,
                                                         .interrupted = &interrupted_}));
 
   ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader(kDefaultDepth));
@@ -329,6 +330,12 @@ Stats EngineImpl::stats() const {
     stats.io.copies[i].read_bytes = copies[i].read_bytes;
     stats.io.copies[i].failed = copies[i].failed;
   }
+  stats.predictor = {.name = std::string(predictor_name(options_.predictor)),
+                     .wanted = forward_->foresight().wanted,
+                     .foreseen = forward_->foresight().foreseen,
+                     .prefetched = store.prefetched,
+                     .prefetched_used = store.prefetched_used,
+                     .prefetched_late = store.prefetched_late};
   stats.routing = forward_->routing().summary();
   return stats;
 }

@@ -31,8 +31,11 @@ int64_t padded_kv(int64_t length) {
 
 }  // namespace
 
-DecodeGraphs::DecodeGraphs(const Decoder& decoder) : head_(kSmallGraphNodes) {
+DecodeGraphs::DecodeGraphs(const Decoder& decoder, PredictorKind predictor) : head_(kSmallGraphNodes) {
   for (int i = 0; i < decoder.n_segment(); ++i) segments_.emplace_back(decoder.max_segment_nodes(i));
+  if (predictor == PredictorKind::kStaleGate) {
+    for (size_t i = 0; i + 1 < decoder.expert_layers().size(); ++i) stale_.emplace_back(kSmallGraphNodes);
+  }
   if (!decoder.architecture().has_shared_expert()) return;
   for (size_t i = 0; i < decoder.expert_layers().size(); ++i) shared_.emplace_back(kSmallGraphNodes);
 }
@@ -52,6 +55,10 @@ ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options
   pending_.reserve(n_expert);
   leases_.reserve(n_expert);
   hints_.resize(n_expert);
+  predicted_.reserve(static_cast<size_t>(decoder.shape().router.n_expert_used));
+  guess_.resize(static_cast<size_t>(decoder.shape().router.n_expert_used));
+  guess_weights_.resize(guess_.size());
+  n_expert_total_ = decoder.shape().router.n_expert * static_cast<int32_t>(decoder.expert_layers().size());
 }
 
 LayerInputs ForwardPass::inputs(Graph& graph, KvCache& kv, int64_t n_token, int64_t n_kv) const {
@@ -118,6 +125,7 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
   activations_.residual = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.ffn_input = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.router_logits = make(GGML_TYPE_F32, shape.router.n_expert, n);
+  activations_.stale_logits = make(GGML_TYPE_F32, shape.router.n_expert, 1);
   activations_.expert_output = make(GGML_TYPE_F32, shape.n_embd, n_used * n);
   activations_.expert_weight = make(GGML_TYPE_F32, 1, n_used * n);
   if (decoder_->architecture().has_shared_expert()) {
@@ -176,6 +184,11 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
       decoder_->build_shared_expert(graph_.context(), graph_.graph(), activations_, layer, n);
       ODMOE_RETURN_IF_ERROR(reserve("shared expert"));
     }
+  }
+  if (decoder_->expert_layers().size() > 1) {
+    graph_.reset();
+    decoder_->build_stale_gate(graph_.context(), graph_.graph(), activations_, 0);
+    ODMOE_RETURN_IF_ERROR(reserve("stale gate"));
   }
   graph_.reset();
   decoder_->build_head(graph_.context(), graph_.graph(), activations_, 0, std::min(n, kHeadColumns), logits_);
@@ -254,6 +267,12 @@ void ForwardPass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t
                                     decoder_->expert_layers()[i], 1);
       place(graph);
     }
+    for (size_t i = 0; i < graphs.stale_.size(); ++i) {
+      Graph& graph = graphs.stale_[i];
+      graph.reset();
+      decoder_->build_stale_gate(graph.context(), graph.graph(), activations_, static_cast<int>(i));
+      place(graph);
+    }
     graphs.head_.reset();
     decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), activations_, 0, 1, logits_);
     place(graphs.head_);
@@ -269,6 +288,10 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   assert(n_kv <= kv.rows());
   set_inputs(tokens, first, n_kv);
   if (n_token == 1 && decode_graphs.n_kv_ != n_kv) build_decode_graphs(kv, decode_graphs, n_kv);
+  // A guess is of no use where everything fits, and a prompt's chunk reads ahead without one.
+  predicting_ =
+      n_token == 1 && options_.predictor != PredictorKind::kNone && store_->stats().n_slot < n_expert_total_;
+  predicted_.clear();
   const Status status = run_layers(kv, decode_graphs, n_token, n_kv);
   leases_.clear();  // none is left but after an error
   ODMOE_RETURN_IF_ERROR(status);
@@ -289,6 +312,7 @@ Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t
     const int layer = layers[segment];
     route(layer, n_token);
     lease_pending(layer);
+    if (predicting_) ODMOE_RETURN_IF_ERROR(predict(decode_graphs, segment));
     if (activations_.shared_output != nullptr) {  // while the reads are under way
       ODMOE_RETURN_IF_ERROR(decode ? backend_->compute(decode_graphs.shared_[segment].graph())
                                    : build_and_run([&](Graph& graph) {
@@ -340,8 +364,34 @@ size_t ForwardPass::lease_pending(int layer) {
   return leased;
 }
 
-// A chunk that wants nearly all experts of this layer will want nearly all of the next one's: they are asked for
-// before that router has spoken, once the drive has nothing left to read for this layer.
+// Asks for the experts that the next layer's router would choose now.
+Status ForwardPass::predict(DecodeGraphs& decode_graphs, size_t segment) {
+  judge_prediction();
+  predicted_.clear();
+  if (segment == decode_graphs.stale_.size()) return {};
+  ODMOE_RETURN_IF_ERROR(backend_->compute(decode_graphs.stale_[segment].graph()));
+  const int next = decoder_->expert_layers()[segment + 1];
+  const std::span<const float> logits(static_cast<const float*>(activations_.stale_logits->data),
+                                      static_cast<size_t>(decoder_->shape().router.n_expert));
+  router_.route(logits, decoder_->router_bias(next), guess_, guess_weights_);
+  predicted_.assign(guess_.begin(), guess_.end());
+  for (size_t i = 0; i < guess_.size(); ++i) hints_[i] = {next, guess_[i]};
+  store_->prefetch(std::span(hints_).first(guess_.size()));
+  return {};
+}
+
+// How many of this layer's experts the last guess had named.
+void ForwardPass::judge_prediction() {
+  if (predicted_.empty()) return;
+  const std::span<const int32_t> chosen(chosen_.data(), guess_.size());
+  foresight_.wanted += chosen.size();
+  for (const int32_t expert : chosen) {
+    foresight_.foreseen += static_cast<uint64_t>(std::ranges::count(predicted_, expert));
+  }
+}
+
+// A chunk that wants nearly all experts of this layer will want nearly all of the next one's: they are asked
+// for before that router has spoken, once the drive has nothing left to read for this layer.
 void ForwardPass::read_ahead(size_t segment) {
   const std::vector<int>& layers = decoder_->expert_layers();
   const int32_t n_expert = decoder_->shape().router.n_expert;

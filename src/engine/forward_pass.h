@@ -15,6 +15,7 @@
 #include "model/blocks/experts.h"
 #include "model/decoder.h"
 #include "model/kv_cache.h"
+#include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "store/expert_store.h"
 
@@ -23,13 +24,14 @@ namespace odmoe {
 // The graphs of a session's single-token evaluations, built once per length of the KV cache.  One owner.
 class DecodeGraphs {
  public:
-  explicit DecodeGraphs(const Decoder& decoder);
+  DecodeGraphs(const Decoder& decoder, PredictorKind predictor);
 
  private:
   friend class ForwardPass;
   int64_t n_kv_ = 0;             // the length that segments_ are for; 0: nothing is built yet
   std::vector<Graph> segments_;  // of the decoder
   std::vector<Graph> shared_;    // the shared expert that follows each segment; empty without one
+  std::vector<Graph> stale_;     // the next router's guess after each segment but the last two
   Graph head_;
 };
 
@@ -40,7 +42,13 @@ class ForwardPass {
     int64_t chunk = 512;
     int64_t context = 0;  // the longest KV cache
     bool flash_attention = true;
+    PredictorKind predictor = PredictorKind::kNone;
     const std::atomic<bool>* interrupted = nullptr;  // may be null
+  };
+
+  // How good the guesses were, of the experts that routers chose while guesses were made.
+  struct Foresight {
+    uint64_t wanted = 0, foreseen = 0;
   };
 
   // Allocates activations and compute buffers for the largest evaluation; weights and `kv` (any session's)
@@ -68,6 +76,7 @@ class ForwardPass {
              Logits logits, const Sink& sink);
 
   const RoutingStats& routing() const { return routing_; }
+  const Foresight& foresight() const { return foresight_; }
 
  private:
   ForwardPass(Backend& backend, const Decoder& decoder, const Options& options);
@@ -80,6 +89,8 @@ class ForwardPass {
   Status build_and_run(const Build& build);
   Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t n_kv);
   void route(int layer, int64_t n_token);
+  Status predict(DecodeGraphs& decode_graphs, size_t segment);
+  void judge_prediction();
   void read_ahead(size_t segment);
   Status run_experts(size_t segment, int64_t n_token);
   Status run_experts_of_one(int layer);
@@ -115,6 +126,12 @@ class ForwardPass {
   std::vector<int32_t> pair_begin_, pair_index_;  // pairs by expert: pair_index_[pair_begin_[e] ...]
   std::vector<ExpertLease> leases_;
   std::vector<ExpertKey> hints_;  // the next layer's experts
+  bool predicting_ = false;
+  int32_t n_expert_total_ = 0;
+  std::vector<int32_t> predicted_;  // of the layer that comes next, best first; empty: no guess was made
+  std::vector<int32_t> guess_;      // scratch: [n_expert_used] and their weights
+  std::vector<float> guess_weights_;
+  Foresight foresight_;
   std::vector<ExpertPair> pairs_;
 };
 

@@ -26,6 +26,10 @@ Result<MemoryBudget> parse_memory_budget(std::string_view text) {
   return MemoryBudget{.kind = MemoryBudget::Kind::kBytes, .bytes = *bytes, .percent = 0};
 }
 
+std::string_view predictor_name(PredictorKind predictor) {
+  return predictor == PredictorKind::kStaleGate ? "stale-gate" : "none";
+}
+
 std::string_view policy_name(PolicyKind policy) {
   switch (policy) {
     case PolicyKind::kForecast:

@@ -64,11 +64,18 @@ std::string stats_json(const Stats& stats) {
                                     {"probed_bytes_per_second", known(copy.probed_bytes_per_second)},
                                     {"failed", copy.failed}});
   }
-  json["predictor"] = {{"name", "none"},
-                       {"recall", ordered_json::array()},
-                       {"accuracy", unknown},
-                       {"coverage", unknown},
-                       {"late", unknown}};
+  const Stats::Predictor& predictor = stats.predictor;
+  const auto share = [&](uint64_t part, uint64_t whole) {
+    return whole > 0 ? ordered_json(static_cast<double>(part) / static_cast<double>(whole)) : unknown;
+  };
+  json["predictor"] = {
+      {"name", predictor.name},
+      {"recall", ordered_json::array()},
+      {"accuracy", share(predictor.prefetched_used, predictor.prefetched)},
+      {"coverage", share(predictor.prefetched_used, predictor.prefetched_used + stats.experts.misses)},
+      {"late", share(predictor.prefetched_late, predictor.prefetched_used)}};
+  if (predictor.wanted > 0)
+    json["predictor"]["recall"].push_back(share(predictor.foreseen, predictor.wanted));
   json["routing"] = {{"expert_counts", stats.routing.expert_counts},
                      {"total_selections", stats.routing.total_selections},
                      {"load_balance_coefficient", stats.routing.load_balance_coefficient},

@@ -31,6 +31,7 @@ struct Activations {
   ggml_tensor* residual = nullptr;       // [n_embd, n]
   ggml_tensor* ffn_input = nullptr;      // [n_embd, n], after ffn_norm
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
+  ggml_tensor* stale_logits = nullptr;   // [n_expert, 1], of the next layer with experts, as far as foreseen
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
@@ -58,6 +59,11 @@ class Decoder {
   // ffn_input -> shared_output.
   void build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                            int64_t n_token) const;
+
+  // One token: what the router of expert_layers()[segment + 1] makes of the residual that
+  // expert_layers()[segment] saw, with its own norm -> stale_logits.  To be run between that segment and the
+  // experts.
+  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int segment) const;
 
   // Columns [first, first + n) of residual -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,

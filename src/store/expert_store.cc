@@ -69,6 +69,7 @@ class ExpertStore::Impl {
   struct Slot {
     ExpertKey key;
     State state = State::kFree;
+    bool prefetched = false;   // for a hint, and not leased since
     bool has_gate_up = false;  // loading, gate and up can be used already
     bool moving = false;       // resident, being copied elsewhere: held in the policy even without leases
     int32_t n_lease = 0;
@@ -378,6 +379,8 @@ void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
   slot_at(slot).key = key;
   slot_at(slot).state = State::kLoading;
   slot_at(slot).has_gate_up = false;
+  slot_at(slot).prefetched = priority == Priority::kPrefetch;
+  if (priority == Priority::kPrefetch) ++stats_.prefetched;
   expert_of(key).slot = slot;
   slot_class.policy->admit(key);
   ++slot_class.n_orphan;  // until someone holds it
@@ -390,6 +393,10 @@ void ExpertStore::Impl::hold(ExpertKey key, int32_t slot) {
   if (!expert.ever_leased) ++stats_.working_set;
   expert.ever_leased = true;
   ++stats_.demands;
+  if (std::exchange(slot_at(slot).prefetched, false)) {
+    ++stats_.prefetched_used;
+    if (slot_at(slot).state == State::kLoading) ++stats_.prefetched_late;
+  }
   if (slot_at(slot).n_lease++ > 0) return;
   ++layer_of(key.layer).n_leased;
   Class& slot_class = class_of(key.layer);
@@ -413,6 +420,10 @@ size_t ExpertStore::Impl::lease(ExpertStore* store, int layer, std::span<const i
   {
     std::unique_lock lock(mutex_);
     Class& slot_class = class_of(layer);
+    // The router has spoken for this layer: what was only guessed of it is not wanted any more.
+    hints_.erase(std::remove_if(hints_.begin() + static_cast<ptrdiff_t>(next_hint_), hints_.end(),
+                                [&](ExpertKey hint) { return hint.layer == layer; }),
+                 hints_.end());
     const auto grant = [&](ExpertKey key, int32_t slot) {
       hold(key, slot);
       leases.push_back(ExpertLease(store, key, slot - first_slot));

@@ -69,14 +69,17 @@ struct ExpertStoreStats {
   uint64_t demand_read_bytes = 0;  // bytes asked of the drive for demands, alignment padding included
   uint64_t prefetch_read_bytes = 0;
   uint64_t reads = 0, read_retries = 0, failed_reads = 0;
-  uint64_t stall_us = 0;      // time spent in wait functions
-  uint64_t read_busy_us = 0;  // time during which at least one read was in flight
-  int32_t resident = 0;       // experts in memory now
-  int32_t n_slot = 0;         // of all classes, in use now
-  uint64_t arena_bytes = 0;   // of these slots
-  uint64_t resizes = 0;       // calls of resize() that changed the number of slots
-  uint64_t moves = 0;         // experts that a smaller arena copied to another slot
-  int32_t working_set = 0;    // distinct experts leased since the store was made
+  uint64_t prefetched = 0;       // experts loaded for a hint
+  uint64_t prefetched_used = 0;  // of them, leased before they were evicted
+  uint64_t prefetched_late = 0;  // of those, still loading then
+  uint64_t stall_us = 0;         // time spent in wait functions
+  uint64_t read_busy_us = 0;     // time during which at least one read was in flight
+  int32_t resident = 0;          // experts in memory now
+  int32_t n_slot = 0;            // of all classes, in use now
+  uint64_t arena_bytes = 0;      // of these slots
+  uint64_t resizes = 0;          // calls of resize() that changed the number of slots
+  uint64_t moves = 0;            // experts that a smaller arena copied to another slot
+  int32_t working_set = 0;       // distinct experts leased since the store was made
 };
 
 // What was asked of one copy of the files.
@@ -184,8 +187,8 @@ class ExpertStore {
 
   // Asks for experts that are likely to be wanted, best first; never waits, never evicts what is leased or
   // hinted, lets no layer grow beyond its share, and is served only while no demand read is queued.  Hints
-  // replace the earlier ones that have not started; those beyond kMaxHints are dropped.  A hint for an expert
-  // in memory counts as a use.
+  // replace the earlier ones that have not started; those beyond kMaxHints are dropped, and so are those of a
+  // layer once it leases experts.  A hint for an expert in memory is evidence for keeping it.
   void prefetch(std::span<const ExpertKey> hints);
 
   Residency residency(ExpertKey key) const;

@@ -533,6 +533,61 @@ TEST_F(ExpertStoreTest, NewHintsReplaceThoseThatHaveNotStarted) {
   EXPECT_EQ(store_->residency({0, 1}), Residency::kAbsent);
 }
 
+TEST_F(ExpertStoreTest, GateAndUpCanBeUsedWhileDownIsStillUnderWay) {
+  make({});
+  visit(0, {5});
+  // Down fails once and is tried again later, when the drive's time goes on.
+  const uint64_t down = source_->locate({0, 2}, 2).offset;
+  disk_->inject({.path = "layer0", .begin = down, .end = down + 1, .error = EIO, .times = 1});
+  auto leases = lease(0, {2, 5});
+  auto landed = store_->wait_landed({}, leases);
+  ASSERT_TRUE(landed.has_value());
+  EXPECT_EQ(landed->ready_new, 1U);  // 5, which was there
+  EXPECT_EQ(experts_of(leases).front(), 5);
+  leases.erase(leases.begin());
+  landed = store_->wait_landed({}, leases);
+  ASSERT_TRUE(landed.has_value());
+  EXPECT_EQ(landed->ready_new, 0U);
+  EXPECT_EQ(landed->gate_up_new, 1U);
+  EXPECT_FALSE(store_->ready(leases[0]));
+  const SlotView view = store_->slot_view(0);
+  const std::byte* slot = store_->arena().data() + view.first_slot_offset +
+                          static_cast<uint64_t>(leases[0].slot()) * view.slot_bytes;
+  for (uint64_t i = 0; i < 1024; ++i) {
+    ASSERT_EQ(slot[view.gate_offset + i], pattern_byte(0, source_->locate({0, 2}, 0).offset + i));
+    ASSERT_EQ(slot[view.up_offset + i], pattern_byte(0, source_->locate({0, 2}, 1).offset + i));
+  }
+  disk_->run_by_itself();
+  landed = store_->wait_landed(leases, {});
+  ASSERT_TRUE(landed.has_value());
+  EXPECT_EQ(landed->ready, 1U);
+  EXPECT_TRUE(holds_expert(*store_, *source_, leases[0]));
+}
+
+TEST_F(ExpertStoreTest, AReadThatFailsAfterGateAndUpHaveLandedIsStillTheError) {
+  make({});
+  disk_->run_by_itself();
+  const uint64_t down = source_->locate({0, 2}, 2).offset;
+  disk_->inject({.path = "layer0", .begin = down, .end = down + 1, .error = EIO, .times = 3});
+  auto leases = lease(0, {2});
+  auto landed = store_->wait_landed({}, leases);
+  while (landed.has_value()) landed = store_->wait_landed(leases, {});
+  EXPECT_EQ(landed.error().kind, ErrorKind::kIo);
+}
+
+TEST_F(ExpertStoreTest, HintsOfALayerAreDroppedOnceItLeasesExperts) {
+  make({.depth = 4});
+  disk_->hold();
+  prefetch({{0, 0}, {0, 1}, {1, 5}});
+  disk_->wait_for_reads(1);
+  auto leases = lease(0, {3});  // the router has spoken: 0 is on its way, 1 was a wrong guess
+  disk_->resume();
+  ASSERT_TRUE(store_->wait_all(leases).has_value());
+  await({1, 5});
+  EXPECT_EQ(store_->residency({0, 0}), Residency::kResident);
+  EXPECT_EQ(store_->residency({0, 1}), Residency::kAbsent);
+}
+
 TEST_F(ExpertStoreTest, PrefetchNeverEvictsWhatIsLeasedOrHintedAndKeepsToTheShare) {
   make({});
   auto held = lease(0, {0});

@@ -79,6 +79,7 @@ class ReadSchedulerTest : public testing::Test {
 constexpr auto kLoaded = LoadEnd::Kind::kLoaded;
 constexpr auto kFailed = LoadEnd::Kind::kFailed;
 constexpr auto kNone = LoadEnd::Kind::kNone;
+constexpr auto kGateUp = LoadEnd::Kind::kGateUp;
 
 TEST_F(ReadSchedulerTest, ALoadEndsWhenItsLastPieceHasArrived) {
   make({.n_layer = 1}, 8);
@@ -93,6 +94,62 @@ TEST_F(ReadSchedulerTest, ALoadEndsWhenItsLastPieceHasArrived) {
   EXPECT_EQ(end.kind, kLoaded);
   EXPECT_EQ(end.slot, 3);
   EXPECT_EQ(scheduler_->in_flight(), 0U);
+}
+
+TEST_F(ReadSchedulerTest, GateAndUpAreToldAsSoonAsBothHaveLanded) {
+  make({.n_layer = 1}, 8);
+  add(3, Priority::kDemand);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), 3U);
+  EXPECT_EQ(complete({requests[1].id, 1024}).kind, kNone);
+  const LoadEnd landed = complete({requests[0].id, 1024});
+  EXPECT_EQ(landed.kind, kGateUp);
+  EXPECT_EQ(landed.slot, 3);
+  EXPECT_EQ(complete({requests[2].id, 2048}).kind, kLoaded);
+}
+
+TEST_F(ReadSchedulerTest, GateAndUpOfARecordInOneRunAreToldWhenAllBytesUpToDownHaveLanded) {
+  make({.n_layer = 1, .n_expert = 2, .slice_bytes = {4096, 4096, 8192}, .packed = true}, 8, 4096);
+  add(1, Priority::kDemand);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), 4U);
+  EXPECT_EQ(complete({requests[1].id, 4096}).kind, kNone);
+  EXPECT_EQ(complete({requests[2].id, 4096}).kind, kNone);
+  EXPECT_EQ(complete({requests[0].id, 4096}).kind, kGateUp);
+  EXPECT_EQ(complete({requests[3].id, 4096}).kind, kLoaded);
+}
+
+TEST_F(ReadSchedulerTest, AShortReadOfGateIsNoLandingUntilItsRestIsThere) {
+  make({.n_layer = 1}, 8);
+  add(0, Priority::kDemand);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), 3U);
+  EXPECT_EQ(complete({requests[0].id, 512}).kind, kNone);
+  EXPECT_EQ(complete({requests[1].id, 1024}).kind, kNone);
+  const auto again = take();
+  ASSERT_EQ(again.size(), 1U);
+  EXPECT_EQ(complete({again[0].id, 512}).kind, kGateUp);
+}
+
+TEST_F(ReadSchedulerTest, NothingIsToldEarlyOfARecordThatIsStillToBeMovedIntoPlace) {
+  make({.n_layer = 1, .n_expert = 4, .slice_bytes = {1000, 1000, 1000}}, 8, 4096, kSector);
+  int n_moved = 0;
+  for (int expert = 0; expert < 4; ++expert) {
+    bool moved = false;
+    for (const SliceRun& run : layout_.runs) {
+      const uint64_t offset = source_->locate({0, expert}, run.first_slice).offset;
+      moved = moved || land(run, offset, kSector).data_offset != run.canonical_offset;
+    }
+    if (!moved) continue;
+    ++n_moved;
+    add(expert, Priority::kDemand);
+    const auto requests = take();
+    for (size_t i = 0; i < requests.size(); ++i) {
+      EXPECT_EQ(complete({requests[i].id, requests[i].bytes}).kind,
+                i + 1 < requests.size() ? kNone : kLoaded);
+    }
+  }
+  EXPECT_GT(n_moved, 0);
 }
 
 TEST_F(ReadSchedulerTest, LargeSlicesAreCutIntoEqualAlignedPieces) {

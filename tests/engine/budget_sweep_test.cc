@@ -72,7 +72,7 @@ TEST_P(BudgetSweep, LogitsAtEveryPositionAreBitIdentical) {
   }
 }
 
-TEST_P(BudgetSweep, ThePolicyChangesNoBit) {
+TEST_P(BudgetSweep, NeitherPolicyNorPredictorChangesABit) {
   const std::filesystem::path model = model_path(GetParam());
   if (model.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
   EngineOptions options = reference_options(model);
@@ -81,7 +81,9 @@ TEST_P(BudgetSweep, ThePolicyChangesNoBit) {
   for (const PolicyKind policy : {PolicyKind::kForecast, PolicyKind::kLru, PolicyKind::kLayerLru,
                                   PolicyKind::kLfu, PolicyKind::kLfuAging}) {
     for (const double percent : {50.0, 15.0}) {
-      SCOPED_TRACE(::testing::Message() << percent << " % of the experts, " << policy_name(policy));
+      options.predictor = percent < 50 ? PredictorKind::kStaleGate : PredictorKind::kNone;
+      SCOPED_TRACE(::testing::Message() << percent << " % of the experts, " << policy_name(policy) << ", "
+                                        << predictor_name(options.predictor));
       options.policy = policy;
       options.memory.percent = percent;
       const std::vector<float> got = run(options);

@@ -46,6 +46,7 @@ TEST_P(DecodeAllocation, DecodingAndSamplingAllocateNothing) {
   options.cache_type = CacheType::kF16;
   options.context = 1024;
   options.reader = GetParam();
+  options.predictor = PredictorKind::kStaleGate;
   // A size, so that the arena shrinks for the KV cache while decoding, to a quarter of the experts.
   options.memory.percent = 25;
   const auto plan = EngineImpl::memory_plan(options);
