@@ -18,14 +18,15 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
   plan.buffer_bytes = needs.buffer_bytes;
   plan.expert_bytes = needs.expert_bytes;
   const uint64_t fixed = needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes;
-  plan.minimum_bytes = fixed + needs.min_arena_bytes;
+  plan.minimum_bytes = std::max(fixed + needs.min_arena_bytes,
+                                needs.dense_bytes + needs.buffer_bytes + needs.load_bytes);
 
   switch (budget.kind) {
     case MemoryBudget::Kind::kExpertPercent: {
       const double share = budget.percent / 100 * static_cast<double>(needs.max_arena_bytes);
       plan.arena_bytes = std::clamp(static_cast<uint64_t>(std::llround(share)), needs.min_arena_bytes,
                                     needs.max_arena_bytes);
-      plan.budget_bytes = fixed + plan.arena_bytes;
+      plan.budget_bytes = std::max(fixed + plan.arena_bytes, plan.minimum_bytes);
       return plan;
     }
     case MemoryBudget::Kind::kBytes:

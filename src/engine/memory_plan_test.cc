@@ -24,6 +24,16 @@ MemoryBudget percent(double p) {
   return {.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = p};
 }
 
+TEST(MemoryPlan, LoadingTheDenseWeightsMustFitToo) {
+  MemoryNeeds n = needs();
+  n.load_bytes = 100 * kMiB;  // more than the KV cache and the least arena, which are not used yet
+  EXPECT_EQ(plan_memory(bytes(400 * kMiB), n).value().minimum_bytes, 230 * kMiB);
+  EXPECT_FALSE(plan_memory(bytes(229 * kMiB), n).has_value());
+  EXPECT_EQ(plan_memory(percent(0.001), n).value().budget_bytes, 230 * kMiB);
+  n.load_bytes = 60 * kMiB;
+  EXPECT_EQ(plan_memory(bytes(400 * kMiB), n).value().minimum_bytes, 200 * kMiB);
+}
+
 TEST(MemoryPlan, TheArenaGetsWhatTheOthersLeave) {
   const MemoryPlan plan = plan_memory(bytes(400 * kMiB), needs()).value();
   EXPECT_EQ(plan.arena_bytes, 220 * kMiB);
