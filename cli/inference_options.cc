@@ -68,8 +68,13 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       ->group("Speed");
   add_choice<PredictorKind>(command, "--predictor", engine.predictor,
                             {{"none", PredictorKind::kNone}, {"stale-gate", PredictorKind::kStaleGate}},
-                            "What guesses the next layer's experts, so that they are read early",
+                            "What guesses the experts of layers to come, so that they are read early",
                             [&engine](PredictorKind kind) { engine.predictor = kind; })
+      ->group("Speed");
+  command.add_option("--lookahead", engine.lookahead, "Layers by which the predictor is ahead")
+      ->check(CLI::Range(1, kMaxLookahead))
+      ->type_name("N")
+      ->capture_default_str()
       ->group("Speed");
   add_choice<PolicyKind>(command, "--policy", engine.policy,
                          {{"forecast", PolicyKind::kForecast},

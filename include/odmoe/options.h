@@ -45,10 +45,11 @@ std::string_view policy_name(PolicyKind policy);
 // depends on it.
 enum class PredictorKind {
   kNone,
-  kStaleGate,  // the next layer's router, on what this layer's router saw
+  kStaleGate,  // a later layer's router, on what this layer's router saw
 };
 // "none", "stale-gate".
 std::string_view predictor_name(PredictorKind predictor);
+inline constexpr int32_t kMaxLookahead = 4;
 enum class ContextOverflow {
   kStop,   // generation ends when the context is full
   kShift,  // the oldest half (after the first kept tokens) is forgotten and the rest evaluated anew, exactly
@@ -67,6 +68,7 @@ struct EngineOptions {
   ReaderChoice reader = ReaderChoice::kAuto;
   PolicyKind policy = PolicyKind::kForecast;  // which experts stay; speed alone depends on it
   PredictorKind predictor = PredictorKind::kNone;
+  int32_t lookahead = 1;   // layers with experts by which the predictor is ahead, 1..kMaxLookahead
   int32_t read_depth = 0;  // reads in flight, 1..1024; 0: what was found best for the drive, 32 if unknown
   // Where it is kept what drives can do, found by reading from each for under two seconds when it is first
   // used; empty: nothing is tried out.  A file that is damaged or cannot be written costs time, never fails.

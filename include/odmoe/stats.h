@@ -92,13 +92,18 @@ struct Stats {
   };
   Roofline roofline() const;
 
-  // Guesses of the next layer's experts while decoding.
+  // Guesses of the experts of layers to come while decoding.
   struct Predictor {
     std::string name = "none";
-    uint64_t wanted = 0, foreseen = 0;  // experts that routers chose, and those of them that had been guessed
-    uint64_t prefetched = 0;            // experts read because they were guessed
-    uint64_t prefetched_used = 0;       // of them, asked for afterwards, before they were evicted
-    uint64_t prefetched_late = 0;       // of those, not wholly there yet
+    // By how many layers (1, 2, ...) the guess was ahead: experts that routers chose, and those of them that
+    // had been guessed.
+    struct Ahead {
+      uint64_t wanted = 0, foreseen = 0;
+    };
+    std::vector<Ahead> ahead;
+    uint64_t prefetched = 0;       // experts read because they were guessed
+    uint64_t prefetched_used = 0;  // of them, asked for afterwards, before they were evicted
+    uint64_t prefetched_late = 0;  // of those, not wholly there yet
   } predictor;
 
   struct Routing {

@@ -151,6 +151,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                                                         .context = options_.context,
                                                         .flash_attention = flash,
                                                         .predictor = options_.predictor,
+                                                        .lookahead = options_.lookahead,
                                                         .interrupted = &interrupted_}));
 
   ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader(kDefaultDepth));
@@ -331,9 +332,9 @@ Stats EngineImpl::stats() const {
     stats.io.copies[i].read_bytes = copies[i].read_bytes;
     stats.io.copies[i].failed = copies[i].failed;
   }
+  const std::span<const Stats::Predictor::Ahead> ahead = forward_->foresight();
   stats.predictor = {.name = std::string(predictor_name(options_.predictor)),
-                     .wanted = forward_->foresight().wanted,
-                     .foreseen = forward_->foresight().foreseen,
+                     .ahead = {ahead.begin(), ahead.end()},
                      .prefetched = store.prefetched,
                      .prefetched_used = store.prefetched_used,
                      .prefetched_late = store.prefetched_late};

@@ -34,7 +34,7 @@ int64_t padded_kv(int64_t length) {
 DecodeGraphs::DecodeGraphs(const Decoder& decoder, PredictorKind predictor) : head_(kSmallGraphNodes) {
   for (int i = 0; i < decoder.n_segment(); ++i) segments_.emplace_back(decoder.max_segment_nodes(i));
   if (predictor == PredictorKind::kStaleGate) {
-    for (size_t i = 0; i + 1 < decoder.expert_layers().size(); ++i) stale_.emplace_back(kSmallGraphNodes);
+    for (size_t i = 0; i < decoder.expert_layers().size(); ++i) stale_.emplace_back(kSmallGraphNodes);
   }
   if (!decoder.architecture().has_shared_expert()) return;
   for (size_t i = 0; i < decoder.expert_layers().size(); ++i) shared_.emplace_back(kSmallGraphNodes);
@@ -49,15 +49,19 @@ ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options
       routing_(experts_per_layer(decoder.shape())) {
   const auto n_pair = static_cast<size_t>(options.chunk * decoder.shape().router.n_expert_used);
   const auto n_expert = static_cast<size_t>(decoder.shape().router.n_expert);
+  const auto n_used = static_cast<size_t>(decoder.shape().router.n_expert_used);
   chosen_.resize(n_pair);
   pair_index_.resize(n_pair);
   pair_begin_.resize(n_expert + 1);
   pending_.reserve(n_expert);
   leases_.reserve(n_expert);
-  hints_.resize(n_expert);
-  predicted_.reserve(static_cast<size_t>(decoder.shape().router.n_expert_used));
-  guess_.resize(static_cast<size_t>(decoder.shape().router.n_expert_used));
-  guess_weights_.resize(guess_.size());
+  hints_.reserve(std::max<size_t>(n_expert, kMaxLookahead * n_used));
+  if (options.predictor != PredictorKind::kNone) {
+    guesses_.resize(decoder.expert_layers().size());
+    for (Guess& guess : guesses_) guess.experts.resize(n_used);
+    guess_weights_.resize(n_used);
+    foresight_.resize(static_cast<size_t>(options.lookahead));
+  }
   n_expert_total_ = decoder.shape().router.n_expert * static_cast<int32_t>(decoder.expert_layers().size());
 }
 
@@ -185,11 +189,9 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
       ODMOE_RETURN_IF_ERROR(reserve("shared expert"));
     }
   }
-  if (decoder_->expert_layers().size() > 1) {
-    graph_.reset();
-    decoder_->build_stale_gate(graph_.context(), graph_.graph(), activations_, 0);
-    ODMOE_RETURN_IF_ERROR(reserve("stale gate"));
-  }
+  graph_.reset();
+  decoder_->build_stale_gate(graph_.context(), graph_.graph(), activations_, 0);
+  ODMOE_RETURN_IF_ERROR(reserve("stale gate"));
   graph_.reset();
   decoder_->build_head(graph_.context(), graph_.graph(), activations_, 0, std::min(n, kHeadColumns), logits_);
   ODMOE_RETURN_IF_ERROR(reserve("output head"));
@@ -270,7 +272,7 @@ void ForwardPass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t
     for (size_t i = 0; i < graphs.stale_.size(); ++i) {
       Graph& graph = graphs.stale_[i];
       graph.reset();
-      decoder_->build_stale_gate(graph.context(), graph.graph(), activations_, static_cast<int>(i));
+      decoder_->build_stale_gate(graph.context(), graph.graph(), activations_, i);
       place(graph);
     }
     graphs.head_.reset();
@@ -291,7 +293,7 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   // A guess is of no use where everything fits, and a prompt's chunk reads ahead without one.
   predicting_ =
       n_token == 1 && options_.predictor != PredictorKind::kNone && store_->stats().n_slot < n_expert_total_;
-  predicted_.clear();
+  for (Guess& guess : guesses_) guess.ahead = 0;
   const Status status = run_layers(kv, decode_graphs, n_token, n_kv);
   leases_.clear();  // none is left but after an error
   ODMOE_RETURN_IF_ERROR(status);
@@ -364,29 +366,44 @@ size_t ForwardPass::lease_pending(int layer) {
   return leased;
 }
 
-// Asks for the experts that the next layer's router would choose now.
+// What the routers of the layers ahead would choose now is asked for, nearest layer first.  One guess is made
+// for each layer, `lookahead` layers before it, or at the first layer if that is nearer.
 Status ForwardPass::predict(DecodeGraphs& decode_graphs, size_t segment) {
-  judge_prediction();
-  predicted_.clear();
-  if (segment == decode_graphs.stale_.size()) return {};
-  ODMOE_RETURN_IF_ERROR(backend_->compute(decode_graphs.stale_[segment].graph()));
-  const int next = decoder_->expert_layers()[segment + 1];
-  const std::span<const float> logits(static_cast<const float*>(activations_.stale_logits->data),
-                                      static_cast<size_t>(decoder_->shape().router.n_expert));
-  router_.route(logits, decoder_->router_bias(next), guess_, guess_weights_);
-  predicted_.assign(guess_.begin(), guess_.end());
-  for (size_t i = 0; i < guess_.size(); ++i) hints_[i] = {next, guess_[i]};
-  store_->prefetch(std::span(hints_).first(guess_.size()));
+  judge_guess(segment);
+  const auto lookahead = static_cast<size_t>(options_.lookahead);
+  const size_t end = std::min(segment + lookahead + 1, guesses_.size());
+  for (size_t target = segment == 0 ? 1 : segment + lookahead; target < end; ++target) {
+    ODMOE_RETURN_IF_ERROR(guess(decode_graphs, target, target - segment));
+  }
+  hints_.clear();
+  for (size_t target = segment + 1; target < end; ++target) {
+    for (const int32_t expert : guesses_[target].experts) {
+      hints_.push_back({decoder_->expert_layers()[target], expert});
+    }
+  }
+  store_->prefetch(hints_);
   return {};
 }
 
-// How many of this layer's experts the last guess had named.
-void ForwardPass::judge_prediction() {
-  if (predicted_.empty()) return;
-  const std::span<const int32_t> chosen(chosen_.data(), guess_.size());
-  foresight_.wanted += chosen.size();
+Status ForwardPass::guess(DecodeGraphs& decode_graphs, size_t target, size_t ahead) {
+  ODMOE_RETURN_IF_ERROR(backend_->compute(decode_graphs.stale_[target].graph()));
+  const std::span<const float> logits(static_cast<const float*>(activations_.stale_logits->data),
+                                      static_cast<size_t>(decoder_->shape().router.n_expert));
+  router_.route(logits, decoder_->router_bias(decoder_->expert_layers()[target]), guesses_[target].experts,
+                guess_weights_);
+  guesses_[target].ahead = ahead;
+  return {};
+}
+
+// How many of the layer's experts had been guessed.
+void ForwardPass::judge_guess(size_t segment) {
+  const Guess& guess = guesses_[segment];
+  if (guess.ahead == 0) return;
+  Stats::Predictor::Ahead& ahead = foresight_[guess.ahead - 1];
+  const std::span<const int32_t> chosen(chosen_.data(), guess.experts.size());
+  ahead.wanted += chosen.size();
   for (const int32_t expert : chosen) {
-    foresight_.foreseen += static_cast<uint64_t>(std::ranges::count(predicted_, expert));
+    ahead.foreseen += static_cast<uint64_t>(std::ranges::count(guess.experts, expert));
   }
 }
 
@@ -396,9 +413,8 @@ void ForwardPass::read_ahead(size_t segment) {
   const std::vector<int>& layers = decoder_->expert_layers();
   const int32_t n_expert = decoder_->shape().router.n_expert;
   if (segment + 1 == layers.size() || std::cmp_less(n_distinct_ * 4, n_expert * 3)) return;
-  for (int32_t expert = 0; expert < n_expert; ++expert) {
-    hints_[static_cast<size_t>(expert)] = {layers[segment + 1], expert};
-  }
+  hints_.clear();
+  for (int32_t expert = 0; expert < n_expert; ++expert) hints_.push_back({layers[segment + 1], expert});
   store_->prefetch(hints_);
 }
 

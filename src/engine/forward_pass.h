@@ -31,7 +31,7 @@ class DecodeGraphs {
   int64_t n_kv_ = 0;             // the length that segments_ are for; 0: nothing is built yet
   std::vector<Graph> segments_;  // of the decoder
   std::vector<Graph> shared_;    // the shared expert that follows each segment; empty without one
-  std::vector<Graph> stale_;     // the next router's guess after each segment but the last two
+  std::vector<Graph> stale_;     // each layer's router on what an earlier one saw; empty without a predictor
   Graph head_;
 };
 
@@ -43,12 +43,8 @@ class ForwardPass {
     int64_t context = 0;  // the longest KV cache
     bool flash_attention = true;
     PredictorKind predictor = PredictorKind::kNone;
+    int32_t lookahead = 1;
     const std::atomic<bool>* interrupted = nullptr;  // may be null
-  };
-
-  // How good the guesses were, of the experts that routers chose while guesses were made.
-  struct Foresight {
-    uint64_t wanted = 0, foreseen = 0;
   };
 
   // Allocates activations and compute buffers for the largest evaluation; weights and `kv` (any session's)
@@ -76,7 +72,8 @@ class ForwardPass {
              Logits logits, const Sink& sink);
 
   const RoutingStats& routing() const { return routing_; }
-  const Foresight& foresight() const { return foresight_; }
+  // How good the guesses were, by how far they were ahead.
+  std::span<const Stats::Predictor::Ahead> foresight() const { return foresight_; }
 
  private:
   ForwardPass(Backend& backend, const Decoder& decoder, const Options& options);
@@ -90,7 +87,8 @@ class ForwardPass {
   Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t n_kv);
   void route(int layer, int64_t n_token);
   Status predict(DecodeGraphs& decode_graphs, size_t segment);
-  void judge_prediction();
+  Status guess(DecodeGraphs& decode_graphs, size_t target, size_t ahead);
+  void judge_guess(size_t segment);
   void read_ahead(size_t segment);
   Status run_experts(size_t segment, int64_t n_token);
   Status run_experts_of_one(int layer);
@@ -125,13 +123,18 @@ class ForwardPass {
   size_t n_distinct_ = 0;                         // experts of the layer that were asked for
   std::vector<int32_t> pair_begin_, pair_index_;  // pairs by expert: pair_index_[pair_begin_[e] ...]
   std::vector<ExpertLease> leases_;
-  std::vector<ExpertKey> hints_;  // the next layer's experts
+  std::vector<ExpertKey> hints_;
+
+  // The guess of a layer's experts in this token, best first.
+  struct Guess {
+    size_t ahead = 0;  // made so many layers before; 0: none was made
+    std::vector<int32_t> experts;
+  };
   bool predicting_ = false;
   int32_t n_expert_total_ = 0;
-  std::vector<int32_t> predicted_;  // of the layer that comes next, best first; empty: no guess was made
-  std::vector<int32_t> guess_;      // scratch: [n_expert_used] and their weights
+  std::vector<Guess> guesses_;  // per layer with experts
   std::vector<float> guess_weights_;
-  Foresight foresight_;
+  std::vector<Stats::Predictor::Ahead> foresight_;
   std::vector<ExpertPair> pairs_;
 };
 

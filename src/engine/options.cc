@@ -58,6 +58,7 @@ Status EngineOptions::validate() const {
   ODMOE_RETURN_IF_ERROR(check("threads", threads, 0, 512));
   ODMOE_RETURN_IF_ERROR(check("chunk", chunk, 1, 8192));
   ODMOE_RETURN_IF_ERROR(check("sessions", sessions, 1, 64));
+  ODMOE_RETURN_IF_ERROR(check("lookahead", lookahead, 1, kMaxLookahead));
   ODMOE_RETURN_IF_ERROR(check("read depth", read_depth, 0, 1024));
   ODMOE_RETURN_IF_ERROR(check("number of mirrors", static_cast<int64_t>(mirrors.size()), 0, 15));
   if (memory.kind == MemoryBudget::Kind::kExpertPercent && !(memory.percent > 0 && memory.percent <= 100)) {

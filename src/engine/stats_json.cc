@@ -74,8 +74,9 @@ std::string stats_json(const Stats& stats) {
       {"accuracy", share(predictor.prefetched_used, predictor.prefetched)},
       {"coverage", share(predictor.prefetched_used, predictor.prefetched_used + stats.experts.misses)},
       {"late", share(predictor.prefetched_late, predictor.prefetched_used)}};
-  if (predictor.wanted > 0)
-    json["predictor"]["recall"].push_back(share(predictor.foreseen, predictor.wanted));
+  for (const auto& ahead : predictor.ahead) {
+    json["predictor"]["recall"].push_back(share(ahead.foreseen, ahead.wanted));
+  }
   json["routing"] = {{"expert_counts", stats.routing.expert_counts},
                      {"total_selections", stats.routing.total_selections},
                      {"load_balance_coefficient", stats.routing.load_balance_coefficient},

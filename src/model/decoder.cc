@@ -113,11 +113,11 @@ void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const A
 }
 
 void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a,
-                               int segment) const {
-  const Layer& next = layers_[static_cast<size_t>(expert_layers_[static_cast<size_t>(segment) + 1])];
-  ggml_tensor* x = norm(ctx, columns(ctx, a.residual, 1), next.ffn_norm, shape().norm_eps);
+                               size_t target) const {
+  const Layer& later = layers_[static_cast<size_t>(expert_layers_[target])];
+  ggml_tensor* x = norm(ctx, columns(ctx, a.residual, 1), later.ffn_norm, shape().norm_eps);
   ggml_build_forward_expand(
-      graph, ggml_cpy(ctx, ggml_mul_mat(ctx, next.router, x), columns(ctx, a.stale_logits, 1)));
+      graph, ggml_cpy(ctx, ggml_mul_mat(ctx, later.router, x), columns(ctx, a.stale_logits, 1)));
 }
 
 void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first,

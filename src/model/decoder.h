@@ -60,10 +60,9 @@ class Decoder {
   void build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                            int64_t n_token) const;
 
-  // One token: what the router of expert_layers()[segment + 1] makes of the residual that
-  // expert_layers()[segment] saw, with its own norm -> stale_logits.  To be run between that segment and the
-  // experts.
-  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int segment) const;
+  // One token: what the router of expert_layers()[target], with its own norm, makes of the residual that the
+  // router of an earlier layer saw -> stale_logits.  To be run between that layer's segment and its experts.
+  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, size_t target) const;
 
   // Columns [first, first + n) of residual -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,

@@ -82,6 +82,7 @@ TEST_P(BudgetSweep, NeitherPolicyNorPredictorChangesABit) {
                                   PolicyKind::kLfu, PolicyKind::kLfuAging}) {
     for (const double percent : {50.0, 15.0}) {
       options.predictor = percent < 50 ? PredictorKind::kStaleGate : PredictorKind::kNone;
+      options.lookahead = 2;
       SCOPED_TRACE(::testing::Message() << percent << " % of the experts, " << policy_name(policy) << ", "
                                         << predictor_name(options.predictor));
       options.policy = policy;

@@ -9,10 +9,11 @@ namespace {
 
 using namespace odmoe::testing;
 
-Stats decode(PredictorKind predictor, double percent) {
+Stats decode(PredictorKind predictor, double percent, int32_t lookahead = 1) {
   EngineOptions options = reference_options(bundled_model());
   options.memory.percent = percent;
   options.predictor = predictor;
+  options.lookahead = lookahead;
   const auto engine = open_or_fail(options);
   if (engine == nullptr) return {};
   auto session = engine->new_session().value();
@@ -24,10 +25,22 @@ Stats decode(PredictorKind predictor, double percent) {
 TEST(StaleGate, ForeseesMostOfTheNextLayersExpertsOfATrainedModel) {
   const Stats stats = decode(PredictorKind::kStaleGate, 25);
   EXPECT_EQ(stats.predictor.name, "stale-gate");
-  ASSERT_GT(stats.predictor.wanted, 100U);
+  ASSERT_EQ(stats.predictor.ahead.size(), 1U);
+  const Stats::Predictor::Ahead& next = stats.predictor.ahead.front();
+  ASSERT_GT(next.wanted, 100U);
   // Guesses at random would be right in n_expert_used of n_expert cases, a quarter at the most.
-  EXPECT_GT(stats.predictor.foreseen * 2, stats.predictor.wanted);
-  EXPECT_LE(stats.predictor.foreseen, stats.predictor.wanted);
+  EXPECT_GT(next.foreseen * 2, next.wanted);
+  EXPECT_LE(next.foreseen, next.wanted);
+}
+
+TEST(StaleGate, GuessesEachLayerOnceAsFarAheadAsAsked) {
+  const Stats one = decode(PredictorKind::kStaleGate, 25, 1);
+  const Stats two = decode(PredictorKind::kStaleGate, 25, 2);
+  ASSERT_EQ(two.predictor.ahead.size(), 2U);
+  // The second layer of a token can be seen from the first alone.
+  EXPECT_GT(two.predictor.ahead[0].wanted, 0U);
+  EXPECT_GT(two.predictor.ahead[1].wanted, 0U);
+  EXPECT_EQ(two.predictor.ahead[0].wanted + two.predictor.ahead[1].wanted, one.predictor.ahead[0].wanted);
 }
 
 TEST(StaleGate, WhatIsReadForAGuessIsCountedApartFromDemands) {
@@ -40,7 +53,8 @@ TEST(StaleGate, WhatIsReadForAGuessIsCountedApartFromDemands) {
 
 TEST(StaleGate, GuessesNothingWhereEverythingFits) {
   const Stats stats = decode(PredictorKind::kStaleGate, 100);
-  EXPECT_EQ(stats.predictor.wanted, 0U);
+  ASSERT_EQ(stats.predictor.ahead.size(), 1U);
+  EXPECT_EQ(stats.predictor.ahead.front().wanted, 0U);
   EXPECT_EQ(stats.predictor.prefetched, 0U);
 }
 
