@@ -30,7 +30,7 @@ void ReadScheduler::Queue::remove(int32_t slot) {
 ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits)
     : source_(source),
       limits_(limits),
-      prefetch_depth_(std::max(limits.depth / 4, 1U)),
+      prefetch_depth_(std::clamp(limits.depth / 4, 1U, kPrefetchDepth)),
       loads_(static_cast<size_t>(limits.n_slot)),
       demand_(loads_.size()),
       prefetch_(loads_.size()),
@@ -57,6 +57,7 @@ void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, s
   assert(load.n_out == 0);
   load = {.key = key, .layout = &layout, .destination = destination, .priority = priority};
   load.gate_up_left = gate_up_bytes(load);
+  if (priority == Priority::kDemand) ++n_demand_load_;
   queue(priority).push(slot);
 }
 
@@ -64,6 +65,7 @@ void ReadScheduler::promote(int32_t slot) {
   Load& load = loads_[static_cast<size_t>(slot)];
   if (load.priority == Priority::kDemand) return;
   load.priority = Priority::kDemand;
+  ++n_demand_load_;
   if (load.failed || load.run == load.layout->runs.size()) return;  // nothing waits
   prefetch_.remove(slot);
   demand_.push(slot);
@@ -77,7 +79,7 @@ bool ReadScheduler::demand_waiting() const {
 
 bool ReadScheduler::wants_prefetch() const {
   return prefetch_.empty() && prefetch_out_ < prefetch_depth_ && in_flight_ < limits_.depth &&
-         !demand_waiting();
+         n_demand_load_ == 0;
 }
 
 std::optional<int64_t> ReadScheduler::next_retry_us(int64_t now_us) const {
@@ -153,7 +155,10 @@ ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
   const SliceLocation location = source_.locate(load.key, run.first_slice);
   const Landing landing = this->landing(load);
   // Pieces of about the same size, rather than large ones and a crumb: the last to arrive decides.
-  const uint64_t n_piece = (landing.bytes + limits_.read_bytes - 1) / limits_.read_bytes;
+  const uint64_t most = load.priority == Priority::kDemand
+                            ? limits_.read_bytes
+                            : std::min(limits_.read_bytes, kPrefetchPieceBytes);
+  const uint64_t n_piece = (landing.bytes + most - 1) / most;
   const uint64_t unit = std::max(limits_.alignment.offset_bytes, limits_.alignment.memory_bytes);
   const uint64_t piece_bytes = round_up((landing.bytes + n_piece - 1) / n_piece, unit);
   const uint64_t bytes = std::min(piece_bytes, landing.bytes - load.done);
@@ -211,7 +216,7 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   Priority priority = Priority::kDemand;
   Found found = take_retry(priority, now_us, token);
   if (found == Found::kNone) found = take_new(priority, token);
-  if (found == Found::kNone && demand_.empty()) {
+  if (found == Found::kNone && n_demand_load_ == 0) {
     priority = Priority::kPrefetch;
     found = take_retry(priority, now_us, token);
     if (found == Found::kNone && prefetch_out_ < prefetch_depth_) found = take_new(priority, token);
@@ -285,11 +290,13 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
       return true;
     });
   }
-  if (load.n_out == 0 && load.failed) {
+  const bool ended = load.n_out == 0 && (load.failed || load.run == load.layout->runs.size());
+  if (ended && load.priority == Priority::kDemand) --n_demand_load_;
+  if (ended && load.failed) {
     end.kind = LoadEnd::Kind::kFailed;
     end.slice = load.failure_slice;
     end.read = load.failure;
-  } else if (load.n_out == 0 && load.run == load.layout->runs.size()) {
+  } else if (ended) {
     end.kind = LoadEnd::Kind::kLoaded;
   } else if (!load.failed && load.gate_up_left > 0 && piece.gate_up_bytes > 0) {
     load.gate_up_left -= piece.gate_up_bytes;

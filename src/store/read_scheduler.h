@@ -2,8 +2,9 @@
 //
 // An expert on its way is a *load*: the runs of its layout, cut into pieces.  Loads wait in two queues,
 // demand and prefetch, first come first served; the loads of a queue are finished one after the other, since
-// an expert is of use only as a whole.  A prefetch piece is chosen only while no demand piece waits, and only
-// a part of the reader's depth is given to prefetch, so that a demand never finds the drive full of guesses.
+// an expert is of use only as a whole.  A drive knows no priorities and shares its bandwidth among all it is
+// asked for, so a prefetch piece is chosen only while no demand is under way, and few and small ones are in
+// flight at a time: that is what a demand that comes meanwhile waits for.
 //
 // There may be several copies of the files, on drives of different speed.  Each piece goes to the copy whose
 // queue would have brought it first, going by the bytes that it has still to bring and its drive's bandwidth.
@@ -68,6 +69,11 @@ class ReadScheduler {
   };
   // A copy has failed for good after this many reads in a row that brought nothing.
   static constexpr int kMaxCopyFailures = 3;
+  // Prefetches are cut into pieces of at most this, and at most this many are in flight (a quarter of the
+  // depth if that is less): enough for most of a drive's bandwidth (docs/io.md), little enough for less than
+  // a millisecond.
+  static constexpr uint32_t kPrefetchPieceBytes = 256 << 10;
+  static constexpr uint32_t kPrefetchDepth = 6;
 
   // At least one copy.
   ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits);
@@ -165,7 +171,8 @@ class ReadScheduler {
   std::vector<uint32_t> retries_;  // pieces to be submitted again, oldest first
   int newly_failed_ = -1;
   uint32_t in_flight_ = 0;
-  uint32_t prefetch_out_ = 0;  // pieces submitted as prefetch, in flight or waiting to be tried again
+  uint32_t n_demand_load_ = 0;  // not ended yet
+  uint32_t prefetch_out_ = 0;   // pieces submitted as prefetch, in flight or waiting to be tried again
   uint64_t demand_bytes_ = 0, prefetch_bytes_ = 0, n_read_ = 0, n_retry_ = 0;
 };
 

@@ -180,13 +180,43 @@ TEST_F(ReadSchedulerTest, PaddingBeyondTheEndOfTheFileNeedNotArrive) {
   EXPECT_EQ(complete({requests[0].id, 1488}).kind, kLoaded);
 }
 
-TEST_F(ReadSchedulerTest, DemandsGoBeforePrefetches) {
+TEST_F(ReadSchedulerTest, PrefetchesHaveTheDriveOnlyWhileNoDemandIsUnderWay) {
   make({.n_layer = 1, .slice_bytes = {4096}}, 8, 4096);
   add(0, Priority::kPrefetch);
   add(1, Priority::kDemand);
   add(2, Priority::kPrefetch);
   add(3, Priority::kDemand);
-  EXPECT_EQ(take_experts(), (std::vector{1, 3, 0, 2}));
+  const auto demands = take();
+  ASSERT_EQ(demands.size(), 2U);
+  EXPECT_EQ(expert_of(demands[0]), 1);
+  EXPECT_EQ(expert_of(demands[1]), 3);
+  EXPECT_EQ(complete({demands[0].id, 4096}).kind, kLoaded);
+  EXPECT_TRUE(take().empty());
+  EXPECT_EQ(complete({demands[1].id, 4096}).kind, kLoaded);
+  EXPECT_EQ(take_experts(), (std::vector{0, 2}));
+}
+
+TEST_F(ReadSchedulerTest, PrefetchesAreFewAndSmallSoThatADemandWaitsForLittle) {
+  make({.n_layer = 1, .n_expert = 2, .slice_bytes = {4 << 20}}, 64, 4 << 20);
+  add(0, Priority::kPrefetch);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), ReadScheduler::kPrefetchDepth);
+  for (const ReadRequest& request : requests) EXPECT_LE(request.bytes, ReadScheduler::kPrefetchPieceBytes);
+  add(1, Priority::kDemand);
+  const auto demand = take();
+  ASSERT_EQ(demand.size(), 1U);
+  EXPECT_EQ(demand[0].bytes, 4U << 20);
+}
+
+TEST_F(ReadSchedulerTest, TheRestOfAPrefetchThatBecomesADemandIsReadInLargePieces) {
+  make({.n_layer = 1, .n_expert = 2, .slice_bytes = {4 << 20}}, 64, 4 << 20);
+  add(0, Priority::kPrefetch);
+  uint64_t bytes = 0;
+  for (const ReadRequest& request : take()) bytes += request.bytes;
+  scheduler_->promote(0);
+  const auto rest = take();
+  ASSERT_EQ(rest.size(), 1U);
+  EXPECT_EQ(rest[0].bytes + bytes, 4U << 20);
 }
 
 TEST_F(ReadSchedulerTest, PrefetchesLeaveRoomForDemands) {
@@ -389,7 +419,11 @@ TEST_F(ReadSchedulerTest, RetriesOfPrefetchesWaitForDemands) {
   now_us_ = 1000;
   EXPECT_FALSE(scheduler_->demand_waiting());
   add(1, Priority::kDemand);
-  EXPECT_EQ(take_experts(), (std::vector{1, 0}));
+  const auto demand = take();
+  ASSERT_EQ(demand.size(), 1U);
+  EXPECT_EQ(expert_of(demand[0]), 1);
+  complete({demand[0].id, 4096});
+  EXPECT_EQ(take_experts(), (std::vector{0}));
 }
 
 }  // namespace
