@@ -77,8 +77,8 @@ uint32_t plan_reads(const ExpertSource& source, const std::vector<ModelCopy>& co
   uint32_t total_depth = 0, read_bytes = 0;
   for (size_t i = 0; i < copies.size(); ++i) {
     const auto& drive = copies[i].drive;
-    // Prefetches have a quarter of the depth (read_scheduler.h) and should come near the drive's bandwidth by
-    // themselves; for demands a queue deeper than needed costs nothing, as they go first anyway.
+    // Demands go first (read_scheduler.h), so a queue deeper than needed costs them nothing, and keeps the
+    // drive busy while a completion travels to us and the next read back.
     uint32_t depth = kDefaultDepth;
     if (drive) {
       const uint32_t enough = depth_for(drive->profile, slice_bytes);
