@@ -13,6 +13,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
+#include <exception>
 #include <format>
 #include <iostream>
 #include <mutex>
@@ -283,7 +284,7 @@ Status soak(const Options& options) {
 }  // namespace
 }  // namespace odmoe
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   odmoe::Options options;
   CLI::App app("Decodes under read errors, changing budgets and memory pressure; every token is checked.",
                "odmoe_soak");
@@ -300,5 +301,8 @@ int main(int argc, char** argv) {
   const odmoe::Status status = odmoe::soak(options);
   if (status.has_value()) return 0;
   std::cerr << status.error().message << "\n";
+  return 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "soak: %s\n", error.what());
   return 1;
 }

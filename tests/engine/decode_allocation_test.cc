@@ -32,6 +32,7 @@ std::atomic<int> n_allocation = 0;
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
 [[gnu::noinline]] void operator delete(void* block) noexcept { std::free(block); }
+// NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDelete): the pair of the operator new above
 [[gnu::noinline]] void operator delete(void* block, size_t /*bytes*/) noexcept { std::free(block); }
 
 namespace odmoe {
