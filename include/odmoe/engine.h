@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "odmoe/chat.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "odmoe/session.h"
@@ -33,12 +34,6 @@ struct ModelInfo {
   uint64_t kv_bytes_per_token = 0;                               // of one session, with the cache type chosen
   uint64_t cycle_bytes = 0;                                      // routed bytes that one token uses
   std::vector<std::pair<std::string, uint64_t>> bytes_per_type;  // "Q4_K" -> bytes, largest first
-};
-
-// A chat message, in the words of the OpenAI API.
-struct ChatTurn {
-  std::string role;  // "system", "user", "assistant"
-  std::string content;
 };
 
 using LoadProgress =
@@ -61,6 +56,8 @@ class Engine {
 
   virtual const ModelInfo& model() const = 0;
   virtual const MemoryPlan& plan() const = 0;
+  // Waits for no evaluation: during one, what it did is counted up to the last chunk of a prompt, or the last
+  // token, that was done when somebody asked before; the store's part is as of now.
   virtual Stats stats() const = 0;
 
   // kBudget when EngineOptions::sessions are in use already.
@@ -69,11 +66,22 @@ class Engine {
   virtual std::vector<Token> encode(std::string_view text, bool add_special = true,
                                     bool parse_special = true) const = 0;
   virtual std::string decode(std::span<const Token> tokens) const = 0;
+  // The bytes of one token, maybe a part of a character; those of control tokens only if `special`.
+  virtual std::string token_bytes(Token token, bool special = false) const = 0;
+  virtual bool is_control(Token token) const = 0;  // no text: token_bytes() without `special` is empty
+  virtual bool is_end(Token token) const = 0;      // whether generation ends here
 
   // The tokens of a conversation in the model's own template.  `family` empty: detect it from the model.
   // kUnsupported when it is not known, naming those that are.
-  virtual Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
+  // What the turns say never becomes a control token, whatever it spells.
+  virtual Result<std::vector<Token>> encode_chat(const Conversation& conversation,
                                                  std::string_view family = {}) const = 0;
+  Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
+                                         std::string_view family = {}) const {
+    return encode_chat(Conversation{.turns = {turns.begin(), turns.end()}}, family);
+  }
+  // How the model writes calls of tools; errors as of encode_chat().
+  virtual Result<ToolCallSyntax> tool_call_syntax(std::string_view family = {}) const = 0;
 
   // Evaluates `prompt` (reusing the KV cache of the longest prefix that the session's timeline shares with
   // it) and generates after it.  Text streams to `sink` as soon as it is certain.
