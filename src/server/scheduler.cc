@@ -149,6 +149,18 @@ void Scheduler::drain() {
   draining_ = true;
 }
 
+void Scheduler::cancel_all() {
+  std::vector<std::shared_ptr<Job>> jobs;
+  {
+    const std::lock_guard lock(mutex_);
+    jobs.assign(queue_.begin(), queue_.end());
+    for (const auto& slot : slots_) {
+      if (slot->job != nullptr) jobs.push_back(slot->job);
+    }
+  }
+  for (const auto& job : jobs) cancel(job, Ending::kCancelled);
+}
+
 bool Scheduler::wait_idle(std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
   return idle_.wait_for(lock, limit, [&] {

@@ -131,6 +131,8 @@ class Scheduler {
 
   // Takes no more requests; those there are go on.
   void drain();
+  // Ends all that wait or run.
+  void cancel_all();
   // Waits until none are left, at most so long; false when it was too short.
   bool wait_idle(std::chrono::milliseconds limit);
 
