@@ -58,7 +58,8 @@ class Members {
     const Json* member = find(key);
     if (member == nullptr) return nullptr;
     if (member->type() != type || member->size() > most) {
-      wrong(key, std::format("an {} of at most {} members", type == Json::value_t::array ? "array" : "object", most));
+      wrong(key, std::format("an {} of at most {} members", type == Json::value_t::array ? "array" : "object",
+                             most));
       return nullptr;
     }
     return member;
@@ -160,8 +161,8 @@ Status read_shards(const Json& json, Collection& collection, const std::string& 
     collection.shards.push_back(std::move(shard));
   }
   if (n_token != collection.n_token || n_document != collection.n_document) {
-    return fail(ErrorKind::kBadFile, "{}: its shards have {} tokens of {} documents, but it says {} of {}", name,
-                n_token, n_document, collection.n_token, collection.n_document);
+    return fail(ErrorKind::kBadFile, "{}: its shards have {} tokens of {} documents, but it says {} of {}",
+                name, n_token, n_document, collection.n_token, collection.n_document);
   }
   return {};
 }
@@ -176,8 +177,8 @@ Result<Collection> parse_collection(std::string_view text, const std::string& na
   int version = 0;
   members.get("version", version, 1, INT32_MAX);
   if (members.status.has_value() && version != Collection::kVersion) {
-    return fail(ErrorKind::kUnsupported, "{} has version {}; this program reads version {}: collect again", name,
-                version, Collection::kVersion);
+    return fail(ErrorKind::kUnsupported, "{} has version {}; this program reads version {}: collect again",
+                name, version, Collection::kVersion);
   }
   members.get("tool", collection.tool);
   members.get("source", collection.source);
