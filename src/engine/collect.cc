@@ -49,8 +49,8 @@ std::vector<Document> spread(std::vector<Document> documents, const CollectOptio
     }
     return n_token >= options.n_token;
   };
-  size_t count = std::min(n, static_cast<size_t>((options.n_token + options.document_tokens - 1) /
-                                                 options.document_tokens));
+  size_t count = std::min(
+      n, static_cast<size_t>((options.n_token + options.document_tokens - 1) / options.document_tokens));
   while (count < n && !enough(count)) ++count;
   std::vector<Document> chosen;
   for (size_t i = 0; i < count; ++i) chosen.push_back(std::move(pick(i, count)));
@@ -111,7 +111,8 @@ class Run {
       GenerateOptions generate;
       generate.max_tokens = options_->n_generate;
       generate.sampling.seed = options_->seed + index;
-      ODMOE_ASSIGN_OR_RETURN(const GenerateResult result, engine_->generate(*session_, document, generate, {}));
+      ODMOE_ASSIGN_OR_RETURN(const GenerateResult result,
+                             engine_->generate(*session_, document, generate, {}));
       if (result.finish == FinishReason::kInterrupted) return fail(ErrorKind::kInterrupted, "interrupted");
     }
     n_done_ += recorder_->shard().n_token - before;
@@ -137,9 +138,10 @@ Collection describe(const EngineImpl& engine, const CollectOptions& options, Rou
   collection.states = options.states;
   collection.source = options.n_generate > 0 ? "generation" : "corpus";
   for (const CorpusText& text : options.corpus) {
-    collection.corpus.push_back({.name = text.name,
-                                 .bytes = text.text.size(),
-                                 .hash = std::format("{:016x}", XXH3_64bits(text.text.data(), text.text.size()))});
+    collection.corpus.push_back(
+        {.name = text.name,
+         .bytes = text.text.size(),
+         .hash = std::format("{:016x}", XXH3_64bits(text.text.data(), text.text.size()))});
   }
   collection.n_token_wanted = options.n_token;
   collection.document_tokens = options.document_tokens;
@@ -153,7 +155,8 @@ Collection describe(const EngineImpl& engine, const CollectOptions& options, Rou
 // What is in the folder must have been begun with the same, or the whole would be of two minds.
 Status check_same(const std::filesystem::path& folder, const Collection& begun, const Collection& wanted) {
   const auto differs = [&](std::string_view what) -> Status {
-    return fail(ErrorKind::kUsage, "{} holds data that was collected with {}; delete it or give another --output",
+    return fail(ErrorKind::kUsage,
+                "{} holds data that was collected with {}; delete it or give another --output",
                 folder.string(), what);
   };
   if (begun.model.fingerprint != wanted.model.fingerprint) return differs("another model");
@@ -198,11 +201,11 @@ Result<Collection> collect(Engine& any_engine, const CollectOptions& options) {
 
   const int64_t n_before = collection.n_token;
   const uint64_t clamped_before = collection.n_clamped;
-  const uint64_t n_state = (options.states.router_input ? 1U : 0U) + (options.states.attention_input ? 1U : 0U);
-  const uint64_t token_bytes =
-      2 * static_cast<uint64_t>(collection.model.layers.size()) *
-      (n_state * static_cast<uint64_t>(collection.model.n_embd) +
-       2 * static_cast<uint64_t>(collection.model.n_expert_used));
+  const uint64_t n_state =
+      (options.states.router_input ? 1U : 0U) + (options.states.attention_input ? 1U : 0U);
+  const uint64_t token_bytes = 2 * static_cast<uint64_t>(collection.model.layers.size()) *
+                               (n_state * static_cast<uint64_t>(collection.model.n_embd) +
+                                2 * static_cast<uint64_t>(collection.model.n_expert_used));
   RoutingRecorder recorder(collection.model, options.states);
   Run run(engine, options);
   ODMOE_RETURN_IF_ERROR(run.begin(recorder));

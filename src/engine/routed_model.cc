@@ -25,7 +25,8 @@ Result<std::vector<float>> read_values(const GgufFile& file, const std::string& 
   const TensorInfo* tensor = file.find_tensor(name);
   const std::string& model = file.files().front().string();
   if (tensor == nullptr) return fail(ErrorKind::kBadFile, "{} has no {}", model, name);
-  if (tensor->ne[0] * tensor->ne[1] * tensor->ne[2] * tensor->ne[3] != n_value || !is_weight_type(tensor->type)) {
+  if (tensor->ne[0] * tensor->ne[1] * tensor->ne[2] * tensor->ne[3] != n_value ||
+      !is_weight_type(tensor->type)) {
     return fail(ErrorKind::kBadFile, "{}: {} has not the shape of a router", model, name);
   }
   const std::filesystem::path& path = file.files()[static_cast<size_t>(tensor->file)];
@@ -67,7 +68,8 @@ Result<RoutedModelData> read_routed_model(const GgufFile& file, const ModelShape
                                        static_cast<int64_t>(shape.n_embd) * shape.router.n_expert));
     ODMOE_ASSIGN_OR_RETURN(router.norm, read_values(file, prefix + "ffn_norm.weight", shape.n_embd));
     if (file.find_tensor(prefix + "exp_probs_b.bias") != nullptr) {
-      ODMOE_ASSIGN_OR_RETURN(router.bias, read_values(file, prefix + "exp_probs_b.bias", shape.router.n_expert));
+      ODMOE_ASSIGN_OR_RETURN(router.bias,
+                             read_values(file, prefix + "exp_probs_b.bias", shape.router.n_expert));
     }
     model.layers.push_back(layer);
     data.routers.push_back(std::move(router));

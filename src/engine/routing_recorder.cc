@@ -24,7 +24,8 @@ Status RoutingRecorder::store(std::span<const float> state, uint16_t* halves) {
   // Residual streams of large models have single values far beyond the others.
   for (size_t i = 0; i < n_embd_; ++i) {
     if (std::isnan(state[i])) {
-      return fail(ErrorKind::kBadFile, "the model computes values that are no numbers; its weights are damaged");
+      return fail(ErrorKind::kBadFile,
+                  "the model computes values that are no numbers; its weights are damaged");
     }
     clamped_[i] = std::clamp(state[i], -kLargestHalf, kLargestHalf);
     if (clamped_[i] != state[i]) ++n_clamped_;

@@ -10,8 +10,8 @@ namespace odmoe {
 namespace {
 
 constexpr int kGzip = 15 + 16;  // the largest window, with gzip's header
-// Halves of states are noise below their exponents: level 9 packs them 2 % smaller than level 1 in 4 times the
-// time.
+// Halves of states are noise below their exponents: level 9 packs them 2 % smaller than level 1 in 4 times
+// the time.
 constexpr int kLevel = 1;
 constexpr size_t kPiece = size_t{1} << 20U;
 
@@ -21,8 +21,7 @@ uInt piece(size_t n) { return static_cast<uInt>(std::min<size_t>(n, std::numeric
 
 std::vector<std::byte> gzip(std::span<const std::byte> bytes) {
   z_stream stream{};
-  [[maybe_unused]] const int opened =
-      deflateInit2(&stream, kLevel, Z_DEFLATED, kGzip, 8, Z_DEFAULT_STRATEGY);
+  [[maybe_unused]] const int opened = deflateInit2(&stream, kLevel, Z_DEFLATED, kGzip, 8, Z_DEFAULT_STRATEGY);
   assert(opened == Z_OK);
   std::vector<std::byte> packed;
   size_t done = 0;
@@ -65,8 +64,8 @@ Result<std::vector<std::byte>> gunzip(std::span<const std::byte> packed, uint64_
   }
   inflateEnd(&stream);
   if (bytes.size() > most_bytes) {
-    return fail(ErrorKind::kBadFile, "{} unpacks to more than the {} bytes that are expected; it is damaged", name,
-                most_bytes);
+    return fail(ErrorKind::kBadFile, "{} unpacks to more than the {} bytes that are expected; it is damaged",
+                name, most_bytes);
   }
   if (result != Z_STREAM_END || done != packed.size()) {
     return fail(ErrorKind::kBadFile, "{} is {}; delete it and collect again", name,

@@ -31,7 +31,8 @@ std::vector<Column> columns(const RoutingShard& shard, const Collection& collect
   const int64_t n_used = collection.model.n_expert_used, n_embd = collection.model.n_embd;
   std::vector<Column> columns;
   const auto add = [&](std::string name, std::string dtype, std::vector<int64_t> shape, const auto& values) {
-    columns.push_back({std::move(name), std::move(dtype), std::move(shape), std::as_bytes(std::span(values))});
+    columns.push_back(
+        {std::move(name), std::move(dtype), std::move(shape), std::as_bytes(std::span(values))});
   };
   add("token", "I32", {n}, shard.token);
   add("document", "I32", {n}, shard.document);
@@ -65,7 +66,8 @@ Status check_values(const RoutingShard& shard, const Collection& collection, con
   const auto infinite = [](uint16_t half) { return (half & 0x7C00U) == 0x7C00U; };
   for (const auto* values : {&shard.weights, &shard.router_input, &shard.attention_input, &shard.embedding}) {
     if (std::ranges::any_of(*values, infinite)) {
-      return fail(ErrorKind::kBadFile, "{} holds a value that is no number; it is damaged: collect again", name);
+      return fail(ErrorKind::kBadFile, "{} holds a value that is no number; it is damaged: collect again",
+                  name);
     }
   }
   for (size_t t = 0; t < shard.document.size(); ++t) {
@@ -73,7 +75,8 @@ Status check_values(const RoutingShard& shard, const Collection& collection, con
                              ? shard.position[t] == (t == 0 ? 0 : shard.position[t - 1] + 1)
                              : shard.document[t] == shard.document[t - 1] + 1 && shard.position[t] == 0;
     if (shard.document[t] < 0 || !follows) {
-      return fail(ErrorKind::kBadFile, "{}: token {} follows on nothing; it is damaged: collect again", name, t);
+      return fail(ErrorKind::kBadFile, "{}: token {} follows on nothing; it is damaged: collect again", name,
+                  t);
     }
   }
   return {};
@@ -88,8 +91,8 @@ Result<std::vector<std::byte>> serialise_shard(const RoutingShard& shard, const 
   for (const Column& part : parts) {
     entries.push_back({.name = part.name, .dtype = part.dtype, .shape = part.shape});
     if (part.bytes.size() * 8 != elements(part.shape) * safetensors_dtype_bits(part.dtype)) {
-      return fail(ErrorKind::kUsage, "a shard of {} tokens has {} bytes of {}", shard.n_token, part.bytes.size(),
-                  part.name);
+      return fail(ErrorKind::kUsage, "a shard of {} tokens has {} bytes of {}", shard.n_token,
+                  part.bytes.size(), part.name);
     }
     bytes += part.bytes.size();
   }
@@ -121,8 +124,9 @@ Result<RoutingShard> parse_shard(std::span<const std::byte> bytes, const Collect
   for (const Column& column : columns(shard, collection)) {
     const SafetensorsTensor* tensor = file.find(column.name);
     if (tensor == nullptr || tensor->dtype != column.dtype || tensor->shape != column.shape) {
-      return fail(ErrorKind::kBadFile, "{}: tensor '{}' is missing or not of the shape that collection.json says",
-                  name, column.name);
+      return fail(ErrorKind::kBadFile,
+                  "{}: tensor '{}' is missing or not of the shape that collection.json says", name,
+                  column.name);
     }
   }
   const auto take = [&](std::string_view tensor_name, auto& values) {
@@ -148,8 +152,9 @@ Result<RoutingShard> read_shard(const std::filesystem::path& folder, const Colle
   const std::filesystem::path path = folder / entry.file;
   ODMOE_ASSIGN_OR_RETURN(const std::vector<std::byte> packed, read_whole(path, kMaxShardBytes));
   if (packed.size() != entry.bytes) {
-    return fail(ErrorKind::kBadFile, "{} has {} bytes, but collection.json says {}; it is damaged: collect again",
-                path.string(), packed.size(), entry.bytes);
+    return fail(ErrorKind::kBadFile,
+                "{} has {} bytes, but collection.json says {}; it is damaged: collect again", path.string(),
+                packed.size(), entry.bytes);
   }
   ODMOE_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, gunzip(packed, kMaxShardBytes, path.string()));
   ODMOE_ASSIGN_OR_RETURN(RoutingShard shard, parse_shard(bytes, collection, path.string()));

@@ -44,7 +44,7 @@ Result<std::vector<std::byte>> read_whole(const std::filesystem::path& path, uin
     return fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open {}: {}", path.string(),
                 reason());
   }
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.number(), &status) != 0) {
     return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason());
   }

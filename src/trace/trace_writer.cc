@@ -19,9 +19,9 @@ void put(std::string& text, uint32_t value, int n_byte) {
 Result<std::string> pack(const std::string& text, const std::string& name) {
   std::string packed(lzma_stream_buffer_bound(text.size()), '\0');
   size_t n = 0;
-  const lzma_ret code = lzma_easy_buffer_encode(
-      LZMA_PRESET_DEFAULT, LZMA_CHECK_CRC64, nullptr, reinterpret_cast<const uint8_t*>(text.data()), text.size(),
-      reinterpret_cast<uint8_t*>(packed.data()), &n, packed.size());
+  const lzma_ret code = lzma_easy_buffer_encode(LZMA_PRESET_DEFAULT, LZMA_CHECK_CRC64, nullptr,
+                                                reinterpret_cast<const uint8_t*>(text.data()), text.size(),
+                                                reinterpret_cast<uint8_t*>(packed.data()), &n, packed.size());
   if (code != LZMA_OK) return fail(ErrorKind::kIo, "{}: no memory to pack it", name);
   packed.resize(n);
   return packed;
@@ -32,7 +32,8 @@ Result<std::string> pack(const std::string& text, const std::string& name) {
 Result<std::string> serialise_trace(const TraceShape& shape, std::span<const TraceSession> sessions) {
   if (shape.n_layer < 1 || shape.n_layer > kMaxTraceLayers || shape.n_expert < 1 ||
       shape.n_expert > kMaxTraceExperts || shape.n_expert_used < 1 ||
-      shape.n_expert_used > std::min(shape.n_expert, kMaxTraceExpertsUsed) || sessions.size() > kMaxTraceSessions) {
+      shape.n_expert_used > std::min(shape.n_expert, kMaxTraceExpertsUsed) ||
+      sessions.size() > kMaxTraceSessions) {
     return fail(ErrorKind::kUsage, "{} layers, {} of {} experts, {} sessions are beyond what a trace holds",
                 shape.n_layer, shape.n_expert_used, shape.n_expert, sessions.size());
   }

@@ -44,7 +44,8 @@ INSTANTIATE_TEST_SUITE_P(PlainAndPacked, TraceWriter, ::testing::Values("routing
 TEST(TraceWriter, HoldsMoreExpertsThanAByteCounts) {
   const testing::TempDir dir;
   const auto path = dir.path() / "wide.trace";
-  ASSERT_TRUE(write_trace(path, {.n_layer = 2, .n_expert = 384, .n_expert_used = 2}, sessions(383)).has_value());
+  ASSERT_TRUE(
+      write_trace(path, {.n_layer = 2, .n_expert = 384, .n_expert_used = 2}, sessions(383)).has_value());
   const auto trace = read_trace(path);
   ASSERT_TRUE(trace.has_value()) << trace.error().message;
   EXPECT_EQ(trace->n_expert, 384);
