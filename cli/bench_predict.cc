@@ -39,26 +39,32 @@ struct Row {
 };
 
 // As designed: Linear(n_embd, hidden), LayerNorm, SiLU, one Linear(hidden, n_expert) head for each layer
-// ahead; shared by all layers but for an embedding of the layer, or one for each layer.
+// ahead, for each layer; or all of it shared but for the first bias.
 ShadowPlan designed(const PredictOptions& o, bool shared) {
-  ShadowPlan plan{.n_in = o.n_embd, .n_out = o.n_expert * o.lookahead};
+  const int32_t n_out = o.n_expert * o.lookahead;
+  ShadowPlan plan;
   const auto vector = [&](int32_t n) {
     plan.vectors.push_back(n);
     return static_cast<int>(plan.vectors.size()) - 1;
   };
-  const auto network = [&] {
-    plan.matrices.push_back({o.n_embd, o.hidden});
-    plan.matrices.push_back({o.hidden, plan.n_out});
-    const auto n = static_cast<int>(plan.matrices.size());
-    return ShadowPlan::Layer{.blocks = {{.matrix = n - 2,
-                                         .bias = vector(o.hidden),
-                                         .norm_weight = vector(o.hidden),
-                                         .norm_bias = vector(o.hidden)}},
-                             .heads = {{.matrix = n - 1, .bias = vector(plan.n_out)}}};
+  const auto matrix = [&](int32_t n_in, int32_t n) {
+    plan.matrices.push_back({n_in, n});
+    return static_cast<int>(plan.matrices.size()) - 1;
   };
   for (int32_t layer = 0; layer < o.n_layer; ++layer) {
-    plan.layers.push_back(shared && layer > 0 ? plan.layers.front() : network());
-    if (shared) plan.layers.back().blocks.front().layer_embedding = vector(o.hidden);
+    if (shared && layer > 0) {
+      plan.layers.push_back(plan.layers.front());
+      plan.layers.back().blocks.front().bias = vector(o.hidden);
+      continue;
+    }
+    plan.layers.push_back({.n_in = o.n_embd,
+                           .n_out = n_out,
+                           .blocks = {{.matrix = matrix(o.n_embd, o.hidden),
+                                       .bias = vector(o.hidden),
+                                       .norm_weight = vector(o.hidden),
+                                       .norm_bias = vector(o.hidden)}},
+                           .heads = {{.matrix = matrix(o.hidden, n_out)}},
+                           .bias = vector(n_out)});
   }
   return plan;
 }
@@ -81,7 +87,7 @@ void fill_at_random(const ShadowPlan& plan, ShadowNetwork& network, Progress& ba
   for (size_t i = 0; i < plan.vectors.size(); ++i) {
     network.set_vector(i, std::span(values).first(static_cast<size_t>(plan.vectors[i])));
   }
-  std::ranges::generate(network.input(), [&] { return 20 * value(random); });
+  std::ranges::generate(network.input(0), [&] { return 20 * value(random); });
 }
 
 Latency percentiles(std::vector<double> values) {

@@ -120,9 +120,9 @@ const PredictionCell& PredictionMetrics::cell(size_t layer, int32_t distance) co
   return cells_[layer * static_cast<size_t>(lookahead_) + static_cast<size_t>(distance - 1)];
 }
 
-PredictionCell PredictionMetrics::total(int32_t distance) const {
+PredictionCell PredictionMetrics::total(int32_t distance, size_t first_layer) const {
   PredictionCell sum;
-  for (size_t layer = 0; layer < n_layer_; ++layer) sum.merge(cell(layer, distance));
+  for (size_t layer = first_layer; layer < n_layer_; ++layer) sum.merge(cell(layer, distance));
   return sum;
 }
 

@@ -59,7 +59,9 @@ class PredictionMetrics {
   size_t n_layer() const { return n_layer_; }
   int32_t lookahead() const { return lookahead_; }
   const PredictionCell& cell(size_t layer, int32_t distance) const;
-  PredictionCell total(int32_t distance) const;  // of all layers
+  // Of all layers from `first_layer` on: those that every predictor can guess from `distance` layers before
+  // begin at `distance`.
+  PredictionCell total(int32_t distance, size_t first_layer = 0) const;
 
  private:
   size_t n_layer_;

@@ -62,6 +62,7 @@ TEST(PredictionMetrics, RoutingsAddUp) {
   EXPECT_DOUBLE_EQ(metrics.cell(1, 1).recall(), 1);
   EXPECT_DOUBLE_EQ(metrics.total(1).recall(), 2.0 / 3);
   EXPECT_EQ(metrics.total(1).routings, 3);
+  EXPECT_EQ(metrics.total(1, 1).routings, 1);
   EXPECT_DOUBLE_EQ(metrics.total(2).recall(), 0);
   EXPECT_EQ(metrics.cell(0, 2).routings, 0);
   EXPECT_DOUBLE_EQ(metrics.cell(0, 2).recall(), 0);

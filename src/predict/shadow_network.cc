@@ -8,48 +8,63 @@ namespace odmoe {
 namespace {
 
 constexpr int32_t kMaxWidth = 1 << 20;
-constexpr size_t kMaxBlocks = 16, kMaxHeads = 8;
-// Per block: product, two sums, norm, scale, shift, activation; per head: product and two sums; the copy.
-constexpr size_t kNodesPerBlock = 7, kNodesPerHead = 3;
+constexpr size_t kMaxBlocks = 16, kMaxHeads = 4;
 
-size_t max_nodes(const ShadowPlan::Layer& layer) {
-  return layer.blocks.size() * kNodesPerBlock + layer.heads.size() * kNodesPerHead + 1;
+// Tensors of a layer's graph: two views and the scale, the bias and the copy; per block product, sum, norm,
+// scale, shift, activation; per head two products and a sum.
+size_t max_tensors(const ShadowPlan::Layer& layer) {
+  return 8 + layer.blocks.size() * 6 + layer.heads.size() * 3;
 }
 
 // Every index in its bounds and every length where it must fit.
-Status check(const ShadowPlan& plan) {
-  const auto width_ok = [](int32_t n) { return n > 0 && n <= kMaxWidth; };
-  if (!width_ok(plan.n_in) || !width_ok(plan.n_out) || plan.layers.empty()) {
-    return fail(ErrorKind::kUsage, "a predictor's network of {} inputs, {} outputs and {} layers", plan.n_in,
-                plan.n_out, plan.layers.size());
-  }
-  const auto matrix_fits = [&](int index, int32_t n_in, int32_t n_out) {
-    if (index < 0 || std::cmp_greater_equal(index, plan.matrices.size())) return false;
-    const ShadowPlan::Matrix& m = plan.matrices[static_cast<size_t>(index)];
-    return m.n_in == n_in && (n_out == 0 ? width_ok(m.n_out) : m.n_out == n_out);
-  };
-  const auto vector_fits = [&](int index, int32_t n) {
-    return index == ShadowPlan::kNone ||
-           (index >= 0 && std::cmp_less(index, plan.vectors.size()) &&
-            plan.vectors[static_cast<size_t>(index)] == n);
-  };
-  for (size_t l = 0; l < plan.layers.size(); ++l) {
-    const ShadowPlan::Layer& layer = plan.layers[l];
-    bool fits = layer.blocks.size() <= kMaxBlocks && !layer.heads.empty() && layer.heads.size() <= kMaxHeads;
-    int32_t width = plan.n_in;
+class Checker {
+ public:
+  explicit Checker(const ShadowPlan& plan) : plan_(&plan) {}
+
+  bool fits(const ShadowPlan::Layer& layer) const {
+    if (!width_ok(layer.n_in) || !width_ok(layer.n_out) || layer.blocks.size() > kMaxBlocks ||
+        layer.heads.empty() || layer.heads.size() > kMaxHeads || !vector_fits(layer.input_scale, layer.n_in) ||
+        !vector_fits(layer.bias, layer.n_out)) {
+      return false;
+    }
+    int32_t width = layer.n_in;
     for (const ShadowPlan::Block& block : layer.blocks) {
-      fits = fits && matrix_fits(block.matrix, width, 0);
-      if (!fits) break;
-      width = plan.matrices[static_cast<size_t>(block.matrix)].n_out;
-      fits = vector_fits(block.bias, width) && vector_fits(block.layer_embedding, width) &&
-             vector_fits(block.norm_weight, width) && vector_fits(block.norm_bias, width);
+      width = after(block.matrix, width);
+      if (width == 0 || !vector_fits(block.bias, width) || !vector_fits(block.norm_weight, width) ||
+          !vector_fits(block.norm_bias, width)) {
+        return false;
+      }
     }
-    for (const ShadowPlan::Head& head : layer.heads) {
-      fits = fits && matrix_fits(head.matrix, head.from_input ? plan.n_in : width, plan.n_out) &&
-             vector_fits(head.bias, plan.n_out);
-    }
-    if (!fits) return fail(ErrorKind::kUsage, "the shapes of a predictor's layer {} do not fit together", l);
+    return std::ranges::all_of(layer.heads, [&](const ShadowPlan::Head& head) {
+      int32_t out = after(head.matrix, head.from_input ? layer.n_in : width);
+      if (out != 0 && head.then != ShadowPlan::kNone) out = after(head.then, out);
+      return out == layer.n_out;
+    });
   }
+
+ private:
+  static bool width_ok(int32_t n) { return n > 0 && n <= kMaxWidth; }
+  // The width behind a matrix; 0: there is no such matrix, or it does not take n_in.
+  int32_t after(int index, int32_t n_in) const {
+    if (index < 0 || std::cmp_greater_equal(index, plan_->matrices.size())) return 0;
+    const ShadowPlan::Matrix& m = plan_->matrices[static_cast<size_t>(index)];
+    return m.n_in == n_in && width_ok(m.n_out) ? m.n_out : 0;
+  }
+  bool vector_fits(int index, int32_t n) const {
+    return index == ShadowPlan::kNone || (index >= 0 && std::cmp_less(index, plan_->vectors.size()) &&
+                                          plan_->vectors[static_cast<size_t>(index)] == n);
+  }
+  const ShadowPlan* plan_;
+};
+
+Status check(const ShadowPlan& plan) {
+  const Checker checker(plan);
+  for (size_t l = 0; l < plan.layers.size(); ++l) {
+    if (!checker.fits(plan.layers[l])) {
+      return fail(ErrorKind::kUsage, "the shapes of a predictor's layer {} do not fit together", l);
+    }
+  }
+  if (plan.layers.empty()) return fail(ErrorKind::kUsage, "a predictor without layers");
   return {};
 }
 
@@ -87,8 +102,10 @@ Status ShadowNetwork::build(const ShadowPlan& plan, const Options& options) {
   for (const int32_t n : plan.vectors) {
     vectors_.push_back(ggml_new_tensor_1d(weights_context_.get(), GGML_TYPE_F32, n));
   }
-  x_ = ggml_new_tensor_1d(io_context_.get(), GGML_TYPE_F32, plan.n_in);
-  y_ = ggml_new_tensor_1d(io_context_.get(), GGML_TYPE_F32, plan.n_out);
+  x_ = ggml_new_tensor_1d(io_context_.get(), GGML_TYPE_F32,
+                          std::ranges::max(plan.layers, {}, &ShadowPlan::Layer::n_in).n_in);
+  y_ = ggml_new_tensor_1d(io_context_.get(), GGML_TYPE_F32,
+                          std::ranges::max(plan.layers, {}, &ShadowPlan::Layer::n_out).n_out);
 
   const auto allocate = [](ggml_context* ctx, ggml_backend_buffer_type_t type,
                            ggml_backend_buffer_ptr& buffer) -> Status {
@@ -109,15 +126,15 @@ Status ShadowNetwork::build(const ShadowPlan& plan, const Options& options) {
   // One working buffer serves all layers, made for the largest: they run one at a time.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
   for (const ShadowPlan::Layer& layer : plan.layers) {
-    const size_t nodes = max_nodes(layer);
-    const size_t n_tensor = 2 * nodes;
+    const size_t n_tensor = 2 * max_tensors(layer);
+    widths_.emplace_back(layer.n_in, layer.n_out);
     graph_contexts_.emplace_back(
         ggml_init({.mem_size = ggml_tensor_overhead() * n_tensor + ggml_graph_overhead_custom(n_tensor, false),
                    .mem_buffer = nullptr,
                    .no_alloc = true}));
     ggml_context* ctx = graph_contexts_.back().get();
     graphs_.push_back(ggml_new_graph_custom(ctx, n_tensor, false));
-    ggml_build_forward_expand(graphs_.back(), ggml_cpy(ctx, build_layer(ctx, plan, layer), y_));
+    ggml_build_forward_expand(graphs_.back(), build_layer(ctx, plan, layer));
     for (int i = 0; i < ggml_graph_n_nodes(graphs_.back()); ++i) {
       const ggml_tensor* node = ggml_graph_node(graphs_.back(), i);
       if (backend_->supports(node)) continue;
@@ -133,6 +150,7 @@ Status ShadowNetwork::build(const ShadowPlan& plan, const Options& options) {
     }
     for (const ShadowPlan::Head& head : layer.heads) {
       bytes += ggml_nbytes(matrices_[static_cast<size_t>(head.matrix)]);
+      if (head.then >= 0) bytes += ggml_nbytes(matrices_[static_cast<size_t>(head.then)]);
     }
     layer_bytes_.push_back(bytes);
   }
@@ -150,23 +168,24 @@ Status ShadowNetwork::build(const ShadowPlan& plan, const Options& options) {
 ggml_tensor* ShadowNetwork::build_layer(ggml_context* ctx, const ShadowPlan& plan,
                                         const ShadowPlan::Layer& layer) {
   const auto vector = [&](int index) { return vectors_[static_cast<size_t>(index)]; };
-  ggml_tensor* h = x_;
+  const auto matrix = [&](int index) { return matrices_[static_cast<size_t>(index)]; };
+  ggml_tensor* x = ggml_view_1d(ctx, x_, layer.n_in, 0);
+  ggml_tensor* h = layer.input_scale >= 0 ? ggml_mul(ctx, x, vector(layer.input_scale)) : x;
   for (const ShadowPlan::Block& block : layer.blocks) {
-    h = ggml_mul_mat(ctx, matrices_[static_cast<size_t>(block.matrix)], h);
+    h = ggml_mul_mat(ctx, matrix(block.matrix), h);
     if (block.bias >= 0) h = ggml_add(ctx, h, vector(block.bias));
-    if (block.layer_embedding >= 0) h = ggml_add(ctx, h, vector(block.layer_embedding));
     if (block.norm_weight >= 0) h = ggml_mul(ctx, ggml_norm(ctx, h, plan.norm_eps), vector(block.norm_weight));
     if (block.norm_bias >= 0) h = ggml_add(ctx, h, vector(block.norm_bias));
-    if (block.activation) h = ggml_silu(ctx, h);
+    h = ggml_silu(ctx, h);
   }
   ggml_tensor* sum = nullptr;
   for (const ShadowPlan::Head& head : layer.heads) {
-    ggml_tensor* y =
-        ggml_mul_mat(ctx, matrices_[static_cast<size_t>(head.matrix)], head.from_input ? x_ : h);
-    if (head.bias >= 0) y = ggml_add(ctx, y, vector(head.bias));
+    ggml_tensor* y = ggml_mul_mat(ctx, matrix(head.matrix), head.from_input ? x : h);
+    if (head.then >= 0) y = ggml_mul_mat(ctx, matrix(head.then), y);
     sum = sum == nullptr ? y : ggml_add(ctx, sum, y);
   }
-  return sum;
+  if (layer.bias >= 0) sum = ggml_add(ctx, sum, vector(layer.bias));
+  return ggml_cpy(ctx, sum, ggml_view_1d(ctx, y_, layer.n_out, 0));
 }
 
 void ShadowNetwork::set_matrix(size_t index, std::span<const float> values) {
@@ -186,12 +205,12 @@ void ShadowNetwork::set_vector(size_t index, std::span<const float> values) {
   ggml_backend_tensor_set(vectors_[index], values.data(), 0, values.size_bytes());
 }
 
-std::span<float> ShadowNetwork::input() {
-  return {static_cast<float*>(x_->data), static_cast<size_t>(x_->ne[0])};
+std::span<float> ShadowNetwork::input(size_t layer) {
+  return {static_cast<float*>(x_->data), widths_[layer].first};
 }
 
-std::span<const float> ShadowNetwork::output() const {
-  return {static_cast<const float*>(y_->data), static_cast<size_t>(y_->ne[0])};
+std::span<const float> ShadowNetwork::output(size_t layer) const {
+  return {static_cast<const float*>(y_->data), widths_[layer].second};
 }
 
 Status ShadowNetwork::compute(size_t layer) { return backend_->compute(graphs_[layer]); }

@@ -2,8 +2,9 @@
 // computed through ggml on one thread.  What the networks are is the caller's (predict/shadow_model.h reads
 // them from a file); this lays the weights out, quantised, and runs them.
 //
-//   x -> blocks, one after another: linear (+ bias) (+ layer embedding), LayerNorm, SiLU
-//     -> the sum of the heads, each a linear map (+ bias) of the last block's output or of x itself
+//   scaled x -> blocks, one after another: linear + bias, LayerNorm, SiLU
+//            -> the sum of the heads, each one linear map, or two in a row, of the last block's output or of x,
+//               + bias
 #pragma once
 
 #include <ggml-cpp.h>
@@ -11,7 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -27,21 +28,21 @@ struct ShadowPlan {
   // Indices into matrices and vectors.
   struct Block {
     int matrix = kNone;
-    int bias = kNone, layer_embedding = kNone;     // added, [n_out]
-    int norm_weight = kNone, norm_bias = kNone;    // of LayerNorm; kNone: no norm at all
-    bool activation = true;                        // SiLU
+    int bias = kNone, norm_weight = kNone, norm_bias = kNone;  // [n_out of the matrix]
   };
   struct Head {
-    int matrix = kNone, bias = kNone;
+    int matrix = kNone;
+    int then = kNone;         // a second matrix, applied to what the first gives
     bool from_input = false;  // reads x, not what the blocks made of it
   };
   struct Layer {
+    int32_t n_in = 0, n_out = 0;
+    int input_scale = kNone;  // [n_in], what the blocks see is x times this
     std::vector<Block> blocks;
-    std::vector<Head> heads;  // at least one
+    std::vector<Head> heads;  // at least one; their results are added
+    int bias = kNone;         // [n_out], added to that
   };
 
-  int32_t n_in = 0;   // of x
-  int32_t n_out = 0;  // n_expert * lookahead
   float norm_eps = 1e-5F;
   std::vector<Matrix> matrices;
   std::vector<int32_t> vectors;  // lengths
@@ -66,9 +67,10 @@ class ShadowNetwork {
   void set_matrix(size_t index, std::span<const float> values);
   void set_vector(size_t index, std::span<const float> values);
 
-  // The place of x [n_in], to be filled before compute(), and of the result [n_out] after it.
-  std::span<float> input();
-  std::span<const float> output() const;
+  // The place of a layer's x [n_in], to be filled before compute(), and of the result [n_out] after it.  All
+  // layers have the same.
+  std::span<float> input(size_t layer);
+  std::span<const float> output(size_t layer) const;
   Status compute(size_t layer);
 
   uint64_t weight_bytes() const { return weight_bytes_; }      // of all matrices and vectors, laid out
@@ -86,7 +88,8 @@ class ShadowNetwork {
   ggml_context_ptr weights_context_, repacked_context_, io_context_;
   std::vector<ggml_tensor*> matrices_, vectors_;
   ggml_backend_buffer_ptr plain_, repacked_, io_;
-  ggml_tensor *x_ = nullptr, *y_ = nullptr;
+  ggml_tensor *x_ = nullptr, *y_ = nullptr;  // of the widest layer
+  std::vector<std::pair<size_t, size_t>> widths_;  // n_in, n_out by layer
   std::vector<ggml_context_ptr> graph_contexts_;
   std::vector<ggml_cgraph*> graphs_;
   ggml_gallocr_ptr allocator_;

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
+#include <utility>
 #include <vector>
 
 namespace odmoe {
@@ -47,22 +50,26 @@ void silu(Vector& x) {
   for (float& v : x) v /= 1 + std::exp(-v);
 }
 
-constexpr int32_t kIn = 64, kHidden = 32, kOut = 12;
+constexpr int32_t kIn = 64, kHidden = 32, kRank = 32, kOut = 12;
 
-// Two layers that share everything but an embedding: a block, a head on it and one on the input.
+// Two layers that share a block but for its bias and the scale of its input, with a head on it and one of low
+// rank on the input; the second layer has fewer outputs.
 struct Example {
-  ShadowPlan plan{.n_in = kIn,
-                  .n_out = kOut,
-                  .matrices = {{kIn, kHidden}, {kHidden, kOut}, {kIn, kOut}},
-                  .vectors = {kHidden, kHidden, kHidden, kOut, kHidden, kHidden}};
+  ShadowPlan plan{
+      .matrices = {{kIn, kHidden}, {kHidden, kOut}, {kHidden, kOut / 2}, {kIn, kRank}, {kRank, kOut},
+                   {kRank, kOut / 2}},
+      .vectors = {kHidden, kHidden, kHidden, kHidden, kIn, kIn, kOut, kOut / 2}};
   std::vector<Vector> matrices, vectors;
   Vector x = values(kIn, 99);
 
   Example() {
-    for (const int embedding : {4, 5}) {
-      plan.layers.push_back(
-          {.blocks = {{.matrix = 0, .bias = 0, .layer_embedding = embedding, .norm_weight = 1, .norm_bias = 2}},
-           .heads = {{.matrix = 1, .bias = 3}, {.matrix = 2, .from_input = true}}});
+    for (const int layer : {0, 1}) {
+      plan.layers.push_back({.n_in = kIn,
+                             .n_out = kOut / (layer + 1),
+                             .input_scale = 4 + layer,
+                             .blocks = {{.matrix = 0, .bias = layer, .norm_weight = 2, .norm_bias = 3}},
+                             .heads = {{.matrix = 1 + layer}, {.matrix = 3, .then = 4 + layer, .from_input = true}},
+                             .bias = 6 + layer});
     }
     for (const auto& m : plan.matrices) {
       matrices.push_back(values(static_cast<size_t>(m.n_in * m.n_out), static_cast<uint32_t>(matrices.size())));
@@ -72,14 +79,15 @@ struct Example {
     }
   }
   Vector expected(size_t layer) const {
-    Vector h = multiply(matrices[0], x);
-    add(h, vectors[0]);
-    add(h, vectors[4 + layer]);
-    normalise(h, vectors[1], vectors[2]);
+    Vector h = x;
+    for (size_t i = 0; i < h.size(); ++i) h[i] *= vectors[4 + layer][i];
+    h = multiply(matrices[0], h);
+    add(h, vectors[layer]);
+    normalise(h, vectors[2], vectors[3]);
     silu(h);
-    Vector y = multiply(matrices[1], h);
-    add(y, vectors[3]);
-    add(y, multiply(matrices[2], x));
+    Vector y = multiply(matrices[1 + layer], h);
+    add(y, multiply(matrices[4 + layer], multiply(matrices[3], x)));
+    add(y, vectors[6 + layer]);
     return y;
   }
   std::unique_ptr<ShadowNetwork> network(ShadowNetwork::Options options) const {
@@ -90,7 +98,7 @@ struct Example {
     }
     for (size_t i = 0; i < matrices.size(); ++i) (*created)->set_matrix(i, matrices[i]);
     for (size_t i = 0; i < vectors.size(); ++i) (*created)->set_vector(i, vectors[i]);
-    std::ranges::copy(x, (*created)->input().begin());
+    std::ranges::copy(x, (*created)->input(0).begin());
     return std::move(*created);
   }
 };
@@ -106,7 +114,7 @@ TEST(ShadowNetwork, ComputesWhatThePlanSays) {
   const auto network = example.network({.type = GGML_TYPE_F32});
   for (const size_t layer : {0U, 1U, 0U}) {
     ASSERT_TRUE(network->compute(layer).has_value());
-    EXPECT_LT(largest_error(network->output(), example.expected(layer)), 1e-4F) << layer;
+    EXPECT_LT(largest_error(network->output(layer), example.expected(layer)), 1e-4F) << layer;
   }
 }
 
@@ -117,13 +125,14 @@ TEST(ShadowNetwork, QuantisedWeightsAreClose) {
          {std::pair(GGML_TYPE_F16, 0.03F), {GGML_TYPE_Q8_0, 0.15F}, {GGML_TYPE_Q4_0, 1.5F}}) {
       const auto network = example.network({.type = type, .repack = repack});
       ASSERT_TRUE(network->compute(1).has_value());
-      EXPECT_LT(largest_error(network->output(), example.expected(1)), tolerance) << ggml_type_name(type);
+      EXPECT_LT(largest_error(network->output(1), example.expected(1)), tolerance) << ggml_type_name(type);
     }
   }
 }
 
 TEST(ShadowNetwork, RowsThatDoNotDivideIntoBlocksStayHalfPrecision) {
-  ShadowPlan plan{.n_in = 33, .n_out = 4, .matrices = {{33, 4}}, .layers = {{.heads = {{.matrix = 0}}}}};
+  const ShadowPlan plan{.matrices = {{33, 4}},
+                        .layers = {{.n_in = 33, .n_out = 4, .heads = {{.matrix = 0}}}}};
   const auto network = ShadowNetwork::create(plan, {.type = GGML_TYPE_Q4_0});
   ASSERT_TRUE(network.has_value());
   EXPECT_EQ((*network)->type_of(0), GGML_TYPE_F16);
@@ -133,7 +142,7 @@ TEST(ShadowNetwork, QuantisedWeightsTakeLessMemory) {
   const Example example;
   const auto half = example.network({.type = GGML_TYPE_F16}), four = example.network({.type = GGML_TYPE_Q4_0});
   EXPECT_GT(half->weight_bytes(), 2 * four->weight_bytes());
-  EXPECT_EQ(half->bytes_read(0), 2U * (kIn * kHidden + kHidden * kOut + kIn * kOut));
+  EXPECT_EQ(half->bytes_read(0), 2U * (kIn * kHidden + kHidden * kOut + kIn * kRank + kRank * kOut));
 }
 
 TEST(ShadowNetwork, APlanThatDoesNotFitTogetherIsRefused) {
@@ -143,7 +152,7 @@ TEST(ShadowNetwork, APlanThatDoesNotFitTogetherIsRefused) {
   ASSERT_FALSE(wrong_matrix.has_value());
   EXPECT_THAT(wrong_matrix.error().message, HasSubstr("layer 1"));
   example = {};
-  example.plan.layers[0].blocks[0].bias = 3;
+  example.plan.layers[0].blocks[0].bias = 6;
   EXPECT_FALSE(ShadowNetwork::create(example.plan, {}).has_value());
   example = {};
   example.plan.layers[0].heads.clear();
