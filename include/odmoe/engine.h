@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "odmoe/chat.h"
+#include "odmoe/observer.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "odmoe/session.h"
@@ -34,6 +35,11 @@ struct ModelInfo {
   uint64_t kv_bytes_per_token = 0;                               // of one session, with the cache type chosen
   uint64_t cycle_bytes = 0;                                      // routed bytes that one token uses
   std::vector<std::pair<std::string, uint64_t>> bytes_per_type;  // "Q4_K" -> bytes, largest first
+};
+
+// An expert that is likely to be wanted.
+struct LikelyExpert {
+  int32_t layer = 0, expert = 0;
 };
 
 using LoadProgress =
@@ -59,6 +65,10 @@ class Engine {
   // Waits for no evaluation: during one, what it did is counted up to the last chunk of a prompt, or the last
   // token, that was done when somebody asked before; the store's part is as of now.
   virtual Stats stats() const = 0;
+
+  // Reads experts before anybody asks for them, the likeliest first, as many as the arena holds; waits until
+  // they are there.  No token depends on it.  Progress counts experts.  kUsage (no such expert), kInterrupted.
+  virtual Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress = {}) = 0;
 
   // kBudget when EngineOptions::sessions are in use already.
   virtual Result<std::unique_ptr<Session>> new_session() = 0;
@@ -87,6 +97,11 @@ class Engine {
   // it) and generates after it.  Text streams to `sink` as soon as it is certain.
   virtual Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                           const GenerateOptions& options, const TextSink& sink) = 0;
+
+  // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before it
+  // ends.  What it is shown takes 8 * n_embd * EngineOptions::chunk bytes that are not in the memory plan.  No
+  // logit depends on it.  kUsage while there are sessions, whose graphs are built already.
+  virtual Status set_routing_observer(RoutingObserver* observer) = 0;
 
   // Makes evaluations in progress return kInterrupted soon.  Async-signal-safe; sticky until
   // clear_interrupt().

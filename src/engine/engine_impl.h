@@ -18,6 +18,7 @@
 #include "model/decoder.h"
 #include "model/tokenizer/tokenizer.h"
 #include "odmoe/engine.h"
+#include "predict/predictor.h"
 
 namespace odmoe {
 
@@ -26,6 +27,8 @@ struct EngineDependencies {
   std::function<Result<std::unique_ptr<AsyncReader>>(const ReaderOptions&)> make_reader = odmoe::make_reader;
   const Clock* clock = &SteadyClock::instance();
   std::function<MemorySample()> sample_memory = odmoe::sample_memory;  // called in a thread of its own
+  // What the predictor is put into, if set; how good a predictor is can be chosen so.
+  std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
 };
 
 class EngineImpl;
@@ -61,6 +64,7 @@ class EngineImpl final : public Engine {
   const ModelInfo& model() const override { return info_; }
   const MemoryPlan& plan() const override { return plan_; }
   Stats stats() const override;
+  Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress) override;
   Result<std::unique_ptr<Session>> new_session() override;
   std::vector<Token> encode(std::string_view text, bool add_special, bool parse_special) const override;
   std::string decode(std::span<const Token> tokens) const override;
@@ -75,6 +79,7 @@ class EngineImpl final : public Engine {
   Result<ToolCallSyntax> tool_call_syntax(std::string_view family) const override;
   Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                   const GenerateOptions& options, const TextSink& sink) override;
+  Status set_routing_observer(RoutingObserver* observer) override;
   void interrupt() noexcept override { interrupted_.store(true, std::memory_order_relaxed); }
   void clear_interrupt() noexcept override { interrupted_.store(false, std::memory_order_relaxed); }
 
@@ -96,6 +101,7 @@ class EngineImpl final : public Engine {
   EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies);
   Result<std::unique_ptr<AsyncReader>> make_reader(uint32_t depth) const;
   Status read_metadata();
+  Status set_up_predictor();
   Status know_drives();
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
@@ -127,7 +133,7 @@ class EngineImpl final : public Engine {
   struct EvaluationStats {
     Stats::Phase prefill, decode;
     double ttft_ms = 0;
-    std::vector<Stats::Predictor::Ahead> ahead;
+    Stats::Predictor predictor;  // what the evaluations know of it
     Stats::Routing routing;
   };
   void publish_stats() const;  // requires evaluation_mutex_ and stats_mutex_

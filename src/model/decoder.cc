@@ -1,6 +1,8 @@
 #include "model/decoder.h"
 
+#include <cstring>
 #include <format>
+#include <iterator>
 
 namespace odmoe {
 namespace {
@@ -88,8 +90,14 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
   }
   // Written in place: every graph ends with the residual where the next one looks for it.
   ggml_build_forward_expand(inputs.graph, residual);
+  const auto keep = [&](ggml_tensor* copy) {
+    if (copy == nullptr) return;
+    ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, residual, columns(ctx, copy, n_token)));
+  };
+  if (segment == 0) keep(a.embedding);
   for (; layer < shape().n_layer; ++layer) {
     const Layer& w = layers_[static_cast<size_t>(layer)];
+    if (shape().has_experts(layer)) keep(a.attention_input);
     ggml_tensor* attention = architecture_->attention(inputs, layer, norm(ctx, residual, w.attn_norm, eps));
     residual = ggml_add_inplace(ctx, residual, attention);
     ggml_build_forward_expand(inputs.graph, residual);
@@ -124,6 +132,16 @@ void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activation
                          int64_t n, ggml_tensor* logits) const {
   ggml_tensor* x = norm(ctx, columns(ctx, a.residual, n, first), output_norm_, shape().norm_eps);
   ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_mul_mat(ctx, output_, x), columns(ctx, logits, n)));
+}
+
+void Decoder::embedding(int32_t token, std::span<float> values) const {
+  const auto* row =
+      static_cast<const std::byte*>(token_embd_->data) + static_cast<size_t>(token) * token_embd_->nb[1];
+  if (token_embd_->type == GGML_TYPE_F32) {
+    std::memcpy(values.data(), row, values.size_bytes());
+  } else {
+    ggml_get_type_traits(token_embd_->type)->to_float(row, values.data(), std::ssize(values));
+  }
 }
 
 std::span<const float> Decoder::router_bias(int layer) const {

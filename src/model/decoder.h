@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/arch/architecture.h"
@@ -35,6 +36,9 @@ struct Activations {
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
+  // Written only where they are not null.
+  ggml_tensor* embedding = nullptr;        // [n_embd, n], what the first layer begins with
+  ggml_tensor* attention_input = nullptr;  // [n_embd, n], residual before a layer with experts
 };
 
 // Immutable after create(); graphs are built into the caller's.
@@ -67,6 +71,9 @@ class Decoder {
   // Columns [first, first + n) of residual -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,
                   ggml_tensor* logits) const;
+
+  // What a token begins with, F32 [n_embd].
+  void embedding(int32_t token, std::span<float> values) const;
 
   // F32 [n_expert], for choosing only; empty: none.
   std::span<const float> router_bias(int layer) const;
