@@ -23,6 +23,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr size_t kReadBytes = 16 * 1024;
 
+thread_local bool close_connection = false;
+
 // Whether the socket is ready for `events` before `limit`.
 bool wait_for(socket_t socket, short events, Clock::time_point limit) {
   while (true) {
@@ -51,10 +53,10 @@ void address_of(const sockaddr_storage& storage, std::string& ip, int& port) {
   ip = text.data();
 }
 
-// One connection.  A request must come at kSlowestBytesPerSecond or faster once kRequestGrace has passed.
+// One connection.  A request must come at kSlowestBytesPerSecond or faster once its grace has passed.
 class BoundedStream final : public httplib::Stream {
  public:
-  explicit BoundedStream(socket_t socket) : socket_(socket) {}
+  BoundedStream(socket_t socket, const ConnectionLimits& limits) : socket_(socket), limits_(limits) {}
 
   // Waits for the next request's first byte.
   bool wait_for_request(Clock::time_point limit) {
@@ -67,7 +69,7 @@ class BoundedStream final : public httplib::Stream {
 
   bool is_readable() const override { return begin_ < end_; }
   bool wait_readable() const override { return begin_ < end_ || wait_for(socket_, POLLIN, read_limit()); }
-  bool wait_writable() const override { return wait_for(socket_, POLLOUT, Clock::now() + kWriteTimeout); }
+  bool wait_writable() const override { return wait_for(socket_, POLLOUT, Clock::now() + limits_.write_timeout); }
 
   ssize_t read(char* data, size_t size) override {
     if (begin_ == end_) {
@@ -84,11 +86,11 @@ class BoundedStream final : public httplib::Stream {
     return static_cast<ssize_t>(n);
   }
 
-  // All of it or nothing: a client that takes none of it for kWriteTimeout is gone.
+  // All of it or nothing: a client that takes none of it for the limit is gone.
   ssize_t write(const char* data, size_t size) override {
     size_t done = 0;
     while (done < size) {
-      if (!wait_for(socket_, POLLOUT, Clock::now() + kWriteTimeout)) {
+      if (!wait_for(socket_, POLLOUT, Clock::now() + limits_.write_timeout)) {
         error_ = httplib::Error::Timeout;
         return -1;
       }
@@ -118,7 +120,7 @@ class BoundedStream final : public httplib::Stream {
 
  private:
   Clock::time_point read_limit() const {
-    return started_ + kRequestGrace + std::chrono::milliseconds(received_ * 1000 / kSlowestBytesPerSecond);
+    return started_ + limits_.grace + std::chrono::milliseconds(received_ * 1000 / kSlowestBytesPerSecond);
   }
   ssize_t receive() {
     while (true) {
@@ -133,6 +135,7 @@ class BoundedStream final : public httplib::Stream {
   }
 
   socket_t socket_;
+  ConnectionLimits limits_;
   Clock::time_point started_ = Clock::now();
   uint64_t received_ = 0;  // of this request
   std::array<char, kReadBytes> buffer_{};
@@ -141,9 +144,11 @@ class BoundedStream final : public httplib::Stream {
 
 }  // namespace
 
-Listener::Listener(size_t max_connections) : max_connections_(max_connections) {
-  new_task_queue = [max_connections] {
-    return new httplib::ThreadPool(4, max_connections + kRefusalThreads, kListenBacklog);
+void Listener::close_after_answer() { close_connection = true; }
+
+Listener::Listener(const ConnectionLimits& limits) : limits_(limits) {
+  new_task_queue = [n = limits.connections] {
+    return new httplib::ThreadPool(std::min<size_t>(n, 4), n + kRefusalThreads, kListenBacklog);
   };
   set_tcp_nodelay(true);  // a token is a packet
   set_keep_alive_max_count(kKeepAliveRequests);
@@ -168,7 +173,7 @@ int Listener::bind(const std::string& host, int port) {
 bool Listener::process_and_close_socket(socket_t socket) {
   const size_t before = connections_.fetch_add(1);
   bool ok = false;
-  if (before < max_connections_) {
+  if (before < limits_.connections) {
     ok = serve(socket);
   } else {
     const std::string body = error_json({.status = 503,
@@ -180,7 +185,7 @@ bool Listener::process_and_close_socket(socket_t socket) {
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n"
         "Retry-After: 1\r\nConnection: close\r\n\r\n{}",
         body.size(), body);
-    BoundedStream(socket).write(answer.data(), answer.size());
+    BoundedStream(socket, limits_).write(answer.data(), answer.size());
   }
   ::shutdown(socket, SHUT_RDWR);
   ::close(socket);
@@ -189,7 +194,7 @@ bool Listener::process_and_close_socket(socket_t socket) {
 }
 
 bool Listener::serve(socket_t socket) {
-  BoundedStream stream(socket);
+  BoundedStream stream(socket, limits_);
   std::string remote, local;
   int remote_port = 0, local_port = 0;
   stream.get_remote_ip_and_port(remote, remote_port);
@@ -203,8 +208,9 @@ bool Listener::serve(socket_t socket) {
     }
     stream.start_request();
     bool closed = false;
+    close_connection = false;
     ok = process_request(stream, remote, remote_port, local, local_port, left == 1, closed, nullptr);
-    if (!ok || closed) break;
+    if (!ok || closed || close_connection) break;
   }
   return ok;
 }

@@ -41,8 +41,8 @@ GeneratedToken describe(Token token, std::span<const float> logits, int32_t n_to
 
 class Scheduler::Job {
  public:
-  Job(Generation generation, std::shared_ptr<GenerationSink> sink, int32_t n_vocab)
-      : work(std::move(generation)), sink(std::move(sink)), n_vocab(n_vocab) {}
+  Job(Generation generation, std::shared_ptr<GenerationSink> listener, int32_t vocabulary)
+      : work(std::move(generation)), sink(std::move(listener)), n_vocab(vocabulary) {}
 
   Generation work;
   std::shared_ptr<GenerationSink> sink;
@@ -77,6 +77,7 @@ Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const Sched
   std::unique_ptr<Scheduler> scheduler(new Scheduler(engine, options));
   for (int32_t i = 0; i < options.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto session, engine.new_session());
+    scheduler->context_ = session->context();
     auto slot = std::make_unique<Slot>();
     slot->session = std::move(session);
     scheduler->slots_.push_back(std::move(slot));

@@ -136,6 +136,8 @@ class Scheduler {
   // Waits until none are left, at most so long; false when it was too short.
   bool wait_idle(std::chrono::milliseconds limit);
 
+  int32_t context() const { return context_; }  // the most tokens of a prompt and what follows it
+
   struct Load {
     size_t queued = 0, running = 0;
     bool draining = false;
@@ -160,6 +162,7 @@ class Scheduler {
   std::deque<std::shared_ptr<Job>> queue_;
   std::vector<std::unique_ptr<Slot>> slots_;  // their jobs are set under mutex_
   const Job* evaluating_ = nullptr;           // whose evaluation an interrupt would end
+  int32_t context_ = 0;
   uint64_t turn_ = 0;
   double mean_job_s_ = 1;                     // of late, for Retry-After
   bool draining_ = false, stop_ = false;

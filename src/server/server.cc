@@ -116,7 +116,7 @@ Status ServerOptions::validate() const {
 class Server::Impl {
  public:
   explicit Impl(const ServerOptions& options)
-      : options_(options), listener_(options.max_connections), vision_(options.vision) {}
+      : options_(options), listener_({.connections = options.max_connections}), vision_(options.vision) {}
 
   Status listen() {
     routes();
@@ -143,8 +143,7 @@ class Server::Impl {
       syntax.error().message += " with --chat-template NAME; /v1/completions works without";
       log_event(spdlog::level::warn, "no_chat_template", {{"why", syntax.error().message}});
     }
-    const int32_t context = engine_options.context > 0 ? engine_options.context
-                                                       : std::min(engine.model().n_context_train, 4096);
+    const int32_t context = scheduler->context();
     const std::lock_guard lock(mutex_);
     loaded_ = std::shared_ptr<Loaded>(new Loaded{.engine = &engine,
                                                  .scheduler = std::move(scheduler),
@@ -260,7 +259,9 @@ void Server::Impl::routes() {
     if (const auto error = check_access(options_, request)) {
       if (error->status == 405) response.set_header("Allow", std::string(allowed_methods(request.path)));
       // Its body is not read, so nothing more can be read from the connection.
-      if (request.method == "POST") response.set_header("Connection", "close");
+      if (request.has_header("Content-Length") || request.has_header("Transfer-Encoding")) {
+        Listener::close_after_answer();
+      }
       send(response, *error);
       return Outcome::Handled;
     }
