@@ -69,7 +69,13 @@ class BoundedStream final : public httplib::Stream {
 
   bool is_readable() const override { return begin_ < end_; }
   bool wait_readable() const override { return begin_ < end_ || wait_for(socket_, POLLIN, read_limit()); }
-  bool wait_writable() const override { return wait_for(socket_, POLLOUT, Clock::now() + limits_.write_timeout); }
+  bool wait_writable() const override {
+    const bool writable = wait_for(socket_, POLLOUT, Clock::now() + limits_.write_timeout);
+    broken_ = broken_ || !writable;
+    return writable;
+  }
+  // Whether all that was read and written went through.
+  bool sound() const { return !broken_ && get_error() == httplib::Error::Success; }
 
   ssize_t read(char* data, size_t size) override {
     if (begin_ == end_) {
@@ -138,6 +144,7 @@ class BoundedStream final : public httplib::Stream {
   ConnectionLimits limits_;
   Clock::time_point started_ = Clock::now();
   uint64_t received_ = 0;  // of this request
+  mutable bool broken_ = false;
   std::array<char, kReadBytes> buffer_{};
   size_t begin_ = 0, end_ = 0;  // what of buffer_ has not been read
 };
@@ -209,8 +216,12 @@ bool Listener::serve(socket_t socket) {
     stream.start_request();
     bool closed = false;
     close_connection = false;
-    ok = process_request(stream, remote, remote_port, local, local_port, left == 1, closed, nullptr);
-    if (!ok || closed || close_connection) break;
+    bool understood = false;
+    ok = process_request(stream, remote, remote_port, local, local_port, left == 1, closed,
+                         [&](httplib::Request&) { understood = true; });
+    // Behind a request that was not understood nobody knows where the next one begins.
+    const bool sound = understood && stream.sound();
+    if (!ok || closed || close_connection || !sound) break;
   }
   return ok;
 }

@@ -58,12 +58,13 @@ class ListenerTest : public ::testing::Test {
       response.set_content("hello", "text/plain");
     });
     listener_->Get("/large", [this](const httplib::Request&, httplib::Response& response) {
-      response.set_chunked_content_provider("text/plain", [this](size_t, httplib::DataSink& sink) {
-        const std::string data(1 << 16, 'x');
-        const bool written = sink.write(data.data(), data.size());
-        if (!written) gave_up_ = true;
-        return written;
-      });
+      response.set_chunked_content_provider(
+          "text/plain",
+          [](size_t, httplib::DataSink& sink) {
+            const std::string data(1 << 16, 'x');
+            return sink.write(data.data(), data.size());
+          },
+          [this](bool success) { gave_up_ = !success; });
     });
     port_ = listener_->bind("127.0.0.1", 0);
     ASSERT_GT(port_, 0);

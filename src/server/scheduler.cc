@@ -262,8 +262,8 @@ Scheduler::Slot* Scheduler::best_slot(const Job& job) {
     if (slot->job != nullptr) continue;
     const auto tokens = slot->session->tokens();
     ptrdiff_t shared = std::ranges::mismatch(job.work.prompt, tokens).in1 - job.work.prompt.begin();
-    // A timeline of which little would be kept is worth more to whoever comes back to it.
-    if (shared * 2 < std::ssize(tokens)) shared = 0;
+    // Where little of either would be kept, the timeline is worth more to whoever comes back to it.
+    if (shared * 2 < std::ssize(tokens) && shared * 2 < std::ssize(job.work.prompt)) shared = 0;
     if (shared > best_shared || (shared == best_shared && slot->last_used < best->last_used)) {
       best = slot.get();
       best_shared = shared;

@@ -189,7 +189,7 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
   }
   const Address address = split_url(options_.url);
   httplib::Client client(address.origin);
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(limit - std::chrono::steady_clock::now());
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(limit - std::chrono::steady_clock::now());
   client.set_connection_timeout(std::min<std::chrono::milliseconds>(left, std::chrono::seconds(10)));
   client.set_read_timeout(left);
   client.set_write_timeout(left);
