@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -15,10 +16,11 @@
 namespace odmoe::testing {
 
 ServerProcess::ServerProcess(std::vector<std::string> options, bool wait_until_ready) {
-  std::vector<std::string> arguments = {ODMOE_PROGRAM, "serve",     ODMOE_SOURCE_DIR "/models/demo.gguf",
-                                        "--port",      "0",         "--memory",
-                                        "50%",         "--context", "512",
-                                        "--threads",   "1"};
+  std::vector<std::string> arguments = {ODMOE_PROGRAM, "serve", ODMOE_SOURCE_DIR "/models/demo.gguf"};
+  for (const auto& [option, value] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"--port", "0"}, {"--memory", "50%"}, {"--context", "512"}, {"--threads", "1"}}) {
+    if (!std::ranges::contains(options, option)) arguments.insert(arguments.end(), {option, value});
+  }
   arguments.insert(arguments.end(), options.begin(), options.end());
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());

@@ -242,7 +242,7 @@ TEST(Server, ImagesAreDescribedByTheSecondMachine) {
 // Bodies and heads with a few bytes changed: every one is answered or its connection closed, and the server
 // goes on.
 TEST(Server, TenThousandMutatedRequestsAreAnswered) {
-  const ServerProcess server({"--sessions", "1"});
+  const ServerProcess server({"--sessions", "1", "--context", "64"});
   const std::vector<std::string> bodies = {
       R"({"model":"m","prompt":"A","max_tokens":0,"echo":true,"temperature":0.5,"top_p":0.9,"n":1,"stop":["x"],"logit_bias":{"5":1}})",
       R"({"messages":[{"role":"user","content":"A"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"r"}],"max_tokens":1,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]})",
