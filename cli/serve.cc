@@ -25,21 +25,21 @@ void say(const std::string& line) { (void)Output::standard_error().write("odmoe:
 // The experts of a recorded trace, those used most first.
 Result<std::vector<LikelyExpert>> commonest_experts(const std::string& path, const ModelInfo& model) {
   Progress bar("Reading the trace");
-  ODMOE_ASSIGN_OR_RETURN(const RoutingTrace trace, read_trace(path, {.progress = [&](uint64_t) {
-                           return !interrupt::pending();
-                         }}));
+  ODMOE_ASSIGN_OR_RETURN(const RoutingTrace trace,
+                         read_trace(path, {.progress = [&](uint64_t) { return !interrupt::pending(); }}));
   bar.finish();
   if (trace.n_expert != model.n_expert || trace.n_layer > model.n_layer) {
     return fail(ErrorKind::kUsage,
-                "--warm {}: it was recorded of a model with {} layers of {} experts, this one has {} of {}", path,
-                trace.n_layer, trace.n_expert, model.n_layer, model.n_expert);
+                "--warm {}: it was recorded of a model with {} layers of {} experts, this one has {} of {}",
+                path, trace.n_layer, trace.n_expert, model.n_layer, model.n_expert);
   }
   std::map<std::pair<int32_t, int32_t>, uint64_t> counts;
   for (const RoutingTrace::Event& event : trace.events) {
     for (const int32_t expert : trace.experts_of(event)) ++counts[{event.layer, expert}];
   }
   std::vector<std::pair<uint64_t, LikelyExpert>> ranked;
-  for (const auto& [key, count] : counts) ranked.push_back({count, {.layer = key.first, .expert = key.second}});
+  for (const auto& [key, count] : counts)
+    ranked.push_back({count, {.layer = key.first, .expert = key.second}});
   std::ranges::stable_sort(ranked, std::greater<>(), [](const auto& entry) { return entry.first; });
   std::vector<LikelyExpert> experts;
   for (const auto& entry : ranked) experts.push_back(entry.second);
@@ -68,7 +68,8 @@ void wait_for_signal() {
 Result<int> serve(ServeOptions options) {
   ODMOE_RETURN_IF_ERROR(options.inference.engine.validate());
   ODMOE_ASSIGN_OR_RETURN(options.server.api_keys, api_keys(options));
-  if (options.server.model_id.empty()) options.server.model_id = options.inference.engine.model.stem().string();
+  if (options.server.model_id.empty())
+    options.server.model_id = options.inference.engine.model.stem().string();
   if (options.json_log) server::log_as_json();
   interrupt::install_terminate();
   ODMOE_ASSIGN_OR_RETURN(const auto server, server::Server::listen(options.server));
@@ -109,7 +110,8 @@ void add_serve(CLI::App& app, Action& action) {
       "  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\\n"
       "       -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'\n"
       "\n"
-      "SIGTERM or Ctrl-C lets requests under way finish and ends with status 0; a second signal ends at once.");
+      "SIGTERM or Ctrl-C lets requests under way finish and ends with status 0; a second signal ends at "
+      "once.");
   command->callback([&action, options] { action = [options] { return serve(*options); }; });
 }
 

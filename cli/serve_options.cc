@@ -40,9 +40,10 @@ void add_network_options(CLI::App& command, ServeOptions& options) {
       ->check(CLI::Range(0, 65535).description(""))
       ->group(kGroup);
   command
-      .add_option("--api-key", server.api_keys,
-                  "Key that requests must have; several may be given.  Others see it in the list of processes: "
-                  "prefer --api-key-file or the environment variable ODMOE_API_KEY")
+      .add_option(
+          "--api-key", server.api_keys,
+          "Key that requests must have; several may be given.  Others see it in the list of processes: "
+          "prefer --api-key-file or the environment variable ODMOE_API_KEY")
       ->type_name("KEY")
       ->allow_extra_args(false)
       ->group(kGroup);
@@ -59,18 +60,22 @@ void add_network_options(CLI::App& command, ServeOptions& options) {
       ->type_name("N")
       ->capture_default_str()
       ->group(kGroup);
-  add_size(command, "--max-body", server.max_body_bytes, "Largest body of a request; images are in it", kGroup);
+  add_size(command, "--max-body", server.max_body_bytes, "Largest body of a request; images are in it",
+           kGroup);
 }
 
 void add_request_options(CLI::App& command, ServeOptions& options) {
   server::ServerOptions& server = options.server;
   constexpr const char* kGroup = "Requests";
-  command.add_option("--sessions", options.inference.engine.sessions, "Texts written at once, each with a KV cache")
+  command
+      .add_option("--sessions", options.inference.engine.sessions,
+                  "Texts written at once, each with a KV cache")
       ->type_name("N")
       ->capture_default_str()
       ->check(CLI::Range(1, 64).description(""))
       ->group(kGroup);
-  command.add_option("--queue", server.max_queue, "Requests that may wait; those beyond are told to come back")
+  command
+      .add_option("--queue", server.max_queue, "Requests that may wait; those beyond are told to come back")
       ->type_name("N")
       ->capture_default_str()
       ->group(kGroup);
@@ -96,12 +101,13 @@ void add_request_options(CLI::App& command, ServeOptions& options) {
 void add_vision_options(CLI::App& command, ServeOptions& options) {
   server::VisionOptions& vision = options.server.vision;
   constexpr const char* kGroup = "Images";
-  auto* url = command
-                  .add_option("--vision-url", vision.url,
-                              "OpenAI-compatible server whose vision model describes images in messages, such as "
-                              "http://mac2:8080")
-                  ->type_name("URL")
-                  ->group(kGroup);
+  auto* url =
+      command
+          .add_option("--vision-url", vision.url,
+                      "OpenAI-compatible server whose vision model describes images in messages, such as "
+                      "http://mac2:8080")
+          ->type_name("URL")
+          ->group(kGroup);
   const auto add = [&](const char* name, auto& value, const char* help, const char* type) {
     command.add_option(name, value, help)->type_name(type)->capture_default_str()->needs(url)->group(kGroup);
   };
@@ -131,7 +137,9 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
   add_request_options(command, options);
   add_vision_options(command, options);
   constexpr const char* kGroup = "Operation";
-  command.add_option("--warm", options.warm, "Recorded routing: its commonest experts are read before it is ready")
+  command
+      .add_option("--warm", options.warm,
+                  "Recorded routing: its commonest experts are read before it is ready")
       ->type_name("TRACE")
       ->group(kGroup);
   command
@@ -160,7 +168,8 @@ Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
     if (!line.empty() && line[0] != '#') keys.push_back(line);
   }
   if (keys.size() == before) {
-    return fail(ErrorKind::kUsage, "--api-key-file {}: it holds no key; write one per line", options.api_key_file);
+    return fail(ErrorKind::kUsage, "--api-key-file {}: it holds no key; write one per line",
+                options.api_key_file);
   }
   return keys;
 }

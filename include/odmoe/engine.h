@@ -67,7 +67,8 @@ class Engine {
   virtual Stats stats() const = 0;
 
   // Reads experts before anybody asks for them, the likeliest first, as many as the arena holds; waits until
-  // they are there.  No token depends on it.  Progress counts experts.  kUsage (no such expert), kInterrupted.
+  // they are there.  No token depends on it.  Progress counts experts.  kUsage (no such expert),
+  // kInterrupted.
   virtual Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress = {}) = 0;
 
   // kBudget when EngineOptions::sessions are in use already.
@@ -98,9 +99,9 @@ class Engine {
   virtual Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                           const GenerateOptions& options, const TextSink& sink) = 0;
 
-  // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before it
-  // ends.  What it is shown takes 8 * n_embd * EngineOptions::chunk bytes that are not in the memory plan.  No
-  // logit depends on it.  kUsage while there are sessions, whose graphs are built already.
+  // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before
+  // it ends.  What it is shown takes 8 * n_embd * EngineOptions::chunk bytes that are not in the memory plan.
+  // No logit depends on it.  kUsage while there are sessions, whose graphs are built already.
   virtual Status set_routing_observer(RoutingObserver* observer) = 0;
 
   // Makes evaluations in progress return kInterrupted soon.  Async-signal-safe; sticky until

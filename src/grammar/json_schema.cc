@@ -18,8 +18,8 @@ using Expression = GrammarBuilder::Expression;
 
 // Keywords that say nothing of what is valid, or that are read where the others are.
 constexpr auto kDescriptive = std::to_array<std::string_view>(
-    {"$schema", "$id", "$comment", "$anchor", "title", "description", "default", "examples", "example", "deprecated",
-     "readOnly", "writeOnly", "$defs", "definitions", "strict", "discriminator"});
+    {"$schema", "$id", "$comment", "$anchor", "title", "description", "default", "examples", "example",
+     "deprecated", "readOnly", "writeOnly", "$defs", "definitions", "strict", "discriminator"});
 
 template <typename... Args>
 std::unexpected<Error> refuse(const std::string& where, std::format_string<Args...> format, Args&&... args) {
@@ -51,7 +51,8 @@ std::string text_of(const Json& json) {
 bool has_type(const Json& value, std::string_view type) {
   if (type == "string") return value.is_string();
   if (type == "integer") {
-    return value.is_number_integer() || (value.is_number() && std::floor(value.get<double>()) == value.get<double>());
+    return value.is_number_integer() ||
+           (value.is_number() && std::floor(value.get<double>()) == value.get<double>());
   }
   if (type == "number") return value.is_number();
   if (type == "boolean") return value.is_boolean();
@@ -103,7 +104,8 @@ class Compiler {
   Result<Expression> reference(const Json& ref, const std::string& where, int depth) {
     if (!ref.is_string()) return refuse(where, "$ref must be a string");
     const auto name = ref.get<std::string>();
-    if (!name.starts_with('#')) return refuse(where, "$ref \"{}\" is not within the schema", escape_pointer(name));
+    if (!name.starts_with('#'))
+      return refuse(where, "$ref \"{}\" is not within the schema", escape_pointer(name));
     const auto known = references_.find(name);
     if (known != references_.end()) return builder_->call(known->second);
     const Json* target = nullptr;
@@ -171,7 +173,8 @@ class Compiler {
   // What tells an alternative from others at once: its type, or a member that must have one value.
   static bool disjoint(const Json& a, const Json& b) {
     if (!a.is_object() || !b.is_object()) return false;
-    const bool typed = a.contains("type") && b.contains("type") && a["type"].is_string() && b["type"].is_string();
+    const bool typed =
+        a.contains("type") && b.contains("type") && a["type"].is_string() && b["type"].is_string();
     if (typed && a["type"] != b["type"]) {
       const auto number = [](const Json& type) { return type == "number" || type == "integer"; };
       return !(number(a["type"]) && number(b["type"]));
@@ -188,7 +191,8 @@ class Compiler {
     const auto constant = [](const Json& schema) -> std::optional<Json> {
       if (!schema.is_object()) return std::nullopt;
       if (schema.contains("const")) return schema["const"];
-      if (schema.contains("enum") && schema["enum"].is_array() && schema["enum"].size() == 1) return schema["enum"][0];
+      if (schema.contains("enum") && schema["enum"].is_array() && schema["enum"].size() == 1)
+        return schema["enum"][0];
       return std::nullopt;
     };
     for (const auto& [key, value] : a["properties"].items()) {
@@ -209,23 +213,27 @@ class Compiler {
     return schema;
   }
 
-  Result<Expression> alternatives(const Json& list, std::string_view keyword, const std::string& where, int depth) {
+  Result<Expression> alternatives(const Json& list, std::string_view keyword, const std::string& where,
+                                  int depth) {
     if (!list.is_array() || list.empty() || list.size() > kMaxEnum) {
       return refuse(where, "it must be a list of 1 to {} schemas", kMaxEnum);
     }
-    if (keyword == "allOf" && list.size() > 1) return refuse(where, "allOf of more than one schema is not supported");
+    if (keyword == "allOf" && list.size() > 1)
+      return refuse(where, "allOf of more than one schema is not supported");
     if (keyword == "oneOf") {
       for (size_t i = 0; i < list.size(); ++i) {
         for (size_t j = 0; j < i; ++j) {
           if (disjoint(resolved(list[i]), resolved(list[j]))) continue;
-          return refuse(where, "oneOf is only supported where type or a required constant member tells the "
-                               "alternatives apart; use anyOf");
+          return refuse(where,
+                        "oneOf is only supported where type or a required constant member tells the "
+                        "alternatives apart; use anyOf");
         }
       }
     }
     std::vector<Expression> ways;
     for (size_t i = 0; i < list.size(); ++i) {
-      ODMOE_ASSIGN_OR_RETURN(const Expression way, schema(list[i], std::format("{}/{}", where, i), depth + 1));
+      ODMOE_ASSIGN_OR_RETURN(const Expression way,
+                             schema(list[i], std::format("{}/{}", where, i), depth + 1));
       ways.push_back(way);
     }
     return builder_->choice(std::move(ways));
@@ -268,7 +276,8 @@ class Compiler {
     return builder_->choice(std::move(ways));
   }
 
-  Result<Expression> of_type(const std::string& type, const Json& schema, const std::string& where, int depth) {
+  Result<Expression> of_type(const std::string& type, const Json& schema, const std::string& where,
+                             int depth) {
     if (type == "string") return string(schema, where);
     if (type == "integer") return integer(schema, where);
     if (type == "number") return number(schema, where);
@@ -278,7 +287,8 @@ class Compiler {
     return array(schema, where, depth);
   }
 
-  static Result<int32_t> count(const Json& schema, const char* keyword, int32_t otherwise, const std::string& where) {
+  static Result<int32_t> count(const Json& schema, const char* keyword, int32_t otherwise,
+                               const std::string& where) {
     if (!schema.contains(keyword)) return otherwise;
     const Json& value = schema[keyword];
     if (!has_type(value, "integer") || value.get<double>() < 0 || value.get<double>() > 1e6) {
@@ -295,7 +305,8 @@ class Compiler {
       }
       const auto known = format.is_string() ? values_.format(format.get<std::string>()) : std::nullopt;
       if (!known) {
-        return refuse(where, "format {} is not supported: date, time, date-time, uuid and ipv4 are", text_of(format));
+        return refuse(where, "format {} is not supported: date, time, date-time, uuid and ipv4 are",
+                      text_of(format));
       }
       return *known;
     }
@@ -378,11 +389,12 @@ class Compiler {
   // Any keys, all values by one schema.
   Result<Expression> map(const Json& value_schema, const std::string& where, int depth) {
     GrammarBuilder& b = *builder_;
-    ODMOE_ASSIGN_OR_RETURN(const Expression value, schema(value_schema, where + "/additionalProperties", depth + 1));
+    ODMOE_ASSIGN_OR_RETURN(const Expression value,
+                           schema(value_schema, where + "/additionalProperties", depth + 1));
     const Expression member = b.sequence({values_.string(), values_.colon(), value});
     const Expression more = b.repeat(b.sequence({values_.comma(), member}), 0, -1);
-    return b.choice({b.literal("{}"), b.sequence({b.literal("{"), values_.space(), member, more, values_.space(),
-                                                  b.literal("}")})});
+    return b.choice({b.literal("{}"), b.sequence({b.literal("{"), values_.space(), member, more,
+                                                  values_.space(), b.literal("}")})});
   }
 
   // Members in their order, the optional ones there or not.
@@ -392,8 +404,9 @@ class Compiler {
     // From the last to the first, what follows when something was written before, and when nothing was.
     Expression after_some = b.empty(), after_none = b.empty();
     for (auto member = members.rbegin(); member != members.rend(); ++member) {
-      ODMOE_ASSIGN_OR_RETURN(const Expression value,
-                             schema(*member->schema, where + "/properties/" + escape_pointer(member->name), depth + 1));
+      ODMOE_ASSIGN_OR_RETURN(
+          const Expression value,
+          schema(*member->schema, where + "/properties/" + escape_pointer(member->name), depth + 1));
       const std::string key = Json(member->name).dump(-1, ' ', false, Json::error_handler_t::replace);
       const Expression pair = b.sequence({b.literal(key), values_.colon(), value});
       const GrammarBuilder::Rule rest = b.declare();
@@ -405,7 +418,8 @@ class Compiler {
       b.define(none, after_none);
       after_none = member->required ? first : b.choice({first, b.call(none)});
     }
-    const bool may_be_empty = std::ranges::none_of(members, [](const auto& member) { return member.required; });
+    const bool may_be_empty =
+        std::ranges::none_of(members, [](const auto& member) { return member.required; });
     const Expression full =
         b.sequence({b.literal("{"), values_.space(), after_none, values_.space(), b.literal("}")});
     return may_be_empty ? b.choice({full, b.literal("{}")}) : full;
@@ -421,8 +435,9 @@ class Compiler {
     if (schema.contains("prefixItems")) {
       if (!schema["prefixItems"].is_array()) return refuse(where, "prefixItems must be a list");
       for (const Json& item : schema["prefixItems"]) {
-        ODMOE_ASSIGN_OR_RETURN(const Expression one,
-                               this->schema(item, std::format("{}/prefixItems/{}", where, first.size()), depth + 1));
+        ODMOE_ASSIGN_OR_RETURN(
+            const Expression one,
+            this->schema(item, std::format("{}/prefixItems/{}", where, first.size()), depth + 1));
         first.push_back(one);
       }
     }

@@ -2,8 +2,8 @@
 //
 // The grammar may be narrower than the schema, never wider: members come in the schema's order, and members
 // that it does not name are written only where it names none.  Known: type, properties, required,
-// additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (of alternatives that
-// exclude each other), allOf of one, $ref into the same schema, minLength, maxLength, minimum, maximum,
+// additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (of alternatives
+// that exclude each other), allOf of one, $ref into the same schema, minLength, maxLength, minimum, maximum,
 // exclusiveMinimum, exclusiveMaximum (of integers), format (date, time, date-time, uuid, ipv4), and what only
 // describes.  Anything else is refused by its name, for to leave it out would be to break it in silence.
 #pragma once

@@ -81,7 +81,8 @@ TEST(JsonSchema, StringsAreValidUtf8WithValidEscapes) {
 TEST(JsonSchema, IntegersStayInTheirRange) {
   std::mt19937 random(7);
   for (int round = 0; round < 40; ++round) {
-    int64_t low = static_cast<int64_t>(random() % 3000) - 1500, high = static_cast<int64_t>(random() % 3000) - 1500;
+    int64_t low = static_cast<int64_t>(random() % 3000) - 1500,
+            high = static_cast<int64_t>(random() % 3000) - 1500;
     if (low > high) std::swap(low, high);
     const std::string text = Json({{"type", "integer"}, {"minimum", low}, {"maximum", high}}).dump();
     Schema schema(text.c_str());
@@ -103,8 +104,10 @@ TEST(JsonSchema, IntegersStayInTheirRange) {
 
 TEST(JsonSchema, NumbersAreJsonNumbers) {
   Schema schema(R"({"type":"number"})");
-  for (const char* good : {"0", "-0", "1.5", "-1e5", "10E-2", "0.001"}) EXPECT_TRUE(schema.takes(good)) << good;
-  for (const char* bad : {"", "01", "1.", ".5", "+1", "1e", "--1", "NaN"}) EXPECT_FALSE(schema.takes(bad)) << bad;
+  for (const char* good : {"0", "-0", "1.5", "-1e5", "10E-2", "0.001"})
+    EXPECT_TRUE(schema.takes(good)) << good;
+  for (const char* bad : {"", "01", "1.", ".5", "+1", "1e", "--1", "NaN"})
+    EXPECT_FALSE(schema.takes(bad)) << bad;
 }
 
 TEST(JsonSchema, ArraysKeepTheirLength) {
@@ -120,7 +123,8 @@ TEST(JsonSchema, ArraysKeepTheirLength) {
 }
 
 TEST(JsonSchema, EnumsConstantsAndAlternatives) {
-  Schema schema(R"({"anyOf":[{"enum":["a","b\"",3,null]},{"const":{"k":[1,2]}},{"type":["boolean","integer"]}]})");
+  Schema schema(
+      R"({"anyOf":[{"enum":["a","b\"",3,null]},{"const":{"k":[1,2]}},{"type":["boolean","integer"]}]})");
   for (const char* good : {"\"a\"", R"("b\"")", "3", "null", R"({"k":[1,2]})", "true", "17"}) {
     EXPECT_TRUE(schema.takes(good)) << good;
   }

@@ -62,18 +62,20 @@ Expression JsonValues::make_character() {
   d.set('d').set('D');
   for (const char c : std::string_view("\"\\/bfnrt")) escapes.set(static_cast<uint8_t>(c));
   const auto h = [&] { return b.bytes(hex); };
-  const Expression unit = b.choice(
-      {b.sequence({b.bytes(not_d), h(), h(), h()}), b.sequence({b.bytes(d), b.bytes(d_low), h(), h()}),
-       b.sequence({b.bytes(d), b.bytes(d_high), h(), h(), b.literal("\\u"), b.bytes(d), b.bytes(low), h(), h()})});
-  return b.choice({b.bytes(plain), b.sequence({b.range(0xC2, 0xDF), tail()}),
-                   b.sequence({b.range(0xE0, 0xE0), b.range(0xA0, 0xBF), tail()}),
-                   b.sequence({b.range(0xE1, 0xEC), tail(), tail()}),
-                   b.sequence({b.range(0xED, 0xED), b.range(0x80, 0x9F), tail()}),
-                   b.sequence({b.range(0xEE, 0xEF), tail(), tail()}),
-                   b.sequence({b.range(0xF0, 0xF0), b.range(0x90, 0xBF), tail(), tail()}),
-                   b.sequence({b.range(0xF1, 0xF3), tail(), tail(), tail()}),
-                   b.sequence({b.range(0xF4, 0xF4), b.range(0x80, 0x8F), tail(), tail()}),
-                   b.sequence({b.literal("\\"), b.choice({b.bytes(escapes), b.sequence({b.literal("u"), unit})})})});
+  const Expression unit = b.choice({b.sequence({b.bytes(not_d), h(), h(), h()}),
+                                    b.sequence({b.bytes(d), b.bytes(d_low), h(), h()}),
+                                    b.sequence({b.bytes(d), b.bytes(d_high), h(), h(), b.literal("\\u"),
+                                                b.bytes(d), b.bytes(low), h(), h()})});
+  return b.choice(
+      {b.bytes(plain), b.sequence({b.range(0xC2, 0xDF), tail()}),
+       b.sequence({b.range(0xE0, 0xE0), b.range(0xA0, 0xBF), tail()}),
+       b.sequence({b.range(0xE1, 0xEC), tail(), tail()}),
+       b.sequence({b.range(0xED, 0xED), b.range(0x80, 0x9F), tail()}),
+       b.sequence({b.range(0xEE, 0xEF), tail(), tail()}),
+       b.sequence({b.range(0xF0, 0xF0), b.range(0x90, 0xBF), tail(), tail()}),
+       b.sequence({b.range(0xF1, 0xF3), tail(), tail(), tail()}),
+       b.sequence({b.range(0xF4, 0xF4), b.range(0x80, 0x8F), tail(), tail()}),
+       b.sequence({b.literal("\\"), b.choice({b.bytes(escapes), b.sequence({b.literal("u"), unit})})})});
 }
 
 Expression JsonValues::string(int32_t min_length, int32_t max_length) {
@@ -96,8 +98,8 @@ Expression JsonValues::fraction_and_exponent() {
 
 Expression JsonValues::make_integer() {
   GrammarBuilder& b = *builder_;
-  return b.choice({b.literal("0"), b.sequence({b.optional(b.literal("-")), b.range('1', '9'),
-                                               digits(0, kMaxDigits - 1)})});
+  return b.choice({b.literal("0"),
+                   b.sequence({b.optional(b.literal("-")), b.range('1', '9'), digits(0, kMaxDigits - 1)})});
 }
 
 Expression JsonValues::non_negative_number() {
@@ -154,7 +156,8 @@ Expression JsonValues::integer(std::optional<int64_t> min, std::optional<int64_t
   const int64_t high = std::clamp(max.value_or(kMost), -kMost, kMost);
   std::vector<Expression> ways;
   if (high >= 0) {
-    ways.push_back(non_negative_range(static_cast<uint64_t>(std::max<int64_t>(low, 0)), static_cast<uint64_t>(high)));
+    ways.push_back(
+        non_negative_range(static_cast<uint64_t>(std::max<int64_t>(low, 0)), static_cast<uint64_t>(high)));
   }
   if (low < 0) {
     const auto least = static_cast<uint64_t>(std::max<int64_t>(-high, 1));
@@ -172,15 +175,15 @@ Expression JsonValues::make_object() {
   GrammarBuilder& b = *builder_;
   const Expression member = b.sequence({string(), colon(), any()});
   const Expression more = b.repeat(b.sequence({comma(), member}), 0, -1);
-  return b.choice({b.literal("{}"),
-                   b.sequence({b.literal("{"), space(), member, more, space(), b.literal("}")})});
+  return b.choice(
+      {b.literal("{}"), b.sequence({b.literal("{"), space(), member, more, space(), b.literal("}")})});
 }
 
 Expression JsonValues::make_array() {
   GrammarBuilder& b = *builder_;
   const Expression more = b.repeat(b.sequence({comma(), any()}), 0, -1);
-  return b.choice({b.literal("[]"),
-                   b.sequence({b.literal("["), space(), any(), more, space(), b.literal("]")})});
+  return b.choice(
+      {b.literal("[]"), b.sequence({b.literal("["), space(), any(), more, space(), b.literal("]")})});
 }
 
 std::optional<Expression> JsonValues::format(std::string_view name) {
@@ -209,8 +212,8 @@ std::optional<Expression> JsonValues::format(std::string_view name) {
     ByteSet hex;
     for (const char c : std::string_view("0123456789abcdef")) hex.set(static_cast<uint8_t>(c));
     const auto some = [&](int32_t n) { return b.repeat(b.bytes(hex), n, n); };
-    return quoted(b.sequence({some(8), b.literal("-"), some(4), b.literal("-"), some(4), b.literal("-"), some(4),
-                              b.literal("-"), some(12)}));
+    return quoted(b.sequence({some(8), b.literal("-"), some(4), b.literal("-"), some(4), b.literal("-"),
+                              some(4), b.literal("-"), some(12)}));
   }
   if (name == "ipv4") {
     const auto part = [&] { return non_negative_range(0, 255); };

@@ -26,7 +26,8 @@ Vocabulary::Vocabulary(int32_t n_token, const std::function<std::string(int32_t)
                         .token = token});
     bytes_ += text;
   }
-  std::ranges::sort(entries_, {}, [&](const Entry& entry) { return std::pair(this->bytes(entry), entry.token); });
+  std::ranges::sort(entries_, {},
+                    [&](const Entry& entry) { return std::pair(this->bytes(entry), entry.token); });
   for (size_t i = 0; i < entries_.size(); ++i) {
     entry_of_[static_cast<size_t>(entries_[i].token)] = static_cast<int32_t>(i);
     if (i == 0) continue;

@@ -19,7 +19,8 @@ struct Words {
   int32_t end, control;
   Words() {
     for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
-    for (const char* word : {"{\"", "\":", "true", "tr", "tru", ", ", "\"}", "ab", "abc", "abd", "\"a\"", "false}"}) {
+    for (const char* word :
+         {"{\"", "\":", "true", "tr", "tru", ", ", "\"}", "ab", "abc", "abd", "\"a\"", "false}"}) {
       tokens.emplace_back(word);
     }
     end = static_cast<int32_t>(tokens.size());
@@ -60,12 +61,14 @@ TEST(TokenMask, AllowsExactlyTheTokensThatTheGrammarTakes) {
         bool expected = next != Automaton::kDead;
         if (token == words.end) expected = plain.accepts(state);
         if (token == words.control) expected = false;
-        ASSERT_EQ(logits[static_cast<size_t>(token)] == 0, expected) << words.tokens[static_cast<size_t>(token)];
+        ASSERT_EQ(logits[static_cast<size_t>(token)] == 0, expected)
+            << words.tokens[static_cast<size_t>(token)];
         if (expected && token != words.end) allowed.push_back(token);
       }
       if (!any || allowed.empty()) break;
       const int32_t chosen = allowed[random() % allowed.size()];
-      for (const char c : words.tokens[static_cast<size_t>(chosen)]) state = plain.next(state, static_cast<uint8_t>(c));
+      for (const char c : words.tokens[static_cast<size_t>(chosen)])
+        state = plain.next(state, static_cast<uint8_t>(c));
       if (!matcher.accept(chosen)) break;
     }
   }
@@ -122,7 +125,8 @@ TEST(TokenMask, AFullStringOfRandomTokensIsValidJson) {
 TEST(TokenMask, ControlTokensComeOnlyWhereTheGrammarNamesThem) {
   const Words words;
   GrammarBuilder builder;
-  const auto root = builder.sequence({builder.literal("ab"), builder.token(words.control), builder.literal("c")});
+  const auto root =
+      builder.sequence({builder.literal("ab"), builder.token(words.control), builder.literal("c")});
   const TokenMasks masks{.grammar = builder.build(root).value(), .vocabulary = words.vocabulary()};
   Matcher matcher(masks);
   std::vector<float> logits(words.tokens.size(), 0);

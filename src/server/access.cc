@@ -30,14 +30,16 @@ std::string_view host_name(std::string_view host) {
 }
 
 bool same_name(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+  return std::ranges::equal(
+      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 bool has_key(const ServerOptions& options, const httplib::Request& request) {
   constexpr std::string_view kBearer = "Bearer ";
   const std::string header = request.get_header_value("Authorization");
   std::string key = request.get_header_value("x-api-key");
-  if (header.size() > kBearer.size() && same_name(std::string_view(header).substr(0, kBearer.size()), kBearer)) {
+  if (header.size() > kBearer.size() &&
+      same_name(std::string_view(header).substr(0, kBearer.size()), kBearer)) {
     key = header.substr(kBearer.size());
   }
   bool known = false;
@@ -74,15 +76,17 @@ std::optional<ApiError> check_access(const ServerOptions& options, const httplib
   // A page whose name was made to point here (DNS rebinding) still calls the server by the page's name.
   if (is_loopback_host(options.host) && !host.empty() && !is_loopback_host(host_name(host)) &&
       !same_name(host_name(host), options.host)) {
-    return ApiError{.status = 403,
-                    .type = "invalid_request_error",
-                    .message = "this server answers to localhost only: start it with --host to be reached by name",
-                    .code = "host_not_allowed"};
+    return ApiError{
+        .status = 403,
+        .type = "invalid_request_error",
+        .message = "this server answers to localhost only: start it with --host to be reached by name",
+        .code = "host_not_allowed"};
   }
   // A page of another origin cannot read the answer, but it could still make the server work.
   const std::string origin = request.get_header_value("Origin");
   if (!origin.empty() && origin != "http://" + host && origin != "https://" + host &&
-      !std::ranges::contains(options.cors_origins, "*") && !std::ranges::contains(options.cors_origins, origin)) {
+      !std::ranges::contains(options.cors_origins, "*") &&
+      !std::ranges::contains(options.cors_origins, origin)) {
     return ApiError{.status = 403,
                     .type = "invalid_request_error",
                     .message = "pages of this origin may not ask: start the server with --cors ORIGIN",

@@ -45,7 +45,8 @@ TEST(Access, OnLoopbackOnlyNamesOfTheMachineItselfAreAnswered) {
   for (const char* good : {"localhost:8080", "127.0.0.1:8080", "LOCALHOST", "[::1]:8080", "127.1.2.3"}) {
     EXPECT_EQ(status(options, request("GET", "/health", {{"Host", good}})), 200) << good;
   }
-  for (const char* bad : {"evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "10.0.0.1"}) {
+  for (const char* bad :
+       {"evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "10.0.0.1"}) {
     EXPECT_EQ(status(options, request("GET", "/health", {{"Host", bad}})), 403) << bad;
   }
   EXPECT_EQ(status({.host = "0.0.0.0"}, request("GET", "/health", {{"Host", "mac.local:8080"}})), 200);

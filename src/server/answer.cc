@@ -37,7 +37,8 @@ std::optional<ApiError> error_of(const ChannelEvent& event) {
 }
 
 size_t characters(std::string_view text) {
-  return static_cast<size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
+  return static_cast<size_t>(
+      std::ranges::count_if(text, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
 }
 
 class ChatAnswer final : public Answer {
@@ -112,7 +113,8 @@ class ChatAnswer final : public Answer {
     };
     Json json = one(token.token, token.logprob);
     json["top_logprobs"] = Json::array();
-    for (const TokenLogprob& other : token.top) json["top_logprobs"].push_back(one(other.token, other.logprob));
+    for (const TokenLogprob& other : token.top)
+      json["top_logprobs"].push_back(one(other.token, other.logprob));
     return json;
   }
 
@@ -137,7 +139,8 @@ class ChatAnswer final : public Answer {
       chunks.push_back(chunk(event.choice, {{"reasoning_content", delta.reasoning}}));
     }
     if ((!delta.content.empty() || !tokens.empty()) && options_.stream) {
-      chunks.push_back(chunk(event.choice, {{"content", delta.content}}, tokens.empty() ? Json(nullptr) : tokens));
+      chunks.push_back(
+          chunk(event.choice, {{"content", delta.content}}, tokens.empty() ? Json(nullptr) : tokens));
     }
     for (const ChatToolCall& call : delta.calls) {
       if (chat_.one_call && choice.n_call > 0) break;
@@ -218,7 +221,8 @@ class CompletionAnswer final : public Answer {
       logprobs["token_logprobs"].push_back(first_of_prompt ? Json(nullptr) : Json(token.logprob));
       Json top = Json::object();
       for (const TokenLogprob& other : token.top) top[text_of(other.token)] = other.logprob;
-      logprobs["top_logprobs"].push_back(first_of_prompt || token.top.empty() ? Json(nullptr) : std::move(top));
+      logprobs["top_logprobs"].push_back(first_of_prompt || token.top.empty() ? Json(nullptr)
+                                                                              : std::move(top));
       logprobs["text_offset"].push_back(choice.offset);
       choice.offset += characters(text);
     }
@@ -251,7 +255,8 @@ class CompletionAnswer final : public Answer {
 
 }  // namespace
 
-Answer::Answer(const Engine& engine, AnswerOptions options) : engine_(&engine), options_(std::move(options)) {}
+Answer::Answer(const Engine& engine, AnswerOptions options)
+    : engine_(&engine), options_(std::move(options)) {}
 
 std::vector<Json> Answer::take(const ChannelEvent& event) {
   std::vector<Json> chunks;

@@ -55,7 +55,7 @@ class Answer {
   virtual void add(const ChannelEvent& event, std::vector<Json>& chunks) = 0;
   Json envelope(const char* object) const;
   Json usage() const;
-  std::string text_of(Token token) const;   // with U+FFFD for parts of characters
+  std::string text_of(Token token) const;  // with U+FFFD for parts of characters
   Json bytes_of(Token token) const;
   static const char* finish_reason(const ChannelEvent& event);
 

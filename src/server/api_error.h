@@ -11,9 +11,9 @@
 namespace odmoe::server {
 
 struct ApiError {
-  int status = 500;     // HTTP
-  std::string type;     // "invalid_request_error", ...
-  std::string message;  // one line for people
+  int status = 500;        // HTTP
+  std::string type;        // "invalid_request_error", ...
+  std::string message;     // one line for people
   std::string param = {};  // the field of the request, empty: none in particular
   std::string code = {};   // for programs, empty: none
   int retry_after_s = 0;   // header Retry-After, 0: none

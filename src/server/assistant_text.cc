@@ -33,8 +33,9 @@ std::optional<ChatToolCall> parse_hermes(std::string_view body) {
     return std::nullopt;
   }
   const Json arguments = json->value("arguments", json->value("parameters", Json::object()));
-  return ChatToolCall{.name = (*json)["name"],
-                      .arguments = arguments.is_string() ? arguments.get<std::string>() : dump_json(arguments)};
+  return ChatToolCall{
+      .name = (*json)["name"],
+      .arguments = arguments.is_string() ? arguments.get<std::string>() : dump_json(arguments)};
 }
 
 // functions.NAME:INDEX<|tool_call_argument_begin|>{...}
@@ -188,8 +189,8 @@ void AssistantText::read(AssistantDelta& delta, bool last) {
 
 // Whether it begins with a thought.
 bool AssistantText::read_start(bool last) {
-  const std::string_view text = std::string_view(pending_).substr(
-      std::min(pending_.find_first_not_of(kSpaces), pending_.size()));
+  const std::string_view text =
+      std::string_view(pending_).substr(std::min(pending_.find_first_not_of(kSpaces), pending_.size()));
   if (text.starts_with(kThinkBegin)) {
     pending_.erase(0, pending_.size() - text.size() + kThinkBegin.size());
     state_ = State::kThought;

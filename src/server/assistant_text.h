@@ -50,7 +50,7 @@ std::optional<ChatToolCall> parse_tool_call(ToolCallSyntax syntax, std::string_v
 
 // The marks of a syntax.
 struct CallMarks {
-  std::string_view open, close;          // of a call
+  std::string_view open, close;            // of a call
   std::string_view list_open, list_close;  // of all; empty: none
 };
 CallMarks call_marks(ToolCallSyntax syntax);

@@ -55,38 +55,44 @@ TEST(AssistantText, CallsOfEverySyntaxAreFound) {
     EXPECT_EQ(whole.calls[0].id, id != nullptr ? id : "call_0");
   };
   check(ToolCallSyntax::kHermes,
-        "Let me look.\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Köln\"}}\n</tool_call>\n"
+        "Let me look.\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": "
+        "\"Köln\"}}\n</tool_call>\n"
         "<tool_call>\n{\"name\": \"clock\", \"arguments\": {}}\n</tool_call>");
   check(ToolCallSyntax::kKimi,
         "Let me look.<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0"
         "<|tool_call_argument_begin|>{\"city\":\"Köln\"}<|tool_call_end|><|tool_call_begin|>functions.clock:1"
         "<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>",
         "functions.get_weather:0");
-  check(ToolCallSyntax::kDeepSeekV31,
-        "Let me look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\":\"Köln\"}"
-        "<｜tool▁call▁end｜><｜tool▁call▁begin｜>clock<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>");
+  check(
+      ToolCallSyntax::kDeepSeekV31,
+      "Let me look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\":\"Köln\"}"
+      "<｜tool▁call▁end｜><｜tool▁call▁begin｜>clock<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>");
   check(ToolCallSyntax::kDeepSeekV3,
         "Let me look.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
-        "{\"city\":\"Köln\"}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>clock\n```json\n{}\n```"
+        "{\"city\":\"Köln\"}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>clock\n```"
+        "json\n{}\n```"
         "<｜tool▁call▁end｜><｜tool▁calls▁end｜>");
   check(ToolCallSyntax::kDeepSeekV32,
-        "Let me look.\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" "
-        "string=\"true\">Köln</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke name=\"clock\">\n</｜DSML｜invoke>\n"
+        "Let me look.\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter "
+        "name=\"city\" "
+        "string=\"true\">Köln</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke "
+        "name=\"clock\">\n</｜DSML｜invoke>\n"
         "</｜DSML｜function_calls>");
 }
 
 TEST(AssistantText, DsmlArgumentsKeepTheirTypes) {
-  const auto call = parse_tool_call(
-      ToolCallSyntax::kDeepSeekV32,
-      " name=\"f\">\n<｜DSML｜parameter name=\"n\" string=\"false\">3</｜DSML｜parameter>\n"
-      "<｜DSML｜parameter name=\"s\" string=\"true\">3</｜DSML｜parameter>\n"
-      "<｜DSML｜parameter name=\"o\" string=\"false\">{\"a\": [1]}</｜DSML｜parameter>\n");
+  const auto call =
+      parse_tool_call(ToolCallSyntax::kDeepSeekV32,
+                      " name=\"f\">\n<｜DSML｜parameter name=\"n\" string=\"false\">3</｜DSML｜parameter>\n"
+                      "<｜DSML｜parameter name=\"s\" string=\"true\">3</｜DSML｜parameter>\n"
+                      "<｜DSML｜parameter name=\"o\" string=\"false\">{\"a\": [1]}</｜DSML｜parameter>\n");
   ASSERT_TRUE(call.has_value());
   EXPECT_EQ(call->arguments, R"({"n":3,"s":"3","o":{"a":[1]}})");
 }
 
 TEST(AssistantText, NothingIsLostOfACallThatIsNone) {
-  EXPECT_EQ(read(ToolCallSyntax::kHermes, "<tool_call>nonsense</tool_call>").content, "<tool_call>nonsense</tool_call>");
+  EXPECT_EQ(read(ToolCallSyntax::kHermes, "<tool_call>nonsense</tool_call>").content,
+            "<tool_call>nonsense</tool_call>");
   const Whole cut = read(ToolCallSyntax::kHermes, "a<tool_call>{\"name\": \"x\", \"argum");
   EXPECT_EQ(cut.content, "a<tool_call>{\"name\": \"x\", \"argum");
   EXPECT_TRUE(cut.calls.empty());
@@ -94,8 +100,9 @@ TEST(AssistantText, NothingIsLostOfACallThatIsNone) {
 
 TEST(AssistantText, ThoughtsAreKeptApart) {
   for (const bool inside : {false, true}) {
-    const Whole whole = read(ToolCallSyntax::kHermes,
-                             inside ? "I wonder.\n</think>\n\nYes." : "<think>I wonder.\n</think>\n\nYes.", inside);
+    const Whole whole =
+        read(ToolCallSyntax::kHermes,
+             inside ? "I wonder.\n</think>\n\nYes." : "<think>I wonder.\n</think>\n\nYes.", inside);
     EXPECT_EQ(whole.reasoning, "I wonder.\n");
     EXPECT_EQ(whole.content, "Yes.");
   }

@@ -16,7 +16,8 @@ using Expression = GrammarBuilder::Expression;
 
 class CallGrammar {
  public:
-  CallGrammar(const Engine& engine, GrammarBuilder& builder, const ChatRequest& request, ToolCallSyntax syntax)
+  CallGrammar(const Engine& engine, GrammarBuilder& builder, const ChatRequest& request,
+              ToolCallSyntax syntax)
       : engine_(&engine), b_(&builder), request_(&request), syntax_(syntax), marks_(call_marks(syntax)) {}
 
   // One call or more of the tools that may be called.
@@ -40,7 +41,8 @@ class CallGrammar {
     const GrammarBuilder::Rule rule = b_->declare();
     b_->define(rule, b_->sequence({mark(marks_.open), b_->choice(std::move(ways)), mark(marks_.close)}));
     const Expression one = b_->call(rule);
-    const bool only_one = !request_->parallel_tool_calls || request_->tool_choice.kind == ToolChoice::Kind::kNamed;
+    const bool only_one =
+        !request_->parallel_tool_calls || request_->tool_choice.kind == ToolChoice::Kind::kNamed;
     constexpr int32_t kMostCalls = 16;
     const bool in_lines = syntax_ == ToolCallSyntax::kHermes || syntax_ == ToolCallSyntax::kDeepSeekV3;
     const Expression next = in_lines ? b_->sequence({b_->literal("\n"), one}) : one;
@@ -65,14 +67,13 @@ class CallGrammar {
     const auto text = [&](std::string_view bytes) { return b_->literal(bytes); };
     switch (syntax_) {
       case ToolCallSyntax::kHermes:
-        return b_->sequence(
-            {text("\n{\"name\": \"" + name + "\", \"arguments\": "), arguments, text("}\n")});
+        return b_->sequence({text("\n{\"name\": \"" + name + "\", \"arguments\": "), arguments, text("}\n")});
       case ToolCallSyntax::kKimi:
         return b_->sequence({text("functions." + name + ":"), b_->repeat(b_->range('0', '9'), 1, 3),
                              mark("<|tool_call_argument_begin|>"), arguments});
       case ToolCallSyntax::kDeepSeekV3:
-        return b_->sequence({text("function"), mark("<｜tool▁sep｜>"), text(name + "\n```json\n"), arguments,
-                             text("\n```")});
+        return b_->sequence(
+            {text("function"), mark("<｜tool▁sep｜>"), text(name + "\n```json\n"), arguments, text("\n```")});
       default:
         return b_->sequence({text(name), mark("<｜tool▁sep｜>"), arguments});
     }
@@ -110,7 +111,8 @@ ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonReques
   return build(builder, root, "response_format");
 }
 
-ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine, const ChatRequest& request,
+ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine,
+                                                              const ChatRequest& request,
                                                               ToolCallSyntax syntax) {
   using Kind = ToolChoice::Kind;
   const bool formatted = request.json_object || !request.schema.is_null();

@@ -12,7 +12,8 @@ namespace odmoe::server {
 
 // The grammar that the request asks for; null: none.  400, naming the keyword, for a schema that is not
 // supported.  `syntax` is how the model writes calls.
-ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine, const ChatRequest& request,
+ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine,
+                                                              const ChatRequest& request,
                                                               ToolCallSyntax syntax);
 // Of response_format alone.
 ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request);

@@ -5,10 +5,7 @@
 namespace odmoe::server {
 
 ChoiceSink::ChoiceSink(const Engine& engine, std::shared_ptr<Channel> channel, ChoiceOptions options)
-    : engine_(&engine),
-      channel_(std::move(channel)),
-      options_(std::move(options)),
-      stops_(options_.stop) {}
+    : engine_(&engine), channel_(std::move(channel)), options_(std::move(options)), stops_(options_.stop) {}
 
 std::string ChoiceSink::bytes_of(Token token) const {
   std::string text = engine_->token_bytes(token);

@@ -13,7 +13,7 @@ inline constexpr size_t kMaxJsonValues = 500'000;
 
 inline constexpr size_t kMaxMessages = 4096;
 inline constexpr size_t kMaxTools = 128;
-inline constexpr size_t kMaxImages = 16;  // of one request
+inline constexpr size_t kMaxImages = 16;   // of one request
 inline constexpr size_t kMaxPrompts = 16;  // of one /v1/completions request
 inline constexpr int32_t kMaxChoices = 16;
 inline constexpr size_t kMaxGenerations = 64;  // prompts times choices

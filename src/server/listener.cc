@@ -59,9 +59,7 @@ class BoundedStream final : public httplib::Stream {
   BoundedStream(socket_t socket, const ConnectionLimits& limits) : socket_(socket), limits_(limits) {}
 
   // Waits for the next request's first byte.
-  bool wait_for_request(Clock::time_point limit) {
-    return begin_ < end_ || wait_for(socket_, POLLIN, limit);
-  }
+  bool wait_for_request(Clock::time_point limit) { return begin_ < end_ || wait_for(socket_, POLLIN, limit); }
   void start_request() {
     started_ = Clock::now();
     received_ = 0;
@@ -114,12 +112,14 @@ class BoundedStream final : public httplib::Stream {
   void get_remote_ip_and_port(std::string& ip, int& port) const override {
     sockaddr_storage address{};
     socklen_t length = sizeof(address);
-    if (getpeername(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0) address_of(address, ip, port);
+    if (getpeername(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0)
+      address_of(address, ip, port);
   }
   void get_local_ip_and_port(std::string& ip, int& port) const override {
     sockaddr_storage address{};
     socklen_t length = sizeof(address);
-    if (getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0) address_of(address, ip, port);
+    if (getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0)
+      address_of(address, ip, port);
   }
   socket_t socket() const override { return socket_; }
   time_t duration() const override { return 0; }

@@ -84,8 +84,9 @@ class ListenerTest : public ::testing::Test {
 TEST_F(ListenerTest, AnswersAndKeepsTheConnection) {
   start({});
   const Client client(port_);
-  ASSERT_TRUE(client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
-                          "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+  ASSERT_TRUE(
+      client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+                  "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
   const std::string answers = client.rest();
   EXPECT_THAT(answers, StartsWith("HTTP/1.1 200"));
   const size_t second = answers.find("HTTP/1.1 200", 1);

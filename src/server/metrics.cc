@@ -36,18 +36,22 @@ std::string_view ending_name(Ending ending) {
 // answer as it is asked for.
 struct Metrics::Impl {
   prometheus::Registry registry;
-  prometheus::Family<prometheus::Counter>& requests =
-      prometheus::BuildCounter().Name("odmoe_http_requests_total").Help("HTTP requests answered").Register(registry);
+  prometheus::Family<prometheus::Counter>& requests = prometheus::BuildCounter()
+                                                          .Name("odmoe_http_requests_total")
+                                                          .Help("HTTP requests answered")
+                                                          .Register(registry);
   prometheus::Family<prometheus::Counter>& generations = prometheus::BuildCounter()
-                                                              .Name("odmoe_generations_total")
-                                                              .Help("Generations by what ended them")
-                                                              .Register(registry);
+                                                             .Name("odmoe_generations_total")
+                                                             .Help("Generations by what ended them")
+                                                             .Register(registry);
   prometheus::Family<prometheus::Counter>& tokens = prometheus::BuildCounter()
-                                                         .Name("odmoe_tokens_total")
-                                                         .Help("Tokens of prompts (reused: from a KV cache) and "
-                                                               "generated")
-                                                         .Register(registry);
-  prometheus::Histogram& queue = histogram("odmoe_queue_seconds", "Time that generations waited for a session");
+                                                        .Name("odmoe_tokens_total")
+                                                        .Help(
+                                                            "Tokens of prompts (reused: from a KV cache) and "
+                                                            "generated")
+                                                        .Register(registry);
+  prometheus::Histogram& queue =
+      histogram("odmoe_queue_seconds", "Time that generations waited for a session");
   prometheus::Histogram& ttft = histogram("odmoe_ttft_seconds", "Time from a request to its first token");
   prometheus::Histogram& token_time = histogram("odmoe_token_seconds", "Mean time per token of a generation");
 
@@ -101,8 +105,8 @@ std::string Metrics::text(const Stats* stats, const Scheduler::Load& load, size_
   if (stats != nullptr) {
     const Stats& s = *stats;
     const auto demands = [&](const char* kind, uint64_t n) {
-      add("odmoe_expert_demands_total", "Experts asked for: in memory, on the way, or not", static_cast<double>(n),
-          true, {{"result", kind}});
+      add("odmoe_expert_demands_total", "Experts asked for: in memory, on the way, or not",
+          static_cast<double>(n), true, {{"result", kind}});
     };
     demands("hit", s.experts.hits);
     demands("late_hit", s.experts.late_hits);
@@ -119,7 +123,8 @@ std::string Metrics::text(const Stats* stats, const Scheduler::Load& load, size_
     counter("odmoe_stall_seconds_total", "Time that compute waited for reads",
             static_cast<double>(s.io.stall_us) * 1e-6);
     const auto engine_tokens = [&](const char* phase, const Stats::Phase& p) {
-      add("odmoe_engine_tokens_total", "Tokens evaluated", static_cast<double>(p.tokens), true, {{"phase", phase}});
+      add("odmoe_engine_tokens_total", "Tokens evaluated", static_cast<double>(p.tokens), true,
+          {{"phase", phase}});
     };
     engine_tokens("prefill", s.prefill);
     engine_tokens("decode", s.decode);
@@ -129,7 +134,8 @@ std::string Metrics::text(const Stats* stats, const Scheduler::Load& load, size_
     engine_time("prefill", s.prefill);
     engine_time("decode", s.decode);
     const auto memory = [&](const char* part, uint64_t bytes) {
-      add("odmoe_memory_bytes", "How the memory is divided", static_cast<double>(bytes), false, {{"part", part}});
+      add("odmoe_memory_bytes", "How the memory is divided", static_cast<double>(bytes), false,
+          {{"part", part}});
     };
     memory("budget", s.memory.budget_bytes);
     memory("dense", s.memory.dense_bytes);

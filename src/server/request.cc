@@ -50,7 +50,8 @@ class Fields {
     if (json == nullptr) return {};
     // A number with a fraction is no count; 5.0 is one that some languages write so.
     const double number = json->is_number() ? json->get<double>() : NAN;
-    if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max)) || std::floor(number) != number) {
+    if (!(number >= static_cast<double>(min) && number <= static_cast<double>(max)) ||
+        std::floor(number) != number) {
       return bad_request(path(key), "{} must be a whole number from {} to {}", path(key), min, max);
     }
     value = static_cast<int32_t>(number);
@@ -100,7 +101,8 @@ ApiStatus read_logit_bias(const Fields& fields, int32_t n_vocab, std::vector<std
     Token token = -1;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
     if (error != std::errc() || end != key.data() + key.size() || token < 0 || token >= n_vocab) {
-      return bad_request("logit_bias", "logit_bias: \"{}\" is no token from 0 to {}", key.substr(0, 32), n_vocab - 1);
+      return bad_request("logit_bias", "logit_bias: \"{}\" is no token from 0 to {}", key.substr(0, 32),
+                         n_vocab - 1);
     }
     if (!value.is_number() || !(std::abs(value.get<double>()) <= 100)) {
       return bad_request("logit_bias", "logit_bias: a bias is a number from -100 to 100");
@@ -124,7 +126,8 @@ ApiStatus read_response_format(const Fields& fields, CommonRequest& request) {
     return {};
   }
   if (type != "json_schema") {
-    return bad_request("response_format.type", "response_format.type must be text, json_object or json_schema");
+    return bad_request("response_format.type",
+                       "response_format.type must be text, json_object or json_schema");
   }
   const Json* outer = format.find("json_schema");
   if (outer == nullptr || !outer->is_object() || !outer->contains("schema") || (*outer)["schema"].is_null()) {
@@ -141,7 +144,8 @@ ApiResult<Json> parse_object(std::string_view body) {
 }
 
 // Fields of OpenAI's that would change the answer and that nobody here can honour.
-ApiStatus refuse_unsupported(const Fields& fields, std::initializer_list<std::pair<const char*, const char*>> keys) {
+ApiStatus refuse_unsupported(const Fields& fields,
+                             std::initializer_list<std::pair<const char*, const char*>> keys) {
   for (const auto& [key, advice] : keys) {
     const Json* json = fields.find(key);
     if (json == nullptr || (json->is_string() && json->get<std::string>().empty())) continue;
@@ -166,7 +170,8 @@ ApiStatus read_common(const Fields& fields, int32_t n_vocab, CommonRequest& requ
   }
   if (const Json* seed = fields.find("seed")) {
     if (!seed->is_number_integer()) return bad_request("seed", "seed must be a whole number");
-    request.seed = seed->is_number_unsigned() ? seed->get<uint64_t>() : static_cast<uint64_t>(seed->get<int64_t>());
+    request.seed =
+        seed->is_number_unsigned() ? seed->get<uint64_t>() : static_cast<uint64_t>(seed->get<int64_t>());
   }
   ODMOE_RETURN_IF_ERROR(fields.read("n", request.n, 1, kMaxChoices));
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
@@ -199,10 +204,10 @@ ApiStatus read_tools(const Fields& fields, ChatRequest& request) {
       const Json& function = tool["function"];
       Tool known;
       ODMOE_RETURN_IF_ERROR(Fields(function, param + ".function.").read("name", known.name));
-      const bool name_ok =
-          !known.name.empty() && known.name.size() <= 64 && std::ranges::all_of(known.name, [](unsigned char c) {
-            return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-          });
+      const bool name_ok = !known.name.empty() && known.name.size() <= 64 &&
+                           std::ranges::all_of(known.name, [](unsigned char c) {
+                             return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
+                           });
       if (!name_ok) {
         return bad_request(param + ".function.name",
                            "{}.function.name must have 1 to 64 letters, digits, _, - or .", param);
@@ -228,15 +233,16 @@ ApiStatus read_tools(const Fields& fields, ChatRequest& request) {
     choice.kind = ToolChoice::Kind::kAuto;
   } else if (*given == "required") {
     choice.kind = ToolChoice::Kind::kRequired;
-  } else if (given->is_object() && given->value("type", Json()) == "function" && given->contains("function") &&
-             (*given)["function"].is_object()) {
+  } else if (given->is_object() && given->value("type", Json()) == "function" &&
+             given->contains("function") && (*given)["function"].is_object()) {
     choice.kind = ToolChoice::Kind::kNamed;
     ODMOE_RETURN_IF_ERROR(Fields((*given)["function"], "tool_choice.function.").read("name", choice.name));
     if (!std::ranges::contains(request.tools, choice.name, &Tool::name)) {
       return bad_request("tool_choice", "tool_choice names a function that is not among tools");
     }
   } else {
-    return bad_request("tool_choice", "tool_choice must be none, auto, required or a function's name in an object");
+    return bad_request("tool_choice",
+                       "tool_choice must be none, auto, required or a function's name in an object");
   }
   return {};
 }
@@ -371,7 +377,8 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int
   CompletionRequest request;
   request.max_tokens = 16;  // as OpenAI's
   ODMOE_RETURN_IF_ERROR(read_common(fields, n_vocab, request));
-  ODMOE_RETURN_IF_ERROR(refuse_unsupported(fields, {{"suffix", "write the text so that it ends where to go on"}}));
+  ODMOE_RETURN_IF_ERROR(
+      refuse_unsupported(fields, {{"suffix", "write the text so that it ends where to go on"}}));
   int32_t best_of = request.n;
   ODMOE_RETURN_IF_ERROR(fields.read("best_of", best_of, 1, kMaxChoices));
   if (best_of != request.n) return bad_request("best_of", "best_of must be equal to n");
@@ -382,7 +389,8 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int
   if (prompt == nullptr) return bad_request("prompt", "prompt is missing");
   const bool list_of_many = prompt->is_array() && !prompt->empty() && !(*prompt)[0].is_number();
   const Json prompts = list_of_many ? *prompt : Json::array({*prompt});
-  if (prompts.size() > kMaxPrompts) return bad_request("prompt", "there may be {} prompts at most", kMaxPrompts);
+  if (prompts.size() > kMaxPrompts)
+    return bad_request("prompt", "there may be {} prompts at most", kMaxPrompts);
   for (const Json& one : prompts) {
     if (one.is_string()) {
       request.prompts.emplace_back(one.get<std::string>());
@@ -410,7 +418,8 @@ ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab
                                                     {"audio", ""},
                                                     {"prediction", ""},
                                                     {"web_search_options", ""}}));
-  if (const Json* modalities = fields.find("modalities"); modalities != nullptr && *modalities != Json::array({"text"})) {
+  if (const Json* modalities = fields.find("modalities");
+      modalities != nullptr && *modalities != Json::array({"text"})) {
     return bad_request("modalities", "modalities may only be [\"text\"]");
   }
   bool logprobs = false;
@@ -427,7 +436,8 @@ ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab
   if (messages == nullptr || !messages->is_array() || messages->empty() || messages->size() > kMaxMessages) {
     return bad_request("messages", "messages must be a list of 1 to {} messages", kMaxMessages);
   }
-  for (size_t i = 0; i < messages->size(); ++i) ODMOE_RETURN_IF_ERROR(read_message((*messages)[i], i, request));
+  for (size_t i = 0; i < messages->size(); ++i)
+    ODMOE_RETURN_IF_ERROR(read_message((*messages)[i], i, request));
   return request;
 }
 
@@ -446,7 +456,8 @@ ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body) {
 ApiResult<std::vector<Token>> parse_detokenize_request(std::string_view body, int32_t n_vocab) {
   ODMOE_ASSIGN_OR_RETURN(const Json json, parse_object(body));
   const Json* tokens = Fields(json).find("tokens");
-  if (tokens == nullptr || !tokens->is_array()) return bad_request("tokens", "tokens must be a list of tokens");
+  if (tokens == nullptr || !tokens->is_array())
+    return bad_request("tokens", "tokens must be a list of tokens");
   return read_tokens(*tokens, "tokens", n_vocab);
 }
 

@@ -1,4 +1,5 @@
-// What a client asks for: the bodies of /v1/completions and /v1/chat/completions, checked against every limit.
+// What a client asks for: the bodies of /v1/completions and /v1/chat/completions, checked against every
+// limit.
 //
 // Fields that are known are read as OpenAI defines them, and those that would change the answer and cannot be
 // honoured are refused by name.  Fields that nobody here knows are passed over, as clients send many.

@@ -98,13 +98,18 @@ TEST(Request, WhatIsWrongIsNamedWithItsField) {
   EXPECT_EQ(chat_error(R"({"messages":[{"role":"king","content":"x"}]})").param, "messages[0].role");
   EXPECT_EQ(chat_error(R"({"messages":[{"role":"user"}]})").param, "messages[0].content");
   EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":5}]})").param, "messages[0].content");
-  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"temperature":-1})").param, "temperature");
-  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"temperature":"1"})").param, "temperature");
+  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"temperature":-1})").param,
+            "temperature");
+  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"temperature":"1"})").param,
+            "temperature");
   EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"n":0})").param, "n");
   EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"n":1.5})").param, "n");
-  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"top_logprobs":2})").param, "top_logprobs");
-  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"functions":[{}]})").param, "functions");
-  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"tool_choice":"auto"})").param, "tool_choice");
+  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"top_logprobs":2})").param,
+            "top_logprobs");
+  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"functions":[{}]})").param,
+            "functions");
+  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"tool_choice":"auto"})").param,
+            "tool_choice");
   EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"x"}],"stop":""})").param, "stop");
   EXPECT_EQ(completion_error(R"({"prompt":[1000]})").param, "prompt");
   EXPECT_EQ(completion_error(R"({"prompt":[-1]})").param, "prompt");
@@ -121,7 +126,11 @@ TEST(Request, SmallBodiesThatWouldGrowLargeAreRefused) {
   std::string many = "[1";
   for (int i = 0; i < 600'000; ++i) many += ",1";
   EXPECT_THAT(chat_error(many + "]").message, HasSubstr("more than 500000 values"));
-  EXPECT_EQ(chat_error(R"({"messages":[{"role":"user","content":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["}]})").status, 200);
+  EXPECT_EQ(
+      chat_error(
+          R"({"messages":[{"role":"user","content":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["}]})")
+          .status,
+      200);
 }
 
 }  // namespace

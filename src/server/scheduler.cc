@@ -56,7 +56,7 @@ class Scheduler::Job {
   std::vector<float> adjusted;  // logits with bias and grammar; empty: the model's own do
   GenerationEnd end;
   bool prefilled = false;
-  size_t n_reported = 0;  // of the prompt, to on_prompt()
+  size_t n_reported = 0;         // of the prompt, to on_prompt()
   std::optional<Token> pending;  // chosen, not evaluated yet
 
   std::atomic<bool> stopped = false;  // somebody cancelled; stop_reason was set before
@@ -70,8 +70,7 @@ struct Scheduler::Slot {
   uint64_t last_used = 0;
 };
 
-Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options)
-    : engine_(&engine), options_(options) {}
+Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options) : engine_(&engine), options_(options) {}
 
 Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const SchedulerOptions& options) {
   std::unique_ptr<Scheduler> scheduler(new Scheduler(engine, options));
@@ -123,8 +122,8 @@ std::expected<std::vector<Scheduler::Ticket>, Refusal> Scheduler::submit_all(
   std::vector<Ticket> tickets;
   {
     const std::lock_guard lock(mutex_);
-    const auto running =
-        static_cast<size_t>(std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; }));
+    const auto running = static_cast<size_t>(
+        std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; }));
     // Who asks for more than the queue holds is served when nobody waits.
     const size_t free = slots_.size() - running;
     const bool full = !queue_.empty() && queue_.size() + generations.size() > options_.max_queue + free;
@@ -165,7 +164,8 @@ void Scheduler::cancel_all() {
 bool Scheduler::wait_idle(std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
   return idle_.wait_for(lock, limit, [&] {
-    return queue_.empty() && std::ranges::none_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
+    return queue_.empty() &&
+           std::ranges::none_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
   });
 }
 
@@ -356,8 +356,8 @@ std::optional<Ending> Scheduler::choose(Job& job, std::span<const float> model_l
   job.sampler->accept(token);
   ++job.end.generated_tokens;
   const bool wants_logprob = job.work.top_logprobs >= 0;
-  const bool goes_on = job.sink->on_token(
-      wants_logprob ? describe(token, model_logits, job.work.top_logprobs) : GeneratedToken{.token = token});
+  const bool goes_on = job.sink->on_token(wants_logprob ? describe(token, model_logits, job.work.top_logprobs)
+                                                        : GeneratedToken{.token = token});
   if (!goes_on) return Ending::kSink;
   if (job.matcher && !job.matcher->accept(token)) return Ending::kGrammar;
   if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) return Ending::kLength;

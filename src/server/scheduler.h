@@ -39,11 +39,11 @@ struct GeneratedToken {
 
 enum class Ending {
   kEndToken,
-  kGrammar,      // what the grammar describes is complete
-  kLength,       // max_tokens
+  kGrammar,  // what the grammar describes is complete
+  kLength,   // max_tokens
   kContextFull,
-  kSink,         // the sink had enough
-  kCancelled,    // Ticket::cancel()
+  kSink,       // the sink had enough
+  kCancelled,  // Ticket::cancel()
   kDeadline,
   kError,
 };
@@ -73,11 +73,11 @@ class GenerationSink {
 struct Generation {
   std::vector<Token> prompt;  // 1..context tokens
   SamplingOptions sampling;
-  int32_t max_tokens = -1;  // -1: until the model ends or the context is full
+  int32_t max_tokens = -1;                          // -1: until the model ends or the context is full
   std::vector<std::pair<Token, float>> logit_bias;  // added; -infinity forbids
-  int32_t top_logprobs = -1;  // alternatives reported; -1: not even the token's own
-  bool prompt_logprobs = false;  // evaluates the whole prompt, whatever is cached
-  bool penalize_prompt = false;  // penalties count its tokens too
+  int32_t top_logprobs = -1;                        // alternatives reported; -1: not even the token's own
+  bool prompt_logprobs = false;                     // evaluates the whole prompt, whatever is cached
+  bool penalize_prompt = false;                     // penalties count its tokens too
   bool ignore_eos = false;
   std::shared_ptr<const grammar::TokenMasks> grammar;  // what may be written; null: anything
   std::optional<std::chrono::steady_clock::time_point> deadline;
@@ -164,7 +164,7 @@ class Scheduler {
   const Job* evaluating_ = nullptr;           // whose evaluation an interrupt would end
   int32_t context_ = 0;
   uint64_t turn_ = 0;
-  double mean_job_s_ = 1;                     // of late, for Retry-After
+  double mean_job_s_ = 1;  // of late, for Retry-After
   bool draining_ = false, stop_ = false;
   std::thread thread_;
 };

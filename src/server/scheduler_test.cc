@@ -68,10 +68,14 @@ class SchedulerTest : public ::testing::Test {
                                 .chunk = 16,
                                 .sessions = kSessions};
     engine_ = Engine::open(options).value();
-    scheduler_ = Scheduler::create(*engine_, {.sessions = kSessions, .chunk = 16, .max_queue = max_queue}).value();
+    scheduler_ =
+        Scheduler::create(*engine_, {.sessions = kSessions, .chunk = 16, .max_queue = max_queue}).value();
   }
   Generation ask(std::string_view text, int32_t max_tokens) const {
-    return {.prompt = engine_->encode(text), .sampling = {.temperature = 0}, .max_tokens = max_tokens, .ignore_eos = true};
+    return {.prompt = engine_->encode(text),
+            .sampling = {.temperature = 0},
+            .max_tokens = max_tokens,
+            .ignore_eos = true};
   }
   std::vector<Token> generate(Generation generation) {
     auto sink = std::make_shared<Listener>();
@@ -225,9 +229,10 @@ TEST_F(SchedulerTest, AGrammarIsKept) {
   generation.ignore_eos = false;
   generation.sampling.temperature = 1;
   generation.grammar = std::make_shared<grammar::TokenMasks>(grammar::TokenMasks{
-      .grammar = grammar::json_schema_grammar(
-                     nlohmann::ordered_json::parse(R"({"type":"array","items":{"enum":["a","b"]},"maxItems":4})"))
-                     .value(),
+      .grammar =
+          grammar::json_schema_grammar(
+              nlohmann::ordered_json::parse(R"({"type":"array","items":{"enum":["a","b"]},"maxItems":4})"))
+              .value(),
       .vocabulary = words});
   for (uint64_t seed = 0; seed < 5; ++seed) {
     generation.sampling.seed = seed;

@@ -96,7 +96,8 @@ void send(httplib::Response& response, const ApiError& error) {
 
 Status ServerOptions::validate() const {
   if (host.empty()) return fail(ErrorKind::kUsage, "--host is empty; give an address, such as 127.0.0.1");
-  if (port < 0 || port > 65535) return fail(ErrorKind::kUsage, "--port must be from 0 to 65535, not {}", port);
+  if (port < 0 || port > 65535)
+    return fail(ErrorKind::kUsage, "--port must be from 0 to 65535, not {}", port);
   if (max_body_bytes < 1024) return fail(ErrorKind::kUsage, "--max-body must be 1KiB or more");
   if (max_connections < 1 || max_connections > 4096) {
     return fail(ErrorKind::kUsage, "--max-connections must be from 1 to 4096, not {}", max_connections);
@@ -122,7 +123,8 @@ class Server::Impl {
     routes();
     port_ = listener_.bind(options_.host, options_.port);
     if (port_ <= 0) {
-      return fail(ErrorKind::kIo, "cannot listen on {}:{}: the port is taken or the address is not this machine's; "
+      return fail(ErrorKind::kIo,
+                  "cannot listen on {}:{}: the port is taken or the address is not this machine's; "
                   "choose another with --port (0: any that is free)",
                   options_.host, options_.port);
     }
@@ -211,11 +213,12 @@ class Server::Impl {
     return [this, handler](const Request& request, Response& response) {
       const auto loaded = this->loaded();
       if (!loaded || draining_) {
-        return send(response, ApiError{.status = 503,
-                                       .type = "server_error",
-                                       .message = draining_ ? "the server is shutting down" : "the model is loading",
-                                       .code = draining_ ? "shutting_down" : "model_loading",
-                                       .retry_after_s = draining_ ? 10 : 2});
+        return send(response,
+                    ApiError{.status = 503,
+                             .type = "server_error",
+                             .message = draining_ ? "the server is shutting down" : "the model is loading",
+                             .code = draining_ ? "shutting_down" : "model_loading",
+                             .retry_after_s = draining_ ? 10 : 2});
       }
       const ApiStatus status = handler(request, response, loaded);
       if (!status.has_value()) send(response, status.error());
@@ -232,9 +235,10 @@ class Server::Impl {
             .include_usage = request.include_usage};
   }
 
-  ApiResult<Generation> generation(const Loaded& loaded, const CommonRequest& request, std::vector<Token> prompt,
-                                   int32_t choice, const char* param) const;
-  ApiStatus submit(Call& call, std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations);
+  ApiResult<Generation> generation(const Loaded& loaded, const CommonRequest& request,
+                                   std::vector<Token> prompt, int32_t choice, const char* param) const;
+  ApiStatus submit(Call& call,
+                   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations);
   void answer_stream(const Request& request, Response& response, std::shared_ptr<Call> call);
   ApiStatus answer_whole(const Request& request, Response& response, Call& call);
   void log_call(const Call& call, const char* what) const;
@@ -288,45 +292,54 @@ void Server::Impl::routes() {
   });
   listener_.set_logger([this](const Request& request, const Response& response) {
     const std::string_view methods = allowed_methods(request.path);
-    metrics_.count_request(methods.empty() ? "other" : request.path.starts_with("/v1/models") ? "/v1/models" : request.path,
+    metrics_.count_request(methods.empty()                          ? "other"
+                           : request.path.starts_with("/v1/models") ? "/v1/models"
+                                                                    : request.path,
                            response.status);
     log_event(spdlog::level::info, "request",
-              {{"client", request.remote_addr}, {"method", request.method}, {"path", request.path}, {"status", response.status}});
+              {{"client", request.remote_addr},
+               {"method", request.method},
+               {"path", request.path},
+               {"status", response.status}});
   });
 
   listener_.Get("/", [this](const Request&, Response& response) {
-    response.set_content(std::format("odmoe serves {}: /v1/chat/completions, /v1/completions, /v1/models, /tokenize, "
-                                     "/detokenize, /health, /metrics, /v1/stats\n",
-                                     options_.model_id),
-                         "text/plain; charset=utf-8");
+    response.set_content(
+        std::format("odmoe serves {}: /v1/chat/completions, /v1/completions, /v1/models, /tokenize, "
+                    "/detokenize, /health, /metrics, /v1/stats\n",
+                    options_.model_id),
+        "text/plain; charset=utf-8");
   });
   listener_.Get("/health", [this](const Request&, Response& response) { health(response); });
   listener_.Get("/metrics", [this](const Request&, Response& response) {
     const auto loaded = this->loaded();
     const Stats stats = loaded ? loaded->engine->stats() : Stats();
-    response.set_content(metrics_.text(loaded ? &stats : nullptr,
-                                       loaded ? loaded->scheduler->load() : Scheduler::Load(), listener_.connections()),
-                         "text/plain; version=0.0.4; charset=utf-8");
+    response.set_content(
+        metrics_.text(loaded ? &stats : nullptr, loaded ? loaded->scheduler->load() : Scheduler::Load(),
+                      listener_.connections()),
+        "text/plain; version=0.0.4; charset=utf-8");
   });
-  listener_.Get("/v1/stats", with_model([](const Request&, Response& response, const std::shared_ptr<Loaded>& loaded) {
+  listener_.Get("/v1/stats",
+                with_model([](const Request&, Response& response, const std::shared_ptr<Loaded>& loaded) {
                   response.set_content(stats_json(loaded->engine->stats()), "application/json");
                   return ApiStatus();
                 }));
   const auto models = [this](const Request& request, Response& response) { this->models(request, response); };
   listener_.Get("/v1/models", models);
   listener_.Get(R"(/v1/models/(.+))", models);
-  listener_.Post("/v1/completions",
-                 with_model([this](const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded) {
+  listener_.Post("/v1/completions", with_model([this](const Request& request, Response& response,
+                                                      const std::shared_ptr<Loaded>& loaded) {
                    return complete(request, response, loaded);
                  }));
-  listener_.Post("/v1/chat/completions",
-                 with_model([this](const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded) {
+  listener_.Post("/v1/chat/completions", with_model([this](const Request& request, Response& response,
+                                                           const std::shared_ptr<Loaded>& loaded) {
                    return chat(request, response, loaded);
                  }));
   listener_.Post("/tokenize", with_model([](const Request& request, Response& response,
                                             const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
                    ODMOE_ASSIGN_OR_RETURN(const TokenizeRequest text, parse_tokenize_request(request.body));
-                   const auto tokens = loaded->engine->encode(text.content, text.add_special, text.parse_special);
+                   const auto tokens =
+                       loaded->engine->encode(text.content, text.add_special, text.parse_special);
                    Json list = Json::array();
                    for (const Token token : tokens) {
                      if (!text.with_pieces) {
@@ -340,8 +353,9 @@ void Server::Impl::routes() {
                  }));
   listener_.Post("/detokenize", with_model([](const Request& request, Response& response,
                                               const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
-                   ODMOE_ASSIGN_OR_RETURN(const auto tokens, parse_detokenize_request(
-                                                                 request.body, loaded->engine->model().n_vocab));
+                   ODMOE_ASSIGN_OR_RETURN(
+                       const auto tokens,
+                       parse_detokenize_request(request.body, loaded->engine->model().n_vocab));
                    std::string text;
                    for (const Token token : tokens) text += loaded->engine->token_bytes(token, true);
                    send(response, Json{{"content", text}});
@@ -351,7 +365,10 @@ void Server::Impl::routes() {
 
 void Server::Impl::health(Response& response) {
   const auto loaded = this->loaded();
-  Json json = {{"status", draining_ ? "draining" : loaded ? "ok" : "loading"}, {"model_loaded", loaded != nullptr}};
+  Json json = {{"status", draining_ ? "draining"
+                          : loaded  ? "ok"
+                                    : "loading"},
+               {"model_loaded", loaded != nullptr}};
   if (loaded) {
     const Stats::Experts experts = loaded->engine->stats().experts;
     json["expert_cache_stats"] = {{"cache_hits", experts.hits},
@@ -371,15 +388,13 @@ void Server::Impl::models(const Request& request, Response& response) {
   Json model = {{"id", options_.model_id}, {"object", "model"}, {"created", 0}, {"owned_by", "odmoe"}};
   if (const auto loaded = this->loaded()) {
     const ModelInfo& info = loaded->engine->model();
-    model["meta"] = {{"architecture", info.architecture},
-                     {"n_vocab", info.n_vocab},
-                     {"n_context", loaded->context},
-                     {"n_context_train", info.n_context_train},
-                     {"n_expert", info.n_expert},
-                     {"n_expert_used", info.n_expert_used},
+    model["meta"] = {{"architecture", info.architecture}, {"n_vocab", info.n_vocab},
+                     {"n_context", loaded->context},      {"n_context_train", info.n_context_train},
+                     {"n_expert", info.n_expert},         {"n_expert_used", info.n_expert_used},
                      {"file_bytes", info.file_bytes}};
   }
-  if (request.path == "/v1/models") return send(response, Json{{"object", "list"}, {"data", Json::array({model})}});
+  if (request.path == "/v1/models")
+    return send(response, Json{{"object", "list"}, {"data", Json::array({model})}});
   if (request.matches.size() > 1 && request.matches[1] == options_.model_id) return send(response, model);
   send(response, ApiError{.status = 404,
                           .type = "invalid_request_error",
@@ -389,10 +404,12 @@ void Server::Impl::models(const Request& request, Response& response) {
 }
 
 ApiResult<Generation> Server::Impl::generation(const Loaded& loaded, const CommonRequest& request,
-                                               std::vector<Token> prompt, int32_t choice, const char* param) const {
+                                               std::vector<Token> prompt, int32_t choice,
+                                               const char* param) const {
   if (prompt.empty()) return bad_request(param, "the prompt is empty: give at least one token of text");
   if (std::cmp_greater(prompt.size(), loaded.context)) {
-    auto error = bad_request(param, "the prompt has {} tokens, and this server's context {}; start it with a larger "
+    auto error = bad_request(param,
+                             "the prompt has {} tokens, and this server's context {}; start it with a larger "
                              "--context or shorten the prompt",
                              prompt.size(), loaded.context);
     error.error().code = "context_length_exceeded";
@@ -413,8 +430,8 @@ ApiResult<Generation> Server::Impl::generation(const Loaded& loaded, const Commo
   return generation;
 }
 
-ApiStatus Server::Impl::submit(Call& call,
-                               std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations) {
+ApiStatus Server::Impl::submit(
+    Call& call, std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations) {
   call.deadline = generations.front().first.deadline;
   auto tickets = call.loaded->scheduler->submit_all(std::move(generations));
   if (tickets.has_value()) {
@@ -436,9 +453,11 @@ ApiStatus Server::Impl::submit(Call& call,
                                   .retry_after_s = refusal.retry_after_s});
 }
 
-ApiStatus Server::Impl::complete(const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded) {
+ApiStatus Server::Impl::complete(const Request& request, Response& response,
+                                 const std::shared_ptr<Loaded>& loaded) {
   Engine& engine = *loaded->engine;
-  ODMOE_ASSIGN_OR_RETURN(const CompletionRequest body, parse_completion_request(request.body, engine.model().n_vocab));
+  ODMOE_ASSIGN_OR_RETURN(const CompletionRequest body,
+                         parse_completion_request(request.body, engine.model().n_vocab));
   ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(body));
   auto call = std::make_shared<Call>();
   call->loaded = loaded;
@@ -480,12 +499,14 @@ ApiStatus Server::Impl::describe_images(const Request& request, ChatRequest& cha
   ODMOE_ASSIGN_OR_RETURN(const auto texts, vision_.describe(urls, request.is_connection_closed));
   for (size_t i = chat.images.size(); i-- > 0;) {  // from the last, so that places stay what they are
     const Image& image = chat.images[i];
-    chat.conversation.turns[image.turn].content.insert(image.at, std::format("[Image {}: {}]\n", i + 1, texts[i]));
+    chat.conversation.turns[image.turn].content.insert(image.at,
+                                                       std::format("[Image {}: {}]\n", i + 1, texts[i]));
   }
   return {};
 }
 
-ApiStatus Server::Impl::chat(const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded) {
+ApiStatus Server::Impl::chat(const Request& request, Response& response,
+                             const std::shared_ptr<Loaded>& loaded) {
   Engine& engine = *loaded->engine;
   ODMOE_ASSIGN_OR_RETURN(ChatRequest body, parse_chat_request(request.body, engine.model().n_vocab));
   if (!loaded->syntax.has_value()) return bad_request("messages", "{}", loaded->syntax.error().message);
@@ -550,7 +571,8 @@ ApiStatus Server::Impl::answer_whole(const Request& request, Response& response,
     } else if (request.is_connection_closed()) {
       call.cancel(Ending::kCancelled);
       log_call(call, "client_gone");
-      return std::unexpected(ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
+      return std::unexpected(
+          ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
     }
   }
   log_call(call, "answered");
@@ -574,7 +596,8 @@ void Server::Impl::answer_stream(const Request& request, Response& response, std
   auto begun = std::make_shared<bool>(false);
   response.set_chunked_content_provider(
       "text/event-stream",
-      [this, call, begun, write, write_all, closed = request.is_connection_closed](size_t, httplib::DataSink& sink) {
+      [this, call, begun, write, write_all, closed = request.is_connection_closed](size_t,
+                                                                                   httplib::DataSink& sink) {
         if (!*begun) {
           *begun = true;
           return write_all(sink, call->answer->begin());

@@ -23,7 +23,8 @@ struct Address {
 Address split_url(const std::string& url) {
   const size_t scheme = url.find("://");
   const size_t slash = url.find('/', scheme == std::string::npos ? 0 : scheme + 3);
-  Address address{.origin = url.substr(0, slash), .path = slash == std::string::npos ? "" : url.substr(slash)};
+  Address address{.origin = url.substr(0, slash),
+                  .path = slash == std::string::npos ? "" : url.substr(slash)};
   while (address.path.ends_with('/')) address.path.pop_back();
   if (!address.path.ends_with("/v1")) address.path += "/v1";
   return address;
@@ -80,7 +81,8 @@ std::optional<std::string> decode_base64(std::string_view text, size_t max_bytes
     std::array<int8_t, 256> values{};
     values.fill(-1);
     constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < kAlphabet.size(); ++i) values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
+    for (size_t i = 0; i < kAlphabet.size(); ++i)
+      values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
     return values;
   }();
   std::string bytes;
@@ -110,13 +112,15 @@ std::optional<std::string> decode_base64(std::string_view text, size_t max_bytes
 ApiStatus Vision::check_image(std::string_view url, size_t index) const {
   const std::string which = std::format("image {}", index + 1);
   if (options_.url.empty()) {
-    return bad_request("messages", "{}: this model reads text only; start the server with --vision-url URL of an "
+    return bad_request("messages",
+                       "{}: this model reads text only; start the server with --vision-url URL of an "
                        "OpenAI-compatible server with a vision model, whose description then takes its place",
                        which);
   }
   if (url.starts_with("http://") || url.starts_with("https://")) {
     if (options_.allow_remote) return {};
-    return bad_request("messages", "{}: addresses of images are not followed; send it as a data: URL, or start the "
+    return bad_request("messages",
+                       "{}: addresses of images are not followed; send it as a data: URL, or start the "
                        "server with --vision-allow-urls",
                        which);
   }
@@ -163,12 +167,12 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
       const std::lock_guard lock(mutex_);
       ++counters_.failed;
     }
-    return std::unexpected(ApiError{
-        .status = status,
-        .type = "server_error",
-        .message = std::format("image {}: the vision server {} {}", index + 1, options_.url, why),
-        .param = "messages",
-        .code = "vision_failed"});
+    return std::unexpected(
+        ApiError{.status = status,
+                 .type = "server_error",
+                 .message = std::format("image {}: the vision server {} {}", index + 1, options_.url, why),
+                 .param = "messages",
+                 .code = "vision_failed"});
   };
   // What is remembered is the picture, whatever URL it came in.
   const size_t comma = url.find(',');
@@ -195,18 +199,21 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
   client.set_write_timeout(left);
   client.set_max_timeout(left);
   if (!options_.api_key.empty()) client.set_bearer_token_auth(options_.api_key);
-  const Json body = {
-      {"model", options_.model},
-      {"max_tokens", options_.max_tokens},
-      {"temperature", 0},
-      {"messages",
-       {{{"role", "user"},
-         {"content",
-          {{{"type", "text"}, {"text", options_.prompt}}, {{"type", "image_url"}, {"image_url", {{"url", url}}}}}}}}}};
-  httplib::Result answer = client.Post(address.path + "/chat/completions", dump_json(body), "application/json");
+  const Json body = {{"model", options_.model},
+                     {"max_tokens", options_.max_tokens},
+                     {"temperature", 0},
+                     {"messages",
+                      {{{"role", "user"},
+                        {"content",
+                         {{{"type", "text"}, {"text", options_.prompt}},
+                          {{"type", "image_url"}, {"image_url", {{"url", url}}}}}}}}}};
+  httplib::Result answer =
+      client.Post(address.path + "/chat/completions", dump_json(body), "application/json");
   if (!answer) {
     const bool late = std::chrono::steady_clock::now() >= limit || answer.error() == httplib::Error::Timeout;
-    if (late) return failed(504, std::format("did not answer within {}", std::chrono::duration_cast<std::chrono::seconds>(options_.timeout)));
+    if (late)
+      return failed(504, std::format("did not answer within {}",
+                                     std::chrono::duration_cast<std::chrono::seconds>(options_.timeout)));
     return failed(502, std::format("cannot be reached: {}", httplib::to_string(answer.error())));
   }
   if (answer->status != 200) return failed(502, std::format("answered with status {}", answer->status));
@@ -217,7 +224,7 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
     if (!json->contains(at) || !json->at(at).is_string()) return std::nullopt;
     return json->at(at).get<std::string>();
   }()
-                                        : std::nullopt;
+      : std::nullopt;
   if (!content || content->empty()) return failed(502, "gave no description");
   if (data) remember(key, *content);
   return *content;

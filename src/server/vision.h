@@ -5,12 +5,12 @@
 #pragma once
 
 #include <chrono>
-#include <functional>
-#include <optional>
 #include <cstddef>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -21,7 +21,7 @@
 namespace odmoe::server {
 
 struct VisionOptions {
-  std::string url;      // "http://mac2:8080" or ".../v1"; empty: images are refused
+  std::string url;  // "http://mac2:8080" or ".../v1"; empty: images are refused
   std::string model = "default";
   std::string api_key;  // sent as a bearer token; empty: none
   std::string prompt =

@@ -19,20 +19,24 @@ using ::testing::HasSubstr;
 class VisionServer {
  public:
   VisionServer() {
-    server_.Post("/v1/chat/completions", [this](const httplib::Request& request, httplib::Response& response) {
-      const int now = ++running_;
-      for (int seen = most_; now > seen && !most_.compare_exchange_weak(seen, now);) {
-      }
-      if (delay_ms_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms_));
-      ++asked_;
-      authorization_ = request.get_header_value("Authorization");
-      const Json body = Json::parse(request.body);
-      const std::string url = body["messages"][0]["content"][1]["image_url"]["url"];
-      response.status = status_;
-      response.set_content(Json{{"choices", {{{"message", {{"role", "assistant"}, {"content", "a picture of " + url.substr(22)}}}}}}}.dump(),
-                           "application/json");
-      --running_;
-    });
+    server_.Post(
+        "/v1/chat/completions", [this](const httplib::Request& request, httplib::Response& response) {
+          const int now = ++running_;
+          for (int seen = most_; now > seen && !most_.compare_exchange_weak(seen, now);) {
+          }
+          if (delay_ms_ > 0) std::this_thread::sleep_for(std::chrono::milliseconds(delay_ms_));
+          ++asked_;
+          authorization_ = request.get_header_value("Authorization");
+          const Json body = Json::parse(request.body);
+          const std::string url = body["messages"][0]["content"][1]["image_url"]["url"];
+          response.status = status_;
+          response.set_content(
+              Json{{"choices",
+                    {{{"message", {{"role", "assistant"}, {"content", "a picture of " + url.substr(22)}}}}}}}
+                  .dump(),
+              "application/json");
+          --running_;
+        });
     port_ = server_.bind_to_any_port("127.0.0.1");
     thread_ = std::thread([this] { server_.listen_after_bind(); });
     server_.wait_until_ready();
@@ -99,7 +103,8 @@ TEST(Vision, WhatIsNoImageOrTooLargeIsRefused) {
     const auto texts = vision.describe({kA, url}, kHere);
     return texts.has_value() ? std::string("fine") : texts.error().message;
   };
-  EXPECT_THAT(message("http://example.org/a.png"), HasSubstr("image 2: addresses of images are not followed"));
+  EXPECT_THAT(message("http://example.org/a.png"),
+              HasSubstr("image 2: addresses of images are not followed"));
   EXPECT_THAT(message("file:///etc/passwd"), HasSubstr("data:image/png;base64"));
   EXPECT_THAT(message("data:text/plain;base64,AAAA"), HasSubstr("data:image/png;base64"));
   EXPECT_THAT(message("data:image/png;base64,A*AA"), HasSubstr("damaged"));

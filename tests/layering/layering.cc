@@ -34,7 +34,7 @@ constexpr std::array<std::pair<std::string_view, int>, 14> kLevels = {{
 }};
 
 // Public headers that are plain data, which every level may use; the others are what the engine implements.
-constexpr std::array<std::string_view, 5> kPublicData = {"odmoe/result.h",   "odmoe/chat.h", "odmoe/options.h",
+constexpr std::array<std::string_view, 5> kPublicData = {"odmoe/result.h", "odmoe/chat.h", "odmoe/options.h",
                                                          "odmoe/sampling.h", "odmoe/stats.h"};
 constexpr std::string_view kPublic = "odmoe";
 

@@ -52,8 +52,9 @@ bool becomes_idle(const ServerProcess& server) {
 }
 
 std::string request(std::string_view path, std::string_view body) {
-  return std::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
-                     path, body.size(), body);
+  return std::format(
+      "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+      path, body.size(), body);
 }
 
 TEST(Server, TellsItsHealthItsModelAndItsFigures) {
@@ -79,7 +80,8 @@ TEST(Server, TokensGoThereAndBack) {
   const ServerProcess server({});
   const Json tokens = post(server, "/tokenize", R"({"content":"To be, or not\n"})");
   EXPECT_GT(tokens["count"].get<int>(), 2);
-  EXPECT_EQ(post(server, "/detokenize", Json{{"tokens", tokens["tokens"]}}.dump())["content"], "To be, or not\n");
+  EXPECT_EQ(post(server, "/detokenize", Json{{"tokens", tokens["tokens"]}}.dump())["content"],
+            "To be, or not\n");
   post(server, "/detokenize", R"({"tokens":[99999999]})", 400);
 }
 
@@ -165,10 +167,11 @@ TEST(Server, ADeadlineEndsARequest) {
   const ServerProcess server({"--timeout", "1", "--sessions", "1"});
   // More than a second of it: the second request waits behind the first for all of its time.
   const Connection first(server.port());
-  ASSERT_TRUE(first.send(request("/v1/completions",
-                                 R"({"prompt":"x","max_tokens":480,"ignore_eos":true,"n":16,"stream":true})")));
+  ASSERT_TRUE(first.send(request(
+      "/v1/completions", R"({"prompt":"x","max_tokens":480,"ignore_eos":true,"n":16,"stream":true})")));
   std::string said;
-  for (std::string some = first.read_some(); !some.empty() && !said.contains("[DONE]"); some = first.read_some()) {
+  for (std::string some = first.read_some(); !some.empty() && !said.contains("[DONE]");
+       some = first.read_some()) {
     said += some;
   }
   EXPECT_THAT(said, HasSubstr("\"code\":\"timeout\""));
@@ -178,8 +181,8 @@ TEST(Server, ADeadlineEndsARequest) {
 TEST(Server, TermLetsRequestsFinishAndEndsWithZero) {
   ServerProcess server({});
   const Connection connection(server.port());
-  ASSERT_TRUE(connection.send(request(
-      "/v1/completions", R"({"prompt":"KING","max_tokens":60,"ignore_eos":true,"stream":true})")));
+  ASSERT_TRUE(connection.send(
+      request("/v1/completions", R"({"prompt":"KING","max_tokens":60,"ignore_eos":true,"stream":true})")));
   std::string said = connection.read_some();
   server.signal(SIGTERM);
   ASSERT_TRUE(server.wait_for("ending"));
@@ -247,8 +250,7 @@ TEST(Server, TenThousandMutatedRequestsAreAnswered) {
       R"({"model":"m","prompt":"A","max_tokens":0,"echo":true,"temperature":0.5,"top_p":0.9,"n":1,"stop":["x"],"logit_bias":{"5":1}})",
       R"({"messages":[{"role":"user","content":"A"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"r"}],"max_tokens":1,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]})",
       R"({"messages":[{"role":"user","content":[{"type":"text","text":"A"}]}],"max_tokens":1,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"a":{"enum":[1,"x"]}},"required":["a"]}}}})",
-      R"({"content":"abc","add_special":true,"with_pieces":true})",
-      R"({"tokens":[1,2,3]})"};
+      R"({"content":"abc","add_special":true,"with_pieces":true})", R"({"tokens":[1,2,3]})"};
   const std::vector<const char*> paths = {"/v1/completions", "/v1/chat/completions", "/v1/chat/completions",
                                           "/tokenize", "/detokenize"};
   std::mt19937 random(20);
@@ -297,7 +299,8 @@ TEST(Server, TenThousandMutatedRequestsAreAnswered) {
     ++answered;
     // The rest of the answer, by its length.
     const size_t length = answer.find("Content-Length: "), head_end = answer.find("\r\n\r\n");
-    if (length == std::string::npos || head_end == std::string::npos || answer.contains("Connection: close")) {
+    if (length == std::string::npos || head_end == std::string::npos ||
+        answer.contains("Connection: close")) {
       connection = std::make_unique<Connection>(server.port());
       continue;
     }
@@ -307,10 +310,13 @@ TEST(Server, TenThousandMutatedRequestsAreAnswered) {
       ASSERT_FALSE(more.empty()) << i;
       answer += more;
     }
-    if (i % 500 == 499) connection = std::make_unique<Connection>(server.port());  // the server's own limit is 1000
+    if (i % 500 == 499)
+      connection = std::make_unique<Connection>(server.port());  // the server's own limit is 1000
   }
   EXPECT_GT(answered, 8000);
-  EXPECT_EQ(post(server, "/v1/completions", R"({"prompt":"KING","max_tokens":2})")["usage"]["completion_tokens"], 2);
+  EXPECT_EQ(
+      post(server, "/v1/completions", R"({"prompt":"KING","max_tokens":2})")["usage"]["completion_tokens"],
+      2);
 }
 
 }  // namespace

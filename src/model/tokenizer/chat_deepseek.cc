@@ -116,16 +116,23 @@ void declare_tools(const Conversation& conversation, ToolCallSyntax syntax, Chat
 
 // V3.2: tools and calls in a markup of its own.
 constexpr std::string_view kDsmlHead =
-    "## Tools\n\nYou have access to a set of tools you can use to answer the user's question.\nYou can invoke "
-    "functions by writing a \"<｜DSML｜function_calls>\" block like the following as part of your reply to the "
+    "## Tools\n\nYou have access to a set of tools you can use to answer the user's question.\nYou can "
+    "invoke "
+    "functions by writing a \"<｜DSML｜function_calls>\" block like the following as part of your reply to "
+    "the "
     "user:\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"$FUNCTION_NAME\">\n<｜DSML｜parameter "
-    "name=\"$PARAMETER_NAME\" string=\"true|false\">$PARAMETER_VALUE</｜DSML｜parameter>\n...\n</｜DSML｜invoke>"
-    "\n<｜DSML｜invoke name=\"$FUNCTION_NAME2\">\n...\n</｜DSML｜invoke>\n</｜DSML｜function_calls>\n\nString and "
+    "name=\"$PARAMETER_NAME\" "
+    "string=\"true|false\">$PARAMETER_VALUE</｜DSML｜parameter>\n...\n</｜DSML｜invoke>"
+    "\n<｜DSML｜invoke "
+    "name=\"$FUNCTION_NAME2\">\n...\n</｜DSML｜invoke>\n</｜DSML｜function_calls>\n\nString and "
     "scalar parameters should be specified as is without any escaping or quotes, while lists and objects "
-    "should use JSON format. The \"string\" attribute should be set to \"true\" for string type parameters and "
-    "\"false\" for other types (numbers, booleans, arrays, objects).\n\nIf the thinking_mode is enabled, then "
+    "should use JSON format. The \"string\" attribute should be set to \"true\" for string type parameters "
+    "and "
+    "\"false\" for other types (numbers, booleans, arrays, objects).\n\nIf the thinking_mode is enabled, "
+    "then "
     "after function results you should strongly consider outputting a thinking block. Here is an example:\n\n"
-    "<｜DSML｜function_calls>\n...\n</｜DSML｜function_calls>\n\n<function_results>\n...\n</function_results>\n\n"
+    "<｜DSML｜function_calls>\n...\n</｜DSML｜function_calls>\n\n<function_results>\n...\n</"
+    "function_results>\n\n"
     "<think>...thinking about results</think>\n\nHere are the functions available in JSONSchema format:\n"
     "<functions>\n";
 

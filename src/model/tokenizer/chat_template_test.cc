@@ -104,8 +104,7 @@ TEST(ChatTemplate, SaysWhetherTheTemplateWritesBos) {
 }
 
 TEST(ChatTemplate, AFamilyWorksWithoutATemplate) {
-  const std::vector<ChatTurn> messages = {
-      {"system", "S"}, {"user", "Q"}, {"assistant", "A"}, {"user", "R"}};
+  const std::vector<ChatTurn> messages = {{"system", "S"}, {"user", "Q"}, {"assistant", "A"}, {"user", "R"}};
   EXPECT_EQ(
       render(ChatFamily::kChatMl, "", messages, true),
       "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
