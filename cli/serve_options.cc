@@ -12,21 +12,6 @@ namespace {
 
 constexpr const char* kKeyVariable = "ODMOE_API_KEY";
 
-void add_size(CLI::App& command, const char* name, size_t& value, const char* help, const char* group) {
-  command
-      .add_option_function<std::string>(
-          name,
-          [name, &value](const std::string& text) {
-            const auto bytes = parse_bytes(text);
-            if (!bytes.has_value()) throw CLI::ValidationError(name, bytes.error().message);
-            value = *bytes;
-          },
-          help)
-      ->type_name("SIZE")
-      ->default_str(format_bytes(value))
-      ->group(group);
-}
-
 void add_network_options(CLI::App& command, ServeOptions& options) {
   server::ServerOptions& server = options.server;
   constexpr const char* kGroup = "Network";
@@ -60,7 +45,18 @@ void add_network_options(CLI::App& command, ServeOptions& options) {
       ->type_name("N")
       ->capture_default_str()
       ->group(kGroup);
-  add_size(command, "--max-body", server.max_body_bytes, "Largest body of a request; images are in it",
+  command
+      .add_option_function<std::string>(
+          "--max-body",
+          [&server](const std::string& text) {
+            const auto bytes = parse_bytes(text);
+            if (!bytes.has_value()) throw CLI::ValidationError("--max-body", bytes.error().message);
+            server.max_body_bytes = *bytes;
+          },
+          "Largest body of a request")
+      ->type_name("SIZE")
+      ->default_str("8MiB, with --vision-url 64MiB")
+      ->group(kGroup); images are in it",
            kGroup);
 }
 

@@ -62,6 +62,7 @@ int32_t Automaton::state_of(std::vector<Place> pending) {
   const auto [entry, fresh] = state_numbers_.try_emplace({state.places, state.accepts}, number);
   if (fresh) {
     state.next.fill(kUnknown);
+    n_place_ += state.places.size();
     states_.push_back(std::move(state));
   }
   return entry->second;
@@ -111,8 +112,10 @@ int32_t Automaton::flush(int32_t keep) {
   if (keep != 0) kept.push_back(states_[static_cast<size_t>(keep)]);
   states_ = std::move(kept);
   state_numbers_.clear();
+  n_place_ = 0;
   for (size_t i = 0; i < states_.size(); ++i) {
     states_[i].next.fill(kUnknown);
+    n_place_ += states_[i].places.size();
     state_numbers_[{states_[i].places, states_[i].accepts}] = static_cast<int32_t>(i);
   }
   return static_cast<int32_t>(states_.size()) - 1;

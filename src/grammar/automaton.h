@@ -27,6 +27,7 @@ class Automaton {
   bool goes_on(int32_t state) const { return !states_[static_cast<size_t>(state)].places.empty(); }
   std::vector<int32_t> tokens(int32_t state) const;  // control tokens that may follow
   size_t n_state() const { return states_.size(); }
+  size_t n_place() const { return n_place_; }  // of all states together, 16 bytes each
   // Forgets all states but the start's and this one; returns its new number.
   int32_t flush(int32_t keep);
 
@@ -53,6 +54,7 @@ class Automaton {
   std::vector<Frame> stacks_;
   std::unordered_map<uint64_t, uint32_t> stack_numbers_;  // state and below
   std::vector<State> states_;
+  size_t n_place_ = 0;
   std::map<std::pair<std::vector<Place>, bool>, int32_t> state_numbers_;
 };
 

@@ -12,6 +12,10 @@ constexpr uint32_t kUndefined = UINT32_MAX;
 }  // namespace
 
 GrammarBuilder::Expression GrammarBuilder::add(Node node) {
+  if (nodes_.size() >= kMaxNodes) {
+    too_large_ = true;
+    return 0;
+  }
   nodes_.push_back(std::move(node));
   return static_cast<Expression>(nodes_.size() - 1);
 }
@@ -69,7 +73,7 @@ GrammarBuilder::Expression GrammarBuilder::repeat(Expression part, int32_t min, 
   } else {
     // (one (one (one)?)?)? : nested, so that the number is never ambiguous.
     Expression rest = empty();
-    for (int32_t i = min; i < max; ++i) rest = optional(sequence({one, rest}));
+    for (int32_t i = min; i < max && !too_large_; ++i) rest = optional(sequence({one, rest}));
     parts.push_back(rest);
   }
   return sequence(std::move(parts));
@@ -144,31 +148,38 @@ void GrammarBuilder::connect(uint32_t from, uint32_t to, Expression expression) 
 // Whether a rule can come to itself without a byte; fills in which rules can be empty.
 bool GrammarBuilder::left_recursive(Grammar& grammar) const {
   using Kind = Grammar::Edge::Kind;
-  std::vector<std::vector<uint32_t>> first(grammar.rules_.size());  // rules called before a byte
-  bool changed = true;
-  while (changed) {
-    changed = false;
-    for (uint32_t rule = 0; rule < grammar.rules_.size(); ++rule) {
-      std::vector<uint32_t> calls, pending = {grammar.rules_[rule].start};
-      std::vector<bool> seen(grammar.ends_.size());
-      bool nullable = false;
-      while (!pending.empty()) {
-        const uint32_t state = pending.back();
-        pending.pop_back();
-        if (seen[state]) continue;
-        seen[state] = true;
-        nullable = nullable || grammar.is_end(state);
-        for (const Grammar::Edge& edge : grammar.edges(state)) {
-          if (edge.kind == Kind::kSkip) pending.push_back(edge.target);
-          if (edge.kind != Kind::kCall) continue;
-          calls.push_back(edge.what);
-          if (grammar.rules_[edge.what].nullable) pending.push_back(edge.target);
-        }
+  const size_t n_rule = grammar.rules_.size();
+  std::vector<std::vector<uint32_t>> first(n_rule);    // rules called before a byte
+  std::vector<std::vector<uint32_t>> callers(n_rule);  // of each rule, at such places
+  std::vector<uint32_t> seen(grammar.ends_.size());    // in which visit
+  uint32_t visit = 0;
+  // A rule is looked at again when one that it calls turns out to be possibly empty.
+  std::vector<uint32_t> work(n_rule);
+  for (uint32_t rule = 0; rule < n_rule; ++rule) work[rule] = rule;
+  while (!work.empty()) {
+    const uint32_t rule = work.back();
+    work.pop_back();
+    ++visit;
+    std::vector<uint32_t> calls, pending = {grammar.rules_[rule].start};
+    bool nullable = false;
+    while (!pending.empty()) {
+      const uint32_t state = pending.back();
+      pending.pop_back();
+      if (std::exchange(seen[state], visit) == visit) continue;
+      nullable = nullable || grammar.is_end(state);
+      for (const Grammar::Edge& edge : grammar.edges(state)) {
+        if (edge.kind == Kind::kSkip) pending.push_back(edge.target);
+        if (edge.kind != Kind::kCall) continue;
+        calls.push_back(edge.what);
+        callers[edge.what].push_back(rule);
+        if (grammar.rules_[edge.what].nullable) pending.push_back(edge.target);
       }
-      changed = changed || nullable != grammar.rules_[rule].nullable || calls.size() != first[rule].size();
-      grammar.rules_[rule].nullable = nullable;
-      first[rule] = std::move(calls);
     }
+    first[rule] = std::move(calls);
+    if (!nullable || grammar.rules_[rule].nullable) continue;
+    grammar.rules_[rule].nullable = true;
+    work.insert(work.end(), callers[rule].begin(), callers[rule].end());
+    callers[rule].clear();
   }
   // A cycle among the first calls.
   std::vector<uint8_t> color(first.size());  // 1: on the path, 2: done

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <format>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -201,6 +202,11 @@ TEST(JsonSchema, ASchemaThatGrowsBeyondBoundsIsRefused) {
   for (int i = 0; i < 70; ++i) schema = R"({"type":"array","items":)" + schema + "}";
   EXPECT_THAT(error_of(schema.c_str()), HasSubstr("nests deeper"));
   EXPECT_THAT(error_of(R"({"type":"string","maxLength":900000})"), HasSubstr("too large"));
+  std::string many = R"({"type":"object","properties":{)";
+  for (int i = 0; i < 1000; ++i) {
+    many += std::format(R"({}"p{}":{{"type":"string","maxLength":100000}})", i > 0 ? "," : "", i);
+  }
+  EXPECT_THAT(error_of((many + "}}").c_str()), HasSubstr("too large"));
 }
 
 }  // namespace

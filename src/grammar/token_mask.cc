@@ -48,7 +48,7 @@ Matcher::Matcher(const TokenMasks& masks) : vocabulary_(masks.vocabulary), autom
 
 // States and masks that are too many are forgotten; they come again as they are needed.
 void Matcher::bound() {
-  if (automaton_.n_state() > kMaxAutomatonStates) {
+  if (automaton_.n_state() > kMaxAutomatonStates || automaton_.n_place() > kMaxAutomatonPlaces) {
     state_ = automaton_.flush(state_);
     allowed_.clear();
   }

@@ -7,6 +7,9 @@
 
 namespace odmoe::server {
 
+inline constexpr size_t kMaxBodyBytes = 8 << 20;        // unless --max-body says otherwise
+inline constexpr size_t kMaxImageBodyBytes = 64 << 20;  // the same with --vision-url
+
 // Of a JSON body, before it is parsed: what it would take in memory is bounded by these, not by its bytes.
 inline constexpr size_t kMaxJsonDepth = 64;
 inline constexpr size_t kMaxJsonValues = 500'000;

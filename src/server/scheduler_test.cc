@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <condition_variable>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "engine/engine_impl.h"
 #include "grammar/json_schema.h"
+#include "io/fake_reader.h"
 
 namespace odmoe::server {
 namespace {
@@ -278,6 +281,50 @@ TEST_F(SchedulerTest, StatsDoNotWaitForAnEvaluation) {
   }
   sink->wait();
   EXPECT_GT(engine_->stats().decode.tokens, 100);
+}
+
+// A drive that fails for a while.
+TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
+  const auto disk = std::make_shared<FakeDisk>();
+  EngineDependencies dependencies;
+  dependencies.make_reader = [disk](const ReaderOptions& options) -> Result<std::unique_ptr<AsyncReader>> {
+    return std::make_unique<FakeReader>(disk, options.depth,
+                                        ReadAlignment{.offset_bytes = 512, .memory_bytes = 512});
+  };
+  const EngineOptions options{.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
+                              .memory = parse_memory_budget("20%").value(),
+                              .context = 256,
+                              .threads = 1,
+                              .chunk = 16,
+                              .sessions = 2};
+  const auto engine = EngineImpl::open(options, {}, dependencies).value();
+  const auto scheduler = Scheduler::create(*engine, {.sessions = 2, .chunk = 16}).value();
+  const auto ask = [&](const std::shared_ptr<Listener>& sink) {
+    return scheduler
+        ->submit({.prompt = engine->encode(kText), .sampling = {.temperature = 0}, .max_tokens = 30, .ignore_eos = true},
+                 sink)
+        .value();
+  };
+  const auto before = std::make_shared<Listener>();
+  auto first = ask(before);
+  ASSERT_EQ(before->wait().ending, Ending::kLength);
+  disk->inject({.path = {}, .error = EIO, .times = 20});
+  int failed = 0;
+  for (int i = 0; i < 40; ++i) {
+    const auto sink = std::make_shared<Listener>();
+    auto ticket = ask(sink);
+    const GenerationEnd end = sink->wait();
+    if (end.ending == Ending::kLength) {
+      EXPECT_EQ(sink->tokens(), before->tokens());  // as if nothing had been
+      break;
+    }
+    ++failed;
+    ASSERT_EQ(end.ending, Ending::kError);
+    EXPECT_EQ(end.error.kind, ErrorKind::kIo);
+    EXPECT_THAT(end.error.message, ::testing::HasSubstr("demo.gguf"));
+  }
+  EXPECT_GT(failed, 0);
+  EXPECT_LT(failed, 40);
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 #include <httplib.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <format>
 #include <future>
@@ -233,28 +235,37 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
 ApiResult<std::vector<std::string>> Vision::describe(const std::vector<std::string>& urls,
                                                      const std::function<bool()>& cancelled) {
   for (size_t i = 0; i < urls.size(); ++i) ODMOE_RETURN_IF_ERROR(check_image(urls[i], i));
-  std::vector<std::future<ApiResult<std::string>>> answers;
-  for (size_t i = 0; i < urls.size(); ++i) {
-    answers.push_back(std::async(std::launch::async, [this, &urls, i] { return ask(urls[i], i); }));
-  }
-  std::vector<std::string> texts;
-  std::optional<ApiError> error;
-  for (auto& answer : answers) {
-    // All are waited for: they refer to `urls`.
-    while (answer.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) {
-      if (!error && cancelled()) {
-        error = ApiError{.status = 499, .type = "server_error", .message = "the client went away"};
-      }
+  // As many threads as may ask at once, each taking the next image; none begins once one has failed or the
+  // client has gone.
+  std::vector<ApiResult<std::string>> texts(urls.size(), std::string());
+  std::atomic<size_t> next = 0;
+  std::atomic<bool> stop = false;
+  const auto work = [&] {
+    for (size_t i = next++; i < urls.size() && !stop; i = next++) {
+      texts[i] = ask(urls[i], i);
+      if (!texts[i].has_value()) stop = true;
     }
-    auto text = answer.get();
-    if (text.has_value()) {
-      texts.push_back(std::move(*text));
-    } else if (!error) {
-      error = text.error();
+  };
+  std::vector<std::future<void>> workers;
+  for (size_t i = 0; i < std::min(urls.size(), options_.parallel); ++i) {
+    workers.push_back(std::async(std::launch::async, work));
+  }
+  bool gone = false;
+  for (const auto& worker : workers) {
+    while (worker.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) {
+      gone = gone || cancelled();
+      if (gone) stop = true;
     }
   }
-  if (error) return std::unexpected(*error);
-  return texts;
+  if (gone) {
+    return std::unexpected(ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
+  }
+  std::vector<std::string> described;
+  for (auto& text : texts) {
+    if (!text.has_value()) return std::unexpected(text.error());
+    described.push_back(std::move(*text));
+  }
+  return described;
 }
 
 Vision::Counters Vision::counters() const {

@@ -242,6 +242,22 @@ TEST(Server, ImagesAreDescribedByTheSecondMachine) {
   EXPECT_EQ(down["error"]["code"], "vision_failed");
 }
 
+TEST(Server, EveryFamilyCanBeHeldToACall) {
+  for (const char* family : {"chatml", "kimi-k2", "deepseek-v3"}) {
+    const ServerProcess server({"--chat-template", family, "--context", "768"});
+    const Json answer = post(server, "/v1/chat/completions", R"({"messages":[{"role":"user","content":"Weather?"}],
+        "tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object","properties":
+        {"city":{"enum":["Verona","Venice"]}},"required":["city"],"additionalProperties":false}}}],
+        "tool_choice":"required","parallel_tool_calls":false,"seed":4})");
+    const Json choice = answer["choices"][0];
+    EXPECT_EQ(choice["finish_reason"], "tool_calls") << family;
+    ASSERT_EQ(choice["message"]["tool_calls"].size(), 1) << family;
+    const Json function = choice["message"]["tool_calls"][0]["function"];
+    EXPECT_EQ(function["name"], "get_weather");
+    EXPECT_TRUE(Json::parse(function["arguments"].get<std::string>())["city"].get<std::string>().starts_with("Ve"));
+  }
+}
+
 // Bodies and heads with a few bytes changed: every one is answered or its connection closed, and the server
 // goes on.
 TEST(Server, TenThousandMutatedRequestsAreAnswered) {
