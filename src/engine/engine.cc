@@ -8,7 +8,11 @@
 #include "engine/memory_plan.h"
 #include "format/gguf_experts.h"
 #include "format/mirror.h"
+#include "engine/routed_model.h"
 #include "model/tokenizer/chat_template.h"
+#include "predict/coactivation.h"
+#include "predict/previous_token.h"
+#include "predict/shadow_model.h"
 
 namespace odmoe {
 namespace {
@@ -197,12 +201,30 @@ Status EngineImpl::set_up_predictor() {
   switch (options_.predictor) {
     case PredictorKind::kNone:
       return {};
+    case PredictorKind::kPreviousToken:
+      predictor = std::make_unique<PreviousToken>(predicted);
+      break;
+    case PredictorKind::kCoactivation:
+      predictor = std::make_unique<Coactivation>(predicted);
+      break;
     case PredictorKind::kStaleGate:
       predictor = forward_->make_stale_gate(options_.lookahead);
       break;
+    case PredictorKind::kShadow: {
+      ODMOE_ASSIGN_OR_RETURN(const RoutedModelData routed, read_routed_model(*file_, shape));
+      ODMOE_ASSIGN_OR_RETURN(auto shadow, ShadowModel::load(options_.shadow, {}));
+      ODMOE_RETURN_IF_ERROR(check_shadow_model(shadow->spec(), routed.model, options_.shadow.string()));
+      predicted = shadow->shape();
+      if (options_.lookahead > predicted.lookahead) {
+        return fail(ErrorKind::kUsage, "{} looks {} layers ahead at most; use --lookahead {} or less",
+                    options_.shadow.string(), predicted.lookahead, predicted.lookahead);
+      }
+      predictor = std::move(shadow);
+      break;
+    }
   }
   if (dependencies_.wrap_predictor) predictor = dependencies_.wrap_predictor(std::move(predictor), predicted);
-  return forward_->use_predictor(std::move(predictor), std::move(predicted));
+  return forward_->use_predictor(std::move(predictor), std::move(predicted), options_.lookahead);
 }
 
 // Tries out the drives that are not known yet, where it may and pays.

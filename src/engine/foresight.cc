@@ -16,10 +16,10 @@ constexpr uint64_t kLookAgain = 16;
 
 }  // namespace
 
-Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape)
+Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead)
     : predictor_(std::move(predictor)),
       shape_(std::move(shape)),
-      lookahead_(static_cast<size_t>(shape_.lookahead)),
+      lookahead_(static_cast<size_t>(lookahead)),
       scores_(shape_.n_score()),
       lists_(shape_.n_layer() * lookahead_),
       ahead_(lookahead_) {
@@ -27,7 +27,7 @@ Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape)
   for (List& list : lists_) list.experts.resize(static_cast<size_t>(n_rank));
   worth_.reserve(shape_.n_layer());
   for (size_t i = 0; i < shape_.n_layer(); ++i) {
-    worth_.emplace_back(shape_.lookahead, n_rank, shape_.n_expert, shape_.n_expert_used);
+    worth_.emplace_back(lookahead, n_rank, shape_.n_expert, shape_.n_expert_used);
   }
   hints_.reserve(lookahead_ * static_cast<size_t>(n_rank));
 }
@@ -66,7 +66,7 @@ Status Foresight::routed(const RoutingState& state) {
 
 void Foresight::take_rows(size_t first_target, int32_t n_row) {
   const auto n_expert = static_cast<size_t>(shape_.n_expert);
-  for (size_t d = 1; d <= static_cast<size_t>(n_row); ++d) {
+  for (size_t d = 1; d <= std::min(static_cast<size_t>(n_row), lookahead_); ++d) {
     List& made = list((first_target + d - 1) % shape_.n_layer(), d);
     best_experts(std::span(scores_).subspan((d - 1) * n_expert, n_expert), made.experts);
     made.made = true;

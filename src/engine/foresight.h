@@ -18,7 +18,8 @@ namespace odmoe {
 // One owner.  Allocates at creation alone.
 class Foresight {
  public:
-  Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape);
+  // `shape` is the predictor's; of what it says, `lookahead` layers ahead are listened to, at most its own.
+  Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead);
 
   const Predictor& predictor() const { return *predictor_; }
 

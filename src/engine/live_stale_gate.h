@@ -1,5 +1,5 @@
 // The stale gate by the model's own routers in memory: those of later layers are asked about what this layer's
-// field.md's "stale gate".
+// router saw.  Costs neither training nor memory; predict/stale_gate.h is the same on recorded data.
 #pragma once
 
 #include <memory>
