@@ -24,7 +24,7 @@ class ShadowModel final : public Predictor {
 
   const ShadowSpec& spec() const { return spec_; }
   PredictorShape shape() const;
-  const ShadowNetwork& network() const { return *network_; }
+  ShadowNetwork& network() { return *network_; }  // a layer for each place where it predicts
 
   std::string_view name() const override { return "shadow"; }
   Wants wants() const override;

@@ -73,6 +73,7 @@ class ShadowNetwork {
   std::span<const float> output(size_t layer) const;
   Status compute(size_t layer);
 
+  size_t n_layer() const { return graphs_.size(); }
   uint64_t weight_bytes() const { return weight_bytes_; }      // of all matrices and vectors, laid out
   uint64_t bytes() const { return weight_bytes_ + work_bytes_; }
   uint64_t bytes_read(size_t layer) const;                     // weights that one compute() reads
