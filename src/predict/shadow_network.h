@@ -49,6 +49,11 @@ struct ShadowPlan {
   std::vector<Layer> layers;
 };
 
+// What weights are in memory unless said otherwise: q8_0, or q4_0 where q8_0 would take more than this, which a
+// predictor is not worth.
+inline constexpr uint64_t kMaxWideWeightBytes = uint64_t{400} << 20U;
+ggml_type suitable_type(const ShadowPlan& plan);
+
 // One owner.  Computes on the thread that calls; allocates at creation alone.
 class ShadowNetwork {
  public:
