@@ -20,7 +20,8 @@ Result<int> run_child(const std::filesystem::path& program, const std::vector<st
   pid_t child = 0;
   const int error = ::posix_spawn(&child, program.c_str(), nullptr, nullptr, argv.data(), environ);
   if (error != 0) {
-    return fail(ErrorKind::kIo, "cannot run {}: {}", program.string(), std::generic_category().message(error));
+    return fail(ErrorKind::kIo, "cannot run {}: {}", program.string(),
+                std::generic_category().message(error));
   }
   int status = 0;
   while (::waitpid(child, &status, 0) < 0) {

@@ -9,7 +9,7 @@
 
 namespace odmoe::cli {
 
-// Runs a program with our standard streams until it ends; its exit code, 128 + N if signal N ended it.  Ctrl-C
+// Runs a program with our standard streams until it ends; its exit code, 128 + N if signal N ended it. Ctrl-C
 // reaches it as it reaches us.  kIo when it cannot be started.
 Result<int> run_child(const std::filesystem::path& program, const std::vector<std::string>& arguments);
 

@@ -28,14 +28,15 @@ struct TrainCommand {
 // Beside us in a build, under libexec when installed.
 Result<fs::path> find_trainer() {
   const fs::path here = program_path().parent_path();
-  for (const fs::path& path :
-       {here / "odmoe-train", here.parent_path() / "libexec/odmoe/odmoe-train", fs::path(ODMOE_LIBEXEC "/odmoe/odmoe-train")}) {
+  for (const fs::path& path : {here / "odmoe-train", here.parent_path() / "libexec/odmoe/odmoe-train",
+                               fs::path(ODMOE_LIBEXEC "/odmoe/odmoe-train")}) {
     std::error_code ignored;
     if (fs::is_regular_file(path, ignored)) return path;
   }
-  return fail(ErrorKind::kUnsupported,
-              "this build cannot train: install LibTorch (Debian: apt install libtorch-dev; macOS: brew install "
-              "pytorch) and build again");
+  return fail(
+      ErrorKind::kUnsupported,
+      "this build cannot train: install LibTorch (Debian: apt install libtorch-dev; macOS: brew install "
+      "pytorch) and build again");
 }
 
 void say(std::string_view what) { (void)Output::standard_error().write(std::format("odmoe: {}\n", what)); }
@@ -43,14 +44,15 @@ void say(std::string_view what) { (void)Output::standard_error().write(std::form
 // Collects into OUTPUT.data, trains, and shows what it is worth beside what needs no training.
 Result<int> quick(const TrainCommand& options, const fs::path& trainer) {
   if (options.corpus.empty()) {
-    return fail(ErrorKind::kUsage, "--quick needs text like that which the model will work on: --corpus FILE");
+    return fail(ErrorKind::kUsage,
+                "--quick needs text like that which the model will work on: --corpus FILE");
   }
   TrainOptions train = options.train;
   if (train.data.empty()) train.data = train.output.string() + ".data";
   const fs::path self = program_path();
-  std::vector<std::string> collect = {"collect",  options.quick_model,  "--memory", options.memory,
-                                      "--tokens", std::to_string(options.n_token), "--output", train.data.string(),
-                                      "--corpus"};
+  std::vector<std::string> collect = {"collect",      options.quick_model, "--memory",
+                                      options.memory, "--tokens",          std::to_string(options.n_token),
+                                      "--output",     train.data.string(), "--corpus"};
   collect.insert(collect.end(), options.corpus.begin(), options.corpus.end());
   say("1 of 3: collecting");
   ODMOE_ASSIGN_OR_RETURN(int code, run_child(self, collect));
@@ -75,16 +77,22 @@ Result<int> run(const TrainCommand& options) {
 
 void add_train(CLI::App& app, Action& action) {
   const auto options = std::make_shared<TrainCommand>();
-  CLI::App* command = app.add_subcommand("train", "Train a shadow model, which foresees what experts come next");
-  command->add_option("--data", options->train.data, "What odmoe collect has written")->type_name("DIR")->group("Data");
-  command->add_option("-o,--output", options->train.output, "The weights; the learning curve beside them ends in .svg")
+  CLI::App* command =
+      app.add_subcommand("train", "Train a shadow model, which foresees what experts come next");
+  command->add_option("--data", options->train.data, "What odmoe collect has written")
+      ->type_name("DIR")
+      ->group("Data");
+  command
+      ->add_option("-o,--output", options->train.output,
+                   "The weights; the learning curve beside them ends in .svg")
       ->type_name("FILE")
       ->required()
       ->group("Data");
-  CLI::Option* quick_option =
-      command->add_option("--quick", options->quick_model, "Collect from this model, train and evaluate, in one go")
-          ->type_name("MODEL")
-          ->group("Data");
+  CLI::Option* quick_option = command
+                                  ->add_option("--quick", options->quick_model,
+                                               "Collect from this model, train and evaluate, in one go")
+                                  ->type_name("MODEL")
+                                  ->group("Data");
   command->add_option("--corpus", options->corpus, "For --quick: texts to run the model on")
       ->needs(quick_option)
       ->type_name("FILE...")
@@ -101,7 +109,8 @@ void add_train(CLI::App& app, Action& action) {
       ->group("Data");
   add_training_options(*command, options->train);
   command->footer(
-      "Ctrl-C stops after what is in OUTPUT.checkpoint; the same command goes on from there, with the same result\n"
+      "Ctrl-C stops after what is in OUTPUT.checkpoint; the same command goes on from there, with the same "
+      "result\n"
       "as one that was never stopped.  docs/shadow-model.md compares the kinds, sizes and inputs.\n"
       "\n"
       "Examples:\n"

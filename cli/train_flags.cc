@@ -22,14 +22,16 @@ void set_kind(TrainOptions& options, Kind kind) {
 
 std::string inputs_text(const std::vector<ShadowInput>& inputs) {
   std::string text;
-  for (const ShadowInput input : inputs) text += (text.empty() ? "" : ",") + std::string(shadow_input_name(input));
+  for (const ShadowInput input : inputs)
+    text += (text.empty() ? "" : ",") + std::string(shadow_input_name(input));
   return text;
 }
 
 }  // namespace
 
 void add_training_options(CLI::App& command, TrainOptions& options) {
-  command.add_option("--held-out", options.held_out, "Data to judge by; without, every tenth document of --data")
+  command
+      .add_option("--held-out", options.held_out, "Data to judge by; without, every tenth document of --data")
       ->type_name("DIR")
       ->group("Data");
   command
@@ -50,7 +52,8 @@ void add_training_options(CLI::App& command, TrainOptions& options) {
             for (size_t at = 0; at <= text.size();) {
               const size_t end = std::min(text.find(',', at), text.size());
               const std::string name = text.substr(at, end - at);
-              const auto input = std::ranges::find(kInputs, name, [](ShadowInput i) { return shadow_input_name(i); });
+              const auto input =
+                  std::ranges::find(kInputs, name, [](ShadowInput i) { return shadow_input_name(i); });
               if (input == kInputs.end()) {
                 throw CLI::ValidationError("--input",
                                            "'" + name + "' is none of router, attention, experts, previous");
@@ -59,7 +62,8 @@ void add_training_options(CLI::App& command, TrainOptions& options) {
               at = end + 1;
             }
           },
-          "What it sees, separated by commas: router (what this layer's router saw), attention (the state before "
+          "What it sees, separated by commas: router (what this layer's router saw), attention (the state "
+          "before "
           "this layer's attention), experts (this layer's), previous (those the token before had ahead)")
       ->type_name("LIST")
       ->default_str(inputs_text(options.inputs))
@@ -74,11 +78,12 @@ void add_training_options(CLI::App& command, TrainOptions& options) {
       ->capture_default_str()
       ->group("Model");
   // After --hidden, so that linear wins whatever the order.
-  add_choice<Kind>(command, "--kind", Kind::kResidual,
-                   {{"residual", Kind::kResidual}, {"mlp", Kind::kMlp}, {"linear", Kind::kLinear}},
-                   "residual: the stale gate, trained on, and what hidden units correct; mlp: hidden units alone; "
-                   "linear: none",
-                   [&options](Kind kind) { set_kind(options, kind); })
+  add_choice<Kind>(
+      command, "--kind", Kind::kResidual,
+      {{"residual", Kind::kResidual}, {"mlp", Kind::kMlp}, {"linear", Kind::kLinear}},
+      "residual: the stale gate, trained on, and what hidden units correct; mlp: hidden units alone; "
+      "linear: none",
+      [&options](Kind kind) { set_kind(options, kind); })
       ->group("Model");
   command.add_option("--depth", options.depth, "Layers of hidden units")
       ->type_name("N")
@@ -88,10 +93,13 @@ void add_training_options(CLI::App& command, TrainOptions& options) {
       ->type_name("N")
       ->capture_default_str()
       ->group("Model");
-  command.add_flag("--shared", options.shared_trunk, "One trunk of hidden units for all layers: much smaller")
+  command
+      .add_flag("--shared", options.shared_trunk, "One trunk of hidden units for all layers: much smaller")
       ->group("Model");
-  command.add_flag_callback("--no-embedding", [&options] { options.embedding = false; },
-                            "Do not foresee the first layers from the token's embedding")
+  command
+      .add_flag_callback(
+          "--no-embedding", [&options] { options.embedding = false; },
+          "Do not foresee the first layers from the token's embedding")
       ->group("Model");
   command.add_flag("--half", options.half, "Write the weights as f16: half the size")->group("Model");
 

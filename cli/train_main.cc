@@ -1,5 +1,5 @@
-// odmoe-train: the part of `odmoe train` that needs LibTorch, in a program of its own so that loading LibTorch
-// costs nobody else anything.
+// odmoe-train: the part of `odmoe train` that needs LibTorch, in a program of its own so that loading
+// LibTorch costs nobody else anything.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <csignal>
@@ -38,8 +38,9 @@ std::string source_name(const RoutedModel& model, int32_t source) {
 
 std::string describe(const TrainResult& result, const TrainOptions& options) {
   const ShadowSpec& spec = result.spec;
-  std::string text = std::format("recall of the {} experts chosen, on held-out documents, 1 to {} layers ahead:\n",
-                                 spec.model.n_expert_used, spec.lookahead);
+  std::string text =
+      std::format("recall of the {} experts chosen, on held-out documents, 1 to {} layers ahead:\n",
+                  spec.model.n_expert_used, spec.lookahead);
   int32_t source = spec.embedding ? -1 : 0;
   for (const std::vector<double>& recall : result.source_recall) {
     text += std::format("  {:<10} {}\n", source_name(spec.model, source++), percentages(recall));
@@ -47,8 +48,8 @@ std::string describe(const TrainResult& result, const TrainOptions& options) {
   text += std::format("  {:<10} {}\n", "mean", percentages(spec.recall));
   std::filesystem::path picture = options.output;
   picture.replace_extension(".svg");
-  return text + std::format("{}: trained on {} tokens in {} epochs; {} shows how it went\n", options.output.string(),
-                            spec.n_token, result.epochs.size(), picture.string());
+  return text + std::format("{}: trained on {} tokens in {} epochs; {} shows how it went\n",
+                            options.output.string(), spec.n_token, result.epochs.size(), picture.string());
 }
 
 int run(int argc, char** argv) {
@@ -73,7 +74,8 @@ int run(int argc, char** argv) {
       shown = so_far.last;
       detail = std::format("part {} of {}", so_far.group + 1, so_far.n_group);
       if (shown != nullptr) {
-        detail += std::format(", epoch {}: loss {:.4f}, recall {}", shown->epoch, shown->loss, percentages(shown->recall));
+        detail += std::format(", epoch {}: loss {:.4f}, recall {}", shown->epoch, shown->loss,
+                              percentages(shown->recall));
       }
     }
     bar.update(so_far.fraction, detail);
@@ -81,11 +83,13 @@ int run(int argc, char** argv) {
   });
   bar.finish();
   if (!result.has_value() && result.error().kind == ErrorKind::kInterrupted) {
-    return complain(std::format("interrupted; the same command goes on from {}.checkpoint", options.output.string()),
-                    kExitInterrupted);
+    return complain(
+        std::format("interrupted; the same command goes on from {}.checkpoint", options.output.string()),
+        kExitInterrupted);
   }
   if (!result.has_value()) {
-    return complain(result.error().message, result.error().kind == ErrorKind::kUsage ? kExitUsage : kExitError);
+    return complain(result.error().message,
+                    result.error().kind == ErrorKind::kUsage ? kExitUsage : kExitError);
   }
   Output output = Output::standard_output();
   (void)output.write(describe(*result, options));

@@ -54,7 +54,8 @@ void fuzz(std::span<const std::byte> bytes) {
   const auto what = std::to_integer<int>(bytes.front()) % 4;
   bytes = bytes.subspan(1);
   if (what == 0) {
-    const auto collection = parse_collection({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "fuzz");
+    const auto collection =
+        parse_collection({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, "fuzz");
     if (one_line(collection)) must(!collection->model.layers.empty() && collection->n_token >= 0);
   } else if (what == 1) {
     shard(bytes);

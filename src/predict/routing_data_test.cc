@@ -19,14 +19,15 @@ constexpr uint16_t kOne = 0x3C00, kHalf = 0x3800, kInfinity = 0x7C00;
 Collection empty_collection() {
   Collection collection;
   collection.tool = "test";
-  collection.model = {.architecture = "qwen3moe",
-                      .name = "tiny",
-                      .fingerprint = "0123456789abcdef",
-                      .n_embd = 4,
-                      .n_expert = 8,
-                      .n_expert_used = 2,
-                      .layers = {1, 2},
-                      .router = {.gating = "sigmoid", .n_group = 2, .n_group_used = 1, .normalise = true, .scale = 2.5F}};
+  collection.model = {
+      .architecture = "qwen3moe",
+      .name = "tiny",
+      .fingerprint = "0123456789abcdef",
+      .n_embd = 4,
+      .n_expert = 8,
+      .n_expert_used = 2,
+      .layers = {1, 2},
+      .router = {.gating = "sigmoid", .n_group = 2, .n_group_used = 1, .normalise = true, .scale = 2.5F}};
   collection.source = "corpus";
   collection.corpus = {{.name = "a.txt", .bytes = 12, .hash = "00ff"}};
   collection.n_token_wanted = 6;

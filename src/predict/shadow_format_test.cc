@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-
 namespace odmoe {
 namespace {
 
@@ -48,7 +47,8 @@ Result<SafetensorsFile> file_of(const std::vector<ShadowTensor>& tensors,
     bytes += n;
   }
   const std::string header = make_safetensors_header(entries, metadata).value();
-  return parse_safetensors_header(std::as_bytes(std::span(header)), header.size() + bytes, "shadow.safetensors");
+  return parse_safetensors_header(std::as_bytes(std::span(header)), header.size() + bytes,
+                                  "shadow.safetensors");
 }
 
 TEST(ShadowFormat, HasAPredictorForEachLayerThatHasOthersAfterIt) {

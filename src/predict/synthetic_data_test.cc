@@ -14,7 +14,8 @@ namespace {
 using ::testing::HasSubstr;
 
 SyntheticOptions small() {
-  return {.n_embd = 16, .n_layer = 3, .n_expert = 8, .n_expert_used = 2, .n_token = 500, .document_tokens = 50};
+  return {
+      .n_embd = 16, .n_layer = 3, .n_expert = 8, .n_expert_used = 2, .n_token = 500, .document_tokens = 50};
 }
 
 std::string text_of(const std::filesystem::path& path) {

@@ -28,7 +28,8 @@ Status TrainOptions::validate() const {
   ODMOE_RETURN_IF_ERROR(in_range("--weight-decay", weight_decay, 0.0, 1.0));
   ODMOE_RETURN_IF_ERROR(in_range("--dropout", dropout, 0.0, 0.95));
   ODMOE_RETURN_IF_ERROR(in_range("--threads", threads, 0, 1024));
-  if (inputs.empty()) return fail(ErrorKind::kUsage, "--input needs at least one of router, attention, experts, previous");
+  if (inputs.empty())
+    return fail(ErrorKind::kUsage, "--input needs at least one of router, attention, experts, previous");
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (std::ranges::count(inputs, inputs[i]) > 1) {
       return fail(ErrorKind::kUsage, "--input names {} twice", shadow_input_name(inputs[i]));
@@ -36,7 +37,8 @@ Status TrainOptions::validate() const {
   }
   if (hidden == 0 && !direct) return fail(ErrorKind::kUsage, "--kind mlp needs --hidden units");
   if (shared_trunk && std::ranges::contains(inputs, ShadowInput::kPrevious)) {
-    return fail(ErrorKind::kUsage, "--shared cannot take --input previous, which differs in length between layers");
+    return fail(ErrorKind::kUsage,
+                "--shared cannot take --input previous, which differs in length between layers");
   }
   return {};
 }

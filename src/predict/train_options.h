@@ -25,17 +25,17 @@ struct TrainOptions {
   int32_t direct_rank = 0;
   bool embedding = true;
   // How.
-  int32_t epochs = 20;     // at most
-  int32_t patience = 3;    // epochs without a better recall before it stops
-  int32_t batch = 256;     // tokens
+  int32_t epochs = 20;   // at most
+  int32_t patience = 3;  // epochs without a better recall before it stops
+  int32_t batch = 256;   // tokens
   double learning_rate = 1e-3;
   double weight_decay = 0.01;
-  double dropout = 0;      // of hidden units
+  double dropout = 0;  // of hidden units
   uint64_t seed = 0;
-  int32_t threads = 0;     // 0: one per core
+  int32_t threads = 0;                       // 0: one per core
   uint64_t data_bytes = uint64_t{4} << 30U;  // of states held in memory at once, but at least one layer's
-  bool half = false;       // weights as f16
-  Status validate() const;  // kUsage naming the option and its range
+  bool half = false;                         // weights as f16
+  Status validate() const;                   // kUsage naming the option and its range
 };
 
 }  // namespace odmoe

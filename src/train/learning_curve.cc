@@ -47,13 +47,14 @@ class Chart {
  public:
   Chart(size_t n_epoch) : n_epoch_(n_epoch) {
     svg_ = std::format(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"11\">\n"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" "
+        "font-size=\"11\">\n"
         "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
         kWidth, kHeight);
   }
   void text(double x, double y, const char* anchor, const std::string& what, const char* colour = "#333333") {
-    svg_ += std::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" fill=\"{}\">{}</text>\n", x, y, anchor,
-                        colour, what);
+    svg_ += std::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" fill=\"{}\">{}</text>\n", x, y,
+                        anchor, colour, what);
   }
   // `values` from 0 at the bottom to 1 at the top.
   void line(const std::vector<double>& values, const char* colour) {
@@ -64,10 +65,12 @@ class Chart {
   void axes() {
     for (int i = 0; i <= 4; ++i) {
       const double share = i / 4.0;
-      svg_ += std::format("<path d=\"M{} {:.1f}H{}\" stroke=\"#dddddd\"/>\n", kLeft, y(share), kWidth - kRight);
+      svg_ +=
+          std::format("<path d=\"M{} {:.1f}H{}\" stroke=\"#dddddd\"/>\n", kLeft, y(share), kWidth - kRight);
     }
     const size_t step = std::max<size_t>(1, n_epoch_ / 10);
-    for (size_t i = 0; i < n_epoch_; i += step) text(x(i), kHeight - kBottom + 16, "middle", std::to_string(i + 1));
+    for (size_t i = 0; i < n_epoch_; i += step)
+      text(x(i), kHeight - kBottom + 16, "middle", std::to_string(i + 1));
     text(kWidth / 2, kHeight - 8, "middle", "epoch");
   }
   double y(double share) const { return kHeight - kBottom - share * (kHeight - kTop - kBottom); }
@@ -97,8 +100,10 @@ std::string learning_curve(const std::vector<TrainedEpoch>& epochs) {
   chart.axes();
   for (int i = 0; i <= 4; ++i) {
     const double share = i / 4.0;
-    chart.text(kLeft - 6, chart.y(share) + 4, "end", std::format("{:.0f} %", 100 * (least + share * (1 - least))));
-    chart.text(kWidth - kRight + 6, chart.y(share) + 4, "start", std::format("{:.3f}", share * most_loss), kLossColour);
+    chart.text(kLeft - 6, chart.y(share) + 4, "end",
+               std::format("{:.0f} %", 100 * (least + share * (1 - least))));
+    chart.text(kWidth - kRight + 6, chart.y(share) + 4, "start", std::format("{:.3f}", share * most_loss),
+               kLossColour);
   }
   std::vector<double> loss;
   for (const Point& point : points) loss.push_back(most_loss > 0 ? point.loss / most_loss : 0);

@@ -8,8 +8,8 @@
 
 namespace odmoe {
 
-// An SVG: over the epochs, the loss and the recall for each lookahead, means of all groups; one that stopped early
-// counts on with its last epoch.
+// An SVG: over the epochs, the loss and the recall for each lookahead, means of all groups; one that stopped
+// early counts on with its last epoch.
 std::string learning_curve(const std::vector<TrainedEpoch>& epochs);
 
 }  // namespace odmoe

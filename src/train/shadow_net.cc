@@ -19,7 +19,8 @@ torch::Tensor stale_gate(const ShadowSpec& spec, std::span<const RouterWeights> 
   std::vector<torch::Tensor> rows;
   for (int32_t d = 1; d <= spec.n_ahead(source); ++d) {
     const RouterWeights& later = routers[static_cast<size_t>(source + d)];
-    const torch::Tensor weight = tensor_of(later.weight, {n_expert, n_embd}) * tensor_of(later.norm, {n_embd});
+    const torch::Tensor weight =
+        tensor_of(later.weight, {n_expert, n_embd}) * tensor_of(later.norm, {n_embd});
     torch::Tensor row = torch::zeros({n_expert, spec.n_input(source)});
     int64_t at = 0;
     if (source < 0) {
@@ -135,7 +136,8 @@ torch::Tensor ShadowNet::forward(int32_t source, const torch::Tensor& input, dou
   if (spec_.direct && spec_.direct_rank == 0) {
     score = score + torch::linear(x, at(prefix + "direct.weight"));
   } else if (spec_.direct) {
-    score = score + torch::linear(torch::linear(x, at(prefix + "direct_down.weight")), at(prefix + "direct_up.weight"));
+    score = score + torch::linear(torch::linear(x, at(prefix + "direct_down.weight")),
+                                  at(prefix + "direct_up.weight"));
   }
   return score.view({input.size(0), spec_.n_ahead(source), spec_.model.n_expert});
 }

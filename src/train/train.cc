@@ -56,7 +56,8 @@ std::optional<std::vector<TrainedEpoch>> epochs_from(const std::string& text) {
     members.get("last_source", epoch.last_source, -1, kMaxCollectionLayers);
     members.get("epoch", epoch.epoch, 1, INT32_MAX);
     const Json* recall = members.get("recall", Json::value_t::array, 64);
-    if (!members.status.has_value() || !entry.contains("loss") || !entry["loss"].is_number()) return std::nullopt;
+    if (!members.status.has_value() || !entry.contains("loss") || !entry["loss"].is_number())
+      return std::nullopt;
     epoch.loss = entry["loss"].get<double>();
     for (const Json& value : *recall) epoch.recall.push_back(value.is_number() ? value.get<double>() : 0);
     epochs.push_back(std::move(epoch));
@@ -98,12 +99,14 @@ class Checkpoint {
     const auto begun = read_whole(folder_ / "options.json", kMaxNote);
     const bool anything = fs::exists(current()) || fs::exists(group(0));
     if (begun.has_value() && anything) {
-      if (std::string_view(reinterpret_cast<const char*>(begun->data()), begun->size()) == identity) return {};
+      if (std::string_view(reinterpret_cast<const char*>(begun->data()), begun->size()) == identity)
+        return {};
       return fail(ErrorKind::kUsage,
                   "{} is a checkpoint of a training with other options or data; use the same, or delete it",
                   folder_.string());
     }
-    if (!begun.has_value() && begun.error().kind != ErrorKind::kNotFound) return std::unexpected(begun.error());
+    if (!begun.has_value() && begun.error().kind != ErrorKind::kNotFound)
+      return std::unexpected(begun.error());
     return replace_whole(folder_ / "options.json", std::as_bytes(std::span(identity)));
   }
 
@@ -136,9 +139,11 @@ class GroupTraining {
         net_(make_net(spec, routers)) {
     std::vector<torch::Tensor> parameters;
     for (auto& [name, parameter] : net_.parameters()) parameters.push_back(parameter);
-    optimizer_.emplace(parameters, torch::optim::AdamWOptions(options.learning_rate).weight_decay(options.weight_decay));
+    optimizer_.emplace(parameters,
+                       torch::optim::AdamWOptions(options.learning_rate).weight_decay(options.weight_decay));
     n_step_ = 0;
-    for (size_t i = 0; i < group.size(); ++i) n_step_ += (tokens_.size(0) + options.batch - 1) / options.batch;
+    for (size_t i = 0; i < group.size(); ++i)
+      n_step_ += (tokens_.size(0) + options.batch - 1) / options.batch;
     keep_best();
   }
 
@@ -148,9 +153,11 @@ class GroupTraining {
     result.first_source = group_->front();
     result.last_source = group_->back();
     result.epoch = ++epoch_;
-    torch::manual_seed(mix(seed_, static_cast<uint64_t>(epoch_)));  // so that going on needs no generator's state
+    torch::manual_seed(
+        mix(seed_, static_cast<uint64_t>(epoch_)));  // so that going on needs no generator's state
     std::vector<torch::Tensor> orders;
-    for (size_t i = 0; i < group_->size(); ++i) orders.push_back(tokens_.index_select(0, torch::randperm(tokens_.size(0))));
+    for (size_t i = 0; i < group_->size(); ++i)
+      orders.push_back(tokens_.index_select(0, torch::randperm(tokens_.size(0))));
     const torch::Tensor batches = torch::randperm(n_step_);
     const int64_t per_source = n_step_ / static_cast<int64_t>(group_->size());
     const auto* order = batches.const_data_ptr<int64_t>();
@@ -206,13 +213,14 @@ class GroupTraining {
   Status save(const Checkpoint& checkpoint, size_t group_index) {
     try {
       torch::serialize::OutputArchive archive;
-      for (const auto& [name, parameter] : net_.parameters()) archive.write("now." + name, parameter.detach());
+      for (const auto& [name, parameter] : net_.parameters())
+        archive.write("now." + name, parameter.detach());
       for (const auto& [name, parameter] : best_) archive.write("best." + name, parameter);
       torch::serialize::OutputArchive optimizer;
       optimizer_->save(optimizer);
       archive.write("optimizer", optimizer);
-      const Json note = {{"group", group_index},       {"epoch", epoch_},
-                         {"since_best", since_best_},  {"best_mean", best_mean_},
+      const Json note = {{"group", group_index},        {"epoch", epoch_},
+                         {"since_best", since_best_},   {"best_mean", best_mean_},
                          {"best_recall", best_recall_}, {"history", to_text(history_)}};
       archive.write("note", c10::IValue(note.dump()));
       const fs::path draft = checkpoint.current().string() + ".tmp";
@@ -250,8 +258,8 @@ class GroupTraining {
       best_recall_ = note.at("best_recall").get<std::vector<std::vector<double>>>();
       history_ = epochs_from(note.at("history").get<std::string>()).value();
     } catch (const std::exception&) {
-      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew", checkpoint.current().string(),
-                  checkpoint.folder().string());
+      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew",
+                  checkpoint.current().string(), checkpoint.folder().string());
     }
     return {};
   }
@@ -285,8 +293,9 @@ class GroupTraining {
   void set_rate(int64_t step) {
     const double done = static_cast<double>(step + 1) / static_cast<double>(n_step_ * options_->epochs);
     constexpr double kWarmUp = 0.05;
-    const double share =
-        done < kWarmUp ? done / kWarmUp : 0.5 * (1 + std::cos(std::numbers::pi * (done - kWarmUp) / (1 - kWarmUp)));
+    const double share = done < kWarmUp
+                             ? done / kWarmUp
+                             : 0.5 * (1 + std::cos(std::numbers::pi * (done - kWarmUp) / (1 - kWarmUp)));
     for (auto& group : optimizer_->param_groups()) group.options().set_lr(options_->learning_rate * share);
   }
 
@@ -371,13 +380,15 @@ Status check_data(const TrainOptions& options, const Collection& collection, con
     if (!data->states.attention_input && std::ranges::contains(options.inputs, ShadowInput::kAttention)) {
       return lacks("states before attention (--input router does without)");
     }
-    if (!data->states.embedding && options.embedding) return lacks("embeddings (--no-embedding does without)");
+    if (!data->states.embedding && options.embedding)
+      return lacks("embeddings (--no-embedding does without)");
   }
   if (collection.model.layers.size() < 2) {
     return fail(ErrorKind::kUsage, "{}: a model with one layer of experts has none to look ahead to", folder);
   }
   if (!(judge.model == collection.model)) {
-    return fail(ErrorKind::kUsage, "{} was collected of another model than {}", options.held_out.string(), folder);
+    return fail(ErrorKind::kUsage, "{} was collected of another model than {}", options.held_out.string(),
+                folder);
   }
   return {};
 }
@@ -440,8 +451,8 @@ class Training {
     const auto epochs = epochs_from(file.metadata["epochs"]);
     const Json recall = Json::parse(file.metadata["recall"], nullptr, false);
     if (!epochs || !recall.is_array()) {
-      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew", checkpoint_.group(g).string(),
-                  checkpoint_.folder().string());
+      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew",
+                  checkpoint_.group(g).string(), checkpoint_.folder().string());
     }
     note(*epochs, recall.get<std::vector<std::vector<double>>>());
     weights_.merge(file.tensors);
@@ -456,7 +467,8 @@ class Training {
     for (loaded_end_ = g; loaded_end_ < groups_.size(); ++loaded_end_) {
       for (const int32_t source : groups_[loaded_end_]) {
         bytes += TrainingData::bytes(collection_, result_.spec, source);
-        if (!options_->held_out.empty()) bytes += TrainingData::bytes(judge_collection_, result_.spec, source);
+        if (!options_->held_out.empty())
+          bytes += TrainingData::bytes(judge_collection_, result_.spec, source);
       }
       if (loaded_end_ > g && bytes > options_->data_bytes) break;
       sources.insert(sources.end(), groups_[loaded_end_].begin(), groups_[loaded_end_].end());
@@ -464,7 +476,8 @@ class Training {
     data_.reset();
     judge_.reset();
     const auto reading = [&](size_t, size_t) { return report(g, 0, last_epoch()); };
-    ODMOE_ASSIGN_OR_RETURN(data_, TrainingData::load(options_->data, collection_, result_.spec, sources, reading));
+    ODMOE_ASSIGN_OR_RETURN(data_,
+                           TrainingData::load(options_->data, collection_, result_.spec, sources, reading));
     if (options_->held_out.empty()) {
       tokens_ = data_->others();
       held_out_ = data_->held_out();
@@ -489,7 +502,8 @@ class Training {
     if (finished) return {};
     ODMOE_RETURN_IF_ERROR(load_data(g));
     const TrainingData& judge = judge_ ? *judge_ : *data_;
-    GroupTraining training(*options_, result_.spec, routers_, groups_[g], g, *data_, judge, tokens_, held_out_);
+    GroupTraining training(*options_, result_.spec, routers_, groups_[g], g, *data_, judge, tokens_,
+                           held_out_);
     ODMOE_RETURN_IF_ERROR(training.restore(checkpoint_, g));
     while (!training.finished()) {
       const TrainedEpoch* last = training.history().empty() ? last_epoch() : &training.history().back();
@@ -502,7 +516,8 @@ class Training {
     std::map<std::string, torch::Tensor> weights = training.weights();
     const Json recall = training.best_recall();
     ODMOE_RETURN_IF_ERROR(write_tensors(checkpoint_.group(g), {weights.begin(), weights.end()},
-                                        {{"epochs", to_text(training.history())}, {"recall", recall.dump()}}, false));
+                                        {{"epochs", to_text(training.history())}, {"recall", recall.dump()}},
+                                        false));
     weights_.merge(weights);
     return {};
   }
@@ -522,7 +537,8 @@ class Training {
       spec.recall.push_back(sum / n);
     }
     std::vector<std::pair<std::string, torch::Tensor>> tensors;
-    for (const ShadowTensor& tensor : shadow_tensors(spec)) tensors.emplace_back(tensor.name, weights_.at(tensor.name));
+    for (const ShadowTensor& tensor : shadow_tensors(spec))
+      tensors.emplace_back(tensor.name, weights_.at(tensor.name));
     ODMOE_RETURN_IF_ERROR(write_tensors(options_->output, tensors, shadow_metadata(spec), options_->half));
     fs::path picture = options_->output;
     picture.replace_extension(".svg");
@@ -546,7 +562,8 @@ class Training {
 
 }  // namespace
 
-Result<TrainResult> train(const TrainOptions& options, const std::function<bool(const TrainProgress&)>& progress) {
+Result<TrainResult> train(const TrainOptions& options,
+                          const std::function<bool(const TrainProgress&)>& progress) {
   return Training(options, progress).run();
 }
 

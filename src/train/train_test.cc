@@ -97,7 +97,7 @@ TEST_P(TrainResume, EqualsATrainingThatWasNeverStopped) {
 }
 
 INSTANTIATE_TEST_SUITE_P(AloneAndShared, TrainResume, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Shared" : "Alone"; });
+                         [](const auto& test) { return test.param ? "Shared" : "Alone"; });
 
 TEST(Train, WritesAFileThatTheFormatAccepts) {
   const testing::TempDir dir;

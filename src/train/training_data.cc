@@ -53,7 +53,8 @@ Result<TrainingData> TrainingData::load(const std::filesystem::path& folder, con
   std::vector<int64_t> held_out, others;
   int64_t first = 0;
   for (size_t s = 0; s < collection.shards.size(); ++s) {
-    if (progress && !progress(s, collection.shards.size())) return fail(ErrorKind::kInterrupted, "interrupted");
+    if (progress && !progress(s, collection.shards.size()))
+      return fail(ErrorKind::kInterrupted, "interrupted");
     ODMOE_ASSIGN_OR_RETURN(RoutingShard shard, read_shard(folder, collection, s));
     const int64_t n = shard.n_token;
     data.experts_.narrow(0, first, n).copy_(view(shard.experts, {n, n_layer, n_used}, torch::kShort));

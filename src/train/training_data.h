@@ -39,8 +39,8 @@ class TrainingData {
   torch::Tensor multi_hot(const torch::Tensor& tokens, int64_t layer) const;
 
   ShadowSpec spec_;
-  torch::Tensor experts_;   // i16 [n_token, n_layer, n_expert_used]
-  torch::Tensor begins_;    // bool [n_token]: the first of a document
+  torch::Tensor experts_;  // i16 [n_token, n_layer, n_expert_used]
+  torch::Tensor begins_;   // bool [n_token]: the first of a document
   torch::Tensor held_out_, others_;
   torch::Tensor embedding_;                        // f16 [n_token, n_embd], or none
   std::vector<torch::Tensor> router_, attention_;  // f16 [n_token, n_embd] by layer, or none

@@ -14,7 +14,8 @@ namespace {
 Status append(SafetensorsWriter& writer, const torch::Tensor& tensor, bool half) {
   constexpr double kLargestHalf = 65504;
   const torch::Tensor values =
-      (half ? tensor.detach().clamp(-kLargestHalf, kLargestHalf).to(torch::kHalf) : tensor.detach()).contiguous();
+      (half ? tensor.detach().clamp(-kLargestHalf, kLargestHalf).to(torch::kHalf) : tensor.detach())
+          .contiguous();
   return writer.append({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
 }
 
@@ -51,7 +52,8 @@ Result<TensorFile> read_tensors(const std::filesystem::path& path) {
   std::ifstream stream(path, std::ios::binary);
   for (const SafetensorsTensor& tensor : file.tensors()) {
     if (tensor.dtype != "F32") {
-      return fail(ErrorKind::kBadFile, "{}: {} is {}; F32 was expected", path.string(), tensor.name, tensor.dtype);
+      return fail(ErrorKind::kBadFile, "{}: {} is {}; F32 was expected", path.string(), tensor.name,
+                  tensor.dtype);
     }
     torch::Tensor values = torch::empty(tensor.shape, torch::kFloat);
     stream.seekg(static_cast<std::streamoff>(tensor.offset));

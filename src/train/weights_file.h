@@ -14,7 +14,8 @@ namespace odmoe {
 
 // Writes f32 tensors in this order, as F32 or F16, beside `path` and renames: the file is whole or not there.
 // Clamped to f16's range.  kIo.
-Status write_tensors(const std::filesystem::path& path, const std::vector<std::pair<std::string, torch::Tensor>>& tensors,
+Status write_tensors(const std::filesystem::path& path,
+                     const std::vector<std::pair<std::string, torch::Tensor>>& tensors,
                      const std::map<std::string, std::string>& metadata, bool half);
 
 struct TensorFile {

@@ -26,7 +26,8 @@ std::string text_of(const std::filesystem::path& path) {
 
 std::string corpus() {
   std::string text;
-  for (int i = 0; i < 40; ++i) text += "In the beginning was the word, and the word had the number " + std::to_string(i);
+  for (int i = 0; i < 40; ++i)
+    text += "In the beginning was the word, and the word had the number " + std::to_string(i);
   return text;
 }
 
@@ -43,7 +44,7 @@ class Collect : public ::testing::Test {
     options_.corpus = {{.name = "a.txt", .text = text_}};
     options_.n_token = 300;
     options_.document_tokens = 48;
-    options_.shard_bytes = 100'000;  // two or three documents
+    options_.shard_bytes = 200'000;  // two documents
   }
 
   const std::string text_ = corpus();
@@ -95,7 +96,7 @@ TEST_F(Collect, GoesOnAfterAnInterruptionAsIfThereHadBeenNone) {
   ASSERT_TRUE(collect(*engine_, options_).has_value());
   options_.folder = dir_ / "parts";
   int interruptions = 0;
-  for (int patience = 1;; patience += 2) {
+  for (int patience = 1;; ++patience) {
     int documents = 0;
     options_.progress = [&](int64_t, int64_t) { return ++documents < patience; };
     const auto result = collect(*engine_, options_);
@@ -107,7 +108,8 @@ TEST_F(Collect, GoesOnAfterAnInterruptionAsIfThereHadBeenNone) {
   EXPECT_GT(interruptions, 2);
   size_t n_file = 0;
   for (const auto& entry : std::filesystem::directory_iterator(dir_ / "whole")) {
-    EXPECT_TRUE(text_of(entry.path()) == text_of(dir_ / "parts" / entry.path().filename().string())) << entry.path();
+    EXPECT_TRUE(text_of(entry.path()) == text_of(dir_ / "parts" / entry.path().filename().string()))
+        << entry.path();
     ++n_file;
   }
   EXPECT_GT(n_file, 4U);
