@@ -30,8 +30,8 @@ struct Options {
   int64_t latency_us = 80;
 };
 
-// A predictor that names wrong experts now and then: of those that it would have named first, each is replaced
-// by another with a probability that depends on how far ahead it is.
+// A predictor that names wrong experts now and then: of those that it would have named first, each is
+// replaced by another with a probability that depends on how far ahead it is.
 class FilteredPredictor final : public Predictor {
  public:
   FilteredPredictor(std::unique_ptr<Predictor> inner, const PredictorShape& shape, std::vector<double> recall)
@@ -190,7 +190,7 @@ Status run(const Options& options) {
     stall_on.push_back(turns[1].stall_seconds / turns[1].seconds);
   }
   if (with->text() != without->text()) {
-    return fail(ErrorKind::kInternal, "prefetching has changed a token, which it must never");
+    return fail(ErrorKind::kBadFile, "prefetching has changed a token, which it must never");
   }
   const Stats stats = with->stats();
   nlohmann::ordered_json line;
@@ -236,7 +236,8 @@ int main(int argc, char** argv) {
   app.add_option("--predictor", options.predictor);
   app.add_option("--shadow", options.shadow);
   app.add_option("--lookahead", options.lookahead);
-  app.add_option("--recall", options.recall, "Of right guesses, how many are left, by distance")->delimiter(',');
+  app.add_option("--recall", options.recall, "Of right guesses, how many are left, by distance")
+      ->delimiter(',');
   app.add_option("--drive", options.drive, "real, balanced, or bytes per microsecond (MB/s)");
   app.add_option("--latency-us", options.latency_us);
   app.add_option("--rounds", options.rounds);

@@ -14,7 +14,8 @@ namespace odmoe {
 class ThrottledReader final : public AsyncReader {
  public:
   // bytes_per_us is read at every submit(), so that it can be changed meanwhile; 0: as fast as it goes.
-  ThrottledReader(std::unique_ptr<AsyncReader> inner, std::shared_ptr<double> bytes_per_us, int64_t latency_us)
+  ThrottledReader(std::unique_ptr<AsyncReader> inner, std::shared_ptr<double> bytes_per_us,
+                  int64_t latency_us)
       : inner_(std::move(inner)), bytes_per_us_(std::move(bytes_per_us)), latency_us_(latency_us) {
     due_.reserve(inner_->depth());
     landed_.reserve(inner_->depth());
@@ -73,7 +74,8 @@ class ThrottledReader final : public AsyncReader {
     double due_us;
   };
   static double now_us() {
-    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
   }
   size_t take_due(std::span<ReadCompletion> out) {
     const double now = now_us();

@@ -89,8 +89,11 @@ void Foresight::judge(const RoutingState& state) {
 
 // A read that is not wanted delays one that is by as long as it takes itself, if the drive is busy then; one
 // that is wanted saves as much.  With probability p of being wanted and a drive that is busy for a share u of
-// the time, it pays where p > (1 - p) u.
-double Foresight::least_probability() const { return busy_share_ / (1 + busy_share_); }
+// the time, it pays where p > (1 - p) u.  And what is no likelier than any other expert is no guess.
+double Foresight::least_probability() const {
+  const double chance = static_cast<double>(shape_.n_expert_used) / shape_.n_expert;
+  return std::max(busy_share_ / (1 + busy_share_), chance);
+}
 
 bool Foresight::worth_asking(size_t first_target) const {
   if (n_active_ <= kLookAgain || n_active_ % kLookAgain == 0) return true;

@@ -60,7 +60,7 @@ class ForwardPass {
   // Memory that evaluations will make resident.
   uint64_t buffer_bytes() const { return buffer_bytes_; }
 
-  // From now on single tokens are foreseen by `predictor`, of this shape, as far ahead as `lookahead`.  Before
+  // From now on single tokens are foreseen by `predictor`, of this shape, as far ahead as `lookahead`. Before
   // attach() and before any graph is built.
   Status use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead);
   // One that asks the model's own routers; for use_predictor() of this.

@@ -11,7 +11,7 @@ constexpr float kNever = -1e30F;  // for an expert that could not be chosen, sin
 }  // namespace
 
 LiveStaleGate::LiveStaleGate(Backend& backend, const Decoder& decoder, const Activations& activations,
-                     ggml_gallocr_t allocator, int32_t lookahead)
+                             ggml_gallocr_t allocator, int32_t lookahead)
     : backend_(&backend),
       decoder_(&decoder),
       activations_(&activations),

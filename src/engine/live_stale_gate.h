@@ -1,5 +1,5 @@
-// The stale gate by the model's own routers in memory: those of later layers are asked about what this layer's
-// router saw.  Costs neither training nor memory; predict/stale_gate.h is the same on recorded data.
+// The stale gate by the model's own routers in memory: those of later layers are asked about what this
+// layer's router saw.  Costs neither training nor memory; predict/stale_gate.h is the same on recorded data.
 #pragma once
 
 #include <memory>
@@ -20,7 +20,7 @@ class LiveStaleGate final : public Predictor {
   // All of these must outlive it; `activations` must have addresses, and those of the graphs come from
   // `allocator`, which has been reserved for Decoder::build_stale_gate().
   LiveStaleGate(Backend& backend, const Decoder& decoder, const Activations& activations,
-            ggml_gallocr_t allocator, int32_t lookahead);
+                ggml_gallocr_t allocator, int32_t lookahead);
 
   std::string_view name() const override { return "stale-gate"; }
   bool calibrated() const override { return false; }
