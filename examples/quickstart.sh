@@ -25,6 +25,9 @@ show simulate "$work/routing.trace.xz" --no-plot
 # Learn it.  Small and short: docs/shadow-model.md has what more data and epochs bring.
 show train --data "$work/data" --output "$work/shadow.safetensors" --hidden 128 --epochs 3 --lookahead 2
 
+# What is it worth beside predictors that need no training?
+show evaluate --data "$work/data" --shadow "$work/shadow.safetensors"
+
 # Data of known structure: what is reached can be held against what is possible.
 show collect --synthetic --n-embd 32 --layers 3 --experts 16 --top-k 2 --tokens 12000 --output "$work/synthetic"
 show train --data "$work/synthetic" --output "$work/synthetic.safetensors" --kind linear --epochs 10 --lookahead 2 \
