@@ -12,7 +12,6 @@ pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib>=0.41)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(LZMA REQUIRED IMPORTED_TARGET liblzma)
-pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 find_package(ZLIB REQUIRED)
 
 # io_uring where there is one; the pread pool is built everywhere.
@@ -30,4 +29,15 @@ if(ODMOE_TESTS)
 endif()
 if(ODMOE_BENCH)
   find_package(benchmark REQUIRED)
+endif()
+
+# LibTorch, for training alone (src/train).  It is not instrumented, so sanitizers go without unless they are told.
+set(ODMOE_HAVE_TORCH OFF)
+if(ODMOE_TRAIN STREQUAL "ON" OR (ODMOE_TRAIN STREQUAL "AUTO" AND NOT ODMOE_SANITIZE))
+  find_package(Torch QUIET)
+  if(TORCH_FOUND OR Torch_FOUND)
+    set(ODMOE_HAVE_TORCH ON)
+  elseif(ODMOE_TRAIN STREQUAL "ON")
+    message(FATAL_ERROR "ODMOE_TRAIN is ON, but LibTorch was not found: install libtorch-dev, or set CMAKE_PREFIX_PATH to where it is")
+  endif()
 endif()

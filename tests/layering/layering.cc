@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::pair<std::string_view, int>, 14> kLevels = {{
+constexpr std::array<std::pair<std::string_view, int>, 15> kLevels = {{
     {"base", 0},
     {"io", 1},
     {"backend", 1},
@@ -29,6 +29,7 @@ constexpr std::array<std::pair<std::string_view, int>, 14> kLevels = {{
     {"grammar", 3},
     {"engine", 4},
     {"simulate", 4},
+    {"train", 4},
     {"server", 5},
     {"cli", 6},
 }};
