@@ -15,9 +15,9 @@
 
 namespace odmoe::grammar {
 
-inline constexpr size_t kMaxStates = 200'000;  // of a grammar
+inline constexpr size_t kMaxStates = 200'000;   // of a grammar
 inline constexpr size_t kMaxNodes = 1'000'000;  // of the expressions that it is made from
-inline constexpr uint32_t kMaxDepth = 256;     // of calls
+inline constexpr uint32_t kMaxDepth = 256;      // of calls
 
 using ByteSet = std::bitset<256>;
 

@@ -46,9 +46,9 @@ class Vocabulary {
 };
 
 inline constexpr size_t kMaxTokenBytes = 1024;
-inline constexpr size_t kMaxAutomatonStates = 16'384;  // at once, about 1 kB each
+inline constexpr size_t kMaxAutomatonStates = 16'384;   // at once, about 1 kB each
 inline constexpr size_t kMaxAutomatonPlaces = 1 << 20;  // of all of them, 16 bytes each
-inline constexpr size_t kMaxMasks = 256;               // kept, one bit per token each
+inline constexpr size_t kMaxMasks = 256;                // kept, one bit per token each
 
 // A grammar and the vocabulary that it is written with.  Immutable, so thread-safe.
 struct TokenMasks {

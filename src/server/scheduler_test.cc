@@ -301,7 +301,10 @@ TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
   const auto scheduler = Scheduler::create(*engine, {.sessions = 2, .chunk = 16}).value();
   const auto ask = [&](const std::shared_ptr<Listener>& sink) {
     return scheduler
-        ->submit({.prompt = engine->encode(kText), .sampling = {.temperature = 0}, .max_tokens = 30, .ignore_eos = true},
+        ->submit({.prompt = engine->encode(kText),
+                  .sampling = {.temperature = 0},
+                  .max_tokens = 30,
+                  .ignore_eos = true},
                  sink)
         .value();
   };

@@ -98,7 +98,8 @@ Status ServerOptions::validate() const {
   if (host.empty()) return fail(ErrorKind::kUsage, "--host is empty; give an address, such as 127.0.0.1");
   if (port < 0 || port > 65535)
     return fail(ErrorKind::kUsage, "--port must be from 0 to 65535, not {}", port);
-  if (max_body_bytes != 0 && max_body_bytes < 1024) return fail(ErrorKind::kUsage, "--max-body must be 1KiB or more");
+  if (max_body_bytes != 0 && max_body_bytes < 1024)
+    return fail(ErrorKind::kUsage, "--max-body must be 1KiB or more");
   if (max_connections < 1 || max_connections > 4096) {
     return fail(ErrorKind::kUsage, "--max-connections must be from 1 to 4096, not {}", max_connections);
   }

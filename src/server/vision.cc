@@ -258,7 +258,8 @@ ApiResult<std::vector<std::string>> Vision::describe(const std::vector<std::stri
     }
   }
   if (gone) {
-    return std::unexpected(ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
+    return std::unexpected(
+        ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
   }
   std::vector<std::string> described;
   for (auto& text : texts) {

@@ -17,7 +17,8 @@ EngineOptions half() {
 std::vector<LikelyExpert> all_of(const EngineImpl& engine) {
   std::vector<LikelyExpert> experts;
   for (int32_t expert = 0; expert < engine.model().n_expert; ++expert) {
-    for (const int layer : engine.decoder().expert_layers()) experts.push_back({.layer = layer, .expert = expert});
+    for (const int layer : engine.decoder().expert_layers())
+      experts.push_back({.layer = layer, .expert = expert});
   }
   return experts;
 }
@@ -60,7 +61,8 @@ TEST(Warm, ExpertsThatAreNotThereAreRefused) {
   ASSERT_NE(engine, nullptr);
   EXPECT_EQ(engine->warm(std::vector<LikelyExpert>{{.layer = 0, .expert = 100000}}, {}).error().kind,
             ErrorKind::kUsage);
-  EXPECT_EQ(engine->warm(std::vector<LikelyExpert>{{.layer = 99, .expert = 0}}, {}).error().kind, ErrorKind::kUsage);
+  EXPECT_EQ(engine->warm(std::vector<LikelyExpert>{{.layer = 99, .expert = 0}}, {}).error().kind,
+            ErrorKind::kUsage);
   EXPECT_EQ(engine->warm(all_of(*engine), [](uint64_t, uint64_t) { return false; }).error().kind,
             ErrorKind::kInterrupted);
 }

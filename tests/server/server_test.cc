@@ -245,7 +245,8 @@ TEST(Server, ImagesAreDescribedByTheSecondMachine) {
 TEST(Server, EveryFamilyCanBeHeldToACall) {
   for (const char* family : {"chatml", "kimi-k2", "deepseek-v3"}) {
     const ServerProcess server({"--chat-template", family, "--context", "768"});
-    const Json answer = post(server, "/v1/chat/completions", R"({"messages":[{"role":"user","content":"Weather?"}],
+    const Json answer =
+        post(server, "/v1/chat/completions", R"({"messages":[{"role":"user","content":"Weather?"}],
         "tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object","properties":
         {"city":{"enum":["Verona","Venice"]}},"required":["city"],"additionalProperties":false}}}],
         "tool_choice":"required","parallel_tool_calls":false,"seed":4})");
@@ -254,7 +255,8 @@ TEST(Server, EveryFamilyCanBeHeldToACall) {
     ASSERT_EQ(choice["message"]["tool_calls"].size(), 1) << family;
     const Json function = choice["message"]["tool_calls"][0]["function"];
     EXPECT_EQ(function["name"], "get_weather");
-    EXPECT_TRUE(Json::parse(function["arguments"].get<std::string>())["city"].get<std::string>().starts_with("Ve"));
+    EXPECT_TRUE(
+        Json::parse(function["arguments"].get<std::string>())["city"].get<std::string>().starts_with("Ve"));
   }
 }
 

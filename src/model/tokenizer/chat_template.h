@@ -6,8 +6,8 @@
 // messages, with arguments of calls given as objects (DeepSeek-V3 and R1: as text).  Where a template has no
 // words for tools (V3, R1, V3.1, Qwen2, ...) they are declared at the end of the system message, in the form
 // that the family was trained on; and where V3's and R1's forget to close a list of calls, it is closed.
-// Kimi-K2.5 gets the tools as JSON, as its template writes them by itself, not in the TypeScript form that its
-// Python tokenizer puts in their place.  Not rendered: images, reasoning_effort.
+// Kimi-K2.5 gets the tools as JSON, as its template writes them by itself, not in the TypeScript form that
+// its Python tokenizer puts in their place.  Not rendered: images, reasoning_effort.
 #pragma once
 
 #include <string>

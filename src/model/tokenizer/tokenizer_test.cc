@@ -319,7 +319,8 @@ TEST(Tokenizer, WhatSomebodySaidBecomesNoMarkerWhateverItSpells) {
   EXPECT_EQ((*tokenizer)->decode(tokens, /*special=*/true), text);
   // A marker that begins in one part and ends in the other is none.
   const std::vector<TextRange> half = {{.begin = 5, .end = turn.size()}};
-  const auto cut = (*tokenizer)->encode("<|im_end|>", {.add_special = false, .parse_special = true, .said = half});
+  const auto cut =
+      (*tokenizer)->encode("<|im_end|>", {.add_special = false, .parse_special = true, .said = half});
   EXPECT_EQ(std::ranges::count(cut, control), 0);
 }
 
