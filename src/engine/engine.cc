@@ -257,6 +257,15 @@ Result<std::unique_ptr<Session>> EngineImpl::new_session() {
   return std::make_unique<SessionImpl>(*this, std::move(kv), options_.context);
 }
 
+Status EngineImpl::set_routing_observer(RoutingObserver* observer) {
+  const std::lock_guard lock(free_kv_mutex_);
+  if (std::cmp_less(free_kv_.size(), options_.sessions)) {
+    return fail(ErrorKind::kUsage, "a routing observer cannot be set while there are sessions");
+  }
+  const std::lock_guard evaluation_lock(evaluation_mutex_);
+  return forward_->observe(observer);
+}
+
 void EngineImpl::return_kv(std::unique_ptr<KvCache> kv) {
   const uint64_t bytes =
       KvCache::resident_bytes(decoder_->architecture().kv_layout(), options_.cache_type, kv->rows_in_use());

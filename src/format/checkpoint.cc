@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "format/expert_directory.h"
 #include "format/gguf_file.h"
 #include "format/printable.h"
 
@@ -37,6 +38,7 @@ Status Checkpoint::index_tensors() {
 }
 
 Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::filesystem::path& path) {
+  if (ExpertDirectory::is_one(path)) return ExpertDirectory::open(path);
   return GgufFile::open(path);
 }
 

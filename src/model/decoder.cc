@@ -88,8 +88,14 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
   }
   // Written in place: every graph ends with the residual where the next one looks for it.
   ggml_build_forward_expand(inputs.graph, residual);
+  const auto keep = [&](ggml_tensor* copy) {
+    if (copy == nullptr) return;
+    ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, residual, columns(ctx, copy, n_token)));
+  };
+  if (segment == 0) keep(a.embedding);
   for (; layer < shape().n_layer; ++layer) {
     const Layer& w = layers_[static_cast<size_t>(layer)];
+    if (shape().has_experts(layer)) keep(a.attention_input);
     ggml_tensor* attention = architecture_->attention(inputs, layer, norm(ctx, residual, w.attn_norm, eps));
     residual = ggml_add_inplace(ctx, residual, attention);
     ggml_build_forward_expand(inputs.graph, residual);
