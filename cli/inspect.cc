@@ -13,7 +13,7 @@
 #include "cli/inference_options.h"
 #include "cli/output.h"
 #include "cli/report.h"
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "odmoe/engine.h"
 
 namespace odmoe::cli {
@@ -111,7 +111,7 @@ std::string dimensions(const TensorInfo& tensor) {
   return text;
 }
 
-std::string everything(const GgufFile& file) {
+std::string everything(const Checkpoint& file) {
   std::string text = "metadata\n";
   for (const auto& [key, value] : file.describe_metadata()) text += std::format("  {} = {}\n", key, value);
   text += std::format("tensors, {}\n", file.tensors().size());
@@ -122,7 +122,7 @@ std::string everything(const GgufFile& file) {
   return text;
 }
 
-void add_everything(nlohmann::ordered_json& json, const GgufFile& file) {
+void add_everything(nlohmann::ordered_json& json, const Checkpoint& file) {
   auto& metadata = json["metadata"] = nlohmann::ordered_json::object();
   for (const auto& [key, value] : file.describe_metadata()) metadata[key] = value;
   auto& tensors = json["tensors"] = nlohmann::ordered_json::array();
@@ -145,7 +145,7 @@ Result<int> inspect(InspectOptions options) {
   if (options.json) {
     auto json = machine_readable(model, plan, context);
     if (options.all) {
-      ODMOE_ASSIGN_OR_RETURN(const auto file, GgufFile::open(options.engine.model));
+      ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(options.engine.model));
       add_everything(json, *file);
     }
     // Names come from the file and may hold any bytes.
@@ -153,7 +153,7 @@ Result<int> inspect(InspectOptions options) {
   } else {
     text = readable(model, plan, context);
     if (options.all) {
-      ODMOE_ASSIGN_OR_RETURN(const auto file, GgufFile::open(options.engine.model));
+      ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(options.engine.model));
       text += everything(*file);
     }
   }

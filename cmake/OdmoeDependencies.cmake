@@ -9,6 +9,8 @@ find_package(CLI11 REQUIRED)
 find_package(ftxui REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(LZMA REQUIRED IMPORTED_TARGET liblzma)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+find_package(ZLIB REQUIRED)
 
 # io_uring where there is one; the pread pool is built everywhere.
 set(ODMOE_HAVE_LIBURING OFF)

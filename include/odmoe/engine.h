@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "odmoe/observer.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "odmoe/session.h"
@@ -79,6 +80,11 @@ class Engine {
   // it) and generates after it.  Text streams to `sink` as soon as it is certain.
   virtual Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                           const GenerateOptions& options, const TextSink& sink) = 0;
+
+  // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before it
+  // ends.  What it is shown takes 8 * n_embd * EngineOptions::chunk bytes that are not in the memory plan.  No
+  // logit depends on it.  kUsage while there are sessions, whose graphs are built already.
+  virtual Status set_routing_observer(RoutingObserver* observer) = 0;
 
   // Makes evaluations in progress return kInterrupted soon.  Async-signal-safe; sticky until
   // clear_interrupt().

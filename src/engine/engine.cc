@@ -6,7 +6,6 @@
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/memory_plan.h"
-#include "format/gguf_experts.h"
 #include "format/mirror.h"
 #include "model/tokenizer/chat_template.h"
 
@@ -33,7 +32,7 @@ ReaderKind reader_kind(ReaderChoice choice) {
 
 }  // namespace
 
-ModelInfo describe_model(const GgufFile& file, const Decoder& decoder, const DenseWeights& weights,
+ModelInfo describe_model(const Checkpoint& file, const Decoder& decoder, const DenseWeights& weights,
                          const ExpertSource& source, CacheType cache_type) {
   const ModelShape& shape = decoder.shape();
   ModelInfo info;
@@ -102,12 +101,12 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::make_reader(uint32_t depth) con
 }
 
 Status EngineImpl::read_metadata() {
-  ODMOE_ASSIGN_OR_RETURN(file_, GgufFile::open(options_.model));
+  ODMOE_ASSIGN_OR_RETURN(file_, open_checkpoint(options_.model));
   weights_ = std::make_unique<DenseWeights>(*file_);
   ODMOE_ASSIGN_OR_RETURN(decoder_, Decoder::create(*file_, *weights_));
   const ModelShape& shape = decoder_->shape();
   ODMOE_ASSIGN_OR_RETURN(
-      source_, make_gguf_experts(*file_, shape.n_layer, shape.router.n_expert, shape.router.n_expert_used));
+      source_, file_->expert_source(shape.n_layer, shape.router.n_expert, shape.router.n_expert_used));
   ODMOE_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::create(*file_));
   if (tokenizer_->n_vocab() != shape.n_vocab) {
     return fail(ErrorKind::kBadFile, "{}: the vocabulary has {} tokens, but token_embd.weight has {} rows",
@@ -256,6 +255,15 @@ Result<std::unique_ptr<Session>> EngineImpl::new_session() {
   auto kv = std::move(free_kv_.back());
   free_kv_.pop_back();
   return std::make_unique<SessionImpl>(*this, std::move(kv), options_.context);
+}
+
+Status EngineImpl::set_routing_observer(RoutingObserver* observer) {
+  const std::lock_guard lock(free_kv_mutex_);
+  if (std::cmp_less(free_kv_.size(), options_.sessions)) {
+    return fail(ErrorKind::kUsage, "a routing observer cannot be set while there are sessions");
+  }
+  const std::lock_guard evaluation_lock(evaluation_mutex_);
+  return forward_->observe(observer);
 }
 
 void EngineImpl::return_kv(std::unique_ptr<KvCache> kv) {

@@ -102,14 +102,14 @@ bool ForwardPass::supports_flash_attention(Backend& backend, const Decoder& deco
 }
 
 Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const Decoder& decoder,
-                                                         const GgufFile& file, KvCache& kv,
+                                                         const Checkpoint& file, KvCache& kv,
                                                          const Options& options) {
   std::unique_ptr<ForwardPass> pass(new ForwardPass(backend, decoder, options));
   ODMOE_RETURN_IF_ERROR(pass->allocate(file, kv));
   return pass;
 }
 
-Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
+Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   const ModelShape& shape = decoder_->shape();
   const int64_t n = options_.chunk;
   const int64_t n_used = shape.router.n_expert_used;
@@ -153,9 +153,8 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
     ODMOE_ASSIGN_OR_RETURN(experts_[static_cast<size_t>(layer)], describe_experts(file, shape, layer));
     if (!compute_->supported(experts_[static_cast<size_t>(layer)])) {
       return fail(ErrorKind::kUnsupported,
-                  "{}: this ggml cannot compute the experts of layer {} ({}, {}, {})",
-                  file.files().front().string(), layer,
-                  ggml_type_name(experts_[static_cast<size_t>(layer)].gate.type),
+                  "{}: this ggml cannot compute the experts of layer {} ({}, {}, {})", file.path().string(),
+                  layer, ggml_type_name(experts_[static_cast<size_t>(layer)].gate.type),
                   ggml_type_name(experts_[static_cast<size_t>(layer)].up.type),
                   ggml_type_name(experts_[static_cast<size_t>(layer)].down.type));
     }
@@ -168,7 +167,7 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
       const ggml_tensor* node = ggml_graph_node(graph_.graph(), i);
       if (!backend_->supports(node)) {
         return fail(ErrorKind::kUnsupported, "{}: this ggml cannot compute {} on {} in the {}",
-                    file.files().front().string(), ggml_op_desc(node),
+                    file.path().string(), ggml_op_desc(node),
                     ggml_type_name(node->src[0] != nullptr ? node->src[0]->type : node->type), what);
       }
     }
@@ -218,6 +217,49 @@ void ForwardPass::attach(ExpertStore& store) {
     experts.up.slot0 = first + view.up_offset;
     experts.down.slot0 = first + view.down_offset;
   }
+}
+
+Status ForwardPass::observe(RoutingObserver* observer) {
+  observer_ = observer;
+  activations_.embedding = activations_.attention_input = nullptr;
+  if (observer == nullptr) return {};
+  if (observed_context_ == nullptr) {
+    const uint64_t bytes = round_up(
+        static_cast<uint64_t>(decoder_->shape().n_embd * options_.chunk) * sizeof(float), kTensorAlignment);
+    ODMOE_ASSIGN_OR_RETURN(observed_memory_, AlignedBuffer::allocate(2 * bytes));
+    observed_context_.reset(
+        ggml_init({.mem_size = ggml_tensor_overhead() * 2, .mem_buffer = nullptr, .no_alloc = true}));
+    observed_buffer_ = backend_->wrap(observed_memory_.span());
+    for (uint64_t i = 0; i < 2; ++i) {
+      ggml_tensor* tensor = ggml_new_tensor_2d(observed_context_.get(), GGML_TYPE_F32,
+                                               decoder_->shape().n_embd, options_.chunk);
+      ggml_backend_tensor_alloc(observed_buffer_.get(), tensor, observed_memory_.data() + i * bytes);
+    }
+  }
+  activations_.embedding = ggml_get_first_tensor(observed_context_.get());
+  activations_.attention_input = ggml_get_next_tensor(observed_context_.get(), activations_.embedding);
+  return {};
+}
+
+Status ForwardPass::show(size_t segment, int64_t n_token, int64_t first) {
+  const ModelShape& shape = decoder_->shape();
+  const auto n_state = static_cast<size_t>(shape.n_embd * n_token);
+  const auto n_pair = static_cast<size_t>(shape.router.n_expert_used * n_token);
+  const auto values = [](const ggml_tensor* tensor, size_t n) {
+    return std::span(static_cast<const float*>(tensor->data), n);
+  };
+  if (segment == 0) {
+    const auto* tokens = static_cast<const int32_t*>(activations_.tokens->data);
+    ODMOE_RETURN_IF_ERROR(observer_->on_tokens({.tokens = {tokens, static_cast<size_t>(n_token)},
+                                                .first_position = static_cast<int32_t>(first),
+                                                .embedding = values(activations_.embedding, n_state)}));
+  }
+  return observer_->on_layer({.layer = decoder_->expert_layers()[segment],
+                              .n_token = static_cast<int32_t>(n_token),
+                              .attention_input = values(activations_.attention_input, n_state),
+                              .router_input = values(activations_.ffn_input, n_state),
+                              .experts = std::span(chosen_).first(n_pair),
+                              .weights = values(activations_.expert_weight, n_pair)});
 }
 
 Status ForwardPass::check_interrupt() const {
@@ -294,13 +336,14 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   predicting_ =
       n_token == 1 && options_.predictor != PredictorKind::kNone && store_->stats().n_slot < n_expert_total_;
   for (Guess& guess : guesses_) guess.ahead = 0;
-  const Status status = run_layers(kv, decode_graphs, n_token, n_kv);
+  const Status status = run_layers(kv, decode_graphs, n_token, first, n_kv);
   leases_.clear();  // none is left but after an error
   ODMOE_RETURN_IF_ERROR(status);
   return run_head(decode_graphs, n_token, logits, sink);
 }
 
-Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t n_kv) {
+Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t first,
+                               int64_t n_kv) {
   const bool decode = n_token == 1;
   const std::vector<int>& layers = decoder_->expert_layers();
   for (size_t segment = 0;; ++segment) {
@@ -314,6 +357,7 @@ Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t
     const int layer = layers[segment];
     route(layer, n_token);
     lease_pending(layer);
+    if (observer_ != nullptr) ODMOE_RETURN_IF_ERROR(show(segment, n_token, first));
     if (predicting_) ODMOE_RETURN_IF_ERROR(predict(decode_graphs, segment));
     if (activations_.shared_output != nullptr) {  // while the reads are under way
       ODMOE_RETURN_IF_ERROR(decode ? backend_->compute(decode_graphs.shared_[segment].graph())

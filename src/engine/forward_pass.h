@@ -15,6 +15,7 @@
 #include "model/blocks/experts.h"
 #include "model/decoder.h"
 #include "model/kv_cache.h"
+#include "odmoe/observer.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "store/expert_store.h"
@@ -50,7 +51,7 @@ class ForwardPass {
   // Allocates activations and compute buffers for the largest evaluation; weights and `kv` (any session's)
   // must have addresses.  Nothing becomes resident yet.  kUnsupported names what the backend cannot compute.
   static Result<std::unique_ptr<ForwardPass>> create(Backend& backend, const Decoder& decoder,
-                                                     const GgufFile& file, KvCache& kv,
+                                                     const Checkpoint& file, KvCache& kv,
                                                      const Options& options);
 
   // Whether the backend has a flash attention kernel for this model's shapes and cache type.
@@ -61,6 +62,10 @@ class ForwardPass {
 
   // Must be called once before run().  The store must outlive this.
   void attach(ExpertStore& store);
+
+  // Shows `observer` what run() sees; null: nobody.  Graphs built before keep to what they were built with, so
+  // there must be none.
+  Status observe(RoutingObserver* observer);
 
   enum class Logits { kNone, kLast, kAll };
   using Sink = std::function<void(int64_t index, std::span<const float> logits)>;
@@ -77,15 +82,16 @@ class ForwardPass {
 
  private:
   ForwardPass(Backend& backend, const Decoder& decoder, const Options& options);
-  Status allocate(const GgufFile& file, KvCache& kv);
+  Status allocate(const Checkpoint& file, KvCache& kv);
   LayerInputs inputs(Graph& graph, KvCache& kv, int64_t n_token, int64_t n_kv) const;
   void set_inputs(std::span<const int32_t> tokens, int64_t first, int64_t n_kv);
   void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);
   // Builds a graph into graph_, gives its tensors addresses in the compute buffer and runs it.
   template <typename Build>
   Status build_and_run(const Build& build);
-  Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t n_kv);
+  Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t first, int64_t n_kv);
   void route(int layer, int64_t n_token);
+  Status show(size_t segment, int64_t n_token, int64_t first);
   Status predict(DecodeGraphs& decode_graphs, size_t segment);
   Status guess(DecodeGraphs& decode_graphs, size_t target, size_t ahead);
   void judge_guess(size_t segment);
@@ -115,6 +121,11 @@ class ForwardPass {
   ggml_gallocr_ptr allocator_;
   Graph graph_;
   std::unique_ptr<ExpertCompute> compute_;
+
+  RoutingObserver* observer_ = nullptr;
+  AlignedBuffer observed_memory_;  // of the activations that only an observer asks for
+  ggml_backend_buffer_ptr observed_buffer_;
+  ggml_context_ptr observed_context_;
 
   Router router_;
   RoutingStats routing_;

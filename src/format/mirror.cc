@@ -5,6 +5,8 @@
 #include <fstream>
 #include <system_error>
 
+#include "format/gguf_file.h"
+
 namespace odmoe {
 namespace {
 
@@ -72,7 +74,7 @@ Status compare(const std::filesystem::path& a, const std::filesystem::path& b, u
 
 }  // namespace
 
-Result<std::vector<std::filesystem::path>> open_mirror(const GgufFile& model,
+Result<std::vector<std::filesystem::path>> open_mirror(const Checkpoint& model,
                                                        const std::filesystem::path& path) {
   const auto& files = model.files();
   std::error_code error;

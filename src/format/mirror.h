@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <vector>
 
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -16,7 +16,7 @@ namespace odmoe {
 // of the tensors' data blocks of 4 KiB at kMirrorSamples places of each file, first and last among them,
 // again byte for byte.  Reading all of it would take as long as copying it. Errors: those of GgufFile::open;
 // kBadFile saying what differs and where.
-Result<std::vector<std::filesystem::path>> open_mirror(const GgufFile& model,
+Result<std::vector<std::filesystem::path>> open_mirror(const Checkpoint& model,
                                                        const std::filesystem::path& path);
 
 inline constexpr int kMirrorSamples = 64;

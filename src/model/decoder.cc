@@ -13,7 +13,7 @@ ggml_tensor* columns(ggml_context* ctx, ggml_tensor* matrix, int64_t n, int64_t 
 
 }  // namespace
 
-Result<std::unique_ptr<Decoder>> Decoder::create(const GgufFile& file, DenseWeights& weights) {
+Result<std::unique_ptr<Decoder>> Decoder::create(const Checkpoint& file, DenseWeights& weights) {
   std::unique_ptr<Decoder> decoder(new Decoder);
   ODMOE_ASSIGN_OR_RETURN(decoder->architecture_, make_architecture(file));
   const ModelShape& shape = decoder->shape();
@@ -35,7 +35,7 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const GgufFile& file, DenseWeig
           weights.optional(std::format("blk.{}.exp_probs_b.bias", i), {shape.router.n_expert});
       if (layer.router_bias != nullptr && layer.router_bias->type != GGML_TYPE_F32) {
         return fail(ErrorKind::kUnsupported, "{}: blk.{}.exp_probs_b.bias is {}; F32 was expected",
-                    file.files().front().string(), i, ggml_type_name(layer.router_bias->type));
+                    file.path().string(), i, ggml_type_name(layer.router_bias->type));
       }
     } else {
       layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff);
@@ -88,8 +88,14 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
   }
   // Written in place: every graph ends with the residual where the next one looks for it.
   ggml_build_forward_expand(inputs.graph, residual);
+  const auto keep = [&](ggml_tensor* copy) {
+    if (copy == nullptr) return;
+    ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, residual, columns(ctx, copy, n_token)));
+  };
+  if (segment == 0) keep(a.embedding);
   for (; layer < shape().n_layer; ++layer) {
     const Layer& w = layers_[static_cast<size_t>(layer)];
+    if (shape().has_experts(layer)) keep(a.attention_input);
     ggml_tensor* attention = architecture_->attention(inputs, layer, norm(ctx, residual, w.attn_norm, eps));
     residual = ggml_add_inplace(ctx, residual, attention);
     ggml_build_forward_expand(inputs.graph, residual);

@@ -35,13 +35,16 @@ struct Activations {
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
+  // Written only where they are not null.
+  ggml_tensor* embedding = nullptr;        // [n_embd, n], what the first layer begins with
+  ggml_tensor* attention_input = nullptr;  // [n_embd, n], residual before a layer with experts
 };
 
 // Immutable after create(); graphs are built into the caller's.
 class Decoder {
  public:
   // Reads the metadata and declares all dense tensors in `weights`.
-  static Result<std::unique_ptr<Decoder>> create(const GgufFile& file, DenseWeights& weights);
+  static Result<std::unique_ptr<Decoder>> create(const Checkpoint& file, DenseWeights& weights);
 
   const ModelShape& shape() const { return architecture_->shape(); }
   const Architecture& architecture() const { return *architecture_; }

@@ -30,20 +30,21 @@ float half(const std::byte* p) {
 
 class BinaryParser {
  public:
-  BinaryParser(const TraceInput& input, const std::string& name, const TraceOptions& options)
-      : input_(input), name_(name), options_(options) {}
+  BinaryParser(const TraceInput& input, const std::string& name, const TraceOptions& options, bool wide)
+      : input_(input), name_(name), options_(options), id_bytes_(wide ? 2 : 1) {}
 
   Result<RoutingTrace> parse() {
     buffer_.resize(16);
     ODMOE_RETURN_IF_ERROR(fill("its header"));
     const uint32_t n_layer = little_u32(&buffer_[0]), n_expert = little_u32(&buffer_[4]);
+    const uint32_t most_experts = id_bytes_ == 1 ? 256 : kMaxTraceExperts;
     const uint32_t n_used = little_u32(&buffer_[8]), n_session = little_u32(&buffer_[12]);
-    if (n_layer < 1 || n_layer > kMaxTraceLayers || n_expert < 1 || n_expert > 256 || n_used < 1 ||
+    if (n_layer < 1 || n_layer > kMaxTraceLayers || n_expert < 1 || n_expert > most_experts || n_used < 1 ||
         n_used > std::min(n_expert, kMaxTraceExpertsUsed) || n_session > kMaxTraceSessions) {
       return fail(ErrorKind::kBadFile,
-                  "{} says {} layers, {} of {} experts, {} sessions; the most are {} layers, {} of 256, {}",
+                  "{} says {} layers, {} of {} experts, {} sessions; the most are {} layers, {} of {}, {}",
                   name_, n_layer, n_used, n_expert, n_session, kMaxTraceLayers, kMaxTraceExpertsUsed,
-                  kMaxTraceSessions);
+                  most_experts, kMaxTraceSessions);
     }
     trace_.n_layer = static_cast<int32_t>(n_layer);
     trace_.n_expert = static_cast<int32_t>(n_expert);
@@ -75,7 +76,7 @@ class BinaryParser {
     }
     for (uint64_t done = 0; done < n_token;) {
       const uint64_t n = std::min<uint64_t>(kPieceTokens, n_token - done);
-      buffer_.resize(n * per_token);
+      buffer_.resize(n * per_token * id_bytes_);
       ODMOE_RETURN_IF_ERROR(fill(what));
       done += n;
       if (kept) ODMOE_RETURN_IF_ERROR(add_choices(what));
@@ -99,13 +100,15 @@ class BinaryParser {
 
   Status add_choices(const std::string& what) {
     const auto n_used = static_cast<size_t>(trace_.n_expert_used);
-    for (size_t i = 0; i < buffer_.size(); i += n_used) {
+    for (size_t i = 0; i < buffer_.size(); i += n_used * id_bytes_) {
       trace_.events.push_back(
           {.layer = static_cast<int32_t>(trace_.events.size() % static_cast<size_t>(trace_.n_layer)),
            .n_expert = static_cast<uint32_t>(n_used),
            .first = trace_.experts.size()});
       for (size_t k = 0; k < n_used; ++k) {
-        const int32_t expert = std::to_integer<int32_t>(buffer_[i + k]);
+        const std::byte* id = &buffer_[i + k * id_bytes_];
+        auto expert = std::to_integer<int32_t>(id[0]);
+        if (id_bytes_ == 2) expert |= std::to_integer<int32_t>(id[1]) << 8;
         const auto event = std::span(trace_.experts).subspan(trace_.experts.size() - k, k);
         if (expert >= trace_.n_expert || std::ranges::contains(event, expert)) {
           return fail(ErrorKind::kBadFile, "{}: {} chooses expert {} {}; it is damaged", name_, what, expert,
@@ -120,6 +123,7 @@ class BinaryParser {
   const TraceInput& input_;
   const std::string& name_;
   const TraceOptions& options_;
+  size_t id_bytes_;
   std::vector<std::byte> buffer_;
   RoutingTrace trace_;
 };
@@ -127,8 +131,8 @@ class BinaryParser {
 }  // namespace
 
 Result<RoutingTrace> parse_binary_trace(const TraceInput& input, const std::string& name,
-                                        const TraceOptions& options) {
-  return BinaryParser(input, name, options).parse();
+                                        const TraceOptions& options, bool wide) {
+  return BinaryParser(input, name, options, wide).parse();
 }
 
 }  // namespace odmoe

@@ -19,8 +19,9 @@ Result<RoutingTrace> parse_trace(const TraceInput& input, const std::string& nam
   std::array<std::byte, kBinaryTraceMagic.size()> start{};
   ODMOE_ASSIGN_OR_RETURN(const size_t n, input(start));
   const std::span<const std::byte> head = std::span(start).first(n);
-  if (n == start.size() && std::memcmp(start.data(), kBinaryTraceMagic.data(), n) == 0) {
-    return parse_binary_trace(input, name, options);
+  const bool wide = n == start.size() && std::memcmp(start.data(), kWideTraceMagic.data(), n) == 0;
+  if (wide || (n == start.size() && std::memcmp(start.data(), kBinaryTraceMagic.data(), n) == 0)) {
+    return parse_binary_trace(input, name, options, wide);
   }
   return parse_csv_trace(head, input, name, options);
 }

@@ -65,6 +65,7 @@ struct TraceOptions {
 //   "MOERT01\0", u32 layers, experts, top_k, sessions; then for each session u32 n_tokens, u32
 //   first_position,
 //     u8 ids[n_tokens][layers][top_k], f16 probabilities[n_tokens][layers][top_k]; little endian;
+//   "MOERT02\0": the same with u16 ids, for more than 256 experts;
 //   CSV whose columns are named in the first line that is no comment (#): `layer`; `step` or
 //   `scheduler_step`;
 //     `expert` with one choice a line, or `requested_experts` with all of an event's, separated by spaces;

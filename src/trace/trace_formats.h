@@ -12,9 +12,12 @@ namespace odmoe {
 
 inline constexpr std::array<char, 8> kBinaryTraceMagic = {'M', 'O', 'E', 'R', 'T', '0', '1', '\0'};
 
+// The same with ids of two bytes, for more than 256 experts.
+inline constexpr std::array<char, 8> kWideTraceMagic = {'M', 'O', 'E', 'R', 'T', '0', '2', '\0'};
+
 // What follows the magic.
 Result<RoutingTrace> parse_binary_trace(const TraceInput& input, const std::string& name,
-                                        const TraceOptions& options);
+                                        const TraceOptions& options, bool wide);
 // `head` was read already.
 Result<RoutingTrace> parse_csv_trace(std::span<const std::byte> head, const TraceInput& input,
                                      const std::string& name, const TraceOptions& options);

@@ -1,0 +1,87 @@
+#include "engine/routed_model.h"
+
+#include <fstream>
+#include <string>
+
+#include "model/arch/architecture.h"
+
+namespace odmoe {
+namespace {
+
+std::string gating_name(Gating gating) {
+  switch (gating) {
+    case Gating::kSoftmax:
+      return "softmax";
+    case Gating::kSigmoid:
+      return "sigmoid";
+    case Gating::kSoftmaxOverChosen:
+      return "softmax-over-chosen";
+  }
+  return "";
+}
+
+// A tensor's values as F32.
+Result<std::vector<float>> read_values(const Checkpoint& file, const std::string& name, int64_t n_value) {
+  const TensorInfo* tensor = file.find_tensor(name);
+  const std::string& model = file.files().front().string();
+  if (tensor == nullptr) return fail(ErrorKind::kBadFile, "{} has no {}", model, name);
+  if (tensor->ne[0] * tensor->ne[1] * tensor->ne[2] * tensor->ne[3] != n_value ||
+      !is_weight_type(tensor->type)) {
+    return fail(ErrorKind::kBadFile, "{}: {} has not the shape of a router", model, name);
+  }
+  const std::filesystem::path& path = file.files()[static_cast<size_t>(tensor->file)];
+  std::vector<char> bytes(tensor->bytes);
+  std::ifstream stream(path, std::ios::binary);
+  stream.seekg(static_cast<std::streamoff>(tensor->offset));
+  stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!stream) return fail(ErrorKind::kIo, "{}: cannot read {}", path.string(), name);
+  std::vector<float> values(static_cast<size_t>(n_value));
+  if (tensor->type == GGML_TYPE_F32) {
+    std::ranges::copy(bytes, reinterpret_cast<char*>(values.data()));
+  } else {
+    ggml_get_type_traits(tensor->type)->to_float(bytes.data(), values.data(), n_value);
+  }
+  return values;
+}
+
+}  // namespace
+
+Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelShape& shape) {
+  RoutedModelData data;
+  RoutedModel& model = data.model;
+  model.architecture = shape.architecture;
+  model.name = shape.name;
+  model.n_embd = shape.n_embd;
+  model.n_expert = shape.router.n_expert;
+  model.n_expert_used = shape.router.n_expert_used;
+  model.router = {.gating = gating_name(shape.router.gating),
+                  .n_group = shape.router.n_group,
+                  .n_group_used = shape.router.n_group_used,
+                  .normalise = shape.router.normalise,
+                  .scale = shape.router.scale};
+  for (int layer = 0; layer < shape.n_layer; ++layer) {
+    if (!shape.has_experts(layer)) continue;
+    const std::string prefix = std::format("blk.{}.", layer);
+    RouterWeights router{.layer = layer};
+    ODMOE_ASSIGN_OR_RETURN(router.weight,
+                           read_values(file, prefix + "ffn_gate_inp.weight",
+                                       static_cast<int64_t>(shape.n_embd) * shape.router.n_expert));
+    ODMOE_ASSIGN_OR_RETURN(router.norm, read_values(file, prefix + "ffn_norm.weight", shape.n_embd));
+    if (file.find_tensor(prefix + "exp_probs_b.bias") != nullptr) {
+      ODMOE_ASSIGN_OR_RETURN(router.bias,
+                             read_values(file, prefix + "exp_probs_b.bias", shape.router.n_expert));
+    }
+    model.layers.push_back(layer);
+    data.routers.push_back(std::move(router));
+  }
+  model.fingerprint = fingerprint_of(data.routers, model.n_embd, model.n_expert);
+  return data;
+}
+
+Result<RoutedModelData> read_routed_model(const std::filesystem::path& path) {
+  ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(path));
+  ODMOE_ASSIGN_OR_RETURN(const auto architecture, make_architecture(*file));
+  return read_routed_model(*file, architecture->shape());
+}
+
+}  // namespace odmoe

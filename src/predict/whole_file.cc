@@ -1,0 +1,89 @@
+#include "predict/whole_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <system_error>
+
+namespace odmoe {
+namespace {
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int number() const { return number_; }
+  bool close() {
+    const int number = number_;
+    number_ = -1;
+    return ::close(number) == 0;
+  }
+
+ private:
+  int number_;
+};
+
+constexpr size_t kMostAtOnce = size_t{1} << 30U;  // macOS refuses 2 GiB and more
+
+std::string reason() { return std::generic_category().message(errno); }
+
+}  // namespace
+
+Result<std::vector<std::byte>> read_whole(const std::filesystem::path& path, uint64_t most_bytes) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.number() < 0) {
+    return fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open {}: {}", path.string(),
+                reason());
+  }
+  struct stat status{};
+  if (::fstat(file.number(), &status) != 0) {
+    return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason());
+  }
+  if (std::cmp_greater(status.st_size, most_bytes)) {
+    return fail(ErrorKind::kBadFile, "{} has {} bytes; {} are the most that is expected", path.string(),
+                status.st_size, most_bytes);
+  }
+  std::vector<std::byte> bytes(static_cast<size_t>(status.st_size));
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n = ::read(file.number(), bytes.data() + done, std::min(kMostAtOnce, bytes.size() - done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason());
+    if (n == 0) return fail(ErrorKind::kIo, "{} became shorter while it was read", path.string());
+    done += static_cast<size_t>(n);
+  }
+  return bytes;
+}
+
+Status replace_whole(const std::filesystem::path& path, std::span<const std::byte> bytes) {
+  std::filesystem::path draft = path;
+  draft += ".tmp";
+  const auto give_up = [&]() -> Status {
+    const std::string why = reason();
+    std::error_code ignored;
+    std::filesystem::remove(draft, ignored);
+    return fail(ErrorKind::kIo, "cannot write {}: {}", path.string(), why);
+  };
+  constexpr mode_t kMode = 0666;  // less what umask takes
+  Descriptor file(::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
+  if (file.number() < 0) return give_up();
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t n = ::write(file.number(), bytes.data() + done, std::min(kMostAtOnce, bytes.size() - done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return give_up();
+    done += static_cast<size_t>(n);
+  }
+  if (::fsync(file.number()) != 0 || !file.close()) return give_up();
+  if (std::rename(draft.c_str(), path.c_str()) != 0) return give_up();
+  return {};
+}
+
+}  // namespace odmoe
