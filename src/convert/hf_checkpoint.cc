@@ -21,7 +21,8 @@ std::string shown(const std::filesystem::path& path) { return printable(path.str
 Result<std::vector<std::string>> files_without_index(const std::filesystem::path& folder) {
   constexpr std::string_view kOnlyFile = "model.safetensors";
   std::error_code error;
-  if (std::filesystem::exists(folder / kOnlyFile, error)) return std::vector<std::string>{std::string(kOnlyFile)};
+  if (std::filesystem::exists(folder / kOnlyFile, error))
+    return std::vector<std::string>{std::string(kOnlyFile)};
   std::set<std::string> found;
   bool pickle = false;
   for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
@@ -30,13 +31,15 @@ Result<std::vector<std::string>> files_without_index(const std::filesystem::path
   }
   if (found.size() == 1) return std::vector<std::string>{*found.begin()};
   if (!found.empty()) {
-    return fail(ErrorKind::kNotFound,
-                "{} has {} safetensors files but no model.safetensors.index.json, which tells what is in which: "
-                "download it too",
-                shown(folder), found.size());
+    return fail(
+        ErrorKind::kNotFound,
+        "{} has {} safetensors files but no model.safetensors.index.json, which tells what is in which: "
+        "download it too",
+        shown(folder), found.size());
   }
-  return fail(ErrorKind::kNotFound, "{} has a config.json but no safetensors files{}", shown(folder),
-              pickle ? "; PyTorch's .bin files are not read: download the safetensors" : ": download them too");
+  return fail(
+      ErrorKind::kNotFound, "{} has a config.json but no safetensors files{}", shown(folder),
+      pickle ? "; PyTorch's .bin files are not read: download the safetensors" : ": download them too");
 }
 
 }  // namespace
@@ -56,7 +59,8 @@ Result<std::unique_ptr<HfCheckpoint>> HfCheckpoint::open(const std::filesystem::
   const std::filesystem::path index_path = folder / "model.safetensors.index.json";
   Result<std::string> index_text = read_text_file(index_path, kMaxHfIndexBytes);
   if (!index_text.has_value()) {
-    if (index_text.error().kind != ErrorKind::kNotFound) return std::unexpected(std::move(index_text).error());
+    if (index_text.error().kind != ErrorKind::kNotFound)
+      return std::unexpected(std::move(index_text).error());
     ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> names, files_without_index(folder));
     ODMOE_RETURN_IF_ERROR(checkpoint->open_files(names));
     for (size_t i = 0; i < checkpoint->shards_.size(); ++i) {
@@ -72,10 +76,11 @@ Result<std::unique_ptr<HfCheckpoint>> HfCheckpoint::open(const std::filesystem::
   for (const auto& [name, shard] : index.tensors) {
     const SafetensorsTensor* tensor = checkpoint->shards_[static_cast<size_t>(shard)].find(name);
     if (tensor == nullptr) {
-      return fail(ErrorKind::kBadFile,
-                  "{} says that tensor '{}' is in {}, but it is not: they are not of one model; download them "
-                  "again",
-                  shown(index_path), printable(name), printable(index.shards[static_cast<size_t>(shard)]));
+      return fail(
+          ErrorKind::kBadFile,
+          "{} says that tensor '{}' is in {}, but it is not: they are not of one model; download them "
+          "again",
+          shown(index_path), printable(name), printable(index.shards[static_cast<size_t>(shard)]));
     }
     if (!checkpoint->tensors_.emplace(tensor->name, Tensor{tensor, shard}).second) {
       return fail(ErrorKind::kBadFile, "{} lists tensor '{}' twice: it is damaged; download it again",
@@ -90,8 +95,9 @@ Status HfCheckpoint::open_files(const std::vector<std::string>& names) {
     const std::filesystem::path path = folder_ / name;
     Result<SafetensorsFile> file = SafetensorsFile::open(path);
     if (!file.has_value() && file.error().kind == ErrorKind::kNotFound) {
-      return fail(ErrorKind::kNotFound, "{} is missing: file {} of the {} of this checkpoint; download it too",
-                  shown(path), shards_.size() + 1, names.size());
+      return fail(ErrorKind::kNotFound,
+                  "{} is missing: file {} of the {} of this checkpoint; download it too", shown(path),
+                  shards_.size() + 1, names.size());
     }
     if (!file.has_value()) return std::unexpected(std::move(file).error());
     // Through the page cache: small pieces of neighbouring tensors are read.
@@ -115,11 +121,12 @@ Status HfCheckpoint::read(const Tensor& tensor, uint64_t offset, std::span<std::
     const ssize_t n = pread(file.descriptor(), out.data(), out.size(), static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      return fail(ErrorKind::kIo, "{}: cannot read tensor '{}' at byte {}: {}; check the drive", shown(file.path()),
-                  printable(tensor.info->name), at, std::strerror(errno));
+      return fail(ErrorKind::kIo, "{}: cannot read tensor '{}' at byte {}: {}; check the drive",
+                  shown(file.path()), printable(tensor.info->name), at, std::strerror(errno));
     }
     if (n == 0) {
-      return fail(ErrorKind::kBadFile, "{} ends at byte {}, within tensor '{}': it was changed while it was read",
+      return fail(ErrorKind::kBadFile,
+                  "{} ends at byte {}, within tensor '{}': it was changed while it was read",
                   shown(file.path()), at, printable(tensor.info->name));
     }
     at += static_cast<uint64_t>(n);

@@ -36,8 +36,8 @@ void map_layer_norms(HfModelBuilder& b, const std::string& block, const std::str
   b.add_vector(block + "ffn_norm.weight", layer + "post_attention_layernorm.weight", n_embd);
 }
 
-void map_ffn(HfModelBuilder& b, const std::string& block, const std::string& suffix, const std::string& source,
-             int64_t n_embd, int64_t n_ff) {
+void map_ffn(HfModelBuilder& b, const std::string& block, const std::string& suffix,
+             const std::string& source, int64_t n_embd, int64_t n_ff) {
   b.add_matrix(block + "ffn_gate" + suffix + ".weight", source + ".gate_proj", n_embd, n_ff);
   b.add_matrix(block + "ffn_up" + suffix + ".weight", source + ".up_proj", n_embd, n_ff);
   b.add_matrix(block + "ffn_down" + suffix + ".weight", source + ".down_proj", n_ff, n_embd);

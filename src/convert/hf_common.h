@@ -16,11 +16,12 @@ struct HfCommon {
 HfCommon map_common(HfModelBuilder& builder, const std::string& prefix);
 
 // "blk.3.attn_norm.weight" and "model.layers.3.input_layernorm.weight", and the norm before the FFN.
-void map_layer_norms(HfModelBuilder& builder, const std::string& block, const std::string& layer, int64_t n_embd);
+void map_layer_norms(HfModelBuilder& builder, const std::string& block, const std::string& layer,
+                     int64_t n_embd);
 
 // The three projections of an FFN: blk.N.ffn_{gate,up,down}SUFFIX from LAYER.{gate,up,down}_proj.
-void map_ffn(HfModelBuilder& builder, const std::string& block, const std::string& suffix, const std::string& source,
-             int64_t n_embd, int64_t n_ff);
+void map_ffn(HfModelBuilder& builder, const std::string& block, const std::string& suffix,
+             const std::string& source, int64_t n_embd, int64_t n_ff);
 
 // The router and the experts of a layer.
 void map_routed(HfModelBuilder& builder, const std::string& block, const std::string& layer, int64_t n_embd,

@@ -47,8 +47,8 @@ void map_attention(HfModelBuilder& b, const Mla& mla, const HfCommon& c, const s
     q->rope_period = mla.nope + mla.rope;
     q->rope_begin = mla.nope;
   }
-  HfTarget* kv_a =
-      b.add_matrix(block + "attn_kv_a_mqa.weight", source + "kv_a_proj_with_mqa", c.n_embd, mla.kv_lora + mla.rope);
+  HfTarget* kv_a = b.add_matrix(block + "attn_kv_a_mqa.weight", source + "kv_a_proj_with_mqa", c.n_embd,
+                                mla.kv_lora + mla.rope);
   if (kv_a != nullptr && mla.halves) {
     kv_a->rope_period = mla.kv_lora + mla.rope;
     kv_a->rope_begin = mla.kv_lora;
@@ -64,8 +64,8 @@ void map_attention(HfModelBuilder& b, const Mla& mla, const HfCommon& c, const s
   const int64_t head_rows = mla.nope + mla.value;
   if (kv_b->rows != head_rows * c.n_head || kv_b->columns != mla.kv_lora) {
     return b.fail_with({ErrorKind::kBadFile, std::format("{}: '{}' has {} rows of {}; {} of {} were expected",
-                                                         b.config().name(), kv_b->name, kv_b->rows, kv_b->columns,
-                                                         head_rows * c.n_head, mla.kv_lora)});
+                                                         b.config().name(), kv_b->name, kv_b->rows,
+                                                         kv_b->columns, head_rows * c.n_head, mla.kv_lora)});
   }
   b.add({.name = block + "attn_k_b.weight",
          .ne = {mla.nope, mla.kv_lora, c.n_head},
@@ -96,7 +96,8 @@ Moe read_moe(HfModelBuilder& b, const HfCommon& c) {
   moe.n_ff_exp = b.value_or_fail(config.integer("moe_intermediate_size", 1, 1 << 20));
   moe.n_shared = b.value_or_fail(config.integer_or("n_shared_experts", 0, 0, 1024));
   moe.n_dense = b.value_or_fail(config.integer_or("first_k_dense_replace", 0, 0, c.n_layer));
-  if (b.value_or_fail(config.integer_or("moe_layer_freq", 1, 0, 1 << 20)) != 1) refuse("moe_layer_freq is not 1");
+  if (b.value_or_fail(config.integer_or("moe_layer_freq", 1, 0, 1 << 20)) != 1)
+    refuse("moe_layer_freq is not 1");
   if (b.value_or_fail(config.boolean_or("attention_bias", false))) refuse("attention_bias is set");
   b.set_u32("feed_forward_length", moe.n_ff);
   b.set_u32("leading_dense_block_count", moe.n_dense);

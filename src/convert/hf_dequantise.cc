@@ -76,7 +76,8 @@ bool affine_to_blocks(ggml_type type, std::span<const uint8_t> codes, int64_t gr
                       std::span<const float> scale, std::span<const float> offset, std::span<std::byte> out) {
   constexpr size_t kBlock = 32;
   assert(type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q4_1 || type == GGML_TYPE_Q5_1);
-  assert(ggml_blck_size(type) == static_cast<int64_t>(kBlock) && group % 32 == 0 && codes.size() % kBlock == 0);
+  assert(ggml_blck_size(type) == static_cast<int64_t>(kBlock) && group % 32 == 0 &&
+         codes.size() % kBlock == 0);
   std::byte* to = out.data();
   const auto put = [&to](const auto& value) {
     std::memcpy(to, &value, sizeof(value));

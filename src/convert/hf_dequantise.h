@@ -20,8 +20,8 @@ float fp8_e4m3_to_float(uint8_t bits);
 bool plain_to_float(std::string_view dtype, std::span<const std::byte> bytes, std::span<float> out);
 
 // Codes of `bits` bits each, the first in the lowest bits, as a stream that runs on across bytes and words:
-// MLX's packing for all its widths, and compressed-tensors' for 4 bits.  `packed` has ceil(n * bits / 8) bytes
-// or more.  Requires 1 <= bits <= 8.
+// MLX's packing for all its widths, and compressed-tensors' for 4 bits.  `packed` has ceil(n * bits / 8)
+// bytes or more.  Requires 1 <= bits <= 8.
 void unpack_codes(std::span<const std::byte> packed, int bits, std::span<uint8_t> codes);
 
 // A row of codes with one scale and offset per group of `group` elements: scale * code + offset.  The last

@@ -32,7 +32,8 @@ class IndexReader : public nlohmann::json_sax<nlohmann::json> {
     }
     auto [it, added] = shard_of_.emplace(std::move(text), static_cast<int>(index_.shards.size()));
     if (added) index_.shards.push_back(it->first);
-    if (index_.shards.size() > kMaxHfShards) return bad(std::format("lists more than {} files", kMaxHfShards));
+    if (index_.shards.size() > kMaxHfShards)
+      return bad(std::format("lists more than {} files", kMaxHfShards));
     if (index_.tensors.size() == kMaxHfTensors) {
       return bad(std::format("lists more than {} tensors", kMaxHfTensors));
     }

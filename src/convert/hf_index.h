@@ -11,12 +11,13 @@
 
 namespace odmoe {
 
-inline constexpr uint64_t kMaxHfIndexBytes = 128U << 20U;  // Kimi-K2.5's, with 200 thousand tensors, has 25 MB
-inline constexpr size_t kMaxHfShards = 1024;               // DeepSeek-V3 has 163
+inline constexpr uint64_t kMaxHfIndexBytes = 128U
+                                             << 20U;  // Kimi-K2.5's, with 200 thousand tensors, has 25 MB
+inline constexpr size_t kMaxHfShards = 1024;          // DeepSeek-V3 has 163
 inline constexpr size_t kMaxHfTensors = 1U << 20U;
 
 struct HfIndex {
-  std::vector<std::string> shards;                  // names of files beside the index, in order of appearance
+  std::vector<std::string> shards;  // names of files beside the index, in order of appearance
   std::vector<std::pair<std::string, int>> tensors;  // name, index into shards
 };
 

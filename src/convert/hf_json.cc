@@ -24,8 +24,8 @@ Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t m
     return fail(ErrorKind::kIo, "cannot read {}; check permissions and the drive", name);
   }
   if (text.starts_with("version https://git-lfs")) {
-    return fail(ErrorKind::kBadFile, "{} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
-                name);
+    return fail(ErrorKind::kBadFile,
+                "{} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`", name);
   }
   return text;
 }
@@ -56,13 +56,15 @@ const nlohmann::json* HfConfig::find(std::string_view key) const {
 std::unexpected<Error> HfConfig::wrong(std::string_view key, std::string_view wanted) const {
   const nlohmann::json* value = find(key);
   if (value == nullptr) {
-    return fail(ErrorKind::kBadFile, "{} has no key '{}': it is incomplete; download it again", name_, key);
+    return fail(ErrorKind::kBadFile, "{} has no key '{}': it is incomplete; download it again", name_,
+                printable(key));
   }
   // Containers are not shown: writing one out recurses as deep as it is nested.
-  const std::string shown = value->is_structured() ? std::string(value->type_name())
-                                                   : value->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return fail(ErrorKind::kBadFile, "{}: key '{}' is {}, where {} was expected", name_, key, printable(shown, 60),
-              wanted);
+  const std::string shown = value->is_structured()
+                                ? std::string(value->type_name())
+                                : value->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return fail(ErrorKind::kBadFile, "{}: key '{}' is {}, where {} was expected", name_, printable(key),
+              printable(shown, 60), wanted);
 }
 
 Result<int64_t> HfConfig::integer(std::string_view key, int64_t least, int64_t most) const {
@@ -77,7 +79,8 @@ Result<int64_t> HfConfig::integer(std::string_view key, int64_t least, int64_t m
   return number;
 }
 
-Result<int64_t> HfConfig::integer_or(std::string_view key, int64_t otherwise, int64_t least, int64_t most) const {
+Result<int64_t> HfConfig::integer_or(std::string_view key, int64_t otherwise, int64_t least,
+                                     int64_t most) const {
   if (!has(key)) return otherwise;
   return integer(key, least, most);
 }
@@ -113,7 +116,7 @@ Result<std::optional<HfConfig>> HfConfig::object_or_none(std::string_view key) c
   const nlohmann::json* value = find(key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_object()) return wrong(key, "an object");
-  return HfConfig(*value, std::format("{}: {}", name_, key));
+  return HfConfig(*value, std::format("{}: {}", name_, printable(key, 60)));
 }
 
 }  // namespace odmoe

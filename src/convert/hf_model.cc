@@ -73,7 +73,8 @@ void HfModelBuilder::set_bool(std::string_view key, bool value) {
   model_.metadata.push_back(MetadataEntry::boolean(std::format("{}.{}", architecture_, key), value));
 }
 void HfModelBuilder::set_string(std::string_view key, std::string_view value) {
-  model_.metadata.push_back(MetadataEntry::string(std::format("{}.{}", architecture_, key), std::string(value)));
+  model_.metadata.push_back(
+      MetadataEntry::string(std::format("{}.{}", architecture_, key), std::string(value)));
 }
 
 void HfModelBuilder::fail_with(Error error) {
@@ -115,8 +116,9 @@ void HfModelBuilder::add_vector(const std::string& target, const std::string& so
   if (failed_) return;
   const HfCheckpoint::Tensor* tensor = checkpoint_->find(source);
   if (tensor == nullptr) {
-    return fail_with({ErrorKind::kBadFile, std::format("{} has no tensor '{}': it is incomplete; download it again",
-                                                       shown(checkpoint_->folder()), printable(source))});
+    return fail_with(
+        {ErrorKind::kBadFile, std::format("{} has no tensor '{}': it is incomplete; download it again",
+                                          shown(checkpoint_->folder()), printable(source))});
   }
   const auto& dtype = tensor->info->dtype;
   int64_t n = 1;
@@ -135,8 +137,9 @@ void HfModelBuilder::add_vector(const std::string& target, const std::string& so
       {.name = target, .role = HfRole::kExact, .ne = {elements, 1, 1}, .parts = {std::move(weight)}});
 }
 
-void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& names, const std::string& projection,
-                                 int64_t columns, int64_t rows, int64_t n_expert) {
+void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& names,
+                                 const std::string& projection, int64_t columns, int64_t rows,
+                                 int64_t n_expert) {
   if (failed_) return;
   HfTarget made{.name = target, .role = HfRole::kExperts, .ne = {columns, rows, n_expert}};
   int64_t rows_of_part = rows;
@@ -158,21 +161,22 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
     for (int64_t expert = 0; expert < n_expert; ++expert) {
       Result<HfWeight> found = weight(std::format("{}.{}.{}", names.each, expert, projection));
       if (!found.has_value()) return fail_with(std::move(found).error());
-          made.parts.push_back(*std::move(found));
+      made.parts.push_back(*std::move(found));
     }
   }
   const HfWeight& first = made.parts.front();
   for (const HfWeight& part : made.parts) {
     if (part.rows != rows_of_part || part.columns != columns) {
-      return fail_with({ErrorKind::kBadFile,
-                        std::format("{}: '{}' has {} rows of {}, but config.json makes it {} of {}",
-                                    shown(checkpoint_->folder()), printable(part.name), part.rows, part.columns,
-                                    rows_of_part, columns)});
+      return fail_with(
+          {ErrorKind::kBadFile, std::format("{}: '{}' has {} rows of {}, but config.json makes it {} of {}",
+                                            shown(checkpoint_->folder()), printable(part.name), part.rows,
+                                            part.columns, rows_of_part, columns)});
     }
     if (part.natural_type() != first.natural_type() || part.encoding != first.encoding) {
-      return fail_with({ErrorKind::kUnsupported,
-                        std::format("{}: '{}' is stored otherwise than '{}'; the experts of a layer must be alike",
-                                    shown(checkpoint_->folder()), printable(part.name), printable(first.name))});
+      return fail_with(
+          {ErrorKind::kUnsupported,
+           std::format("{}: '{}' is stored otherwise than '{}'; the experts of a layer must be alike",
+                       shown(checkpoint_->folder()), printable(part.name), printable(first.name))});
     }
   }
   model_.targets.push_back(std::move(made));
@@ -184,7 +188,8 @@ Result<HfModel> HfModelBuilder::finish() {
     int64_t elements = 1;
     for (const int64_t n : target.ne) {
       if (n < 1 || n > kMaxElements / elements) {
-        return fail(ErrorKind::kBadFile, "{}: tensor '{}' would have an absurd shape", config_->name(), target.name);
+        return fail(ErrorKind::kBadFile, "{}: tensor '{}' would have an absurd shape", config_->name(),
+                    target.name);
       }
       elements *= n;
     }
@@ -200,7 +205,8 @@ Result<HfModel> HfModelBuilder::finish() {
   }
   std::map<std::string, size_t> left_out;
   for (const auto& [name, tensor] : checkpoint_->tensors()) {
-    if (used.contains(name) || name.ends_with(".weight_shape") || name.ends_with("rotary_emb.inv_freq")) continue;
+    if (used.contains(name) || name.ends_with(".weight_shape") || name.ends_with("rotary_emb.inv_freq"))
+      continue;
     ++left_out[first_words(name)];
   }
   for (const auto& [words, count] : left_out) {
@@ -222,8 +228,9 @@ double map_rope(HfModelBuilder& b, bool deepseek) {
   if (type.empty()) type = b.value_or_fail(scaling->string_or("type", "default"));
   if (type == "default") return 0;
   if (type != "yarn" && type != "linear") {
-    b.fail_with({ErrorKind::kUnsupported, std::format("{}: RoPE scaling '{}' is not known; known are yarn and linear",
-                                                      config.name(), printable(type, 40))});
+    b.fail_with(
+        {ErrorKind::kUnsupported, std::format("{}: RoPE scaling '{}' is not known; known are yarn and linear",
+                                              config.name(), printable(type, 40))});
     return 0;
   }
   const double factor = b.value_or_fail(scaling->number("factor"));
@@ -240,8 +247,8 @@ double map_rope(HfModelBuilder& b, bool deepseek) {
   // Where the two differ, or an attention factor is given, cos and sin have a factor of their own.
   if (deepseek ? one != all || !plain : scaling->has("mscale") || scaling->has("mscale_all_dim") || !plain) {
     b.fail_with({ErrorKind::kUnsupported,
-                 std::format("{}: YaRN with mscale {}, mscale_all_dim {}{} is not read", config.name(), one, all,
-                             plain ? "" : " and an attention_factor")});
+                 std::format("{}: YaRN with mscale {}, mscale_all_dim {}{} is not read", config.name(), one,
+                             all, plain ? "" : " and an attention_factor")});
   }
   return all;
 }
@@ -251,8 +258,8 @@ Result<HfConfig> text_config(const HfConfig& config) {
   if (!text) return config;
   // What is said of the whole model holds for the text, unless that says it too.
   nlohmann::json merged = text->json();
-  for (const char* key : {"quantization_config", "quantization", "tie_word_embeddings", "eos_token_id", "bos_token_id",
-                          "pad_token_id"}) {
+  for (const char* key : {"quantization_config", "quantization", "tie_word_embeddings", "eos_token_id",
+                          "bos_token_id", "pad_token_id"}) {
     if (config.has(key) && !text->has(key)) merged[key] = *config.find(key);
   }
   return HfConfig(std::move(merged), text->name());
@@ -262,7 +269,8 @@ Result<std::string> hf_name_prefix(const HfCheckpoint& checkpoint) {
   for (const char* prefix : {"model.", "language_model.model.", "model.language_model."}) {
     if (checkpoint.find(std::string(prefix) + "embed_tokens.weight") != nullptr) return std::string(prefix);
   }
-  return fail(ErrorKind::kBadFile, "{} has no tensor 'model.embed_tokens.weight': it is incomplete, or of a kind that is not read",
+  return fail(ErrorKind::kBadFile,
+              "{} has no tensor 'model.embed_tokens.weight': it is incomplete, or of a kind that is not read",
               shown(checkpoint.folder()));
 }
 
@@ -276,8 +284,8 @@ Result<HfModel> map_hf_model(const HfCheckpoint& checkpoint) {
   if (family == kFamilies.end()) {
     std::string known;
     for (const Family& it : kFamilies) known += std::format("{}{}", known.empty() ? "" : ", ", it.name);
-    return fail(ErrorKind::kUnsupported, "{}: the architecture is '{}', which is not read; known are {}", whole.name(),
-                printable(name, 60), known);
+    return fail(ErrorKind::kUnsupported, "{}: the architecture is '{}', which is not read; known are {}",
+                whole.name(), printable(name, 60), known);
   }
   ODMOE_ASSIGN_OR_RETURN(const HfConfig config, text_config(whole));
   ODMOE_ASSIGN_OR_RETURN(const HfQuantisation quantisation, HfQuantisation::parse(config));

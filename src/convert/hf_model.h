@@ -30,8 +30,8 @@ struct HfTarget {
   HfRole role = HfRole::kDense;
   std::array<int64_t, 3> ne = {1, 1, 1};  // ggml order
   std::vector<HfWeight> parts;            // 1 or ne[2]
-  // Slice s begins at row slice_rows * s + first_row of a weight that holds them all; a part of its own begins
-  // at first_row.
+  // Slice s begins at row slice_rows * s + first_row of a weight that holds them all; a part of its own
+  // begins at first_row.
   int64_t slice_rows = 0, first_row = 0;
   // The slice is the transpose of ne[0] rows of ne[1] elements each: k_b.
   bool transposed = false;
@@ -114,7 +114,8 @@ Result<HfConfig> text_config(const HfConfig& config);
 // Errors: kUnsupported, with the families that are known, or what of one is not read; kBadFile.
 Result<HfModel> map_hf_model(const HfCheckpoint& checkpoint);
 
-// What stands before "layers.0." in the names of the tensors of a text model: "model.", "language_model.model."
+// What stands before "layers.0." in the names of the tensors of a text model: "model.",
+// "language_model.model."
 Result<std::string> hf_name_prefix(const HfCheckpoint& checkpoint);
 
 // The families.  `prefix` is hf_name_prefix().

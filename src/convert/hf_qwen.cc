@@ -16,7 +16,8 @@ void refuse_unread(HfModelBuilder& b, bool normalises) {
     refuse("decoder_sparse_step is not 1: only some layers have experts");
   }
   const nlohmann::json* dense = config.find("mlp_only_layers");
-  if (dense != nullptr && (!dense->is_array() || !dense->empty())) refuse("mlp_only_layers names dense layers");
+  if (dense != nullptr && (!dense->is_array() || !dense->empty()))
+    refuse("mlp_only_layers names dense layers");
   if (b.value_or_fail(config.boolean_or("use_sliding_window", false))) refuse("use_sliding_window is set");
   // llama.cpp's graphs, which GGUF's readers follow, go by the family and not by the key.
   if (b.value_or_fail(config.boolean_or("norm_topk_prob", false)) != normalises) {

@@ -23,13 +23,15 @@ bool can_make(ggml_type type) {
 
 std::string lower(std::string_view text) {
   std::string result(text);
-  std::ranges::transform(result, result.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::ranges::transform(result, result.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return result;
 }
 
 std::string upper_name(ggml_type type) {
   std::string result = ggml_type_name(type);
-  std::ranges::transform(result, result.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  std::ranges::transform(result, result.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   return result;
 }
 
@@ -43,7 +45,8 @@ Result<ggml_type> parse_weight_type(std::string_view name) {
     if (lower(ggml_type_name(type)) == lower(name)) return type;
     known += (known.empty() ? "" : ", ") + upper_name(type);
   }
-  return fail(ErrorKind::kUsage, "'{}' is no type that weights can be made: give one of {}", printable(name, 40), known);
+  return fail(ErrorKind::kUsage, "'{}' is no type that weights can be made: give one of {}",
+              printable(name, 40), known);
 }
 
 ggml_type weight_type_for_row(ggml_type type, int64_t columns) {
@@ -56,12 +59,14 @@ ggml_type weight_type_for_row(ggml_type type, int64_t columns) {
   return fits(other) ? other : GGML_TYPE_F16;
 }
 
-Result<std::unique_ptr<HfSource>> HfSource::open(const std::filesystem::path& folder, const HfOptions& options) {
+Result<std::unique_ptr<HfSource>> HfSource::open(const std::filesystem::path& folder,
+                                                 const HfOptions& options) {
   std::unique_ptr<HfSource> source(new HfSource);
   ODMOE_ASSIGN_OR_RETURN(source->checkpoint_, HfCheckpoint::open(folder));
   ODMOE_ASSIGN_OR_RETURN(source->model_, map_hf_model(*source->checkpoint_));
   for (size_t i = 0; i < source->checkpoint_->files().size(); ++i) {
-    source->files_.push_back({source->checkpoint_->files()[i], source->checkpoint_->file_bytes(static_cast<int>(i))});
+    source->files_.push_back(
+        {source->checkpoint_->files()[i], source->checkpoint_->file_bytes(static_cast<int>(i))});
   }
   auto& metadata = source->model_.metadata;
   std::error_code error;
@@ -90,7 +95,8 @@ Status HfSource::choose_types(const HfOptions& options) {
     if (type != wanted) ++replaced[{wanted, type}];
     // One table per type, made on first use and kept.
     ggml_quantize_init(type);
-    tensors_.push_back({.name = target.name, .type = type, .ne = {target.ne[0], target.ne[1], target.ne[2], 1}});
+    tensors_.push_back(
+        {.name = target.name, .type = type, .ne = {target.ne[0], target.ne[1], target.ne[2], 1}});
   }
   for (const auto& [types, count] : replaced) {
     model_.notes.push_back(std::format("{} tensors have rows that {} does not divide and become {}", count,
@@ -140,12 +146,13 @@ Status HfSource::read_slice(const HfTarget& target, ggml_type type, int64_t slic
     ODMOE_RETURN_IF_ERROR(read_floats(target, slice, row + done, rows, piece));
     // ggml asserts on what is not finite.
     if (std::ranges::any_of(piece, [](float x) { return !std::isfinite(x); })) {
-      return fail(ErrorKind::kBadFile, "{}: '{}' has values that are not finite: it is damaged; download it again",
+      return fail(ErrorKind::kBadFile,
+                  "{}: '{}' has values that are not finite: it is damaged; download it again",
                   printable(checkpoint_->files()[static_cast<size_t>(part.data.file)].string(), 400),
                   printable(part.name));
     }
-    ggml_quantize_chunk(type, piece.data(), out.data() + static_cast<size_t>(done) * row_size, 0, rows, target.ne[0],
-                        nullptr);
+    ggml_quantize_chunk(type, piece.data(), out.data() + static_cast<size_t>(done) * row_size, 0, rows,
+                        target.ne[0], nullptr);
   }
   return {};
 }

@@ -33,7 +33,8 @@ constexpr std::string_view kLettersBegin = "\\s?[A-Za-zµÀ-Ö";
 constexpr std::string_view kPunctuation = "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+";
 constexpr std::string_view kSpacesAtEnd = "\\s+$";
 
-constexpr std::string_view kNames = "qwen2, llama-bpe, deepseek-v3, deepseek-llm, gpt-2 (and kimi-k2 with tiktoken.model)";
+constexpr std::string_view kNames =
+    "qwen2, llama-bpe, deepseek-v3, deepseek-llm, gpt-2 (and kimi-k2 with tiktoken.model)";
 
 bool flag(const nlohmann::json& object, const char* key, bool otherwise) {
   const auto it = object.find(key);
@@ -90,7 +91,8 @@ std::optional<std::string> rule_of(const std::vector<Step>& steps, bool ignore_m
 
 }  // namespace
 
-Result<std::string> hf_split_rule(const nlohmann::json& pre_tokenizer, bool ignore_merges, const std::string& name) {
+Result<std::string> hf_split_rule(const nlohmann::json& pre_tokenizer, bool ignore_merges,
+                                  const std::string& name) {
   std::vector<Step> steps;
   bool known = pre_tokenizer.is_object();
   if (known && pre_tokenizer.value("type", nlohmann::json()) == "Sequence") {
@@ -104,10 +106,10 @@ Result<std::string> hf_split_rule(const nlohmann::json& pre_tokenizer, bool igno
     if (auto rule = rule_of(steps, ignore_merges); rule.has_value()) return *std::move(rule);
   }
   const auto split = std::ranges::find(steps, "Split", &Step::kind);
-  return fail(ErrorKind::kUnsupported,
-              "{}: its pre_tokenizer{} is none of the splitting rules that are known: {}", name,
-              split == steps.end() ? "" : std::format(", which begins '{}',", printable(split->expression, 60)),
-              kNames);
+  return fail(
+      ErrorKind::kUnsupported, "{}: its pre_tokenizer{} is none of the splitting rules that are known: {}",
+      name, split == steps.end() ? "" : std::format(", which begins '{}',", printable(split->expression, 60)),
+      kNames);
 }
 
 }  // namespace odmoe

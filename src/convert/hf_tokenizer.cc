@@ -65,7 +65,8 @@ std::optional<std::string> merge_text(const nlohmann::json& merge) {
     const bool one_space = space != std::string::npos && text.find(' ', space + 1) == std::string::npos;
     return one_space ? std::optional(std::move(text)) : std::nullopt;
   }
-  if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string()) return std::nullopt;
+  if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string())
+    return std::nullopt;
   std::string text = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
   return std::ranges::count(text, ' ') == 1 ? std::optional(std::move(text)) : std::nullopt;
 }
@@ -179,7 +180,8 @@ Result<HfConfig> optional_config(const std::filesystem::path& path) {
 }
 
 // The chat template: a file of its own, or in tokenizer_config.json as text or as a list with names.
-Result<std::optional<std::string>> chat_template(const std::filesystem::path& folder, const HfConfig& config) {
+Result<std::optional<std::string>> chat_template(const std::filesystem::path& folder,
+                                                 const HfConfig& config) {
   Result<std::string> text = read_text_file(folder / "chat_template.jinja", kMaxConfigBytes);
   if (text.has_value()) return *std::move(text);
   if (text.error().kind != ErrorKind::kNotFound) return std::unexpected(std::move(text).error());
@@ -189,8 +191,8 @@ Result<std::optional<std::string>> chat_template(const std::filesystem::path& fo
     if (value->is_string()) return value->get<std::string>();
     if (!value->is_array()) continue;
     for (const auto& named : *value) {
-      if (named.is_object() && named.value("name", nlohmann::json()) == "default" && named.contains("template") &&
-          named["template"].is_string()) {
+      if (named.is_object() && named.value("name", nlohmann::json()) == "default" &&
+          named.contains("template") && named["template"].is_string()) {
         return named["template"].get<std::string>();
       }
     }
@@ -210,7 +212,8 @@ SpecialIds special_ids(const HfVocabulary& v, const HfConfig& tokenizer_config, 
   SpecialIds result;
   std::map<std::string_view, int64_t> added;
   for (size_t i = 0; i < v.tokens.size(); ++i) {
-    if (v.types[i] == kControl || v.types[i] == kUserDefined) added.emplace(v.tokens[i], static_cast<int64_t>(i));
+    if (v.types[i] == kControl || v.types[i] == kUserDefined)
+      added.emplace(v.tokens[i], static_cast<int64_t>(i));
   }
   for (const char* kind : {"bos", "eos", "pad", "unk"}) {
     const std::string token_key = std::string(kind) + "_token";
@@ -232,8 +235,8 @@ SpecialIds special_ids(const HfVocabulary& v, const HfConfig& tokenizer_config, 
     if (value == nullptr) continue;
     for (const auto& it : value->is_array() ? *value : nlohmann::json::array({*value})) {
       const std::optional<int64_t> id = token_id(it);
-      if (id && *id < static_cast<int64_t>(v.tokens.size()) && eos != result.ids.end() && *id != eos->second &&
-          !std::ranges::contains(result.ends, *id)) {
+      if (id && *id < static_cast<int64_t>(v.tokens.size()) && eos != result.ids.end() &&
+          *id != eos->second && !std::ranges::contains(result.ends, *id)) {
         result.ends.push_back(*id);
       }
     }
@@ -250,7 +253,8 @@ Result<HfVocabulary> read_vocabulary(const std::filesystem::path& folder, const 
   Result<std::string> text = read_text_file(tiktoken_path, kMaxTokenizerBytes);
   if (text.has_value()) return parse_tiktoken(*text, tokenizer_config.json(), n_vocab, shown(tiktoken_path));
   if (text.error().kind != ErrorKind::kNotFound) return std::unexpected(std::move(text).error());
-  return fail(ErrorKind::kNotFound, "{} has no tokenizer.json (or tiktoken.model): download it too", shown(folder));
+  return fail(ErrorKind::kNotFound, "{} has no tokenizer.json (or tiktoken.model): download it too",
+              shown(folder));
 }
 
 }  // namespace
@@ -305,8 +309,8 @@ Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::s
   return v;
 }
 
-Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json& tokenizer_config, int64_t n_vocab,
-                                    const std::string& name) {
+Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json& tokenizer_config,
+                                    int64_t n_vocab, const std::string& name) {
   constexpr size_t kMaxTokenBytes = 1024;  // working out merges takes the square of it
   const auto bad = [&](size_t line, std::string_view what) {
     return fail(ErrorKind::kBadFile, "{}: line {} {}: it is damaged; download it again", name, line, what);
@@ -362,7 +366,8 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
       const std::optional<int64_t> id = number.is_discarded() ? std::nullopt : token_id(number);
       if (!id || !content || *id < first_added || *id >= std::max(first_added, n_vocab)) {
         return fail(ErrorKind::kBadFile,
-                    "{}: tokenizer_config.json adds token '{}', which is no number from {} to {}; download both again",
+                    "{}: tokenizer_config.json adds token '{}', which is no number from {} to {}; download "
+                    "both again",
                     name, printable(key, 40), first_added, n_vocab - 1);
       }
       list.put(*id, *content, kControl);
@@ -371,14 +376,15 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
   return v;
 }
 
-Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path& folder, const HfConfig& config,
-                                                     int64_t n_vocab) {
+Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path& folder,
+                                                     const HfConfig& config, int64_t n_vocab) {
   ODMOE_ASSIGN_OR_RETURN(const HfConfig tokenizer_config, optional_config(folder / "tokenizer_config.json"));
   ODMOE_ASSIGN_OR_RETURN(const HfConfig special_map, optional_config(folder / "special_tokens_map.json"));
   ODMOE_ASSIGN_OR_RETURN(const HfConfig generation, optional_config(folder / "generation_config.json"));
   ODMOE_ASSIGN_OR_RETURN(HfVocabulary v, read_vocabulary(folder, tokenizer_config, n_vocab));
   if (static_cast<int64_t>(v.tokens.size()) > n_vocab) {
-    return fail(ErrorKind::kBadFile, "{}: the tokenizer has {} tokens, but the embedding only {} rows; are they of one model?",
+    return fail(ErrorKind::kBadFile,
+                "{}: the tokenizer has {} tokens, but the embedding only {} rows; are they of one model?",
                 shown(folder), v.tokens.size(), n_vocab);
   }
   fill_gaps(v, n_vocab);
@@ -399,13 +405,15 @@ Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path
                                 std::pair{"unk", "tokenizer.ggml.unknown_token_id"}};
   for (const auto& [kind, key] : kKeys) {
     const auto it = special.ids.find(kind);
-    if (it != special.ids.end()) entries.push_back(MetadataEntry::u32(key, static_cast<uint32_t>(it->second)));
+    if (it != special.ids.end())
+      entries.push_back(MetadataEntry::u32(key, static_cast<uint32_t>(it->second)));
   }
   if (!special.ends.empty()) {
     entries.push_back(
         MetadataEntry::u32("tokenizer.ggml.eot_token_id", static_cast<uint32_t>(special.ends.front())));
   }
-  entries.push_back(MetadataEntry::boolean("tokenizer.ggml.add_bos_token", add_bos && special.ids.contains("bos")));
+  entries.push_back(
+      MetadataEntry::boolean("tokenizer.ggml.add_bos_token", add_bos && special.ids.contains("bos")));
   if (chat) entries.push_back(MetadataEntry::string("tokenizer.chat_template", *std::move(chat)));
   return entries;
 }

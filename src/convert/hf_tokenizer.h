@@ -24,7 +24,7 @@ struct HfVocabulary {
   std::vector<std::string> tokens;
   std::vector<int64_t> types;
   std::vector<std::string> merges;
-  std::string pre;             // the splitting rule's name in GGUF: "qwen2"
+  std::string pre;                 // the splitting rule's name in GGUF: "qwen2"
   bool template_adds_bos = false;  // the post-processor begins every text with a special token
 };
 
@@ -33,16 +33,16 @@ struct HfVocabulary {
 // that are.
 Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::string& name);
 
-// tiktoken.model: lines of a token's bytes in base64 and its rank.  Merges are worked out from the ranks; added
-// tokens are those of tokenizer_config.json's added_tokens_decoder.  `n_vocab`: tokens beyond those that are
-// named are reserved.
-Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json& tokenizer_config, int64_t n_vocab,
-                                    const std::string& name);
+// tiktoken.model: lines of a token's bytes in base64 and its rank.  Merges are worked out from the ranks;
+// added tokens are those of tokenizer_config.json's added_tokens_decoder.  `n_vocab`: tokens beyond those
+// that are named are reserved.
+Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json& tokenizer_config,
+                                    int64_t n_vocab, const std::string& name);
 
 // Reads all of a folder's.  `config` is config.json's part on the text model, which gives `n_vocab`: the rows
 // of the embedding, to which the vocabulary is filled up.
 // Errors: kNotFound (neither tokenizer.json nor tiktoken.model), kBadFile, kUnsupported, kIo.
-Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path& folder, const HfConfig& config,
-                                                     int64_t n_vocab);
+Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path& folder,
+                                                     const HfConfig& config, int64_t n_vocab);
 
 }  // namespace odmoe

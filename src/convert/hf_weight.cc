@@ -80,8 +80,9 @@ Result<HfWeight> find_fp8(const HfCheckpoint& checkpoint, const HfQuantisation& 
   const int64_t block_columns = (w.columns + w.block_columns - 1) / w.block_columns;
   ODMOE_RETURN_IF_ERROR(check_scale(checkpoint, w.scale, block_rows, 2));
   if (w.scale.info->shape[1] != block_columns) {
-    return bad(checkpoint, w.scale, ErrorKind::kBadFile, "has shape {}; [{}, {}] was expected for blocks of {} x {}",
-               shape_text(w.scale.info->shape), block_rows, block_columns, w.block_rows, w.block_columns);
+    return bad(checkpoint, w.scale, ErrorKind::kBadFile,
+               "has shape {}; [{}, {}] was expected for blocks of {} x {}", shape_text(w.scale.info->shape),
+               block_rows, block_columns, w.block_rows, w.block_columns);
   }
   return w;
 }
@@ -115,15 +116,16 @@ Result<HfWeight> find_int4(const HfCheckpoint& checkpoint, HfWeight w) {
                                : checkpoint.read(*shape, 0, std::as_writable_bytes(std::span(narrow))));
     if (!wide) wanted = {narrow[0], narrow[1]};
     if (wanted[0] != w.rows || wanted[1] > w.columns || wanted[1] <= w.columns - 8) {
-      return bad(checkpoint, *shape, ErrorKind::kBadFile, "says {} x {}, but the codes are for {} x {}", wanted[0],
-                 wanted[1], w.rows, w.columns);
+      return bad(checkpoint, *shape, ErrorKind::kBadFile, "says {} x {}, but the codes are for {} x {}",
+                 wanted[0], wanted[1], w.rows, w.columns);
     }
     w.columns = wanted[1];
   }
   const int64_t groups = w.scale.info->shape[1];
   w.group = (w.columns + groups - 1) / groups;
   if (w.columns % groups != 0) {
-    return bad(checkpoint, w.scale, ErrorKind::kUnsupported, "has {} scales for rows of {}", groups, w.columns);
+    return bad(checkpoint, w.scale, ErrorKind::kUnsupported, "has {} scales for rows of {}", groups,
+               w.columns);
   }
   return w;
 }
@@ -152,9 +154,10 @@ Result<HfWeight> find_affine(const HfCheckpoint& checkpoint, HfWeight w, size_t 
     if (w.group > 0 && row_bits == bits * groups * w.group) w.bits = static_cast<int>(bits);
   }
   if (w.bits == 0) {
-    return bad(checkpoint, w.data, ErrorKind::kUnsupported,
-               "has {} bits per row and {} scales, which is no width of 2, 3, 4, 5, 6 or 8 bits in groups of {}",
-               row_bits, groups, w.group);
+    return bad(
+        checkpoint, w.data, ErrorKind::kUnsupported,
+        "has {} bits per row and {} scales, which is no width of 2, 3, 4, 5, 6 or 8 bits in groups of {}",
+        row_bits, groups, w.group);
   }
   w.columns = groups * w.group;
   return w;
@@ -173,8 +176,8 @@ Result<int64_t> mlx_group(const HfConfig& config, const std::string& name) {
     }
     return from->integer("group_size", 1, 4096);
   }
-  return fail(ErrorKind::kBadFile, "{} does not tell the group_size of the quantised weights (key 'quantization')",
-              config.name());
+  return fail(ErrorKind::kBadFile,
+              "{} does not tell the group_size of the quantised weights (key 'quantization')", config.name());
 }
 
 int64_t row_bytes(const HfWeight& w) {
@@ -292,8 +295,8 @@ Result<HfQuantisation> HfQuantisation::parse(const HfConfig& config) {
     if (!mlx || mlx->has("quant_method")) continue;
     ODMOE_ASSIGN_OR_RETURN(const std::string mode, mlx->string_or("mode", "affine"));
     if (mode != "affine") {
-      return fail(ErrorKind::kUnsupported, "{}: MLX's quantisation mode '{}' is not read; known are {}", config.name(),
-                  printable(mode, 40), kKnown);
+      return fail(ErrorKind::kUnsupported, "{}: MLX's quantisation mode '{}' is not read; known are {}",
+                  config.name(), printable(mode, 40), kKnown);
     }
   }
   if (!quantisation || !quantisation->has("quant_method")) return result;
@@ -301,11 +304,14 @@ Result<HfQuantisation> HfQuantisation::parse(const HfConfig& config) {
   if (method == "fp8") {
     ODMOE_ASSIGN_OR_RETURN(const std::string format, quantisation->string_or("fmt", "e4m3"));
     const nlohmann::json* block = quantisation->find("weight_block_size");
-    const auto side = [&](size_t i) { return (*block)[i].is_number_integer() ? (*block)[i].get<int64_t>() : 0; };
+    const auto side = [&](size_t i) {
+      return (*block)[i].is_number_integer() ? (*block)[i].get<int64_t>() : 0;
+    };
     if (format != "e4m3" || block == nullptr || !block->is_array() || block->size() != 2 || side(0) < 1 ||
         side(1) < 1 || side(0) > 1 << 20 || side(1) > 1 << 20) {
       return fail(ErrorKind::kUnsupported,
-                  "{}: FP8 is read as e4m3 with a weight_block_size of two numbers, which this is not", config.name());
+                  "{}: FP8 is read as e4m3 with a weight_block_size of two numbers, which this is not",
+                  config.name());
     }
     result.block_rows = side(0);
     result.block_columns = side(1);
@@ -330,9 +336,10 @@ Result<HfQuantisation> HfQuantisation::parse(const HfConfig& config) {
       }
     }
     if (good) return result;
-    return fail(ErrorKind::kUnsupported,
-                "{}: of compressed-tensors only the format pack-quantized with symmetric 4-bit int weights is read",
-                config.name());
+    return fail(
+        ErrorKind::kUnsupported,
+        "{}: of compressed-tensors only the format pack-quantized with symmetric 4-bit int weights is read",
+        config.name());
   }
   return fail(ErrorKind::kUnsupported, "{}: quant_method '{}' is not read; known are {}", config.name(),
               printable(method, 40), kKnown);
@@ -366,8 +373,9 @@ bool HfWeight::has_grid_of(ggml_type type) const {
   return false;
 }
 
-Result<std::optional<HfWeight>> find_hf_weight(const HfCheckpoint& checkpoint, const HfQuantisation& quantisation,
-                                               const std::string& name, size_t dimensions) {
+Result<std::optional<HfWeight>> find_hf_weight(const HfCheckpoint& checkpoint,
+                                               const HfQuantisation& quantisation, const std::string& name,
+                                               size_t dimensions) {
   HfWeight w;
   w.name = name;
   if (const HfCheckpoint::Tensor* packed = checkpoint.find(name + ".weight_packed"); packed != nullptr) {
@@ -425,10 +433,11 @@ Status read_rows(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t firs
   return {};
 }
 
-Status read_blocks(const HfCheckpoint& checkpoint, const HfWeight& w, ggml_type type, int64_t first, int64_t n,
-                   std::span<std::byte> out) {
+Status read_blocks(const HfCheckpoint& checkpoint, const HfWeight& w, ggml_type type, int64_t first,
+                   int64_t n, std::span<std::byte> out) {
   const size_t row_size = ggml_row_size(type, w.columns);
-  assert(w.has_grid_of(type) && first >= 0 && first + n <= w.rows && out.size() == row_size * static_cast<size_t>(n));
+  assert(w.has_grid_of(type) && first >= 0 && first + n <= w.rows &&
+         out.size() == row_size * static_cast<size_t>(n));
   if (w.encoding == HfEncoding::kPlain) {
     return checkpoint.read(w.data, static_cast<uint64_t>(first) * row_size, out);
   }
@@ -442,7 +451,8 @@ Status read_blocks(const HfCheckpoint& checkpoint, const HfWeight& w, ggml_type 
     });
     if (!fits) {
       return bad(checkpoint, w.scale, ErrorKind::kUnsupported,
-                 "has a scale beyond float16's range, so that {} cannot hold the weights: choose BF16 or F32 for them",
+                 "has a scale beyond float16's range, so that {} cannot hold the weights: choose BF16 or F32 "
+                 "for them",
                  ggml_type_name(type));
     }
   }

@@ -36,10 +36,10 @@ struct HfWeight {
   std::string name;  // without ".weight": what errors call it
   HfEncoding encoding = HfEncoding::kPlain;
   int64_t rows = 0, columns = 0;
-  int bits = 0;                                // of a code: kInt4, kAffine
-  int64_t group = 0;                           // columns that share a scale: kInt4, kAffine
-  int64_t block_rows = 0, block_columns = 0;   // kFp8
-  HfCheckpoint::Tensor data, scale, offset;    // those that the encoding has
+  int bits = 0;                               // of a code: kInt4, kAffine
+  int64_t group = 0;                          // columns that share a scale: kInt4, kAffine
+  int64_t block_rows = 0, block_columns = 0;  // kFp8
+  HfCheckpoint::Tensor data, scale, offset;   // those that the encoding has
   std::string_view dtype() const { return data.info->dtype; }
 
   // The ggml type that holds these weights without loss or nearly so, in about the same space: what a
@@ -50,14 +50,15 @@ struct HfWeight {
   bool has_grid_of(ggml_type type) const;
 };
 
-// Finds NAME.weight and what belongs to it ("model.layers.0.mlp.down_proj"), and checks that dtypes and shapes
-// agree.  `dimensions`: how many the weight must have, 2 or 3 (stacked).  Nothing when there is none.
+// Finds NAME.weight and what belongs to it ("model.layers.0.mlp.down_proj"), and checks that dtypes and
+// shapes agree.  `dimensions`: how many the weight must have, 2 or 3 (stacked).  Nothing when there is none.
 // Errors: kBadFile, kUnsupported, naming file and tensor.
-Result<std::optional<HfWeight>> find_hf_weight(const HfCheckpoint& checkpoint, const HfQuantisation& quantisation,
-                                               const std::string& name, size_t dimensions = 2);
+Result<std::optional<HfWeight>> find_hf_weight(const HfCheckpoint& checkpoint,
+                                               const HfQuantisation& quantisation, const std::string& name,
+                                               size_t dimensions = 2);
 
-// Rows [first, first + n) as float32; `out` has n * columns elements.  Reads in pieces, so memory beyond `out`
-// is a few rows'.  Thread-safe.  Errors: kIo, kBadFile.
+// Rows [first, first + n) as float32; `out` has n * columns elements.  Reads in pieces, so memory beyond
+// `out` is a few rows'.  Thread-safe.  Errors: kIo, kBadFile.
 Status read_rows(const HfCheckpoint& checkpoint, const HfWeight& weight, int64_t first, int64_t n,
                  std::span<float> out);
 
