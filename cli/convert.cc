@@ -1,4 +1,6 @@
 // odmoe convert: an expert directory from a checkpoint, and its checksums compared with what is there.
+#include "convert/convert.h"
+
 #include <algorithm>
 #include <filesystem>
 #include <format>
@@ -16,7 +18,6 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "convert/conversion_plan.h"
-#include "convert/convert.h"
 #include "convert/expert_order.h"
 #include "convert/verify.h"
 #include "format/checkpoint.h"
@@ -43,7 +44,8 @@ class TimeLeft {
     const double seconds = static_cast<double>(SteadyClock::instance().now_us() - start_us_) * 1e-6;
     std::string text = std::format("{} of {}", format_bytes(done), format_bytes(total));
     if (done == 0 || seconds < 1) return text;
-    const auto left = static_cast<int64_t>(seconds * static_cast<double>(total - done) / static_cast<double>(done));
+    const auto left =
+        static_cast<int64_t>(seconds * static_cast<double>(total - done) / static_cast<double>(done));
     return text + std::format(", {}:{:02} left", left / 60, left % 60);
   }
 
@@ -73,25 +75,27 @@ Result<int> show(const std::string& text) {
 
 Result<int> verify(const fs::path& directory) {
   if (!ExpertDirectory::is_one(directory)) {
-    return fail(ErrorKind::kUsage, "{} has no model.json: --verify takes an expert directory that convert made",
+    return fail(ErrorKind::kUsage,
+                "{} has no model.json: --verify takes an expert directory that convert made",
                 directory.string());
   }
   ODMOE_ASSIGN_OR_RETURN(const auto opened, ExpertDirectory::open(directory));
   const std::vector<CheckedFile> files = files_to_check(opened->manifest(), directory);
   Bar bar("Verifying");
-  ODMOE_ASSIGN_OR_RETURN(const std::vector<Damage> damages,
-                         check_files(files, [&](uint64_t done, uint64_t total) { return bar.update(done, total); }));
+  ODMOE_ASSIGN_OR_RETURN(
+      const std::vector<Damage> damages,
+      check_files(files, [&](uint64_t done, uint64_t total) { return bar.update(done, total); }));
   if (damages.empty()) {
     size_t n_record = 0;
     for (const auto& layer : opened->manifest().layers) n_record += layer.checksums.size();
-    return show(std::format("{}: all {} experts and {} other files are as they were written\n", directory.string(),
-                            n_record, opened->manifest().files.size()));
+    return show(std::format("{}: all {} experts and {} other files are as they were written\n",
+                            directory.string(), n_record, opened->manifest().files.size()));
   }
   std::string text;
   for (const Damage& damage : damages) text += damage.what + "\n";
   (void)show(text);
-  return fail(ErrorKind::kBadFile, "{}: {} of its parts are damaged; convert the model again", directory.string(),
-              damages.size());
+  return fail(ErrorKind::kBadFile, "{}: {} of its parts are damaged; convert the model again",
+              directory.string(), damages.size());
 }
 
 Result<LayoutOptions> layout_of(const ConvertCommand& command, const TensorSource& source) {
@@ -116,8 +120,8 @@ std::string describe(const ConversionPlan& plan, const fs::path& out) {
   }
   std::string text = std::format("{}: {} with --layout {}\n", out.string(), format_bytes(plan.total_bytes),
                                  layout_name(manifest.layout));
-  text += std::format("  experts/     {:>10}  {} records in {} files, on pages of {} bytes\n", format_bytes(experts),
-                      n_record, n_file, manifest.page_bytes);
+  text += std::format("  experts/     {:>10}  {} records in {} files, on pages of {} bytes\n",
+                      format_bytes(experts), n_record, n_file, manifest.page_bytes);
   text += std::format("  base_model/  {:>10}  what stays in memory, in {} files\n", format_bytes(dense),
                       manifest.files.size());
   return text;
@@ -128,8 +132,9 @@ Status check_room(const fs::path& out, uint64_t bytes) {
   std::error_code error;
   const fs::space_info space = fs::space(fs::absolute(out).parent_path(), error);
   if (error || fs::exists(partial_path(out), error) || space.available >= bytes) return {};
-  return fail(ErrorKind::kIo, "{} needs {}, and {} has {} free: make room or choose another drive", out.string(),
-              format_bytes(bytes), fs::absolute(out).parent_path().string(), format_bytes(space.available));
+  return fail(ErrorKind::kIo, "{} needs {}, and {} has {} free: make room or choose another drive",
+              out.string(), format_bytes(bytes), fs::absolute(out).parent_path().string(),
+              format_bytes(space.available));
 }
 
 Result<int> convert_model(const ConvertCommand& command) {
@@ -155,7 +160,8 @@ Result<int> convert_model(const ConvertCommand& command) {
   options.progress = [&](const ConvertProgress& progress) {
     if (!bar || progress.phase != phase) {
       bar.reset();  // wipes its line before another begins
-      bar.emplace(progress.phase == ConvertProgress::Phase::kChecking ? "Checking what is there" : "Converting");
+      bar.emplace(progress.phase == ConvertProgress::Phase::kChecking ? "Checking what is there"
+                                                                      : "Converting");
       phase = progress.phase;
     }
     return bar->update(progress.done, progress.total);
@@ -166,9 +172,11 @@ Result<int> convert_model(const ConvertCommand& command) {
   if (!result.has_value()) return std::unexpected(result.error());
   const double seconds = static_cast<double>(SteadyClock::instance().now_us() - start_us) * 1e-6;
   const uint64_t written = result->bytes - std::min(result->bytes, result->kept_bytes);
-  std::string text = std::format("{}: {} in {:.1f} s, {}/s", command.out, format_bytes(result->bytes), seconds,
-                                 format_bytes(static_cast<uint64_t>(static_cast<double>(written) / seconds)));
-  if (result->kept_bytes > 0) text += std::format("; {} were there already", format_bytes(result->kept_bytes));
+  std::string text =
+      std::format("{}: {} in {:.1f} s, {}/s", command.out, format_bytes(result->bytes), seconds,
+                  format_bytes(static_cast<uint64_t>(static_cast<double>(written) / seconds)));
+  if (result->kept_bytes > 0)
+    text += std::format("; {} were there already", format_bytes(result->kept_bytes));
   return show(text + "\n");
 }
 
@@ -188,7 +196,8 @@ void add_convert(CLI::App& app, Action& action) {
       "packed: a file per layer, the fastest; files: a safetensors file per expert",
       [options](ExpertManifest::Layout layout) { options->layout.layout = layout; })
       ->group("Layout");
-  add_choice<uint32_t>(*command, "--page-size", options->layout.page_bytes, {{"4096", 4096}, {"16384", 16384}},
+  add_choice<uint32_t>(*command, "--page-size", options->layout.page_bytes,
+                       {{"4096", 4096}, {"16384", 16384}},
                        "Bytes that records begin on multiples of; 16384 for Apple Silicon",
                        [options](uint32_t bytes) { options->layout.page_bytes = bytes; })
       ->group("Layout");
@@ -201,8 +210,10 @@ void add_convert(CLI::App& app, Action& action) {
   command->add_flag("--verify", options->verify, "Compare every record of the directory IN with its checksum")
       ->group("Action");
   command->footer(
-      "Nothing is overwritten. OUT appears when it is complete; until then OUT.partial holds what is done, and\n"
-      "the same command goes on from there after Ctrl-C, a kill or a full drive. Remove OUT.partial to start\n"
+      "Nothing is overwritten. OUT appears when it is complete; until then OUT.partial holds what is done, "
+      "and\n"
+      "the same command goes on from there after Ctrl-C, a kill or a full drive. Remove OUT.partial to "
+      "start\n"
       "afresh.\n"
       "\n"
       "Examples:\n"

@@ -45,7 +45,8 @@ class CheckpointSource final : public TensorSource {
     }
     const Stack& stack = *stacks_[tensor];
     const auto expert = static_cast<int32_t>(offset / stack.expert_bytes);
-    const SliceLocation at = experts_->locate({.layer = stack.layer, .expert = expert}, stack.projection.slice);
+    const SliceLocation at =
+        experts_->locate({.layer = stack.layer, .expert = expert}, stack.projection.slice);
     return reader_.read(experts_->files()[static_cast<size_t>(at.file)],
                         at.offset + stack.projection.offset + offset % stack.expert_bytes, out);
   }
@@ -58,7 +59,7 @@ class CheckpointSource final : public TensorSource {
       // Merged gate and up begin where gate begins.
       const auto& projection = tensor.name.find(".ffn_down") != std::string::npos ? layout.down
                                : tensor.name.find(".ffn_up") != std::string::npos ? layout.up
-                                                                                   : layout.gate;
+                                                                                  : layout.gate;
       return Stack{.layer = layer,
                    .projection = projection,
                    .expert_bytes = tensor.bytes / static_cast<uint64_t>(tensor.ne[2])};

@@ -67,7 +67,8 @@ class Planner {
   Result<ConversionPlan> plan() {
     for (const MetadataEntry& entry : source_.metadata()) {
       // How a split GGUF was split says nothing of what is made from it.
-      if (!is_tokenizer_key(entry.key) && !entry.key.starts_with("split.")) plan_.manifest.metadata.push_back(entry);
+      if (!is_tokenizer_key(entry.key) && !entry.key.starts_with("split."))
+        plan_.manifest.metadata.push_back(entry);
     }
     for (const TensorSource::File& file : source_.files()) {
       plan_.manifest.sources.push_back({.name = file.path.filename().string(), .bytes = file.bytes});
@@ -146,7 +147,8 @@ class Planner {
                            make_safetensors_header(entries, metadata, options_.page_bytes));
     PlannedFile& file = begin_file(std::format("base_model/{}.safetensors", name), std::move(header));
     plan_.segments.back().record = 0;
-    for (const size_t i : tensors) add_rows(file, source_.tensors()[i], i, 0, source_.tensors()[i].bytes(), 0);
+    for (const size_t i : tensors)
+      add_rows(file, source_.tensors()[i], i, 0, source_.tensors()[i].bytes(), 0);
     plan_.manifest.files.push_back({.path = file.path, .bytes = file.bytes});
     return {};
   }
@@ -157,13 +159,15 @@ class Planner {
     const auto [gate, up, gate_up, down] = tensors;
     const bool merged = gate_up >= 0;
     if (down < 0 || (merged ? gate >= 0 || up >= 0 : gate < 0 || up < 0)) {
-      return fail(ErrorKind::kBadFile,
-                  "layer {} has some of the tensors of its experts but not gate, up and down; fetch the model "
-                  "again",
-                  layer.layer);
+      return fail(
+          ErrorKind::kBadFile,
+          "layer {} has some of the tensors of its experts but not gate, up and down; fetch the model "
+          "again",
+          layer.layer);
     }
-    from = merged ? std::vector{static_cast<size_t>(gate_up), static_cast<size_t>(down)}
-                  : std::vector{static_cast<size_t>(gate), static_cast<size_t>(up), static_cast<size_t>(down)};
+    from = merged
+               ? std::vector{static_cast<size_t>(gate_up), static_cast<size_t>(down)}
+               : std::vector{static_cast<size_t>(gate), static_cast<size_t>(up), static_cast<size_t>(down)};
     int64_t n_expert = 0;
     for (const size_t i : from) {
       const Tensor& tensor = source_.tensors()[i];
@@ -204,7 +208,8 @@ class Planner {
     if (end > at) entries.push_back(padding_entry(std::format("{}", expert), end - at));
   }
 
-  void add_record(PlannedFile& file, const Manifest::Layer& layer, const std::vector<size_t>& from, int32_t expert) {
+  void add_record(PlannedFile& file, const Manifest::Layer& layer, const std::vector<size_t>& from,
+                  int32_t expert) {
     const auto record = static_cast<int32_t>(file.experts.size());
     file.experts.push_back(expert);
     uint64_t at = 0;
@@ -226,8 +231,9 @@ class Planner {
     if (packed && static_cast<size_t>(number) < options_.order.size())
       layer.order = options_.order[static_cast<size_t>(number)];
     if (!layer.order.empty() && layer.order.size() != layer.checksums.size()) {
-      return fail(ErrorKind::kUsage, "the order of layer {} is of {} experts and not {}: it is another model's",
-                  number, layer.order.size(), layer.checksums.size());
+      return fail(ErrorKind::kUsage,
+                  "the order of layer {} is of {} experts and not {}: it is another model's", number,
+                  layer.order.size(), layer.checksums.size());
     }
     if (packed) {
       layer.stride = round_up(layer.record_bytes, uint64_t{options_.page_bytes});
@@ -241,7 +247,8 @@ class Planner {
 
   Status add_packed_file(Manifest::Layer& layer, int layer_index, const std::vector<size_t>& from) {
     std::vector<int32_t> order = layer.order;
-    for (int32_t expert = 0; layer.order.empty() && expert < layer.n_expert(); ++expert) order.push_back(expert);
+    for (int32_t expert = 0; layer.order.empty() && expert < layer.n_expert(); ++expert)
+      order.push_back(expert);
     std::vector<SafetensorsEntry> entries;
     std::map<std::string, std::string> metadata;
     for (const int32_t expert : order) describe_record(layer, expert, layer.stride, entries, metadata);
@@ -267,7 +274,8 @@ class Planner {
       if (expert == 0) layer.first_offset = header.size();
       if (header.size() != layer.first_offset) {
         return fail(ErrorKind::kUnsupported,
-                    "the headers of layer {}'s files differ in size; choose a larger --page-size", layer.layer);
+                    "the headers of layer {}'s files differ in size; choose a larger --page-size",
+                    layer.layer);
       }
       PlannedFile& file = begin_file(plan_.manifest.expert_path(layer.layer, expert), std::move(header));
       file.layer = layer_index;

@@ -32,8 +32,8 @@ struct PlannedFile {
   // The experts whose records it holds, in order; empty for dense tensors, where all of the file is one
   // record.
   std::vector<int32_t> experts;
-  int layer = -1;             // index into ExpertManifest::layers; -1 for dense tensors
-  size_t first_segment = 0;   // into ConversionPlan::segments
+  int layer = -1;            // index into ExpertManifest::layers; -1 for dense tensors
+  size_t first_segment = 0;  // into ConversionPlan::segments
   size_t end_segment = 0;
 };
 

@@ -42,7 +42,8 @@ std::string identity_of(const TensorSource& source, const ConversionPlan& plan) 
   }
   add(source.recipe() + "\n");
   add(plan.manifest.to_json());
-  for (const PlannedFile& file : plan.files) add(std::format("{} {} {}\n", file.path, file.bytes, file.header));
+  for (const PlannedFile& file : plan.files)
+    add(std::format("{} {} {}\n", file.path, file.bytes, file.header));
   return std::format("{:016x}", all.value());
 }
 
@@ -125,7 +126,8 @@ class Conversion {
   Result<ConvertResult> run() {
     std::error_code error;
     if (fs::exists(fs::symlink_status(out_, error))) {
-      return fail(ErrorKind::kUsage, "{} is there already, and nothing is overwritten: give another name or remove it",
+      return fail(ErrorKind::kUsage,
+                  "{} is there already, and nothing is overwritten: give another name or remove it",
                   out_.string());
     }
     for (const char* folder : {"tree/base_model", "tree/experts"}) {
@@ -309,7 +311,8 @@ class Conversion {
     for (const PlannedFile& file : plan_.files) {
       const std::vector<uint64_t>& checksums = finished_.at(file.path).checksums;
       if (file.layer < 0) {
-        std::ranges::find(manifest_.files, file.path, &ExpertManifest::File::path)->checksum = checksums.front();
+        std::ranges::find(manifest_.files, file.path, &ExpertManifest::File::path)->checksum =
+            checksums.front();
         continue;
       }
       auto& layer = manifest_.layers[static_cast<size_t>(file.layer)];

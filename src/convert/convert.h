@@ -1,8 +1,8 @@
 // Makes an expert directory (docs/expert-directory.md) from any checkpoint.
 //
-// The directory is made in OUT.partial beside its final place and renamed when all of it is safe on the drive,
-// so that OUT is never there half.  OUT.partial has a journal of the files that are complete; after a kill, a
-// full drive or Ctrl-C the same conversion checks those and goes on.
+// The directory is made in OUT.partial beside its final place and renamed when all of it is safe on the
+// drive, so that OUT is never there half.  OUT.partial has a journal of the files that are complete; after a
+// kill, a full drive or Ctrl-C the same conversion checks those and goes on.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,8 @@ struct ConvertResult {
 // Memory beyond the plan and the source: this many buffers of plan.buffer_bytes.
 inline constexpr int kConvertBuffers = 8;
 
-// Errors: kUsage (OUT is there already, or is being made by another process; nothing is overwritten); kIo (the
-// drive is full, ...: what was made is kept); kInterrupted likewise; those of the source.
+// Errors: kUsage (OUT is there already, or is being made by another process; nothing is overwritten); kIo
+// (the drive is full, ...: what was made is kept); kInterrupted likewise; those of the source.
 Result<ConvertResult> convert(const TensorSource& source, const ConversionPlan& plan,
                               const std::filesystem::path& out, const ConvertOptions& options);
 

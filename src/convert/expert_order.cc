@@ -39,7 +39,8 @@ class Together {
       order.push_back(static_cast<int32_t>(best));
       for (size_t i = 0; i < n_expert_; ++i) {
         near[i] += at(best, i);
-        if (order.size() > kNeighbours) near[i] -= at(static_cast<size_t>(order[order.size() - 1 - kNeighbours]), i);
+        if (order.size() > kNeighbours)
+          near[i] -= at(static_cast<size_t>(order[order.size() - 1 - kNeighbours]), i);
       }
     }
     return order;
@@ -55,7 +56,8 @@ class Together {
 
 }  // namespace
 
-Result<std::vector<std::vector<int32_t>>> order_by_trace(const RoutingTrace& trace, const TensorSource& source) {
+Result<std::vector<std::vector<int32_t>>> order_by_trace(const RoutingTrace& trace,
+                                                         const TensorSource& source) {
   std::map<int, int64_t> n_expert;  // by layer that has experts
   for (const TensorSource::Tensor& tensor : source.tensors()) {
     const auto name = parse_stack_name(tensor.name);
@@ -69,8 +71,9 @@ Result<std::vector<std::vector<int32_t>>> order_by_trace(const RoutingTrace& tra
   } else if (trace.n_layer == n_layer) {
     for (int layer = 0; layer < n_layer; ++layer) layer_of.push_back(layer);
   } else {
-    return fail(ErrorKind::kUsage, "the trace is of a model with {} layers and not {}: record one of this model",
-                trace.n_layer, n_expert.size());
+    return fail(ErrorKind::kUsage,
+                "the trace is of a model with {} layers and not {}: record one of this model", trace.n_layer,
+                n_expert.size());
   }
   std::map<int, Together> together;
   for (const RoutingTrace::Event& event : trace.events) {
@@ -78,7 +81,8 @@ Result<std::vector<std::vector<int32_t>>> order_by_trace(const RoutingTrace& tra
     const auto experts = n_expert.find(layer);
     if (experts == n_expert.end()) continue;
     if (experts->second != trace.n_expert) {
-      return fail(ErrorKind::kUsage, "the trace is of a model with {} experts a layer and not {}: record one of this model",
+      return fail(ErrorKind::kUsage,
+                  "the trace is of a model with {} experts a layer and not {}: record one of this model",
                   trace.n_expert, experts->second);
     }
     together.try_emplace(layer, trace.n_expert).first->second.add(trace.experts_of(event));

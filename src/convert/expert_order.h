@@ -14,7 +14,8 @@ namespace odmoe {
 // near each other: beginning with the most used, always the one that was chosen most often together with the
 // last kNeighbours.  Layers without experts, or of which the trace says nothing, have an empty order.
 // kUsage when the trace is of a model with other numbers of layers or experts.
-Result<std::vector<std::vector<int32_t>>> order_by_trace(const RoutingTrace& trace, const TensorSource& source);
+Result<std::vector<std::vector<int32_t>>> order_by_trace(const RoutingTrace& trace,
+                                                         const TensorSource& source);
 
 // How many of the experts before it a new one is chosen by.
 inline constexpr size_t kNeighbours = 4;

@@ -18,7 +18,7 @@
 namespace odmoe {
 
 struct JournalEntry {
-  uint64_t bytes = 0;                // of the file
+  uint64_t bytes = 0;               // of the file
   std::vector<uint64_t> checksums;  // of its records, in order
 };
 

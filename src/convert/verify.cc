@@ -78,23 +78,26 @@ Result<std::vector<Damage>> check_files(const std::vector<CheckedFile>& files,
     if (progress && !progress(done, total)) return fail(ErrorKind::kInterrupted, "interrupted");
     return {};
   };
-  ODMOE_RETURN_IF_ERROR(
-      run_ordered({.n_item = pieces.size(), .buffer_bytes = kPieceBytes, .n_buffer = 8, .n_thread = 4}, fill, drain));
+  ODMOE_RETURN_IF_ERROR(run_ordered(
+      {.n_item = pieces.size(), .buffer_bytes = kPieceBytes, .n_buffer = 8, .n_thread = 4}, fill, drain));
   return damages;
 }
 
-std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest, const std::filesystem::path& directory) {
+std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
+                                        const std::filesystem::path& directory) {
   std::vector<CheckedFile> files;
   for (const ExpertManifest::File& file : manifest.files) {
-    files.push_back({.path = directory / file.path,
-                     .ranges = {{.name = "the file", .offset = 0, .bytes = file.bytes, .checksum = file.checksum}}});
+    files.push_back(
+        {.path = directory / file.path,
+         .ranges = {{.name = "the file", .offset = 0, .bytes = file.bytes, .checksum = file.checksum}}});
   }
   for (const ExpertManifest::Layer& layer : manifest.layers) {
     const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
     if (packed) files.push_back({.path = directory / manifest.expert_path(layer.layer, 0), .ranges = {}});
     for (int place = 0; place < layer.n_expert(); ++place) {
       const int expert = layer.order.empty() ? place : layer.order[static_cast<size_t>(place)];
-      if (!packed) files.push_back({.path = directory / manifest.expert_path(layer.layer, expert), .ranges = {}});
+      if (!packed)
+        files.push_back({.path = directory / manifest.expert_path(layer.layer, expert), .ranges = {}});
       files.back().ranges.push_back(
           {.name = std::format("expert {} of layer {}", expert, layer.layer),
            .offset = layer.first_offset + static_cast<uint64_t>(place) * layer.stride,

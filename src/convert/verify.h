@@ -25,7 +25,7 @@ struct CheckedFile {
 };
 
 struct Damage {
-  size_t file = 0;  // index into the files given
+  size_t file = 0;   // index into the files given
   std::string what;  // "/models/x/experts/layer_03.experts: expert 7 of layer 3 is damaged"
 };
 

@@ -28,7 +28,7 @@ class DirectoryExperts final : public ExpertSource {
     int first_file = 0;
     bool file_per_expert = false;
     uint64_t first_offset = 0, stride = 0;
-    std::vector<int32_t> place;  // of each expert's record; empty: the expert's number
+    std::vector<int32_t> place;       // of each expert's record; empty: the expert's number
     std::vector<uint64_t> checksums;  // empty in a dense layer
   };
 
@@ -39,8 +39,8 @@ class DirectoryExperts final : public ExpertSource {
   int n_expert(int layer) const override { return static_cast<int>(at(layer).checksums.size()); }
   int n_expert_used() const override { return n_expert_used_; }
   const RecordLayout& layout(int layer) const override { return at(layer).layout; }
-  SliceLocation locate(ExpertKey key, int slice) const override {
-    assert(slice == 0 && key.expert >= 0 && key.expert < n_expert(key.layer));
+  SliceLocation locate(ExpertKey key, int /*slice: there is one*/) const override {
+    assert(key.expert >= 0 && key.expert < n_expert(key.layer));
     const Layer& layer = at(key.layer);
     if (layer.file_per_expert) return {.file = layer.first_file + key.expert, .offset = layer.first_offset};
     const auto place = layer.place.empty() ? key.expert : layer.place[static_cast<size_t>(key.expert)];
@@ -63,7 +63,8 @@ class DirectoryExperts final : public ExpertSource {
 // The record is one slice, so that it is read at once; the projections lie in it.
 RecordLayout record_layout(const ExpertManifest::Layer& layer) {
   RecordLayout layout;
-  layout.slices.push_back({.bytes = layer.record_bytes, .name = std::format("blk.{}.ffn_*_exps.weight", layer.layer)});
+  layout.slices.push_back(
+      {.bytes = layer.record_bytes, .name = std::format("blk.{}.ffn_*_exps.weight", layer.layer)});
   const auto& first = layer.slices.front();
   const auto& down = layer.slices.back();
   if (layer.slices.size() == 3) {
@@ -93,11 +94,12 @@ Result<TensorInfo> parse_description(std::string_view text, const SafetensorsTen
   bool known = false;
   for (int i = 0; i < GGML_TYPE_COUNT && !known; ++i) {
     info.type = static_cast<ggml_type>(i);
-    known = ggml_blck_size(info.type) > 0 && ggml_type_size(info.type) > 0 && name == ggml_type_name(info.type);
+    known =
+        ggml_blck_size(info.type) > 0 && ggml_type_size(info.type) > 0 && name == ggml_type_name(info.type);
   }
   if (!known) {
-    return fail(ErrorKind::kUnsupported, "{}: tensor '{}' is of type '{}', which this build of ggml lacks", file,
-                printable(tensor.name), printable(name));
+    return fail(ErrorKind::kUnsupported, "{}: tensor '{}' is of type '{}', which this build of ggml lacks",
+                file, printable(tensor.name), printable(name));
   }
   text.remove_prefix(name.size());
   uint64_t rows = 1;
@@ -107,7 +109,8 @@ Result<TensorInfo> parse_description(std::string_view text, const SafetensorsTen
     text.remove_prefix(1);  // a space
     const char* const end = text.data() + text.size();
     const auto [at, error] = std::from_chars(text.data(), end, info.ne[i]);
-    if (error != std::errc() || info.ne[i] < 1 || info.ne[i] > kMax || (at != end && *at != ' ')) return bad();
+    if (error != std::errc() || info.ne[i] < 1 || info.ne[i] > kMax || (at != end && *at != ' '))
+      return bad();
     text.remove_prefix(static_cast<size_t>(at - text.data()));
     // Never more rows than bytes, so nothing overflows.
     if (i > 0) rows *= static_cast<uint64_t>(info.ne[i]);
@@ -123,8 +126,9 @@ Result<TensorInfo> dense_tensor(const SafetensorsFile& file, const SafetensorsTe
   const std::string name = shown(file.path());
   const auto described = file.metadata().find("ggml:" + tensor.name);
   if (described == file.metadata().end()) {
-    return fail(ErrorKind::kBadFile, "{}: nothing says which type of ggml tensor '{}' is; convert the model again",
-                name, printable(tensor.name));
+    return fail(ErrorKind::kBadFile,
+                "{}: nothing says which type of ggml tensor '{}' is; convert the model again", name,
+                printable(tensor.name));
   }
   ODMOE_ASSIGN_OR_RETURN(TensorInfo info, parse_description(described->second, tensor, name));
   info.offset = tensor.offset;
@@ -145,8 +149,9 @@ Result<std::string> read_whole_file(const std::filesystem::path& path, uint64_t 
   }
   const uint64_t bytes = std::filesystem::file_size(path, error);
   if (!error && bytes > most) {
-    return fail(ErrorKind::kBadFile, "{} has {} bytes, more than the {} there can be; convert the model again",
-                shown(path), bytes, most);
+    return fail(ErrorKind::kBadFile,
+                "{} has {} bytes, more than the {} there can be; convert the model again", shown(path), bytes,
+                most);
   }
   std::string text(error ? 0 : bytes, '\0');
   std::ifstream in(path, std::ios::binary);
@@ -177,7 +182,8 @@ Result<std::unique_ptr<ExpertDirectory>> ExpertDirectory::open(const std::filesy
   std::vector<MetadataEntry> metadata = manifest.metadata;
   metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
   const std::vector<std::byte> encoded = encode_gguf(metadata);
-  ODMOE_ASSIGN_OR_RETURN(gguf::Header header, gguf::read_header(encoded, encoded.size(), shown(manifest_path)));
+  ODMOE_ASSIGN_OR_RETURN(gguf::Header header,
+                         gguf::read_header(encoded, encoded.size(), shown(manifest_path)));
   KeyValues values(std::make_shared<const gguf::Header>(std::move(header)), shown(manifest_path));
   std::unique_ptr<ExpertDirectory> directory(
       new ExpertDirectory(std::move(values), path, std::move(manifest)));
@@ -191,8 +197,8 @@ Status ExpertDirectory::check_file(const std::filesystem::path& path, uint64_t l
   std::error_code error;
   const uint64_t bytes = std::filesystem::file_size(path, error);
   if (error) {
-    return fail(ErrorKind::kBadFile, "{} is missing or cannot be examined: {}; convert the model again", shown(path),
-                error.message());
+    return fail(ErrorKind::kBadFile, "{} is missing or cannot be examined: {}; convert the model again",
+                shown(path), error.message());
   }
   if (bytes < least_bytes) {
     return fail(ErrorKind::kBadFile, "{} has {} bytes and not {}: it is truncated; convert the model again",
@@ -225,7 +231,8 @@ Status ExpertDirectory::add_expert_files() {
     const bool packed = manifest_.layout == ExpertManifest::Layout::kPacked;
     const auto n_expert = static_cast<uint64_t>(layer.n_expert());
     // The limits of the manifest keep this from overflowing.
-    const uint64_t least = layer.first_offset + (packed ? (n_expert - 1) * layer.stride : 0) + layer.record_bytes;
+    const uint64_t least =
+        layer.first_offset + (packed ? (n_expert - 1) * layer.stride : 0) + layer.record_bytes;
     for (int expert = 0; expert < (packed ? 1 : layer.n_expert()); ++expert) {
       std::filesystem::path path = path_ / manifest_.expert_path(layer.layer, expert);
       ODMOE_RETURN_IF_ERROR(check_file(path, least));
@@ -247,8 +254,8 @@ Result<std::unique_ptr<ExpertSource>> ExpertDirectory::expert_source(int n_layer
   const std::string name = shown(path_ / "model.json");
   if (n_expert_used < 1 || n_expert_used > n_expert) {
     return fail(ErrorKind::kBadFile,
-                "{} has {} experts of which {} are used: no such model can run; convert the model again", name, n_expert,
-                n_expert_used);
+                "{} has {} experts of which {} are used: no such model can run; convert the model again",
+                name, n_expert, n_expert_used);
   }
   if (n_layer < 1 || n_layer > ExpertManifest::kMaxLayers || manifest_.layers.back().layer >= n_layer) {
     return fail(ErrorKind::kBadFile, "{} has experts in layer {} of {} layers; convert the model again", name,
@@ -258,8 +265,8 @@ Result<std::unique_ptr<ExpertSource>> ExpertDirectory::expert_source(int n_layer
   for (size_t i = 0; i < manifest_.layers.size(); ++i) {
     const ExpertManifest::Layer& from = manifest_.layers[i];
     if (from.n_expert() != n_expert) {
-      return fail(ErrorKind::kBadFile, "{} has {} experts in layer {} and not {}; convert the model again", name,
-                  from.n_expert(), from.layer, n_expert);
+      return fail(ErrorKind::kBadFile, "{} has {} experts in layer {} and not {}; convert the model again",
+                  name, from.n_expert(), from.layer, n_expert);
     }
     DirectoryExperts::Layer& to = layers[static_cast<size_t>(from.layer)];
     to = {.layout = record_layout(from),

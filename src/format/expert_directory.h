@@ -15,8 +15,8 @@ namespace odmoe {
 class ExpertDirectory final : public Checkpoint {
  public:
   // Reads model.json, tokenizer.json and the headers of the dense tensors' files, and checks that every file
-  // is there and as long as it must be.  Errors, naming the file: kNotFound (no model.json), kBadFile (damaged,
-  // a file missing or too short), kUnsupported (another version, an unknown type), kIo.
+  // is there and as long as it must be.  Errors, naming the file: kNotFound (no model.json), kBadFile
+  // (damaged, a file missing or too short), kUnsupported (another version, an unknown type), kIo.
   static Result<std::unique_ptr<ExpertDirectory>> open(const std::filesystem::path& path);
 
   // Whether `path` is a directory with a model.json.

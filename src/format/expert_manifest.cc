@@ -119,9 +119,8 @@ void read_sources(Reader& reader, const Json& json, ExpertManifest& manifest) {
   const Json* sources = reader.member(json, "sources", Json::value_t::array, "it");
   for (size_t i = 0; sources != nullptr && i < sources->size() && reader.ok(); ++i) {
     const Json& entry = (*sources)[i];
-    manifest.sources.push_back(
-        {.name = reader.text(entry, "name", "a source"),
-         .bytes = reader.number(entry, "bytes", 0, kMaxFileBytes, "a source")});
+    manifest.sources.push_back({.name = reader.text(entry, "name", "a source"),
+                                .bytes = reader.number(entry, "bytes", 0, kMaxFileBytes, "a source")});
   }
 }
 
@@ -186,8 +185,8 @@ void check_slices(Reader& reader, const ExpertManifest::Layer& layer, std::strin
     end = slice.offset + slice.bytes;
   }
   if (end != layer.record_bytes) {
-    reader.complain(std::format("{} has records of {} bytes whose slices end at {}", where,
-                                layer.record_bytes, end));
+    reader.complain(
+        std::format("{} has records of {} bytes whose slices end at {}", where, layer.record_bytes, end));
   }
 }
 
@@ -207,8 +206,7 @@ ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertM
   ExpertManifest::Layer layer;
   layer.layer = static_cast<int>(reader.number(json, "layer", 0, ExpertManifest::kMaxLayers - 1, "a layer"));
   const std::string where = std::format("layer {}", layer.layer);
-  layer.record_bytes =
-      reader.number(json, "record_bytes", 1, ExpertManifest::kMaxRecordBytes, where);
+  layer.record_bytes = reader.number(json, "record_bytes", 1, ExpertManifest::kMaxRecordBytes, where);
   layer.first_offset =
       reader.number(json, "first_offset", manifest.page_bytes, ExpertManifest::kMaxRecordBytes, where);
   layer.stride = reader.number(json, "stride", 0, 2 * ExpertManifest::kMaxRecordBytes, where);
@@ -265,8 +263,7 @@ std::string ExpertManifest::to_json() const {
     source_list.push_back({{"name", printable(source.name, 1000)}, {"bytes", source.bytes}});
   OrderedJson& file_list = json["files"] = OrderedJson::array();
   for (const File& file : files) {
-    file_list.push_back(
-        {{"path", file.path}, {"bytes", file.bytes}, {"xxh3", checksum_text(file.checksum)}});
+    file_list.push_back({{"path", file.path}, {"bytes", file.bytes}, {"xxh3", checksum_text(file.checksum)}});
   }
   OrderedJson& layer_list = json["layers"] = OrderedJson::array();
   for (const Layer& layer : layers) {
@@ -299,9 +296,10 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   }
   const uint64_t version = reader.number(json, "version", 1, std::numeric_limits<uint32_t>::max(), "it");
   if (reader.ok() && version != kVersion) {
-    return fail(ErrorKind::kUnsupported,
-                "{} is of version {}, and this program knows {}; use a newer odmoe or convert the model again",
-                name, version, kVersion);
+    return fail(
+        ErrorKind::kUnsupported,
+        "{} is of version {}, and this program knows {}; use a newer odmoe or convert the model again", name,
+        version, kVersion);
   }
   ExpertManifest manifest;
   const std::string layout = reader.text(json, "layout", "it");

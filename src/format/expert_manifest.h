@@ -1,8 +1,8 @@
 // model.json of an expert directory (docs/expert-directory.md): what the model is, and where its experts'
 // records lie.
 //
-// Foreign bytes end here: a manifest that was parsed is consistent in itself.  Whether the files are there and
-// long enough is ExpertDirectory's to check.
+// Foreign bytes end here: a manifest that was parsed is consistent in itself.  Whether the files are there
+// and long enough is ExpertDirectory's to check.
 #pragma once
 
 #include <array>
@@ -50,11 +50,11 @@ struct ExpertManifest {
   };
   struct Layer {
     int layer = 0;
-    std::vector<Slice> slices;   // gate, up, down or gate_up, down
-    uint64_t record_bytes = 0;   // to the end of the last slice
-    uint64_t first_offset = 0;   // of the first record, in its file
-    uint64_t stride = 0;         // from one record to the next; 0 with a file per expert
-    std::vector<int32_t> order;  // experts in the order of their records; empty: by number
+    std::vector<Slice> slices;        // gate, up, down or gate_up, down
+    uint64_t record_bytes = 0;        // to the end of the last slice
+    uint64_t first_offset = 0;        // of the first record, in its file
+    uint64_t stride = 0;              // from one record to the next; 0 with a file per expert
+    std::vector<int32_t> order;       // experts in the order of their records; empty: by number
     std::vector<uint64_t> checksums;  // by expert: XXH3-64 of the record
     int n_expert() const { return static_cast<int>(checksums.size()); }
   };

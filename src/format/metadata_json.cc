@@ -43,25 +43,25 @@ std::optional<std::string> from_hex(std::string_view text) {
   return bytes;
 }
 
-Json integer_to_json(gguf_type type, int64_t value) {
+nlohmann::ordered_json integer_to_json(gguf_type type, int64_t value) {
   if (type == GGUF_TYPE_BOOL) return value != 0;
   if (type == GGUF_TYPE_UINT64) return static_cast<uint64_t>(value);
   return value;
 }
 
-Json float_to_json(double value) {
+nlohmann::ordered_json float_to_json(double value) {
   if (std::isnan(value)) return "nan";
   if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
   return value;
 }
 
-Json string_to_json(const std::string& value) {
+nlohmann::ordered_json string_to_json(const std::string& value) {
   if (is_utf8(value)) return value;
   return {{"hex", to_hex(value)}};
 }
 
-constexpr std::array kTypes = {GGUF_TYPE_UINT8,  GGUF_TYPE_INT8,    GGUF_TYPE_UINT16, GGUF_TYPE_INT16,
-                               GGUF_TYPE_UINT32, GGUF_TYPE_INT32,   GGUF_TYPE_UINT64, GGUF_TYPE_INT64,
+constexpr std::array kTypes = {GGUF_TYPE_UINT8,  GGUF_TYPE_INT8,    GGUF_TYPE_UINT16,  GGUF_TYPE_INT16,
+                               GGUF_TYPE_UINT32, GGUF_TYPE_INT32,   GGUF_TYPE_UINT64,  GGUF_TYPE_INT64,
                                GGUF_TYPE_BOOL,   GGUF_TYPE_FLOAT32, GGUF_TYPE_FLOAT64, GGUF_TYPE_STRING};
 
 std::optional<gguf_type> find_type(std::string_view name) {

@@ -24,8 +24,8 @@ Status PieceReader::read(const std::filesystem::path& path, uint64_t offset, std
   ODMOE_ASSIGN_OR_RETURN(AlignedBuffer bounce, take(bytes));
   uint64_t done = 0;
   while (done < skip + out.size()) {
-    const ssize_t n = ::pread(file.descriptor(), bounce.data() + done, bytes - done,
-                              static_cast<off_t>(start + done));
+    const ssize_t n =
+        ::pread(file.descriptor(), bounce.data() + done, bytes - done, static_cast<off_t>(start + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       return fail(ErrorKind::kIo, "reading {} at byte {} failed: {}; check the drive", path.string(),

@@ -681,11 +681,12 @@ void ExpertStore::Impl::give_up(int32_t number, const Error& error) {
 Error ExpertStore::Impl::damage_error(int32_t number) const {
   const ExpertKey key = slots_[static_cast<size_t>(number)].key;
   const SliceLocation at = source_.locate(key, 0);
-  return {ErrorKind::kBadFile,
-          std::format("expert {} of layer {} is damaged: {} at byte {} was read {} times and never was what its "
-                      "checksum says; convert or copy the model again",
-                      key.expert, key.layer, source_.files()[static_cast<size_t>(at.file)].string(), at.offset,
-                      options_.read_attempts)};
+  return {
+      ErrorKind::kBadFile,
+      std::format("expert {} of layer {} is damaged: {} at byte {} was read {} times and never was what its "
+                  "checksum says; convert or copy the model again",
+                  key.expert, key.layer, source_.files()[static_cast<size_t>(at.file)].string(), at.offset,
+                  options_.read_attempts)};
 }
 
 Error ExpertStore::Impl::read_error(const LoadEnd& end) const {
@@ -734,15 +735,16 @@ void ExpertStore::Impl::move_into_place(int32_t number) const {
   }
 }
 
-// Whether the record is what its checksum says, where there is one.  It is in the cache that computing wants it
-// in anyway; see docs/expert-directory.md for what it costs.
+// Whether the record is what its checksum says, where there is one.  It is in the cache that computing wants
+// it in anyway; see docs/expert-directory.md for what it costs.
 bool ExpertStore::Impl::is_sound(int32_t number) {
   const ExpertKey key = slots_[static_cast<size_t>(number)].key;  // a loading slot's is fixed
   const std::optional<uint64_t> wanted = source_.checksum(key);
   if (!wanted) return true;
   const std::byte* const base = arena_.slot(number);
   checksum_.reset();
-  for (const SliceRun& run : plan_.layout(key.layer).runs) checksum_.add({base + run.canonical_offset, run.bytes});
+  for (const SliceRun& run : plan_.layout(key.layer).runs)
+    checksum_.add({base + run.canonical_offset, run.bytes});
   return checksum_.value() == *wanted;
 }
 
