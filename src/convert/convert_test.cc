@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <format>
 #include <fstream>
 #include <map>
 #include <string>
@@ -177,6 +179,23 @@ TEST_F(Convert, IsASafetensorsFileInEveryFile) {
       }
     }
     EXPECT_EQ(n_expert_tensor, 2 * 4 * 3);
+  }
+}
+
+TEST_F(Convert, IsReadByThePythonPackage) {
+  if (std::system("python3 -c 'import safetensors, numpy' 2>/dev/null") != 0) {
+    GTEST_SKIP() << "install python3-safetensors to run this";
+  }
+  const fs::path model = write_model();
+  for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+    const fs::path out = folder_ / std::string(layout_name(layout.layout));
+    ASSERT_TRUE(run(model, out, layout).has_value());
+    const fs::path answer = folder_ / "answer";
+    const std::string command = "python3 " ODMOE_SOURCE_DIR "/tests/tools/read_expert_directory.py '" +
+                                out.string() + "' > '" + answer.string() + "'";
+    ASSERT_EQ(std::system(command.c_str()), 0);  // NOLINT(cert-env33-c): a command of the test's own
+    const size_t n_dense = GgufFile::open(model).value()->tensors().size() - 2 * 3;
+    EXPECT_EQ(read_text(answer), std::format("{} {}\n", 2 * 4 * 3, n_dense));
   }
 }
 
