@@ -100,9 +100,10 @@ Result<int> verify(const fs::path& directory) {
               directory.string(), damages.size());
 }
 
-// A checkpoint of Hugging Face, mapped and quantised on the way; anything else as it is.  `notes` are lines that
-// people should see.
-Result<std::unique_ptr<TensorSource>> open_source(const ConvertCommand& command, std::vector<std::string>& notes) {
+// A checkpoint of Hugging Face, mapped and quantised on the way; anything else as it is.  `notes` are lines
+// that people should see.
+Result<std::unique_ptr<TensorSource>> open_source(const ConvertCommand& command,
+                                                  std::vector<std::string>& notes) {
   HfOptions options;
   if (!command.experts.empty()) {
     ODMOE_ASSIGN_OR_RETURN(options.experts, parse_weight_type(command.experts));
@@ -116,10 +117,11 @@ Result<std::unique_ptr<TensorSource>> open_source(const ConvertCommand& command,
     return source;
   }
   if (options.experts || options.dense) {
-    return fail(ErrorKind::kUsage,
-                "--experts and --dense choose types for a checkpoint of Hugging Face, and {} is none: what is in a "
-                "GGUF or expert directory stays as it is",
-                command.in);
+    return fail(
+        ErrorKind::kUsage,
+        "--experts and --dense choose types for a checkpoint of Hugging Face, and {} is none: what is in a "
+        "GGUF or expert directory stays as it is",
+        command.in);
   }
   ODMOE_ASSIGN_OR_RETURN(auto checkpoint, open_checkpoint(command.in));
   return make_checkpoint_source(std::move(checkpoint));
@@ -219,7 +221,9 @@ void add_convert(CLI::App& app, Action& action) {
   const auto options = std::make_shared<ConvertCommand>();
   CLI::App* command =
       app.add_subcommand("convert", "Make an expert directory: every expert in one read, with a checksum");
-  command->add_option("IN", options->in, "A GGUF, the first part of a split one, an expert directory, or a folder as downloaded "
+  command
+      ->add_option("IN", options->in,
+                   "A GGUF, the first part of a split one, an expert directory, or a folder as downloaded "
                    "from Hugging Face (safetensors, MLX's too)")
       ->type_name("MODEL")
       ->required();
@@ -241,12 +245,14 @@ void add_convert(CLI::App& app, Action& action) {
       ->type_name("TRACE")
       ->group("Layout");
   command
-      ->add_option("--experts", options->experts,
-                   "What the experts of a Hugging Face checkpoint become: Q4_K, Q8_0, BF16, ...; without it, what is "
-                   "nearest to the checkpoint's own")
+      ->add_option(
+          "--experts", options->experts,
+          "What the experts of a Hugging Face checkpoint become: Q4_K, Q8_0, BF16, ...; without it, what is "
+          "nearest to the checkpoint's own")
       ->type_name("TYPE")
       ->group("Types");
-  command->add_option("--dense", options->dense, "The same for all other matrices; norms and routers stay F32")
+  command
+      ->add_option("--dense", options->dense, "The same for all other matrices; norms and routers stay F32")
       ->type_name("TYPE")
       ->group("Types");
   command->add_flag("--dry-run", options->dry_run, "Say what would be made and how large")->group("Action");

@@ -13,7 +13,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   odmoe::testing::exercise_result(index);
   if (!index.has_value()) return 0;
   for (const auto& [name, shard] : index->tensors) {
-    odmoe::testing::must(shard >= 0 && static_cast<size_t>(shard) < index->shards.size(), "a tensor has a file");
+    odmoe::testing::must(shard >= 0 && static_cast<size_t>(shard) < index->shards.size(),
+                         "a tensor has a file");
   }
   for (const std::string& shard : index->shards) {
     odmoe::testing::must(shard.find('/') == std::string::npos, "a file is beside the index");

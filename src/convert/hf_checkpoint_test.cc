@@ -48,16 +48,18 @@ std::unique_ptr<HfCheckpoint> open_or_fail(const std::filesystem::path& folder) 
 }
 
 TEST(HfIndex, TellsTheFileOfEachTensor) {
-  const auto index = parse_hf_index(R"({"metadata":{"total_size":1,"x":[{"weight_map":{}}]},"weight_map":)"
-                                    R"({"a":"m-1.safetensors","b":"m-2.safetensors","c":"m-1.safetensors"},"z":{}})",
-                                    "i");
+  const auto index =
+      parse_hf_index(R"({"metadata":{"total_size":1,"x":[{"weight_map":{}}]},"weight_map":)"
+                     R"({"a":"m-1.safetensors","b":"m-2.safetensors","c":"m-1.safetensors"},"z":{}})",
+                     "i");
   ASSERT_TRUE(index.has_value()) << index.error().message;
   EXPECT_THAT(index->shards, ElementsAre("m-1.safetensors", "m-2.safetensors"));
   EXPECT_THAT(index->tensors, ElementsAre(Pair("a", 0), Pair("b", 1), Pair("c", 0)));
 }
 
 TEST(HfIndex, FilesOutsideTheFolderAreRefused) {
-  for (const char* name : {"../m.safetensors", "/etc/m.safetensors", "a/m.safetensors", "m.bin", "m\\u0000.safetensors"}) {
+  for (const char* name :
+       {"../m.safetensors", "/etc/m.safetensors", "a/m.safetensors", "m.bin", "m\\u0000.safetensors"}) {
     EXPECT_THAT(message(parse_hf_index(std::format(R"({{"weight_map":{{"a":"{}"}}}})", name), "i")),
                 HasSubstr("is no name of a .safetensors file"))
         << name;
@@ -68,11 +70,14 @@ TEST(HfIndex, DamageIsNamed) {
   EXPECT_THAT(message(parse_hf_index("", "i")), HasSubstr("i is not JSON at byte"));
   EXPECT_THAT(message(parse_hf_index("{}", "i")), HasSubstr("i has no weight_map"));
   EXPECT_THAT(message(parse_hf_index("[]", "i")), HasSubstr("i has no weight_map"));
-  EXPECT_THAT(message(parse_hf_index(R"({"weight_map":{"a":1}})", "i")), HasSubstr("no file name for tensor 'a'"));
-  EXPECT_THAT(message(parse_hf_index(R"({"weight_map":{"a":{}}})", "i")), HasSubstr("no file name for tensor 'a'"));
+  EXPECT_THAT(message(parse_hf_index(R"({"weight_map":{"a":1}})", "i")),
+              HasSubstr("no file name for tensor 'a'"));
+  EXPECT_THAT(message(parse_hf_index(R"({"weight_map":{"a":{}}})", "i")),
+              HasSubstr("no file name for tensor 'a'"));
   EXPECT_THAT(message(parse_hf_index("{\"a\":" + std::string(100, '['), "i")), HasSubstr("nested too deep"));
   std::string many = R"({"weight_map":{)";
-  for (size_t i = 0; i <= kMaxHfShards; ++i) many += std::format(R"({}"{}":"{}.safetensors")", i == 0 ? "" : ",", i, i);
+  for (size_t i = 0; i <= kMaxHfShards; ++i)
+    many += std::format(R"({}"{}":"{}.safetensors")", i == 0 ? "" : ",", i, i);
   EXPECT_THAT(message(parse_hf_index(many + "}}", "i")), HasSubstr("lists more than 1024 files"));
 }
 
@@ -95,7 +100,8 @@ TEST(HfCheckpoint, WhatIsMissingIsNamed) {
   EXPECT_THAT(message(HfCheckpoint::open(dir.path())), HasSubstr("config.json: no such file"));
   dir.write("config.json", std::string_view("{}"));
   EXPECT_TRUE(looks_like_hf_checkpoint(dir.path()));
-  EXPECT_THAT(message(HfCheckpoint::open(dir.path())), HasSubstr("has a config.json but no safetensors files"));
+  EXPECT_THAT(message(HfCheckpoint::open(dir.path())),
+              HasSubstr("has a config.json but no safetensors files"));
   dir.write("pytorch_model.bin", std::string_view("x"));
   EXPECT_THAT(message(HfCheckpoint::open(dir.path())), HasSubstr("PyTorch's .bin files are not read"));
   write_tensors(dir / "model-1.safetensors", {{"a", "F32", {1}}});
@@ -107,7 +113,8 @@ TEST(HfCheckpoint, WhatIsMissingIsNamed) {
               AllOf(HasSubstr("model-3.safetensors is missing"), HasSubstr("file 2 of the 2")));
   dir.write("model.safetensors.index.json",
             std::string_view(R"({"weight_map":{"a":"model-1.safetensors","c":"model-2.safetensors"}})"));
-  EXPECT_THAT(message(HfCheckpoint::open(dir.path())), HasSubstr("tensor 'c' is in model-2.safetensors, but it is not"));
+  EXPECT_THAT(message(HfCheckpoint::open(dir.path())),
+              HasSubstr("tensor 'c' is in model-2.safetensors, but it is not"));
   dir.write("config.json", std::string_view("{"));
   EXPECT_THAT(message(HfCheckpoint::open(dir.path())), HasSubstr("config.json is not JSON"));
   dir.write("config.json", std::string_view("version https://git-lfs.github.com/spec/v1\n"));
@@ -164,7 +171,8 @@ TEST_F(HfWeights, EveryFormIsFoundAndItsShapesMustAgree) {
   for (const int64_t bits : {2, 3, 4, 5, 6, 8}) EXPECT_EQ(refusal(affine(2 * bits, 2), mlx), "found") << bits;
   EXPECT_THAT(refusal(affine(2 * 7, 2), mlx), HasSubstr("no width of 2, 3, 4, 5, 6 or 8 bits"));
   EXPECT_THAT(refusal(affine(8, 2)), HasSubstr("does not tell the group_size"));
-  EXPECT_THAT(refusal({{"w.weight", "U32", {4, 8}}, {"w.scales", "U8", {4, 2}}}, mlx), HasSubstr("only affine"));
+  EXPECT_THAT(refusal({{"w.weight", "U32", {4, 8}}, {"w.scales", "U8", {4, 2}}}, mlx),
+              HasSubstr("only affine"));
 }
 
 TEST_F(HfWeights, AMethodThatIsNotReadIsRefusedWithThoseThatAre) {
@@ -172,15 +180,18 @@ TEST_F(HfWeights, AMethodThatIsNotReadIsRefusedWithThoseThatAre) {
     return message(HfQuantisation::parse(HfConfig(nlohmann::json::parse(text), "c")));
   };
   EXPECT_EQ(parse("{}"), "no error");
-  EXPECT_EQ(parse(R"({"quantization_config":{"quant_method":"fp8","fmt":"e4m3","weight_block_size":[128,128]}})"),
-            "no error");
+  EXPECT_EQ(
+      parse(R"({"quantization_config":{"quant_method":"fp8","fmt":"e4m3","weight_block_size":[128,128]}})"),
+      "no error");
   EXPECT_THAT(parse(R"({"quantization_config":{"quant_method":"fp8","weight_block_size":[0,128]}})"),
               HasSubstr("two numbers"));
   EXPECT_THAT(parse(R"({"quantization_config":{"quant_method":"gptq"}})"),
               AllOf(HasSubstr("'gptq' is not read"), HasSubstr("MLX affine")));
-  EXPECT_THAT(parse(R"({"quantization_config":{"quant_method":"compressed-tensors","format":"float-quantized"}})"),
-              HasSubstr("only the format pack-quantized"));
-  EXPECT_THAT(parse(R"({"quantization":{"group_size":32,"bits":4,"mode":"mxfp4"}})"), HasSubstr("'mxfp4' is not read"));
+  EXPECT_THAT(
+      parse(R"({"quantization_config":{"quant_method":"compressed-tensors","format":"float-quantized"}})"),
+      HasSubstr("only the format pack-quantized"));
+  EXPECT_THAT(parse(R"({"quantization":{"group_size":32,"bits":4,"mode":"mxfp4"}})"),
+              HasSubstr("'mxfp4' is not read"));
 }
 
 TEST(HfModelMapping, AnArchitectureThatIsNotReadIsRefusedWithThoseThatAre) {
@@ -209,15 +220,17 @@ TEST(HfModelMapping, WhatIsLeftOutIsSaid) {
   config["norm_topk_prob"] = true;
   config["hidden_size"] = 32;
   std::ofstream(dir / "m" / "config.json") << config;
-  EXPECT_THAT(message(map_hf_model(*open_or_fail(dir / "m"))), HasSubstr("has 320 rows of 64, but config.json makes it"));
+  EXPECT_THAT(message(map_hf_model(*open_or_fail(dir / "m"))),
+              HasSubstr("has 320 rows of 64, but config.json makes it"));
 }
 
 // The published configurations, without weights: only what they say is read.
 TEST(HfModelMapping, PublishedConfigurationsAreUnderstood) {
   const char* shared = std::getenv("ODMOE_SHARED");
   if (shared == nullptr) GTEST_SKIP() << "set ODMOE_SHARED to the folder with configs/ to run this";
-  for (const char* name : {"deepseek-ai--DeepSeek-V3", "moonshotai--Kimi-K2-Instruct", "moonshotai--Kimi-K2.5",
-                           "deepseek-ai--DeepSeek-V2-Lite", "Qwen--Qwen2-57B-A14B", "Qwen--Qwen3-30B-A3B"}) {
+  for (const char* name :
+       {"deepseek-ai--DeepSeek-V3", "moonshotai--Kimi-K2-Instruct", "moonshotai--Kimi-K2.5",
+        "deepseek-ai--DeepSeek-V2-Lite", "Qwen--Qwen2-57B-A14B", "Qwen--Qwen3-30B-A3B"}) {
     const TempDir dir;
     std::filesystem::copy(std::filesystem::path(shared) / "configs" / (std::string(name) + "_config.json"),
                           dir / "config.json");
@@ -225,7 +238,8 @@ TEST(HfModelMapping, PublishedConfigurationsAreUnderstood) {
     write_tensors(dir / "model.safetensors", {{prefix + "embed_tokens.weight", "BF16", {1, 1}}});
     const auto checkpoint = open_or_fail(dir.path());
     // Understood up to the first tensor, which is too small.
-    EXPECT_THAT(message(map_hf_model(*checkpoint)), HasSubstr("has 1 rows of 1, but config.json makes it")) << name;
+    EXPECT_THAT(message(map_hf_model(*checkpoint)), HasSubstr("has 1 rows of 1, but config.json makes it"))
+        << name;
   }
 }
 

@@ -34,7 +34,8 @@ void map_qwen(HfModelBuilder& b, const std::string& prefix, bool qwen3) {
       b.value_or_fail(config.integer_or("head_dim", c.n_head > 0 ? c.n_embd / c.n_head : 0, 1, 1 << 16));
   // transformers 5 writes Qwen3Moe's number under the other name.
   const bool local = !config.has("num_experts") && config.has("num_local_experts");
-  const int64_t n_expert = b.value_or_fail(config.integer(local ? "num_local_experts" : "num_experts", 1, 4096));
+  const int64_t n_expert =
+      b.value_or_fail(config.integer(local ? "num_local_experts" : "num_experts", 1, 4096));
   const int64_t n_ff_exp = b.value_or_fail(config.integer("moe_intermediate_size", 1, 1 << 20));
   const int64_t n_ff_shared =
       qwen3 ? 0 : b.value_or_fail(config.integer("shared_expert_intermediate_size", 1, 1 << 20));

@@ -4,7 +4,7 @@
 #include <array>
 #include <map>
 #include <optional>
-#include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "convert/hf_split_rule.h"
@@ -139,7 +139,7 @@ std::optional<std::string> decode_base64(std::string_view text) {
   return bytes;
 }
 
-using Ranks = std::map<std::string, int64_t, std::less<>>;
+using Ranks = std::unordered_map<std::string, int64_t>;
 
 // The two parts whose merge made a token: what byte-pair encoding leaves when only lower ranks may merge.
 std::optional<std::pair<std::string, std::string>> parts_of(const Ranks& ranks, const std::string& token,

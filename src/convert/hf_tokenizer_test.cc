@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "convert/hf_split_rule.h"
+#include "format/checkpoint.h"
 #include "temp_dir.h"
 
 namespace odmoe {
@@ -57,7 +58,8 @@ TEST(HfTokenizer, DamageIsNamed) {
     return message(parse_hf_tokenizer(json, "t"));
   };
   EXPECT_THAT(without("/model", 1), HasSubstr("has no model"));
-  EXPECT_THAT(without("/model/type", "Unigram"), HasSubstr("the tokenizer is Unigram; only byte-level BPE is read"));
+  EXPECT_THAT(without("/model/type", "Unigram"),
+              HasSubstr("the tokenizer is Unigram; only byte-level BPE is read"));
   EXPECT_THAT(without("/model/byte_fallback", true), HasSubstr("only byte-level BPE"));
   EXPECT_THAT(without("/model/merges", 3), HasSubstr("has no vocab or no merges"));
   EXPECT_THAT(without("/model/merges/0", "ab"), HasSubstr("a merge that is no pair"));
@@ -101,8 +103,9 @@ TEST(HfTokenizer, TheFilesBesideItNameTheSpecialTokens) {
 
   // What tokenizer_config.json names goes first; generation_config.json knows more ends.
   dir.write("tokenizer_config.json",
-            std::string_view(R"({"eos_token":{"content":"<end>"},"bos_token":"<x>","add_bos_token":true,)"
-                             R"("chat_template":[{"name":"tool","template":"T"},{"name":"default","template":"D"}]})"));
+            std::string_view(
+                R"({"eos_token":{"content":"<end>"},"bos_token":"<x>","add_bos_token":true,)"
+                R"("chat_template":[{"name":"tool","template":"T"},{"name":"default","template":"D"}]})"));
   dir.write("generation_config.json", std::string_view(R"({"eos_token_id":[4,2]})"));
   entries = read_hf_tokenizer(dir.path(), config, 9);
   ASSERT_TRUE(entries.has_value()) << entries.error().message;
@@ -110,12 +113,78 @@ TEST(HfTokenizer, TheFilesBesideItNameTheSpecialTokens) {
   EXPECT_EQ(integer(*entries, "tokenizer.ggml.eot_token_id"), 2);
   EXPECT_EQ(integer(*entries, "tokenizer.ggml.bos_token_id"), 6);
   EXPECT_EQ(integer(*entries, "tokenizer.ggml.add_bos_token"), 1);
-  EXPECT_THAT(std::get<MetadataEntry::Strings>(find(*entries, "tokenizer.chat_template")->elements), ElementsAre("D"));
+  EXPECT_THAT(std::get<MetadataEntry::Strings>(find(*entries, "tokenizer.chat_template")->elements),
+              ElementsAre("D"));
   dir.write("chat_template.jinja", std::string_view("J"));
   entries = read_hf_tokenizer(dir.path(), config, 9);
-  EXPECT_THAT(std::get<MetadataEntry::Strings>(find(*entries, "tokenizer.chat_template")->elements), ElementsAre("J"));
+  EXPECT_THAT(std::get<MetadataEntry::Strings>(find(*entries, "tokenizer.chat_template")->elements),
+              ElementsAre("J"));
 
-  EXPECT_THAT(message(read_hf_tokenizer(dir.path(), config, 6)), HasSubstr("has 7 tokens, but the embedding only 6 rows"));
+  EXPECT_THAT(message(read_hf_tokenizer(dir.path(), config, 6)),
+              HasSubstr("has 7 tokens, but the embedding only 6 rows"));
+}
+
+std::filesystem::path tokenizer_data(const std::string& name) {
+  return std::filesystem::path(ODMOE_SOURCE_DIR) / "tests/data/tokenizer" / name;
+}
+
+// The demo vocabulary in both forms: one was trained with Hugging Face's tokenizers, the other is
+// llama.cpp's.
+TEST(HfTokenizer, TheDemoVocabularyBecomesThatOfItsGguf) {
+  const TempDir dir;
+  std::filesystem::copy(tokenizer_data("demo-tokenizer.json"), dir / "tokenizer.json");
+  const auto made = read_hf_tokenizer(dir.path(), HfConfig(nlohmann::json::object(), "c"), 2048);
+  ASSERT_TRUE(made.has_value()) << made.error().message;
+  const auto gguf = open_checkpoint(tokenizer_data("demo-vocabulary.gguf"));
+  ASSERT_TRUE(gguf.has_value()) << gguf.error().message;
+  const std::vector<MetadataEntry> wanted = (*gguf)->entries();
+  for (const char* key : {"tokenizer.ggml.model", "tokenizer.ggml.pre", "tokenizer.ggml.tokens",
+                          "tokenizer.ggml.token_type", "tokenizer.ggml.merges"}) {
+    ASSERT_NE(find(wanted, key), nullptr) << key;
+    EXPECT_EQ(*find(*made, key), *find(wanted, key)) << key;
+  }
+}
+
+TEST(HfTiktoken, TheRanksOfTheDemoVocabularyGiveBackItsMerges) {
+  const auto json =
+      nlohmann::json::parse(read_text_file(tokenizer_data("demo-tokenizer.json"), 1 << 20).value());
+  const auto wanted = parse_hf_tokenizer(json, "t");
+  ASSERT_TRUE(wanted.has_value()) << wanted.error().message;
+  // The byte alphabet, told from the tokenizer: its first 256 tokens are the bytes as GPT-2 spells them.
+  std::map<std::string, char> byte_of;
+  int next = 256;
+  for (int byte = 0; byte < 256; ++byte) {
+    const bool plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    const int c = plain ? byte : next++;
+    const std::string spelled =
+        c < 128 ? std::string(1, static_cast<char>(c))
+                : std::string{static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
+    byte_of[spelled] = static_cast<char>(byte);
+  }
+  constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string tiktoken;
+  for (size_t rank = 0; rank < 2045; ++rank) {
+    const std::string& text = wanted->tokens[rank];
+    std::string bytes;
+    for (size_t i = 0; i < text.size();) {
+      const size_t length = static_cast<uint8_t>(text[i]) < 128 ? 1 : 2;
+      bytes += byte_of.at(text.substr(i, length));
+      i += length;
+    }
+    for (size_t i = 0; i < bytes.size(); i += 3) {
+      uint32_t group = 0;
+      for (size_t j = 0; j < 3; ++j)
+        group = group << 8U | (i + j < bytes.size() ? static_cast<uint8_t>(bytes[i + j]) : 0U);
+      for (size_t j = 0; j < 4; ++j) {
+        tiktoken += i + j > bytes.size() ? '=' : kDigits[group >> (18 - 6 * j) & 63U];
+      }
+    }
+    tiktoken += std::format(" {}\n", rank);
+  }
+  const auto v = parse_tiktoken(tiktoken, nlohmann::json::object(), 2048, "t");
+  ASSERT_TRUE(v.has_value()) << v.error().message;
+  EXPECT_EQ(v->merges, wanted->merges);
+  EXPECT_TRUE(std::equal(v->tokens.begin(), v->tokens.begin() + 2045, wanted->tokens.begin()));
 }
 
 TEST(HfTokenizer, NoTokenizerIsAnError) {
@@ -145,8 +214,10 @@ TEST(HfTiktoken, DamageIsNamedWithItsLine) {
   EXPECT_THAT(parse("YQ== x\n"), HasSubstr("line 1 has no rank"));
   EXPECT_THAT(parse("YQ== 99999999999999999999\n"), HasSubstr("line 1 has no rank"));
   EXPECT_THAT(parse("YQ== 0\nYQ== 1\n"), HasSubstr("line 2 repeats"));
-  EXPECT_THAT(parse("YQ== 0\n", R"({"added_tokens_decoder":{"10":{"content":"x"}}})"), HasSubstr("adds token '10'"));
-  EXPECT_THAT(parse("YQ== 0\n", R"({"added_tokens_decoder":{"0":{"content":"x"}}})"), HasSubstr("adds token '0'"));
+  EXPECT_THAT(parse("YQ== 0\n", R"({"added_tokens_decoder":{"10":{"content":"x"}}})"),
+              HasSubstr("adds token '10'"));
+  EXPECT_THAT(parse("YQ== 0\n", R"({"added_tokens_decoder":{"0":{"content":"x"}}})"),
+              HasSubstr("adds token '0'"));
 }
 
 }  // namespace

@@ -69,8 +69,9 @@ TEST_P(HfModel, TheDefaultTypesStayNear) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, HfModel,
-                         ::testing::Values("deepseek-v3", "deepseek-v3-halves", "deepseek-v3-fp8", "deepseek-v2-lite",
-                                           "kimi-k2.5-int4", "qwen2moe", "qwen3moe", "qwen3moe-mlx"),
+                         ::testing::Values("deepseek-v3", "deepseek-v3-halves", "deepseek-v3-fp8",
+                                           "deepseek-v2-lite", "kimi-k2.5-int4", "qwen2moe", "qwen3moe",
+                                           "qwen3moe-mlx"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::erase_if(name, [](char c) { return c == '-' || c == '.'; });
@@ -86,7 +87,8 @@ std::vector<float> values_of(const HfSource& source, size_t tensor) {
   if (made.type == GGML_TYPE_F32) {
     std::memcpy(values.data(), bytes.data(), bytes.size());
   } else {
-    ggml_get_type_traits(made.type)->to_float(bytes.data(), values.data(), static_cast<int64_t>(values.size()));
+    ggml_get_type_traits(made.type)->to_float(bytes.data(), values.data(),
+                                              static_cast<int64_t>(values.size()));
   }
   return values;
 }
@@ -98,8 +100,10 @@ TEST_P(HfModel, RepackedWeightsAreTheSameNumbers) {
   ASSERT_TRUE(as_they_are != nullptr && exact != nullptr);
   for (size_t i = 0; i < exact->tensors().size(); ++i) {
     const auto& tensor = as_they_are->tensors()[i];
-    if (tensor.type == GGML_TYPE_Q8_0) continue;  // of FP8 and of six and eight bits: no grid of ggml's is theirs
-    EXPECT_EQ(values_of(*as_they_are, i), values_of(*exact, i)) << tensor.name << " " << ggml_type_name(tensor.type);
+    if (tensor.type == GGML_TYPE_Q8_0)
+      continue;  // of FP8 and of six and eight bits: no grid of ggml's is theirs
+    EXPECT_EQ(values_of(*as_they_are, i), values_of(*exact, i))
+        << tensor.name << " " << ggml_type_name(tensor.type);
   }
 }
 
