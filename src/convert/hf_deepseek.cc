@@ -57,6 +57,12 @@ void map_attention(HfModelBuilder& b, const Mla& mla, const HfCommon& c, const s
   b.add_matrix(block + "attn_output.weight", source + "o_proj", c.n_head * mla.value, c.n_embd);
   if (b.failed()) return;
 
+  // mlx-lm splits kv_b and stores its parts stacked by head, as GGUF wants them.
+  if (b.has(source + "embed_q.weight")) {
+    b.add_stack(block + "attn_k_b.weight", source + "embed_q", mla.nope, mla.kv_lora, c.n_head);
+    b.add_stack(block + "attn_v_b.weight", source + "unembed_out", mla.kv_lora, mla.value, c.n_head);
+    return;
+  }
   // kv_b has, per head, the rows that make its keys and then those that make its values, of kv_lora each.
   // Absorbed attention multiplies queries by the first from the left, so these are stored transposed.
   Result<HfWeight> kv_b = b.weight(source + "kv_b_proj");

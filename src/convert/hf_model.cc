@@ -112,6 +112,21 @@ HfTarget* HfModelBuilder::add_matrix(const std::string& target, const std::strin
   return &model_.targets.back();
 }
 
+void HfModelBuilder::add_stack(const std::string& target, const std::string& source, int64_t columns,
+                               int64_t rows, int64_t slices) {
+  if (failed_) return;
+  Result<HfWeight> found = weight(source, 3);
+  if (!found.has_value()) return fail_with(std::move(found).error());
+  if (found->rows != rows * slices || found->columns != columns) {
+    return fail_with({ErrorKind::kBadFile,
+                      std::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
+                                  shown(checkpoint_->folder()), printable(source), found->rows,
+                                  found->columns, rows * slices, columns)});
+  }
+  model_.targets.push_back(
+      {.name = target, .ne = {columns, rows, slices}, .parts = {*std::move(found)}, .slice_rows = rows});
+}
+
 void HfModelBuilder::add_vector(const std::string& target, const std::string& source, int64_t elements) {
   if (failed_) return;
   const HfCheckpoint::Tensor* tensor = checkpoint_->find(source);

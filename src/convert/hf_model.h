@@ -69,6 +69,9 @@ class HfModelBuilder {
   // A matrix [columns, rows] from NAME.weight.
   HfTarget* add_matrix(const std::string& target, const std::string& source, int64_t columns, int64_t rows,
                        HfRole role = HfRole::kDense);
+  // A stack of matrices [columns, rows, slices] from a weight of three dimensions.
+  void add_stack(const std::string& target, const std::string& source, int64_t columns, int64_t rows,
+                 int64_t slices);
   // Biases and norms: elements of the tensor SOURCE itself.
   void add_vector(const std::string& target, const std::string& source, int64_t elements);
   // Experts of a layer: PREFIX.E.PROJECTION for each, or stacked as PREFIX_STACKED.PROJECTION, or

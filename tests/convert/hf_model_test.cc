@@ -17,7 +17,8 @@ using namespace odmoe::testing;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
-std::filesystem::path checkpoint(const std::string& name) {
+// A path is itself; a name is that of a checkpoint of the repository.
+std::filesystem::path checkpoint(const std::filesystem::path& name) {
   return std::filesystem::path(ODMOE_SOURCE_DIR) / "tests/data/hf" / name;
 }
 
@@ -28,6 +29,15 @@ std::unique_ptr<HfSource> open_source(const std::string& name, const HfOptions& 
     return nullptr;
   }
   return std::move(*source);
+}
+
+// A copy of a checkpoint in which one key of config.json is another.
+void copy_with(const std::string& name, const std::filesystem::path& to, const std::string& key,
+               const nlohmann::json& value) {
+  std::filesystem::copy(checkpoint(name), to);
+  auto config = nlohmann::json::parse(read_text(to / "config.json"));
+  config[key] = value;
+  std::ofstream(to / "config.json") << config;
 }
 
 // How far a conversion's logits are from those beside the checkpoint.
@@ -70,8 +80,8 @@ TEST_P(HfModel, TheDefaultTypesStayNear) {
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, HfModel,
                          ::testing::Values("deepseek-v3", "deepseek-v3-halves", "deepseek-v3-fp8",
-                                           "deepseek-v2-lite", "kimi-k2.5-int4", "qwen2moe", "qwen3moe",
-                                           "qwen3moe-mlx"),
+                                           "deepseek-v3-mlx", "deepseek-v2-lite", "kimi-k2.5-int4",
+                                           "qwen2moe", "qwen3moe", "qwen3moe-mlx"),
                          [](const auto& param) {
                            std::string name = param.param;
                            std::erase_if(name, [](char c) { return c == '-' || c == '.'; });
@@ -124,6 +134,14 @@ TEST_P(HfModel, AnyRowsAreThoseOfTheWhole) {
       ASSERT_TRUE(std::ranges::equal(piece, std::span(whole).subspan(from, piece.size()))) << tensor.name;
     }
   }
+}
+
+// The tests above would not notice rows of rope in the wrong order if the order made no difference.
+TEST(HfModelRope, RowsInHalvesMeanSomethingElseThanAdjacentOnes) {
+  const HfOptions exact{.experts = GGML_TYPE_F32, .dense = GGML_TYPE_F32};
+  const TempDir dir;
+  copy_with("deepseek-v3-halves", dir / "adjacent", "rope_interleave", true);
+  EXPECT_GT(distance((dir / "adjacent").string(), exact), 1e-2);
 }
 
 TEST(HfModelTypes, TheTypesAskedForAreMadeWhereRowsAllowIt) {

@@ -188,34 +188,62 @@ def make_quantised(out, tokenizer):
     quantised(source, out / "kimi-k2.5-int4", tokenizer, DeepseekV3ForCausalLM,
               lambda name, w: int4(w) if ".experts." in name else None, kimi, lambda name: "language_model." + name)
 
-    # MLX stacks the experts; four bits, but five for the attention and six for the head.
-    source = out / "qwen3moe"
-    merged = load_file(source / "model.safetensors")
-    stacks = {}
-    for name in [n for n in merged if ".experts." in n]:
-        before, after = name.split(".experts.")
-        number, projection, _ = after.split(".")
-        stacks.setdefault(f"{before}.switch_mlp.{projection}.weight", {})[int(number)] = merged[name]
+    make_mlx(out, tokenizer)
 
+
+def make_mlx(out, tokenizer):
+    # Four bits, but five for the attention, six for the head and three for down projections.
     def bits_of(name):
         return 5 if ".self_attn." in name else 6 if name.startswith("lm_head") else 3 if "down_proj" in name else 4
 
-    def overrides():
-        names = [n.removesuffix(".weight") for n in merged if n.endswith("_proj.weight") and ".experts." not in n]
-        names += [n.removesuffix(".weight") for n in stacks] + ["lm_head"]
-        return {n: {"bits": bits_of(n), "group_size": 32} for n in names if bits_of(n) != 4}
+    def wanted(name):
+        return name.endswith("_proj.weight") or "lm_head" in name
 
-    folder = out / "qwen3moe-mlx"
+    source, folder = out / "qwen3moe", out / "qwen3moe-mlx"
+    merged = load_file(source / "model.safetensors")
+    names = [n.removesuffix(".weight") for n in merged if wanted(n) and ".experts." not in n]
+    names += [n.removesuffix(".weight") for n in stacks_of(merged)]
+    common = {"group_size": 32, "bits": 4, "mode": "affine"}
+    config = common | {n: {"bits": bits_of(n), "group_size": 32} for n in names if bits_of(n) != 4}
     quantised(source, folder, tokenizer, Qwen3MoeForCausalLM,
-              lambda name, w: mlx(w, bits_of(name)) if name.endswith("_proj.weight") or "lm_head" in name else None,
-              lambda c: c.update(quantization={"group_size": 32, "bits": 4, "mode": "affine"} | overrides(),
-                                 quantization_config={"group_size": 32, "bits": 4, "mode": "affine"} | overrides()))
+              lambda name, w: mlx(w, bits_of(name)) if wanted(name) else None,
+              lambda c: c.update(quantization=config, quantization_config=config))
+    stack_experts(folder)
+
+    # mlx-lm has kv_b in two parts, one matrix per head: nope -> kv_lora and kv_lora -> value.
+    source, folder = out / "deepseek-v3", out / "deepseek-v3-mlx"
+    heads, nope, value, lora = (DEEPSEEK[k] for k in
+                                ("num_attention_heads", "qk_nope_head_dim", "v_head_dim", "kv_lora_rank"))
+
+    def split_kv_b(name, weight):
+        if "kv_b_proj" not in name:
+            return mlx(weight, 4) if wanted(name) else None
+        per_head = weight.reshape(heads, nope + value, lora)
+        keys, keys_value = mlx(per_head[:, :nope].transpose(1, 2).contiguous(), 8)
+        values, values_value = mlx(per_head[:, nope:].contiguous(), 8)
+        parts = {f"embed_q.{k}": v for k, v in keys.items()} | {f"unembed_out.{k}": v for k, v in values.items()}
+        return parts, torch.cat([keys_value.transpose(1, 2), values_value], 1).reshape(weight.shape)
+
+    quantised(source, folder, tokenizer, DeepseekV3ForCausalLM, split_kv_b,
+              lambda c: c.update(quantization=common, quantization_config=common),
+              lambda name: name.replace("kv_b_proj.weight", "weight"))
+    stack_experts(folder)
+
+
+def stacks_of(tensors):
+    """MLX's name of each stack of experts -> its parts' names in order."""
+    stacks = {}
+    for name in [n for n in tensors if ".experts." in n]:
+        before, after = name.split(".experts.")
+        number, rest = after.split(".", 1)
+        stacks.setdefault(f"{before}.switch_mlp.{rest}", {})[int(number)] = name
+    return {stack: [parts[i] for i in range(len(parts))] for stack, parts in stacks.items()}
+
+
+def stack_experts(folder):
     stored = load_file(folder / "model.safetensors")
-    for stack, parts in stacks.items():
-        layer, projection = stack.removesuffix(".weight").split(".switch_mlp.")
-        for suffix in ("weight", "scales", "biases"):
-            names = [f"{layer}.experts.{i}.{projection}.{suffix}" for i in range(len(parts))]
-            stored[stack.removesuffix("weight") + suffix] = torch.stack([stored.pop(n) for n in names])
+    for stack, parts in stacks_of(stored).items():
+        stored[stack] = torch.stack([stored.pop(n) for n in parts])
     save_file(stored, folder / "model.safetensors", {"format": "mlx"})
 
 
