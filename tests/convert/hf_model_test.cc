@@ -68,14 +68,14 @@ class HfModel : public ::testing::TestWithParam<const char*> {};
 TEST_P(HfModel, LogitsAreThoseOfTransformersInFloat32) {
   const double l2 = distance(GetParam(), {.experts = GGML_TYPE_F32, .dense = GGML_TYPE_F32});
   RecordProperty("l2", std::to_string(l2));
-  EXPECT_LT(l2, 1e-3);
+  EXPECT_LT(l2, 1e-4);
 }
 
 TEST_P(HfModel, TheDefaultTypesStayNear) {
   // Kernels round what they multiply with to 8 bits or bfloat16, so this says only that nothing is mixed up.
   const double l2 = distance(GetParam(), {});
   RecordProperty("l2", std::to_string(l2));
-  EXPECT_LT(l2, 0.1);
+  EXPECT_LT(l2, 0.2);
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, HfModel,

@@ -68,7 +68,8 @@ def save(model, folder, tokenizer, dtype=torch.bfloat16, shard="1GB"):
     if folder.exists():
         shutil.rmtree(folder)
     model.to(dtype).save_pretrained(folder, max_shard_size=shard)
-    write_side_files(folder, logits_of(model), tokenizer)
+    # Read again: the conversion has rounded RoPE's frequencies too, which no checkpoint holds.
+    write_side_files(folder, logits_of(type(model).from_pretrained(folder, dtype=torch.float32)), tokenizer)
 
 
 DEEPSEEK = dict(
