@@ -207,7 +207,7 @@ TEST_F(Convert, IsTheSameWhenADirectoryIsConvertedAgain) {
   auto first = tree(folder_ / "packed"), second = tree(folder_ / "packed2");
   first.erase("model.json");  // names the sources
   second.erase("model.json");
-  EXPECT_EQ(first, second);
+  EXPECT_TRUE(first == second);
 }
 
 TEST_F(Convert, RefusesToOverwriteAnything) {
@@ -249,7 +249,7 @@ TEST_F(Convert, GoesOnWhereItWasInterruptedAndMakesTheSameBytes) {
     }
     EXPECT_GT(attempts, 1);
     EXPECT_GT(kept, 0U);
-    EXPECT_EQ(tree(out), whole);
+    EXPECT_TRUE(tree(out) == whole);
   }
 }
 
@@ -264,14 +264,14 @@ TEST_F(Convert, DoesNotTrustWhatChangedSinceItWasInterrupted) {
   const fs::path model = write_model();
   ASSERT_TRUE(run(model, folder_ / "whole").has_value());
   ConvertOptions stopped;
-  interrupt_after(stopped, 6);
+  interrupt_after(stopped, 4);
   const fs::path out = folder_ / "out";
   ASSERT_FALSE(run(model, out, {}, stopped).has_value());
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(partial_path(out) / "tree")) {
     if (entry.is_regular_file()) files.push_back(entry.path());
   }
-  ASSERT_GE(files.size(), 3U);
+  ASSERT_GE(files.size(), 2U);
   for (const fs::path& path : files) {  // a bit of each, near the end
     std::string text = read_text(path);
     text[text.size() - 1 - text.size() / 8] ^= 1;
@@ -280,7 +280,7 @@ TEST_F(Convert, DoesNotTrustWhatChangedSinceItWasInterrupted) {
   std::ofstream(partial_path(out) / "tree" / "stray") << "left by someone";
   const auto result = run(model, out);
   ASSERT_TRUE(result.has_value()) << result.error().message;
-  EXPECT_EQ(tree(out), tree(folder_ / "whole"));
+  EXPECT_TRUE(tree(out) == tree(folder_ / "whole"));
 }
 
 TEST_F(Convert, BeginsAfreshWhenSomethingElseIsAskedFor) {
@@ -290,7 +290,7 @@ TEST_F(Convert, BeginsAfreshWhenSomethingElseIsAskedFor) {
   ASSERT_FALSE(run(model, folder_ / "out", kFiles(), stopped).has_value());
   ASSERT_TRUE(run(model, folder_ / "out", kPacked).has_value());
   ASSERT_TRUE(run(model, folder_ / "whole", kPacked).has_value());
-  EXPECT_EQ(tree(folder_ / "out"), tree(folder_ / "whole"));
+  EXPECT_TRUE(tree(folder_ / "out") == tree(folder_ / "whole"));
 }
 
 TEST_F(Convert, IsNotDoneByTwoAtOnce) {
