@@ -151,18 +151,6 @@ TEST_F(Convert, PutsRecordsOnPagesInOneContiguousRead) {
   }
 }
 
-TEST_F(Convert, OrdersRecordsAndFindsThemAgain) {
-  const fs::path model = write_model();
-  LayoutOptions layout = kPacked;
-  layout.order = {{}, {3, 1, 0, 2}, {}};
-  ASSERT_TRUE(run(model, folder_ / "out", layout).has_value());
-  EXPECT_EQ(experts_of(folder_ / "out"), experts_of(model));
-  const auto source = ExpertDirectory::open(folder_ / "out").value()->expert_source(3, 4, 2).value();
-  EXPECT_LT(source->locate({1, 3}, 0).offset, source->locate({1, 1}, 0).offset);
-  EXPECT_LT(source->locate({1, 1}, 0).offset, source->locate({1, 0}, 0).offset);
-  EXPECT_LT(source->locate({2, 0}, 0).offset, source->locate({2, 1}, 0).offset);
-}
-
 TEST_F(Convert, IsASafetensorsFileInEveryFile) {
   const fs::path model = write_model();
   for (const LayoutOptions& layout : {kPacked, kFiles()}) {

@@ -46,7 +46,6 @@ ExpertManifest sound() {
                       .record_bytes = 4224,
                       .first_offset = 4096,
                       .stride = 8192,
-                      .order = {1, 0},
                       .checksums = {1, 0xFEDCBA9876543210}}};
   return manifest;
 }
@@ -61,7 +60,6 @@ TEST(ExpertManifest, IsReadAsItWasWritten) {
   ASSERT_EQ(got->files.size(), 2U);
   EXPECT_EQ(got->files[1].checksum, UINT64_MAX);
   ASSERT_EQ(got->layers.size(), 1U);
-  EXPECT_EQ(got->layers[0].order, wanted.layers[0].order);
   EXPECT_EQ(got->layers[0].checksums, wanted.layers[0].checksums);
   EXPECT_EQ(got->layers[0].slices[2].type, GGML_TYPE_F16);
   EXPECT_EQ(got->to_json(), wanted.to_json());
@@ -113,9 +111,6 @@ INSTANTIATE_TEST_SUITE_P(
         Damage{"ARecordChecksumThatIsNone", [](Json& j) { layer(j)["xxh3"][0] = 7; }},
         Damage{"RecordsOffThePage", [](Json& j) { layer(j)["first_offset"] = 5000; }},
         Damage{"RecordsOverEachOther", [](Json& j) { layer(j)["stride"] = 4096; }},
-        Damage{"AnEmptyOrder", [](Json& j) { layer(j)["order"] = Json::array(); }},
-        Damage{"AnOrderWithOneTwice", [](Json& j) { layer(j)["order"] = {1, 1}; }},
-        Damage{"AnOrderOfOthers", [](Json& j) { layer(j)["order"] = {0, 2}; }},
         Damage{"ASliceMissing", [](Json& j) { layer(j)["slices"].erase(1); }},
         Damage{"ASliceOfAnotherLayer", [](Json& j) { slice(j, 0)["tensor"] = "blk.2.ffn_gate_exps.weight"; }},
         Damage{"SlicesOverEachOther", [](Json& j) { slice(j, 1)["offset"] = 1056; }},
