@@ -1,5 +1,5 @@
 // odmoe bench: infer, how fast a model runs here, measured in rounds so that noise shows; fetch is in
-// bench_fetch.cc.
+// bench_fetch.cc, predict in bench_predict.cc.
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/bench_fetch.h"
+#include "cli/bench_predict.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
@@ -20,6 +21,7 @@ namespace {
 struct BenchOptions {
   std::string what;
   FetchOptions fetch;
+  PredictOptions predict;
   InferenceOptions inference;
   std::string prompt = "It was the best of times, it was the worst of times, it was the age of wisdom";
   int32_t tokens = 64;
@@ -138,12 +140,16 @@ Result<int> run(const BenchOptions& options) {
 // An option without effect is a mistake that somebody should hear of.
 void refuse_options_of_others(const CLI::App& command, const std::string& what) {
   constexpr std::array kOfFetch = {"--json", "--reader", "--read-depth", "--mirror", "--no-probe", "--help"};
+  constexpr std::array kOfPredict = {"--json", "--help"};
   for (const CLI::Option* option : command.get_options()) {
     if (option->count() == 0 || option->get_lnames().empty()) continue;
     const std::string name = "--" + option->get_lnames().front();
-    const bool only_fetch = option->get_group() == "Fetch";
-    const bool also_fetch = only_fetch || std::ranges::contains(kOfFetch, name);
-    if (what == "fetch" ? also_fetch : !only_fetch) continue;
+    const std::string& group = option->get_group();
+    const bool shared = group != "Fetch" && group != "Predict";
+    const bool takes = what == "fetch"     ? group == "Fetch" || std::ranges::contains(kOfFetch, name)
+                       : what == "predict" ? group == "Predict" || std::ranges::contains(kOfPredict, name)
+                                           : shared;
+    if (takes) continue;
     throw CLI::ValidationError(name, std::format("it has no effect on what `bench {}` measures", what));
   }
 }
@@ -156,9 +162,10 @@ void add_bench(CLI::App& app, Action& action) {
   command
       ->add_option("WHAT", options->what,
                    "infer: prefill and decode speed, in rounds; fetch: what the drives can do, by size and "
-                   "number of reads, and how much of it the expert store gets")
-      ->type_name("infer|fetch")
-      ->check(CLI::IsMember({"infer", "fetch"}))
+                   "number of reads, and how much of it the expert store gets; predict (takes no model): how long "
+                   "a guess of the learned predictor takes")
+      ->type_name("infer|fetch|predict")
+      ->check(CLI::IsMember({"infer", "fetch", "predict"}))
       ->required();
   command->add_option("-p,--prompt", options->prompt, "The text that is evaluated first")
       ->type_name("TEXT")
@@ -180,16 +187,26 @@ void add_bench(CLI::App& app, Action& action) {
       ->group("Measure");
   command->add_flag("--json", options->json, "Print one JSON object")->group("Report");
   add_inference_options(*command, options->inference);
+  command->get_option("MODEL")->required(false);  // but for `predict`: see below
   add_fetch_options(*command, options->fetch);
+  add_predict_options(*command, options->predict);
   command->footer(
       "Examples:\n"
       "  odmoe bench infer model.gguf --memory 25%\n"
       "  odmoe bench infer model.gguf --memory 8GiB -n 128 --rounds 3 --json\n"
       "  odmoe bench fetch model.gguf\n"
-      "  odmoe bench fetch model.gguf --mirror /mnt/second/model.gguf --depths 1,8,64 --seconds 20");
+      "  odmoe bench fetch model.gguf --mirror /mnt/second/model.gguf --depths 1,8,64 --seconds 20\n"
+      "  odmoe bench predict\n"
+      "  odmoe bench predict --n-embd 2048 --experts 64 --layers 26 --hidden 256 --type q8_0,f16 --json");
   command->callback([&action, options, command] {
     refuse_options_of_others(*command, options->what);
+    const bool has_model = command->get_option("MODEL")->count() > 0;
+    if (options->what == "predict" && has_model) {
+      throw CLI::ValidationError("MODEL", "`bench predict` measures shapes, not a model; leave it out");
+    }
+    if (options->what != "predict" && !has_model) throw CLI::RequiredError("MODEL");
     action = [options] {
+      if (options->what == "predict") return bench_predict(options->predict, options->json);
       return options->what == "fetch" ? bench_fetch(options->inference.engine, options->fetch, options->json)
                                       : run(*options);
     };

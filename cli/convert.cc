@@ -18,12 +18,10 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "convert/conversion_plan.h"
-#include "convert/expert_order.h"
 #include "convert/hf_source.h"
 #include "convert/verify.h"
 #include "format/checkpoint.h"
 #include "format/expert_directory.h"
-#include "trace/trace_file.h"
 
 namespace odmoe::cli {
 namespace {
@@ -33,7 +31,6 @@ namespace fs = std::filesystem;
 struct ConvertCommand {
   std::string in, out;
   LayoutOptions layout;
-  std::string trace;           // --order-by
   std::string experts, dense;  // --experts, --dense; empty: not given
   bool verify = false;
   bool dry_run = false;
@@ -133,17 +130,6 @@ std::string note_lines(const std::vector<std::string>& notes) {
   return text;
 }
 
-Result<LayoutOptions> layout_of(const ConvertCommand& command, const TensorSource& source) {
-  LayoutOptions layout = command.layout;
-  if (command.trace.empty()) return layout;
-  if (layout.layout != ExpertManifest::Layout::kPacked) {
-    return fail(ErrorKind::kUsage, "--order-by orders the records of a file: it goes with --layout packed");
-  }
-  ODMOE_ASSIGN_OR_RETURN(const RoutingTrace trace, read_trace(command.trace));
-  ODMOE_ASSIGN_OR_RETURN(layout.order, order_by_trace(trace, source));
-  return layout;
-}
-
 std::string describe(const ConversionPlan& plan, const fs::path& out) {
   const ExpertManifest& manifest = plan.manifest;
   uint64_t experts = 0, dense = 0;
@@ -184,8 +170,7 @@ Result<int> convert_model(const ConvertCommand& command) {
   }
   std::vector<std::string> notes;
   ODMOE_ASSIGN_OR_RETURN(const auto source, open_source(command, notes));
-  ODMOE_ASSIGN_OR_RETURN(const LayoutOptions layout, layout_of(command, *source));
-  ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, layout));
+  ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, command.layout));
   if (command.dry_run) return show(describe(plan, command.out) + note_lines(notes));
   ODMOE_RETURN_IF_ERROR(check_room(command.out, plan.total_bytes));
 
@@ -238,11 +223,6 @@ void add_convert(CLI::App& app, Action& action) {
                        {{"4096", 4096}, {"16384", 16384}},
                        "Bytes that records begin on multiples of; 16384 for Apple Silicon",
                        [options](uint32_t bytes) { options->layout.page_bytes = bytes; })
-      ->group("Layout");
-  command
-      ->add_option("--order-by", options->trace,
-                   "Put experts that this recorded routing uses together next to each other")
-      ->type_name("TRACE")
       ->group("Layout");
   command
       ->add_option(

@@ -67,9 +67,23 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       "How experts are read", [&engine](ReaderChoice choice) { engine.reader = choice; })
       ->group("Speed");
   add_choice<PredictorKind>(command, "--predictor", engine.predictor,
-                            {{"none", PredictorKind::kNone}, {"stale-gate", PredictorKind::kStaleGate}},
+                            {{"none", PredictorKind::kNone},
+                             {"previous-token", PredictorKind::kPreviousToken},
+                             {"coactivation", PredictorKind::kCoactivation},
+                             {"stale-gate", PredictorKind::kStaleGate},
+                             {"shadow", PredictorKind::kShadow}},
                             "What guesses the experts of layers to come, so that they are read early",
                             [&engine](PredictorKind kind) { engine.predictor = kind; })
+      ->group("Speed");
+  command
+      .add_option_function<std::string>(
+          "--shadow",
+          [&engine](const std::string& file) {
+            engine.shadow = file;
+            engine.predictor = PredictorKind::kShadow;
+          },
+          "A shadow model trained for this model (odmoe train); it becomes the predictor")
+      ->type_name("FILE")
       ->group("Speed");
   command.add_option("--lookahead", engine.lookahead, "Layers by which the predictor is ahead")
       ->check(CLI::Range(1, kMaxLookahead))

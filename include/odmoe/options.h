@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -45,10 +46,17 @@ std::string_view policy_name(PolicyKind policy);
 // depends on it.
 enum class PredictorKind {
   kNone,
-  kStaleGate,  // a later layer's router, on what this layer's router saw
+  kPreviousToken,  // what a layer chose for the tokens before
+  kCoactivation,   // what went together with this layer's choice so far
+  kStaleGate,      // a later layer's router, on what this layer's router saw
+  kShadow,         // a shadow model, trained for the model: EngineOptions::shadow
 };
-// "none", "stale-gate".
+// "none", "previous-token", "coactivation", "stale-gate", "shadow".
 std::string_view predictor_name(PredictorKind predictor);
+// kUsage, naming them all, for anything else.
+Result<PredictorKind> parse_predictor(std::string_view name);
+// All of them, in order.
+std::span<const PredictorKind> all_predictors();
 inline constexpr int32_t kMaxLookahead = 4;
 enum class ContextOverflow {
   kStop,   // generation ends when the context is full
@@ -67,8 +75,10 @@ struct EngineOptions {
   int32_t sessions = 1;  // KV caches planned for, 1..64
   ReaderChoice reader = ReaderChoice::kAuto;
   PolicyKind policy = PolicyKind::kForecast;  // which experts stay; speed alone depends on it
-  PredictorKind predictor = PredictorKind::kNone;
-  int32_t lookahead = 1;   // layers with experts by which the predictor is ahead, 1..kMaxLookahead
+  // Never slower than without, but for the trials by which that is found out (docs/shadow-model.md).
+  PredictorKind predictor = PredictorKind::kStaleGate;
+  std::filesystem::path shadow;  // the weights of kShadow, and of no other
+  int32_t lookahead = 1;         // layers with experts by which the predictor is ahead, 1..kMaxLookahead
   int32_t read_depth = 0;  // reads in flight, 1..1024; 0: what was found best for the drive, 32 if unknown
   // Where it is kept what drives can do, found by reading from each for under two seconds when it is first
   // used; empty: nothing is tried out.  A file that is damaged or cannot be written costs time, never fails.

@@ -36,6 +36,7 @@ struct Stats {
     double seconds = 0;
     double stall_seconds = 0;  // of them, compute waited for reads
     uint64_t read_bytes = 0;   // demand reads
+    uint64_t prefetch_bytes = 0;
     double tokens_per_second() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
   };
   Phase prefill;
@@ -82,7 +83,8 @@ struct Stats {
     }
   } io;
 
-  // The most that decoding could reach: compute alone, and the drive alone at the bandwidth that was found
+  // The most that decoding could reach: compute alone, and the drive alone, reading what was wanted and not
+  // there (demand reads, and of prefetched experts as many as were used) at the bandwidth that was found
   // when it was tried out, or else the one that this run's reads had.  0: not known yet (nothing decoded,
   // nothing read).
   struct Roofline {
@@ -104,6 +106,11 @@ struct Stats {
     uint64_t prefetched = 0;       // experts read because they were guessed
     uint64_t prefetched_used = 0;  // of them, asked for afterwards, before they were evicted
     uint64_t prefetched_late = 0;  // of those, not wholly there yet
+    // The governor's verdict on prefetching: whether it is on, decoding's speed with it over that without, by
+    // the last trial (0: none has ended), and how many trials there were.
+    bool prefetching = false;
+    double gain = 0;
+    uint64_t trials = 0;
   } predictor;
 
   struct Routing {

@@ -228,13 +228,6 @@ class Planner {
     ODMOE_RETURN_IF_ERROR(describe_records(layer, tensors, from));
     const int layer_index = static_cast<int>(plan_.manifest.layers.size());
     const bool packed = options_.layout == Manifest::Layout::kPacked;
-    if (packed && static_cast<size_t>(number) < options_.order.size())
-      layer.order = options_.order[static_cast<size_t>(number)];
-    if (!layer.order.empty() && layer.order.size() != layer.checksums.size()) {
-      return fail(ErrorKind::kUsage,
-                  "the order of layer {} is of {} experts and not {}: it is another model's", number,
-                  layer.order.size(), layer.checksums.size());
-    }
     if (packed) {
       layer.stride = round_up(layer.record_bytes, uint64_t{options_.page_bytes});
       ODMOE_RETURN_IF_ERROR(add_packed_file(layer, layer_index, from));
@@ -246,18 +239,16 @@ class Planner {
   }
 
   Status add_packed_file(Manifest::Layer& layer, int layer_index, const std::vector<size_t>& from) {
-    std::vector<int32_t> order = layer.order;
-    for (int32_t expert = 0; layer.order.empty() && expert < layer.n_expert(); ++expert)
-      order.push_back(expert);
     std::vector<SafetensorsEntry> entries;
     std::map<std::string, std::string> metadata;
-    for (const int32_t expert : order) describe_record(layer, expert, layer.stride, entries, metadata);
+    for (int32_t expert = 0; expert < layer.n_expert(); ++expert)
+      describe_record(layer, expert, layer.stride, entries, metadata);
     ODMOE_ASSIGN_OR_RETURN(std::string header,
                            make_safetensors_header(entries, metadata, options_.page_bytes));
     layer.first_offset = header.size();
     PlannedFile& file = begin_file(plan_.manifest.expert_path(layer.layer, 0), std::move(header));
     file.layer = layer_index;
-    for (const int32_t expert : order) {
+    for (int32_t expert = 0; expert < layer.n_expert(); ++expert) {
       add_record(file, layer, from, expert);
       add_segment(file, {.tensor = Segment::kZeros, .bytes = layer.stride - layer.record_bytes});
     }

@@ -56,8 +56,6 @@ struct ConversionPlan {
 struct LayoutOptions {
   ExpertManifest::Layout layout = ExpertManifest::Layout::kPacked;
   uint32_t page_bytes = 4096;  // 512 to 16 MiB, a power of two
-  // The order of a layer's experts in its file, by layer; empty: by number.
-  std::vector<std::vector<int32_t>> order;
 };
 
 // "blk.3.ffn_up_exps.weight" -> layer 3, up; nothing for the name of any other tensor.

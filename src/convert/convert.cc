@@ -130,6 +130,11 @@ class Conversion {
                   "{} is there already, and nothing is overwritten: give another name or remove it",
                   out_.string());
     }
+    const fs::path parent = fs::absolute(out_).parent_path();
+    if (!fs::is_directory(parent, error)) {
+      return fail(ErrorKind::kNotFound, "{} is no directory to make {} in; check the path", parent.string(),
+                  out_.filename().string());
+    }
     for (const char* folder : {"tree/base_model", "tree/experts"}) {
       fs::create_directories(partial_ / folder, error);
       if (error) return cannot("make the directory", partial_ / folder, error);
@@ -142,7 +147,7 @@ class Conversion {
       ODMOE_RETURN_IF_ERROR(sync_directory(path));
     fs::rename(tree_, out_, error);
     if (error) return cannot("rename to", out_, error);
-    ODMOE_RETURN_IF_ERROR(sync_directory(fs::absolute(out_).parent_path()));
+    ODMOE_RETURN_IF_ERROR(sync_directory(parent));
     fs::remove_all(partial_, error);  // the lock and the journal: no harm in them
     ConvertResult result{.bytes = 0, .kept_bytes = kept_bytes_};
     for (const ExpertManifest::File& file : manifest_.files) result.bytes += file.bytes;

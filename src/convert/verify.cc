@@ -94,13 +94,12 @@ std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
   for (const ExpertManifest::Layer& layer : manifest.layers) {
     const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
     if (packed) files.push_back({.path = directory / manifest.expert_path(layer.layer, 0), .ranges = {}});
-    for (int place = 0; place < layer.n_expert(); ++place) {
-      const int expert = layer.order.empty() ? place : layer.order[static_cast<size_t>(place)];
+    for (int expert = 0; expert < layer.n_expert(); ++expert) {
       if (!packed)
         files.push_back({.path = directory / manifest.expert_path(layer.layer, expert), .ranges = {}});
       files.back().ranges.push_back(
           {.name = std::format("expert {} of layer {}", expert, layer.layer),
-           .offset = layer.first_offset + static_cast<uint64_t>(place) * layer.stride,
+           .offset = layer.first_offset + static_cast<uint64_t>(expert) * layer.stride,
            .bytes = layer.record_bytes,
            .checksum = layer.checksums[static_cast<size_t>(expert)]});
     }

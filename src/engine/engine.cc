@@ -6,8 +6,12 @@
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/memory_plan.h"
+#include "engine/routed_model.h"
 #include "format/mirror.h"
 #include "model/tokenizer/chat_template.h"
+#include "predict/coactivation.h"
+#include "predict/previous_token.h"
+#include "predict/shadow_model.h"
 
 namespace odmoe {
 namespace {
@@ -149,9 +153,10 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                                                        {.chunk = options_.chunk,
                                                         .context = options_.context,
                                                         .flash_attention = flash,
-                                                        .predictor = options_.predictor,
-                                                        .lookahead = options_.lookahead,
+                                                        .clock = clock_,
                                                         .interrupted = &interrupted_}));
+
+  ODMOE_RETURN_IF_ERROR(set_up_predictor());
 
   ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader(kDefaultDepth));
   // The dense weights come from the model itself; mirrors are here for what they ask of alignment.
@@ -182,6 +187,43 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     limits_.max_arena_bytes = std::min(needs.max_arena_bytes, plan_.arena_bytes + needs.kv_bytes);
   }
   return reader;
+}
+
+Status EngineImpl::set_up_predictor() {
+  const ModelShape& shape = decoder_->shape();
+  PredictorShape predicted{.layers = decoder_->expert_layers(),
+                           .n_embd = shape.n_embd,
+                           .n_expert = shape.router.n_expert,
+                           .n_expert_used = shape.router.n_expert_used,
+                           .lookahead = options_.lookahead};
+  std::unique_ptr<Predictor> predictor;
+  switch (options_.predictor) {
+    case PredictorKind::kNone:
+      return {};
+    case PredictorKind::kPreviousToken:
+      predictor = std::make_unique<PreviousToken>(predicted);
+      break;
+    case PredictorKind::kCoactivation:
+      predictor = std::make_unique<Coactivation>(predicted);
+      break;
+    case PredictorKind::kStaleGate:
+      predictor = forward_->make_stale_gate(options_.lookahead);
+      break;
+    case PredictorKind::kShadow: {
+      ODMOE_ASSIGN_OR_RETURN(const RoutedModelData routed, read_routed_model(*file_, shape));
+      ODMOE_ASSIGN_OR_RETURN(auto shadow, ShadowModel::load(options_.shadow, {}));
+      ODMOE_RETURN_IF_ERROR(check_shadow_model(shadow->spec(), routed.model, options_.shadow.string()));
+      predicted = shadow->shape();
+      if (options_.lookahead > predicted.lookahead) {
+        return fail(ErrorKind::kUsage, "{} looks {} layers ahead at most; use --lookahead {} or less",
+                    options_.shadow.string(), predicted.lookahead, predicted.lookahead);
+      }
+      predictor = std::move(shadow);
+      break;
+    }
+  }
+  if (dependencies_.wrap_predictor) predictor = dependencies_.wrap_predictor(std::move(predictor), predicted);
+  return forward_->use_predictor(std::move(predictor), std::move(predicted), options_.lookahead);
 }
 
 // Tries out the drives that are not known yet, where it may and pays.
@@ -300,6 +342,7 @@ Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const T
   phase.tokens += tokens.size();
   phase.stall_seconds += static_cast<double>(after.stall_us - before.stall_us) * 1e-6;
   phase.read_bytes += after.demand_read_bytes - before.demand_read_bytes;
+  phase.prefetch_bytes += after.prefetch_read_bytes - before.prefetch_read_bytes;
   phase.seconds += static_cast<double>(clock_->now_us() - begin_us) * 1e-6;
   return {};
 }
@@ -340,12 +383,16 @@ Stats EngineImpl::stats() const {
     stats.io.copies[i].read_bytes = copies[i].read_bytes;
     stats.io.copies[i].failed = copies[i].failed;
   }
-  const std::span<const Stats::Predictor::Ahead> ahead = forward_->foresight();
   stats.predictor = {.name = std::string(predictor_name(options_.predictor)),
-                     .ahead = {ahead.begin(), ahead.end()},
                      .prefetched = store.prefetched,
                      .prefetched_used = store.prefetched_used,
                      .prefetched_late = store.prefetched_late};
+  if (const Foresight* foresight = forward_->foresight(); foresight != nullptr) {
+    stats.predictor.ahead.assign(foresight->ahead().begin(), foresight->ahead().end());
+    stats.predictor.prefetching = foresight->governor().verdict();
+    stats.predictor.gain = foresight->governor().gain();
+    stats.predictor.trials = foresight->governor().n_trial();
+  }
   stats.routing = forward_->routing().summary();
   return stats;
 }

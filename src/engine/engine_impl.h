@@ -18,6 +18,7 @@
 #include "model/decoder.h"
 #include "model/tokenizer/tokenizer.h"
 #include "odmoe/engine.h"
+#include "predict/predictor.h"
 
 namespace odmoe {
 
@@ -26,6 +27,8 @@ struct EngineDependencies {
   std::function<Result<std::unique_ptr<AsyncReader>>(const ReaderOptions&)> make_reader = odmoe::make_reader;
   const Clock* clock = &SteadyClock::instance();
   std::function<MemorySample()> sample_memory = odmoe::sample_memory;  // called in a thread of its own
+  // What the predictor is put into, if set; how good a predictor is can be chosen so.
+  std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
 };
 
 class EngineImpl;
@@ -90,6 +93,7 @@ class EngineImpl final : public Engine {
   EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies);
   Result<std::unique_ptr<AsyncReader>> make_reader(uint32_t depth) const;
   Status read_metadata();
+  Status set_up_predictor();
   Status know_drives();
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "engine/live_stale_gate.h"
 
 namespace odmoe {
 namespace {
@@ -31,11 +32,8 @@ int64_t padded_kv(int64_t length) {
 
 }  // namespace
 
-DecodeGraphs::DecodeGraphs(const Decoder& decoder, PredictorKind predictor) : head_(kSmallGraphNodes) {
+DecodeGraphs::DecodeGraphs(const Decoder& decoder) : head_(kSmallGraphNodes) {
   for (int i = 0; i < decoder.n_segment(); ++i) segments_.emplace_back(decoder.max_segment_nodes(i));
-  if (predictor == PredictorKind::kStaleGate) {
-    for (size_t i = 0; i < decoder.expert_layers().size(); ++i) stale_.emplace_back(kSmallGraphNodes);
-  }
   if (!decoder.architecture().has_shared_expert()) return;
   for (size_t i = 0; i < decoder.expert_layers().size(); ++i) shared_.emplace_back(kSmallGraphNodes);
 }
@@ -49,20 +47,12 @@ ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options
       routing_(experts_per_layer(decoder.shape())) {
   const auto n_pair = static_cast<size_t>(options.chunk * decoder.shape().router.n_expert_used);
   const auto n_expert = static_cast<size_t>(decoder.shape().router.n_expert);
-  const auto n_used = static_cast<size_t>(decoder.shape().router.n_expert_used);
   chosen_.resize(n_pair);
   pair_index_.resize(n_pair);
   pair_begin_.resize(n_expert + 1);
   pending_.reserve(n_expert);
   leases_.reserve(n_expert);
-  hints_.reserve(std::max<size_t>(n_expert, kMaxLookahead * n_used));
-  if (options.predictor != PredictorKind::kNone) {
-    guesses_.resize(decoder.expert_layers().size());
-    for (Guess& guess : guesses_) guess.experts.resize(n_used);
-    guess_weights_.resize(n_used);
-    foresight_.resize(static_cast<size_t>(options.lookahead));
-  }
-  n_expert_total_ = decoder.shape().router.n_expert * static_cast<int32_t>(decoder.expert_layers().size());
+  hints_.reserve(n_expert);
 }
 
 LayerInputs ForwardPass::inputs(Graph& graph, KvCache& kv, int64_t n_token, int64_t n_kv) const {
@@ -208,6 +198,7 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
 void ForwardPass::attach(ExpertStore& store) {
   store_ = &store;
   arena_ = backend_->wrap(store.arena());
+  if (foresight_ != nullptr) foresight_->attach(store);
   for (const int layer : decoder_->expert_layers()) {
     const SlotView view = store.slot_view(layer);
     std::byte* first = store.arena().data() + view.first_slot_offset;
@@ -219,10 +210,31 @@ void ForwardPass::attach(ExpertStore& store) {
   }
 }
 
+Status ForwardPass::use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape,
+                                  int32_t lookahead) {
+  const Predictor::Wants wants = predictor->wants();
+  if (wants.embedding) embedding_.resize(static_cast<size_t>(shape.n_embd));
+  buffer_bytes_ += predictor->bytes();
+  foresight_ = std::make_unique<Foresight>(std::move(predictor), std::move(shape), lookahead);
+  if (!wants.attention_input) return {};
+  buffer_bytes_ += 2 * static_cast<uint64_t>(decoder_->shape().n_embd * options_.chunk) * sizeof(float);
+  return keep_states();
+}
+
+std::unique_ptr<Predictor> ForwardPass::make_stale_gate(int32_t lookahead) {
+  return std::make_unique<LiveStaleGate>(*backend_, *decoder_, activations_, allocator_.get(), lookahead);
+}
+
 Status ForwardPass::observe(RoutingObserver* observer) {
   observer_ = observer;
+  const bool foresight_looks = foresight_ != nullptr && foresight_->predictor().wants().attention_input;
+  if (observer != nullptr || foresight_looks) return keep_states();
   activations_.embedding = activations_.attention_input = nullptr;
-  if (observer == nullptr) return {};
+  return {};
+}
+
+// From now on graphs are built that keep each layer's attention input, and the first one's embedding.
+Status ForwardPass::keep_states() {
   if (observed_context_ == nullptr) {
     const uint64_t bytes = round_up(
         static_cast<uint64_t>(decoder_->shape().n_embd * options_.chunk) * sizeof(float), kTensorAlignment);
@@ -311,12 +323,6 @@ void ForwardPass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t
                                     decoder_->expert_layers()[i], 1);
       place(graph);
     }
-    for (size_t i = 0; i < graphs.stale_.size(); ++i) {
-      Graph& graph = graphs.stale_[i];
-      graph.reset();
-      decoder_->build_stale_gate(graph.context(), graph.graph(), activations_, i);
-      place(graph);
-    }
     graphs.head_.reset();
     decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), activations_, 0, 1, logits_);
     place(graphs.head_);
@@ -332,14 +338,13 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   assert(n_kv <= kv.rows());
   set_inputs(tokens, first, n_kv);
   if (n_token == 1 && decode_graphs.n_kv_ != n_kv) build_decode_graphs(kv, decode_graphs, n_kv);
-  // A guess is of no use where everything fits, and a prompt's chunk reads ahead without one.
-  predicting_ =
-      n_token == 1 && options_.predictor != PredictorKind::kNone && store_->stats().n_slot < n_expert_total_;
-  for (Guess& guess : guesses_) guess.ahead = 0;
+  if (foresight_ != nullptr && n_token == 1) ODMOE_RETURN_IF_ERROR(foresee_token(kv, tokens[0], first));
   const Status status = run_layers(kv, decode_graphs, n_token, first, n_kv);
   leases_.clear();  // none is left but after an error
   ODMOE_RETURN_IF_ERROR(status);
-  return run_head(decode_graphs, n_token, logits, sink);
+  ODMOE_RETURN_IF_ERROR(run_head(decode_graphs, n_token, logits, sink));
+  if (foresight_ != nullptr && n_token == 1) foresight_->end_token(options_.clock->now_us());
+  return {};
 }
 
 Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t first,
@@ -358,7 +363,7 @@ Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t
     route(layer, n_token);
     lease_pending(layer);
     if (observer_ != nullptr) ODMOE_RETURN_IF_ERROR(show(segment, n_token, first));
-    if (predicting_) ODMOE_RETURN_IF_ERROR(predict(decode_graphs, segment));
+    if (foresight_ != nullptr && decode) ODMOE_RETURN_IF_ERROR(foresee(segment));
     if (activations_.shared_output != nullptr) {  // while the reads are under way
       ODMOE_RETURN_IF_ERROR(decode ? backend_->compute(decode_graphs.shared_[segment].graph())
                                    : build_and_run([&](Graph& graph) {
@@ -410,45 +415,28 @@ size_t ForwardPass::lease_pending(int layer) {
   return leased;
 }
 
-// What the routers of the layers ahead would choose now is asked for, nearest layer first.  One guess is made
-// for each layer, `lookahead` layers before it, or at the first layer if that is nearer.
-Status ForwardPass::predict(DecodeGraphs& decode_graphs, size_t segment) {
-  judge_guess(segment);
-  const auto lookahead = static_cast<size_t>(options_.lookahead);
-  const size_t end = std::min(segment + lookahead + 1, guesses_.size());
-  for (size_t target = segment == 0 ? 1 : segment + lookahead; target < end; ++target) {
-    ODMOE_RETURN_IF_ERROR(guess(decode_graphs, target, target - segment));
-  }
-  hints_.clear();
-  for (size_t target = segment + 1; target < end; ++target) {
-    for (const int32_t expert : guesses_[target].experts) {
-      hints_.push_back({decoder_->expert_layers()[target], expert});
-    }
-  }
-  store_->prefetch(hints_);
-  return {};
+// A token begins.
+Status ForwardPass::foresee_token(const KvCache& kv, int32_t token, int64_t position) {
+  if (&kv != foreseen_kv_ || position != foreseen_next_) foresight_->begin_sequence();
+  foreseen_kv_ = &kv;
+  foreseen_next_ = position + 1;
+  if (!embedding_.empty()) decoder_->embedding(token, embedding_);
+  return foresight_->begin_token(embedding_, options_.clock->now_us());
 }
 
-Status ForwardPass::guess(DecodeGraphs& decode_graphs, size_t target, size_t ahead) {
-  ODMOE_RETURN_IF_ERROR(backend_->compute(decode_graphs.stale_[target].graph()));
-  const std::span<const float> logits(static_cast<const float*>(activations_.stale_logits->data),
-                                      static_cast<size_t>(decoder_->shape().router.n_expert));
-  router_.route(logits, decoder_->router_bias(decoder_->expert_layers()[target]), guesses_[target].experts,
-                guess_weights_);
-  guesses_[target].ahead = ahead;
-  return {};
-}
-
-// How many of the layer's experts had been guessed.
-void ForwardPass::judge_guess(size_t segment) {
-  const Guess& guess = guesses_[segment];
-  if (guess.ahead == 0) return;
-  Stats::Predictor::Ahead& ahead = foresight_[guess.ahead - 1];
-  const std::span<const int32_t> chosen(chosen_.data(), guess.experts.size());
-  ahead.wanted += chosen.size();
-  for (const int32_t expert : chosen) {
-    ahead.foreseen += static_cast<uint64_t>(std::ranges::count(guess.experts, expert));
-  }
+// A layer's router has spoken, of one token.
+Status ForwardPass::foresee(size_t segment) {
+  const auto n_embd = static_cast<size_t>(decoder_->shape().n_embd);
+  const auto n_used = static_cast<size_t>(decoder_->shape().router.n_expert_used);
+  const auto values = [](const ggml_tensor* tensor, size_t n) {
+    return tensor == nullptr ? std::span<const float>()
+                             : std::span(static_cast<const float*>(tensor->data), n);
+  };
+  return foresight_->routed({.layer = segment,
+                             .router_input = values(activations_.ffn_input, n_embd),
+                             .attention_input = values(activations_.attention_input, n_embd),
+                             .experts = std::span(chosen_).first(n_used),
+                             .weights = values(activations_.expert_weight, n_used)});
 }
 
 // A chunk that wants nearly all experts of this layer will want nearly all of the next one's: they are asked

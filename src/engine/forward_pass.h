@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/clock.h"
+#include "engine/foresight.h"
 #include "engine/routing_stats.h"
 #include "io/aligned_buffer.h"
 #include "model/blocks/experts.h"
@@ -25,14 +27,13 @@ namespace odmoe {
 // The graphs of a session's single-token evaluations, built once per length of the KV cache.  One owner.
 class DecodeGraphs {
  public:
-  DecodeGraphs(const Decoder& decoder, PredictorKind predictor);
+  explicit DecodeGraphs(const Decoder& decoder);
 
  private:
   friend class ForwardPass;
   int64_t n_kv_ = 0;             // the length that segments_ are for; 0: nothing is built yet
   std::vector<Graph> segments_;  // of the decoder
   std::vector<Graph> shared_;    // the shared expert that follows each segment; empty without one
-  std::vector<Graph> stale_;     // each layer's router on what an earlier one saw; empty without a predictor
   Graph head_;
 };
 
@@ -43,8 +44,7 @@ class ForwardPass {
     int64_t chunk = 512;
     int64_t context = 0;  // the longest KV cache
     bool flash_attention = true;
-    PredictorKind predictor = PredictorKind::kNone;
-    int32_t lookahead = 1;
+    const Clock* clock = &SteadyClock::instance();
     const std::atomic<bool>* interrupted = nullptr;  // may be null
   };
 
@@ -60,11 +60,17 @@ class ForwardPass {
   // Memory that evaluations will make resident.
   uint64_t buffer_bytes() const { return buffer_bytes_; }
 
+  // From now on single tokens are foreseen by `predictor`, of this shape, as far ahead as `lookahead`. Before
+  // attach() and before any graph is built.
+  Status use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead);
+  // One that asks the model's own routers; for use_predictor() of this.
+  std::unique_ptr<Predictor> make_stale_gate(int32_t lookahead);
+
   // Must be called once before run().  The store must outlive this.
   void attach(ExpertStore& store);
 
-  // Shows `observer` what run() sees; null: nobody.  Graphs built before keep to what they were built with, so
-  // there must be none.
+  // Shows `observer` what run() sees; null: nobody.  Graphs built before keep to what they were built with,
+  // so there must be none.
   Status observe(RoutingObserver* observer);
 
   enum class Logits { kNone, kLast, kAll };
@@ -77,8 +83,8 @@ class ForwardPass {
              Logits logits, const Sink& sink);
 
   const RoutingStats& routing() const { return routing_; }
-  // How good the guesses were, by how far they were ahead.
-  std::span<const Stats::Predictor::Ahead> foresight() const { return foresight_; }
+  // Null without a predictor.
+  const Foresight* foresight() const { return foresight_.get(); }
 
  private:
   ForwardPass(Backend& backend, const Decoder& decoder, const Options& options);
@@ -92,9 +98,9 @@ class ForwardPass {
   Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t first, int64_t n_kv);
   void route(int layer, int64_t n_token);
   Status show(size_t segment, int64_t n_token, int64_t first);
-  Status predict(DecodeGraphs& decode_graphs, size_t segment);
-  Status guess(DecodeGraphs& decode_graphs, size_t target, size_t ahead);
-  void judge_guess(size_t segment);
+  Status keep_states();
+  Status foresee_token(const KvCache& kv, int32_t token, int64_t position);
+  Status foresee(size_t segment);
   void read_ahead(size_t segment);
   Status run_experts(size_t segment, int64_t n_token);
   Status run_experts_of_one(int layer);
@@ -136,16 +142,11 @@ class ForwardPass {
   std::vector<ExpertLease> leases_;
   std::vector<ExpertKey> hints_;
 
-  // The guess of a layer's experts in this token, best first.
-  struct Guess {
-    size_t ahead = 0;  // made so many layers before; 0: none was made
-    std::vector<int32_t> experts;
-  };
-  bool predicting_ = false;
-  int32_t n_expert_total_ = 0;
-  std::vector<Guess> guesses_;  // per layer with experts
-  std::vector<float> guess_weights_;
-  std::vector<Stats::Predictor::Ahead> foresight_;
+  std::unique_ptr<Foresight> foresight_;
+  std::vector<float> embedding_;  // [n_embd], for predictors that want it
+  // The timeline and the position at which the last token that was foreseen would be followed.
+  const KvCache* foreseen_kv_ = nullptr;
+  int64_t foreseen_next_ = -1;
   std::vector<ExpertPair> pairs_;
 };
 

@@ -1,5 +1,6 @@
 #include "odmoe/options.h"
 
+#include <array>
 #include <charconv>
 #include <string>
 #include <utility>
@@ -27,7 +28,36 @@ Result<MemoryBudget> parse_memory_budget(std::string_view text) {
 }
 
 std::string_view predictor_name(PredictorKind predictor) {
-  return predictor == PredictorKind::kStaleGate ? "stale-gate" : "none";
+  switch (predictor) {
+    case PredictorKind::kNone:
+      return "none";
+    case PredictorKind::kPreviousToken:
+      return "previous-token";
+    case PredictorKind::kCoactivation:
+      return "coactivation";
+    case PredictorKind::kStaleGate:
+      return "stale-gate";
+    case PredictorKind::kShadow:
+      return "shadow";
+  }
+  std::unreachable();
+}
+
+std::span<const PredictorKind> all_predictors() {
+  static constexpr std::array kAll = {PredictorKind::kNone, PredictorKind::kPreviousToken,
+                                      PredictorKind::kCoactivation, PredictorKind::kStaleGate,
+                                      PredictorKind::kShadow};
+  return kAll;
+}
+
+Result<PredictorKind> parse_predictor(std::string_view name) {
+  std::string known;
+  for (const PredictorKind kind : all_predictors()) {
+    if (predictor_name(kind) == name) return kind;
+    known += known.empty() ? "" : ", ";
+    known += predictor_name(kind);
+  }
+  return fail(ErrorKind::kUsage, "'{}' is no predictor; choose one of {}", name, known);
 }
 
 std::string_view policy_name(PolicyKind policy) {
@@ -59,6 +89,9 @@ Status EngineOptions::validate() const {
   ODMOE_RETURN_IF_ERROR(check("chunk", chunk, 1, 8192));
   ODMOE_RETURN_IF_ERROR(check("sessions", sessions, 1, 64));
   ODMOE_RETURN_IF_ERROR(check("lookahead", lookahead, 1, kMaxLookahead));
+  if ((predictor == PredictorKind::kShadow) == shadow.empty()) {
+    return fail(ErrorKind::kUsage, "the predictor shadow and a file of its weights (--shadow) go together");
+  }
   ODMOE_RETURN_IF_ERROR(check("read depth", read_depth, 0, 1024));
   ODMOE_RETURN_IF_ERROR(check("number of mirrors", static_cast<int64_t>(mirrors.size()), 0, 15));
   if (memory.kind == MemoryBudget::Kind::kExpertPercent && !(memory.percent > 0 && memory.percent <= 100)) {

@@ -23,7 +23,7 @@ std::string gating_name(Gating gating) {
 // A tensor's values as F32.
 Result<std::vector<float>> read_values(const Checkpoint& file, const std::string& name, int64_t n_value) {
   const TensorInfo* tensor = file.find_tensor(name);
-  const std::string& model = file.files().front().string();
+  const std::string& model = file.path().string();
   if (tensor == nullptr) return fail(ErrorKind::kBadFile, "{} has no {}", model, name);
   if (tensor->ne[0] * tensor->ne[1] * tensor->ne[2] * tensor->ne[3] != n_value ||
       !is_weight_type(tensor->type)) {

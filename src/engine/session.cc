@@ -7,10 +7,7 @@
 namespace odmoe {
 
 SessionImpl::SessionImpl(EngineImpl& engine, std::unique_ptr<KvCache> kv, int32_t context)
-    : engine_(&engine),
-      kv_(std::move(kv)),
-      decode_graphs_(engine.decoder(), engine.options().predictor),
-      context_(context) {
+    : engine_(&engine), kv_(std::move(kv)), decode_graphs_(engine.decoder()), context_(context) {
   tokens_.reserve(static_cast<size_t>(context));
   logits_.resize(static_cast<size_t>(engine.decoder().shape().n_vocab));
 }

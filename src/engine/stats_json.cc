@@ -14,8 +14,13 @@ Stats::Roofline Stats::roofline() const {
   if (compute_seconds > 0) limit = roofline.compute_tokens_per_second = tokens / compute_seconds;
   const double probed = io.probed_bytes_per_second();
   const double bandwidth = probed > 0 ? probed : io.read_bytes_per_second();
-  if (decode.read_bytes > 0 && bandwidth > 0) {
-    roofline.io_tokens_per_second = bandwidth * tokens / static_cast<double>(decode.read_bytes);
+  const double used = predictor.prefetched > 0 ? static_cast<double>(predictor.prefetched_used) /
+                                                     static_cast<double>(predictor.prefetched)
+                                               : 0;
+  const double missed_bytes =
+      static_cast<double>(decode.read_bytes) + used * static_cast<double>(decode.prefetch_bytes);
+  if (missed_bytes > 0 && bandwidth > 0) {
+    roofline.io_tokens_per_second = bandwidth * tokens / missed_bytes;
     limit = limit > 0 ? std::min(limit, roofline.io_tokens_per_second) : roofline.io_tokens_per_second;
   }
   if (limit > 0) roofline.fraction = decode.tokens_per_second() / limit;
@@ -73,7 +78,10 @@ std::string stats_json(const Stats& stats) {
       {"recall", ordered_json::array()},
       {"accuracy", share(predictor.prefetched_used, predictor.prefetched)},
       {"coverage", share(predictor.prefetched_used, predictor.prefetched_used + stats.experts.misses)},
-      {"late", share(predictor.prefetched_late, predictor.prefetched_used)}};
+      {"late", share(predictor.prefetched_late, predictor.prefetched_used)},
+      {"prefetching", predictor.prefetching},
+      {"gain", known(predictor.gain)},
+      {"trials", predictor.trials}};
   for (const auto& ahead : predictor.ahead) {
     json["predictor"]["recall"].push_back(share(ahead.foreseen, ahead.wanted));
   }

@@ -28,7 +28,6 @@ class DirectoryExperts final : public ExpertSource {
     int first_file = 0;
     bool file_per_expert = false;
     uint64_t first_offset = 0, stride = 0;
-    std::vector<int32_t> place;       // of each expert's record; empty: the expert's number
     std::vector<uint64_t> checksums;  // empty in a dense layer
   };
 
@@ -43,9 +42,8 @@ class DirectoryExperts final : public ExpertSource {
     assert(key.expert >= 0 && key.expert < n_expert(key.layer));
     const Layer& layer = at(key.layer);
     if (layer.file_per_expert) return {.file = layer.first_file + key.expert, .offset = layer.first_offset};
-    const auto place = layer.place.empty() ? key.expert : layer.place[static_cast<size_t>(key.expert)];
     return {.file = layer.first_file,
-            .offset = layer.first_offset + static_cast<uint64_t>(place) * layer.stride};
+            .offset = layer.first_offset + static_cast<uint64_t>(key.expert) * layer.stride};
   }
   std::optional<uint64_t> checksum(ExpertKey key) const override {
     return at(key.layer).checksums[static_cast<size_t>(key.expert)];
@@ -274,12 +272,7 @@ Result<std::unique_ptr<ExpertSource>> ExpertDirectory::expert_source(int n_layer
           .file_per_expert = manifest_.layout == ExpertManifest::Layout::kFiles,
           .first_offset = from.first_offset,
           .stride = from.stride,
-          .place = {},
           .checksums = from.checksums};
-    to.place.resize(from.order.size());
-    for (size_t place = 0; place < from.order.size(); ++place) {
-      to.place[static_cast<size_t>(from.order[place])] = static_cast<int32_t>(place);
-    }
   }
   return std::make_unique<DirectoryExperts>(files_, std::move(layers), n_expert_used);
 }

@@ -190,18 +190,6 @@ void check_slices(Reader& reader, const ExpertManifest::Layer& layer, std::strin
   }
 }
 
-void check_order(Reader& reader, const ExpertManifest::Layer& layer, std::string_view where) {
-  if (layer.order.empty()) return;
-  std::vector<bool> seen(static_cast<size_t>(layer.n_expert()));
-  bool good = layer.order.size() == seen.size();
-  for (size_t i = 0; good && i < layer.order.size(); ++i) {
-    const auto expert = static_cast<size_t>(layer.order[i]);
-    good = expert < seen.size() && !seen[expert];
-    if (good) seen[expert] = true;
-  }
-  if (!good) reader.complain(std::format("{} has an order that does not name every expert once", where));
-}
-
 ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertManifest& manifest) {
   ExpertManifest::Layer layer;
   layer.layer = static_cast<int>(reader.number(json, "layer", 0, ExpertManifest::kMaxLayers - 1, "a layer"));
@@ -221,23 +209,12 @@ ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertM
     return layer;
   }
   for (const Json& checksum : *checksums) layer.checksums.push_back(reader.checksum(checksum, where));
-  if (json.contains("order")) {
-    const Json* order = reader.member(json, "order", Json::value_t::array, where);
-    for (size_t i = 0; order != nullptr && i < order->size(); ++i) {
-      const Json& expert = (*order)[i];
-      const bool good = expert.is_number_unsigned() &&
-                        expert.get<uint64_t>() < static_cast<uint64_t>(ExpertManifest::kMaxExperts);
-      layer.order.push_back(good ? expert.get<int32_t>() : -1);
-    }
-    if (layer.order.empty()) reader.complain(std::format("{} has an empty order", where));
-  }
   const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
   if (layer.first_offset % manifest.page_bytes != 0 || layer.stride % manifest.page_bytes != 0 ||
-      (packed ? layer.stride < layer.record_bytes : layer.stride != 0 || !layer.order.empty())) {
+      (packed ? layer.stride < layer.record_bytes : layer.stride != 0)) {
     reader.complain(std::format("{} has records that do not begin on pages or lie over each other", where));
   }
   check_slices(reader, layer, where);
-  check_order(reader, layer, where);
   return layer;
 }
 
@@ -279,7 +256,6 @@ std::string ExpertManifest::to_json() const {
                                  {"offset", slice.offset},
                                  {"bytes", slice.bytes}});
     }
-    if (!layer.order.empty()) entry["order"] = layer.order;
     OrderedJson& checksum_list = entry["xxh3"] = OrderedJson::array();
     for (const uint64_t checksum : layer.checksums) checksum_list.push_back(checksum_text(checksum));
     layer_list.push_back(std::move(entry));

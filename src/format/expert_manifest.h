@@ -54,7 +54,6 @@ struct ExpertManifest {
     uint64_t record_bytes = 0;        // to the end of the last slice
     uint64_t first_offset = 0;        // of the first record, in its file
     uint64_t stride = 0;              // from one record to the next; 0 with a file per expert
-    std::vector<int32_t> order;       // experts in the order of their records; empty: by number
     std::vector<uint64_t> checksums;  // by expert: XXH3-64 of the record
     int n_expert() const { return static_cast<int>(checksums.size()); }
   };

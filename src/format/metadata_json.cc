@@ -1,5 +1,6 @@
 #include "format/metadata_json.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -201,7 +202,11 @@ class Judge final : public nlohmann::json_sax<Json> {
 
 nlohmann::ordered_json metadata_to_json(const std::vector<MetadataEntry>& entries) {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
-  for (const MetadataEntry& entry : entries) {
+  std::vector<const MetadataEntry*> sorted;  // so that it does not matter where they come from
+  for (const MetadataEntry& entry : entries) sorted.push_back(&entry);
+  std::ranges::sort(sorted, {}, [](const MetadataEntry* entry) -> const std::string& { return entry->key; });
+  for (const MetadataEntry* pointer : sorted) {
+    const MetadataEntry& entry = *pointer;
     nlohmann::ordered_json values = nlohmann::ordered_json::array();
     std::visit(
         [&](const auto& elements) {

@@ -1,6 +1,6 @@
 // Metadata as JSON: {"KEY": {"type": "u32", "value": 4}, "KEY": {"type": "str", "values": ["a", "b"]}}, types
-// by GGUF's names, without loss: floats that are no number are "nan", "inf" and "-inf", and text that is not
-// UTF-8 is {"hex": "..."}.
+// by GGUF's names, sorted by key, without loss: floats that are no number are "nan", "inf" and "-inf", and
+// text that is not UTF-8 is {"hex": "..."}.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,8 @@
 #include "model/decoder.h"
 
+#include <cstring>
 #include <format>
+#include <iterator>
 
 namespace odmoe {
 namespace {
@@ -130,6 +132,16 @@ void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activation
                          int64_t n, ggml_tensor* logits) const {
   ggml_tensor* x = norm(ctx, columns(ctx, a.residual, n, first), output_norm_, shape().norm_eps);
   ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_mul_mat(ctx, output_, x), columns(ctx, logits, n)));
+}
+
+void Decoder::embedding(int32_t token, std::span<float> values) const {
+  const auto* row =
+      static_cast<const std::byte*>(token_embd_->data) + static_cast<size_t>(token) * token_embd_->nb[1];
+  if (token_embd_->type == GGML_TYPE_F32) {
+    std::memcpy(values.data(), row, values.size_bytes());
+  } else {
+    ggml_get_type_traits(token_embd_->type)->to_float(row, values.data(), std::ssize(values));
+  }
 }
 
 std::span<const float> Decoder::router_bias(int layer) const {

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/arch/architecture.h"
@@ -70,6 +71,9 @@ class Decoder {
   // Columns [first, first + n) of residual -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,
                   ggml_tensor* logits) const;
+
+  // What a token begins with, F32 [n_embd].
+  void embedding(int32_t token, std::span<float> values) const;
 
   // F32 [n_expert], for choosing only; empty: none.
   std::span<const float> router_bias(int layer) const;

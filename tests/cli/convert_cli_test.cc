@@ -107,7 +107,6 @@ TEST(ConvertCommand, RefusesWhatMakesNoSense) {
   expect_error(odmoe({"convert", "--verify", kModel}), 2, "expert directory");
   expect_error(convert(dir / "none" / "out"), 1, "none");
   expect_error(convert(dir / "out", {"--layout", "loose"}), 2, "packed|files");
-  expect_error(convert(dir / "out", {"--layout", "files", "--order-by", "x.csv"}), 2, "--layout packed");
   EXPECT_FALSE(fs::exists(dir / "out"));
 }
 
@@ -156,7 +155,7 @@ void expect_resumed_after(int signal, const std::function<void(int status)>& che
   const Outcome outcome = convert(out, {"--layout", "files"});
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("were there already"));
-  EXPECT_EQ(tree(out), tree(dir / "whole"));
+  EXPECT_TRUE(tree(out) == tree(dir / "whole"));
   EXPECT_FALSE(fs::exists(out.string() + ".partial"));
 }
 
@@ -193,7 +192,7 @@ TEST(ConvertCommand, SurvivesAFullDriveAndGoesOn) {
   const Outcome done = convert(disk / "out");
   EXPECT_EQ(done.exit_code, 0) << done.err;
   ASSERT_EQ(convert(dir / "whole").exit_code, 0);
-  EXPECT_EQ(tree(disk / "out"), tree(dir / "whole"));
+  EXPECT_TRUE(tree(disk / "out") == tree(dir / "whole"));
   umount(disk.c_str());
 #else
   GTEST_SKIP() << "mounts a small file system as Linux does";

@@ -96,7 +96,6 @@ TEST(ExpertDirectories, GiveTheSameBitsFromASplitModelAndOnLargePages) {
   const std::vector<float> wanted = logits_of(options_for(parts.front(), 100));
   LayoutOptions layout;
   layout.page_bytes = 16384;
-  layout.order = {{7, 6, 5, 4, 3, 2, 1, 0}, {1, 0, 3, 2, 5, 4, 7, 6}};
   ASSERT_NO_FATAL_FAILURE(convert_or_fail(parts.front(), dir / "out", layout));
   expect_same_bits(logits_of(options_for(dir / "out", 30)), wanted);
 }

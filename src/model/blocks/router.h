@@ -40,6 +40,10 @@ class Router {
   std::span<const float> route(std::span<const float> logits, std::span<const float> bias,
                                std::span<int32_t> ids, std::span<float> weights);
 
+  // Of the last call, [n_expert]: by what the experts were chosen, higher first; -infinity in groups that
+  // were not eligible.
+  std::span<const float> selection() const { return selection_; }
+
   const RouterOptions& options() const { return options_; }
 
  private:

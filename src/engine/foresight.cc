@@ -1,0 +1,139 @@
+#include "engine/foresight.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+namespace odmoe {
+namespace {
+
+// Lists are as long as this many times what a router chooses: what may be worth a read.
+constexpr int32_t kListFactor = 2;
+constexpr double kLately = 1.0 / 16;  // weight of a token in busy_share_
+// A layer whose lists are worth no read is guessed at only in every so many tokens, to see whether that has
+// changed; for the first ones all are.
+constexpr uint64_t kLookAgain = 16;
+
+}  // namespace
+
+Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead)
+    : predictor_(std::move(predictor)),
+      shape_(std::move(shape)),
+      lookahead_(static_cast<size_t>(lookahead)),
+      scores_(shape_.n_score()),
+      lists_(shape_.n_layer() * lookahead_),
+      ahead_(lookahead_) {
+  const int32_t n_rank = std::min(shape_.n_expert, kListFactor * shape_.n_expert_used);
+  for (List& list : lists_) list.experts.resize(static_cast<size_t>(n_rank));
+  worth_.reserve(shape_.n_layer());
+  for (size_t i = 0; i < shape_.n_layer(); ++i) {
+    worth_.emplace_back(lookahead, n_rank, shape_.n_expert, shape_.n_expert_used);
+  }
+  hints_.reserve(lookahead_ * static_cast<size_t>(n_rank));
+}
+
+void Foresight::attach(ExpertStore& store) { store_ = &store; }
+
+void Foresight::begin_sequence() {
+  predictor_->begin_sequence();
+  for (List& list : lists_) list.made = false;
+}
+
+Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) {
+  before_ = store_->stats();
+  begin_us_ = now_us;
+  // Where everything fits there is nothing to be read early.
+  const auto n_expert = static_cast<int64_t>(shape_.n_expert) * static_cast<int64_t>(shape_.n_layer());
+  active_ = before_.n_slot < n_expert && governor_.on();
+  n_active_ += active_ ? 1 : 0;
+  if (!active_) return {};
+  ODMOE_ASSIGN_OR_RETURN(const int32_t n_row, predictor_->begin_token(embedding, scores_));
+  if (n_row == 0) return {};
+  take_rows(0, n_row);
+  hint(0);
+  return {};
+}
+
+Status Foresight::routed(const RoutingState& state) {
+  judge(state);
+  predictor_->learn(state);
+  if (!active_ || !worth_asking(state.layer + 1)) return {};
+  ODMOE_ASSIGN_OR_RETURN(const int32_t n_row, predictor_->predict(state, scores_));
+  take_rows(state.layer + 1, n_row);
+  hint(state.layer + 1);
+  return {};
+}
+
+void Foresight::take_rows(size_t first_target, int32_t n_row) {
+  const auto n_expert = static_cast<size_t>(shape_.n_expert);
+  for (size_t d = 1; d <= std::min(static_cast<size_t>(n_row), lookahead_); ++d) {
+    List& made = list((first_target + d - 1) % shape_.n_layer(), d);
+    best_experts(std::span(scores_).subspan((d - 1) * n_expert, n_expert), made.experts);
+    made.made = true;
+  }
+}
+
+// How many of the layer's experts had been foreseen, and at which ranks.
+void Foresight::judge(const RoutingState& state) {
+  const auto n_used = static_cast<size_t>(shape_.n_expert_used);
+  for (size_t d = 1; d <= lookahead_; ++d) {
+    List& said = list(state.layer, d);
+    if (!std::exchange(said.made, false)) continue;
+    worth_[state.layer].observe(static_cast<int32_t>(d), said.experts, state.experts);
+    ahead_[d - 1].wanted += state.experts.size();
+    for (const int32_t expert : std::span(said.experts).first(n_used)) {
+      ahead_[d - 1].foreseen += static_cast<uint64_t>(std::ranges::count(state.experts, expert));
+    }
+  }
+}
+
+// A read that is not wanted delays one that is by as long as it takes itself, if the drive is busy then; one
+// that is wanted saves as much.  With probability p of being wanted and a drive that is busy for a share u of
+// the time, it pays where p > (1 - p) u.  And what is no likelier than any other expert is no guess.
+double Foresight::least_probability() const {
+  const double chance = static_cast<double>(shape_.n_expert_used) / shape_.n_expert;
+  return std::max(busy_share_ / (1 + busy_share_), chance);
+}
+
+bool Foresight::worth_asking(size_t first_target) const {
+  if (n_active_ <= kLookAgain || n_active_ % kLookAgain == 0) return true;
+  for (size_t d = 1; d <= lookahead_; ++d) {
+    const RankCalibration& worth = worth_[(first_target + d - 1) % shape_.n_layer()];
+    if (worth.probability(static_cast<int32_t>(d), 0) > least_probability()) return true;
+  }
+  return false;
+}
+
+// Of each layer's latest list what is worth a read, nearest layer first.
+void Foresight::hint(size_t first_target) {
+  const double least = least_probability();
+  hints_.clear();
+  for (size_t i = 0; i < lookahead_; ++i) {
+    const size_t target = (first_target + i) % shape_.n_layer();
+    for (size_t d = 1; d <= lookahead_; ++d) {
+      const List& said = list(target, d);
+      if (!said.made) continue;
+      for (size_t rank = 0; rank < said.experts.size(); ++rank) {
+        if (worth_[target].probability(static_cast<int32_t>(d), static_cast<int32_t>(rank)) <= least) break;
+        hints_.push_back({shape_.layers[target], said.experts[rank]});
+      }
+      break;
+    }
+  }
+  store_->prefetch(hints_);
+}
+
+void Foresight::end_token(int64_t now_us) {
+  const ExpertStoreStats after = store_->stats();
+  const int64_t us = std::max<int64_t>(now_us - begin_us_, 1);
+  const auto busy_us = static_cast<double>(after.read_busy_us - before_.read_busy_us);
+  busy_share_ += (std::min(busy_us / static_cast<double>(us), 1.0) - busy_share_) * kLately;
+  if (before_.n_slot < shape_.n_expert * static_cast<int64_t>(shape_.n_layer())) {
+    governor_.token_done(
+        {.us = us,
+         .stall_us = static_cast<int64_t>(after.stall_us - before_.stall_us),
+         .missing = after.misses - before_.misses + after.prefetched_used - before_.prefetched_used});
+  }
+}
+
+}  // namespace odmoe

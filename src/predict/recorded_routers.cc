@@ -1,0 +1,101 @@
+#include "predict/recorded_routers.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "predict/stale_gate.h"
+
+namespace odmoe {
+namespace {
+
+// A norm's weight below this tells nothing of the state it was multiplied into.
+constexpr float kLeastNorm = 1e-8F;
+
+}  // namespace
+
+RecordedRouters::RecordedRouters(const RoutedModel& model, std::vector<RouterWeights> routers)
+    : rule_(model.router),
+      routers_(std::move(routers)),
+      state_(static_cast<size_t>(model.n_embd)),
+      group_scores_(static_cast<size_t>(std::max(rule_.n_group, 1))),
+      groups_(group_scores_.size()) {}
+
+void RecordedRouters::mark(size_t layer, std::span<const float> router_input, size_t target,
+                           std::span<float> marks) {
+  const RouterWeights& from = routers_[layer];
+  const RouterWeights& to = routers_[target];
+  const size_t n = state_.size();
+  if (layer == target) {
+    std::ranges::copy(router_input, state_.begin());
+  } else {
+    for (size_t i = 0; i < n; ++i) {
+      const bool known = std::abs(from.norm[i]) > kLeastNorm;
+      state_[i] = known ? router_input[i] / from.norm[i] * to.norm[i] : 0;
+    }
+  }
+  for (size_t expert = 0; expert < marks.size(); ++expert) {
+    const std::span<const float> row(&to.weight[expert * n], n);
+    // Eight sums side by side, for the compiler to keep in one register.
+    constexpr size_t kSums = 8;
+    std::array<float, kSums> sums{};
+    size_t i = 0;
+    for (; i + kSums <= n; i += kSums) {
+      for (size_t j = 0; j < kSums; ++j) sums[j] += row[i + j] * state_[i + j];
+    }
+    for (; i < n; ++i) sums[0] += row[i] * state_[i];
+    float sum = 0;
+    for (const float part : sums) sum += part;
+    marks[expert] = sum;
+  }
+  // Without bias and groups the logits have the order of what is made of them.
+  const bool grouped = rule_.n_group > 1 && rule_.n_group_used < rule_.n_group;
+  if (to.bias.empty() && !grouped) return;
+  if (rule_.gating == "sigmoid") {
+    for (float& mark : marks) mark = 1 / (1 + std::exp(-mark));
+  } else if (rule_.gating == "softmax") {
+    const float top = std::ranges::max(marks);
+    double sum = 0;
+    for (float& mark : marks) sum += static_cast<double>(mark = std::exp(mark - top));
+    for (float& mark : marks) mark /= static_cast<float>(sum);
+  }
+  for (size_t expert = 0; expert < to.bias.size(); ++expert) marks[expert] += to.bias[expert];
+  if (grouped) exclude_groups(marks);
+}
+
+// The groups whose two best experts together are worst are out: marked below all others, in the same order.
+void RecordedRouters::exclude_groups(std::span<float> marks) {
+  const size_t size = marks.size() / group_scores_.size();
+  for (size_t g = 0; g < group_scores_.size(); ++g) {
+    float best = -std::numeric_limits<float>::infinity(), second = best;
+    for (const float mark : marks.subspan(g * size, size)) {
+      if (mark > best) {
+        second = std::exchange(best, mark);
+      } else {
+        second = std::max(second, mark);
+      }
+    }
+    group_scores_[g] = size > 1 ? best + second : best;
+  }
+  best_experts(group_scores_, groups_);
+  const auto [low, high] = std::ranges::minmax(marks);
+  for (const int32_t group : std::span(groups_).subspan(static_cast<size_t>(rule_.n_group_used))) {
+    for (float& mark : marks.subspan(static_cast<size_t>(group) * size, size)) mark -= 2 * (high - low) + 1;
+  }
+}
+
+std::unique_ptr<Predictor> make_recorded_stale_gate(const PredictorShape& shape, const RoutedModel& model,
+                                                    std::vector<RouterWeights> routers) {
+  auto recorded = std::make_shared<RecordedRouters>(model, std::move(routers));
+  return std::make_unique<StaleGate>(
+      shape,
+      [recorded](const RoutingState& state, size_t target, std::span<float> marks) -> Status {
+        recorded->mark(state.layer, state.router_input, target, marks);
+        return {};
+      },
+      Predictor::Wants{.router_input = true});
+}
+
+}  // namespace odmoe
