@@ -18,6 +18,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "convert/conversion_plan.h"
+#include "convert/hf_source.h"
 #include "convert/verify.h"
 #include "format/checkpoint.h"
 #include "format/expert_directory.h"
@@ -30,6 +31,7 @@ namespace fs = std::filesystem;
 struct ConvertCommand {
   std::string in, out;
   LayoutOptions layout;
+  std::string experts, dense;  // --experts, --dense; empty: not given
   bool verify = false;
   bool dry_run = false;
 };
@@ -95,6 +97,39 @@ Result<int> verify(const fs::path& directory) {
               directory.string(), damages.size());
 }
 
+// A checkpoint of Hugging Face, mapped and quantised on the way; anything else as it is.  `notes` are lines
+// that people should see.
+Result<std::unique_ptr<TensorSource>> open_source(const ConvertCommand& command,
+                                                  std::vector<std::string>& notes) {
+  HfOptions options;
+  if (!command.experts.empty()) {
+    ODMOE_ASSIGN_OR_RETURN(options.experts, parse_weight_type(command.experts));
+  }
+  if (!command.dense.empty()) {
+    ODMOE_ASSIGN_OR_RETURN(options.dense, parse_weight_type(command.dense));
+  }
+  if (looks_like_hf_checkpoint(command.in)) {
+    ODMOE_ASSIGN_OR_RETURN(auto source, HfSource::open(command.in, options));
+    notes = source->notes();
+    return source;
+  }
+  if (options.experts || options.dense) {
+    return fail(
+        ErrorKind::kUsage,
+        "--experts and --dense choose types for a checkpoint of Hugging Face, and {} is none: what is in a "
+        "GGUF or expert directory stays as it is",
+        command.in);
+  }
+  ODMOE_ASSIGN_OR_RETURN(auto checkpoint, open_checkpoint(command.in));
+  return make_checkpoint_source(std::move(checkpoint));
+}
+
+std::string note_lines(const std::vector<std::string>& notes) {
+  std::string text;
+  for (const std::string& note : notes) text += std::format("  {}\n", note);
+  return text;
+}
+
 std::string describe(const ConversionPlan& plan, const fs::path& out) {
   const ExpertManifest& manifest = plan.manifest;
   uint64_t experts = 0, dense = 0;
@@ -133,10 +168,10 @@ Result<int> convert_model(const ConvertCommand& command) {
   if (command.out.empty()) {
     return fail(ErrorKind::kUsage, "name the directory to make: odmoe convert {} OUT", command.in);
   }
-  ODMOE_ASSIGN_OR_RETURN(auto checkpoint, open_checkpoint(command.in));
-  ODMOE_ASSIGN_OR_RETURN(const auto source, make_checkpoint_source(std::move(checkpoint)));
+  std::vector<std::string> notes;
+  ODMOE_ASSIGN_OR_RETURN(const auto source, open_source(command, notes));
   ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, command.layout));
-  if (command.dry_run) return show(describe(plan, command.out));
+  if (command.dry_run) return show(describe(plan, command.out) + note_lines(notes));
   ODMOE_RETURN_IF_ERROR(check_room(command.out, plan.total_bytes));
 
   ConvertOptions options;
@@ -162,7 +197,7 @@ Result<int> convert_model(const ConvertCommand& command) {
                   format_bytes(static_cast<uint64_t>(static_cast<double>(written) / seconds)));
   if (result->kept_bytes > 0)
     text += std::format("; {} were there already", format_bytes(result->kept_bytes));
-  return show(text + "\n");
+  return show(text + "\n" + note_lines(notes));
 }
 
 }  // namespace
@@ -171,8 +206,11 @@ void add_convert(CLI::App& app, Action& action) {
   const auto options = std::make_shared<ConvertCommand>();
   CLI::App* command =
       app.add_subcommand("convert", "Make an expert directory: every expert in one read, with a checksum");
-  command->add_option("IN", options->in, "A GGUF, the first part of a split one, or an expert directory")
-      ->type_name("FILE")
+  command
+      ->add_option("IN", options->in,
+                   "A GGUF, the first part of a split one, an expert directory, or a folder as downloaded "
+                   "from Hugging Face (safetensors, MLX's too)")
+      ->type_name("MODEL")
       ->required();
   command->add_option("OUT", options->out, "The directory to make")->type_name("DIR");
   add_choice<ExpertManifest::Layout>(
@@ -186,6 +224,17 @@ void add_convert(CLI::App& app, Action& action) {
                        "Bytes that records begin on multiples of; 16384 for Apple Silicon",
                        [options](uint32_t bytes) { options->layout.page_bytes = bytes; })
       ->group("Layout");
+  command
+      ->add_option(
+          "--experts", options->experts,
+          "What the experts of a Hugging Face checkpoint become: Q4_K, Q8_0, BF16, ...; without it, what is "
+          "nearest to the checkpoint's own")
+      ->type_name("TYPE")
+      ->group("Types");
+  command
+      ->add_option("--dense", options->dense, "The same for all other matrices; norms and routers stay F32")
+      ->type_name("TYPE")
+      ->group("Types");
   command->add_flag("--dry-run", options->dry_run, "Say what would be made and how large")->group("Action");
   command->add_flag("--verify", options->verify, "Compare every record of the directory IN with its checksum")
       ->group("Action");
@@ -200,6 +249,7 @@ void add_convert(CLI::App& app, Action& action) {
       "  odmoe convert model.gguf model.odmoe\n"
       "  odmoe convert model-00001-of-00009.gguf model.odmoe --page-size 16384\n"
       "  odmoe convert model.gguf model.odmoe --layout files --dry-run\n"
+      "  odmoe convert Qwen3-30B-A3B model.odmoe --experts Q4_K --dense Q8_0\n"
       "  odmoe convert --verify model.odmoe\n"
       "  odmoe run model.odmoe -p 'Once upon a time' --memory 8GiB");
   command->callback([&action, options] { action = [options] { return convert_model(*options); }; });
