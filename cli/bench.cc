@@ -140,7 +140,7 @@ Result<int> run(const BenchOptions& options) {
 // An option without effect is a mistake that somebody should hear of.
 void refuse_options_of_others(const CLI::App& command, const std::string& what) {
   constexpr std::array kOfFetch = {"--json", "--reader", "--read-depth", "--mirror", "--no-probe", "--help"};
-  constexpr std::array kOfPredict = {"--json", "--help"};
+  constexpr std::array kOfPredict = {"--json", "--shadow", "--help"};
   for (const CLI::Option* option : command.get_options()) {
     if (option->count() == 0 || option->get_lnames().empty()) continue;
     const std::string name = "--" + option->get_lnames().front();
@@ -197,7 +197,8 @@ void add_bench(CLI::App& app, Action& action) {
       "  odmoe bench fetch model.gguf\n"
       "  odmoe bench fetch model.gguf --mirror /mnt/second/model.gguf --depths 1,8,64 --seconds 20\n"
       "  odmoe bench predict\n"
-      "  odmoe bench predict --n-embd 2048 --experts 64 --layers 26 --hidden 256 --type q8_0,f16 --json");
+      "  odmoe bench predict --n-embd 2048 --experts 64 --layers 26 --hidden 256 --type q8_0,f16 --json\n"
+      "  odmoe bench predict --shadow shadow.safetensors --type f16,q8_0,q4_0");
   command->callback([&action, options, command] {
     refuse_options_of_others(*command, options->what);
     const bool has_model = command->get_option("MODEL")->count() > 0;
@@ -206,7 +207,9 @@ void add_bench(CLI::App& app, Action& action) {
     }
     if (options->what != "predict" && !has_model) throw CLI::RequiredError("MODEL");
     action = [options] {
-      if (options->what == "predict") return bench_predict(options->predict, options->json);
+      if (options->what == "predict") {
+        return bench_predict(options->predict, options->inference.engine.shadow, options->json);
+      }
       return options->what == "fetch" ? bench_fetch(options->inference.engine, options->fetch, options->json)
                                       : run(*options);
     };

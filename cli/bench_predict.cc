@@ -16,6 +16,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "predict/shadow_model.h"
 #include "predict/shadow_network.h"
 #include "predict/weight_types.h"
 
@@ -105,6 +106,33 @@ Result<double> time_us(ShadowNetwork& network, size_t layer) {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
 }
 
+// One layer after the other, as in decoding: with other memory read before (cold), then the same once more.
+Result<Row> time_network(const PredictOptions& options, ShadowNetwork& network, Row row, Progress& bar,
+                         bool& interrupted) {
+  row.repacked = network.repacked();
+  row.weight_bytes = network.weight_bytes();
+  row.bytes = network.bytes();
+  row.bytes_per_prediction = network.bytes_read(0);
+  std::vector<uint64_t> other(kEvictionBytes / sizeof(uint64_t), 1);
+  std::vector<double> cold, warm;
+  for (int32_t i = 0; i < options.samples; ++i) {
+    if (interrupt::pending()) {
+      interrupted = true;
+      break;
+    }
+    bar.update(static_cast<double>(i) / options.samples, row.type);
+    const size_t layer = static_cast<size_t>(i) % network.n_layer();
+    for (uint64_t& word : other) ++word;
+    ODMOE_ASSIGN_OR_RETURN(const double first_us, time_us(network, layer));
+    cold.push_back(first_us);
+    ODMOE_ASSIGN_OR_RETURN(const double again_us, time_us(network, layer));
+    warm.push_back(again_us);
+  }
+  row.cold = percentiles(std::move(cold));
+  row.warm = percentiles(std::move(warm));
+  return row;
+}
+
 Result<Row> measure(const PredictOptions& options, const std::string& type, bool shared, bool& interrupted) {
   const ShadowPlan plan = designed(options, shared);
   ODMOE_ASSIGN_OR_RETURN(const ggml_type weights, weight_type(type));
@@ -114,38 +142,25 @@ Result<Row> measure(const PredictOptions& options, const std::string& type, bool
   ODMOE_ASSIGN_OR_RETURN(const auto network,
                          ShadowNetwork::create(plan, {.type = weights, .repack = options.repack}));
   fill_at_random(plan, *network, bar, label);
-  Row row{.type = type,
-          .shared = shared,
-          .repacked = network->repacked(),
-          .weight_bytes = network->weight_bytes(),
-          .bytes = network->bytes(),
-          .bytes_per_prediction = network->bytes_read(0)};
-
-  std::vector<uint64_t> other(kEvictionBytes / sizeof(uint64_t), 1);
-  std::vector<double> cold, warm;
-  for (int32_t i = 0; i < options.samples; ++i) {
-    if (interrupt::pending()) {
-      interrupted = true;
-      break;
-    }
-    bar.update(static_cast<double>(i) / options.samples, label);
-    const auto layer = static_cast<size_t>(i % options.n_layer);
-    for (uint64_t& word : other) ++word;
-    ODMOE_ASSIGN_OR_RETURN(const double first_us, time_us(*network, layer));
-    cold.push_back(first_us);
-    ODMOE_ASSIGN_OR_RETURN(const double again_us, time_us(*network, layer));
-    warm.push_back(again_us);
-  }
-  row.cold = percentiles(std::move(cold));
-  row.warm = percentiles(std::move(warm));
-  return row;
+  return time_network(options, *network, {.type = type, .shared = shared}, bar, interrupted);
 }
 
-std::string readable(const PredictOptions& o, const std::vector<Row>& rows) {
+Result<Row> measure_file(const PredictOptions& options, const std::filesystem::path& shadow,
+                         const std::string& type, bool& interrupted) {
+  ODMOE_ASSIGN_OR_RETURN(const ggml_type weights, weight_type(type));
+  Progress bar("Predicting");
+  bar.update(0, type);
+  ODMOE_ASSIGN_OR_RETURN(const auto model,
+                         ShadowModel::load(shadow, {.type = weights, .repack = options.repack}));
+  return time_network(options, model->network(), {.type = type, .shared = model->spec().shared_trunk}, bar,
+                      interrupted);
+}
+
+std::string readable(const std::string& what, const std::vector<Row>& rows) {
   std::string text = std::format(
-      "{} inputs, {} hidden, {} experts, {} layers ahead, {} layers; one thread, microseconds\n"
+      "{}; one thread, microseconds\n"
       "{:>6} {:>10} {:>9} {:>12} {:>9}{:>9}{:>9}   {:>9}{:>9}{:>9}\n",
-      o.n_embd, o.hidden, o.n_expert, o.lookahead, o.n_layer, "type", "weights", "memory", "each reads",
+      what, "type", "weights", "memory", "each reads",
       "cold p50", "p95", "p99", "warm p50", "p95", "p99");
   for (const Row& row : rows) {
     text += std::format("{:>6} {:>10} {:>9} {:>12} {:>9.0f}{:>9.0f}{:>9.0f}   {:>9.0f}{:>9.0f}{:>9.0f}\n",
@@ -156,10 +171,9 @@ std::string readable(const PredictOptions& o, const std::vector<Row>& rows) {
   return text;
 }
 
-nlohmann::ordered_json machine_readable(const PredictOptions& o, const std::vector<Row>& rows) {
-  nlohmann::ordered_json json = {{"n_embd", o.n_embd},   {"hidden", o.hidden},   {"n_expert", o.n_expert},
-                                 {"lookahead", o.lookahead}, {"layers", o.n_layer}, {"threads", 1},
-                                 {"samples", o.samples}};
+nlohmann::ordered_json machine_readable(const std::string& what, int32_t samples,
+                                        const std::vector<Row>& rows) {
+  nlohmann::ordered_json json = {{"what", what}, {"threads", 1}, {"samples", samples}};
   json["networks"] = nlohmann::ordered_json::array();
   const auto object = [](const Latency& l) {
     return nlohmann::ordered_json{{"p50_us", l.p50_us}, {"p95_us", l.p95_us}, {"p99_us", l.p99_us}};
@@ -216,24 +230,33 @@ void add_predict_options(CLI::App& command, PredictOptions& options) {
       ->group("Predict");
 }
 
-Result<int> bench_predict(const PredictOptions& options, bool json) {
+Result<int> bench_predict(const PredictOptions& options, const std::filesystem::path& shadow, bool json) {
   const uint64_t each = static_cast<uint64_t>(options.n_embd + options.n_expert * options.lookahead) *
                         static_cast<uint64_t>(options.hidden);
   if (each * static_cast<uint64_t>(options.n_layer) > kMaxWeights) {
     return fail(ErrorKind::kUsage, "{} layers of {} weights each are more than this measures; give less",
                 options.n_layer, each);
   }
+  std::string what = shadow.string();
+  if (shadow.empty()) {
+    what = std::format("{} inputs, {} hidden, {} experts, {} layers ahead, {} layers", options.n_embd,
+                       options.hidden, options.n_expert, options.lookahead, options.n_layer);
+  }
   std::vector<Row> rows;
   bool interrupted = false;
   for (const std::string& type : options.types) {
     for (const bool shared : {false, true}) {
-      if (interrupted) break;
-      ODMOE_ASSIGN_OR_RETURN(Row row, measure(options, type, shared, interrupted));
+      if (interrupted || (shared && !shadow.empty())) break;
+      ODMOE_ASSIGN_OR_RETURN(Row row, shadow.empty() ? measure(options, type, shared, interrupted)
+                                                     : measure_file(options, shadow, type, interrupted));
       rows.push_back(std::move(row));
     }
   }
   Output output = Output::standard_output();
-  (void)output.write(json ? machine_readable(options, rows).dump(2) + "\n" : readable(options, rows));
+  (void)output.write(json ? machine_readable(what, options.samples, rows)
+                                    .dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) +
+                                "\n"
+                          : readable(what, rows));
   if (output.reader_gone() || !output.exit_code().has_value() || !interrupted) return output.exit_code();
   return kExitInterrupted;
 }

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@ struct PredictOptions {
 // The options that only `bench predict` takes.
 void add_predict_options(CLI::App& command, PredictOptions& options);
 
-Result<int> bench_predict(const PredictOptions& options, bool json);
+// `shadow`: a shadow model's file to measure instead of networks of these shapes; empty: none.
+Result<int> bench_predict(const PredictOptions& options, const std::filesystem::path& shadow, bool json);
 
 }  // namespace odmoe::cli

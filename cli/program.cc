@@ -53,7 +53,9 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
   add_convert(app, action);
   add_simulate(app, action);
   add_collect(app, action);
+  add_train(app, action);
   add_bench(app, action);
+  add_evaluate(app, action);
   add_completion(app, action);
   add_man(app, action);
 }

@@ -122,7 +122,7 @@ ShadowModel::ShadowModel(ShadowSpec spec) : spec_(std::move(spec)), previous_(sp
 }
 
 Result<std::unique_ptr<ShadowModel>> ShadowModel::load(const std::filesystem::path& path,
-                                                       const ShadowNetwork::Options& options) {
+                                                       const Options& options) {
   ODMOE_ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::open(path));
   ODMOE_ASSIGN_OR_RETURN(ShadowSpec spec, read_shadow_spec(file));
   std::unique_ptr<ShadowModel> model(new ShadowModel(std::move(spec)));
@@ -133,7 +133,10 @@ Result<std::unique_ptr<ShadowModel>> ShadowModel::load(const std::filesystem::pa
     ShadowPlan::Layer layer = plan_source(model->spec_, source, planner);
     planner.plan().layers.push_back(std::move(layer));
   }
-  ODMOE_ASSIGN_OR_RETURN(model->network_, ShadowNetwork::create(planner.plan(), options));
+  ODMOE_ASSIGN_OR_RETURN(
+      model->network_,
+      ShadowNetwork::create(planner.plan(), {.type = options.type.value_or(suitable_type(planner.plan())),
+                                             .repack = options.repack}));
   TensorReader reader(path);
   for (size_t i = 0; i < planner.matrices().size(); ++i) {
     ODMOE_ASSIGN_OR_RETURN(const auto values, reader.read(*planner.matrices()[i]));

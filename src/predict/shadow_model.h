@@ -1,8 +1,10 @@
 // The learned predictor: what predict/shadow_format.h describes, computed by predict/shadow_network.h.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -16,15 +18,20 @@ namespace odmoe {
 // One owner.  Computes on the thread that calls.
 class ShadowModel final : public Predictor {
  public:
+  struct Options {
+    std::optional<ggml_type> type;  // of the weights in memory; none: suitable_type()
+    bool repack = true;
+  };
+
   // Reads the weights and lays them out.  That the file is for the model at hand is the caller's to check
   // (check_shadow_model of spec()).  Errors: those of SafetensorsFile::open() and read_shadow_spec();
   // kUnsupported and kIo as ShadowNetwork::create().
   static Result<std::unique_ptr<ShadowModel>> load(const std::filesystem::path& path,
-                                                   const ShadowNetwork::Options& options);
+                                                   const Options& options);
 
   const ShadowSpec& spec() const { return spec_; }
   PredictorShape shape() const;
-  const ShadowNetwork& network() const { return *network_; }
+  ShadowNetwork& network() { return *network_; }  // a layer for each place where it predicts
 
   std::string_view name() const override { return "shadow"; }
   Wants wants() const override;

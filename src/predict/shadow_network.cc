@@ -70,6 +70,16 @@ Status check(const ShadowPlan& plan) {
 
 }  // namespace
 
+ggml_type suitable_type(const ShadowPlan& plan) {
+  uint64_t bytes = 0;
+  for (const ShadowPlan::Matrix& m : plan.matrices) {
+    // Rows that do not divide into blocks stay f16; that is near enough for the choice.
+    bytes += static_cast<uint64_t>(m.n_in) * static_cast<uint64_t>(m.n_out) *
+             ggml_type_size(GGML_TYPE_Q8_0) / static_cast<uint64_t>(ggml_blck_size(GGML_TYPE_Q8_0));
+  }
+  return bytes > kMaxWideWeightBytes ? GGML_TYPE_Q4_0 : GGML_TYPE_Q8_0;
+}
+
 Result<std::unique_ptr<ShadowNetwork>> ShadowNetwork::create(const ShadowPlan& plan, const Options& options) {
   ODMOE_RETURN_IF_ERROR(check(plan));
   std::unique_ptr<ShadowNetwork> network(new ShadowNetwork);

@@ -49,6 +49,11 @@ struct ShadowPlan {
   std::vector<Layer> layers;
 };
 
+// What weights are in memory unless said otherwise: q8_0, or q4_0 where q8_0 would take more than this, which a
+// predictor is not worth.
+inline constexpr uint64_t kMaxWideWeightBytes = uint64_t{400} << 20U;
+ggml_type suitable_type(const ShadowPlan& plan);
+
 // One owner.  Computes on the thread that calls; allocates at creation alone.
 class ShadowNetwork {
  public:
@@ -73,6 +78,7 @@ class ShadowNetwork {
   std::span<const float> output(size_t layer) const;
   Status compute(size_t layer);
 
+  size_t n_layer() const { return graphs_.size(); }
   uint64_t weight_bytes() const { return weight_bytes_; }      // of all matrices and vectors, laid out
   uint64_t bytes() const { return weight_bytes_ + work_bytes_; }
   uint64_t bytes_read(size_t layer) const;                     // weights that one compute() reads

@@ -145,6 +145,13 @@ TEST(ShadowNetwork, QuantisedWeightsTakeLessMemory) {
   EXPECT_EQ(half->bytes_read(0), 2U * (kIn * kHidden + kHidden * kOut + kIn * kRank + kRank * kOut));
 }
 
+TEST(ShadowNetwork, LargeOnesHaveSmallerWeights) {
+  ShadowPlan plan{.matrices = {{7168, 1024}, {1024, 1536}}};
+  EXPECT_EQ(suitable_type(plan), GGML_TYPE_Q8_0);
+  for (int layer = 1; layer < 60; ++layer) plan.matrices.insert(plan.matrices.end(), {{7168, 1024}, {1024, 1536}});
+  EXPECT_EQ(suitable_type(plan), GGML_TYPE_Q4_0);
+}
+
 TEST(ShadowNetwork, APlanThatDoesNotFitTogetherIsRefused) {
   Example example;
   example.plan.layers[1].heads[0].matrix = 0;

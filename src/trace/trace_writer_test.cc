@@ -39,7 +39,7 @@ TEST_P(TraceWriter, WritesWhatTheReaderReads) {
 }
 
 INSTANTIATE_TEST_SUITE_P(PlainAndPacked, TraceWriter, ::testing::Values("routing.trace", "routing.trace.xz"),
-                         [](const auto& info) { return info.index == 0 ? "Plain" : "Packed"; });
+                         [](const auto& test) { return test.index == 0 ? "Plain" : "Packed"; });
 
 TEST(TraceWriter, HoldsMoreExpertsThanAByteCounts) {
   const testing::TempDir dir;

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::pair<std::string_view, int>, 13> kLevels = {{
+constexpr std::array<std::pair<std::string_view, int>, 14> kLevels = {{
     {"base", 0},
     {"io", 1},
     {"backend", 1},
@@ -28,6 +28,7 @@ constexpr std::array<std::pair<std::string_view, int>, 13> kLevels = {{
     {"convert", 3},
     {"engine", 4},
     {"simulate", 4},
+    {"train", 4},
     {"server", 5},
     {"cli", 6},
 }};
