@@ -81,6 +81,17 @@ TEST(HfIndex, DamageIsNamed) {
   EXPECT_THAT(message(parse_hf_index(many + "}}", "i")), HasSubstr("lists more than 1024 files"));
 }
 
+TEST(HfJson, WhatIsNestedTooDeepIsRefused) {
+  const auto nested = [](size_t depth) {
+    return message(
+        parse_json_object("{\"a\":" + std::string(depth, '[') + std::string(depth, ']') + "}", "c"));
+  };
+  EXPECT_EQ(nested(kMaxJsonDepth - 2), "no error");
+  EXPECT_THAT(nested(1'000'000), HasSubstr("c is nested more than 64 deep"));
+  EXPECT_THAT(message(parse_json_object("[1]", "c")), HasSubstr("c is no JSON object"));
+  EXPECT_THAT(message(parse_json_object("{\"a\"", "c")), HasSubstr("c is not JSON"));
+}
+
 TEST(HfCheckpoint, ShardsAndTheirTensorsAreFound) {
   const auto checkpoint = open_or_fail(data("qwen2moe"));
   ASSERT_NE(checkpoint, nullptr);

@@ -31,7 +31,17 @@ Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t m
 }
 
 Result<nlohmann::json> parse_json_object(std::string_view text, const std::string& name) {
-  nlohmann::json value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  // Parsing is a loop, but copying recurses as deep as a value is nested.
+  bool too_deep = false;
+  const auto shallow = [&too_deep](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    too_deep = too_deep || depth > kMaxJsonDepth;
+    return !too_deep;
+  };
+  nlohmann::json value = nlohmann::json::parse(text, shallow, /*allow_exceptions=*/false);
+  if (too_deep) {
+    return fail(ErrorKind::kBadFile, "{} is nested more than {} deep: it is damaged; download it again", name,
+                kMaxJsonDepth);
+  }
   if (value.is_discarded()) {
     return fail(ErrorKind::kBadFile, "{} is not JSON: it is damaged; download it again", name);
   }

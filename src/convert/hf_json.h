@@ -15,6 +15,8 @@ namespace odmoe {
 inline constexpr uint64_t kMaxConfigBytes = 4U << 20U;      // the longest with per-layer overrides has 100 KB
 inline constexpr uint64_t kMaxTokenizerBytes = 64U << 20U;  // the largest known has 33 MB
 
+inline constexpr int kMaxJsonDepth = 64;
+
 // A whole file as text.  Errors: kNotFound, kIo, kBadFile when it is larger than `most_bytes` or a Git LFS
 // pointer.
 Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t most_bytes);

@@ -225,7 +225,8 @@ Result<HfModel> HfModelBuilder::finish() {
     ++left_out[first_words(name)];
   }
   for (const auto& [words, count] : left_out) {
-    model_.notes.push_back(std::format("left out: {} tensors of {}", count, printable(words)));
+    model_.notes.push_back(
+        std::format("left out: {} {} of {}", count, count == 1 ? "tensor" : "tensors", printable(words)));
   }
   return std::move(model_);
 }

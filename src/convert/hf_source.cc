@@ -99,8 +99,9 @@ Status HfSource::choose_types(const HfOptions& options) {
         {.name = target.name, .type = type, .ne = {target.ne[0], target.ne[1], target.ne[2], 1}});
   }
   for (const auto& [types, count] : replaced) {
-    model_.notes.push_back(std::format("{} tensors have rows that {} does not divide and become {}", count,
-                                       upper_name(types.first), upper_name(types.second)));
+    model_.notes.push_back(std::format("{} becomes {} in {} {}, whose rows it does not divide",
+                                       upper_name(types.first), upper_name(types.second), count,
+                                       count == 1 ? "tensor" : "tensors"));
   }
   const auto named = [](const std::optional<ggml_type>& type) {
     return type ? upper_name(*type) : std::string("as the checkpoint");

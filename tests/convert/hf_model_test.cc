@@ -156,7 +156,7 @@ TEST(HfModelTypes, TheTypesAskedForAreMadeWhereRowsAllowIt) {
       EXPECT_EQ(tensor.type, GGML_TYPE_Q8_0) << tensor.name;
     }
   }
-  EXPECT_THAT(source->notes(), Contains(HasSubstr("Q4_K does not divide and become Q5_0")));
+  EXPECT_THAT(source->notes(), Contains(HasSubstr("Q4_K becomes Q5_0 in 6 tensors")));
   EXPECT_EQ(source->recipe(), "experts Q4_K, dense Q8_0");
 }
 
