@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cassert>
 #include <cctype>
+#include <cmath>
 #include <format>
+#include <iterator>
 #include <map>
+#include <system_error>
 #include <utility>
 
 #include "convert/hf_tokenizer.h"
