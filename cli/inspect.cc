@@ -135,15 +135,14 @@ std::string speed_text(const Estimate& estimate) {
   const auto rate = [](double bytes_per_second) {
     return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
   };
-  std::string text = std::format(
-      "Tokens a second are the most that memory ({} measured now) and drive ({}) allow, with a hit rate "
-      "guessed from\n"
-      "other models' recorded routing (docs/residency.md): an estimate.",
+  const bool known = estimate.speed.drive_bytes_per_second > 0;
+  return std::format(
+      "Tokens per second are the most that memory ({}, measured now) and drive\n({}) allow, with hit rates "
+      "of other models\n"
+      "(docs/residency.md): an estimate.\n",
       rate(estimate.speed.memory_bytes_per_second),
-      estimate.speed.drive_bytes_per_second > 0
-          ? rate(estimate.speed.drive_bytes_per_second) + ", " + estimate.drive
-          : "not tried out yet: odmoe bench fetch does it");
-  return text + "\n";
+      known ? rate(estimate.speed.drive_bytes_per_second) + ", " + estimate.drive
+            : "not tried out yet: odmoe bench fetch does it");
 }
 
 std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context, const Checkpoint& file,
