@@ -26,17 +26,26 @@ void handle(int /*signal*/) {
   errno = saved;
 }
 
+void take(int signal) {
+  struct sigaction action{};
+  action.sa_handler = handle;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal, &action, nullptr);
+}
+
 }  // namespace
 
 void install() {
   struct sigaction old{};
   if (sigaction(SIGINT, nullptr, &old) == 0 && old.sa_handler == SIG_IGN) return;
   if (pipe(bell.data()) != 0) bell = {-1, -1};
-  struct sigaction action{};
-  action.sa_handler = handle;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGINT, &action, nullptr);
+  take(SIGINT);
+}
+
+void install_terminate() {
+  if (bell[0] < 0 && pipe(bell.data()) != 0) bell = {-1, -1};  // SIGINT was ignored
+  take(SIGTERM);
 }
 
 void watch(Engine* engine) {

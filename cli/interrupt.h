@@ -8,6 +8,8 @@ namespace odmoe::cli::interrupt {
 
 // From now on SIGINT is ours, unless the program was started with it ignored.
 void install();
+// From now on SIGTERM counts as SIGINT does.
+void install_terminate();
 // The engine that a SIGINT interrupts; null: none.
 void watch(Engine* engine);
 // Whether there was a SIGINT since the start or the last clear().

@@ -43,6 +43,7 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
       "Examples:\n"
       "  odmoe run model.gguf -p 'Once upon a time' --memory 8GiB\n"
       "  odmoe run model.gguf --chat\n"
+      "  odmoe serve model.gguf --memory 80GiB\n"
       "  odmoe inspect model.gguf\n"
       "\n"
       "Exit status: 0 done, 1 error (one line on standard error), 2 wrong usage, 130 interrupted (what was\n"
@@ -55,6 +56,7 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
   add_collect(app, action);
   add_train(app, action);
   add_bench(app, action);
+  add_serve(app, action);
   add_evaluate(app, action);
   add_completion(app, action);
   add_man(app, action);

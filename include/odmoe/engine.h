@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "odmoe/chat.h"
 #include "odmoe/observer.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
@@ -36,10 +37,9 @@ struct ModelInfo {
   std::vector<std::pair<std::string, uint64_t>> bytes_per_type;  // "Q4_K" -> bytes, largest first
 };
 
-// A chat message, in the words of the OpenAI API.
-struct ChatTurn {
-  std::string role;  // "system", "user", "assistant"
-  std::string content;
+// An expert that is likely to be wanted.
+struct LikelyExpert {
+  int32_t layer = 0, expert = 0;
 };
 
 using LoadProgress =
@@ -62,7 +62,14 @@ class Engine {
 
   virtual const ModelInfo& model() const = 0;
   virtual const MemoryPlan& plan() const = 0;
+  // Waits for no evaluation: during one, what it did is counted up to the last chunk of a prompt, or the last
+  // token, that was done when somebody asked before; the store's part is as of now.
   virtual Stats stats() const = 0;
+
+  // Reads experts before anybody asks for them, the likeliest first, as many as the arena holds; waits until
+  // they are there.  No token depends on it.  Progress counts experts.  kUsage (no such expert),
+  // kInterrupted.
+  virtual Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress = {}) = 0;
 
   // kBudget when EngineOptions::sessions are in use already.
   virtual Result<std::unique_ptr<Session>> new_session() = 0;
@@ -70,20 +77,31 @@ class Engine {
   virtual std::vector<Token> encode(std::string_view text, bool add_special = true,
                                     bool parse_special = true) const = 0;
   virtual std::string decode(std::span<const Token> tokens) const = 0;
+  // The bytes of one token, maybe a part of a character; those of control tokens only if `special`.
+  virtual std::string token_bytes(Token token, bool special = false) const = 0;
+  virtual bool is_control(Token token) const = 0;  // no text: token_bytes() without `special` is empty
+  virtual bool is_end(Token token) const = 0;      // whether generation ends here
 
   // The tokens of a conversation in the model's own template.  `family` empty: detect it from the model.
   // kUnsupported when it is not known, naming those that are.
-  virtual Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
+  // What the turns say never becomes a control token, whatever it spells.
+  virtual Result<std::vector<Token>> encode_chat(const Conversation& conversation,
                                                  std::string_view family = {}) const = 0;
+  Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
+                                         std::string_view family = {}) const {
+    return encode_chat(Conversation{.turns = {turns.begin(), turns.end()}}, family);
+  }
+  // How the model writes calls of tools; errors as of encode_chat().
+  virtual Result<ToolCallSyntax> tool_call_syntax(std::string_view family = {}) const = 0;
 
   // Evaluates `prompt` (reusing the KV cache of the longest prefix that the session's timeline shares with
   // it) and generates after it.  Text streams to `sink` as soon as it is certain.
   virtual Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                           const GenerateOptions& options, const TextSink& sink) = 0;
 
-  // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before it
-  // ends.  What it is shown takes 8 * n_embd * EngineOptions::chunk bytes that are not in the memory plan.  No
-  // logit depends on it.  kUsage while there are sessions, whose graphs are built already.
+  // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before
+  // it ends.  What it is shown takes 8 * n_embd * EngineOptions::chunk bytes that are not in the memory plan.
+  // No logit depends on it.  kUsage while there are sessions, whose graphs are built already.
   virtual Status set_routing_observer(RoutingObserver* observer) = 0;
 
   // Makes evaluations in progress return kInterrupted soon.  Async-signal-safe; sticky until

@@ -335,6 +335,11 @@ Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const T
                                           sink(static_cast<int64_t>(done) + index, values);
                                         }));
     done += n;
+    if (stats_wanted_.load(std::memory_order_relaxed)) {
+      const std::lock_guard stats_lock(stats_mutex_);
+      stats_wanted_ = false;
+      publish_stats();
+    }
     if (progress) progress(static_cast<int32_t>(done), static_cast<int32_t>(tokens.size()));
   }
   Stats::Phase& phase = tokens.size() == 1 ? decode_ : prefill_;
@@ -352,15 +357,38 @@ void EngineImpl::note_first_token(double ttft_ms) {
   ttft_ms_ = ttft_ms;
 }
 
+void EngineImpl::publish_stats() const {
+  published_ = {.prefill = prefill_,
+                .decode = decode_,
+                .ttft_ms = ttft_ms_,
+                .predictor = {},
+                .routing = forward_->routing().summary()};
+  const Foresight* foresight = forward_->foresight();
+  if (foresight == nullptr) return;
+  published_.predictor.ahead.assign(foresight->ahead().begin(), foresight->ahead().end());
+  published_.predictor.prefetching = foresight->governor().verdict();
+  published_.predictor.gain = foresight->governor().gain();
+  published_.predictor.trials = foresight->governor().n_trial();
+}
+
 Stats EngineImpl::stats() const {
   Stats stats;
   stats.memory = plan_;
   stats.peak_resident_bytes = peak_resident_bytes();
   stats.kv_bytes_in_use = governor_->kv_bytes_in_use();
-  const std::lock_guard lock(evaluation_mutex_);
-  stats.prefill = prefill_;
-  stats.decode = decode_;
-  stats.ttft_ms = ttft_ms_;
+  {
+    const std::lock_guard lock(stats_mutex_);
+    if (const std::unique_lock idle(evaluation_mutex_, std::try_to_lock); idle.owns_lock()) {
+      publish_stats();
+    } else {
+      stats_wanted_ = true;
+    }
+    stats.prefill = published_.prefill;
+    stats.decode = published_.decode;
+    stats.ttft_ms = published_.ttft_ms;
+    stats.predictor = published_.predictor;
+    stats.routing = published_.routing;
+  }
   const ExpertStoreStats store = store_->stats();
   stats.arena_bytes_now = store.arena_bytes;
   stats.n_slot_now = store.n_slot;
@@ -383,17 +411,10 @@ Stats EngineImpl::stats() const {
     stats.io.copies[i].read_bytes = copies[i].read_bytes;
     stats.io.copies[i].failed = copies[i].failed;
   }
-  stats.predictor = {.name = std::string(predictor_name(options_.predictor)),
-                     .prefetched = store.prefetched,
-                     .prefetched_used = store.prefetched_used,
-                     .prefetched_late = store.prefetched_late};
-  if (const Foresight* foresight = forward_->foresight(); foresight != nullptr) {
-    stats.predictor.ahead.assign(foresight->ahead().begin(), foresight->ahead().end());
-    stats.predictor.prefetching = foresight->governor().verdict();
-    stats.predictor.gain = foresight->governor().gain();
-    stats.predictor.trials = foresight->governor().n_trial();
-  }
-  stats.routing = forward_->routing().summary();
+  stats.predictor.name = predictor_name(options_.predictor);
+  stats.predictor.prefetched = store.prefetched;
+  stats.predictor.prefetched_used = store.prefetched_used;
+  stats.predictor.prefetched_late = store.prefetched_late;
   return stats;
 }
 
@@ -403,18 +424,27 @@ std::vector<Token> EngineImpl::encode(std::string_view text, bool add_special, b
 
 std::string EngineImpl::decode(std::span<const Token> tokens) const { return tokenizer_->decode(tokens); }
 
-Result<std::vector<Token>> EngineImpl::encode_chat(std::span<const ChatTurn> turns,
+bool EngineImpl::is_control(Token token) const {
+  return tokenizer_->token_bytes(token, false).empty() && !tokenizer_->token_bytes(token, true).empty();
+}
+
+Result<ToolCallSyntax> EngineImpl::tool_call_syntax(std::string_view family) const {
+  const std::string_view jinja = tokenizer_->chat_template();
+  ODMOE_ASSIGN_OR_RETURN(const ChatFamily chat,
+                         family.empty() ? detect_chat_family(jinja) : parse_chat_family(family));
+  return odmoe::tool_call_syntax(chat, jinja);
+}
+
+Result<std::vector<Token>> EngineImpl::encode_chat(const Conversation& conversation,
                                                    std::string_view family) const {
-  ODMOE_ASSIGN_OR_RETURN(const ChatFamily chat, family.empty()
-                                                    ? detect_chat_family(tokenizer_->chat_template())
-                                                    : parse_chat_family(family));
-  std::vector<ChatMessage> messages;
-  for (const ChatTurn& turn : turns) messages.push_back({.role = turn.role, .content = turn.content});
-  const std::string text = render_chat(chat, tokenizer_->chat_template(), messages, true);
-  std::vector<Token> tokens = tokenizer_->encode(text, {.add_special = true, .parse_special = true});
+  const std::string_view jinja = tokenizer_->chat_template();
+  ODMOE_ASSIGN_OR_RETURN(const ChatFamily chat,
+                         family.empty() ? detect_chat_family(jinja) : parse_chat_family(family));
+  const ChatText text = render_chat(chat, jinja, conversation);
+  std::vector<Token> tokens =
+      tokenizer_->encode(text.text(), {.add_special = true, .parse_special = true, .said = text.said()});
   // A template that writes BOS itself, with a tokenizer that does not add one.
-  if (chat_template_has_bos(tokenizer_->chat_template()) && !tokenizer_->add_bos() &&
-      tokenizer_->bos() >= 0) {
+  if (chat_template_has_bos(jinja) && !tokenizer_->add_bos() && tokenizer_->bos() >= 0) {
     tokens.insert(tokens.begin(), tokenizer_->bos());
   }
   return tokens;

@@ -64,11 +64,19 @@ class EngineImpl final : public Engine {
   const ModelInfo& model() const override { return info_; }
   const MemoryPlan& plan() const override { return plan_; }
   Stats stats() const override;
+  Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress) override;
   Result<std::unique_ptr<Session>> new_session() override;
   std::vector<Token> encode(std::string_view text, bool add_special, bool parse_special) const override;
   std::string decode(std::span<const Token> tokens) const override;
-  Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
+  std::string token_bytes(Token token, bool special) const override {
+    return tokenizer_->token_bytes(token, special);
+  }
+  bool is_control(Token token) const override;
+  bool is_end(Token token) const override { return tokenizer_->is_end(token); }
+  using Engine::encode_chat;
+  Result<std::vector<Token>> encode_chat(const Conversation& conversation,
                                          std::string_view family) const override;
+  Result<ToolCallSyntax> tool_call_syntax(std::string_view family) const override;
   Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                   const GenerateOptions& options, const TextSink& sink) override;
   Status set_routing_observer(RoutingObserver* observer) override;
@@ -120,7 +128,20 @@ class EngineImpl final : public Engine {
   std::mutex free_kv_mutex_;
   std::vector<std::unique_ptr<KvCache>> free_kv_;  // one per session that can still be made
 
-  mutable std::mutex evaluation_mutex_;  // guards what follows
+  // What stats() tells of evaluations.  Those who ask wait for each other, never for an evaluation: it
+  // leaves its figures here at its next chunk or token once somebody asked.
+  struct EvaluationStats {
+    Stats::Phase prefill, decode;
+    double ttft_ms = 0;
+    Stats::Predictor predictor;  // what the evaluations know of it
+    Stats::Routing routing;
+  };
+  void publish_stats() const;  // requires evaluation_mutex_ and stats_mutex_
+  mutable std::mutex stats_mutex_;
+  mutable EvaluationStats published_;
+  mutable std::atomic<bool> stats_wanted_ = false;
+
+  mutable std::mutex evaluation_mutex_;  // guards what follows; may be held while taking stats_mutex_
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<ForwardPass> forward_;  // its leases go before the store
   Stats::Phase prefill_, decode_;

@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::pair<std::string_view, int>, 14> kLevels = {{
+constexpr std::array<std::pair<std::string_view, int>, 15> kLevels = {{
     {"base", 0},
     {"io", 1},
     {"backend", 1},
@@ -26,6 +26,7 @@ constexpr std::array<std::pair<std::string_view, int>, 14> kLevels = {{
     {"predict", 3},
     {"model", 3},
     {"convert", 3},
+    {"grammar", 3},
     {"engine", 4},
     {"simulate", 4},
     {"train", 4},
@@ -34,7 +35,7 @@ constexpr std::array<std::pair<std::string_view, int>, 14> kLevels = {{
 }};
 
 // Public headers that are plain data, which every level may use; the others are what the engine implements.
-constexpr std::array<std::string_view, 4> kPublicData = {"odmoe/result.h", "odmoe/options.h",
+constexpr std::array<std::string_view, 5> kPublicData = {"odmoe/result.h", "odmoe/chat.h", "odmoe/options.h",
                                                          "odmoe/sampling.h", "odmoe/stats.h"};
 constexpr std::string_view kPublic = "odmoe";
 

@@ -1,5 +1,8 @@
 // ChatML: Qwen1.5 to Qwen3, the demo models and many others.
+#include <span>
+
 #include "model/tokenizer/chat_families.h"
+#include "model/tokenizer/python_json.h"
 
 namespace odmoe {
 namespace {
@@ -18,19 +21,64 @@ std::string_view strip_right(std::string_view text) {
   return text;
 }
 
-void append_turn(std::string_view role, std::string_view content, std::string* out) {
+constexpr std::string_view kToolsHead =
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with "
+    "function signatures within <tools></tools> XML tags:\n<tools>";
+constexpr std::string_view kToolsTail =
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
+    "<args-json-object>}\n</tool_call>";
+
+void open_turn(std::string_view role, ChatText* out) {
   *out += kStart;
-  *out += role;
-  *out += '\n';
-  *out += content;
+  out->say(role);
+  *out += "\n";
+}
+
+void close_turn(ChatText* out) {
   *out += kEnd;
-  *out += '\n';
+  *out += "\n";
+}
+
+void append_system(std::string_view jinja, const Conversation& conversation, bool given, ChatText* out) {
+  const auto fallback = find_constant(jinja, "<|im_start|>system\n", kEnd);
+  const std::vector<std::string>& tools = conversation.tools;
+  if (!given && !fallback && tools.empty()) return;
+  open_turn("system", out);
+  const bool speaks = given || fallback.has_value();
+  if (given) {
+    out->say(conversation.turns[0].content);
+  } else if (fallback) {
+    *out += fallback->text;
+  }
+  if (!tools.empty()) {
+    if (speaks) *out += "\n\n";
+    *out += kToolsHead;
+    for (const std::string& tool : tools) {
+      *out += "\n";
+      out->say(python_json(tool));
+    }
+    *out += kToolsTail;
+  }
+  close_turn(out);
+}
+
+void append_calls(const ChatTurn& turn, bool on_new_line, ChatText* out) {
+  for (const ChatToolCall& call : turn.tool_calls) {
+    if (on_new_line) *out += "\n";
+    on_new_line = true;
+    *out += "<tool_call>\n{\"name\": \"";
+    out->say(call.name);
+    *out += "\", \"arguments\": ";
+    out->say(python_json(call.arguments));
+    *out += "}\n</tool_call>";
+  }
 }
 
 // The last message that the user wrote, not a tool; past the end when there is none.
-size_t last_query(std::span<const ChatMessage> messages) {
+size_t last_query(std::span<const ChatTurn> messages) {
   for (size_t i = messages.size(); i-- > 0;) {
-    const ChatMessage& message = messages[i];
+    const ChatTurn& message = messages[i];
     const bool tool =
         message.content.starts_with("<tool_response>") && message.content.ends_with("</tool_response>");
     if (message.role == "user" && !tool) return i;
@@ -40,47 +88,68 @@ size_t last_query(std::span<const ChatMessage> messages) {
 
 // Qwen3: earlier answers lose their thinking; what answers the last question keeps it, or is shown to have
 // none.
-std::string with_thinking(std::string_view content, bool after_query, bool last) {
-  std::string_view answer = content;
+void append_answer(const ChatTurn& message, bool after_query, bool last, ChatText* out) {
+  std::string_view answer = message.content;
   std::string_view thinking;
-  const size_t end = content.find(kThinkEnd);
-  if (end != std::string_view::npos) {
-    answer = strip_left(after_last(content, kThinkEnd));
-    thinking = strip_left(after_last(strip_right(content.substr(0, end)), "<think>"));
+  const size_t end = answer.find(kThinkEnd);
+  if (message.reasoning) {
+    thinking = *message.reasoning;
+  } else if (end != std::string_view::npos) {
+    thinking = strip_left(after_last(strip_right(answer.substr(0, end)), "<think>"));
+    answer = strip_left(after_last(answer, kThinkEnd));
   }
-  if (!after_query || (!last && thinking.empty())) return std::string(answer);
-  std::string out = "<think>\n";
-  out += strip_right(strip_left(thinking));
-  out += "\n</think>\n\n";
-  out += strip_left(answer);
-  return out;
+  open_turn(message.role, out);
+  if (!after_query || (!last && thinking.empty())) {
+    out->say(answer);
+  } else {
+    *out += "<think>\n";
+    out->say(strip_right(strip_left(thinking)));
+    *out += "\n</think>\n\n";
+    out->say(strip_left(answer));
+  }
+  append_calls(message, !answer.empty(), out);
+  close_turn(out);
+}
+
+// Results of tools that follow one another share a turn of the user's.
+void append_tool_result(std::span<const ChatTurn> messages, size_t i, ChatText* out) {
+  if (i == 0 || messages[i - 1].role != "tool") *out += "<|im_start|>user";
+  *out += "\n<tool_response>\n";
+  out->say(messages[i].content);
+  *out += "\n</tool_response>";
+  if (i + 1 == messages.size() || messages[i + 1].role != "tool") close_turn(out);
 }
 
 }  // namespace
 
-std::string render_chatml(std::string_view jinja, std::span<const ChatMessage> messages,
-                          bool add_generation_prompt) {
-  std::string out;
+ChatText render_chatml(std::string_view jinja, const Conversation& conversation) {
+  const std::span<const ChatTurn> messages = conversation.turns;
+  ChatText out;
   const bool thinks = jinja.contains("last_query_index");
+  // A template that knows no tools shows every role by its name.
+  const bool knows_tools = jinja.empty() || jinja.contains("<tool_response>") || !conversation.tools.empty();
   const bool system_first = !messages.empty() && messages[0].role == "system";
-  if (!messages.empty() && !system_first) {
-    if (const auto system = find_constant(jinja, "<|im_start|>system\n", kEnd)) {
-      append_turn("system", system->text, &out);
-    }
-  }
+  if (!messages.empty()) append_system(jinja, conversation, system_first, &out);
   const size_t query = thinks ? last_query(messages) : 0;
-  for (size_t i = 0; i < messages.size(); ++i) {
-    const ChatMessage& message = messages[i];
-    if (thinks && message.role == "assistant") {
-      append_turn(message.role, with_thinking(message.content, i > query, i + 1 == messages.size()), &out);
+  for (size_t i = system_first ? 1 : 0; i < messages.size(); ++i) {
+    const ChatTurn& message = messages[i];
+    if (message.role == "tool" && knows_tools) {
+      append_tool_result(messages, i, &out);
+    } else if (thinks && message.role == "assistant") {
+      append_answer(message, i > query, i + 1 == messages.size(), &out);
     } else {
-      append_turn(message.role, message.content, &out);
+      open_turn(message.role, &out);
+      out.say(message.content);
+      append_calls(message, !message.content.empty(), &out);
+      close_turn(&out);
     }
   }
-  if (add_generation_prompt) {
-    constexpr std::string_view kThinkingPrompt = "<|im_start|>assistant\n<think>\n";
-    // Models that always think; others have only the empty thought of the switch that is not rendered.
-    out += jinja.contains("<|im_start|>assistant\n<think>\n'") ? kThinkingPrompt : "<|im_start|>assistant\n";
+  if (conversation.add_generation_prompt) {
+    // Models that always think; others have only the empty thought of the switch.
+    const bool always = jinja.contains("<|im_start|>assistant\n<think>\n'");
+    out += always ? "<|im_start|>assistant\n<think>\n" : "<|im_start|>assistant\n";
+    const bool has_switch = jinja.contains("enable_thinking is false");
+    if (has_switch && conversation.thinking == false) out += "<think>\n\n</think>\n\n";
   }
   return out;
 }

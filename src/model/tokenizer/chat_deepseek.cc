@@ -1,5 +1,8 @@
 // DeepSeek-V2 and, with markers that are tokens, V2.5, V3, R1, V3.1 and V3.2.
+#include <span>
+
 #include "model/tokenizer/chat_families.h"
+#include "model/tokenizer/python_json.h"
 
 namespace odmoe {
 namespace {
@@ -7,7 +10,15 @@ namespace {
 constexpr std::string_view kUser = "<｜User｜>";
 constexpr std::string_view kAssistant = "<｜Assistant｜>";
 constexpr std::string_view kEnd = "<｜end▁of▁sentence｜>";
+constexpr std::string_view kThinkBegin = "<think>";
 constexpr std::string_view kThinkEnd = "</think>";
+constexpr std::string_view kCallsBegin = "<｜tool▁calls▁begin｜>";
+constexpr std::string_view kCallsEnd = "<｜tool▁calls▁end｜>";
+constexpr std::string_view kCallBegin = "<｜tool▁call▁begin｜>";
+constexpr std::string_view kCallEnd = "<｜tool▁call▁end｜>";
+constexpr std::string_view kSeparator = "<｜tool▁sep｜>";
+constexpr std::string_view kOutputBegin = "<｜tool▁output▁begin｜>";
+constexpr std::string_view kOutputEnd = "<｜tool▁output▁end｜>";
 
 // What the templates of the V3 family differ in.
 struct Details {
@@ -21,6 +32,7 @@ struct Details {
   Marker marker = Marker::kWithAnswer;
   Thoughts thoughts = Thoughts::kKept;
   bool joins_system_prompts = true;  // else the last one counts
+  bool dsml = false;                 // V3.2, which has tools of its own
   std::string_view before_answer;    // behind the marker
   std::string_view before_generation;
 };
@@ -29,6 +41,7 @@ Details read_details(std::string_view jinja) {
   Details details;
   if (jinja.contains("pending_asst_marker")) {
     details.marker = Details::Marker::kBetween;
+    details.dsml = true;
     details.before_answer = kThinkEnd;
     details.before_generation =
         jinja.contains("thinking_start_token + thinking_end_token") ? "<think></think>" : kThinkEnd;
@@ -47,14 +60,14 @@ Details read_details(std::string_view jinja) {
   return details;
 }
 
-std::string system_prompt(std::span<const ChatMessage> messages, bool join) {
-  std::string prompt;
+ChatText system_prompt(std::span<const ChatTurn> turns, bool join) {
+  ChatText prompt;
   bool first = true;
-  for (const ChatMessage& message : messages) {
-    if (message.role != "system") continue;
-    if (!join) prompt.clear();
+  for (const ChatTurn& turn : turns) {
+    if (turn.role != "system") continue;
+    if (!join) prompt = {};
     if (join && !first) prompt += "\n\n";
-    prompt += message.content;
+    prompt.say(turn.content);
     first = false;
   }
   return prompt;
@@ -69,54 +82,280 @@ std::string_view without_thoughts(std::string_view content, Details::Thoughts th
   return content;
 }
 
-}  // namespace
+// The published templates of V3 to V3.1 leave the tools to whoever writes the system prompt; these are the
+// words of the model cards.
+void declare_tools(const Conversation& conversation, ToolCallSyntax syntax, ChatText* out) {
+  if (!out->empty()) *out += "\n\n";
+  *out += "## Tools\nYou have access to the following tools:\n";
+  for (const std::string& tool : conversation.tools) {
+    const std::string function = json_member(tool, "function");
+    *out += "\n### ";
+    out->say(json_string_member(function, "name"));
+    *out += "\nDescription: ";
+    out->say(json_string_member(function, "description"));
+    *out += "\n\nParameters: ";
+    const std::string parameters = json_member(function, "parameters");
+    out->say(parameters.empty() ? "{}" : parameters);
+    *out += "\n";
+  }
+  *out += "\nIMPORTANT: ALWAYS adhere to this exact format for tool use:\n";
+  if (syntax == ToolCallSyntax::kDeepSeekV31) {
+    *out +=
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>tool_call_name<｜tool▁sep｜>tool_call_arguments"
+        "<｜tool▁call▁end｜>{additional_tool_calls}<｜tool▁calls▁end｜>\n";
+  } else {
+    *out +=
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>tool_call_name\n```json\n"
+        "tool_call_arguments\n```<｜tool▁call▁end｜>{additional_tool_calls}<｜tool▁calls▁end｜>\n";
+  }
+  *out +=
+      "\nWhere:\n- `tool_call_name` must be an exact match to one of the available tools\n"
+      "- `tool_call_arguments` must be valid JSON that strictly follows the tool's Parameters Schema\n"
+      "- For multiple tool calls, chain them directly without separators or spaces\n";
+}
 
-std::string render_deepseek_v2(std::span<const ChatMessage> messages, bool add_generation_prompt) {
-  std::string out;
-  for (const ChatMessage& message : messages) {
-    if (message.role == "user") {
-      out += "User: " + message.content + "\n\n";
-    } else if (message.role == "assistant") {
-      out += "Assistant: " + message.content;
+// V3.2: tools and calls in a markup of its own.
+constexpr std::string_view kDsmlHead =
+    "## Tools\n\nYou have access to a set of tools you can use to answer the user's question.\nYou can "
+    "invoke "
+    "functions by writing a \"<｜DSML｜function_calls>\" block like the following as part of your reply to "
+    "the "
+    "user:\n<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"$FUNCTION_NAME\">\n<｜DSML｜parameter "
+    "name=\"$PARAMETER_NAME\" "
+    "string=\"true|false\">$PARAMETER_VALUE</｜DSML｜parameter>\n...\n</｜DSML｜invoke>"
+    "\n<｜DSML｜invoke "
+    "name=\"$FUNCTION_NAME2\">\n...\n</｜DSML｜invoke>\n</｜DSML｜function_calls>\n\nString and "
+    "scalar parameters should be specified as is without any escaping or quotes, while lists and objects "
+    "should use JSON format. The \"string\" attribute should be set to \"true\" for string type parameters "
+    "and "
+    "\"false\" for other types (numbers, booleans, arrays, objects).\n\nIf the thinking_mode is enabled, "
+    "then "
+    "after function results you should strongly consider outputting a thinking block. Here is an example:\n\n"
+    "<｜DSML｜function_calls>\n...\n</｜DSML｜function_calls>\n\n<function_results>\n...\n</"
+    "function_results>\n\n"
+    "<think>...thinking about results</think>\n\nHere are the functions available in JSONSchema format:\n"
+    "<functions>\n";
+
+void declare_dsml_tools(const Conversation& conversation, ChatText* out) {
+  if (!out->empty()) *out += "\n\n";
+  *out += kDsmlHead;
+  for (const std::string& tool : conversation.tools) {
+    out->say(json_member(tool, "function"));
+    *out += "\n";
+  }
+  *out += "</functions>\n";
+}
+
+void append_dsml_calls(const ChatTurn& turn, ChatText* out) {
+  *out += "\n\n<｜DSML｜function_calls>\n";
+  for (const ChatToolCall& call : turn.tool_calls) {
+    *out += "<｜DSML｜invoke name=\"";
+    out->say(call.name);
+    *out += "\">\n";
+    for (const JsonMember& argument : json_members(call.arguments)) {
+      *out += "<｜DSML｜parameter name=\"";
+      out->say(argument.key);
+      *out += argument.is_string ? "\" string=\"true\">" : "\" string=\"false\">";
+      out->say(argument.value);
+      *out += "</｜DSML｜parameter>\n";
+    }
+    *out += "</｜DSML｜invoke>\n";
+  }
+  *out += "</｜DSML｜function_calls>";
+}
+
+ChatText render_v32(const Details& details, const Conversation& conversation) {
+  const std::vector<ChatTurn>& turns = conversation.turns;
+  const bool thinking = conversation.thinking.value_or(false);
+  ChatText out = system_prompt(turns, true);
+  if (!conversation.tools.empty()) declare_dsml_tools(conversation, &out);
+  ptrdiff_t last_user = -1;
+  for (size_t i = 0; i < turns.size(); ++i) {
+    if (turns[i].role == "user" || turns[i].role == "developer") last_user = static_cast<ptrdiff_t>(i);
+  }
+  bool asked = false, answered = false;  // by the user, by tools; the assistant has not spoken since
+  size_t caller = turns.size();          // the last turn with calls, none: past the end
+  for (size_t i = 0; i < turns.size(); ++i) {
+    const ChatTurn& turn = turns[i];
+    if (turn.role == "user") {
+      out += kUser;
+      out.say(turn.content);
+      asked = true;
+      answered = false;
+    } else if (turn.role == "assistant") {
+      if (asked || answered) {
+        out += asked ? kAssistant : "\n\n";
+        if (thinking && static_cast<ptrdiff_t>(i) > last_user) {
+          out += kThinkBegin;
+          out.say(turn.reasoning.value_or(""));
+        }
+        out += kThinkEnd;
+      }
+      asked = answered = false;
+      out.say(turn.content);
+      if (!turn.tool_calls.empty()) {
+        append_dsml_calls(turn, &out);
+        caller = i;
+      }
       out += kEnd;
-    } else if (message.role == "system") {
-      out += message.content + "\n\n";
+    } else if (turn.role == "tool") {
+      // Results without a call before them are counted from the beginning, against the last turn's calls.
+      const size_t order = caller < turns.size() ? i - caller : i + 1;
+      const size_t n_call = (caller < turns.size() ? turns[caller] : turns.back()).tool_calls.size();
+      if (order == 1) out += "\n\n<function_results>";
+      out += "\n<result>";
+      out.say(turn.content);
+      out += "</result>";
+      if (order == n_call) {
+        out += "\n</function_results>";
+        asked = false;
+        answered = true;
+      }
     }
   }
-  if (add_generation_prompt) out += "Assistant:";
+  if (conversation.add_generation_prompt && (asked || answered)) {
+    out += asked ? kAssistant : "\n\n";
+    out += thinking ? kThinkBegin : details.before_generation;
+  }
   return out;
 }
 
-std::string render_deepseek_v3(std::string_view jinja, std::span<const ChatMessage> messages,
-                               bool add_generation_prompt) {
-  using Marker = Details::Marker;
-  const Details details = read_details(jinja);
-  std::string out = system_prompt(messages, details.joins_system_prompts);
-  bool asked = false;  // the last turn is the user's
-  for (const ChatMessage& message : messages) {
-    if (message.role == "user") {
+// V3.1: calls in one row, results one after the other, and the answer follows them without a marker.
+ChatText render_v31(const Details& details, const Conversation& conversation) {
+  ChatText out = system_prompt(conversation.turns, details.joins_system_prompts);
+  if (!conversation.tools.empty()) declare_tools(conversation, ToolCallSyntax::kDeepSeekV31, &out);
+  bool asked = false;  // the user was the last to speak, tools and their results aside
+  bool tool = false;   // a tool was
+  for (const ChatTurn& turn : conversation.turns) {
+    if (turn.role == "user") {
       out += kUser;
-      out += message.content;
-      if (details.marker == Marker::kWithQuestion) out += kAssistant;
+      out.say(turn.content);
       asked = true;
-    } else if (message.role == "assistant") {
-      if (details.marker == Marker::kWithAnswer || (details.marker == Marker::kBetween && asked)) {
+      tool = false;
+    } else if (turn.role == "assistant") {
+      if (asked) {
         out += kAssistant;
         out += details.before_answer;
       }
-      out += without_thoughts(message.content, details.thoughts);
-      out += kEnd;
       asked = false;
+      if (!turn.tool_calls.empty()) {
+        out.say(turn.content);
+        out += kCallsBegin;
+        for (const ChatToolCall& call : turn.tool_calls) {
+          out += kCallBegin;
+          out.say(call.name);
+          out += kSeparator;
+          out.say(python_json(call.arguments));
+          out += kCallEnd;
+        }
+        out += kCallsEnd;
+      } else {
+        out.say(tool ? std::string_view(turn.content) : without_thoughts(turn.content, details.thoughts));
+      }
+      tool = false;
+      out += kEnd;
+    } else if (turn.role == "tool") {
+      asked = false;
+      tool = true;
+      out += kOutputBegin;
+      out.say(turn.content);
+      out += kOutputEnd;
     }
   }
-  const bool wants_marker = details.marker == Marker::kWithAnswer ||
-                            (details.marker == Marker::kWithQuestion && !asked) ||
-                            (details.marker == Marker::kBetween && asked);
-  if (add_generation_prompt && wants_marker) {
+  if (conversation.add_generation_prompt && asked) {
+    out += kAssistant;
+    out += conversation.thinking.value_or(false) ? kThinkBegin : details.before_generation;
+  }
+  return out;
+}
+
+// V3 and R1.
+ChatText render_v3(const Details& details, const Conversation& conversation) {
+  using Marker = Details::Marker;
+  ChatText out = system_prompt(conversation.turns, details.joins_system_prompts);
+  if (!conversation.tools.empty()) declare_tools(conversation, ToolCallSyntax::kDeepSeekV3, &out);
+  bool asked = false;  // the last turn is the user's
+  bool tool = false;   // it is a tool's
+  for (const ChatTurn& turn : conversation.turns) {
+    if (tool && turn.role != "tool") {
+      out += "<｜tool▁outputs▁end｜>";
+    }
+    if (turn.role == "user") {
+      out += kUser;
+      out.say(turn.content);
+      if (details.marker == Marker::kWithQuestion) out += kAssistant;
+      asked = true;
+    } else if (turn.role == "assistant") {
+      if (details.marker == Marker::kWithAnswer && !tool) out += kAssistant;
+      out.say(without_thoughts(turn.content, details.thoughts));
+      if (!turn.tool_calls.empty()) {
+        out += kCallsBegin;
+        for (const ChatToolCall& call : turn.tool_calls) {
+          if (&call != turn.tool_calls.data()) out += "\n";
+          out += kCallBegin;
+          out += "function";
+          out += kSeparator;
+          out.say(call.name);
+          out += "\n```json\n";
+          out.say(call.arguments);
+          out += "\n```";
+          out += kCallEnd;
+        }
+        out += kCallsEnd;
+      }
+      out += kEnd;
+      asked = false;
+    } else if (turn.role == "tool") {
+      out += tool ? "\n" : "<｜tool▁outputs▁begin｜>";
+      out += kOutputBegin;
+      out.say(turn.content);
+      out += kOutputEnd;
+    }
+    if (turn.role != "system") tool = turn.role == "tool";
+  }
+  if (tool) out += "<｜tool▁outputs▁end｜>";
+  const bool wants_marker = details.marker == Marker::kWithAnswer || !asked;
+  if (conversation.add_generation_prompt && !tool && wants_marker) {
     out += kAssistant;
     out += details.before_generation;
   }
   return out;
+}
+
+}  // namespace
+
+ToolCallSyntax deepseek_tool_syntax(std::string_view jinja) {
+  const Details details = read_details(jinja);
+  if (details.dsml) return ToolCallSyntax::kDeepSeekV32;
+  return details.marker == Details::Marker::kBetween ? ToolCallSyntax::kDeepSeekV31
+                                                     : ToolCallSyntax::kDeepSeekV3;
+}
+
+ChatText render_deepseek_v2(const Conversation& conversation) {
+  ChatText out;
+  for (const ChatTurn& turn : conversation.turns) {
+    if (turn.role == "user") {
+      out += "User: ";
+      out.say(turn.content);
+      out += "\n\n";
+    } else if (turn.role == "assistant") {
+      out += "Assistant: ";
+      out.say(turn.content);
+      out += kEnd;
+    } else if (turn.role == "system") {
+      out.say(turn.content);
+      out += "\n\n";
+    }
+  }
+  if (conversation.add_generation_prompt) out += "Assistant:";
+  return out;
+}
+
+ChatText render_deepseek_v3(std::string_view jinja, const Conversation& conversation) {
+  const Details details = read_details(jinja);
+  if (details.dsml) return render_v32(details, conversation);
+  if (details.marker == Details::Marker::kBetween) return render_v31(details, conversation);
+  return render_v3(details, conversation);
 }
 
 }  // namespace odmoe

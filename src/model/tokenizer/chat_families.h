@@ -2,7 +2,6 @@
 #pragma once
 
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 
@@ -10,13 +9,13 @@
 
 namespace odmoe {
 
-std::string render_chatml(std::string_view jinja, std::span<const ChatMessage> messages,
-                          bool add_generation_prompt);
-std::string render_kimi_k2(std::string_view jinja, std::span<const ChatMessage> messages,
-                           bool add_generation_prompt);
-std::string render_deepseek_v2(std::span<const ChatMessage> messages, bool add_generation_prompt);
-std::string render_deepseek_v3(std::string_view jinja, std::span<const ChatMessage> messages,
-                               bool add_generation_prompt);
+ChatText render_chatml(std::string_view jinja, const Conversation& conversation);
+ChatText render_kimi_k2(std::string_view jinja, const Conversation& conversation);
+ChatText render_deepseek_v2(const Conversation& conversation);
+ChatText render_deepseek_v3(std::string_view jinja, const Conversation& conversation);
+
+// Of the DeepSeek family, by the version that the template is of.
+ToolCallSyntax deepseek_tool_syntax(std::string_view jinja);
 
 // Jinja source with the escapes of its string literals (\n, \', \", \\) resolved, so that text can be
 // searched for whether the template writes it in a literal or as it is.

@@ -47,18 +47,31 @@ std::string_view chat_family_name(ChatFamily family) {
 
 bool chat_template_has_bos(std::string_view jinja) { return jinja.contains("bos_token"); }
 
-std::string render_chat(ChatFamily family, std::string_view jinja, const std::vector<ChatMessage>& messages,
-                        bool add_generation_prompt) {
+ToolCallSyntax tool_call_syntax(ChatFamily family, std::string_view jinja) {
+  switch (family) {
+    case ChatFamily::kChatMl:
+      return ToolCallSyntax::kHermes;
+    case ChatFamily::kKimiK2:
+      return ToolCallSyntax::kKimi;
+    case ChatFamily::kDeepSeekV2:
+      return ToolCallSyntax::kDeepSeekV3;
+    case ChatFamily::kDeepSeekV3:
+      return deepseek_tool_syntax(jinja);
+  }
+  std::unreachable();
+}
+
+ChatText render_chat(ChatFamily family, std::string_view jinja, const Conversation& conversation) {
   const std::string resolved = resolve_escapes(jinja);
   switch (family) {
     case ChatFamily::kChatMl:
-      return render_chatml(resolved, messages, add_generation_prompt);
+      return render_chatml(resolved, conversation);
     case ChatFamily::kKimiK2:
-      return render_kimi_k2(resolved, messages, add_generation_prompt);
+      return render_kimi_k2(resolved, conversation);
     case ChatFamily::kDeepSeekV2:
-      return render_deepseek_v2(messages, add_generation_prompt);
+      return render_deepseek_v2(conversation);
     case ChatFamily::kDeepSeekV3:
-      return render_deepseek_v3(resolved, messages, add_generation_prompt);
+      return render_deepseek_v3(resolved, conversation);
   }
   std::unreachable();
 }

@@ -13,6 +13,11 @@
 namespace odmoe {
 namespace {
 
+std::string render(ChatFamily family, std::string_view jinja, const std::vector<ChatTurn>& turns,
+                   bool add_generation_prompt) {
+  return render_chat(family, jinja, {.turns = turns, .add_generation_prompt = add_generation_prompt}).text();
+}
+
 using ::testing::HasSubstr;
 
 const std::filesystem::path kTemplates = std::filesystem::path(ODMOE_SOURCE_DIR) / "tests/data/templates";
@@ -23,9 +28,19 @@ std::string read(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-std::vector<ChatMessage> messages_of(const nlohmann::json& json) {
-  std::vector<ChatMessage> messages;
-  for (const auto& message : json) messages.push_back({message.at("role"), message.at("content")});
+std::vector<ChatTurn> messages_of(const nlohmann::ordered_json& json) {
+  std::vector<ChatTurn> messages;
+  for (const auto& message : json) {
+    ChatTurn turn{.role = message.at("role"), .content = message.at("content")};
+    if (message.contains("reasoning_content")) turn.reasoning = message["reasoning_content"];
+    turn.tool_call_id = message.value("tool_call_id", "");
+    for (const auto& call : message.value("tool_calls", nlohmann::ordered_json::array())) {
+      turn.tool_calls.push_back({.id = call.at("id"),
+                                 .name = call.at("function").at("name"),
+                                 .arguments = call.at("function").at("arguments").dump()});
+    }
+    messages.push_back(std::move(turn));
+  }
   return messages;
 }
 
@@ -37,7 +52,7 @@ ChatFamily family_of(const std::string& name) {
 }
 
 TEST(ChatTemplate, RendersAsJinjaDoes) {
-  const auto goldens = nlohmann::json::parse(read(kTemplates / "goldens.json"));
+  const auto goldens = nlohmann::ordered_json::parse(read(kTemplates / "goldens.json"));
   ASSERT_GT(goldens.size(), 300);
   for (const auto& golden : goldens) {
     const std::string name = golden.at("template");
@@ -45,10 +60,15 @@ TEST(ChatTemplate, RendersAsJinjaDoes) {
     const Result<ChatFamily> family = detect_chat_family(jinja);
     ASSERT_TRUE(family.has_value()) << name;
     EXPECT_EQ(*family, family_of(name)) << name;
-    EXPECT_EQ(
-        render_chat(*family, jinja, messages_of(golden.at("messages")), golden.at("add_generation_prompt")),
-        golden.at("text").get<std::string>())
-        << name;
+    Conversation conversation{.turns = messages_of(golden.at("messages")),
+                              .add_generation_prompt = golden.at("add_generation_prompt")};
+    for (const auto& tool : golden.value("tools", nlohmann::ordered_json::array())) {
+      conversation.tools.push_back(tool.dump());
+    }
+    if (golden.contains("thinking")) conversation.thinking = golden["thinking"].get<bool>();
+    EXPECT_EQ(render_chat(*family, jinja, conversation).text(), golden.at("text").get<std::string>())
+        << name << "\n"
+        << golden.dump();
   }
 }
 
@@ -84,39 +104,38 @@ TEST(ChatTemplate, SaysWhetherTheTemplateWritesBos) {
 }
 
 TEST(ChatTemplate, AFamilyWorksWithoutATemplate) {
-  const std::vector<ChatMessage> messages = {
-      {"system", "S"}, {"user", "Q"}, {"assistant", "A"}, {"user", "R"}};
+  const std::vector<ChatTurn> messages = {{"system", "S"}, {"user", "Q"}, {"assistant", "A"}, {"user", "R"}};
   EXPECT_EQ(
-      render_chat(ChatFamily::kChatMl, "", messages, true),
+      render(ChatFamily::kChatMl, "", messages, true),
       "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
       "<|im_start|>user\nR<|im_end|>\n<|im_start|>assistant\n");
-  EXPECT_EQ(render_chat(ChatFamily::kKimiK2, "", messages, true),
+  EXPECT_EQ(render(ChatFamily::kKimiK2, "", messages, true),
             "<|im_system|>system<|im_middle|>S<|im_end|><|im_user|>user<|im_middle|>Q<|im_end|>"
             "<|im_assistant|>assistant<|im_middle|>A<|im_end|><|im_user|>user<|im_middle|>R<|im_end|>"
             "<|im_assistant|>assistant<|im_middle|>");
-  EXPECT_EQ(render_chat(ChatFamily::kDeepSeekV2, "", messages, true),
+  EXPECT_EQ(render(ChatFamily::kDeepSeekV2, "", messages, true),
             "S\n\nUser: Q\n\nAssistant: A<｜end▁of▁sentence｜>User: R\n\nAssistant:");
-  EXPECT_EQ(render_chat(ChatFamily::kDeepSeekV3, "", messages, true),
+  EXPECT_EQ(render(ChatFamily::kDeepSeekV3, "", messages, true),
             "S<｜User｜>Q<｜Assistant｜>A<｜end▁of▁sentence｜><｜User｜>R<｜Assistant｜>");
 }
 
 TEST(ChatTemplate, ModelsThatAlwaysThinkAreLedIntoIt) {
   const std::string jinja = R"({{- '<|im_start|>assistant\n<think>\n' }})";
-  EXPECT_EQ(render_chat(ChatFamily::kChatMl, jinja, {{"user", "Q"}}, true),
+  EXPECT_EQ(render(ChatFamily::kChatMl, jinja, {{"user", "Q"}}, true),
             "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n");
 }
 
 TEST(ChatTemplate, AnAnswerWithoutThoughtsExtendsWhatWasRenderedBefore) {
-  const std::vector<ChatMessage> asked = {{"user", "Q"}};
-  const std::vector<ChatMessage> went_on = {{"user", "Q"}, {"assistant", "A"}, {"user", "R"}};
+  const std::vector<ChatTurn> asked = {{"user", "Q"}};
+  const std::vector<ChatTurn> went_on = {{"user", "Q"}, {"assistant", "A"}, {"user", "R"}};
   for (const char* name :
        {"demo.jinja", "qwen2.jinja", "qwen3.jinja", "kimi-k2.jinja", "kimi-k2-instruct.jinja",
         "deepseek-v2.jinja", "deepseek-v3.jinja", "deepseek-v3.1.jinja"}) {
     const std::string jinja = read(kTemplates / name);
     const ChatFamily family = *detect_chat_family(jinja);
-    const std::string first = render_chat(family, jinja, asked, true);
+    const std::string first = render(family, jinja, asked, true);
     // DeepSeek-V2 ends its prompt without the space that a rendered answer has.
-    EXPECT_TRUE(render_chat(family, jinja, went_on, true).starts_with(first)) << name;
+    EXPECT_TRUE(render(family, jinja, went_on, true).starts_with(first)) << name;
   }
 }
 

@@ -8,8 +8,8 @@ constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
 }  // namespace
 
-std::string StreamDecoder::push(Token token) {
-  pending_ += tokenizer_->token_bytes(token, special_);
+std::string StreamDecoder::push_bytes(std::string_view bytes) {
+  pending_ += bytes;
   std::string text;
   std::string_view rest = pending_;
   while (!rest.empty()) {

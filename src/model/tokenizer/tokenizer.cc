@@ -71,7 +71,9 @@ class BpeTokenizer final : public Tokenizer {
     if (options.add_special && parts_.add_bos) tokens.push_back(parts_.bos);
     Work work;
     for (size_t done = 0; done < text.size();) {
-      const SpecialTokens::Match match = special_.find(text, done, options.parse_special);
+      const SpecialTokens::Match match = options.said.empty()
+                                             ? special_.find(text, done, options.parse_special)
+                                             : find_outside(text, done, options);
       const size_t end = match.length > 0 ? match.begin : text.size();
       encode_text(text.substr(done, end - done), &work, &tokens);
       if (match.length > 0) tokens.push_back(match.token);
@@ -105,6 +107,36 @@ class BpeTokenizer final : public Tokenizer {
     std::vector<std::string_view> words;
     BpeMerges::Scratch scratch;
   };
+
+  // The next special token of the template's own words, or a harmless one of what was said.
+  SpecialTokens::Match find_outside(std::string_view text, size_t from, const EncodeOptions& options) const {
+    const auto find_in = [&](size_t begin, size_t end, bool said) {
+      SpecialTokens::Match match;
+      begin = std::max(begin, from);
+      while (begin < end) {
+        match = special_.find(text.substr(0, end), begin, options.parse_special && !said);
+        if (match.length == 0 || !said) break;
+        const std::string_view bytes = text.substr(match.begin, match.length);
+        if (!bytes.starts_with("<|") && !bytes.starts_with("<｜")) break;
+        begin = match.begin + 1;
+        match = {};
+      }
+      return match;
+    };
+    size_t done = 0;
+    // Binary search for where to begin: a long conversation has many parts, and this is called for each
+    // token.
+    auto range =
+        std::ranges::partition_point(options.said, [&](const TextRange& r) { return r.end <= from; });
+    if (range != options.said.begin()) done = std::prev(range)->end;
+    for (; range != options.said.end(); ++range) {
+      SpecialTokens::Match match = find_in(done, range->begin, false);
+      if (match.length == 0) match = find_in(range->begin, range->end, true);
+      if (match.length > 0) return match;
+      done = range->end;
+    }
+    return find_in(done, text.size(), false);
+  }
 
   void encode_text(std::string_view text, Work* work, std::vector<Token>* tokens) const {
     work->words.clear();

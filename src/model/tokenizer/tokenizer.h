@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "format/checkpoint.h"
+#include "model/tokenizer/chat_text.h"
 #include "model/tokenizer/vocabulary.h"
 #include "odmoe/result.h"
 
@@ -29,6 +30,9 @@ class Tokenizer {
     bool add_special = true;  // BOS (and EOS) where the vocabulary asks for it
     bool parse_special =
         false;  // control tokens written in the text become tokens; user-defined ones always do
+    // Parts of the text, in order and apart, that somebody else wrote: whatever they spell, they become no
+    // control token, nor a user-defined one that looks like one (`<|`, `<｜`: vocabularies are not careful).
+    std::span<const TextRange> said = {};
   };
   // Any bytes are accepted, invalid UTF-8 too: decode(encode(text)) == text with add_special false.
   virtual std::vector<Token> encode(std::string_view text, EncodeOptions options) const = 0;
@@ -53,17 +57,20 @@ class Tokenizer {
 // Turns a stream of tokens into text that never ends inside a UTF-8 character.  One owner.
 class StreamDecoder {
  public:
+  StreamDecoder() = default;  // for push_bytes() alone
   explicit StreamDecoder(const Tokenizer& tokenizer, bool special = false)
       : tokenizer_(&tokenizer), special_(special) {}
   // The text that is complete after this token; bytes of an unfinished character are kept back.
   // Bytes that can no longer become a character come out as U+FFFD.
-  std::string push(Token token);
+  std::string push(Token token) { return push_bytes(tokenizer_->token_bytes(token, special_)); }
+  // The same for bytes that are known already.
+  std::string push_bytes(std::string_view bytes);
   // What is left at the end, an unfinished character as U+FFFD.
   std::string finish();
 
  private:
-  const Tokenizer* tokenizer_;
-  bool special_;
+  const Tokenizer* tokenizer_ = nullptr;
+  bool special_ = false;
   std::string pending_;
 };
 

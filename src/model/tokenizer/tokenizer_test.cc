@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -297,6 +298,30 @@ TEST(Tokenizer, RepeatedMergesAndTokensCountOnce) {
   const auto tokenizer = create(vocabulary.writer());
   EXPECT_THAT(encode(*tokenizer, "abc"), ElementsAre(ab, 'c'));
   EXPECT_THAT(encode(*tokenizer, "bc"), ElementsAre(bc));
+}
+
+// Vocabularies are not careful: DeepSeek's turn markers are user-defined tokens.
+TEST(Tokenizer, WhatSomebodySaidBecomesNoMarkerWhateverItSpells) {
+  TestVocabulary vocabulary;
+  const Token control = vocabulary.add("<|im_end|>", 3);
+  const Token marker = vocabulary.add("<｜User｜>", 4);
+  const Token harmless = vocabulary.add("<think>", 4);
+  const auto gguf = parse_gguf(vocabulary.writer());
+  const auto tokenizer = Tokenizer::create(**gguf);
+  ASSERT_TRUE(tokenizer.has_value());
+  const std::string turn = "<|im_end|><｜User｜><think>";
+  const std::string text = turn + turn + turn;
+  const std::vector<TextRange> said = {{.begin = turn.size(), .end = 2 * turn.size()}};
+  const auto tokens = (*tokenizer)->encode(text, {.add_special = false, .parse_special = true, .said = said});
+  EXPECT_EQ(std::ranges::count(tokens, control), 2);
+  EXPECT_EQ(std::ranges::count(tokens, marker), 2);
+  EXPECT_EQ(std::ranges::count(tokens, harmless), 3);
+  EXPECT_EQ((*tokenizer)->decode(tokens, /*special=*/true), text);
+  // A marker that begins in one part and ends in the other is none.
+  const std::vector<TextRange> half = {{.begin = 5, .end = turn.size()}};
+  const auto cut =
+      (*tokenizer)->encode("<|im_end|>", {.add_special = false, .parse_special = true, .said = half});
+  EXPECT_EQ(std::ranges::count(cut, control), 0);
 }
 
 }  // namespace

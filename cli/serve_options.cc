@@ -1,0 +1,173 @@
+#include "cli/serve_options.h"
+
+#include <cstdlib>
+#include <sstream>
+
+#include "base/units.h"
+#include "cli/choice.h"
+#include "cli/input.h"
+
+namespace odmoe::cli {
+namespace {
+
+constexpr const char* kKeyVariable = "ODMOE_API_KEY";
+
+void add_network_options(CLI::App& command, ServeOptions& options) {
+  server::ServerOptions& server = options.server;
+  constexpr const char* kGroup = "Network";
+  command.add_option("--host", server.host, "Address to listen on; 0.0.0.0: all of this machine's")
+      ->type_name("ADDRESS")
+      ->capture_default_str()
+      ->group(kGroup);
+  command.add_option("-p,--port", server.port, "Port to listen on; 0: any that is free, which is then shown")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 65535).description(""))
+      ->group(kGroup);
+  command
+      .add_option(
+          "--api-key", server.api_keys,
+          "Key that requests must have; several may be given.  Others see it in the list of processes: "
+          "prefer --api-key-file or the environment variable ODMOE_API_KEY")
+      ->type_name("KEY")
+      ->allow_extra_args(false)
+      ->group(kGroup);
+  command.add_option("--api-key-file", options.api_key_file, "File with such keys, one per line")
+      ->type_name("FILE")
+      ->group(kGroup);
+  command
+      .add_option("--cors", server.cors_origins,
+                  "Origin whose pages may ask from a browser, such as http://localhost:3000; *: all")
+      ->type_name("ORIGIN")
+      ->allow_extra_args(false)
+      ->group(kGroup);
+  command.add_option("--max-connections", server.max_connections, "Connections served at once")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option_function<std::string>(
+          "--max-body",
+          [&server](const std::string& text) {
+            const auto bytes = parse_bytes(text);
+            if (!bytes.has_value()) throw CLI::ValidationError("--max-body", bytes.error().message);
+            server.max_body_bytes = *bytes;
+          },
+          "Largest body of a request")
+      ->type_name("SIZE")
+      ->default_str("8MiB, with --vision-url 64MiB")
+      ->group(kGroup); images are in it",
+           kGroup);
+}
+
+void add_request_options(CLI::App& command, ServeOptions& options) {
+  server::ServerOptions& server = options.server;
+  constexpr const char* kGroup = "Requests";
+  command
+      .add_option("--sessions", options.inference.engine.sessions,
+                  "Texts written at once, each with a KV cache")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 64).description(""))
+      ->group(kGroup);
+  command
+      .add_option("--queue", server.max_queue, "Requests that may wait; those beyond are told to come back")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group(kGroup);
+  command
+      .add_option_function<int>(
+          "--timeout", [&server](int seconds) { server.timeout = std::chrono::seconds(seconds); },
+          "Longest that a request may take, in seconds; 0: as long as it takes")
+      ->type_name("N")
+      ->default_str("0")
+      ->check(CLI::Range(0, 1 << 20).description(""))
+      ->group(kGroup);
+  command.add_option("--name", server.model_id, "The model's name in the API")
+      ->type_name("NAME")
+      ->default_str("the file's, without .gguf")
+      ->group(kGroup);
+  command
+      .add_option("--chat-template", server.chat_template,
+                  "Template to use in place of the one that the model names")
+      ->type_name("FAMILY")
+      ->group(kGroup);
+}
+
+void add_vision_options(CLI::App& command, ServeOptions& options) {
+  server::VisionOptions& vision = options.server.vision;
+  constexpr const char* kGroup = "Images";
+  auto* url =
+      command
+          .add_option("--vision-url", vision.url,
+                      "OpenAI-compatible server whose vision model describes images in messages, such as "
+                      "http://mac2:8080")
+          ->type_name("URL")
+          ->group(kGroup);
+  const auto add = [&](const char* name, auto& value, const char* help, const char* type) {
+    command.add_option(name, value, help)->type_name(type)->capture_default_str()->needs(url)->group(kGroup);
+  };
+  add("--vision-model", vision.model, "Model that it is asked for", "NAME");
+  add("--vision-prompt", vision.prompt, "What it is asked of an image", "TEXT");
+  command
+      .add_option_function<int>(
+          "--vision-timeout", [&vision](int seconds) { vision.timeout = std::chrono::seconds(seconds); },
+          "Seconds that it may take for an image")
+      ->type_name("N")
+      ->default_str("60")
+      ->check(CLI::Range(1, 3600).description(""))
+      ->needs(url)
+      ->group(kGroup);
+  command
+      .add_flag("--vision-allow-urls", vision.allow_remote,
+                "Pass http and https addresses of images on to it, which then fetches them")
+      ->needs(url)
+      ->group(kGroup);
+}
+
+}  // namespace
+
+void add_serve_options(CLI::App& command, ServeOptions& options) {
+  options.inference.engine.sessions = 2;
+  add_network_options(command, options);
+  add_request_options(command, options);
+  add_vision_options(command, options);
+  constexpr const char* kGroup = "Operation";
+  command
+      .add_option("--warm", options.warm,
+                  "Recorded routing: its commonest experts are read before it is ready")
+      ->type_name("TRACE")
+      ->group(kGroup);
+  command
+      .add_option("--drain", options.drain_seconds,
+                  "Seconds that requests under way have to end after SIGTERM or Ctrl-C")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 86400).description(""))
+      ->group(kGroup);
+  add_choice<bool>(command, "--log-format", false, {{"text", false}, {"json", true}},
+                   "Lines of the log; --log-level info shows every request",
+                   [&options](bool json) { options.json_log = json; })
+      ->group(kGroup);
+  add_inference_options(command, options.inference);
+}
+
+Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
+  std::vector<std::string> keys = options.server.api_keys;
+  if (const char* key = std::getenv(kKeyVariable); key != nullptr && *key != '\0') keys.emplace_back(key);
+  if (options.api_key_file.empty()) return keys;
+  ODMOE_ASSIGN_OR_RETURN(const std::string text, read_file(options.api_key_file));
+  std::istringstream lines(text);
+  const size_t before = keys.size();
+  for (std::string line; std::getline(lines, line);) {
+    while (!line.empty() && (line.back() == '\r' || line.back() == ' ')) line.pop_back();
+    if (!line.empty() && line[0] != '#') keys.push_back(line);
+  }
+  if (keys.size() == before) {
+    return fail(ErrorKind::kUsage, "--api-key-file {}: it holds no key; write one per line",
+                options.api_key_file);
+  }
+  return keys;
+}
+
+}  // namespace odmoe::cli

@@ -1,0 +1,28 @@
+// What `odmoe serve` can be asked for.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/inference_options.h"
+#include "server/server.h"
+
+namespace odmoe::cli {
+
+struct ServeOptions {
+  InferenceOptions inference;
+  server::ServerOptions server;
+  std::string api_key_file;  // a key per line; empty: none
+  std::string warm;          // a trace; empty: nothing is loaded first
+  int drain_seconds = 60;
+  bool json_log = false;
+};
+
+// `options` must outlive `command`.
+void add_serve_options(CLI::App& command, ServeOptions& options);
+
+// The keys of the options, of the file and of the environment together.
+Result<std::vector<std::string>> api_keys(const ServeOptions& options);
+
+}  // namespace odmoe::cli

@@ -1,0 +1,42 @@
+// A conversation, in the words of the OpenAI API.  Plain data.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace odmoe {
+
+// A function that the assistant asked to be called.
+struct ChatToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // JSON text of an object
+};
+
+struct ChatTurn {
+  std::string role;  // "system", "user", "assistant", "tool"
+  std::string content;
+  std::string name = {};                      // who speaks; empty: nobody in particular
+  std::optional<std::string> reasoning = {};  // of the assistant, where it is kept apart from the content
+  std::vector<ChatToolCall> tool_calls = {};  // of the assistant
+  std::string tool_call_id = {};              // of role "tool": what it answers
+};
+
+struct Conversation {
+  std::vector<ChatTurn> turns;
+  std::vector<std::string> tools = {};  // each the JSON text of {"type": "function", "function": {...}}
+  std::optional<bool> thinking = {};    // the thinking switch of templates that have one; nothing: as they do
+  bool add_generation_prompt = true;    // end where the assistant begins to speak
+};
+
+// How a model family writes its calls of tools.
+enum class ToolCallSyntax {
+  kHermes,       // Qwen: <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call>
+  kKimi,         // <|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
+  kDeepSeekV3,   // <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n```<｜tool▁call▁end｜>
+  kDeepSeekV31,  // <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{...}<｜tool▁call▁end｜>
+  kDeepSeekV32,  // <｜DSML｜invoke name="NAME">\n<｜DSML｜parameter name="x" string="true">...
+};
+
+}  // namespace odmoe

@@ -1,0 +1,113 @@
+#include "grammar/token_mask.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+namespace odmoe::grammar {
+namespace {
+
+constexpr size_t kMaxPath = kMaxTokenBytes + 1;
+
+}  // namespace
+
+Vocabulary::Vocabulary(int32_t n_token, const std::function<std::string(int32_t)>& bytes,
+                       const std::function<bool(int32_t)>& is_end)
+    : n_token_(n_token), entry_of_(static_cast<size_t>(n_token), -1) {
+  for (int32_t token = 0; token < n_token; ++token) {
+    if (is_end(token)) {
+      ends_.push_back(token);
+      continue;
+    }
+    const std::string text = bytes(token);
+    if (text.empty() || text.size() > kMaxTokenBytes) continue;
+    entries_.push_back({.begin = static_cast<uint32_t>(bytes_.size()),
+                        .length = static_cast<uint16_t>(text.size()),
+                        .token = token});
+    bytes_ += text;
+  }
+  std::ranges::sort(entries_, {},
+                    [&](const Entry& entry) { return std::pair(this->bytes(entry), entry.token); });
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    entry_of_[static_cast<size_t>(entries_[i].token)] = static_cast<int32_t>(i);
+    if (i == 0) continue;
+    const std::string_view before = this->bytes(entries_[i - 1]), now = this->bytes(entries_[i]);
+    entries_[i].shared = static_cast<uint16_t>(std::ranges::mismatch(before, now).in1 - before.begin());
+  }
+}
+
+std::string_view Vocabulary::bytes_of(int32_t token) const {
+  if (token < 0 || token >= n_token_) return {};
+  const int32_t entry = entry_of_[static_cast<size_t>(token)];
+  return entry < 0 ? std::string_view() : bytes(entries_[static_cast<size_t>(entry)]);
+}
+
+Matcher::Matcher(const TokenMasks& masks) : vocabulary_(masks.vocabulary), automaton_(masks.grammar) {
+  state_ = automaton_.start();
+}
+
+// States and masks that are too many are forgotten; they come again as they are needed.
+void Matcher::bound() {
+  if (automaton_.n_state() > kMaxAutomatonStates || automaton_.n_place() > kMaxAutomatonPlaces) {
+    state_ = automaton_.flush(state_);
+    allowed_.clear();
+  }
+  if (allowed_.size() >= kMaxMasks) allowed_.clear();
+}
+
+const std::vector<uint64_t>& Matcher::allowed() {
+  if (const auto known = allowed_.find(state_); known != allowed_.end()) return known->second;
+  bound();
+  std::vector<uint64_t> mask((static_cast<size_t>(vocabulary_->n_token()) + 63) / 64);
+  const auto allow = [&](int32_t token) {
+    mask[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
+  };
+  std::array<int32_t, kMaxPath> path;  // the state after each byte of the token before
+  path[0] = state_;
+  size_t reached = 0;  // bytes of it that the grammar took
+  for (const Vocabulary::Entry& entry : vocabulary_->entries()) {
+    if (entry.shared > reached) continue;  // it failed within what the two share
+    const std::string_view bytes = vocabulary_->bytes(entry);
+    reached = entry.shared;
+    while (reached < bytes.size()) {
+      const int32_t next = automaton_.next(path[reached], static_cast<uint8_t>(bytes[reached]));
+      if (next == Automaton::kDead) break;
+      path[++reached] = next;
+    }
+    if (reached == bytes.size()) allow(entry.token);
+  }
+  for (const int32_t token : automaton_.tokens(state_)) allow(token);
+  if (automaton_.accepts(state_)) {
+    for (const int32_t token : vocabulary_->end_tokens()) allow(token);
+  }
+  return allowed_.emplace(state_, std::move(mask)).first->second;
+}
+
+bool Matcher::mask(std::span<float> logits) {
+  const std::vector<uint64_t>& mask = allowed();
+  bool any = false;
+  for (size_t token = 0; token < logits.size(); ++token) {
+    const bool may = token / 64 < mask.size() && (mask[token / 64] >> (token % 64) & 1U) != 0;
+    if (!may) logits[token] = -std::numeric_limits<float>::infinity();
+    any = any || may;
+  }
+  return any;
+}
+
+bool Matcher::accept(int32_t token) {
+  const std::string_view bytes = vocabulary_->bytes_of(token);
+  int32_t state = state_;
+  if (bytes.empty()) {
+    state = automaton_.next_token(state, token);
+  } else {
+    for (const char byte : bytes) {
+      state = automaton_.next(state, static_cast<uint8_t>(byte));
+      if (state == Automaton::kDead) break;
+    }
+  }
+  if (state == Automaton::kDead) return false;
+  state_ = state;
+  return automaton_.goes_on(state_);
+}
+
+}  // namespace odmoe::grammar

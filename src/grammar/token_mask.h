@@ -1,0 +1,82 @@
+// Which tokens a grammar allows next, found by walking the whole vocabulary through its automaton.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "grammar/automaton.h"
+#include "grammar/grammar.h"
+
+namespace odmoe::grammar {
+
+// The tokens of a model in the order of their bytes, so that what they begin with is looked at once.
+// Immutable, so thread-safe; may be used by many grammars.  Takes the bytes of all tokens and 12 more each.
+class Vocabulary {
+ public:
+  // `bytes` gives a token's bytes, empty for a control token; `is_end` says whether it ends a text.
+  Vocabulary(int32_t n_token, const std::function<std::string(int32_t)>& bytes,
+             const std::function<bool(int32_t)>& is_end);
+
+  struct Entry {
+    uint32_t begin = 0;   // in bytes()
+    uint16_t length = 0;  // at most kMaxTokenBytes; longer tokens are left out
+    uint16_t shared = 0;  // with the entry before
+    int32_t token = 0;
+  };
+  int32_t n_token() const { return n_token_; }
+  std::span<const Entry> entries() const { return entries_; }
+  std::string_view bytes(const Entry& entry) const {
+    return std::string_view(bytes_).substr(entry.begin, entry.length);
+  }
+  // Of any token; empty: a control token.
+  std::string_view bytes_of(int32_t token) const;
+  std::span<const int32_t> end_tokens() const { return ends_; }
+
+ private:
+  int32_t n_token_;
+  std::string bytes_;
+  std::vector<Entry> entries_;
+  std::vector<int32_t> entry_of_;  // [n_token], -1: none
+  std::vector<int32_t> ends_;
+};
+
+inline constexpr size_t kMaxTokenBytes = 1024;
+inline constexpr size_t kMaxAutomatonStates = 16'384;   // at once, about 1 kB each
+inline constexpr size_t kMaxAutomatonPlaces = 1 << 20;  // of all of them, 16 bytes each
+inline constexpr size_t kMaxMasks = 256;                // kept, one bit per token each
+
+// A grammar and the vocabulary that it is written with.  Immutable, so thread-safe.
+struct TokenMasks {
+  std::shared_ptr<const Grammar> grammar;
+  std::shared_ptr<const Vocabulary> vocabulary;
+};
+
+// Follows one text.  One owner.  Masks of states that come again (inside of a string, say) are kept.
+class Matcher {
+ public:
+  explicit Matcher(const TokenMasks& masks);
+
+  // Sets the logits [n_token] of what may not come next to -infinity.  Where the grammar may end, tokens that
+  // end a text may come.  False when nothing can follow, not even a token: the text is complete.
+  bool mask(std::span<float> logits);
+  // The token was chosen.  False when the text is complete with it, so that nothing more may follow.
+  bool accept(int32_t token);
+  // Whether the text so far is of the grammar.
+  bool complete() const { return automaton_.accepts(state_); }
+
+ private:
+  const std::vector<uint64_t>& allowed();
+  void bound();
+
+  std::shared_ptr<const Vocabulary> vocabulary_;
+  Automaton automaton_;
+  int32_t state_ = 0;
+  std::unordered_map<int32_t, std::vector<uint64_t>> allowed_;  // by state, a bit per token
+};
+
+}  // namespace odmoe::grammar

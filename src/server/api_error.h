@@ -1,0 +1,47 @@
+// What went wrong with a request, in the shape of OpenAI's API.
+#pragma once
+
+#include <expected>
+#include <format>
+#include <string>
+#include <utility>
+
+#include "odmoe/result.h"
+
+namespace odmoe::server {
+
+struct ApiError {
+  int status = 500;        // HTTP
+  std::string type;        // "invalid_request_error", ...
+  std::string message;     // one line for people
+  std::string param = {};  // the field of the request, empty: none in particular
+  std::string code = {};   // for programs, empty: none
+  int retry_after_s = 0;   // header Retry-After, 0: none
+};
+
+template <typename T>
+using ApiResult = std::expected<T, ApiError>;
+using ApiStatus = std::expected<void, ApiError>;
+
+// 400: the field `param` cannot be what it is.
+template <typename... Args>
+[[nodiscard]] std::unexpected<ApiError> bad_request(std::string param, std::format_string<Args...> format,
+                                                    Args&&... args) {
+  return std::unexpected(ApiError{.status = 400,
+                                  .type = "invalid_request_error",
+                                  .message = std::format(format, std::forward<Args>(args)...),
+                                  .param = std::move(param)});
+}
+
+// What the engine could not do: 400 for what the caller asked wrongly, 500 for what failed under it.
+ApiError from_engine(const Error& error);
+
+// {"error": {"message", "type", "param", "code"}}
+std::string error_json(const ApiError& error);
+
+// The shape of an answer that has a status and nothing else, such as the HTTP library's own 404.
+ApiError from_status(int status);
+
+}  // namespace odmoe::server
+
+// ODMOE_ASSIGN_OR_RETURN and ODMOE_RETURN_IF_ERROR work on these results too: they ask only for error().

@@ -1,0 +1,134 @@
+#include "server/call_grammar.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "grammar/json_schema.h"
+#include "server/assistant_text.h"
+#include "server/limits.h"
+
+namespace odmoe::server {
+namespace {
+
+using grammar::GrammarBuilder;
+using Expression = GrammarBuilder::Expression;
+
+class CallGrammar {
+ public:
+  CallGrammar(const Engine& engine, GrammarBuilder& builder, const ChatRequest& request,
+              ToolCallSyntax syntax)
+      : engine_(&engine), b_(&builder), request_(&request), syntax_(syntax), marks_(call_marks(syntax)) {}
+
+  // One call or more of the tools that may be called.
+  ApiResult<Expression> calls() {
+    if (syntax_ == ToolCallSyntax::kDeepSeekV32) {
+      return bad_request("tool_choice", "this model's calls can only be left to it: use tool_choice auto");
+    }
+    std::vector<Expression> ways;
+    for (size_t i = 0; i < request_->tools.size(); ++i) {
+      const Tool& tool = request_->tools[i];
+      const bool named = request_->tool_choice.kind == ToolChoice::Kind::kNamed;
+      if (named && tool.name != request_->tool_choice.name) continue;
+      const auto schema = tool.parameters.is_null() || tool.parameters.empty()
+                              ? Result<Expression>(grammar::add_json_object(*b_))
+                              : grammar::add_json_schema(*b_, tool.parameters);
+      if (!schema.has_value()) {
+        return bad_request(std::format("tools[{}].function.parameters", i), "{}", schema.error().message);
+      }
+      ways.push_back(call(tool.name, *schema));
+    }
+    const GrammarBuilder::Rule rule = b_->declare();
+    b_->define(rule, b_->sequence({mark(marks_.open), b_->choice(std::move(ways)), mark(marks_.close)}));
+    const Expression one = b_->call(rule);
+    const bool only_one =
+        !request_->parallel_tool_calls || request_->tool_choice.kind == ToolChoice::Kind::kNamed;
+    constexpr int32_t kMostCalls = 16;
+    const bool in_lines = syntax_ == ToolCallSyntax::kHermes || syntax_ == ToolCallSyntax::kDeepSeekV3;
+    const Expression next = in_lines ? b_->sequence({b_->literal("\n"), one}) : one;
+    std::vector<Expression> all = {one};
+    if (!only_one) all.push_back(b_->repeat(next, 0, kMostCalls - 1));
+    if (!marks_.list_open.empty()) {
+      all.insert(all.begin(), mark(marks_.list_open));
+      all.push_back(mark(marks_.list_close));
+    }
+    return b_->sequence(std::move(all));
+  }
+
+ private:
+  // A control token where the vocabulary has one, else its text.
+  Expression mark(std::string_view text) {
+    const std::vector<Token> tokens = engine_->encode(text, false, true);
+    if (tokens.size() == 1 && engine_->is_control(tokens[0])) return b_->token(tokens[0]);
+    return b_->literal(text);
+  }
+
+  Expression call(const std::string& name, Expression arguments) {
+    const auto text = [&](std::string_view bytes) { return b_->literal(bytes); };
+    switch (syntax_) {
+      case ToolCallSyntax::kHermes:
+        return b_->sequence({text("\n{\"name\": \"" + name + "\", \"arguments\": "), arguments, text("}\n")});
+      case ToolCallSyntax::kKimi:
+        return b_->sequence({text("functions." + name + ":"), b_->repeat(b_->range('0', '9'), 1, 3),
+                             mark("<|tool_call_argument_begin|>"), arguments});
+      case ToolCallSyntax::kDeepSeekV3:
+        return b_->sequence(
+            {text("function"), mark("<｜tool▁sep｜>"), text(name + "\n```json\n"), arguments, text("\n```")});
+      default:
+        return b_->sequence({text(name), mark("<｜tool▁sep｜>"), arguments});
+    }
+  }
+
+  const Engine* engine_;
+  GrammarBuilder* b_;
+  const ChatRequest* request_;
+  ToolCallSyntax syntax_;
+  CallMarks marks_;
+};
+
+ApiResult<Expression> add_format(GrammarBuilder& builder, const CommonRequest& request) {
+  if (request.json_object) return grammar::add_json_object(builder);
+  auto schema = grammar::add_json_schema(builder, request.schema);
+  if (!schema.has_value()) {
+    return bad_request("response_format.json_schema.schema", "{}", schema.error().message);
+  }
+  return *schema;
+}
+
+ApiResult<std::shared_ptr<const grammar::Grammar>> build(GrammarBuilder& builder, Expression root,
+                                                         const char* param) {
+  auto grammar = builder.build(root);
+  if (!grammar.has_value()) return bad_request(param, "the schema: {}", grammar.error().message);
+  return *grammar;
+}
+
+}  // namespace
+
+ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request) {
+  if (!request.json_object && request.schema.is_null()) return nullptr;
+  GrammarBuilder builder;
+  ODMOE_ASSIGN_OR_RETURN(const Expression root, add_format(builder, request));
+  return build(builder, root, "response_format");
+}
+
+ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine,
+                                                              const ChatRequest& request,
+                                                              ToolCallSyntax syntax) {
+  using Kind = ToolChoice::Kind;
+  const bool formatted = request.json_object || !request.schema.is_null();
+  const bool may_call = !request.tools.empty() && request.tool_choice.kind != Kind::kNone;
+  const bool must_call = may_call && request.tool_choice.kind != Kind::kAuto;
+  if (!formatted && !must_call) return nullptr;
+  if (!may_call) return grammar_of(static_cast<const CommonRequest&>(request));
+  GrammarBuilder builder;
+  std::vector<Expression> ways;
+  if (formatted && !must_call) {
+    ODMOE_ASSIGN_OR_RETURN(const Expression format, add_format(builder, request));
+    ways.push_back(format);
+  }
+  ODMOE_ASSIGN_OR_RETURN(const Expression calls, CallGrammar(engine, builder, request, syntax).calls());
+  ways.push_back(calls);
+  return build(builder, builder.choice(std::move(ways)), must_call ? "tools" : "response_format");
+}
+
+}  // namespace odmoe::server

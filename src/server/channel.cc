@@ -1,0 +1,36 @@
+#include "server/channel.h"
+
+#include <utility>
+
+namespace odmoe::server {
+
+size_t Channel::bytes_of(const ChannelEvent& event) {
+  size_t bytes = sizeof(event) + event.text.size();
+  for (const GeneratedToken& token : event.tokens) {
+    bytes += sizeof(token) + token.top.size() * sizeof(TokenLogprob);
+  }
+  return bytes;
+}
+
+bool Channel::push(ChannelEvent event) {
+  {
+    const std::lock_guard lock(mutex_);
+    const size_t bytes = bytes_of(event);
+    if (!event.end && bytes_ + bytes > max_bytes_) return false;
+    bytes_ += bytes;
+    events_.push_back(std::move(event));
+  }
+  ready_.notify_one();
+  return true;
+}
+
+std::optional<ChannelEvent> Channel::pop(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  if (!ready_.wait_for(lock, limit, [&] { return !events_.empty(); })) return std::nullopt;
+  ChannelEvent event = std::move(events_.front());
+  events_.pop_front();
+  bytes_ -= bytes_of(event);
+  return event;
+}
+
+}  // namespace odmoe::server

@@ -1,0 +1,46 @@
+// What a request's generations say, on its way from the scheduler to the thread that answers the client.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "server/scheduler.h"
+
+namespace odmoe::server {
+
+struct ChannelEvent {
+  size_t choice = 0;
+  std::string text;                    // complete UTF-8
+  std::vector<GeneratedToken> tokens;  // with logprobs, if those were asked for
+  bool prompt = false;                 // tokens of the prompt (echo)
+  std::optional<GenerationEnd> end;    // the last event of its choice
+  bool stop_string = false;            // with end: it was one of those that ended it
+  bool too_slow = false;               // with end: nobody took what was made
+};
+
+// Thread-safe.  Bounded: what does not fit ends its generation.
+class Channel {
+ public:
+  explicit Channel(size_t max_bytes) : max_bytes_(max_bytes) {}
+
+  // False when too much waits already; an event with an end is always taken.
+  bool push(ChannelEvent event);
+  // The next one; nothing when none came within the limit.
+  std::optional<ChannelEvent> pop(std::chrono::milliseconds limit);
+
+ private:
+  static size_t bytes_of(const ChannelEvent& event);
+  const size_t max_bytes_;
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<ChannelEvent> events_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace odmoe::server

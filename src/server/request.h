@@ -1,0 +1,83 @@
+// What a client asks for: the bodies of /v1/completions and /v1/chat/completions, checked against every
+// limit.
+//
+// Fields that are known are read as OpenAI defines them, and those that would change the answer and cannot be
+// honoured are refused by name.  Fields that nobody here knows are passed over, as clients send many.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "odmoe/chat.h"
+#include "odmoe/sampling.h"
+#include "odmoe/session.h"
+#include "server/api_error.h"
+#include "server/json_guard.h"
+
+namespace odmoe::server {
+
+// What both endpoints take.
+struct CommonRequest {
+  // OpenAI's defaults: the model's own distribution.
+  SamplingOptions sampling{.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0, .penalty_last_n = -1};
+  std::optional<uint64_t> seed;  // nothing: a new one
+  int32_t max_tokens = -1;       // -1: as many as fit
+  int32_t n = 1;
+  std::vector<std::string> stop;
+  std::vector<std::pair<Token, float>> logit_bias;
+  int32_t top_logprobs = -1;  // -1: no logprobs
+  bool ignore_eos = false;
+  bool stream = false;
+  bool include_usage = false;  // in a stream
+  Json schema;                 // of response_format; null: any text
+  bool json_object = false;    // response_format json_object
+};
+
+struct CompletionRequest : CommonRequest {
+  std::vector<std::variant<std::string, std::vector<Token>>> prompts;
+  bool echo = false;
+};
+
+struct Image {
+  std::string url;  // as the client gave it
+  size_t turn = 0;  // whose content it belongs to
+  size_t at = 0;    // where in the content its description goes
+};
+
+struct ToolChoice {
+  enum class Kind { kNone, kAuto, kRequired, kNamed };
+  Kind kind = Kind::kAuto;
+  std::string name;  // of kNamed
+};
+
+struct Tool {
+  std::string name;
+  Json parameters;  // JSON Schema; null: none given
+};
+
+struct ChatRequest : CommonRequest {
+  Conversation conversation;
+  std::vector<Image> images;  // in order
+  std::vector<Tool> tools;    // as in conversation.tools
+  ToolChoice tool_choice;
+  bool parallel_tool_calls = true;
+};
+
+ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab);
+ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab);
+
+struct TokenizeRequest {
+  std::string content;
+  bool add_special = false;
+  bool parse_special = true;
+  bool with_pieces = false;
+};
+ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body);
+ApiResult<std::vector<Token>> parse_detokenize_request(std::string_view body, int32_t n_vocab);
+
+}  // namespace odmoe::server

@@ -1,0 +1,385 @@
+#include "server/scheduler.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "engine/sampler.h"
+
+namespace odmoe::server {
+namespace {
+
+using Time = std::chrono::steady_clock::time_point;
+constexpr int kMaxRetryAfter = 60;
+
+double ms_between(Time from, Time to) { return std::chrono::duration<double, std::milli>(to - from).count(); }
+
+// Of one position: the logarithm of the sum of all likelihoods, for log-probabilities.
+double log_sum(std::span<const float> logits) {
+  const float best = *std::ranges::max_element(logits);
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(double{logit} - best);
+  return best + std::log(sum);
+}
+
+GeneratedToken describe(Token token, std::span<const float> logits, int32_t n_top) {
+  const double total = log_sum(logits);
+  const auto logprob = [&](Token t) { return static_cast<float>(logits[static_cast<size_t>(t)] - total); };
+  GeneratedToken result{.token = token, .logprob = logprob(token)};
+  if (n_top <= 0) return result;
+  std::vector<Token> best(std::min(static_cast<size_t>(n_top), logits.size()));
+  std::vector<Token> all(logits.size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<Token>(i);
+  std::ranges::partial_sort_copy(all, best, [&](Token a, Token b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
+  });
+  for (const Token t : best) result.top.push_back({.token = t, .logprob = logprob(t)});
+  return result;
+}
+
+}  // namespace
+
+class Scheduler::Job {
+ public:
+  Job(Generation generation, std::shared_ptr<GenerationSink> listener, int32_t vocabulary)
+      : work(std::move(generation)), sink(std::move(listener)), n_vocab(vocabulary) {}
+
+  Generation work;
+  std::shared_ptr<GenerationSink> sink;
+  int32_t n_vocab;
+  Time submitted = std::chrono::steady_clock::now();
+
+  // Of the scheduler's thread, from admission on.
+  Time admitted, first_token;
+  std::optional<Sampler> sampler;
+  std::optional<grammar::Matcher> matcher;
+  std::vector<float> adjusted;  // logits with bias and grammar; empty: the model's own do
+  GenerationEnd end;
+  bool prefilled = false;
+  size_t n_reported = 0;         // of the prompt, to on_prompt()
+  std::optional<Token> pending;  // chosen, not evaluated yet
+
+  std::atomic<bool> stopped = false;  // somebody cancelled; stop_reason was set before
+  std::atomic<Ending> stop_reason = Ending::kCancelled;
+  bool ended = false;  // under mutex_: on_end() is called or about to be
+};
+
+struct Scheduler::Slot {
+  std::unique_ptr<Session> session;
+  std::shared_ptr<Job> job;  // null: free
+  uint64_t last_used = 0;
+};
+
+Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options) : engine_(&engine), options_(options) {}
+
+Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const SchedulerOptions& options) {
+  std::unique_ptr<Scheduler> scheduler(new Scheduler(engine, options));
+  for (int32_t i = 0; i < options.sessions; ++i) {
+    ODMOE_ASSIGN_OR_RETURN(auto session, engine.new_session());
+    scheduler->context_ = session->context();
+    auto slot = std::make_unique<Slot>();
+    slot->session = std::move(session);
+    scheduler->slots_.push_back(std::move(slot));
+  }
+  scheduler->thread_ = std::thread([raw = scheduler.get()] { raw->run(); });
+  return scheduler;
+}
+
+Scheduler::~Scheduler() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = draining_ = true;
+    if (evaluating_ != nullptr) engine_->interrupt();
+  }
+  work_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+Scheduler::Ticket& Scheduler::Ticket::operator=(Ticket&& other) noexcept {
+  if (this != &other) {
+    cancel(Ending::kCancelled);
+    scheduler_ = other.scheduler_;
+    job_ = std::move(other.job_);
+  }
+  return *this;
+}
+
+void Scheduler::Ticket::cancel(Ending why) {
+  if (job_) scheduler_->cancel(job_, why);
+}
+
+std::expected<Scheduler::Ticket, Refusal> Scheduler::submit(Generation generation,
+                                                            std::shared_ptr<GenerationSink> sink) {
+  std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> one;
+  one.emplace_back(std::move(generation), std::move(sink));
+  auto tickets = submit_all(std::move(one));
+  if (!tickets.has_value()) return std::unexpected(tickets.error());
+  return std::move(tickets->front());
+}
+
+std::expected<std::vector<Scheduler::Ticket>, Refusal> Scheduler::submit_all(
+    std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations) {
+  std::vector<Ticket> tickets;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto running = static_cast<size_t>(
+        std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; }));
+    // Who asks for more than the queue holds is served when nobody waits.
+    const size_t free = slots_.size() - running;
+    const bool full = !queue_.empty() && queue_.size() + generations.size() > options_.max_queue + free;
+    const bool closed = queue_.size() >= options_.max_queue + free;
+    if (draining_ || full || closed) {
+      const double turns = static_cast<double>(queue_.size() + 1) / static_cast<double>(slots_.size());
+      const auto wait = static_cast<int>(std::ceil(std::min(mean_job_s_ * turns, double{kMaxRetryAfter})));
+      return std::unexpected(Refusal{.draining = draining_, .retry_after_s = std::max(1, wait)});
+    }
+    for (auto& [generation, sink] : generations) {
+      auto job = std::make_shared<Job>(std::move(generation), std::move(sink), engine_->model().n_vocab);
+      job->end.prompt_tokens = static_cast<int32_t>(job->work.prompt.size());
+      queue_.push_back(job);
+      tickets.push_back(Ticket(this, std::move(job)));
+    }
+  }
+  work_.notify_one();
+  return tickets;
+}
+
+void Scheduler::drain() {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+}
+
+void Scheduler::cancel_all() {
+  std::vector<std::shared_ptr<Job>> jobs;
+  {
+    const std::lock_guard lock(mutex_);
+    jobs.assign(queue_.begin(), queue_.end());
+    for (const auto& slot : slots_) {
+      if (slot->job != nullptr) jobs.push_back(slot->job);
+    }
+  }
+  for (const auto& job : jobs) cancel(job, Ending::kCancelled);
+}
+
+bool Scheduler::wait_idle(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  return idle_.wait_for(lock, limit, [&] {
+    return queue_.empty() &&
+           std::ranges::none_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
+  });
+}
+
+Scheduler::Load Scheduler::load() const {
+  const std::lock_guard lock(mutex_);
+  return {.queued = queue_.size(),
+          .running = static_cast<size_t>(
+              std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; })),
+          .draining = draining_};
+}
+
+void Scheduler::cancel(const std::shared_ptr<Job>& job, Ending why) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (job->ended || job->stopped) return;
+    job->stop_reason = why;
+    job->stopped = true;
+    if (evaluating_ == job.get()) engine_->interrupt();
+    const auto waiting = std::ranges::find(queue_, job);
+    if (waiting == queue_.end()) return;  // the scheduler's thread sees it at its next step
+    queue_.erase(waiting);
+    job->ended = true;
+  }
+  idle_.notify_all();
+  job->end.ending = why;
+  job->end.queue_ms = ms_between(job->submitted, std::chrono::steady_clock::now());
+  if (options_.on_end) options_.on_end(job->end);
+  job->sink->on_end(job->end);
+}
+
+void Scheduler::run() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    admit(lock);
+    const bool busy = std::ranges::any_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
+    if (stop_) break;
+    if (!busy) {
+      idle_.notify_all();
+      work_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+      continue;
+    }
+    for (const auto& slot : slots_) {
+      if (slot->job == nullptr || stop_) continue;
+      lock.unlock();
+      step(*slot);
+      lock.lock();
+    }
+  }
+  // Whoever waits is told.
+  std::vector<std::shared_ptr<Job>> left(queue_.begin(), queue_.end());
+  queue_.clear();
+  for (const auto& slot : slots_) {
+    if (slot->job != nullptr) left.push_back(std::move(slot->job));
+    slot->job = nullptr;
+  }
+  lock.unlock();
+  for (const auto& job : left) finish(job, Ending::kCancelled);
+  idle_.notify_all();
+}
+
+// Gives the free sessions to those who wait, first come first served.
+void Scheduler::admit(std::unique_lock<std::mutex>& lock) {
+  while (!queue_.empty() && !stop_) {
+    const std::shared_ptr<Job> job = queue_.front();
+    Slot* slot = best_slot(*job);
+    if (slot == nullptr) return;
+    queue_.pop_front();
+    slot->job = job;
+    lock.unlock();
+    job->admitted = std::chrono::steady_clock::now();
+    job->end.queue_ms = ms_between(job->submitted, job->admitted);
+    job->sampler.emplace(job->work.sampling, job->n_vocab);
+    if (job->work.grammar != nullptr) job->matcher.emplace(*job->work.grammar);
+    if (job->matcher || !job->work.logit_bias.empty()) {
+      job->adjusted.resize(static_cast<size_t>(job->n_vocab));
+    }
+    Session& session = *slot->session;
+    const std::vector<Token>& prompt = job->work.prompt;
+    // The last token is always evaluated: its logits are what generation begins with.
+    const auto shared = std::ranges::mismatch(prompt, session.tokens()).in1 - prompt.begin();
+    job->end.reused_tokens =
+        job->work.prompt_logprobs
+            ? 0
+            : static_cast<int32_t>(std::min<ptrdiff_t>(shared, static_cast<ptrdiff_t>(prompt.size()) - 1));
+    session.truncate(job->end.reused_tokens);
+    lock.lock();
+  }
+}
+
+Scheduler::Slot* Scheduler::best_slot(const Job& job) {
+  Slot* best = nullptr;
+  ptrdiff_t best_shared = -1;
+  for (const auto& slot : slots_) {
+    if (slot->job != nullptr) continue;
+    const auto tokens = slot->session->tokens();
+    ptrdiff_t shared = std::ranges::mismatch(job.work.prompt, tokens).in1 - job.work.prompt.begin();
+    // Where little of either would be kept, the timeline is worth more to whoever comes back to it.
+    if (shared * 2 < std::ssize(tokens) && shared * 2 < std::ssize(job.work.prompt)) shared = 0;
+    if (shared > best_shared || (shared == best_shared && slot->last_used < best->last_used)) {
+      best = slot.get();
+      best_shared = shared;
+    }
+  }
+  return best;
+}
+
+// One turn.  Called without the lock; only this thread changes a session or a job that runs.
+void Scheduler::step(Slot& slot) {
+  const std::shared_ptr<Job> job = slot.job;
+  const auto release = [&](Ending ending, Error error = {}) {
+    {
+      const std::lock_guard lock(mutex_);
+      slot.job = nullptr;
+      slot.last_used = ++turn_;
+      const double seconds = ms_between(job->admitted, std::chrono::steady_clock::now()) * 1e-3;
+      mean_job_s_ = 0.9 * mean_job_s_ + 0.1 * seconds;
+    }
+    finish(job, ending, std::move(error));
+  };
+  if (job->stopped) return release(job->stop_reason);
+  if (job->work.deadline && std::chrono::steady_clock::now() >= *job->work.deadline) {
+    return release(Ending::kDeadline);
+  }
+  Session& session = *slot.session;
+  const std::vector<Token>& prompt = job->work.prompt;
+
+  // What is to be evaluated: the next part of the prompt, or the token chosen last.
+  std::span<const Token> tokens;
+  LogitsSink sink;
+  const size_t at = session.tokens().size();
+  if (!job->prefilled) {
+    const size_t n = std::min(prompt.size() - at, static_cast<size_t>(options_.chunk));
+    tokens = std::span(prompt).subspan(at, n);
+    if (job->work.prompt_logprobs) {
+      // A chunk that was interrupted comes again; what it reported does not.
+      if (job->n_reported == 0) job->sink->on_prompt({.token = prompt[job->n_reported++]});
+      sink = [&](int32_t position, std::span<const float> logits) {
+        if (std::cmp_not_equal(job->n_reported, position + 1) || job->n_reported == prompt.size()) return;
+        job->sink->on_prompt(describe(prompt[job->n_reported++], logits, job->work.top_logprobs));
+      };
+    }
+  } else {
+    if (std::cmp_greater_equal(at, session.context())) return release(Ending::kContextFull);
+    tokens = {&*job->pending, 1};
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (job->stopped || stop_) return;  // seen at the next turn
+    evaluating_ = job.get();
+  }
+  const Status status = session.evaluate(tokens, sink);
+  {
+    const std::lock_guard lock(mutex_);
+    evaluating_ = nullptr;
+    if (!stop_) engine_->clear_interrupt();
+  }
+  if (!status.has_value()) {
+    // An interrupt is somebody's cancel(): this one's, or one that came as its evaluation ended.
+    if (status.error().kind == ErrorKind::kInterrupted) return;
+    return release(Ending::kError, status.error());
+  }
+  if (!job->prefilled) {
+    job->prefilled = session.tokens().size() == prompt.size();
+    if (!job->prefilled) return;
+    if (job->work.penalize_prompt) {
+      for (const Token token : prompt) job->sampler->accept(token);
+    }
+    if (job->work.max_tokens == 0) return release(Ending::kLength);
+  }
+  if (const auto ending = choose(*job, session.logits())) release(*ending);
+}
+
+// The next token: to the sink, and to be evaluated at the next turn unless it was the last.
+std::optional<Ending> Scheduler::choose(Job& job, std::span<const float> model_logits) {
+  std::span<const float> logits = model_logits;
+  if (!job.adjusted.empty()) {
+    std::ranges::copy(model_logits, job.adjusted.begin());
+    for (const auto& [token, bias] : job.work.logit_bias) job.adjusted[static_cast<size_t>(token)] += bias;
+    if (job.matcher) {
+      if (!job.matcher->mask(job.adjusted)) return Ending::kGrammar;
+    }
+    logits = job.adjusted;
+  }
+  const Token token = job.sampler->sample(logits);
+  if (job.first_token == Time()) job.first_token = std::chrono::steady_clock::now();
+  // With a grammar the end is a token that may be chosen where what it describes may end.
+  if (engine_->is_end(token) && !job.work.ignore_eos) return Ending::kEndToken;
+  job.sampler->accept(token);
+  ++job.end.generated_tokens;
+  const bool wants_logprob = job.work.top_logprobs >= 0;
+  const bool goes_on = job.sink->on_token(wants_logprob ? describe(token, model_logits, job.work.top_logprobs)
+                                                        : GeneratedToken{.token = token});
+  if (!goes_on) return Ending::kSink;
+  if (job.matcher && !job.matcher->accept(token)) return Ending::kGrammar;
+  if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) return Ending::kLength;
+  job.pending = token;
+  return std::nullopt;
+}
+
+void Scheduler::finish(const std::shared_ptr<Job>& job, Ending ending, Error error) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (job->ended) return;
+    job->ended = true;
+  }
+  const Time now = std::chrono::steady_clock::now();
+  job->end.ending = ending;
+  job->end.error = std::move(error);
+  if (job->first_token != Time()) {
+    job->end.ttft_ms = ms_between(job->submitted, job->first_token);
+    job->end.decode_ms = ms_between(job->first_token, now);
+  }
+  if (options_.on_end) options_.on_end(job->end);
+  job->sink->on_end(job->end);
+}
+
+}  // namespace odmoe::server

@@ -1,0 +1,172 @@
+// The seam between HTTP and inference: who generates when.
+//
+// Requests wait in a bounded queue, in order, for one of the engine's sessions: the free one whose timeline
+// shares most with the prompt, so that its KV cache is used again.  Those that have a session take turns, one
+// chunk of a prompt or one token each, so that a long prompt does not stop those that write.  Nothing here
+// waits for a client: a sink takes what is made or ends its request.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <expected>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "grammar/token_mask.h"
+#include "odmoe/engine.h"
+
+namespace odmoe::server {
+
+struct TokenLogprob {
+  Token token = -1;
+  float logprob = 0;  // natural logarithm, of the model's own distribution before any sampling option
+};
+
+struct GeneratedToken {
+  Token token = -1;
+  float logprob = 0;              // 0 unless logprobs were asked for
+  std::vector<TokenLogprob> top;  // the likeliest, best first; as many as were asked for
+};
+
+enum class Ending {
+  kEndToken,
+  kGrammar,  // what the grammar describes is complete
+  kLength,   // max_tokens
+  kContextFull,
+  kSink,       // the sink had enough
+  kCancelled,  // Ticket::cancel()
+  kDeadline,
+  kError,
+};
+
+struct GenerationEnd {
+  Ending ending = Ending::kEndToken;
+  Error error = {};  // of kError
+  int32_t prompt_tokens = 0;
+  int32_t reused_tokens = 0;  // of the prompt, from a KV cache that was there
+  int32_t generated_tokens = 0;
+  double queue_ms = 0;
+  double ttft_ms = 0;    // from submission to the first token; 0: there was none
+  double decode_ms = 0;  // from the first token to the end
+};
+
+// Takes what one request generates.  Called from the scheduler's thread (on_end() also from whoever cancels),
+// one call after another; must not block nor call the scheduler.
+class GenerationSink {
+ public:
+  virtual ~GenerationSink() = default;
+  // Only with prompt_logprobs: every token of the prompt in order; the first one's logprob means nothing.
+  virtual void on_prompt(const GeneratedToken& token) = 0;
+  virtual bool on_token(const GeneratedToken& token) = 0;  // false: enough
+  virtual void on_end(const GenerationEnd& end) = 0;       // once, the last call
+};
+
+struct Generation {
+  std::vector<Token> prompt;  // 1..context tokens
+  SamplingOptions sampling;
+  int32_t max_tokens = -1;                          // -1: until the model ends or the context is full
+  std::vector<std::pair<Token, float>> logit_bias;  // added; -infinity forbids
+  int32_t top_logprobs = -1;                        // alternatives reported; -1: not even the token's own
+  bool prompt_logprobs = false;                     // evaluates the whole prompt, whatever is cached
+  bool penalize_prompt = false;                     // penalties count its tokens too
+  bool ignore_eos = false;
+  std::shared_ptr<const grammar::TokenMasks> grammar;  // what may be written; null: anything
+  std::optional<std::chrono::steady_clock::time_point> deadline;
+};
+
+struct SchedulerOptions {
+  int32_t sessions = 1;
+  int32_t chunk = 512;  // EngineOptions::chunk: tokens of a prompt in one turn
+  size_t max_queue = 64;
+  std::function<void(const GenerationEnd&)> on_end;  // of every request, for the metrics; may be empty
+};
+
+// Why a request was not taken.
+struct Refusal {
+  bool draining = false;  // else the queue is full
+  int retry_after_s = 1;
+};
+
+// Thread-safe.
+class Scheduler {
+ public:
+  // Takes the engine's sessions; nobody else may use them, nor interrupt the engine.
+  static Result<std::unique_ptr<Scheduler>> create(Engine& engine, const SchedulerOptions& options);
+  // Cancels what is still there.
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  class Job;
+  // A request on its way; cancels it when it goes.  Movable; one owner.
+  class Ticket {
+   public:
+    Ticket() = default;
+    Ticket(Ticket&&) noexcept = default;
+    Ticket& operator=(Ticket&& other) noexcept;
+    ~Ticket() { cancel(Ending::kCancelled); }
+    // Ends the request within a token, also in the middle of a chunk of its prompt.  No effect at the end.
+    void cancel(Ending why);
+
+   private:
+    friend class Scheduler;
+    Ticket(Scheduler* scheduler, std::shared_ptr<Job> job) : scheduler_(scheduler), job_(std::move(job)) {}
+    Scheduler* scheduler_ = nullptr;
+    std::shared_ptr<Job> job_;
+  };
+
+  std::expected<Ticket, Refusal> submit(Generation generation, std::shared_ptr<GenerationSink> sink);
+  // All of them or none, as the choices of one request.
+  std::expected<std::vector<Ticket>, Refusal> submit_all(
+      std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations);
+
+  // Takes no more requests; those there are go on.
+  void drain();
+  // Ends all that wait or run.
+  void cancel_all();
+  // Waits until none are left, at most so long; false when it was too short.
+  bool wait_idle(std::chrono::milliseconds limit);
+
+  int32_t context() const { return context_; }  // the most tokens of a prompt and what follows it
+
+  struct Load {
+    size_t queued = 0, running = 0;
+    bool draining = false;
+  };
+  Load load() const;
+
+ private:
+  struct Slot;  // a session and who has it
+  Scheduler(Engine& engine, const SchedulerOptions& options);
+  void run();
+  void admit(std::unique_lock<std::mutex>& lock);
+  Slot* best_slot(const Job& job);
+  void step(Slot& slot);
+  std::optional<Ending> choose(Job& job, std::span<const float> model_logits);
+  void finish(const std::shared_ptr<Job>& job, Ending ending, Error error = {});
+  void cancel(const std::shared_ptr<Job>& job, Ending why);
+
+  Engine* engine_;
+  SchedulerOptions options_;
+  mutable std::mutex mutex_;
+  std::condition_variable work_, idle_;
+  std::deque<std::shared_ptr<Job>> queue_;
+  std::vector<std::unique_ptr<Slot>> slots_;  // their jobs are set under mutex_
+  const Job* evaluating_ = nullptr;           // whose evaluation an interrupt would end
+  int32_t context_ = 0;
+  uint64_t turn_ = 0;
+  double mean_job_s_ = 1;  // of late, for Retry-After
+  bool draining_ = false, stop_ = false;
+  std::thread thread_;
+};
+
+}  // namespace odmoe::server

@@ -1,0 +1,334 @@
+#include "server/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <condition_variable>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "engine/engine_impl.h"
+#include "grammar/json_schema.h"
+#include "io/fake_reader.h"
+
+namespace odmoe::server {
+namespace {
+
+using ::testing::ElementsAre;
+
+// Keeps what it is given; may be told when to have enough.
+class Listener final : public GenerationSink {
+ public:
+  void on_prompt(const GeneratedToken& token) override {
+    const std::lock_guard lock(mutex_);
+    prompt_.push_back(token);
+  }
+  bool on_token(const GeneratedToken& token) override {
+    std::unique_lock lock(mutex_);
+    tokens_.push_back(token);
+    changed_.notify_all();
+    return tokens_.size() < enough_;
+  }
+  void on_end(const GenerationEnd& end) override {
+    const std::lock_guard lock(mutex_);
+    EXPECT_FALSE(end_.has_value()) << "it may only end once";
+    end_ = end;
+    changed_.notify_all();
+  }
+  GenerationEnd wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return end_.has_value(); });
+    return *end_;
+  }
+  void wait_for_tokens(size_t n) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return end_.has_value() || tokens_.size() >= n; });
+  }
+  std::vector<Token> tokens() {
+    const std::lock_guard lock(mutex_);
+    std::vector<Token> ids;
+    for (const GeneratedToken& token : tokens_) ids.push_back(token.token);
+    return ids;
+  }
+  size_t enough_ = SIZE_MAX;
+  std::vector<GeneratedToken> prompt_, tokens_;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<GenerationEnd> end_;
+};
+
+class SchedulerTest : public ::testing::Test {
+ protected:
+  static constexpr int kSessions = 2;
+  void start(size_t max_queue = 8) {
+    const EngineOptions options{.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
+                                .memory = parse_memory_budget("50%").value(),
+                                .context = 256,
+                                .threads = 1,
+                                .chunk = 16,
+                                .sessions = kSessions};
+    engine_ = Engine::open(options).value();
+    scheduler_ =
+        Scheduler::create(*engine_, {.sessions = kSessions, .chunk = 16, .max_queue = max_queue}).value();
+  }
+  Generation ask(std::string_view text, int32_t max_tokens) const {
+    return {.prompt = engine_->encode(text),
+            .sampling = {.temperature = 0},
+            .max_tokens = max_tokens,
+            .ignore_eos = true};
+  }
+  std::vector<Token> generate(Generation generation) {
+    auto sink = std::make_shared<Listener>();
+    auto ticket = scheduler_->submit(std::move(generation), sink);
+    EXPECT_TRUE(ticket.has_value());
+    last_ = sink->wait();
+    return sink->tokens();
+  }
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Scheduler> scheduler_;
+  GenerationEnd last_;
+};
+
+constexpr const char* kText = "KING RICHARD: Now is the winter of our discontent made glorious summer";
+
+TEST_F(SchedulerTest, SaysWhatTheEngineAloneSays) {
+  start();
+  const std::vector<Token> served = generate(ask(kText, 20));
+  EXPECT_EQ(last_.ending, Ending::kLength);
+  EXPECT_EQ(last_.generated_tokens, 20);
+  scheduler_.reset();  // gives the sessions back
+  const auto session = engine_->new_session().value();
+  const auto alone =
+      engine_->generate(*session, engine_->encode(kText),
+                        {.sampling = {.temperature = 0}, .max_tokens = 20, .ignore_eos = true}, {});
+  EXPECT_EQ(engine_->decode(served), alone.value().text);
+}
+
+TEST_F(SchedulerTest, WhatIsServedBesideDoesNotChangeAText) {
+  start();
+  const std::vector<Token> alone = generate(ask(kText, 24));
+  std::vector<std::shared_ptr<Listener>> sinks;
+  std::vector<Scheduler::Ticket> tickets;
+  for (const char* text : {"A horse", kText, "My kingdom for", kText, "First Citizen"}) {
+    sinks.push_back(std::make_shared<Listener>());
+    tickets.push_back(scheduler_->submit(ask(text, 24), sinks.back()).value());
+  }
+  for (const auto& sink : sinks) sink->wait();
+  EXPECT_EQ(sinks[1]->tokens(), alone);
+  EXPECT_EQ(sinks[3]->tokens(), alone);
+}
+
+TEST_F(SchedulerTest, APromptThatWasThereIsNotEvaluatedAgain) {
+  start();
+  generate(ask(kText, 4));
+  EXPECT_EQ(last_.reused_tokens, 0);
+  const int32_t size = last_.prompt_tokens;
+  generate(ask("Something else", 4));  // the other session takes it
+  generate(ask(kText, 4));
+  EXPECT_EQ(last_.reused_tokens, size - 1);
+}
+
+TEST_F(SchedulerTest, EndsWithinATokenWhenCancelled) {
+  start();
+  auto sink = std::make_shared<Listener>();
+  auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
+  sink->wait_for_tokens(3);
+  ticket.cancel(Ending::kCancelled);
+  EXPECT_EQ(sink->wait().ending, Ending::kCancelled);
+  EXPECT_LT(sink->tokens().size(), 200);
+  EXPECT_TRUE(scheduler_->wait_idle(std::chrono::seconds(10)));
+  generate(ask(kText, 3));  // the session is free and sound
+  EXPECT_EQ(last_.ending, Ending::kLength);
+}
+
+TEST_F(SchedulerTest, ATicketThatGoesEndsItsRequest) {
+  start();
+  auto sink = std::make_shared<Listener>();
+  {
+    auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
+    sink->wait_for_tokens(1);
+  }
+  EXPECT_EQ(sink->wait().ending, Ending::kCancelled);
+}
+
+TEST_F(SchedulerTest, TheQueueIsBoundedAndSaysWhenToComeBack) {
+  start(2);
+  std::vector<Scheduler::Ticket> tickets;
+  std::vector<std::shared_ptr<Listener>> sinks;
+  std::optional<Refusal> refusal;
+  for (int i = 0; i < kSessions + 2 + 3 && !refusal; ++i) {
+    sinks.push_back(std::make_shared<Listener>());
+    auto ticket = scheduler_->submit(ask(kText, -1), sinks.back());
+    if (ticket.has_value()) {
+      tickets.push_back(std::move(*ticket));
+    } else {
+      refusal = ticket.error();
+    }
+  }
+  ASSERT_TRUE(refusal.has_value());
+  EXPECT_FALSE(refusal->draining);
+  EXPECT_GE(refusal->retry_after_s, 1);
+  EXPECT_EQ(tickets.size(), kSessions + 2);
+  tickets.clear();
+  EXPECT_TRUE(scheduler_->wait_idle(std::chrono::seconds(10)));
+}
+
+TEST_F(SchedulerTest, ASinkThatHasEnoughEndsIt) {
+  start();
+  auto sink = std::make_shared<Listener>();
+  sink->enough_ = 5;
+  auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
+  EXPECT_EQ(sink->wait().ending, Ending::kSink);
+  EXPECT_EQ(sink->tokens().size(), 5);
+}
+
+TEST_F(SchedulerTest, ADeadlineEndsIt) {
+  start();
+  Generation generation = ask(kText, -1);
+  generation.deadline = std::chrono::steady_clock::now();
+  generate(std::move(generation));
+  EXPECT_EQ(last_.ending, Ending::kDeadline);
+}
+
+TEST_F(SchedulerTest, TheContextEndsIt) {
+  start();
+  generate(ask(kText, -1));
+  EXPECT_EQ(last_.ending, Ending::kContextFull);
+  EXPECT_EQ(last_.prompt_tokens + last_.generated_tokens, 257);  // the last token needs no room
+}
+
+TEST_F(SchedulerTest, BiasAndLogprobsAreOfTheModelsOwnDistribution) {
+  start();
+  Generation generation = ask(kText, 1);
+  generation.top_logprobs = 3;
+  generation.prompt_logprobs = true;
+  auto sink = std::make_shared<Listener>();
+  auto ticket = scheduler_->submit(generation, sink).value();
+  sink->wait();
+  ASSERT_EQ(sink->tokens_.size(), 1);
+  const GeneratedToken first = sink->tokens_[0];
+  ASSERT_EQ(first.top.size(), 3);
+  EXPECT_EQ(first.top[0].token, first.token);
+  EXPECT_EQ(first.top[0].logprob, first.logprob);
+  EXPECT_GE(first.top[0].logprob, first.top[1].logprob);
+  EXPECT_EQ(sink->prompt_.size(), generation.prompt.size());
+  EXPECT_EQ(sink->prompt_.back().token, generation.prompt.back());
+  EXPECT_LT(sink->prompt_.back().logprob, 0);
+
+  generation.logit_bias = {{first.token, -std::numeric_limits<float>::infinity()}};
+  const std::vector<Token> other = generate(generation);
+  EXPECT_THAT(other, ElementsAre(first.top[1].token));
+}
+
+TEST_F(SchedulerTest, AGrammarIsKept) {
+  start();
+  const auto words = std::make_shared<grammar::Vocabulary>(
+      engine_->model().n_vocab, [&](int32_t token) { return engine_->token_bytes(token); },
+      [&](int32_t token) { return engine_->is_end(token); });
+  Generation generation = ask(kText, 100);
+  generation.ignore_eos = false;
+  generation.sampling.temperature = 1;
+  generation.grammar = std::make_shared<grammar::TokenMasks>(grammar::TokenMasks{
+      .grammar =
+          grammar::json_schema_grammar(
+              nlohmann::ordered_json::parse(R"({"type":"array","items":{"enum":["a","b"]},"maxItems":4})"))
+              .value(),
+      .vocabulary = words});
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    generation.sampling.seed = seed;
+    const std::string text = engine_->decode(generate(generation));
+    EXPECT_TRUE(nlohmann::json::accept(text)) << text;
+  }
+}
+
+TEST_F(SchedulerTest, TakesNothingMoreWhileItDrains) {
+  start();
+  auto sink = std::make_shared<Listener>();
+  auto ticket = scheduler_->submit(ask(kText, 30), sink).value();
+  scheduler_->drain();
+  auto late = scheduler_->submit(ask(kText, 1), std::make_shared<Listener>());
+  ASSERT_FALSE(late.has_value());
+  EXPECT_TRUE(late.error().draining);
+  EXPECT_TRUE(scheduler_->wait_idle(std::chrono::seconds(30)));
+  EXPECT_EQ(sink->wait().ending, Ending::kLength);
+}
+
+TEST_F(SchedulerTest, ItsEndTellsWhoeverStillWaits) {
+  start();
+  std::vector<std::shared_ptr<Listener>> sinks;
+  std::vector<Scheduler::Ticket> tickets;
+  for (int i = 0; i < 5; ++i) {
+    sinks.push_back(std::make_shared<Listener>());
+    tickets.push_back(scheduler_->submit(ask(kText, -1), sinks.back()).value());
+  }
+  scheduler_->cancel_all();
+  for (const auto& sink : sinks) EXPECT_EQ(sink->wait().ending, Ending::kCancelled);
+}
+
+TEST_F(SchedulerTest, StatsDoNotWaitForAnEvaluation) {
+  start();
+  auto sink = std::make_shared<Listener>();
+  auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
+  sink->wait_for_tokens(1);
+  uint64_t before = 0;
+  for (int i = 0; i < 50; ++i) {
+    const Stats stats = engine_->stats();
+    EXPECT_GE(stats.decode.tokens, before);
+    before = stats.decode.tokens;
+  }
+  sink->wait();
+  EXPECT_GT(engine_->stats().decode.tokens, 100);
+}
+
+// A drive that fails for a while.
+TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
+  const auto disk = std::make_shared<FakeDisk>();
+  EngineDependencies dependencies;
+  dependencies.make_reader = [disk](const ReaderOptions& options) -> Result<std::unique_ptr<AsyncReader>> {
+    return std::make_unique<FakeReader>(disk, options.depth,
+                                        ReadAlignment{.offset_bytes = 512, .memory_bytes = 512});
+  };
+  const EngineOptions options{.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
+                              .memory = parse_memory_budget("20%").value(),
+                              .context = 256,
+                              .threads = 1,
+                              .chunk = 16,
+                              .sessions = 2};
+  const auto engine = EngineImpl::open(options, {}, dependencies).value();
+  const auto scheduler = Scheduler::create(*engine, {.sessions = 2, .chunk = 16}).value();
+  const auto ask = [&](const std::shared_ptr<Listener>& sink) {
+    return scheduler
+        ->submit({.prompt = engine->encode(kText, true, true),
+                  .sampling = {.temperature = 0},
+                  .max_tokens = 30,
+                  .ignore_eos = true},
+                 sink)
+        .value();
+  };
+  const auto before = std::make_shared<Listener>();
+  auto first = ask(before);
+  ASSERT_EQ(before->wait().ending, Ending::kLength);
+  disk->inject({.path = {}, .error = EIO, .times = 300});
+  int failed = 0;
+  for (int i = 0; i < 200; ++i) {
+    const auto sink = std::make_shared<Listener>();
+    auto ticket = ask(sink);
+    const GenerationEnd end = sink->wait();
+    if (end.ending == Ending::kLength) {
+      EXPECT_EQ(sink->tokens(), before->tokens());  // as if nothing had been
+      break;
+    }
+    ++failed;
+    ASSERT_EQ(end.ending, Ending::kError);
+    EXPECT_EQ(end.error.kind, ErrorKind::kIo);
+    EXPECT_THAT(end.error.message, ::testing::HasSubstr("demo.gguf"));
+  }
+  EXPECT_GT(failed, 0);
+  EXPECT_LT(failed, 200);
+}
+
+}  // namespace
+}  // namespace odmoe::server

@@ -1,0 +1,655 @@
+#include "server/server.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <ctime>
+#include <format>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "server/access.h"
+#include "server/answer.h"
+#include "server/call_grammar.h"
+#include "server/channel.h"
+#include "server/choice_sink.h"
+#include "server/event_log.h"
+#include "server/limits.h"
+#include "server/listener.h"
+#include "server/metrics.h"
+#include "server/request.h"
+#include "server/scheduler.h"
+
+namespace odmoe::server {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What there is once the model is loaded.
+struct Loaded {
+  Engine* engine;
+  std::unique_ptr<Scheduler> scheduler;
+  int32_t context;
+  // How calls are written; an error when the chat template is not known.
+  Result<ToolCallSyntax> syntax;
+  std::once_flag vocabulary_made;
+  std::shared_ptr<const grammar::Vocabulary> vocabulary;  // made when the first grammar asks for it
+
+  std::shared_ptr<const grammar::Vocabulary> words() {
+    std::call_once(vocabulary_made, [this] {
+      const auto bytes = [this](int32_t token) { return engine->token_bytes(token); };
+      const auto is_end = [this](int32_t token) { return engine->is_end(token); };
+      vocabulary = std::make_shared<grammar::Vocabulary>(engine->model().n_vocab, bytes, is_end);
+    });
+    return vocabulary;
+  }
+};
+
+// One request on its way: what is generated for it and what its client is sent.
+struct Call {
+  std::shared_ptr<Loaded> loaded;
+  std::shared_ptr<Channel> channel = std::make_shared<Channel>(kMaxHeldBackBytes);
+  std::vector<Scheduler::Ticket> tickets;  // one per choice; cancel when they go
+  std::unique_ptr<Answer> answer;
+  std::optional<Clock::time_point> deadline;
+  Clock::time_point last_sent = Clock::now();
+
+  // The next event; nothing within kLiveness.  Sees to the deadline and to choices that said enough.
+  std::optional<ChannelEvent> next() {
+    auto event = channel->pop(kLiveness);
+    if (deadline && Clock::now() >= *deadline) cancel(Ending::kDeadline);
+    return event;
+  }
+  std::vector<Json> take(const ChannelEvent& event) {
+    std::vector<Json> chunks = answer->take(event);
+    if (!event.end && answer->enough(event.choice)) tickets[event.choice].cancel(Ending::kCancelled);
+    // The other choices of a request that failed are nobody's.
+    if (answer->error()) cancel(Ending::kCancelled);
+    return chunks;
+  }
+  void cancel(Ending why) {
+    for (Scheduler::Ticket& ticket : tickets) ticket.cancel(why);
+  }
+};
+
+std::string random_id(std::string_view prefix) {
+  static std::mutex mutex;
+  static std::mt19937_64 random{std::random_device{}()};
+  const std::lock_guard lock(mutex);
+  return std::format("{}{:016x}{:08x}", prefix, random(), static_cast<uint32_t>(random()));
+}
+
+void send(httplib::Response& response, const Json& json) {
+  response.set_content(dump_json(json) + "\n", "application/json");
+}
+
+void send(httplib::Response& response, const ApiError& error) {
+  response.status = error.status;
+  if (error.retry_after_s > 0) response.set_header("Retry-After", std::to_string(error.retry_after_s));
+  if (error.status == 401) response.set_header("WWW-Authenticate", "Bearer");
+  response.set_content(error_json(error) + "\n", "application/json");
+}
+
+}  // namespace
+
+Status ServerOptions::validate() const {
+  if (host.empty()) return fail(ErrorKind::kUsage, "--host is empty; give an address, such as 127.0.0.1");
+  if (port < 0 || port > 65535)
+    return fail(ErrorKind::kUsage, "--port must be from 0 to 65535, not {}", port);
+  if (max_body_bytes != 0 && max_body_bytes < 1024)
+    return fail(ErrorKind::kUsage, "--max-body must be 1KiB or more");
+  if (max_connections < 1 || max_connections > 4096) {
+    return fail(ErrorKind::kUsage, "--max-connections must be from 1 to 4096, not {}", max_connections);
+  }
+  if (max_queue < 1 || max_queue > 4096) {
+    return fail(ErrorKind::kUsage, "--queue must be from 1 to 4096, not {}", max_queue);
+  }
+  for (const std::string& key : api_keys) {
+    const bool printable = std::ranges::all_of(key, [](unsigned char c) { return c > 0x20 && c < 0x7F; });
+    if (key.empty() || !printable) {
+      return fail(ErrorKind::kUsage, "an API key must be of printable characters without spaces");
+    }
+  }
+  return Vision(vision).check();
+}
+
+class Server::Impl {
+ public:
+  explicit Impl(const ServerOptions& options)
+      : options_(options), listener_({.connections = options.max_connections}), vision_(options.vision) {}
+
+  Status listen() {
+    routes();
+    port_ = listener_.bind(options_.host, options_.port);
+    if (port_ <= 0) {
+      return fail(ErrorKind::kIo,
+                  "cannot listen on {}:{}: the port is taken or the address is not this machine's; "
+                  "choose another with --port (0: any that is free)",
+                  options_.host, options_.port);
+    }
+    thread_ = std::thread([this] { listener_.listen_after_bind(); });
+    listener_.wait_until_ready();
+    return {};
+  }
+
+  Status serve(Engine& engine, const EngineOptions& engine_options) {
+    SchedulerOptions options{.sessions = engine_options.sessions,
+                             .chunk = engine_options.chunk,
+                             .max_queue = options_.max_queue,
+                             .on_end = [this](const GenerationEnd& end) { metrics_.count_end(end); }};
+    ODMOE_ASSIGN_OR_RETURN(auto scheduler, Scheduler::create(engine, options));
+    auto syntax = engine.tool_call_syntax(options_.chat_template);
+    if (!syntax.has_value() && !options_.chat_template.empty()) return std::unexpected(syntax.error());
+    if (!syntax.has_value()) {
+      syntax.error().message += " with --chat-template NAME; /v1/completions works without";
+      log_event(spdlog::level::warn, "no_chat_template", {{"why", syntax.error().message}});
+    }
+    const int32_t context = scheduler->context();
+    const std::lock_guard lock(mutex_);
+    loaded_ = std::shared_ptr<Loaded>(new Loaded{.engine = &engine,
+                                                 .scheduler = std::move(scheduler),
+                                                 .context = context,
+                                                 .syntax = std::move(syntax),
+                                                 .vocabulary_made = {},
+                                                 .vocabulary = nullptr});
+    return {};
+  }
+
+  bool drain(std::chrono::milliseconds limit) {
+    draining_ = true;
+    const auto end = Clock::now() + limit;
+    const auto loaded = this->loaded();
+    if (loaded) loaded->scheduler->drain();
+    if (loaded && !loaded->scheduler->wait_idle(limit)) return false;
+    // What was generated is still on its way to its clients.
+    while (answering_ > 0) {
+      if (Clock::now() >= end) return false;
+      std::this_thread::sleep_for(kLiveness);
+    }
+    return true;
+  }
+
+  void stop() {
+    draining_ = true;
+    std::shared_ptr<Loaded> loaded;
+    {
+      const std::lock_guard lock(mutex_);
+      loaded = loaded_;
+    }
+    if (loaded) {
+      loaded->scheduler->drain();
+      loaded->scheduler->cancel_all();
+    }
+    listener_.stop();
+    if (thread_.joinable()) thread_.join();
+    loaded.reset();
+    const std::lock_guard lock(mutex_);
+    loaded_.reset();
+  }
+
+  int port() const { return port_; }
+  const ServerOptions& options() const { return options_; }
+
+ private:
+  using Request = httplib::Request;
+  using Response = httplib::Response;
+
+  std::shared_ptr<Loaded> loaded() const {
+    const std::lock_guard lock(mutex_);
+    return loaded_;
+  }
+
+  void routes();
+  void health(Response& response);
+  void models(const Request& request, Response& response);
+  ApiStatus complete(const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded);
+  ApiStatus chat(const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded);
+  ApiStatus describe_images(const Request& request, ChatRequest& chat);
+
+  // Wraps what needs the model.
+  template <typename Handler>
+  httplib::Server::Handler with_model(Handler handler) {
+    return [this, handler](const Request& request, Response& response) {
+      const auto loaded = this->loaded();
+      if (!loaded || draining_) {
+        return send(response,
+                    ApiError{.status = 503,
+                             .type = "server_error",
+                             .message = draining_ ? "the server is shutting down" : "the model is loading",
+                             .code = draining_ ? "shutting_down" : "model_loading",
+                             .retry_after_s = draining_ ? 10 : 2});
+      }
+      const ApiStatus status = handler(request, response, loaded);
+      if (!status.has_value()) send(response, status.error());
+    };
+  }
+
+  AnswerOptions answer_options(const char* prefix, const CommonRequest& request, size_t n_choice) const {
+    return {.id = random_id(prefix),
+            .model = options_.model_id,
+            .created = static_cast<int64_t>(std::time(nullptr)),
+            .n_choice = n_choice,
+            .top_logprobs = request.top_logprobs,
+            .stream = request.stream,
+            .include_usage = request.include_usage};
+  }
+
+  ApiResult<Generation> generation(const Loaded& loaded, const CommonRequest& request,
+                                   std::vector<Token> prompt, int32_t choice, const char* param) const;
+  ApiStatus submit(Call& call,
+                   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations);
+  void answer_stream(const Request& request, Response& response, std::shared_ptr<Call> call);
+  ApiStatus answer_whole(const Request& request, Response& response, Call& call);
+  void log_call(const Call& call, const char* what) const;
+
+  ServerOptions options_;
+  Metrics metrics_;
+  Listener listener_;
+  Vision vision_;
+  int port_ = 0;
+  std::thread thread_;
+  std::atomic<bool> draining_ = false;
+  std::atomic<int> answering_ = 0;
+  mutable std::mutex mutex_;
+  std::shared_ptr<Loaded> loaded_;
+};
+
+void Server::Impl::routes() {
+  const size_t otherwise = options_.vision.url.empty() ? kMaxBodyBytes : kMaxImageBodyBytes;
+  listener_.set_payload_max_length(options_.max_body_bytes > 0 ? options_.max_body_bytes : otherwise);
+  listener_.set_pre_routing_handler([this](const Request& request, Response& response) {
+    using Outcome = httplib::Server::HandlerResponse;
+    add_cors(options_, request, response);
+    if (const auto error = check_access(options_, request)) {
+      if (error->status == 405) response.set_header("Allow", std::string(allowed_methods(request.path)));
+      // Its body is not read, so nothing more can be read from the connection.
+      if (request.has_header("Content-Length") || request.has_header("Transfer-Encoding")) {
+        Listener::close_after_answer();
+      }
+      send(response, *error);
+      return Outcome::Handled;
+    }
+    if (request.method != "OPTIONS") return Outcome::Unhandled;
+    response.status = 204;
+    return Outcome::Handled;
+  });
+  // The library's own answers in the shape of the others.
+  listener_.set_error_handler([](const Request&, Response& response) {
+    if (!response.body.empty()) return;
+    send(response, from_status(response.status));
+  });
+  listener_.set_exception_handler([](const Request& request, Response& response, std::exception_ptr error) {
+    std::string what = "unknown";
+    try {
+      std::rethrow_exception(std::move(error));
+    } catch (const std::exception& exception) {
+      what = exception.what();
+    } catch (...) {
+      what = "not an exception of the standard library";
+    }
+    log_event(spdlog::level::err, "exception", {{"path", request.path}, {"what", what}});
+    send(response, from_status(500));
+  });
+  listener_.set_logger([this](const Request& request, const Response& response) {
+    const std::string_view methods = allowed_methods(request.path);
+    metrics_.count_request(methods.empty()                          ? "other"
+                           : request.path.starts_with("/v1/models") ? "/v1/models"
+                                                                    : request.path,
+                           response.status);
+    log_event(spdlog::level::info, "request",
+              {{"client", request.remote_addr},
+               {"method", request.method},
+               {"path", request.path},
+               {"status", response.status}});
+  });
+
+  listener_.Get("/", [this](const Request&, Response& response) {
+    response.set_content(
+        std::format("odmoe serves {}: /v1/chat/completions, /v1/completions, /v1/models, /tokenize, "
+                    "/detokenize, /health, /metrics, /v1/stats\n",
+                    options_.model_id),
+        "text/plain; charset=utf-8");
+  });
+  listener_.Get("/health", [this](const Request&, Response& response) { health(response); });
+  listener_.Get("/metrics", [this](const Request&, Response& response) {
+    const auto loaded = this->loaded();
+    const Stats stats = loaded ? loaded->engine->stats() : Stats();
+    response.set_content(
+        metrics_.text(loaded ? &stats : nullptr, loaded ? loaded->scheduler->load() : Scheduler::Load(),
+                      listener_.connections()),
+        "text/plain; version=0.0.4; charset=utf-8");
+  });
+  listener_.Get("/v1/stats",
+                with_model([](const Request&, Response& response, const std::shared_ptr<Loaded>& loaded) {
+                  response.set_content(stats_json(loaded->engine->stats()), "application/json");
+                  return ApiStatus();
+                }));
+  const auto models = [this](const Request& request, Response& response) { this->models(request, response); };
+  listener_.Get("/v1/models", models);
+  listener_.Get(R"(/v1/models/(.+))", models);
+  listener_.Post("/v1/completions", with_model([this](const Request& request, Response& response,
+                                                      const std::shared_ptr<Loaded>& loaded) {
+                   return complete(request, response, loaded);
+                 }));
+  listener_.Post("/v1/chat/completions", with_model([this](const Request& request, Response& response,
+                                                           const std::shared_ptr<Loaded>& loaded) {
+                   return chat(request, response, loaded);
+                 }));
+  listener_.Post("/tokenize", with_model([](const Request& request, Response& response,
+                                            const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
+                   ODMOE_ASSIGN_OR_RETURN(const TokenizeRequest text, parse_tokenize_request(request.body));
+                   const auto tokens =
+                       loaded->engine->encode(text.content, text.add_special, text.parse_special);
+                   Json list = Json::array();
+                   for (const Token token : tokens) {
+                     if (!text.with_pieces) {
+                       list.push_back(token);
+                     } else {
+                       list.push_back({{"id", token}, {"piece", loaded->engine->token_bytes(token, true)}});
+                     }
+                   }
+                   send(response, Json{{"tokens", std::move(list)}, {"count", tokens.size()}});
+                   return {};
+                 }));
+  listener_.Post("/detokenize", with_model([](const Request& request, Response& response,
+                                              const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
+                   ODMOE_ASSIGN_OR_RETURN(
+                       const auto tokens,
+                       parse_detokenize_request(request.body, loaded->engine->model().n_vocab));
+                   std::string text;
+                   for (const Token token : tokens) text += loaded->engine->token_bytes(token, true);
+                   send(response, Json{{"content", text}});
+                   return {};
+                 }));
+}
+
+void Server::Impl::health(Response& response) {
+  const auto loaded = this->loaded();
+  Json json = {{"status", draining_ ? "draining"
+                          : loaded  ? "ok"
+                                    : "loading"},
+               {"model_loaded", loaded != nullptr}};
+  if (loaded) {
+    const Stats::Experts experts = loaded->engine->stats().experts;
+    json["expert_cache_stats"] = {{"cache_hits", experts.hits},
+                                  {"cache_misses", experts.demands - experts.hits},
+                                  {"hit_rate", experts.hit_rate()},
+                                  {"working_set_experts", experts.working_set_experts}};
+    const Scheduler::Load load = loaded->scheduler->load();
+    json["requests"] = {{"running", load.running}, {"queued", load.queued}};
+  }
+  // Load balancers look at the status alone.
+  response.status = loaded && !draining_ ? 200 : 503;
+  if (!loaded) response.set_header("Retry-After", "2");
+  send(response, json);
+}
+
+void Server::Impl::models(const Request& request, Response& response) {
+  Json model = {{"id", options_.model_id}, {"object", "model"}, {"created", 0}, {"owned_by", "odmoe"}};
+  if (const auto loaded = this->loaded()) {
+    const ModelInfo& info = loaded->engine->model();
+    model["meta"] = {{"architecture", info.architecture}, {"n_vocab", info.n_vocab},
+                     {"n_context", loaded->context},      {"n_context_train", info.n_context_train},
+                     {"n_expert", info.n_expert},         {"n_expert_used", info.n_expert_used},
+                     {"file_bytes", info.file_bytes}};
+  }
+  if (request.path == "/v1/models")
+    return send(response, Json{{"object", "list"}, {"data", Json::array({model})}});
+  if (request.matches.size() > 1 && request.matches[1] == options_.model_id) return send(response, model);
+  send(response, ApiError{.status = 404,
+                          .type = "invalid_request_error",
+                          .message = std::format("there is no such model here, only {}", options_.model_id),
+                          .param = "model",
+                          .code = "model_not_found"});
+}
+
+ApiResult<Generation> Server::Impl::generation(const Loaded& loaded, const CommonRequest& request,
+                                               std::vector<Token> prompt, int32_t choice,
+                                               const char* param) const {
+  if (prompt.empty()) return bad_request(param, "the prompt is empty: give at least one token of text");
+  if (std::cmp_greater(prompt.size(), loaded.context)) {
+    auto error = bad_request(param,
+                             "the prompt has {} tokens, and this server's context {}; start it with a larger "
+                             "--context or shorten the prompt",
+                             prompt.size(), loaded.context);
+    error.error().code = "context_length_exceeded";
+    return error;
+  }
+  Generation generation{.prompt = std::move(prompt),
+                        .sampling = request.sampling,
+                        .max_tokens = request.max_tokens,
+                        .logit_bias = request.logit_bias,
+                        .top_logprobs = request.top_logprobs,
+                        .ignore_eos = request.ignore_eos};
+  // OpenAI's penalties are of what was written; the repetition penalty of what was read too.
+  generation.penalize_prompt =
+      request.sampling.presence_penalty == 0 && request.sampling.frequency_penalty == 0;
+  generation.sampling.seed =
+      request.seed ? *request.seed + static_cast<uint64_t>(choice) : std::random_device{}();
+  if (options_.timeout.count() > 0) generation.deadline = Clock::now() + options_.timeout;
+  return generation;
+}
+
+ApiStatus Server::Impl::submit(
+    Call& call, std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations) {
+  call.deadline = generations.front().first.deadline;
+  auto tickets = call.loaded->scheduler->submit_all(std::move(generations));
+  if (tickets.has_value()) {
+    call.tickets = std::move(*tickets);
+    return {};
+  }
+  const Refusal& refusal = tickets.error();
+  if (refusal.draining) {
+    return std::unexpected(ApiError{.status = 503,
+                                    .type = "server_error",
+                                    .message = "the server is shutting down",
+                                    .code = "shutting_down",
+                                    .retry_after_s = 10});
+  }
+  return std::unexpected(ApiError{.status = 429,
+                                  .type = "rate_limit_error",
+                                  .message = "too many requests wait already: try again later",
+                                  .code = "queue_full",
+                                  .retry_after_s = refusal.retry_after_s});
+}
+
+ApiStatus Server::Impl::complete(const Request& request, Response& response,
+                                 const std::shared_ptr<Loaded>& loaded) {
+  Engine& engine = *loaded->engine;
+  ODMOE_ASSIGN_OR_RETURN(const CompletionRequest body,
+                         parse_completion_request(request.body, engine.model().n_vocab));
+  ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(body));
+  auto call = std::make_shared<Call>();
+  call->loaded = loaded;
+  std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
+  std::optional<std::vector<std::string>> echo;
+  if (body.echo) echo.emplace();
+  for (const auto& prompt : body.prompts) {
+    const auto* text = std::get_if<std::string>(&prompt);
+    const auto tokens = text != nullptr ? engine.encode(*text) : std::get<std::vector<Token>>(prompt);
+    if (echo) echo->push_back(text != nullptr ? *text : engine.decode(tokens));
+    for (int32_t i = 0; i < body.n; ++i) {
+      ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, tokens, i, "prompt"));
+      generation.prompt_logprobs = body.echo && body.top_logprobs >= 0;
+      if (grammar) {
+        generation.grammar = std::make_shared<grammar::TokenMasks>(
+            grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words()});
+      }
+      auto sink = std::make_shared<ChoiceSink>(engine, call->channel,
+                                               ChoiceOptions{.choice = generations.size(),
+                                                             .stop = body.stop,
+                                                             .logprobs = body.top_logprobs >= 0,
+                                                             .echo = generation.prompt_logprobs});
+      generations.emplace_back(std::move(generation), std::move(sink));
+    }
+  }
+  call->answer = make_completion_answer(engine, answer_options("cmpl-", body, generations.size()), body.n,
+                                        std::move(echo));
+  ODMOE_RETURN_IF_ERROR(submit(*call, std::move(generations)));
+  if (!body.stream) return answer_whole(request, response, *call);
+  answer_stream(request, response, std::move(call));
+  return {};
+}
+
+// Puts the descriptions where the images were.
+ApiStatus Server::Impl::describe_images(const Request& request, ChatRequest& chat) {
+  if (chat.images.empty()) return {};
+  std::vector<std::string> urls;
+  for (const Image& image : chat.images) urls.push_back(image.url);
+  ODMOE_ASSIGN_OR_RETURN(const auto texts, vision_.describe(urls, request.is_connection_closed));
+  for (size_t i = chat.images.size(); i-- > 0;) {  // from the last, so that places stay what they are
+    const Image& image = chat.images[i];
+    chat.conversation.turns[image.turn].content.insert(image.at,
+                                                       std::format("[Image {}: {}]\n", i + 1, texts[i]));
+  }
+  return {};
+}
+
+ApiStatus Server::Impl::chat(const Request& request, Response& response,
+                             const std::shared_ptr<Loaded>& loaded) {
+  Engine& engine = *loaded->engine;
+  ODMOE_ASSIGN_OR_RETURN(ChatRequest body, parse_chat_request(request.body, engine.model().n_vocab));
+  if (!loaded->syntax.has_value()) return bad_request("messages", "{}", loaded->syntax.error().message);
+  const ToolCallSyntax syntax = *loaded->syntax;
+  ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(engine, body, syntax));
+  ODMOE_RETURN_IF_ERROR(describe_images(request, body));
+  const bool may_call = !body.tools.empty() && body.tool_choice.kind != ToolChoice::Kind::kNone;
+  if (!may_call) body.conversation.tools.clear();
+  // What a grammar is about is the answer, so thoughts do not come before it.
+  if (grammar && !body.conversation.thinking) body.conversation.thinking = false;
+  const auto tokens = engine.encode_chat(body.conversation, options_.chat_template);
+  if (!tokens.has_value()) return std::unexpected(from_engine(tokens.error()));
+
+  // Where the prompt ends tells whether the answer begins inside of a thought.
+  std::string tail;
+  for (const Token token : std::span(*tokens).last(std::min<size_t>(tokens->size(), 8))) {
+    tail += engine.token_bytes(token, true);
+  }
+  while (tail.ends_with('\n')) tail.pop_back();
+  auto call = std::make_shared<Call>();
+  call->loaded = loaded;
+  std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
+  for (int32_t i = 0; i < body.n; ++i) {
+    ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, *tokens, i, "messages"));
+    if (grammar) {
+      generation.grammar = std::make_shared<grammar::TokenMasks>(
+          grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words()});
+    }
+    auto sink = std::make_shared<ChoiceSink>(engine, call->channel,
+                                             ChoiceOptions{.choice = static_cast<size_t>(i),
+                                                           .stop = body.stop,
+                                                           .logprobs = body.top_logprobs >= 0,
+                                                           .show_markup = true});
+    generations.emplace_back(std::move(generation), std::move(sink));
+  }
+  ChatAnswerOptions chat{.thinks = tail.ends_with("<think>"),
+                         .one_call = may_call && !body.parallel_tool_calls};
+  if (may_call) chat.syntax = syntax;
+  call->answer = make_chat_answer(engine, answer_options("chatcmpl-", body, generations.size()), chat);
+  ODMOE_RETURN_IF_ERROR(submit(*call, std::move(generations)));
+  if (!body.stream) return answer_whole(request, response, *call);
+  answer_stream(request, response, std::move(call));
+  return {};
+}
+
+void Server::Impl::log_call(const Call& call, const char* what) const {
+  log_event(spdlog::level::info, what,
+            {{"prompt_tokens", call.answer->prompt_tokens()},
+             {"reused_tokens", call.answer->reused_tokens()},
+             {"generated_tokens", call.answer->generated_tokens()}});
+}
+
+ApiStatus Server::Impl::answer_whole(const Request& request, Response& response, Call& call) {
+  struct Count {
+    std::atomic<int>* n;
+    explicit Count(std::atomic<int>* count) : n(count) { n->fetch_add(1); }
+    ~Count() { n->fetch_sub(1); }
+  } count(&answering_);
+  while (!call.answer->finished()) {
+    if (const auto event = call.next()) {
+      call.take(*event);
+    } else if (request.is_connection_closed()) {
+      call.cancel(Ending::kCancelled);
+      log_call(call, "client_gone");
+      return std::unexpected(
+          ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
+    }
+  }
+  log_call(call, "answered");
+  if (call.answer->error()) return std::unexpected(*call.answer->error());
+  send(response, call.answer->whole());
+  return {};
+}
+
+void Server::Impl::answer_stream(const Request& request, Response& response, std::shared_ptr<Call> call) {
+  answering_.fetch_add(1);
+  response.set_header("Cache-Control", "no-cache");
+  response.set_header("X-Accel-Buffering", "no");  // proxies are to pass on what there is
+  const auto write = [](httplib::DataSink& sink, const std::string& text) {
+    return sink.write(text.data(), text.size());
+  };
+  const auto write_all = [write](httplib::DataSink& sink, const std::vector<Json>& chunks) {
+    std::string text;
+    for (const Json& chunk : chunks) text += "data: " + dump_json(chunk) + "\n\n";
+    return text.empty() || write(sink, text);
+  };
+  auto begun = std::make_shared<bool>(false);
+  response.set_chunked_content_provider(
+      "text/event-stream",
+      [this, call, begun, write, write_all, closed = request.is_connection_closed](size_t,
+                                                                                   httplib::DataSink& sink) {
+        if (!*begun) {
+          *begun = true;
+          return write_all(sink, call->answer->begin());
+        }
+        const auto event = call->next();
+        if (!event) {
+          if (closed()) return false;
+          if (Clock::now() - call->last_sent < kStreamKeepAlive) return true;
+          call->last_sent = Clock::now();
+          return write(sink, ": still here\n\n");
+        }
+        call->last_sent = Clock::now();
+        if (!write_all(sink, call->take(*event))) return false;
+        if (!call->answer->finished()) return true;
+        if (const auto& error = call->answer->error()) {
+          if (!write(sink, "data: " + error_json(*error) + "\n\n")) return false;
+        } else if (const auto usage = call->answer->usage_chunk()) {
+          if (!write_all(sink, {*usage})) return false;
+        }
+        if (!write(sink, "data: [DONE]\n\n")) return false;
+        sink.done();
+        return true;
+      },
+      [this, call](bool) {
+        log_call(*call, call->answer->finished() ? "answered" : "client_gone");
+        call->tickets.clear();  // whatever still runs is nobody's
+        answering_.fetch_sub(1);
+      });
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options) {
+  ODMOE_RETURN_IF_ERROR(options.validate());
+  auto impl = std::make_unique<Impl>(options);
+  ODMOE_RETURN_IF_ERROR(impl->listen());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::~Server() { stop(); }
+int Server::port() const { return impl_->port(); }
+std::string Server::url() const {
+  const std::string& host = impl_->options().host;
+  const bool v6 = host.contains(':');
+  return std::format("http://{}{}{}:{}", v6 ? "[" : "", host, v6 ? "]" : "", impl_->port());
+}
+Status Server::serve(Engine& engine, const EngineOptions& engine_options) {
+  return impl_->serve(engine, engine_options);
+}
+bool Server::drain(std::chrono::milliseconds limit) { return impl_->drain(limit); }
+void Server::stop() { impl_->stop(); }
+
+}  // namespace odmoe::server

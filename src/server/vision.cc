@@ -1,0 +1,277 @@
+#include "server/vision.h"
+
+#include <httplib.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <format>
+#include <future>
+#include <utility>
+
+#include "server/json_guard.h"
+
+namespace odmoe::server {
+namespace {
+
+constexpr size_t kMaxAnswerBytes = 1 << 20;
+
+// "http://host:port/v1" as the two parts that the client wants.
+struct Address {
+  std::string origin, path;
+};
+Address split_url(const std::string& url) {
+  const size_t scheme = url.find("://");
+  const size_t slash = url.find('/', scheme == std::string::npos ? 0 : scheme + 3);
+  Address address{.origin = url.substr(0, slash),
+                  .path = slash == std::string::npos ? "" : url.substr(slash)};
+  while (address.path.ends_with('/')) address.path.pop_back();
+  if (!address.path.ends_with("/v1")) address.path += "/v1";
+  return address;
+}
+
+std::string hash_of(std::string_view bytes) {
+  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
+  return std::format("{:016x}{:016x}", hash.high64, hash.low64);
+}
+
+}  // namespace
+
+// So many at once.
+class Vision::Gate {
+ public:
+  explicit Gate(size_t free) : free_(free) {}
+  bool enter(std::chrono::steady_clock::time_point limit) {
+    std::unique_lock lock(mutex_);
+    if (!freed_.wait_until(lock, limit, [&] { return free_ > 0; })) return false;
+    --free_;
+    return true;
+  }
+  void leave() {
+    {
+      const std::lock_guard lock(mutex_);
+      ++free_;
+    }
+    freed_.notify_one();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable freed_;
+  size_t free_;
+};
+
+Vision::Vision(VisionOptions options)
+    : options_(std::move(options)), gate_(std::make_unique<Gate>(options_.parallel)) {}
+Vision::~Vision() = default;
+
+Status Vision::check() const {
+  if (options_.url.empty()) return {};
+  if (!options_.url.starts_with("http://") && !options_.url.starts_with("https://")) {
+    return fail(ErrorKind::kUsage, "--vision-url {}: it must begin with http:// or https://", options_.url);
+  }
+  if (!httplib::Client(split_url(options_.url).origin).is_valid()) {
+    return fail(ErrorKind::kUsage, "--vision-url {}: it is no address of a server", options_.url);
+  }
+  return {};
+}
+
+std::optional<std::string> decode_base64(std::string_view text, size_t max_bytes) {
+  static constexpr auto kValues = [] {
+    std::array<int8_t, 256> values{};
+    values.fill(-1);
+    constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < kAlphabet.size(); ++i)
+      values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
+    return values;
+  }();
+  std::string bytes;
+  uint32_t bits = 0;
+  int n_bit = 0;
+  size_t n_char = 0, n_pad = 0;
+  for (const char c : text) {
+    if (c == '\n' || c == '\r' || c == ' ' || c == '\t') continue;
+    ++n_char;
+    if (c == '=') {
+      if (++n_pad > 2) return std::nullopt;
+      continue;
+    }
+    const int value = kValues[static_cast<uint8_t>(c)];
+    if (value < 0 || n_pad > 0) return std::nullopt;
+    bits = bits << 6U | static_cast<uint32_t>(value);
+    n_bit += 6;
+    if (n_bit < 8) continue;
+    n_bit -= 8;
+    if (bytes.size() == max_bytes) return std::nullopt;
+    bytes.push_back(static_cast<char>(bits >> static_cast<uint32_t>(n_bit) & 0xFFU));
+  }
+  if (n_char % 4 == 1 || (n_pad > 0 && n_char % 4 != 0)) return std::nullopt;
+  return bytes;
+}
+
+ApiStatus Vision::check_image(std::string_view url, size_t index) const {
+  const std::string which = std::format("image {}", index + 1);
+  if (options_.url.empty()) {
+    return bad_request("messages",
+                       "{}: this model reads text only; start the server with --vision-url URL of an "
+                       "OpenAI-compatible server with a vision model, whose description then takes its place",
+                       which);
+  }
+  if (url.starts_with("http://") || url.starts_with("https://")) {
+    if (options_.allow_remote) return {};
+    return bad_request("messages",
+                       "{}: addresses of images are not followed; send it as a data: URL, or start the "
+                       "server with --vision-allow-urls",
+                       which);
+  }
+  const size_t comma = url.find(',');
+  const std::string_view head = url.substr(0, comma);
+  if (!url.starts_with("data:image/") || comma == std::string_view::npos || !head.ends_with(";base64")) {
+    return bad_request("messages", "{}: it must be a URL of the form data:image/png;base64,...", which);
+  }
+  const std::string_view data = url.substr(comma + 1);
+  if (data.size() / 4 * 3 > options_.max_image_bytes + 3) {
+    return bad_request("messages", "{}: it is larger than {} bytes", which, options_.max_image_bytes);
+  }
+  const auto bytes = decode_base64(data, options_.max_image_bytes);
+  if (!bytes || bytes->empty()) return bad_request("messages", "{}: its base64 is damaged", which);
+  return {};
+}
+
+bool Vision::find(const std::string& key, std::string& text) {
+  const std::lock_guard lock(mutex_);
+  const auto entry = entries_.find(key);
+  if (entry == entries_.end()) return false;
+  recent_.splice(recent_.begin(), recent_, entry->second);
+  text = entry->second->text;
+  ++counters_.cached;
+  return true;
+}
+
+void Vision::remember(const std::string& key, const std::string& text) {
+  const std::lock_guard lock(mutex_);
+  if (entries_.contains(key) || text.size() > options_.cache_bytes) return;
+  recent_.push_front({.key = key, .text = text});
+  entries_[key] = recent_.begin();
+  bytes_ += text.size();
+  while (bytes_ > options_.cache_bytes) {
+    bytes_ -= recent_.back().text.size();
+    entries_.erase(recent_.back().key);
+    recent_.pop_back();
+  }
+}
+
+ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
+  const auto failed = [&](int status, std::string_view why) {
+    {
+      const std::lock_guard lock(mutex_);
+      ++counters_.failed;
+    }
+    return std::unexpected(
+        ApiError{.status = status,
+                 .type = "server_error",
+                 .message = std::format("image {}: the vision server {} {}", index + 1, options_.url, why),
+                 .param = "messages",
+                 .code = "vision_failed"});
+  };
+  // What is remembered is the picture, whatever URL it came in.
+  const size_t comma = url.find(',');
+  const bool data = url.starts_with("data:");
+  const std::string key = hash_of(data ? std::string_view(url).substr(comma + 1) : std::string_view(url));
+  std::string text;
+  if (data && find(key, text)) return text;
+
+  const auto limit = std::chrono::steady_clock::now() + options_.timeout;
+  if (!gate_->enter(limit)) return failed(504, "is busy with other images; try again later");
+  struct Leave {
+    Gate* gate;
+    ~Leave() { gate->leave(); }
+  } leave{gate_.get()};
+  {
+    const std::lock_guard lock(mutex_);
+    ++counters_.asked;
+  }
+  const Address address = split_url(options_.url);
+  httplib::Client client(address.origin);
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(limit - std::chrono::steady_clock::now());
+  client.set_connection_timeout(std::min<std::chrono::milliseconds>(left, std::chrono::seconds(10)));
+  client.set_read_timeout(left);
+  client.set_write_timeout(left);
+  client.set_max_timeout(left);
+  if (!options_.api_key.empty()) client.set_bearer_token_auth(options_.api_key);
+  const Json body = {{"model", options_.model},
+                     {"max_tokens", options_.max_tokens},
+                     {"temperature", 0},
+                     {"messages",
+                      {{{"role", "user"},
+                        {"content",
+                         {{{"type", "text"}, {"text", options_.prompt}},
+                          {{"type", "image_url"}, {"image_url", {{"url", url}}}}}}}}}};
+  httplib::Result answer =
+      client.Post(address.path + "/chat/completions", dump_json(body), "application/json");
+  if (!answer) {
+    const bool late = std::chrono::steady_clock::now() >= limit || answer.error() == httplib::Error::Timeout;
+    if (late)
+      return failed(504, std::format("did not answer within {}",
+                                     std::chrono::duration_cast<std::chrono::seconds>(options_.timeout)));
+    return failed(502, std::format("cannot be reached: {}", httplib::to_string(answer.error())));
+  }
+  if (answer->status != 200) return failed(502, std::format("answered with status {}", answer->status));
+  if (answer->body.size() > kMaxAnswerBytes) return failed(502, "answered with too much");
+  const auto json = parse_json(answer->body);
+  const auto content = json.has_value() ? [&]() -> std::optional<std::string> {
+    const Json::json_pointer at("/choices/0/message/content");
+    if (!json->contains(at) || !json->at(at).is_string()) return std::nullopt;
+    return json->at(at).get<std::string>();
+  }()
+      : std::nullopt;
+  if (!content || content->empty()) return failed(502, "gave no description");
+  if (data) remember(key, *content);
+  return *content;
+}
+
+ApiResult<std::vector<std::string>> Vision::describe(const std::vector<std::string>& urls,
+                                                     const std::function<bool()>& cancelled) {
+  for (size_t i = 0; i < urls.size(); ++i) ODMOE_RETURN_IF_ERROR(check_image(urls[i], i));
+  // As many threads as may ask at once, each taking the next image; none begins once one has failed or the
+  // client has gone.
+  std::vector<ApiResult<std::string>> texts(urls.size(), std::string());
+  std::atomic<size_t> next = 0;
+  std::atomic<bool> stop = false;
+  const auto work = [&] {
+    for (size_t i = next++; i < urls.size() && !stop; i = next++) {
+      texts[i] = ask(urls[i], i);
+      if (!texts[i].has_value()) stop = true;
+    }
+  };
+  std::vector<std::future<void>> workers;
+  for (size_t i = 0; i < std::min(urls.size(), options_.parallel); ++i) {
+    workers.push_back(std::async(std::launch::async, work));
+  }
+  bool gone = false;
+  for (const auto& worker : workers) {
+    while (worker.wait_for(std::chrono::milliseconds(100)) != std::future_status::ready) {
+      gone = gone || cancelled();
+      if (gone) stop = true;
+    }
+  }
+  if (gone) {
+    return std::unexpected(
+        ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
+  }
+  std::vector<std::string> described;
+  for (auto& text : texts) {
+    if (!text.has_value()) return std::unexpected(text.error());
+    described.push_back(std::move(*text));
+  }
+  return described;
+}
+
+Vision::Counters Vision::counters() const {
+  const std::lock_guard lock(mutex_);
+  return counters_;
+}
+
+}  // namespace odmoe::server

@@ -1,0 +1,52 @@
+// `odmoe serve` as a user runs it, on a free port.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace odmoe::testing {
+
+// One owner; kills the server if it was not ended.
+class ServerProcess {
+ public:
+  // Waits until it says that it is ready, unless it ends before.
+  explicit ServerProcess(std::vector<std::string> options, bool wait_until_ready = true);
+  ~ServerProcess();
+  ServerProcess(const ServerProcess&) = delete;
+  ServerProcess& operator=(const ServerProcess&) = delete;
+
+  int port() const { return port_; }
+  const std::string& said() const { return said_; }  // on standard error, so far
+  void signal(int number) const;
+  // Until it has said this; false when it ended first.
+  bool wait_for(std::string_view text);
+  int wait();  // its exit code, 128 + the signal that ended it
+
+ private:
+  bool read_more();
+  pid_t child_ = -1;
+  int descriptor_ = -1;
+  int port_ = 0;
+  std::string said_;
+};
+
+// A TCP connection to it.
+class Connection {
+ public:
+  explicit Connection(int port);
+  ~Connection();
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+  bool send(std::string_view bytes) const;
+  void half_close() const;
+  std::string read_some() const;  // empty: the other side closed
+  std::string read_all() const;
+
+ private:
+  int socket_;
+};
+
+}  // namespace odmoe::testing

@@ -1,0 +1,341 @@
+// The server as its clients see it: over sockets, with the bundled model.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <httplib.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+
+#include "server/server_process.h"
+#include "temp_dir.h"
+
+namespace odmoe::testing {
+namespace {
+
+using ::testing::ContainsRegex;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+using Json = nlohmann::ordered_json;
+
+constexpr const char* kLong =
+    R"({"messages":[{"role":"user","content":"Speak."}],"max_tokens":400,"ignore_eos":true,"stream":true})";
+
+httplib::Client client_of(const ServerProcess& server) {
+  httplib::Client client("127.0.0.1", server.port());
+  client.set_read_timeout(60);
+  return client;
+}
+
+Json post(const ServerProcess& server, const char* path, const std::string& body, int status = 200) {
+  httplib::Client client = client_of(server);
+  const auto answer = client.Post(path, body, "application/json");
+  EXPECT_TRUE(answer) << httplib::to_string(answer.error());
+  if (!answer) return {};
+  EXPECT_EQ(answer->status, status) << answer->body;
+  return Json::parse(answer->body);
+}
+
+int running(const ServerProcess& server) {
+  httplib::Client client = client_of(server);
+  const auto answer = client.Get("/health");
+  return answer ? Json::parse(answer->body)["requests"]["running"].get<int>() : -1;
+}
+
+bool becomes_idle(const ServerProcess& server) {
+  for (int i = 0; i < 500; ++i) {
+    if (running(server) == 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+std::string request(std::string_view path, std::string_view body) {
+  return std::format(
+      "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+      path, body.size(), body);
+}
+
+TEST(Server, TellsItsHealthItsModelAndItsFigures) {
+  const ServerProcess server({});
+  httplib::Client client = client_of(server);
+  post(server, "/v1/completions", R"({"prompt":"KING","max_tokens":3})");
+  const Json health = Json::parse(client.Get("/health")->body);
+  EXPECT_EQ(health["status"], "ok");
+  EXPECT_EQ(health["model_loaded"], true);
+  const Json cache = health["expert_cache_stats"];
+  EXPECT_GT(cache["cache_hits"].get<int>() + cache["cache_misses"].get<int>(), 0);
+  EXPECT_TRUE(cache.contains("hit_rate") && cache.contains("working_set_experts"));
+  EXPECT_EQ(Json::parse(client.Get("/v1/models")->body)["data"][0]["id"], "demo");
+  EXPECT_EQ(client.Get("/v1/models/other")->status, 404);
+  const std::string metrics = client.Get("/metrics")->body;
+  EXPECT_THAT(metrics, HasSubstr("odmoe_tokens_total{kind=\"generated\"} 3"));
+  EXPECT_THAT(metrics, HasSubstr("odmoe_expert_demands_total{result=\"hit\"}"));
+  EXPECT_THAT(metrics, HasSubstr("odmoe_http_requests_total{route=\"/v1/completions\",status=\"200\"} 1"));
+  EXPECT_GT(Json::parse(client.Get("/v1/stats")->body)["decode"]["tokens"].get<int>(), 0);
+}
+
+TEST(Server, TokensGoThereAndBack) {
+  const ServerProcess server({});
+  const Json tokens = post(server, "/tokenize", R"({"content":"To be, or not\n"})");
+  EXPECT_GT(tokens["count"].get<int>(), 2);
+  EXPECT_EQ(post(server, "/detokenize", Json{{"tokens", tokens["tokens"]}}.dump())["content"],
+            "To be, or not\n");
+  post(server, "/detokenize", R"({"tokens":[99999999]})", 400);
+}
+
+TEST(Server, ErrorsHaveOpenAisShape) {
+  const ServerProcess server({"--max-body", "4KiB"});
+  httplib::Client client = client_of(server);
+  const Json bad = post(server, "/v1/chat/completions", R"({"messages":[],"n":0})", 400);
+  for (const char* key : {"message", "type", "param", "code"}) EXPECT_TRUE(bad["error"].contains(key)) << key;
+  EXPECT_EQ(bad["error"]["param"], "n");
+  post(server, "/v1/chat/completions", "{", 400);
+  EXPECT_EQ(Json::parse(client.Get("/nothing")->body)["error"]["code"], "not_found");
+  const auto wrong_method = client.Get("/v1/completions");
+  EXPECT_EQ(wrong_method->status, 405);
+  EXPECT_EQ(wrong_method->get_header_value("Allow"), "POST");
+  const Json large = post(server, "/v1/completions", Json{{"prompt", std::string(8000, 'x')}}.dump(), 413);
+  EXPECT_THAT(large["error"]["message"].get<std::string>(), HasSubstr("--max-body"));
+}
+
+TEST(Server, EndsAStreamWhoseClientGoesAway) {
+  const ServerProcess server({});
+  {
+    const Connection connection(server.port());
+    ASSERT_TRUE(connection.send(request("/v1/chat/completions", kLong)));
+    EXPECT_THAT(connection.read_some(), StartsWith("HTTP/1.1 200"));
+    connection.read_some();
+    EXPECT_EQ(running(server), 1);
+  }
+  EXPECT_TRUE(becomes_idle(server));
+}
+
+TEST(Server, EndsAWholeAnswerWhoseClientGoesAway) {
+  const ServerProcess server({});
+  {
+    const Connection connection(server.port());
+    ASSERT_TRUE(connection.send(request(
+        "/v1/completions", R"({"prompt":"KING","max_tokens":450,"ignore_eos":true,"temperature":0})")));
+    while (running(server) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_TRUE(becomes_idle(server));
+}
+
+TEST(Server, AClientThatSaysItWillSendNoMoreCountsAsGone) {
+  const ServerProcess server({});
+  const Connection connection(server.port());
+  ASSERT_TRUE(connection.send(request("/v1/chat/completions", kLong)));
+  connection.read_some();
+  connection.half_close();
+  EXPECT_TRUE(becomes_idle(server));
+}
+
+TEST(Server, ManyAtOnceAllGetTheirAnswer) {
+  const ServerProcess server({"--sessions", "3"});
+  const std::string body = R"({"prompt":"KING RICHARD:","max_tokens":12,"temperature":0})";
+  const Json alone = post(server, "/v1/completions", body);
+  std::vector<std::thread> threads;
+  std::atomic<int> same = 0;
+  for (int i = 0; i < 12; ++i) {
+    threads.emplace_back([&] {
+      const Json answer = post(server, "/v1/completions", body);
+      if (answer["choices"][0]["text"] == alone["choices"][0]["text"]) ++same;
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(same, 12);
+}
+
+TEST(Server, BeyondTheQueueRequestsAreToldToComeBack) {
+  const ServerProcess server({"--sessions", "1", "--queue", "1"});
+  std::vector<std::unique_ptr<Connection>> held;
+  for (int i = 0; i < 2; ++i) {
+    held.push_back(std::make_unique<Connection>(server.port()));
+    ASSERT_TRUE(held.back()->send(request("/v1/chat/completions", kLong)));
+    EXPECT_THAT(held.back()->read_some(), StartsWith("HTTP/1.1 200"));
+  }
+  httplib::Client client = client_of(server);
+  const auto refused = client.Post("/v1/completions", R"({"prompt":"x"})", "application/json");
+  EXPECT_EQ(refused->status, 429);
+  EXPECT_GE(std::stoi(refused->get_header_value("Retry-After")), 1);
+  EXPECT_EQ(Json::parse(refused->body)["error"]["code"], "queue_full");
+}
+
+TEST(Server, ADeadlineEndsARequest) {
+  const ServerProcess server({"--timeout", "1", "--sessions", "1"});
+  // More than a second of it: the second request waits behind the first for all of its time.
+  const Connection first(server.port());
+  ASSERT_TRUE(first.send(request(
+      "/v1/completions", R"({"prompt":"x","max_tokens":480,"ignore_eos":true,"n":16,"stream":true})")));
+  std::string said;
+  for (std::string some = first.read_some(); !some.empty() && !said.contains("[DONE]");
+       some = first.read_some()) {
+    said += some;
+  }
+  EXPECT_THAT(said, HasSubstr("\"code\":\"timeout\""));
+  EXPECT_TRUE(becomes_idle(server));
+}
+
+TEST(Server, TermLetsRequestsFinishAndEndsWithZero) {
+  ServerProcess server({});
+  const Connection connection(server.port());
+  ASSERT_TRUE(connection.send(
+      request("/v1/completions", R"({"prompt":"KING","max_tokens":60,"ignore_eos":true,"stream":true})")));
+  std::string said = connection.read_some();
+  server.signal(SIGTERM);
+  ASSERT_TRUE(server.wait_for("ending"));
+  for (std::string some = connection.read_some(); !some.empty(); some = connection.read_some()) said += some;
+  EXPECT_THAT(said, HasSubstr("\"finish_reason\":\"length\""));
+  EXPECT_THAT(said, HasSubstr("[DONE]"));
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST(Server, ASecondSignalEndsAtOnce) {
+  ServerProcess server({});
+  const Connection connection(server.port());
+  ASSERT_TRUE(connection.send(request("/v1/chat/completions", kLong)));
+  connection.read_some();
+  server.signal(SIGINT);
+  ASSERT_TRUE(server.wait_for("ending"));
+  server.signal(SIGINT);
+  EXPECT_EQ(server.wait(), 130);
+}
+
+TEST(Server, WhatItCannotStartWithIsSaid) {
+  const TempDir dir;
+  ServerProcess missing({"--api-key-file", (dir / "none").string()}, false);
+  EXPECT_EQ(missing.wait(), 1);
+  EXPECT_THAT(missing.said(), HasSubstr("none"));
+  const ServerProcess first({});
+  ServerProcess second({"--port", std::to_string(first.port())}, false);
+  EXPECT_EQ(second.wait(), 1);
+  EXPECT_THAT(second.said(), HasSubstr("choose another with --port"));
+  ServerProcess template_unknown({"--chat-template", "klingon"}, false);
+  EXPECT_NE(template_unknown.wait(), 0);
+  EXPECT_THAT(template_unknown.said(), HasSubstr("chatml"));
+}
+
+TEST(Server, ImagesAreDescribedByTheSecondMachine) {
+  httplib::Server second;
+  second.Post("/v1/chat/completions", [](const httplib::Request&, httplib::Response& response) {
+    response.set_content(R"({"choices":[{"message":{"content":"a red cat on a mat"}}]})", "application/json");
+  });
+  const int port = second.bind_to_any_port("127.0.0.1");
+  std::thread thread([&] { second.listen_after_bind(); });
+  const ServerProcess server({"--vision-url", std::format("http://127.0.0.1:{}", port)});
+  const auto ask = [&](const char* content) {
+    return post(server, "/v1/chat/completions",
+                std::format(R"({{"messages":[{{"role":"user","content":{}}}],"max_tokens":1}})", content));
+  };
+  const Json with_image = ask(R"([{"type":"text","text":"See:"},{"type":"image_url","image_url":
+                                  {"url":"data:image/png;base64,aGVsbG8="}}])");
+  const Json as_text = ask(R"("See:[Image 1: a red cat on a mat]\n")");
+  EXPECT_EQ(with_image["usage"]["prompt_tokens"], as_text["usage"]["prompt_tokens"]);
+  second.stop();
+  thread.join();
+  const Json down = post(server, "/v1/chat/completions",
+                         R"({"messages":[{"role":"user","content":[{"type":"image_url","image_url":
+                             {"url":"data:image/png;base64,b3RoZXI="}}]}]})",
+                         502);
+  EXPECT_EQ(down["error"]["code"], "vision_failed");
+}
+
+TEST(Server, EveryFamilyCanBeHeldToACall) {
+  for (const char* family : {"chatml", "kimi-k2", "deepseek-v3"}) {
+    const ServerProcess server({"--chat-template", family, "--context", "768"});
+    const Json answer =
+        post(server, "/v1/chat/completions", R"({"messages":[{"role":"user","content":"Weather?"}],
+        "tools":[{"type":"function","function":{"name":"get_weather","parameters":{"type":"object","properties":
+        {"city":{"enum":["Verona","Venice"]}},"required":["city"],"additionalProperties":false}}}],
+        "tool_choice":"required","parallel_tool_calls":false,"seed":4})");
+    const Json choice = answer["choices"][0];
+    EXPECT_EQ(choice["finish_reason"], "tool_calls") << family;
+    ASSERT_EQ(choice["message"]["tool_calls"].size(), 1) << family;
+    const Json function = choice["message"]["tool_calls"][0]["function"];
+    EXPECT_EQ(function["name"], "get_weather");
+    EXPECT_TRUE(
+        Json::parse(function["arguments"].get<std::string>())["city"].get<std::string>().starts_with("Ve"));
+  }
+}
+
+// Bodies and heads with a few bytes changed: every one is answered or its connection closed, and the server
+// goes on.
+TEST(Server, TenThousandMutatedRequestsAreAnswered) {
+  const ServerProcess server({"--sessions", "1", "--context", "64"});
+  const std::vector<std::string> bodies = {
+      R"({"model":"m","prompt":"A","max_tokens":0,"echo":true,"temperature":0.5,"top_p":0.9,"n":1,"stop":["x"],"logit_bias":{"5":1}})",
+      R"({"messages":[{"role":"user","content":"A"},{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"c","content":"r"}],"max_tokens":1,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object"}}}]})",
+      R"({"messages":[{"role":"user","content":[{"type":"text","text":"A"}]}],"max_tokens":1,"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object","properties":{"a":{"enum":[1,"x"]}},"required":["a"]}}}})",
+      R"({"content":"abc","add_special":true,"with_pieces":true})", R"({"tokens":[1,2,3]})"};
+  const std::vector<const char*> paths = {"/v1/completions", "/v1/chat/completions", "/v1/chat/completions",
+                                          "/tokenize", "/detokenize"};
+  std::mt19937 random(20);
+  auto connection = std::make_unique<Connection>(server.port());
+  int answered = 0, closed = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    const size_t kind = random() % bodies.size();
+    const bool in_head = random() % 10 == 0;
+    std::string body = bodies[kind];
+    const auto mutate = [&](std::string& text) {
+      for (size_t n = 1 + random() % 3; n > 0 && !text.empty(); --n) {
+        const size_t at = random() % text.size();
+        switch (random() % 4) {
+          case 0:
+            text[at] = static_cast<char>(random());
+            break;
+          case 1:
+            text.erase(at, 1 + random() % 8);
+            break;
+          case 2:
+            text.insert(at, text.substr(random() % text.size(), random() % 16));
+            break;
+          default:
+            text.insert(at, 1, "\"{}[],:0-\\"[random() % 10]);
+        }
+      }
+    };
+    if (!in_head) mutate(body);
+    std::string sent = request(paths[kind], body);
+    if (in_head) {
+      std::string head = sent.substr(0, sent.size() - body.size());
+      mutate(head);
+      sent = head + body;
+      // Its length may be wrong now, so nothing more is said on this connection.
+      const Connection once(server.port());
+      ASSERT_TRUE(once.send(sent));
+      once.half_close();
+      closed += once.read_all().empty() ? 1 : 0;
+      continue;
+    }
+    ASSERT_TRUE(connection->send(sent)) << i;
+    std::string answer = connection->read_some();
+    ASSERT_THAT(answer, StartsWith("HTTP/1.1 ")) << i << ": " << body;
+    const int status = std::stoi(answer.substr(9, 3));
+    EXPECT_TRUE(status == 200 || (status >= 400 && status < 500)) << status << " for " << body;
+    ++answered;
+    // The rest of the answer, by its length.
+    const size_t length = answer.find("Content-Length: "), head_end = answer.find("\r\n\r\n");
+    if (length == std::string::npos || head_end == std::string::npos ||
+        answer.contains("Connection: close")) {
+      connection = std::make_unique<Connection>(server.port());
+      continue;
+    }
+    const size_t wanted = head_end + 4 + std::stoul(answer.substr(length + 16));
+    while (answer.size() < wanted) {
+      const std::string more = connection->read_some();
+      ASSERT_FALSE(more.empty()) << i;
+      answer += more;
+    }
+    if (i % 500 == 499)
+      connection = std::make_unique<Connection>(server.port());  // the server's own limit is 1000
+  }
+  EXPECT_GT(answered, 8000);
+  EXPECT_EQ(
+      post(server, "/v1/completions", R"({"prompt":"KING","max_tokens":2})")["usage"]["completion_tokens"],
+      2);
+}
+
+}  // namespace
+}  // namespace odmoe::testing
