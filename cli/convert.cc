@@ -216,7 +216,7 @@ void add_convert(CLI::App& app, Action& action) {
   add_choice<ExpertManifest::Layout>(
       *command, "--layout", options->layout.layout,
       {{"packed", ExpertManifest::Layout::kPacked}, {"files", ExpertManifest::Layout::kFiles}},
-      "packed: a file per layer, the fastest; files: a safetensors file per expert",
+      "packed: a file per layer; files: a safetensors file per expert",
       [options](ExpertManifest::Layout layout) { options->layout.layout = layout; })
       ->group("Layout");
   add_choice<uint32_t>(*command, "--page-size", options->layout.page_bytes,
