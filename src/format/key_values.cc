@@ -243,8 +243,8 @@ std::vector<MetadataEntry> KeyValues::entries() const {
     } else {
       MetadataEntry::Integers integers(value.count);
       for (uint64_t i = 0; i < value.count; ++i) {
-        integers[i] = value.type == GGUF_TYPE_BOOL ? load<uint8_t>(*header_, value, i)
-                                                   : load_int(*header_, value, i);
+        integers[i] =
+            value.type == GGUF_TYPE_BOOL ? load<uint8_t>(*header_, value, i) : load_int(*header_, value, i);
       }
       entry.elements = std::move(integers);
     }
