@@ -56,8 +56,7 @@ void add_network_options(CLI::App& command, ServeOptions& options) {
           "Largest body of a request")
       ->type_name("SIZE")
       ->default_str("8MiB, with --vision-url 64MiB")
-      ->group(kGroup); images are in it",
-           kGroup);
+      ->group(kGroup);
 }
 
 void add_request_options(CLI::App& command, ServeOptions& options) {
