@@ -160,10 +160,11 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("bench", "Measure how fast a model runs here");
   const auto options = std::make_shared<BenchOptions>();
   command
-      ->add_option("WHAT", options->what,
-                   "infer: prefill and decode speed, in rounds; fetch: what the drives can do, by size and "
-                   "number of reads, and how much of it the expert store gets; predict (takes no model): how long "
-                   "a guess of the learned predictor takes")
+      ->add_option(
+          "WHAT", options->what,
+          "infer: prefill and decode speed, in rounds; fetch: what the drives can do, by size and "
+          "number of reads, and how much of it the expert store gets; predict (takes no model): how long "
+          "a guess of the learned predictor takes")
       ->type_name("infer|fetch|predict")
       ->check(CLI::IsMember({"infer", "fetch", "predict"}))
       ->required();

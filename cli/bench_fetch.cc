@@ -20,8 +20,7 @@
 #include "cli/plot.h"
 #include "cli/progress.h"
 #include "engine/drives.h"
-#include "format/gguf_experts.h"
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "format/mirror.h"
 #include "io/aligned_buffer.h"
 #include "store/expert_store.h"
@@ -60,14 +59,14 @@ ReaderOptions reader_options(const EngineOptions& engine, const FetchOptions& op
   return {.kind = kind, .depth = depth, .direct = options.direct};
 }
 
-Result<std::unique_ptr<ExpertSource>> experts_of(const GgufFile& file) {
+Result<std::unique_ptr<ExpertSource>> experts_of(const Checkpoint& file) {
   ODMOE_ASSIGN_OR_RETURN(const std::string architecture, file.get_string("general.architecture"));
   std::array<int, 3> numbers{};
   for (size_t i = 0; const char* const key : {"block_count", "expert_count", "expert_used_count"}) {
     ODMOE_ASSIGN_OR_RETURN(const int64_t number, file.get_int(architecture + "." + key));
     numbers[i++] = static_cast<int>(std::clamp<int64_t>(number, 0, 1 << 20));
   }
-  return make_gguf_experts(file, numbers[0], numbers[1], numbers[2]);
+  return file.expert_source(numbers[0], numbers[1], numbers[2]);
 }
 
 Status measure_table(const EngineOptions& engine, const FetchOptions& options, Report& report) {
@@ -369,7 +368,7 @@ void add_fetch_options(CLI::App& command, FetchOptions& options) {
 
 Result<int> bench_fetch(const EngineOptions& engine, const FetchOptions& options, bool json) {
   ODMOE_RETURN_IF_ERROR(engine.validate());
-  ODMOE_ASSIGN_OR_RETURN(const auto file, GgufFile::open(engine.model));
+  ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(engine.model));
   ODMOE_ASSIGN_OR_RETURN(const auto source, experts_of(*file));
   Report report;
   report.copies.push_back({.files = file->files(), .drive = {}});

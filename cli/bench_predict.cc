@@ -83,7 +83,8 @@ void fill_at_random(const ShadowPlan& plan, ShadowNetwork& network, Progress& ba
   for (size_t i = 0; i < plan.matrices.size() && !interrupt::pending(); ++i) {
     bar.update(static_cast<double>(i) / static_cast<double>(plan.matrices.size()), label);
     const auto& m = plan.matrices[i];
-    network.set_matrix(i, std::span(values).first(static_cast<size_t>(m.n_in) * static_cast<size_t>(m.n_out)));
+    network.set_matrix(i,
+                       std::span(values).first(static_cast<size_t>(m.n_in) * static_cast<size_t>(m.n_out)));
   }
   for (size_t i = 0; i < plan.vectors.size(); ++i) {
     network.set_vector(i, std::span(values).first(static_cast<size_t>(plan.vectors[i])));
@@ -160,8 +161,7 @@ std::string readable(const std::string& what, const std::vector<Row>& rows) {
   std::string text = std::format(
       "{}; one thread, microseconds\n"
       "{:>6} {:>10} {:>9} {:>12} {:>9}{:>9}{:>9}   {:>9}{:>9}{:>9}\n",
-      what, "type", "weights", "memory", "each reads",
-      "cold p50", "p95", "p99", "warm p50", "p95", "p99");
+      what, "type", "weights", "memory", "each reads", "cold p50", "p95", "p99", "warm p50", "p95", "p99");
   for (const Row& row : rows) {
     text += std::format("{:>6} {:>10} {:>9} {:>12} {:>9.0f}{:>9.0f}{:>9.0f}   {:>9.0f}{:>9.0f}{:>9.0f}\n",
                         row.type, row.shared ? "shared" : "per layer", format_bytes(row.bytes),

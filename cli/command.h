@@ -24,6 +24,7 @@ using Action = std::function<Result<int>()>;
 void add_run(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_perplexity(CLI::App& app, Action& action);
+void add_convert(CLI::App& app, Action& action);
 void add_simulate(CLI::App& app, Action& action);
 void add_collect(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);

@@ -79,15 +79,14 @@ Result<int> evaluate_data(const EvaluateCommand& options) {
   ODMOE_ASSIGN_OR_RETURN(std::optional<Output> json, create(options.json_file));
   ODMOE_ASSIGN_OR_RETURN(std::optional<Output> picture, create(options.picture));
   Progress bar("Evaluating");
-  const auto result =
-      evaluate_predictors(options.data, collection, std::move(contestants),
-                          {.lookahead = options.inference.engine.lookahead,
-                           .held_out_only = !options.all_documents,
-                           .max_tokens = options.max_tokens,
-                           .progress = [&bar](double share) {
-                             bar.update(share);
-                             return !interrupt::pending();
-                           }});
+  const auto result = evaluate_predictors(options.data, collection, std::move(contestants),
+                                          {.lookahead = options.inference.engine.lookahead,
+                                           .held_out_only = !options.all_documents,
+                                           .max_tokens = options.max_tokens,
+                                           .progress = [&bar](double share) {
+                                             bar.update(share);
+                                             return !interrupt::pending();
+                                           }});
   bar.finish();
   if (!result.has_value()) return std::unexpected(result.error());
   ODMOE_RETURN_IF_ERROR(write(json, evaluation_json(*result, collection.model)));
@@ -126,7 +125,8 @@ void refuse_options_of_others(const CLI::App& command, bool on_data) {
     const std::string name = option->get_name();
     if (name == "--help" || name == "--json" || name == "--shadow" || name == "--lookahead") continue;
     if (on_data == (group == "Data")) continue;
-    throw CLI::ValidationError(name, on_data ? "it has no effect with --data" : "it takes effect with --data only");
+    throw CLI::ValidationError(name,
+                               on_data ? "it has no effect with --data" : "it takes effect with --data only");
   }
 }
 
@@ -137,18 +137,21 @@ void add_evaluate(CLI::App& app, Action& action) {
   CLI::App* command =
       app.add_subcommand("evaluate", "Show how good the predictors of experts are, and what they are worth");
   command
-      ->add_option("--data", options->data,
-                   "A folder that `odmoe collect` made: recall, precision and calibration on its held-out documents")
+      ->add_option(
+          "--data", options->data,
+          "A folder that `odmoe collect` made: recall, precision and calibration on its held-out documents")
       ->type_name("DIR")
       ->group("Data");
   command
-      ->add_option("--type", options->types, "Types of the shadow model's weights: f32, f16, q8_0, q5_0, q4_0, q4_k")
+      ->add_option("--type", options->types,
+                   "Types of the shadow model's weights: f32, f16, q8_0, q5_0, q4_0, q4_k")
       ->type_name("TYPE,...")
       ->delimiter(',')
       ->allow_extra_args(false)
       ->default_str("q8_0")
       ->group("Data");
-  command->add_flag("--all-documents", options->all_documents, "Those that training sees, too")->group("Data");
+  command->add_flag("--all-documents", options->all_documents, "Those that training sees, too")
+      ->group("Data");
   command->add_option("--tokens", options->max_tokens, "Tokens to look at; 0: all")
       ->type_name("N")
       ->capture_default_str()
@@ -176,7 +179,8 @@ void add_evaluate(CLI::App& app, Action& action) {
   command->footer(
       "With --data: what each predictor would have said of recorded tokens, against what the routers chose;\n"
       "the control, each layer's own router on its recorded state, must read 100 % but for what f16 rounds.\n"
-      "With MODEL and --text: the model runs over the same tokens with each predictor in turn, round by round.\n"
+      "With MODEL and --text: the model runs over the same tokens with each predictor in turn, round by "
+      "round.\n"
       "\n"
       "Examples:\n"
       "  odmoe evaluate --data data/ --shadow shadow.safetensors --picture recall.svg\n"

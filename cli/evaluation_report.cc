@@ -48,9 +48,9 @@ std::string by_distance(const EvaluationResult& result, const std::string& title
 
 std::string by_hints(const EvaluationResult& result, int32_t distance) {
   const size_t width = name_width(result);
-  std::string text = std::format("\nprecision and share of the experts covered, %, over hints given {} ahead\n{}",
-                                 distance == 1 ? "1 layer" : std::format("{} layers", distance),
-                                 std::string(width, ' '));
+  std::string text =
+      std::format("\nprecision and share of the experts covered, %, over hints given {} ahead\n{}",
+                  distance == 1 ? "1 layer" : std::format("{} layers", distance), std::string(width, ' '));
   for (const int32_t hints : PredictionCell::kHints) text += std::format("{:>12}", hints);
   text += "  hints\n";
   for (const PredictorScore& score : result.scores) {
@@ -139,13 +139,13 @@ std::string colour(double share) {
 }  // namespace
 
 std::string evaluation_table(const EvaluationResult& result, const RoutedModel& model) {
-  std::string text = std::format("{} tokens of {} documents; {} layers, {} of {} experts chosen in each\n",
-                                 result.n_token, result.n_document, model.layers.size(), model.n_expert_used,
-                                 model.n_expert);
+  std::string text =
+      std::format("{} tokens of {} documents; {} layers, {} of {} experts chosen in each\n", result.n_token,
+                  result.n_document, model.layers.size(), model.n_expert_used, model.n_expert);
   if (result.control) {
-    text += std::format(
-        "control: each layer's own router on its recorded state finds {:.3f} % of the experts\n",
-        100 * result.control->total(1).recall());
+    text +=
+        std::format("control: each layer's own router on its recorded state finds {:.3f} % of the experts\n",
+                    100 * result.control->total(1).recall());
   } else {
     text += "no control: the routers' inputs were not recorded\n";
   }
@@ -198,7 +198,8 @@ std::string evaluation_json(const EvaluationResult& result, const RoutedModel& m
                                      {"bytes", score.bytes},
                                      {"mean_us", score.mean_us}};
     for (int32_t d = 1; d <= score.metrics.lookahead(); ++d) {
-      nlohmann::ordered_json ahead = cell_json(score.metrics.total(d, static_cast<size_t>(d)), score.calibrated);
+      nlohmann::ordered_json ahead =
+          cell_json(score.metrics.total(d, static_cast<size_t>(d)), score.calibrated);
       ahead["ahead"] = d;
       for (size_t layer = 0; layer < score.metrics.n_layer(); ++layer) {
         const PredictionCell& cell = score.metrics.cell(layer, d);
@@ -260,8 +261,9 @@ std::string evaluation_picture(const EvaluationResult& result, const RoutedModel
     svg += std::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"12\" fill=\"{}\"/>\n",
                        kLeft + i * kStep, top + 18, kStep, colour((i + 0.5) / kSteps));
   }
-  svg += std::format("<text x=\"{}\" y=\"{}\">0 %</text><text x=\"{}\" y=\"{}\" text-anchor=\"end\">100 %</text>\n",
-                     kLeft, top + 44, kLeft + kSteps * kStep, top + 44);
+  svg += std::format(
+      "<text x=\"{}\" y=\"{}\">0 %</text><text x=\"{}\" y=\"{}\" text-anchor=\"end\">100 %</text>\n", kLeft,
+      top + 44, kLeft + kSteps * kStep, top + 44);
   return svg + "</svg>\n";
 }
 

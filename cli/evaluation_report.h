@@ -1,4 +1,5 @@
-// What `odmoe evaluate` shows of predictors on recorded data: tables, JSON and a heat map of the same figures.
+// What `odmoe evaluate` shows of predictors on recorded data: tables, JSON and a heat map of the same
+// figures.
 #pragma once
 
 #include <string>

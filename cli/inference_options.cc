@@ -11,7 +11,7 @@ void add_model_options(CLI::App& command, EngineOptions& options) {
   command
       .add_option_function<std::string>(
           "MODEL", [&options](const std::string& path) { options.model = path; },
-          "A GGUF file, or the first of a split one")
+          "A GGUF file, the first of a split one, or an expert directory")
       ->type_name("FILE")
       ->required();
   command

@@ -1,19 +1,25 @@
 // odmoe inspect: what a model is, and how much memory makes sense for it.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/units.h"
 #include "cli/command.h"
+#include "cli/drive_cache.h"
 #include "cli/inference_options.h"
 #include "cli/output.h"
 #include "cli/report.h"
-#include "format/gguf_file.h"
+#include "cli/speed_estimate.h"
+#include "engine/drives.h"
+#include "format/checkpoint.h"
 #include "odmoe/engine.h"
 
 namespace odmoe::cli {
@@ -42,7 +48,105 @@ std::vector<Budget> budgets(const MemoryPlan& plan) {
   return list;
 }
 
-std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context) {
+// What a layer takes, by name of its types: layers that are alike are shown once.
+struct LayerSizes {
+  uint64_t dense_bytes = 0;
+  uint64_t expert_bytes = 0;  // of one expert
+  int64_t n_expert = 0;
+  std::string expert_types;  // "Q4_K, Q6_K"
+  bool operator==(const LayerSizes&) const = default;
+};
+
+std::vector<LayerSizes> layer_sizes(const Checkpoint& file, int n_layer) {
+  std::vector<LayerSizes> layers(static_cast<size_t>(n_layer));
+  for (const TensorInfo& tensor : file.tensors()) {
+    int layer = -1;
+    if (std::sscanf(tensor.name.c_str(), "blk.%d.", &layer) != 1 || layer < 0 || layer >= n_layer) continue;
+    LayerSizes& sizes = layers[static_cast<size_t>(layer)];
+    if (tensor.name.find("_exps.") == std::string::npos) {
+      sizes.dense_bytes += tensor.bytes;
+      continue;
+    }
+    sizes.n_expert = tensor.ne[2];
+    sizes.expert_bytes += tensor.bytes / static_cast<uint64_t>(tensor.ne[2]);
+    const std::string type = ggml_type_name(tensor.type);
+    if (sizes.expert_types.find(type) == std::string::npos)
+      sizes.expert_types += (sizes.expert_types.empty() ? "" : ", ") + type;
+  }
+  return layers;
+}
+
+std::string layer_table(const std::vector<LayerSizes>& layers) {
+  std::vector<std::pair<std::string, std::string>> rows;
+  for (size_t first = 0, end = 0; first < layers.size(); first = end) {
+    while (end < layers.size() && layers[end] == layers[first]) ++end;
+    const LayerSizes& sizes = layers[first];
+    std::string text = std::format("dense {}", format_bytes(sizes.dense_bytes));
+    if (sizes.n_expert > 0) {
+      text += std::format(", {} experts of {} ({})", sizes.n_expert, format_bytes(sizes.expert_bytes),
+                          sizes.expert_types);
+    }
+    rows.emplace_back(end == first + 1 ? std::to_string(first) : std::format("{} to {}", first, end - 1),
+                      text);
+  }
+  return table(rows, Align::kLeft);
+}
+
+// What a token reads, and how fast that comes.
+struct Estimate {
+  SpeedInputs speed;
+  std::string drive;
+};
+
+Result<Estimate> estimate(const EngineOptions& options, const Checkpoint& file, const ModelInfo& model) {
+  Estimate result;
+  result.speed.cycle_bytes = model.cycle_bytes;
+  result.speed.dense_read_bytes = model.dense_bytes;
+  // Of the embedding a token reads one row, unless it is the output head too.
+  const TensorInfo* embedding = file.find_tensor("token_embd.weight");
+  if (embedding != nullptr && file.find_tensor("output.weight") != nullptr)
+    result.speed.dense_read_bytes -= std::min(model.dense_bytes, embedding->bytes);
+  const int threads =
+      options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
+  result.speed.memory_bytes_per_second = measure_memory_bandwidth(std::max(threads, 1));
+  const DriveSetup setup{.drive_file = options.drive_file,
+                         .reader = {.direct = true},
+                         .make_reader = make_reader,
+                         .least_bytes = UINT64_MAX};  // looked up, not tried out: that would read
+  ODMOE_ASSIGN_OR_RETURN(const auto drive, know_drive({file.files().back()}, setup));
+  if (drive) {
+    result.speed.drive_bytes_per_second = drive->profile.bytes_per_second;
+    result.drive = drive->name;
+  }
+  return result;
+}
+
+std::optional<double> tokens_per_second(const Estimate& estimate, const MemoryPlan& plan,
+                                        uint64_t budget_bytes) {
+  const uint64_t rest = plan.budget_bytes - plan.arena_bytes;
+  const double share = plan.expert_bytes == 0
+                           ? 1
+                           : static_cast<double>(budget_bytes - std::min(rest, budget_bytes)) /
+                                 static_cast<double>(plan.expert_bytes);
+  return most_tokens_per_second(estimate.speed, share);
+}
+
+std::string speed_text(const Estimate& estimate) {
+  const auto rate = [](double bytes_per_second) {
+    return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
+  };
+  const bool known = estimate.speed.drive_bytes_per_second > 0;
+  return std::format(
+      "Tokens per second are the most that memory ({}, measured now) and drive\n({}) allow, with hit rates "
+      "of other models\n"
+      "(docs/residency.md): an estimate.\n",
+      rate(estimate.speed.memory_bytes_per_second),
+      known ? rate(estimate.speed.drive_bytes_per_second) + ", " + estimate.drive
+            : "not tried out yet: odmoe bench fetch does it");
+}
+
+std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context, const Checkpoint& file,
+                     const Estimate& estimate) {
   using Rows = std::vector<std::pair<std::string, std::string>>;
   Rows shape{{"architecture", model.architecture}};
   if (!model.name.empty()) shape.emplace_back("name", model.name);
@@ -68,14 +172,18 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
   for (const auto& [type, bytes] : model.bytes_per_type) types.emplace_back(type, format_bytes(bytes));
   Rows memory;
   for (const Budget& budget : budgets(plan)) {
-    memory.emplace_back(budget.name == "minimum" ? "least that will do" : budget.name + " of the experts",
-                        format_bytes(budget.bytes));
+    const auto speed = tokens_per_second(estimate, plan, budget.bytes);
+    memory.emplace_back(
+        budget.name == "minimum" ? "least that will do" : budget.name + " of the experts",
+        format_bytes(budget.bytes) + (speed ? std::format("   at most {:.3g} tokens/s", *speed) : ""));
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
-         table(types) + "memory that makes sense (--memory)\n" + table(memory);
+         table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +
+         "memory that makes sense (--memory)\n" + table(memory, Align::kLeft) + speed_text(estimate);
 }
 
-nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context) {
+nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context,
+                                        const Checkpoint& file, const Estimate& estimate) {
   nlohmann::ordered_json json{{"architecture", model.architecture},
                               {"name", model.name},
                               {"n_layer", model.n_layer},
@@ -100,6 +208,24 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
   for (const auto& [type, bytes] : model.bytes_per_type) types[type] = bytes;
   auto& memory = json["budget_bytes"] = nlohmann::ordered_json::object();
   for (const Budget& budget : budgets(plan)) memory[budget.name] = budget.bytes;
+  auto& layers = json["layers"] = nlohmann::ordered_json::array();
+  for (const LayerSizes& sizes : layer_sizes(file, model.n_layer)) {
+    layers.push_back({{"dense_bytes", sizes.dense_bytes},
+                      {"n_expert", sizes.n_expert},
+                      {"expert_bytes", sizes.expert_bytes},
+                      {"expert_types", sizes.expert_types}});
+  }
+  auto& speed = json["estimate"] = nlohmann::ordered_json::object();
+  const nlohmann::ordered_json unknown = nullptr;
+  speed["memory_bytes_per_second"] = estimate.speed.memory_bytes_per_second;
+  speed["drive_bytes_per_second"] = estimate.speed.drive_bytes_per_second > 0
+                                        ? nlohmann::ordered_json(estimate.speed.drive_bytes_per_second)
+                                        : unknown;
+  auto& most = speed["most_tokens_per_second"] = nlohmann::ordered_json::object();
+  for (const Budget& budget : budgets(plan)) {
+    const auto tokens = tokens_per_second(estimate, plan, budget.bytes);
+    most[budget.name] = tokens ? nlohmann::ordered_json(*tokens) : unknown;
+  }
   return json;
 }
 
@@ -111,7 +237,7 @@ std::string dimensions(const TensorInfo& tensor) {
   return text;
 }
 
-std::string everything(const GgufFile& file) {
+std::string everything(const Checkpoint& file) {
   std::string text = "metadata\n";
   for (const auto& [key, value] : file.describe_metadata()) text += std::format("  {} = {}\n", key, value);
   text += std::format("tensors, {}\n", file.tensors().size());
@@ -122,7 +248,7 @@ std::string everything(const GgufFile& file) {
   return text;
 }
 
-void add_everything(nlohmann::ordered_json& json, const GgufFile& file) {
+void add_everything(nlohmann::ordered_json& json, const Checkpoint& file) {
   auto& metadata = json["metadata"] = nlohmann::ordered_json::object();
   for (const auto& [key, value] : file.describe_metadata()) metadata[key] = value;
   auto& tensors = json["tensors"] = nlohmann::ordered_json::array();
@@ -141,21 +267,18 @@ Result<int> inspect(InspectOptions options) {
   ODMOE_ASSIGN_OR_RETURN(const MemoryPlan plan, Engine::memory_plan(options.engine));
   const auto context = static_cast<int32_t>(plan.kv_bytes / std::max<uint64_t>(model.kv_bytes_per_token, 1));
 
+  ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(options.engine.model));
+  options.engine.drive_file = default_drive_file();
+  ODMOE_ASSIGN_OR_RETURN(const Estimate speed, estimate(options.engine, *file, model));
   std::string text;
   if (options.json) {
-    auto json = machine_readable(model, plan, context);
-    if (options.all) {
-      ODMOE_ASSIGN_OR_RETURN(const auto file, GgufFile::open(options.engine.model));
-      add_everything(json, *file);
-    }
+    auto json = machine_readable(model, plan, context, *file, speed);
+    if (options.all) add_everything(json, *file);
     // Names come from the file and may hold any bytes.
     text = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   } else {
-    text = readable(model, plan, context);
-    if (options.all) {
-      ODMOE_ASSIGN_OR_RETURN(const auto file, GgufFile::open(options.engine.model));
-      text += everything(*file);
-    }
+    text = readable(model, plan, context, *file, speed);
+    if (options.all) text += everything(*file);
   }
   Output output = Output::standard_output();
   (void)output.write(text);
@@ -173,6 +296,7 @@ void add_inspect(CLI::App& app, Action& action) {
   command->add_flag("--all", options->all, "Every metadata key and every tensor too")->group("Report");
   command->footer(
       "No weights are read. The sizes of the KV cache and of the budgets are those with the options given.\n"
+      "Tokens a second are an upper bound: routing is guessed, and computing may be slower than memory.\n"
       "\n"
       "Examples:\n"
       "  odmoe inspect model.gguf\n"

@@ -51,8 +51,9 @@ Result<Turn> run_turn(const RaceOptions& options, PredictorKind kind, const std:
   engine_options.shadow = kind == PredictorKind::kShadow ? options.shadow : std::filesystem::path();
   const int32_t n_token = options.prompt_tokens + options.tokens;
   if (engine_options.context == 0) engine_options.context = n_token;
-  ODMOE_ASSIGN_OR_RETURN(const auto engine,
-                         Engine::open(engine_options, [](uint64_t, uint64_t) { return !interrupt::pending(); }));
+  ODMOE_ASSIGN_OR_RETURN(const auto engine, Engine::open(engine_options, [](uint64_t, uint64_t) {
+                           return !interrupt::pending();
+                         }));
   const interrupt::Watch watch(*engine);
   const std::vector<Token> tokens = engine->encode(text);
   if (std::cmp_less(tokens.size(), n_token)) {
@@ -105,8 +106,8 @@ Sums sums(const Racer& racer, int32_t tokens) {
   out.hit_rate = ratio(static_cast<double>(all.hits), demands);
   out.late_rate = ratio(static_cast<double>(all.late_hits), demands);
   out.accuracy = ratio(static_cast<double>(all.prefetched_used), static_cast<double>(all.prefetched));
-  out.read_bytes = ratio(static_cast<double>(all.demand_read_bytes),
-                         static_cast<double>(racer.turns.size()) * tokens);
+  out.read_bytes =
+      ratio(static_cast<double>(all.demand_read_bytes), static_cast<double>(racer.turns.size()) * tokens);
   out.misses = all.misses;
   for (const auto& ahead : all.ahead) {
     out.recall.push_back(ratio(static_cast<double>(ahead.foreseen), static_cast<double>(ahead.wanted)));
@@ -200,11 +201,11 @@ Result<RaceResult> race_predictors(const RaceOptions& options) {
 }
 
 std::string race_table(const RaceResult& result) {
-  std::string text =
-      std::format("{} tokens decoded in each turn; medians of speed, means of the rest\n"
-                  "{:<15}{:>7}{:>10}{:>9}{:>9}{:>9}{:>9}{:>10}{:>10}{:>12}  recall by layers ahead, %\n",
-                  result.tokens, "predictor", "turns", "tok/s", "of none", "hits, %", "late, %", "stall, %",
-                  "accuracy, %", "coverage, %", "MiB/token");
+  std::string text = std::format(
+      "{} tokens decoded in each turn; medians of speed, means of the rest\n"
+      "{:<15}{:>7}{:>10}{:>9}{:>9}{:>9}{:>9}{:>10}{:>10}{:>12}  recall by layers ahead, %\n",
+      result.tokens, "predictor", "turns", "tok/s", "of none", "hits, %", "late, %", "stall, %",
+      "accuracy, %", "coverage, %", "MiB/token");
   const Racer* none = plain(result);
   for (const Racer& racer : result.racers) {
     if (racer.turns.empty()) continue;

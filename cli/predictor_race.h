@@ -17,8 +17,8 @@ namespace odmoe::cli {
 struct RaceOptions {
   EngineOptions engine;  // but for its predictor
   std::filesystem::path shadow;
-  std::string text;                                  // file whose tokens are evaluated
-  std::vector<PredictorKind> predictors;             // empty: all, the shadow model if there is a file of it
+  std::string text;                       // file whose tokens are evaluated
+  std::vector<PredictorKind> predictors;  // empty: all, the shadow model if there is a file of it
   int32_t prompt_tokens = 64, tokens = 128, rounds = 3;
 };
 

@@ -51,6 +51,7 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
   add_run(app, action);
   add_inspect(app, action);
   add_perplexity(app, action);
+  add_convert(app, action);
   add_simulate(app, action);
   add_collect(app, action);
   add_train(app, action);

@@ -7,7 +7,6 @@
 #include "engine/engine_impl.h"
 #include "engine/memory_plan.h"
 #include "engine/routed_model.h"
-#include "format/gguf_experts.h"
 #include "format/mirror.h"
 #include "model/tokenizer/chat_template.h"
 #include "predict/coactivation.h"
@@ -37,7 +36,7 @@ ReaderKind reader_kind(ReaderChoice choice) {
 
 }  // namespace
 
-ModelInfo describe_model(const GgufFile& file, const Decoder& decoder, const DenseWeights& weights,
+ModelInfo describe_model(const Checkpoint& file, const Decoder& decoder, const DenseWeights& weights,
                          const ExpertSource& source, CacheType cache_type) {
   const ModelShape& shape = decoder.shape();
   ModelInfo info;
@@ -106,12 +105,12 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::make_reader(uint32_t depth) con
 }
 
 Status EngineImpl::read_metadata() {
-  ODMOE_ASSIGN_OR_RETURN(file_, GgufFile::open(options_.model));
+  ODMOE_ASSIGN_OR_RETURN(file_, open_checkpoint(options_.model));
   weights_ = std::make_unique<DenseWeights>(*file_);
   ODMOE_ASSIGN_OR_RETURN(decoder_, Decoder::create(*file_, *weights_));
   const ModelShape& shape = decoder_->shape();
   ODMOE_ASSIGN_OR_RETURN(
-      source_, make_gguf_experts(*file_, shape.n_layer, shape.router.n_expert, shape.router.n_expert_used));
+      source_, file_->expert_source(shape.n_layer, shape.router.n_expert, shape.router.n_expert_used));
   ODMOE_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::create(*file_));
   if (tokenizer_->n_vocab() != shape.n_vocab) {
     return fail(ErrorKind::kBadFile, "{}: the vocabulary has {} tokens, but token_embd.weight has {} rows",

@@ -12,8 +12,8 @@
 #include "engine/drives.h"
 #include "engine/forward_pass.h"
 #include "engine/memory_governor.h"
+#include "format/checkpoint.h"
 #include "format/expert_source.h"
-#include "format/gguf_file.h"
 #include "io/async_reader.h"
 #include "model/decoder.h"
 #include "model/tokenizer/tokenizer.h"
@@ -113,7 +113,7 @@ class EngineImpl final : public Engine {
   const Clock* clock_;
   std::atomic<bool> interrupted_ = false;
 
-  std::unique_ptr<GgufFile> file_;
+  std::unique_ptr<Checkpoint> file_;
   std::unique_ptr<DenseWeights> weights_;
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<Tokenizer> tokenizer_;
@@ -151,7 +151,7 @@ class EngineImpl final : public Engine {
 };
 
 // What `inspect` and the engine both tell of a model.
-ModelInfo describe_model(const GgufFile& file, const Decoder& decoder, const DenseWeights& weights,
+ModelInfo describe_model(const Checkpoint& file, const Decoder& decoder, const DenseWeights& weights,
                          const ExpertSource& source, CacheType cache_type);
 
 }  // namespace odmoe

@@ -13,6 +13,13 @@ constexpr double kLately = 1.0 / 16;  // weight of a token in busy_share_
 // A layer whose lists are worth no read is guessed at only in every so many tokens, to see whether that has
 // changed; for the first ones all are.
 constexpr uint64_t kLookAgain = 16;
+// What a layer shows of its own counts fully only after so many absent experts were wanted, and less the
+// longer ago it was.
+constexpr double kLayerPrior = 8, kLayerFade = 0.999;
+
+int32_t n_rank(const PredictorShape& shape) {
+  return std::min(shape.n_expert, kListFactor * shape.n_expert_used);
+}
 
 }  // namespace
 
@@ -22,14 +29,15 @@ Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape,
       lookahead_(static_cast<size_t>(lookahead)),
       scores_(shape_.n_score()),
       lists_(shape_.n_layer() * lookahead_),
+      worth_(lookahead, n_rank(shape_), shape_.n_expert, shape_.n_expert_used),
+      layer_worth_(lists_.size()),
       ahead_(lookahead_) {
-  const int32_t n_rank = std::min(shape_.n_expert, kListFactor * shape_.n_expert_used);
-  for (List& list : lists_) list.experts.resize(static_cast<size_t>(n_rank));
-  worth_.reserve(shape_.n_layer());
-  for (size_t i = 0; i < shape_.n_layer(); ++i) {
-    worth_.emplace_back(lookahead, n_rank, shape_.n_expert, shape_.n_expert_used);
+  const auto n = static_cast<size_t>(n_rank(shape_));
+  for (List& list : lists_) {
+    list.experts.resize(n);
+    list.absent.resize(n);
   }
-  hints_.reserve(lookahead_ * static_cast<size_t>(n_rank));
+  hints_.reserve(lookahead_ * n);
 }
 
 void Foresight::attach(ExpertStore& store) { store_ = &store; }
@@ -70,6 +78,10 @@ void Foresight::take_rows(size_t first_target, int32_t n_row) {
     List& made = list((first_target + d - 1) % shape_.n_layer(), d);
     best_experts(std::span(scores_).subspan((d - 1) * n_expert, n_expert), made.experts);
     made.made = true;
+    const int layer = shape_.layers[(first_target + d - 1) % shape_.n_layer()];
+    for (size_t rank = 0; rank < made.experts.size(); ++rank) {
+      made.absent[rank] = store_->residency({layer, made.experts[rank]}) == Residency::kAbsent ? 1 : 0;
+    }
   }
 }
 
@@ -79,12 +91,28 @@ void Foresight::judge(const RoutingState& state) {
   for (size_t d = 1; d <= lookahead_; ++d) {
     List& said = list(state.layer, d);
     if (!std::exchange(said.made, false)) continue;
-    worth_[state.layer].observe(static_cast<int32_t>(d), said.experts, state.experts);
+    LayerWorth& layer = layer_worth_[state.layer * lookahead_ + d - 1];
+    for (size_t rank = 0; rank < said.experts.size(); ++rank) {
+      if (said.absent[rank] == 0) continue;
+      const bool wanted = std::ranges::contains(state.experts, said.experts[rank]);
+      layer.hits = layer.hits * kLayerFade + (wanted ? 1 : 0);
+      layer.expected = layer.expected * kLayerFade +
+                       worth_.probability(static_cast<int32_t>(d), static_cast<int32_t>(rank));
+    }
+    worth_.observe(static_cast<int32_t>(d), said.experts, state.experts, said.absent);
     ahead_[d - 1].wanted += state.experts.size();
     for (const int32_t expert : std::span(said.experts).first(n_used)) {
       ahead_[d - 1].foreseen += static_cast<uint64_t>(std::ranges::count(state.experts, expert));
     }
   }
+}
+
+// That the expert at `rank`, being absent, will be wanted.
+double Foresight::probability(size_t target, size_t distance, size_t rank) const {
+  const LayerWorth& layer = layer_worth_[target * lookahead_ + distance - 1];
+  const double factor = (layer.hits + kLayerPrior) / (layer.expected + kLayerPrior);
+  return std::min(worth_.probability(static_cast<int32_t>(distance), static_cast<int32_t>(rank)) * factor,
+                  1.0);
 }
 
 // A read that is not wanted delays one that is by as long as it takes itself, if the drive is busy then; one
@@ -98,8 +126,7 @@ double Foresight::least_probability() const {
 bool Foresight::worth_asking(size_t first_target) const {
   if (n_active_ <= kLookAgain || n_active_ % kLookAgain == 0) return true;
   for (size_t d = 1; d <= lookahead_; ++d) {
-    const RankCalibration& worth = worth_[(first_target + d - 1) % shape_.n_layer()];
-    if (worth.probability(static_cast<int32_t>(d), 0) > least_probability()) return true;
+    if (probability((first_target + d - 1) % shape_.n_layer(), d, 0) > least_probability()) return true;
   }
   return false;
 }
@@ -114,7 +141,7 @@ void Foresight::hint(size_t first_target) {
       const List& said = list(target, d);
       if (!said.made) continue;
       for (size_t rank = 0; rank < said.experts.size(); ++rank) {
-        if (worth_[target].probability(static_cast<int32_t>(d), static_cast<int32_t>(rank)) <= least) break;
+        if (probability(target, d, rank) <= least) break;
         hints_.push_back({shape_.layers[target], said.experts[rank]});
       }
       break;

@@ -43,11 +43,17 @@ class Foresight {
   struct List {
     bool made = false;
     std::vector<int32_t> experts;
+    std::vector<uint8_t> absent;  // by rank: the expert was not in memory when this was said
+  };
+  // How often absent experts of a layer were wanted, and how often that was to be expected of their ranks.
+  struct LayerWorth {
+    double hits = 0, expected = 0;
   };
   List& list(size_t layer, size_t distance) { return lists_[layer * lookahead_ + distance - 1]; }
   void take_rows(size_t first_target, int32_t n_row);
   void judge(const RoutingState& state);
   void hint(size_t first_target);
+  double probability(size_t target, size_t distance, size_t rank) const;
   double least_probability() const;
   bool worth_asking(size_t first_target) const;
 
@@ -62,8 +68,10 @@ class Foresight {
   int64_t begin_us_ = 0;
   double busy_share_ = 0;  // of the time that tokens take, the drive is at work; lately
   std::vector<float> scores_;
-  std::vector<List> lists_;             // [lookahead, n_layer]
-  std::vector<RankCalibration> worth_;  // by target layer
+  std::vector<List> lists_;  // [lookahead, n_layer]
+  // Of experts that are not in memory alone: the others are right more often, and nothing is to be gained.
+  RankCalibration worth_;                // of all layers
+  std::vector<LayerWorth> layer_worth_;  // [lookahead, n_layer]
   std::vector<ExpertKey> hints_;
   std::vector<Stats::Predictor::Ahead> ahead_;
 };

@@ -92,14 +92,14 @@ bool ForwardPass::supports_flash_attention(Backend& backend, const Decoder& deco
 }
 
 Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const Decoder& decoder,
-                                                         const GgufFile& file, KvCache& kv,
+                                                         const Checkpoint& file, KvCache& kv,
                                                          const Options& options) {
   std::unique_ptr<ForwardPass> pass(new ForwardPass(backend, decoder, options));
   ODMOE_RETURN_IF_ERROR(pass->allocate(file, kv));
   return pass;
 }
 
-Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
+Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   const ModelShape& shape = decoder_->shape();
   const int64_t n = options_.chunk;
   const int64_t n_used = shape.router.n_expert_used;
@@ -143,9 +143,8 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
     ODMOE_ASSIGN_OR_RETURN(experts_[static_cast<size_t>(layer)], describe_experts(file, shape, layer));
     if (!compute_->supported(experts_[static_cast<size_t>(layer)])) {
       return fail(ErrorKind::kUnsupported,
-                  "{}: this ggml cannot compute the experts of layer {} ({}, {}, {})",
-                  file.files().front().string(), layer,
-                  ggml_type_name(experts_[static_cast<size_t>(layer)].gate.type),
+                  "{}: this ggml cannot compute the experts of layer {} ({}, {}, {})", file.path().string(),
+                  layer, ggml_type_name(experts_[static_cast<size_t>(layer)].gate.type),
                   ggml_type_name(experts_[static_cast<size_t>(layer)].up.type),
                   ggml_type_name(experts_[static_cast<size_t>(layer)].down.type));
     }
@@ -158,7 +157,7 @@ Status ForwardPass::allocate(const GgufFile& file, KvCache& kv) {
       const ggml_tensor* node = ggml_graph_node(graph_.graph(), i);
       if (!backend_->supports(node)) {
         return fail(ErrorKind::kUnsupported, "{}: this ggml cannot compute {} on {} in the {}",
-                    file.files().front().string(), ggml_op_desc(node),
+                    file.path().string(), ggml_op_desc(node),
                     ggml_type_name(node->src[0] != nullptr ? node->src[0]->type : node->type), what);
       }
     }

@@ -51,7 +51,7 @@ class ForwardPass {
   // Allocates activations and compute buffers for the largest evaluation; weights and `kv` (any session's)
   // must have addresses.  Nothing becomes resident yet.  kUnsupported names what the backend cannot compute.
   static Result<std::unique_ptr<ForwardPass>> create(Backend& backend, const Decoder& decoder,
-                                                     const GgufFile& file, KvCache& kv,
+                                                     const Checkpoint& file, KvCache& kv,
                                                      const Options& options);
 
   // Whether the backend has a flash attention kernel for this model's shapes and cache type.
@@ -88,7 +88,7 @@ class ForwardPass {
 
  private:
   ForwardPass(Backend& backend, const Decoder& decoder, const Options& options);
-  Status allocate(const GgufFile& file, KvCache& kv);
+  Status allocate(const Checkpoint& file, KvCache& kv);
   LayerInputs inputs(Graph& graph, KvCache& kv, int64_t n_token, int64_t n_kv) const;
   void set_inputs(std::span<const int32_t> tokens, int64_t first, int64_t n_kv);
   void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);

@@ -18,6 +18,7 @@ namespace odmoe {
 // Deterministic: the same calls give the same answers.  One owner.
 class PrefetchGovernor {
  public:
+  static constexpr int kWarmUp = 16;      // tokens before the first trial: they pay for things done once
   static constexpr int kBlockTokens = 4;  // with or without, before it is the other's turn
   static constexpr int kTrialBlocks = 8;  // of a trial
   static constexpr int kLeastHold = 64;   // tokens for which a verdict holds at first,
@@ -54,7 +55,7 @@ class PrefetchGovernor {
   bool verdict_ = true;  // a guess, until the first trial has ended
   double gain_ = 0;
   uint64_t n_trial_ = 0;
-  int hold_left_ = 0;
+  int hold_left_ = kWarmUp;
   int hold_ = kLeastHold;
   int trial_tokens_ = 0;
   Half with_, without_;

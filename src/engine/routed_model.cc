@@ -21,9 +21,9 @@ std::string gating_name(Gating gating) {
 }
 
 // A tensor's values as F32.
-Result<std::vector<float>> read_values(const GgufFile& file, const std::string& name, int64_t n_value) {
+Result<std::vector<float>> read_values(const Checkpoint& file, const std::string& name, int64_t n_value) {
   const TensorInfo* tensor = file.find_tensor(name);
-  const std::string& model = file.files().front().string();
+  const std::string& model = file.path().string();
   if (tensor == nullptr) return fail(ErrorKind::kBadFile, "{} has no {}", model, name);
   if (tensor->ne[0] * tensor->ne[1] * tensor->ne[2] * tensor->ne[3] != n_value ||
       !is_weight_type(tensor->type)) {
@@ -46,7 +46,7 @@ Result<std::vector<float>> read_values(const GgufFile& file, const std::string& 
 
 }  // namespace
 
-Result<RoutedModelData> read_routed_model(const GgufFile& file, const ModelShape& shape) {
+Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelShape& shape) {
   RoutedModelData data;
   RoutedModel& model = data.model;
   model.architecture = shape.architecture;
@@ -79,7 +79,7 @@ Result<RoutedModelData> read_routed_model(const GgufFile& file, const ModelShape
 }
 
 Result<RoutedModelData> read_routed_model(const std::filesystem::path& path) {
-  ODMOE_ASSIGN_OR_RETURN(const auto file, GgufFile::open(path));
+  ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(path));
   ODMOE_ASSIGN_OR_RETURN(const auto architecture, make_architecture(*file));
   return read_routed_model(*file, architecture->shape());
 }

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "model/shape.h"
 #include "odmoe/result.h"
 #include "predict/routing_data.h"
@@ -17,7 +17,7 @@ struct RoutedModelData {
 
 // Reads the routers of a model from its file, whatever type they have in it, by plain reads: they are small.
 // Errors: kBadFile (missing, of another shape, or the file ends before them), kIo.
-Result<RoutedModelData> read_routed_model(const GgufFile& file, const ModelShape& shape);
+Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelShape& shape);
 // The same of a file that is not open yet.
 Result<RoutedModelData> read_routed_model(const std::filesystem::path& path);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -56,6 +57,9 @@ class ExpertSource {
   virtual const RecordLayout& layout(int layer) const = 0;  // of a layer that has experts
   virtual SliceLocation locate(ExpertKey key, int slice) const = 0;
   virtual const std::vector<std::filesystem::path>& files() const = 0;
+  // XXH3-64 of the expert's slices one after another, where the format has checksums; for all experts or
+  // none.
+  virtual std::optional<uint64_t> checksum(ExpertKey /*key*/) const { return std::nullopt; }
 
   uint64_t total_bytes() const;  // of all experts
 };

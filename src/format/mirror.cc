@@ -5,6 +5,9 @@
 #include <fstream>
 #include <system_error>
 
+#include "format/expert_directory.h"
+#include "format/gguf_file.h"
+
 namespace odmoe {
 namespace {
 
@@ -70,10 +73,41 @@ Status compare(const std::filesystem::path& a, const std::filesystem::path& b, u
   return {};
 }
 
+// Its records are compared with their checksums as they are read, and nothing else is read of a mirror.
+Result<std::vector<std::filesystem::path>> open_mirror_directory(const ExpertDirectory& model,
+                                                                 const std::filesystem::path& path) {
+  if (!ExpertDirectory::is_one(path)) {
+    return fail(
+        ErrorKind::kBadFile,
+        "{} is no mirror of {}: it is no expert directory; copy the directory or leave the mirror out",
+        path.string(), model.path().string());
+  }
+  std::error_code error;
+  if (std::filesystem::equivalent(model.path(), path, error)) {
+    return fail(ErrorKind::kUsage, "{} is the model itself and no mirror of it; name a copy on another drive",
+                path.string());
+  }
+  ODMOE_ASSIGN_OR_RETURN(const auto mirror, ExpertDirectory::open(path));
+  ODMOE_ASSIGN_OR_RETURN(const std::string ours,
+                         read_whole_file(model.path() / "model.json", ExpertManifest::kMaxBytes));
+  ODMOE_ASSIGN_OR_RETURN(const std::string theirs,
+                         read_whole_file(path / "model.json", ExpertManifest::kMaxBytes));
+  if (ours != theirs) {
+    return fail(
+        ErrorKind::kBadFile,
+        "{} is no mirror of {}: their model.json differ; copy the directory again or leave the mirror out",
+        path.string(), model.path().string());
+  }
+  return mirror->files();
+}
+
 }  // namespace
 
-Result<std::vector<std::filesystem::path>> open_mirror(const GgufFile& model,
+Result<std::vector<std::filesystem::path>> open_mirror(const Checkpoint& model,
                                                        const std::filesystem::path& path) {
+  if (const auto* directory = dynamic_cast<const ExpertDirectory*>(&model)) {
+    return open_mirror_directory(*directory, path);
+  }
   const auto& files = model.files();
   std::error_code error;
   const bool folder = std::filesystem::is_directory(path, error);

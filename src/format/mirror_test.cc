@@ -5,6 +5,7 @@
 
 #include <fstream>
 
+#include "format/gguf_file.h"
 #include "small_model.h"
 #include "temp_dir.h"
 

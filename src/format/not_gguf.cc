@@ -50,7 +50,7 @@ Error not_gguf_error(std::span<const std::byte> bytes, const std::string& name) 
         "is a web page, not a model: the download went wrong; check its address and download it again");
   }
   if (is_safetensors(head)) {
-    return bad("is a safetensors file: convert the model to GGUF with llama.cpp's convert_hf_to_gguf.py");
+    return bad("is a safetensors file: give the folder it is in to `odmoe convert` and run what that makes");
   }
   if (head.starts_with("PK\x03\x04")) {
     return bad(
@@ -90,6 +90,13 @@ Error directory_error(const std::filesystem::path& path) {
     if (found.empty() || name < found) found = name;
   }
   const std::string name = printable(path.string(), 400);
+  if (found.empty() && std::filesystem::exists(path / "config.json", error)) {
+    return {
+        ErrorKind::kBadFile,
+        std::format("{} is a checkpoint of Hugging Face: make a model of it with `odmoe convert {} OUT`, and "
+                    "run that",
+                    name, name)};
+  }
   if (found.empty()) {
     return {ErrorKind::kBadFile,
             std::format("{} is a directory without a GGUF in it: give a GGUF file", name)};

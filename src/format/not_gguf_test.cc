@@ -57,6 +57,13 @@ TEST_F(NotGguf, ADirectoryNamesTheGgufInIt) {
               HasSubstr("is a directory: give the file, perhaps " + (dir_ / "models" / "a.gguf").string()));
 }
 
+TEST_F(NotGguf, ACheckpointOfHuggingFaceIsToBeConverted) {
+  std::filesystem::create_directory(dir_ / "hf");
+  dir_.write("hf/config.json", "{}");
+  EXPECT_THAT(open_error(dir_ / "hf").message,
+              HasSubstr("with `odmoe convert " + (dir_ / "hf").string() + " OUT`"));
+}
+
 TEST_F(NotGguf, APipeIsRefusedWithoutWaiting) {
   const auto path = dir_ / "pipe";
   ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);

@@ -39,10 +39,10 @@ std::string file_name(const std::filesystem::path& path) { return printable(path
 
 // Bytes of a tensor; nothing when they are no whole number or more than any file has.
 std::optional<uint64_t> tensor_bytes(std::string_view dtype, std::span<const int64_t> shape) {
+  if (std::ranges::any_of(shape, [](int64_t n) { return n < 0; })) return std::nullopt;
+  if (std::ranges::contains(shape, 0)) return 0;  // whatever the others are
   uint64_t elements = 1;
   for (const int64_t n : shape) {
-    if (n < 0) return std::nullopt;
-    if (n == 0) return 0;  // whatever the others are
     if (elements > (uint64_t{1} << 56U) / static_cast<uint64_t>(n)) return std::nullopt;
     elements *= static_cast<uint64_t>(n);
   }
@@ -298,7 +298,7 @@ Status read_exactly(int descriptor, std::span<std::byte> out, const std::string&
 
 // Closes on every way out.
 struct Descriptor {
-  explicit Descriptor(int number) : number(number) {}
+  explicit Descriptor(int open_file) : number(open_file) {}
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   ~Descriptor() {

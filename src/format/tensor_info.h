@@ -13,7 +13,7 @@ struct TensorInfo {
   std::string name;
   ggml_type type = GGML_TYPE_F32;
   std::array<int64_t, 4> ne = {1, 1, 1, 1};  // ggml order, fastest first; 1 beyond the rank, never 0
-  int file = 0;                              // index into GgufFile::files()
+  int file = 0;                              // index into Checkpoint::files(); -1: not in one piece
   uint64_t offset = 0;                       // bytes from the start of that file
   uint64_t bytes = 0;
 };

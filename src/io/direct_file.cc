@@ -1,6 +1,7 @@
 #include "io/direct_file.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,7 +66,23 @@ DirectMode make_direct(int) { return {}; }
 std::unexpected<Error> open_error(const std::filesystem::path& path, int error) {
   return fail(error == ENOENT || error == ENOTDIR ? ErrorKind::kNotFound : ErrorKind::kIo,
               "cannot open {} for reading: {}{}", path.string(), std::generic_category().message(error),
-              error == EMFILE || error == ENFILE ? "; raise the limit of open files (ulimit -n)" : "");
+              error == EMFILE || error == ENFILE
+                  ? "; raise the limit of open files (ulimit -n), or convert the model with --layout packed"
+                  : "");
+}
+
+// A model may have a file per expert, thousands of them, and the usual limit of 256 or 1024 is one that every
+// process may raise itself.  Whether there is now more room.
+bool raise_file_limit() {
+  struct rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return false;
+  const rlim_t before = limit.rlim_cur;
+  // Some systems say that there is no limit and then refuse more than so many.
+  for (const rlim_t most : {limit.rlim_max, rlim_t{1} << 20U, rlim_t{10240}}) {
+    limit.rlim_cur = std::min(most, limit.rlim_max);
+    if (limit.rlim_cur > before && setrlimit(RLIMIT_NOFILE, &limit) == 0) return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -75,7 +92,7 @@ Result<DirectFile> DirectFile::open(const std::filesystem::path& path, bool dire
   do {
     // O_NONBLOCK so that opening a pipe by mistake returns; cleared below, as io_uring heeds it.
     descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  } while (descriptor < 0 && errno == EINTR);
+  } while (descriptor < 0 && (errno == EINTR || (errno == EMFILE && raise_file_limit())));
   if (descriptor < 0) return open_error(path, errno);
 
   struct stat info{};

@@ -1,9 +1,12 @@
 #include "io/direct_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <bit>
+#include <utility>
+#include <vector>
 
 #include "io/testing.h"
 
@@ -49,6 +52,25 @@ TEST(DirectFile, WhatIsNoRegularFileIsRefusedByName) {
     EXPECT_EQ(file.error().kind, ErrorKind::kIo);
     EXPECT_NE(file.error().message.find(path.string()), std::string::npos);
   }
+}
+
+TEST(DirectFile, AsManyFilesAreOpenAsTheSystemEverAllows) {
+  struct rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  if (before.rlim_max < 200) GTEST_SKIP() << "the system allows few open files";
+  struct rlimit few = before;
+  few.rlim_cur = 64;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  const TemporaryFolder folder;
+  const auto path = folder.write("a", pattern(10));
+  std::vector<DirectFile> files;
+  for (int i = 0; i < 150; ++i) {
+    auto file = DirectFile::open(path, false);
+    ASSERT_TRUE(file.has_value()) << file.error().message;
+    files.push_back(std::move(*file));
+  }
+  files.clear();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
 }  // namespace

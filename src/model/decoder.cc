@@ -15,7 +15,7 @@ ggml_tensor* columns(ggml_context* ctx, ggml_tensor* matrix, int64_t n, int64_t 
 
 }  // namespace
 
-Result<std::unique_ptr<Decoder>> Decoder::create(const GgufFile& file, DenseWeights& weights) {
+Result<std::unique_ptr<Decoder>> Decoder::create(const Checkpoint& file, DenseWeights& weights) {
   std::unique_ptr<Decoder> decoder(new Decoder);
   ODMOE_ASSIGN_OR_RETURN(decoder->architecture_, make_architecture(file));
   const ModelShape& shape = decoder->shape();
@@ -37,7 +37,7 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const GgufFile& file, DenseWeig
           weights.optional(std::format("blk.{}.exp_probs_b.bias", i), {shape.router.n_expert});
       if (layer.router_bias != nullptr && layer.router_bias->type != GGML_TYPE_F32) {
         return fail(ErrorKind::kUnsupported, "{}: blk.{}.exp_probs_b.bias is {}; F32 was expected",
-                    file.files().front().string(), i, ggml_type_name(layer.router_bias->type));
+                    file.path().string(), i, ggml_type_name(layer.router_bias->type));
       }
     } else {
       layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff);

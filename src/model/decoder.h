@@ -45,7 +45,7 @@ struct Activations {
 class Decoder {
  public:
   // Reads the metadata and declares all dense tensors in `weights`.
-  static Result<std::unique_ptr<Decoder>> create(const GgufFile& file, DenseWeights& weights);
+  static Result<std::unique_ptr<Decoder>> create(const Checkpoint& file, DenseWeights& weights);
 
   const ModelShape& shape() const { return architecture_->shape(); }
   const Architecture& architecture() const { return *architecture_; }

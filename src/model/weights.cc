@@ -26,7 +26,7 @@ std::string shape_text(std::span<const int64_t> ne) {
 
 }  // namespace
 
-DenseWeights::DenseWeights(const GgufFile& file) : file_(&file) {
+DenseWeights::DenseWeights(const Checkpoint& file) : file_(&file) {
   // A derived tensor is never more than one per tensor of the file.
   context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * (2 * file.tensors().size() + 16),
                             .mem_buffer = nullptr,
@@ -38,7 +38,7 @@ ggml_tensor* DenseWeights::require(const std::string& name, std::initializer_lis
     status_ =
         fail(ErrorKind::kBadFile,
              "{}: the model has no tensor {}; it was made by a converter that this program does not know",
-             file_->files().front().string(), name);
+             file_->path().string(), name);
   }
   return optional(name, ne);
 }
@@ -50,15 +50,14 @@ ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_li
   std::ranges::copy(ne, wanted.begin());
   if (info->ne != wanted) {
     status_ = fail(ErrorKind::kBadFile, "{}: tensor {} is {}, but the model's metadata asks for {}",
-                   file_->files()[static_cast<size_t>(info->file)].string(), name, shape_text(info->ne),
-                   shape_text(wanted));
+                   file_->path_of(*info).string(), name, shape_text(info->ne), shape_text(wanted));
     return nullptr;
   }
   // Kernels for adding and scaling take vectors as they are in every published file; those for products take
   // whatever weights can be.
   if (ne.size() == 1 ? info->type != GGML_TYPE_F32 : !is_weight_type(info->type)) {
     status_ = fail(ErrorKind::kUnsupported, "{}: tensor {} is {}, which this program cannot compute with{}",
-                   file_->files()[static_cast<size_t>(info->file)].string(), name, ggml_type_name(info->type),
+                   file_->path_of(*info).string(), name, ggml_type_name(info->type),
                    ne.size() == 1 ? "; F32 was expected" : "");
     return nullptr;
   }

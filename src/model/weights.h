@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "io/aligned_buffer.h"
 #include "io/bulk_read.h"
 #include "odmoe/result.h"
@@ -26,7 +26,7 @@ namespace odmoe {
 class DenseWeights {
  public:
   // `file` must outlive load().
-  explicit DenseWeights(const GgufFile& file);
+  explicit DenseWeights(const Checkpoint& file);
 
   // Declares a tensor of exactly this shape (ggml order) and returns it; its memory comes with load().
   // A tensor that is missing or has another shape is an error of status(); the result is null then.
@@ -82,7 +82,7 @@ class DenseWeights {
   Status load_regions(AsyncReader& reader, int threads,
                       const std::function<bool(uint64_t bytes_done)>& progress);
 
-  const GgufFile* file_;
+  const Checkpoint* file_;
   ggml_context_ptr context_;
   std::vector<Declared> declared_;
   uint64_t bytes_ = 0, load_bytes_ = 0, plain_bytes_ = 0;

@@ -60,9 +60,8 @@ class Evaluator {
       to_floats(std::span(shard.embedding).subspan(t * n_embd_, n_embd_), embedding_);
     }
     for (size_t i = 0; i < contestants_.size(); ++i) {
-      ODMOE_RETURN_IF_ERROR(judge(i, 0, [&](Predictor& predictor) {
-        return predictor.begin_token(embedding_, scores_);
-      }));
+      ODMOE_RETURN_IF_ERROR(
+          judge(i, 0, [&](Predictor& predictor) { return predictor.begin_token(embedding_, scores_); }));
     }
     for (size_t layer = 0; layer < n_layer_; ++layer) {
       const auto state_of = [&](const std::vector<uint16_t>& states, std::vector<float>& values) {
@@ -85,9 +84,8 @@ class Evaluator {
       for (size_t i = 0; i < contestants_.size(); ++i) {
         contestants_[i].predictor->learn(state);
         if (layer + 1 == n_layer_) continue;
-        ODMOE_RETURN_IF_ERROR(judge(i, layer + 1, [&](Predictor& predictor) {
-          return predictor.predict(state, scores_);
-        }));
+        ODMOE_RETURN_IF_ERROR(
+            judge(i, layer + 1, [&](Predictor& predictor) { return predictor.predict(state, scores_); }));
       }
     }
     return {};

@@ -71,8 +71,8 @@ Collection write_small(const std::filesystem::path& folder, const RoutedModel& m
       const auto e = static_cast<uint16_t>(2 * (2 * document + position));
       for (const int layer : {0, 1, 2}) {
         const bool odd = document == 1 && position == 1 && layer == 2;
-        shard.experts.insert(shard.experts.end(), {static_cast<uint16_t>(odd ? 0 : e),
-                                                   static_cast<uint16_t>(odd ? 1 : e + 1)});
+        shard.experts.insert(shard.experts.end(),
+                             {static_cast<uint16_t>(odd ? 0 : e), static_cast<uint16_t>(odd ? 1 : e + 1)});
         shard.weights.insert(shard.weights.end(), {half, half});
       }
       shard.token.push_back(e);
@@ -156,7 +156,8 @@ TEST(Evaluation, AStateThatWasNotRecordedIsNamed) {
   std::vector<Contestant> contestants;
   contestants.push_back({"copy", std::make_unique<CopyCat>(predictor_shape(model, 2),
                                                            Predictor::Wants{.attention_input = true})});
-  const auto result = evaluate_predictors(folder.path(), collection, std::move(contestants), {.lookahead = 2});
+  const auto result =
+      evaluate_predictors(folder.path(), collection, std::move(contestants), {.lookahead = 2});
   ASSERT_FALSE(result.has_value());
   EXPECT_THAT(result.error().message, HasSubstr("attention inputs"));
 }
@@ -165,9 +166,9 @@ TEST(Evaluation, StopsWhenToldTo) {
   const testing::TempDir folder;
   const auto data = make_synthetic_data(folder.path(), {.n_embd = 16, .n_layer = 3, .n_token = 2000}, "test");
   ASSERT_TRUE(data.has_value()) << data.error().message;
-  const auto result = evaluate_predictors(
-      folder.path(), data->collection, {},
-      {.held_out_only = false, .progress = [](double share) { return share < 0.25; }});
+  const auto result =
+      evaluate_predictors(folder.path(), data->collection, {},
+                          {.held_out_only = false, .progress = [](double share) { return share < 0.25; }});
   ASSERT_TRUE(result.has_value()) << result.error().message;
   EXPECT_TRUE(result->interrupted);
   EXPECT_LT(result->n_token, 600);
@@ -184,8 +185,8 @@ TEST(Evaluation, TheControlReadsNearlyAll) {
   std::vector<Contestant> contestants;
   contestants.push_back({"previous", std::make_unique<PreviousToken>(shape)});
   contestants.push_back({"stale", make_recorded_stale_gate(shape, data->collection.model, *routers)});
-  const auto result = evaluate_predictors(folder.path(), data->collection, std::move(contestants),
-                                          {.lookahead = 2});
+  const auto result =
+      evaluate_predictors(folder.path(), data->collection, std::move(contestants), {.lookahead = 2});
   ASSERT_TRUE(result.has_value()) << result.error().message;
   ASSERT_TRUE(result->control.has_value());
   EXPECT_GT(result->control->total(1).recall(), 0.995);

@@ -31,9 +31,7 @@ void OddsBins::observe(size_t bin, bool happened) {
   hits_[bin] = hits_[bin] * kFade + (happened ? 1 : 0);
 }
 
-float OddsBins::log_odds(size_t bin) const {
-  return log_odds_of(hits_[bin], trials_[bin]);
-}
+float OddsBins::log_odds(size_t bin) const { return log_odds_of(hits_[bin], trials_[bin]); }
 
 OddsCalibration::OddsCalibration(int32_t lookahead, int32_t n_expert, int32_t n_expert_used, float range)
     : lookahead_(static_cast<size_t>(lookahead)),
@@ -58,8 +56,8 @@ std::span<uint8_t> OddsCalibration::pending(size_t position, size_t row) {
   return std::span(pending_).subspan((position % lookahead_ * lookahead_ + row) * n_expert_, n_expert_);
 }
 
-// More of a mark never means less: bins that say otherwise are taken together with their neighbours until none
-// do (pool adjacent violators), so that a bin which has seen little has little to say.
+// More of a mark never means less: bins that say otherwise are taken together with their neighbours until
+// none do (pool adjacent violators), so that a bin which has seen little has little to say.
 void OddsCalibration::refresh(size_t row) {
   struct Pool {
     double trials, hits;

@@ -52,9 +52,9 @@ class OddsCalibration {
 
   size_t lookahead_, n_expert_;
   float range_;
-  std::vector<OddsBins> bins_;   // per distance
-  std::vector<float> curve_;     // [kBins, lookahead]: log-odds, never falling
-  std::vector<uint8_t> pending_;  // bins, [n_expert, lookahead (row), lookahead (position)]
+  std::vector<OddsBins> bins_;      // per distance
+  std::vector<float> curve_;        // [kBins, lookahead]: log-odds, never falling
+  std::vector<uint8_t> pending_;    // bins, [n_expert, lookahead (row), lookahead (position)]
   std::vector<int32_t> n_pending_;  // rows remembered, per position in the ring
   std::vector<uint8_t> is_chosen_;  // [n_expert], scratch
   size_t position_ = 0;             // layers learnt so far

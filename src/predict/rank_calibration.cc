@@ -24,11 +24,12 @@ size_t RankCalibration::at(int32_t distance, int32_t rank) const {
 }
 
 void RankCalibration::observe(int32_t distance, std::span<const int32_t> ranked,
-                              std::span<const int32_t> chosen) {
+                              std::span<const int32_t> chosen, std::span<const uint8_t> counts) {
   static const double kFade = std::exp2(-1 / kHalfLife);
   assert(at(distance, 0) < trials_.size());
   const size_t n = std::min(ranked.size(), static_cast<size_t>(n_rank_));
   for (size_t rank = 0; rank < n; ++rank) {
+    if (!counts.empty() && counts[rank] == 0) continue;
     const size_t i = at(distance, 0) + rank;
     trials_[i] = trials_[i] * kFade + 1;
     hits_[i] = hits_[i] * kFade + (std::ranges::contains(chosen, ranked[rank]) ? 1 : 0);

@@ -20,7 +20,9 @@ class RankCalibration {
   RankCalibration(int32_t lookahead, int32_t n_rank, int32_t n_expert, int32_t n_expert_used);
 
   // `ranked`, best first, was said of a layer `distance` (1 ..) ahead, whose router then chose `chosen`.
-  void observe(int32_t distance, std::span<const int32_t> ranked, std::span<const int32_t> chosen);
+  // Where `counts` is given, only of the ranks for which it is not 0.
+  void observe(int32_t distance, std::span<const int32_t> ranked, std::span<const int32_t> chosen,
+               std::span<const uint8_t> counts = {});
 
   // Probability that the expert at `rank` (0 ..) of a list is chosen; never rises with the rank.
   double probability(int32_t distance, int32_t rank) const;

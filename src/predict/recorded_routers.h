@@ -1,5 +1,5 @@
-// A model's routers as a collection has them, asked about recorded states: what the stale gate and the control
-// need where the model itself is not there.
+// A model's routers as a collection has them, asked about recorded states: what the stale gate and the
+// control need where the model itself is not there.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +18,9 @@ class RecordedRouters {
   // As read_routers() gives them: one for each layer with experts, in order.
   RecordedRouters(const RoutedModel& model, std::vector<RouterWeights> routers);
 
-  // Marks [n_expert], higher is chosen sooner, that the router of layer index `target` gives to the state that
-  // the router of layer index `layer` saw (after that layer's norm, which is exchanged for the target's).
-  // What a router takes into account for its choice is in them: selection bias, groups.
+  // Marks [n_expert], higher is chosen sooner, that the router of layer index `target` gives to the state
+  // that the router of layer index `layer` saw (after that layer's norm, which is exchanged for the
+  // target's). What a router takes into account for its choice is in them: selection bias, groups.
   void mark(size_t layer, std::span<const float> router_input, size_t target, std::span<float> marks);
 
  private:
@@ -28,9 +28,9 @@ class RecordedRouters {
 
   RouterRule rule_;
   std::vector<RouterWeights> routers_;
-  std::vector<float> state_;                      // [n_embd]
-  std::vector<float> group_scores_;               // [n_group]
-  std::vector<int32_t> groups_;                   // [n_group]
+  std::vector<float> state_;         // [n_embd]
+  std::vector<float> group_scores_;  // [n_group]
+  std::vector<int32_t> groups_;      // [n_group]
 };
 
 // The stale gate on recorded data.

@@ -26,8 +26,7 @@ class ShadowModel final : public Predictor {
   // Reads the weights and lays them out.  That the file is for the model at hand is the caller's to check
   // (check_shadow_model of spec()).  Errors: those of SafetensorsFile::open() and read_shadow_spec();
   // kUnsupported and kIo as ShadowNetwork::create().
-  static Result<std::unique_ptr<ShadowModel>> load(const std::filesystem::path& path,
-                                                   const Options& options);
+  static Result<std::unique_ptr<ShadowModel>> load(const std::filesystem::path& path, const Options& options);
 
   const ShadowSpec& spec() const { return spec_; }
   PredictorShape shape() const;
@@ -48,7 +47,7 @@ class ShadowModel final : public Predictor {
   Result<int32_t> compute(int32_t source, std::span<float> scores);
 
   ShadowSpec spec_;
-  std::unique_ptr<ShadowNetwork> network_;  // a layer for each source, from spec_.embedding ? -1 : 0
+  std::unique_ptr<ShadowNetwork> network_;      // a layer for each source, from spec_.embedding ? -1 : 0
   std::vector<std::vector<int32_t>> previous_;  // per layer, what the last token chose; empty: none
 };
 

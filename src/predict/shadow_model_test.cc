@@ -45,7 +45,8 @@ using Weights = std::map<std::string, Vector>;
 
 Weights write(const std::filesystem::path& path, const ShadowSpec& spec) {
   std::vector<SafetensorsEntry> entries;
-  for (const ShadowTensor& tensor : shadow_tensors(spec)) entries.push_back({tensor.name, "F32", tensor.shape});
+  for (const ShadowTensor& tensor : shadow_tensors(spec))
+    entries.push_back({tensor.name, "F32", tensor.shape});
   auto writer = SafetensorsWriter::create(path, entries, shadow_metadata(spec));
   EXPECT_TRUE(writer.has_value()) << writer.error().message;
   Weights weights;
@@ -83,8 +84,7 @@ Vector expected(const Weights& w, const std::string& prefix, const std::string& 
   Vector h = scaled;
   for (int k = 1; k <= depth; ++k) {
     const std::string block = trunk + "trunk." + std::to_string(k) + ".";
-    const Vector& bias =
-        w.at(k == 1 && trunk == "shared." ? prefix + "trunk.1.bias" : block + "bias");
+    const Vector& bias = w.at(k == 1 && trunk == "shared." ? prefix + "trunk.1.bias" : block + "bias");
     h = multiply(w.at(block + "weight"), h);
     float mean = 0, variance = 0;
     for (size_t i = 0; i < h.size(); ++i) mean += (h[i] += bias[i]) / static_cast<float>(h.size());

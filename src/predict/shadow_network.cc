@@ -23,8 +23,8 @@ class Checker {
 
   bool fits(const ShadowPlan::Layer& layer) const {
     if (!width_ok(layer.n_in) || !width_ok(layer.n_out) || layer.blocks.size() > kMaxBlocks ||
-        layer.heads.empty() || layer.heads.size() > kMaxHeads || !vector_fits(layer.input_scale, layer.n_in) ||
-        !vector_fits(layer.bias, layer.n_out)) {
+        layer.heads.empty() || layer.heads.size() > kMaxHeads ||
+        !vector_fits(layer.input_scale, layer.n_in) || !vector_fits(layer.bias, layer.n_out)) {
       return false;
     }
     int32_t width = layer.n_in;
@@ -74,8 +74,8 @@ ggml_type suitable_type(const ShadowPlan& plan) {
   uint64_t bytes = 0;
   for (const ShadowPlan::Matrix& m : plan.matrices) {
     // Rows that do not divide into blocks stay f16; that is near enough for the choice.
-    bytes += static_cast<uint64_t>(m.n_in) * static_cast<uint64_t>(m.n_out) *
-             ggml_type_size(GGML_TYPE_Q8_0) / static_cast<uint64_t>(ggml_blck_size(GGML_TYPE_Q8_0));
+    bytes += static_cast<uint64_t>(m.n_in) * static_cast<uint64_t>(m.n_out) * ggml_type_size(GGML_TYPE_Q8_0) /
+             static_cast<uint64_t>(ggml_blck_size(GGML_TYPE_Q8_0));
   }
   return bytes > kMaxWideWeightBytes ? GGML_TYPE_Q4_0 : GGML_TYPE_Q8_0;
 }
@@ -102,8 +102,7 @@ Status ShadowNetwork::build(const ShadowPlan& plan, const Options& options) {
     const bool divides = m.n_in % ggml_blck_size(options.type) == 0;
     const ggml_type type = divides ? options.type : GGML_TYPE_F16;
     // All matrices of the network that can be laid out are of one type, so one kind of buffer does.
-    const auto wanted =
-        options.repack ? backend_->matrix_buffer_type(type, m.n_in, m.n_out) : nullptr;
+    const auto wanted = options.repack ? backend_->matrix_buffer_type(type, m.n_in, m.n_out) : nullptr;
     if (repacked_type == nullptr) repacked_type = wanted;
     ggml_context* place =
         wanted != nullptr && wanted == repacked_type ? repacked_context_.get() : weights_context_.get();
@@ -138,10 +137,10 @@ Status ShadowNetwork::build(const ShadowPlan& plan, const Options& options) {
   for (const ShadowPlan::Layer& layer : plan.layers) {
     const size_t n_tensor = 2 * max_tensors(layer);
     widths_.emplace_back(layer.n_in, layer.n_out);
-    graph_contexts_.emplace_back(
-        ggml_init({.mem_size = ggml_tensor_overhead() * n_tensor + ggml_graph_overhead_custom(n_tensor, false),
-                   .mem_buffer = nullptr,
-                   .no_alloc = true}));
+    graph_contexts_.emplace_back(ggml_init(
+        {.mem_size = ggml_tensor_overhead() * n_tensor + ggml_graph_overhead_custom(n_tensor, false),
+         .mem_buffer = nullptr,
+         .no_alloc = true}));
     ggml_context* ctx = graph_contexts_.back().get();
     graphs_.push_back(ggml_new_graph_custom(ctx, n_tensor, false));
     ggml_build_forward_expand(graphs_.back(), build_layer(ctx, plan, layer));
@@ -184,7 +183,8 @@ ggml_tensor* ShadowNetwork::build_layer(ggml_context* ctx, const ShadowPlan& pla
   for (const ShadowPlan::Block& block : layer.blocks) {
     h = ggml_mul_mat(ctx, matrix(block.matrix), h);
     if (block.bias >= 0) h = ggml_add(ctx, h, vector(block.bias));
-    if (block.norm_weight >= 0) h = ggml_mul(ctx, ggml_norm(ctx, h, plan.norm_eps), vector(block.norm_weight));
+    if (block.norm_weight >= 0)
+      h = ggml_mul(ctx, ggml_norm(ctx, h, plan.norm_eps), vector(block.norm_weight));
     if (block.norm_bias >= 0) h = ggml_add(ctx, h, vector(block.norm_bias));
     h = ggml_silu(ctx, h);
   }

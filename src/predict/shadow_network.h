@@ -3,7 +3,8 @@
 // them from a file); this lays the weights out, quantised, and runs them.
 //
 //   scaled x -> blocks, one after another: linear + bias, LayerNorm, SiLU
-//            -> the sum of the heads, each one linear map, or two in a row, of the last block's output or of x,
+//            -> the sum of the heads, each one linear map, or two in a row, of the last block's output or of
+//            x,
 //               + bias
 #pragma once
 
@@ -49,8 +50,8 @@ struct ShadowPlan {
   std::vector<Layer> layers;
 };
 
-// What weights are in memory unless said otherwise: q8_0, or q4_0 where q8_0 would take more than this, which a
-// predictor is not worth.
+// What weights are in memory unless said otherwise: q8_0, or q4_0 where q8_0 would take more than this, which
+// a predictor is not worth.
 inline constexpr uint64_t kMaxWideWeightBytes = uint64_t{400} << 20U;
 ggml_type suitable_type(const ShadowPlan& plan);
 
@@ -79,9 +80,9 @@ class ShadowNetwork {
   Status compute(size_t layer);
 
   size_t n_layer() const { return graphs_.size(); }
-  uint64_t weight_bytes() const { return weight_bytes_; }      // of all matrices and vectors, laid out
+  uint64_t weight_bytes() const { return weight_bytes_; }  // of all matrices and vectors, laid out
   uint64_t bytes() const { return weight_bytes_ + work_bytes_; }
-  uint64_t bytes_read(size_t layer) const;                     // weights that one compute() reads
+  uint64_t bytes_read(size_t layer) const;  // weights that one compute() reads
   ggml_type type_of(size_t matrix) const { return matrices_[matrix]->type; }
   bool repacked() const { return repacked_ != nullptr; }
 
@@ -94,7 +95,7 @@ class ShadowNetwork {
   ggml_context_ptr weights_context_, repacked_context_, io_context_;
   std::vector<ggml_tensor*> matrices_, vectors_;
   ggml_backend_buffer_ptr plain_, repacked_, io_;
-  ggml_tensor *x_ = nullptr, *y_ = nullptr;  // of the widest layer
+  ggml_tensor *x_ = nullptr, *y_ = nullptr;        // of the widest layer
   std::vector<std::pair<size_t, size_t>> widths_;  // n_in, n_out by layer
   std::vector<ggml_context_ptr> graph_contexts_;
   std::vector<ggml_cgraph*> graphs_;

@@ -55,24 +55,29 @@ constexpr int32_t kIn = 64, kHidden = 32, kRank = 32, kOut = 12;
 // Two layers that share a block but for its bias and the scale of its input, with a head on it and one of low
 // rank on the input; the second layer has fewer outputs.
 struct Example {
-  ShadowPlan plan{
-      .matrices = {{kIn, kHidden}, {kHidden, kOut}, {kHidden, kOut / 2}, {kIn, kRank}, {kRank, kOut},
-                   {kRank, kOut / 2}},
-      .vectors = {kHidden, kHidden, kHidden, kHidden, kIn, kIn, kOut, kOut / 2}};
+  ShadowPlan plan{.matrices = {{kIn, kHidden},
+                               {kHidden, kOut},
+                               {kHidden, kOut / 2},
+                               {kIn, kRank},
+                               {kRank, kOut},
+                               {kRank, kOut / 2}},
+                  .vectors = {kHidden, kHidden, kHidden, kHidden, kIn, kIn, kOut, kOut / 2}};
   std::vector<Vector> matrices, vectors;
   Vector x = values(kIn, 99);
 
   Example() {
     for (const int layer : {0, 1}) {
-      plan.layers.push_back({.n_in = kIn,
-                             .n_out = kOut / (layer + 1),
-                             .input_scale = 4 + layer,
-                             .blocks = {{.matrix = 0, .bias = layer, .norm_weight = 2, .norm_bias = 3}},
-                             .heads = {{.matrix = 1 + layer}, {.matrix = 3, .then = 4 + layer, .from_input = true}},
-                             .bias = 6 + layer});
+      plan.layers.push_back(
+          {.n_in = kIn,
+           .n_out = kOut / (layer + 1),
+           .input_scale = 4 + layer,
+           .blocks = {{.matrix = 0, .bias = layer, .norm_weight = 2, .norm_bias = 3}},
+           .heads = {{.matrix = 1 + layer}, {.matrix = 3, .then = 4 + layer, .from_input = true}},
+           .bias = 6 + layer});
     }
     for (const auto& m : plan.matrices) {
-      matrices.push_back(values(static_cast<size_t>(m.n_in * m.n_out), static_cast<uint32_t>(matrices.size())));
+      matrices.push_back(
+          values(static_cast<size_t>(m.n_in * m.n_out), static_cast<uint32_t>(matrices.size())));
     }
     for (const int32_t n : plan.vectors) {
       vectors.push_back(values(static_cast<size_t>(n), 50 + static_cast<uint32_t>(vectors.size())));
@@ -140,7 +145,8 @@ TEST(ShadowNetwork, RowsThatDoNotDivideIntoBlocksStayHalfPrecision) {
 
 TEST(ShadowNetwork, QuantisedWeightsTakeLessMemory) {
   const Example example;
-  const auto half = example.network({.type = GGML_TYPE_F16}), four = example.network({.type = GGML_TYPE_Q4_0});
+  const auto half = example.network({.type = GGML_TYPE_F16}),
+             four = example.network({.type = GGML_TYPE_Q4_0});
   EXPECT_GT(half->weight_bytes(), 2 * four->weight_bytes());
   EXPECT_EQ(half->bytes_read(0), 2U * (kIn * kHidden + kHidden * kOut + kIn * kRank + kRank * kOut));
 }
@@ -148,7 +154,8 @@ TEST(ShadowNetwork, QuantisedWeightsTakeLessMemory) {
 TEST(ShadowNetwork, LargeOnesHaveSmallerWeights) {
   ShadowPlan plan{.matrices = {{7168, 1024}, {1024, 1536}}};
   EXPECT_EQ(suitable_type(plan), GGML_TYPE_Q8_0);
-  for (int layer = 1; layer < 60; ++layer) plan.matrices.insert(plan.matrices.end(), {{7168, 1024}, {1024, 1536}});
+  for (int layer = 1; layer < 60; ++layer)
+    plan.matrices.insert(plan.matrices.end(), {{7168, 1024}, {1024, 1536}});
   EXPECT_EQ(suitable_type(plan), GGML_TYPE_Q4_0);
 }
 

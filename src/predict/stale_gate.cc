@@ -28,7 +28,8 @@ Result<int32_t> StaleGate::predict(const RoutingState& state, std::span<float> s
     best_experts(marks, best_);
     const size_t last = std::min(best_.size(), n_expert_) - 1;
     const float threshold = (marks[static_cast<size_t>(best_[last])] +
-                             marks[static_cast<size_t>(best_[last > 0 ? last - 1 : 0])]) / 2;
+                             marks[static_cast<size_t>(best_[last > 0 ? last - 1 : 0])]) /
+                            2;
     double sum = 0, squares = 0;
     for (const float mark : marks) {
       sum += mark;

@@ -17,8 +17,8 @@ Result<ggml_type> weight_type(std::string_view name) {
   for (const auto& [known, type] : kTypes) {
     if (name == known) return type;
   }
-  return fail(ErrorKind::kUsage, "'{}' is no type of a predictor's weights; use f32, f16, q8_0, q5_0, q4_0 or q4_k",
-              name);
+  return fail(ErrorKind::kUsage,
+              "'{}' is no type of a predictor's weights; use f32, f16, q8_0, q5_0, q4_0 or q4_k", name);
 }
 
 }  // namespace odmoe

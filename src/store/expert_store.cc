@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/checksum.h"
 #include "base/units.h"
 #include "store/read_scheduler.h"
 #include "store/residency_policy.h"
@@ -72,6 +73,7 @@ class ExpertStore::Impl {
     bool prefetched = false;   // for a hint, and not leased since
     bool has_gate_up = false;  // loading, gate and up can be used already
     bool moving = false;       // resident, being copied elsewhere: held in the policy even without leases
+    int n_damaged = 0;         // loading: times that what arrived was not what its checksum says
     int32_t n_lease = 0;
     std::unique_ptr<Error> error;  // of a failed slot
   };
@@ -128,8 +130,10 @@ class ExpertStore::Impl {
   void start_hints();
   void finish(int32_t slot);
   void retire_if_unusable(int32_t slot);
-  void give_up(const LoadEnd& end);
+  void give_up(int32_t slot, const Error& error);
+  void read_again(int32_t slot);
   Error read_error(const LoadEnd& end) const;
+  Error damage_error(int32_t slot) const;
   void set_in_flight(bool some);
   void report_failed_copy();
 
@@ -138,6 +142,7 @@ class ExpertStore::Impl {
 
   void run_io();
   void move_into_place(int32_t slot) const;
+  bool is_sound(int32_t slot);
 
   const ExpertSource& source_;
   const ExpertStoreOptions options_;
@@ -163,9 +168,11 @@ class ExpertStore::Impl {
 
   // Behind the arena, so destroyed before it: the reader waits for reads into it.
   std::unique_ptr<AsyncReader> reader_;
-  std::vector<ReadRequest> requests_;  // these three are the I/O thread's
+  std::vector<ReadRequest> requests_;  // these are the I/O thread's
   std::vector<ReadCompletion> completions_;
   std::vector<int32_t> finished_;
+  std::vector<int32_t> damaged_;  // of those that were finished
+  Checksum checksum_;
   std::thread io_thread_;
 };
 
@@ -201,6 +208,7 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
   hints_.reserve(kMaxHints);
   requests_.reserve(reader_->depth());
   finished_.reserve(reader_->depth());
+  damaged_.reserve(reader_->depth());
   n_wanted_.resize(classes_.size());
   plan_.slots_within(std::min(options_.arena_bytes, plan_.bytes()), n_wanted_);
   for (size_t i = 0; i < classes_.size(); ++i) set_usable(i, n_wanted_[i]);
@@ -379,6 +387,7 @@ void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
   slot_at(slot).key = key;
   slot_at(slot).state = State::kLoading;
   slot_at(slot).has_gate_up = false;
+  slot_at(slot).n_damaged = 0;
   slot_at(slot).prefetched = priority == Priority::kPrefetch;
   if (priority == Priority::kPrefetch) ++stats_.prefetched;
   expert_of(key).slot = slot;
@@ -613,7 +622,7 @@ ExpertStoreStats ExpertStore::Impl::stats() const {
   stats.demand_read_bytes = scheduler_.demand_bytes();
   stats.prefetch_read_bytes = scheduler_.prefetch_bytes();
   stats.reads = scheduler_.n_read();
-  stats.read_retries = scheduler_.n_retry();
+  stats.read_retries = stats_.read_retries + scheduler_.n_retry();
   if (busy_since_us_ >= 0)
     stats.read_busy_us += static_cast<uint64_t>(options_.clock->now_us() - busy_since_us_);
   return stats;
@@ -644,20 +653,40 @@ void ExpertStore::Impl::retire_if_unusable(int32_t number) {
   arena_.give_back(number);
 }
 
-void ExpertStore::Impl::give_up(const LoadEnd& end) {
-  Slot& slot = slot_at(end.slot);
+// What arrived is not what was written: it is read once more, as long as there are tries.
+void ExpertStore::Impl::read_again(int32_t number) {
+  Slot& slot = slot_at(number);
+  if (++slot.n_damaged >= options_.read_attempts) return give_up(number, damage_error(number));
+  ++stats_.read_retries;
+  scheduler_.add(number, slot.key, plan_.layout(slot.key.layer), arena_.slot(number),
+                 slot.n_lease > 0 ? Priority::kDemand : Priority::kPrefetch);
+}
+
+void ExpertStore::Impl::give_up(int32_t number, const Error& error) {
+  Slot& slot = slot_at(number);
   Class& slot_class = class_of(slot.key.layer);
   ++stats_.failed_reads;
   slot_class.policy->remove(slot.key);
   expert_of(slot.key).slot = -1;
   if (slot.n_lease > 0) {
     slot.state = State::kFailed;
-    slot.error = std::make_unique<Error>(read_error(end));
+    slot.error = std::make_unique<Error>(error);
   } else {  // a prefetch: nobody is told, and a demand tries afresh
     --slot_class.n_orphan;
     slot.state = State::kFree;
-    arena_.give_back(end.slot);
+    arena_.give_back(number);
   }
+}
+
+Error ExpertStore::Impl::damage_error(int32_t number) const {
+  const ExpertKey key = slots_[static_cast<size_t>(number)].key;
+  const SliceLocation at = source_.locate(key, 0);
+  return {
+      ErrorKind::kBadFile,
+      std::format("expert {} of layer {} is damaged: {} at byte {} was read {} times and never was what its "
+                  "checksum says; convert or copy the model again",
+                  key.expert, key.layer, source_.files()[static_cast<size_t>(at.file)].string(), at.offset,
+                  options_.read_attempts)};
 }
 
 Error ExpertStore::Impl::read_error(const LoadEnd& end) const {
@@ -706,6 +735,19 @@ void ExpertStore::Impl::move_into_place(int32_t number) const {
   }
 }
 
+// Whether the record is what its checksum says, where there is one.  It is in the cache that computing wants
+// it in anyway; see docs/expert-directory.md for what it costs.
+bool ExpertStore::Impl::is_sound(int32_t number) {
+  const ExpertKey key = slots_[static_cast<size_t>(number)].key;  // a loading slot's is fixed
+  const std::optional<uint64_t> wanted = source_.checksum(key);
+  if (!wanted) return true;
+  const std::byte* const base = arena_.slot(number);
+  checksum_.reset();
+  for (const SliceRun& run : plan_.layout(key.layer).runs)
+    checksum_.add({base + run.canonical_offset, run.bytes});
+  return checksum_.value() == *wanted;
+}
+
 void ExpertStore::Impl::run_io() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -731,10 +773,17 @@ void ExpertStore::Impl::run_io() {
     if (!finished_.empty()) {
       // The drive has its next reads before those that came are looked after.
       reader_->flush();
-      for (const int32_t slot : finished_) move_into_place(slot);
+      for (const int32_t slot : finished_) {
+        move_into_place(slot);
+        if (!is_sound(slot)) damaged_.push_back(slot);
+      }
       lock.lock();
-      for (const int32_t slot : finished_) finish(slot);
+      for (const int32_t slot : finished_) {
+        if (!std::ranges::contains(damaged_, slot)) finish(slot);
+      }
+      for (const int32_t slot : damaged_) read_again(slot);
       finished_.clear();
+      damaged_.clear();
       changed_.notify_all();
       continue;  // what was asked for meanwhile goes out before the wait
     }
@@ -746,12 +795,13 @@ void ExpertStore::Impl::run_io() {
     for (const ReadCompletion& completion : std::span(completions_).first(count)) {
       const LoadEnd end = scheduler_.complete(completion, options_.clock->now_us());
       if (end.kind == LoadEnd::Kind::kLoaded) finished_.push_back(end.slot);
-      if (end.kind == LoadEnd::Kind::kGateUp) {
+      // A record is sound as a whole, so what has a checksum is not used in part.
+      if (end.kind == LoadEnd::Kind::kGateUp && !source_.checksum(slot_at(end.slot).key)) {
         slot_at(end.slot).has_gate_up = true;
         ended = true;
       }
       if (end.kind == LoadEnd::Kind::kFailed) {
-        give_up(end);
+        give_up(end.slot, read_error(end));
         ended = true;
       }
     }

@@ -55,7 +55,7 @@ void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, s
                         Priority priority) {
   Load& load = loads_[static_cast<size_t>(slot)];
   assert(load.n_out == 0);
-  load = {.key = key, .layout = &layout, .destination = destination, .priority = priority};
+  load = {.key = key, .layout = &layout, .destination = destination, .priority = priority, .ended = false};
   load.gate_up_left = gate_up_bytes(load);
   if (priority == Priority::kDemand) ++n_demand_load_;
   queue(priority).push(slot);
@@ -63,7 +63,8 @@ void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, s
 
 void ReadScheduler::promote(int32_t slot) {
   Load& load = loads_[static_cast<size_t>(slot)];
-  if (load.priority == Priority::kDemand) return;
+  // One that has ended is promoted, too, when it is leased before the store has looked at what arrived.
+  if (load.ended || load.priority == Priority::kDemand) return;
   load.priority = Priority::kDemand;
   ++n_demand_load_;
   if (load.failed || load.run == load.layout->runs.size()) return;  // nothing waits
@@ -291,6 +292,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
     });
   }
   const bool ended = load.n_out == 0 && (load.failed || load.run == load.layout->runs.size());
+  load.ended = ended;
   if (ended && load.priority == Priority::kDemand) --n_demand_load_;
   if (ended && load.failed) {
     end.kind = LoadEnd::Kind::kFailed;

@@ -80,7 +80,7 @@ class ReadScheduler {
 
   void add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination, Priority priority);
 
-  // A prefetch that has become a demand: its pieces that are still waiting move up.
+  // A prefetch that has become a demand: its pieces that are still waiting move up.  Nothing if it has ended.
   void promote(int32_t slot);
 
   // The next read to submit, if the depth allows one and there is one; its id is for complete().
@@ -112,6 +112,7 @@ class ReadScheduler {
     const SlotLayout* layout = nullptr;
     std::byte* destination = nullptr;  // the slot
     Priority priority = Priority::kDemand;
+    bool ended = true;
     bool failed = false;
     int failure_slice = 0;  // of the first read that was given up
     PendingRead failure;

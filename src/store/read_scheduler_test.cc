@@ -240,6 +240,16 @@ TEST_F(ReadSchedulerTest, APrefetchThatBecomesADemandMovesUp) {
   EXPECT_EQ(scheduler_->prefetch_bytes(), 8192U);
 }
 
+TEST_F(ReadSchedulerTest, APrefetchThatHasEndedIsNoDemandUnderWayWhenItIsPromoted) {
+  make({.n_layer = 1}, 8);
+  add(1, Priority::kPrefetch);
+  for (const ReadRequest& request : take()) complete({request.id, static_cast<int64_t>(request.bytes)});
+  scheduler_->promote(1);
+  EXPECT_TRUE(scheduler_->wants_prefetch());
+  add(2, Priority::kPrefetch);
+  EXPECT_FALSE(take().empty());
+}
+
 TEST_F(ReadSchedulerTest, NeverMoreInFlightThanTheDepth) {
   make({.n_layer = 1, .slice_bytes = {4096, 4096, 4096}}, 4);
   for (int expert = 0; expert < 3; ++expert) add(expert, Priority::kDemand);

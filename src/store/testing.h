@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "base/checksum.h"
 #include "format/expert_source.h"
 #include "io/fake_reader.h"
 #include "io/testing.h"
@@ -28,6 +30,7 @@ struct FakeModel {
   // Bytes added to each slice of this layer and those above, for layers of another class.
   int larger_from = 1 << 20;
   uint64_t larger_by = 0;
+  bool checksums = false;  // of the records
 };
 
 // One file per layer, named layerN.
@@ -75,6 +78,19 @@ class FakeSource final : public ExpertSource {
       offset += expert * record.slices[static_cast<size_t>(slice)].bytes;
     }
     return {.file = key.layer, .offset = offset};
+  }
+
+  std::optional<uint64_t> checksum(ExpertKey key) const override {
+    if (!model_.checksums) return std::nullopt;
+    Checksum checksum;
+    for (int slice = 0; slice < static_cast<int>(layout(key.layer).slices.size()); ++slice) {
+      const uint64_t begin = locate(key, slice).offset;
+      for (uint64_t i = 0; i < layout(key.layer).slices[static_cast<size_t>(slice)].bytes; ++i) {
+        const std::byte byte = pattern_byte(static_cast<uint64_t>(key.layer), begin + i);
+        checksum.add({&byte, 1});
+      }
+    }
+    return checksum.value();
   }
 
   uint64_t file_bytes(int layer) const {

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "model/graph.h"
 #include "model/kv_cache.h"
 #include "model/shape.h"
@@ -51,7 +51,7 @@ class Architecture {
 
 // Makes the family named by general.architecture.  Errors: kUnsupported, naming it and those that are known;
 // kBadFile for metadata that is missing or absurd.
-Result<std::unique_ptr<Architecture>> make_architecture(const GgufFile& file);
+Result<std::unique_ptr<Architecture>> make_architecture(const Checkpoint& file);
 
 // The names that make_architecture() knows, sorted.
 std::span<const std::string_view> known_architectures();

@@ -49,7 +49,7 @@ class Deepseek2 final : public Architecture {
 
 }  // namespace
 
-Result<std::unique_ptr<Architecture>> make_deepseek2(const GgufFile& file) {
+Result<std::unique_ptr<Architecture>> make_deepseek2(const Checkpoint& file) {
   constexpr int32_t kMaxDim = 1 << 16;
   const Metadata m(file, "deepseek2");
   ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(m));

@@ -20,7 +20,7 @@ Result<int32_t> Metadata::integer(std::string_view name, int32_t least, int32_t 
   ODMOE_ASSIGN_OR_RETURN(const int64_t value, file_->get_int(key(name)));
   if (value < least || value > most) {
     return fail(ErrorKind::kBadFile, "{}: {} is {}; a number from {} to {} was expected",
-                file_->files().front().string(), key(name), value, least, most);
+                file_->path().string(), key(name), value, least, most);
   }
   return static_cast<int32_t>(value);
 }
@@ -34,8 +34,7 @@ Result<int32_t> Metadata::integer_or(std::string_view name, int32_t otherwise, i
 Result<float> Metadata::number(std::string_view name) const {
   ODMOE_ASSIGN_OR_RETURN(const double value, file_->get_float(key(name)));
   if (!std::isfinite(value)) {
-    return fail(ErrorKind::kBadFile, "{}: {} is not a finite number", file_->files().front().string(),
-                key(name));
+    return fail(ErrorKind::kBadFile, "{}: {} is not a finite number", file_->path().string(), key(name));
   }
   return static_cast<float>(value);
 }
@@ -53,7 +52,7 @@ Result<bool> Metadata::boolean_or(std::string_view name, bool otherwise) const {
 Result<ModelShape> read_shape(const Metadata& m) {
   ModelShape shape;
   shape.architecture = m.arch();
-  const std::string& path = m.file().files().front().string();
+  const std::string& path = m.file().path().string();
   if (m.file().has("general.name")) {
     ODMOE_ASSIGN_OR_RETURN(const std::string name, m.file().get_string("general.name"));
     shape.name = printable(name);  // it is shown on terminals

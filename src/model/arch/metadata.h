@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "model/shape.h"
 #include "odmoe/result.h"
 
@@ -13,9 +13,9 @@ namespace odmoe {
 
 class Metadata {
  public:
-  Metadata(const GgufFile& file, std::string arch) : file_(&file), arch_(std::move(arch)) {}
+  Metadata(const Checkpoint& file, std::string arch) : file_(&file), arch_(std::move(arch)) {}
 
-  const GgufFile& file() const { return *file_; }
+  const Checkpoint& file() const { return *file_; }
   const std::string& arch() const { return arch_; }
   std::string key(std::string_view name) const { return arch_ + "." + std::string(name); }
   bool has(std::string_view name) const { return file_->has(key(name)); }
@@ -28,7 +28,7 @@ class Metadata {
   Result<bool> boolean_or(std::string_view name, bool otherwise) const;
 
  private:
-  const GgufFile* file_;
+  const Checkpoint* file_;
   std::string arch_;
 };
 

@@ -15,7 +15,7 @@ Result<GqaShape> read_gqa_shape(const Metadata& metadata, const ModelShape& shap
   if (key != value) {
     return fail(ErrorKind::kUnsupported,
                 "{}: keys of {} and values of {} dimensions per head; they must be equal",
-                metadata.file().files().front().string(), key, value);
+                metadata.file().path().string(), key, value);
   }
   gqa.head_dim = key;
   ODMOE_ASSIGN_OR_RETURN(gqa.rope, read_rope(metadata.file(), metadata.arch(), RopePairs::kHalves, key));

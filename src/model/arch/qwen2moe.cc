@@ -39,7 +39,7 @@ class Qwen2Moe final : public QwenAttention {
 
 }  // namespace
 
-Result<std::unique_ptr<Architecture>> make_qwen2moe(const GgufFile& file) {
+Result<std::unique_ptr<Architecture>> make_qwen2moe(const Checkpoint& file) {
   const Metadata metadata(file, "qwen2moe");
   ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(metadata));
   shape.router.normalise = false;  // whatever the key says: the family never does

@@ -16,7 +16,7 @@ class Qwen3Moe final : public QwenAttention {
 
 }  // namespace
 
-Result<std::unique_ptr<Architecture>> make_qwen3moe(const GgufFile& file) {
+Result<std::unique_ptr<Architecture>> make_qwen3moe(const Checkpoint& file) {
   const Metadata metadata(file, "qwen3moe");
   ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(metadata));
   shape.router.normalise = true;  // whatever the key says: the family always does

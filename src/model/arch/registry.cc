@@ -10,7 +10,7 @@ namespace {
 
 struct Family {
   std::string_view name;  // general.architecture
-  Result<std::unique_ptr<Architecture>> (*make)(const GgufFile& file);
+  Result<std::unique_ptr<Architecture>> (*make)(const Checkpoint& file);
 };
 
 // Sorted by name.
@@ -30,7 +30,7 @@ constexpr auto kNames = [] {
 
 std::span<const std::string_view> known_architectures() { return kNames; }
 
-Result<std::unique_ptr<Architecture>> make_architecture(const GgufFile& file) {
+Result<std::unique_ptr<Architecture>> make_architecture(const Checkpoint& file) {
   ODMOE_ASSIGN_OR_RETURN(const std::string name, file.get_string("general.architecture"));
   std::string known;
   for (const Family& family : kFamilies) {
@@ -38,7 +38,7 @@ Result<std::unique_ptr<Architecture>> make_architecture(const GgufFile& file) {
     known += (known.empty() ? "" : ", ") + std::string(family.name);
   }
   return fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; supported are {}",
-              file.files().front().string(), printable(name), known);
+              file.path().string(), printable(name), known);
 }
 
 }  // namespace odmoe

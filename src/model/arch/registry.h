@@ -7,8 +7,8 @@
 
 namespace odmoe {
 
-Result<std::unique_ptr<Architecture>> make_deepseek2(const GgufFile& file);
-Result<std::unique_ptr<Architecture>> make_qwen2moe(const GgufFile& file);
-Result<std::unique_ptr<Architecture>> make_qwen3moe(const GgufFile& file);
+Result<std::unique_ptr<Architecture>> make_deepseek2(const Checkpoint& file);
+Result<std::unique_ptr<Architecture>> make_qwen2moe(const Checkpoint& file);
+Result<std::unique_ptr<Architecture>> make_qwen3moe(const Checkpoint& file);
 
 }  // namespace odmoe

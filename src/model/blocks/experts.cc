@@ -12,25 +12,24 @@ namespace {
 constexpr uint64_t kTensorAlignment = 64;
 constexpr int kMaxNodes = 16;
 
-Result<ExpertMatrix> describe(const GgufFile& file, const std::string& name, std::array<int64_t, 3> ne,
+Result<ExpertMatrix> describe(const Checkpoint& file, const std::string& name, std::array<int64_t, 3> ne,
                               bool merged_gate_up) {
   const TensorInfo* info = file.find_tensor(name);
   if (info == nullptr) {
-    return fail(ErrorKind::kBadFile, "{}: the model has no tensor {}", file.files().front().string(), name);
+    return fail(ErrorKind::kBadFile, "{}: the model has no tensor {}", file.path().string(), name);
   }
   const int64_t rows = merged_gate_up ? 2 * ne[1] : ne[1];
   if (info->ne[0] != ne[0] || info->ne[1] != rows || info->ne[2] != ne[2]) {
-    return fail(ErrorKind::kBadFile,
-                "{}: tensor {} is {} x {} x {}, but the model's metadata asks for {} x {} x {}",
-                file.files()[static_cast<size_t>(info->file)].string(), name, info->ne[0], info->ne[1],
-                info->ne[2], ne[0], rows, ne[2]);
+    return fail(
+        ErrorKind::kBadFile, "{}: tensor {} is {} x {} x {}, but the model's metadata asks for {} x {} x {}",
+        file.path_of(*info).string(), name, info->ne[0], info->ne[1], info->ne[2], ne[0], rows, ne[2]);
   }
   return ExpertMatrix{.type = info->type, .n_in = ne[0], .n_out = ne[1], .slot0 = nullptr};
 }
 
 }  // namespace
 
-Result<LayerExperts> describe_experts(const GgufFile& file, const ModelShape& shape, int layer) {
+Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& shape, int layer) {
   const auto name = [&](const char* part) { return std::format("blk.{}.ffn_{}_exps.weight", layer, part); };
   const int64_t n_expert = shape.router.n_expert;
   LayerExperts experts;

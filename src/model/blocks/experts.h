@@ -11,7 +11,7 @@
 #include <span>
 
 #include "backend/backend.h"
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "io/aligned_buffer.h"
 #include "model/decoder.h"
 #include "model/graph.h"
@@ -39,7 +39,7 @@ struct ExpertPair {
 
 // The types and shapes of a layer's expert tensors as the file has them; slot0 is not set.
 // kBadFile when they do not fit the model's shape.
-Result<LayerExperts> describe_experts(const GgufFile& file, const ModelShape& shape, int layer);
+Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& shape, int layer);
 
 // Computes pairs with scratch memory of its own.  One owner.
 class ExpertCompute {

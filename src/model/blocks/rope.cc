@@ -5,7 +5,7 @@
 namespace odmoe {
 namespace {
 
-Result<float> float_or(const GgufFile& file, const std::string& key, float otherwise) {
+Result<float> float_or(const Checkpoint& file, const std::string& key, float otherwise) {
   if (!file.has(key)) return otherwise;
   ODMOE_ASSIGN_OR_RETURN(const double value, file.get_float(key));
   return static_cast<float>(value);
@@ -13,7 +13,8 @@ Result<float> float_or(const GgufFile& file, const std::string& key, float other
 
 }  // namespace
 
-Result<RopeOptions> read_rope(const GgufFile& file, const std::string& arch, RopePairs pairs, int32_t n_rot) {
+Result<RopeOptions> read_rope(const Checkpoint& file, const std::string& arch, RopePairs pairs,
+                              int32_t n_rot) {
   const std::string rope = arch + ".rope.";
   RopeOptions options;
   options.pairs = pairs;
@@ -22,14 +23,14 @@ Result<RopeOptions> read_rope(const GgufFile& file, const std::string& arch, Rop
     ODMOE_ASSIGN_OR_RETURN(const int64_t value, file.get_int(rope + "dimension_count"));
     if (value < 2 || value > n_rot || value % 2 != 0) {
       return fail(ErrorKind::kBadFile, "{}: {}dimension_count is {}; an even number up to {} was expected",
-                  file.files().front().string(), rope, value, n_rot);
+                  file.path().string(), rope, value, n_rot);
     }
     options.n_rot = static_cast<int32_t>(value);
   }
   ODMOE_ASSIGN_OR_RETURN(options.freq_base, float_or(file, rope + "freq_base", 10000));
   if (!(options.freq_base > 0)) {
     return fail(ErrorKind::kBadFile, "{}: {}freq_base is {}; a positive number was expected",
-                file.files().front().string(), rope, options.freq_base);
+                file.path().string(), rope, options.freq_base);
   }
 
   std::string type = "none";
@@ -38,15 +39,15 @@ Result<RopeOptions> read_rope(const GgufFile& file, const std::string& arch, Rop
   }
   if (type != "none" && type != "linear" && type != "yarn") {
     return fail(ErrorKind::kUnsupported,
-                "{}: RoPE scaling '{}' is not known; known are none, linear and yarn",
-                file.files().front().string(), printable(type));
+                "{}: RoPE scaling '{}' is not known; known are none, linear and yarn", file.path().string(),
+                printable(type));
   }
   if (type == "none") return options;
 
   ODMOE_ASSIGN_OR_RETURN(const float factor, float_or(file, rope + "scaling.factor", 1));
   if (!(factor > 0)) {
     return fail(ErrorKind::kBadFile, "{}: {}scaling.factor is {}; a positive number was expected",
-                file.files().front().string(), rope, factor);
+                file.path().string(), rope, factor);
   }
   options.freq_scale = 1 / factor;
   ODMOE_ASSIGN_OR_RETURN(options.attn_factor, float_or(file, rope + "scaling.attn_factor", 1));
@@ -56,8 +57,8 @@ Result<RopeOptions> read_rope(const GgufFile& file, const std::string& arch, Rop
   const std::string original = rope + "scaling.original_context_length";
   ODMOE_ASSIGN_OR_RETURN(n_ctx_orig, file.get_int(file.has(original) ? original : arch + ".context_length"));
   if (n_ctx_orig < 1 || n_ctx_orig > INT32_MAX) {
-    return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected",
-                file.files().front().string(), original, n_ctx_orig);
+    return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected", file.path().string(),
+                original, n_ctx_orig);
   }
   options.n_ctx_orig = static_cast<int32_t>(n_ctx_orig);
   ODMOE_ASSIGN_OR_RETURN(options.ext_factor, float_or(file, rope + "scaling.yarn_ext_factor", 1));

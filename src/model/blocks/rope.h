@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -30,7 +30,8 @@ struct RopeOptions {
 
 // Reads ARCH.rope.*.  n_rot is the default for rope.dimension_count.
 // kUnsupported for a scaling type that is none of none, linear and yarn.
-Result<RopeOptions> read_rope(const GgufFile& file, const std::string& arch, RopePairs pairs, int32_t n_rot);
+Result<RopeOptions> read_rope(const Checkpoint& file, const std::string& arch, RopePairs pairs,
+                              int32_t n_rot);
 
 // x: [head_dim, n_head, n_token]; positions: i32 [n_token].
 ggml_tensor* rope(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& options);

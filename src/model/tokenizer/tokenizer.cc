@@ -23,12 +23,10 @@ constexpr std::string_view kKindsKey = "tokenizer.ggml.token_type";
 constexpr std::string_view kMergesKey = "tokenizer.ggml.merges";
 constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
 
-std::string name_of(const GgufFile& file) {
-  return file.files().empty() ? std::string("GGUF") : file.files().front().string();
-}
+std::string name_of(const Checkpoint& file) { return file.path().string(); }
 
 // -1 when the key is absent.
-Result<Token> read_token_id(const GgufFile& file, std::string_view key, const Vocabulary& vocabulary) {
+Result<Token> read_token_id(const Checkpoint& file, std::string_view key, const Vocabulary& vocabulary) {
   if (!file.has(key)) return -1;
   ODMOE_ASSIGN_OR_RETURN(const int64_t id, file.get_int(key));
   if (id < 0 || id >= vocabulary.size()) {
@@ -39,7 +37,7 @@ Result<Token> read_token_id(const GgufFile& file, std::string_view key, const Vo
 }
 
 // `add` (BOS or EOS) as the file says, else as the rule does; an `id` is required then.
-Result<bool> read_add(const GgufFile& file, std::string_view key, bool otherwise, Token id) {
+Result<bool> read_add(const Checkpoint& file, std::string_view key, bool otherwise, Token id) {
   bool add = otherwise;
   if (file.has(key)) {
     ODMOE_ASSIGN_OR_RETURN(add, file.get_bool(key));
@@ -157,7 +155,7 @@ class BpeTokenizer final : public Tokenizer {
   SpecialTokens special_;  // refers to parts_
 };
 
-Result<const SplitRule*> read_rule(const GgufFile& file) {
+Result<const SplitRule*> read_rule(const Checkpoint& file) {
   ODMOE_ASSIGN_OR_RETURN(const std::string model, file.get_string(kModelKey));
   if (model != "gpt2") {
     return fail(ErrorKind::kUnsupported,
@@ -174,7 +172,7 @@ Result<const SplitRule*> read_rule(const GgufFile& file) {
   return rule;
 }
 
-Result<Vocabulary> read_vocabulary(const GgufFile& file) {
+Result<Vocabulary> read_vocabulary(const Checkpoint& file) {
   ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> texts, file.get_strings(kTokensKey));
   std::vector<int64_t> kinds;
   if (file.has(kKindsKey)) {
@@ -187,7 +185,7 @@ Result<Vocabulary> read_vocabulary(const GgufFile& file) {
   return vocabulary;
 }
 
-Result<BpeMerges> read_merges(const GgufFile& file, const Vocabulary& vocabulary) {
+Result<BpeMerges> read_merges(const Checkpoint& file, const Vocabulary& vocabulary) {
   ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> texts, file.get_strings(kMergesKey));
   Result<BpeMerges> merges = BpeMerges::build(texts, vocabulary);
   if (!merges.has_value()) return fail(merges.error().kind, "{}: {}", name_of(file), merges.error().message);
@@ -196,7 +194,7 @@ Result<BpeMerges> read_merges(const GgufFile& file, const Vocabulary& vocabulary
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const GgufFile& file) {
+Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const Checkpoint& file) {
   ODMOE_ASSIGN_OR_RETURN(const SplitRule* rule, read_rule(file));
   ODMOE_ASSIGN_OR_RETURN(Splitter splitter, Splitter::compile(rule->expressions));
   ODMOE_ASSIGN_OR_RETURN(Vocabulary vocabulary, read_vocabulary(file));

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/gguf_file.h"
+#include "format/checkpoint.h"
 #include "model/tokenizer/chat_text.h"
 #include "model/tokenizer/vocabulary.h"
 #include "odmoe/result.h"
@@ -22,7 +22,7 @@ class Tokenizer {
   // ids, add_bos_token, ...  Copies what it needs: `file` may go.  Errors: kUnsupported naming the model or
   // rule and those that are known; kBadFile (no rule, no vocabulary, a byte without a token, merges of
   // unknown tokens, ids out of range).
-  static Result<std::unique_ptr<Tokenizer>> create(const GgufFile& file);
+  static Result<std::unique_ptr<Tokenizer>> create(const Checkpoint& file);
 
   virtual ~Tokenizer() = default;
 

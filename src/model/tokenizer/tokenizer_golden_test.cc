@@ -15,7 +15,7 @@ namespace odmoe {
 namespace {
 
 std::unique_ptr<Tokenizer> load(const std::filesystem::path& path) {
-  const auto file = GgufFile::open(path);
+  const auto file = open_checkpoint(path);
   EXPECT_TRUE(file.has_value()) << file.error().message;
   auto tokenizer = Tokenizer::create(**file);
   EXPECT_TRUE(tokenizer.has_value()) << tokenizer.error().message;

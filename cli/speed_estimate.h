@@ -1,0 +1,29 @@
+// How fast a model can be at a budget: a bound from what drive and memory bring, before anything is run.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace odmoe::cli {
+
+struct SpeedInputs {
+  uint64_t dense_read_bytes = 0;  // of weights in memory that every token reads
+  uint64_t cycle_bytes = 0;       // of routed experts that one token uses
+  double memory_bytes_per_second = 0;
+  double drive_bytes_per_second = 0;  // 0: not known
+};
+
+// Share of the experts that a token uses which are found in memory, when this share of all experts fits. From
+// docs/residency.md: the mean of its three traces with the default policy, straight lines in between. Another
+// model and other text differ by .1 and more.
+double expected_hit_rate(double share);
+
+// Tokens a second of decoding, at most: what must be read from memory and from the drive, each at its
+// bandwidth, whichever takes longer.  Nothing where the drive is needed and not known.
+std::optional<double> most_tokens_per_second(const SpeedInputs& inputs, double share);
+
+// What reading large buffers with `threads` brings, in bytes per second: the best of a few tries, which take
+// some hundredths of a second and 64 MiB.
+double measure_memory_bandwidth(int threads);
+
+}  // namespace odmoe::cli

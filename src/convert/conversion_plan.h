@@ -1,0 +1,76 @@
+// What a conversion will write, worked out before anything is: every file, in pieces small enough to bound
+// memory.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "convert/tensor_source.h"
+#include "format/expert_manifest.h"
+#include "odmoe/result.h"
+
+namespace odmoe {
+
+// Bytes of an output file that come from one place.
+struct Segment {
+  static constexpr int64_t kZeros = -1;   // padding
+  static constexpr int64_t kHeader = -2;  // PlannedFile::header
+  int64_t tensor = kZeros;                // or index into TensorSource::tensors()
+  uint64_t offset = 0;                    // in the tensor
+  uint64_t bytes = 0;
+  int32_t record = -1;  // of the file, that the bytes belong to; -1: none
+};
+
+// A file that is written in one go.
+struct PlannedFile {
+  std::string path;    // in the directory
+  std::string header;  // safetensors', without the spaces that fill it up
+  uint64_t bytes = 0;
+  // The experts whose records it holds, in order; empty for dense tensors, where all of the file is one
+  // record.
+  std::vector<int32_t> experts;
+  int layer = -1;            // index into ExpertManifest::layers; -1 for dense tensors
+  size_t first_segment = 0;  // into ConversionPlan::segments
+  size_t end_segment = 0;
+};
+
+// What one buffer holds: segments that follow each other in one file.
+struct Batch {
+  size_t file = 0;  // index into ConversionPlan::files
+  size_t first_segment = 0, end_segment = 0;
+  uint64_t bytes = 0;
+};
+
+struct ConversionPlan {
+  ExpertManifest manifest;  // checksums 0, files without tokenizer.json
+  std::vector<PlannedFile> files;
+  std::vector<Segment> segments;  // of all files
+  std::vector<Batch> batches;     // of all files, in order
+  uint64_t total_bytes = 0;       // of all files
+  uint64_t buffer_bytes = 0;      // the largest batch
+};
+
+struct LayoutOptions {
+  ExpertManifest::Layout layout = ExpertManifest::Layout::kPacked;
+  uint32_t page_bytes = 4096;  // 512 to 16 MiB, a power of two
+};
+
+// "blk.3.ffn_up_exps.weight" -> layer 3, up; nothing for the name of any other tensor.
+enum class StackPart : uint8_t { kGate, kUp, kGateUp, kDown };
+struct StackName {
+  int layer = 0;
+  StackPart part = StackPart::kGate;
+};
+std::optional<StackName> parse_stack_name(std::string_view name);
+
+// Errors: kBadFile and kUnsupported where the source's experts are no such thing (a layer without a down
+// projection, a shape that does not fit the number of experts), naming tensor and layer.
+Result<ConversionPlan> plan_conversion(const TensorSource& source, const LayoutOptions& options);
+
+// As much as a buffer holds, unless one row of a tensor is longer.
+inline constexpr uint64_t kBatchBytes = TensorSource::kMaxReadBytes;
+
+}  // namespace odmoe

@@ -1,0 +1,375 @@
+#include "convert/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <format>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "base/checksum.h"
+#include "convert/journal.h"
+#include "convert/verify.h"
+#include "format/expert_directory.h"
+#include "format/gguf_file.h"
+#include "format/safetensors.h"
+#include "small_model.h"
+#include "temp_dir.h"
+
+namespace odmoe {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+std::string read_text(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+// Every file below a directory with its content.
+std::map<std::string, std::string> tree(const fs::path& root) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(root)) {
+    if (entry.is_regular_file())
+      files[fs::relative(entry.path(), root).generic_string()] = read_text(entry.path());
+  }
+  return files;
+}
+
+std::unique_ptr<TensorSource> open_source(const fs::path& path) {
+  auto checkpoint = open_checkpoint(path);
+  EXPECT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
+  auto source = make_checkpoint_source(std::move(checkpoint.value()));
+  EXPECT_TRUE(source.has_value()) << source.error().message;
+  return std::move(source.value());
+}
+
+class Convert : public ::testing::Test {
+ protected:
+  fs::path write_model(const testing::SmallModelOptions& options = {}, const char* name = "model.gguf") {
+    const fs::path path = folder_ / name;
+    testing::small_model(options).write(path);
+    return path;
+  }
+
+  Result<ConvertResult> run(const fs::path& in, const fs::path& out, const LayoutOptions& layout = {},
+                            const ConvertOptions& options = {}) {
+    const auto source = open_source(in);
+    const auto plan = plan_conversion(*source, layout);
+    EXPECT_TRUE(plan.has_value()) << plan.error().message;
+    return convert(*source, *plan, out, options);
+  }
+
+  // The bytes of every expert of a checkpoint, projection by projection.
+  static std::vector<std::string> experts_of(const fs::path& path) {
+    const auto source = open_source(path);
+    std::vector<std::string> bytes;
+    for (const std::string part : {"gate", "up", "gate_up", "down"}) {
+      for (size_t i = 0; i < source->tensors().size(); ++i) {
+        const auto& tensor = source->tensors()[i];
+        if (!tensor.name.ends_with(".ffn_" + part + "_exps.weight")) continue;
+        const uint64_t expert_bytes = tensor.bytes() / static_cast<uint64_t>(tensor.ne[2]);
+        for (uint64_t expert = 0; expert < static_cast<uint64_t>(tensor.ne[2]); ++expert) {
+          std::string text(expert_bytes, '\0');
+          const Status status =
+              source->read(i, expert * expert_bytes, std::as_writable_bytes(std::span(text)));
+          EXPECT_TRUE(status.has_value()) << status.error().message;
+          bytes.push_back(text);
+        }
+      }
+    }
+    return bytes;
+  }
+
+  testing::TempDir folder_;
+};
+
+constexpr LayoutOptions kPacked{.layout = ExpertManifest::Layout::kPacked};
+constexpr auto kFiles = [] {
+  LayoutOptions options;
+  options.layout = ExpertManifest::Layout::kFiles;
+  return options;
+};
+
+TEST_F(Convert, KeepsEveryByteInEitherLayout) {
+  for (const bool merged : {false, true}) {
+    for (const ggml_type type : {GGML_TYPE_Q8_0, GGML_TYPE_F16, GGML_TYPE_F32}) {
+      const fs::path model =
+          write_model({.expert_type = type, .merge_gate_up = merged}, merged ? "merged.gguf" : "model.gguf");
+      const auto original = GgufFile::open(model).value();
+      int n = 0;
+      for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+        const fs::path out = folder_ / std::format("out{}{}{}", merged, static_cast<int>(type), n++);
+        const auto result = run(model, out, layout);
+        ASSERT_TRUE(result.has_value()) << result.error().message;
+        const auto directory = ExpertDirectory::open(out);
+        ASSERT_TRUE(directory.has_value()) << directory.error().message;
+        EXPECT_EQ(experts_of(out), experts_of(model));
+        for (const TensorInfo& tensor : original->tensors()) {
+          const TensorInfo* copy = (*directory)->find_tensor(tensor.name);
+          ASSERT_NE(copy, nullptr) << tensor.name;
+          EXPECT_EQ(copy->type, tensor.type) << tensor.name;
+          EXPECT_EQ(copy->ne, tensor.ne) << tensor.name;
+          EXPECT_EQ(copy->bytes, tensor.bytes) << tensor.name;
+        }
+        EXPECT_EQ((*directory)->tensors().size(), original->tensors().size());
+        EXPECT_FALSE(fs::exists(partial_path(out)));
+      }
+    }
+  }
+}
+
+TEST_F(Convert, KeepsEveryKeyWithItsTypeAndValue) {
+  const fs::path model = write_model();
+  ASSERT_TRUE(run(model, folder_ / "out").has_value());
+  const auto before = GgufFile::open(model).value()->entries();
+  const auto directory = ExpertDirectory::open(folder_ / "out").value();
+  std::map<std::string, MetadataEntry> after;
+  for (const MetadataEntry& entry : directory->entries()) after[entry.key] = entry;
+  EXPECT_EQ(after.size(), before.size());
+  for (const MetadataEntry& entry : before) EXPECT_EQ(after[entry.key], entry) << entry.key;
+}
+
+TEST_F(Convert, PutsRecordsOnPagesInOneContiguousRead) {
+  const fs::path model = write_model();
+  for (const uint32_t page_bytes : {4096U, 16384U}) {
+    LayoutOptions layout = kPacked;
+    layout.page_bytes = page_bytes;
+    const fs::path out = folder_ / std::format("out{}", page_bytes);
+    ASSERT_TRUE(run(model, out, layout).has_value());
+    const auto source = ExpertDirectory::open(out).value()->expert_source(3, 4, 2).value();
+    for (int layer = 1; layer < 3; ++layer) {
+      ASSERT_THAT(source->layout(layer).slices, SizeIs(1));
+      for (int expert = 0; expert < 4; ++expert)
+        EXPECT_EQ(source->locate({layer, expert}, 0).offset % page_bytes, 0U);
+    }
+  }
+}
+
+TEST_F(Convert, IsASafetensorsFileInEveryFile) {
+  const fs::path model = write_model();
+  for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+    const fs::path out = folder_ / std::string(layout_name(layout.layout));
+    ASSERT_TRUE(run(model, out, layout).has_value());
+    int n_expert_tensor = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(out)) {
+      if (!entry.is_regular_file() || entry.path().extension() == ".json") continue;
+      const auto file = SafetensorsFile::open(entry.path());
+      ASSERT_TRUE(file.has_value()) << file.error().message;
+      for (const SafetensorsTensor& tensor : file->tensors()) {
+        n_expert_tensor +=
+            tensor.name.find("_exps.") != std::string::npos && !tensor.name.starts_with("padding");
+      }
+    }
+    EXPECT_EQ(n_expert_tensor, 2 * 4 * 3);
+  }
+}
+
+TEST_F(Convert, IsReadByThePythonPackage) {
+  if (std::system("python3 -c 'import safetensors, numpy' 2>/dev/null") != 0) {
+    GTEST_SKIP() << "install python3-safetensors to run this";
+  }
+  const fs::path model = write_model();
+  for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+    const fs::path out = folder_ / std::string(layout_name(layout.layout));
+    ASSERT_TRUE(run(model, out, layout).has_value());
+    const fs::path answer = folder_ / "answer";
+    const std::string command = "python3 " ODMOE_SOURCE_DIR "/tests/tools/read_expert_directory.py '" +
+                                out.string() + "' > '" + answer.string() + "'";
+    ASSERT_EQ(std::system(command.c_str()), 0);  // NOLINT(cert-env33-c): a command of the test's own
+    const size_t n_dense = GgufFile::open(model).value()->tensors().size() - 2 * 3;
+    EXPECT_EQ(read_text(answer), std::format("{} {}\n", 2 * 4 * 3, n_dense));
+  }
+}
+
+TEST_F(Convert, IsTheSameWhenADirectoryIsConvertedAgain) {
+  const fs::path model = write_model();
+  ASSERT_TRUE(run(model, folder_ / "packed").has_value());
+  ASSERT_TRUE(run(folder_ / "packed", folder_ / "files", kFiles()).has_value());
+  ASSERT_TRUE(run(folder_ / "files", folder_ / "packed2").has_value());
+  auto first = tree(folder_ / "packed"), second = tree(folder_ / "packed2");
+  first.erase("model.json");  // names the sources
+  second.erase("model.json");
+  EXPECT_TRUE(first == second);
+}
+
+TEST_F(Convert, RefusesToOverwriteAnything) {
+  const fs::path model = write_model();
+  const fs::path out = folder_ / "out";
+  fs::create_directory(out);
+  const auto result = run(model, out);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(result.error().message, HasSubstr("nothing is overwritten"));
+  EXPECT_THAT(tree(out), IsEmpty());
+}
+
+TEST_F(Convert, GoesOnWhereItWasInterruptedAndMakesTheSameBytes) {
+  const fs::path model = write_model();
+  for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+    const std::string name(layout_name(layout.layout));
+    ASSERT_TRUE(run(model, folder_ / (name + "-whole"), layout).has_value());
+    const auto whole = tree(folder_ / (name + "-whole"));
+    const fs::path out = folder_ / name;
+    uint64_t kept = 0;
+    // Stopped again and again, each time after a little more.
+    int attempts = 0;
+    for (bool done = false; !done; ++attempts) {
+      ASSERT_LT(attempts, 200);
+      int calls = 0;
+      ConvertOptions options;
+      options.progress = [&](const ConvertProgress& progress) {
+        return progress.phase == ConvertProgress::Phase::kChecking || ++calls < 3;
+      };
+      const auto result = run(model, out, layout, options);
+      done = result.has_value();
+      if (done) {
+        kept = result->kept_bytes;
+      } else {
+        EXPECT_EQ(result.error().kind, ErrorKind::kInterrupted);
+        EXPECT_FALSE(fs::exists(out));
+      }
+    }
+    EXPECT_GT(attempts, 1);
+    EXPECT_GT(kept, 0U);
+    EXPECT_TRUE(tree(out) == whole);
+  }
+}
+
+// Stops a conversion once it has written some files.
+void interrupt_after(ConvertOptions& options, int n) {
+  options.progress = [n](const ConvertProgress& progress) mutable {
+    return progress.phase == ConvertProgress::Phase::kChecking || --n > 0;
+  };
+}
+
+TEST_F(Convert, DoesNotTrustWhatChangedSinceItWasInterrupted) {
+  const fs::path model = write_model();
+  ASSERT_TRUE(run(model, folder_ / "whole").has_value());
+  ConvertOptions stopped;
+  interrupt_after(stopped, 4);
+  const fs::path out = folder_ / "out";
+  ASSERT_FALSE(run(model, out, {}, stopped).has_value());
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(partial_path(out) / "tree")) {
+    if (entry.is_regular_file()) files.push_back(entry.path());
+  }
+  ASSERT_GE(files.size(), 2U);
+  for (const fs::path& path : files) {  // a bit of each, near the end
+    std::string text = read_text(path);
+    text[text.size() - 1 - text.size() / 8] ^= 1;
+    std::ofstream(path, std::ios::binary) << text;
+  }
+  std::ofstream(partial_path(out) / "tree" / "stray") << "left by someone";
+  const auto result = run(model, out);
+  ASSERT_TRUE(result.has_value()) << result.error().message;
+  EXPECT_TRUE(tree(out) == tree(folder_ / "whole"));
+}
+
+TEST_F(Convert, BeginsAfreshWhenSomethingElseIsAskedFor) {
+  const fs::path model = write_model();
+  ConvertOptions stopped;
+  interrupt_after(stopped, 5);
+  ASSERT_FALSE(run(model, folder_ / "out", kFiles(), stopped).has_value());
+  ASSERT_TRUE(run(model, folder_ / "out", kPacked).has_value());
+  ASSERT_TRUE(run(model, folder_ / "whole", kPacked).has_value());
+  EXPECT_TRUE(tree(folder_ / "out") == tree(folder_ / "whole"));
+}
+
+TEST_F(Convert, IsNotDoneByTwoAtOnce) {
+  const fs::path model = write_model();
+  const fs::path out = folder_ / "out";
+  fs::create_directories(partial_path(out));
+  const auto other = OutputFile::append_locked(partial_path(out) / "lock");
+  ASSERT_TRUE(other.has_value());
+  const auto result = run(model, out);
+  ASSERT_FALSE(result.has_value());
+  EXPECT_THAT(result.error().message, HasSubstr("in use by another process"));
+}
+
+TEST_F(Convert, SaysWhichTensorCannotBeRead) {
+  const fs::path model = write_model();
+  const auto source = open_source(model);
+  const auto plan = plan_conversion(*source, {}).value();
+  fs::resize_file(model, fs::file_size(model) / 2);
+  const auto result = convert(*source, plan, folder_ / "out", {});
+  ASSERT_FALSE(result.has_value());
+  EXPECT_EQ(result.error().kind, ErrorKind::kBadFile);
+  EXPECT_THAT(result.error().message, HasSubstr(model.string()));
+  EXPECT_FALSE(fs::exists(folder_ / "out"));
+}
+
+TEST_F(Convert, BoundsItsMemoryByTheBatch) {
+  const fs::path model = write_model();
+  const auto source = open_source(model);
+  const auto plan = plan_conversion(*source, {}).value();
+  uint64_t bytes = 0;
+  for (const Batch& batch : plan.batches) {
+    EXPECT_LE(batch.bytes, kBatchBytes);
+    bytes += batch.bytes;
+  }
+  EXPECT_EQ(bytes, plan.total_bytes);
+  EXPECT_LE(plan.buffer_bytes * kConvertBuffers, 64U << 20U);
+}
+
+class Verify : public Convert {
+ protected:
+  std::vector<Damage> damages(const fs::path& directory) {
+    const auto opened = ExpertDirectory::open(directory).value();
+    return check_files(files_to_check(opened->manifest(), directory), {}).value();
+  }
+};
+
+TEST_F(Verify, NamesEveryDamagedRecordAndFile) {
+  const fs::path model = write_model();
+  for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+    const fs::path out = folder_ / std::string(layout_name(layout.layout));
+    ASSERT_TRUE(run(model, out, layout).has_value());
+    EXPECT_THAT(damages(out), IsEmpty());
+    const auto source = ExpertDirectory::open(out).value()->expert_source(3, 4, 2).value();
+    const SliceLocation at = source->locate({2, 1}, 0);
+    {
+      std::fstream file(source->files()[static_cast<size_t>(at.file)],
+                        std::ios::binary | std::ios::in | std::ios::out);
+      file.seekp(static_cast<std::streamoff>(at.offset + 100));
+      file.put('!');
+    }
+    {
+      std::fstream file(out / "base_model/norms.safetensors",
+                        std::ios::binary | std::ios::in | std::ios::out);
+      file.seekp(-3, std::ios::end);
+      file.put('!');
+    }
+    const std::vector<Damage> found = damages(out);
+    ASSERT_THAT(found, SizeIs(2));
+    EXPECT_THAT(found[0].what, HasSubstr("norms.safetensors"));
+    EXPECT_THAT(found[1].what, HasSubstr("expert 1 of layer 2 is damaged"));
+  }
+}
+
+TEST(JournalFile, ForgetsALineThatWasCutShort) {
+  const testing::TempDir folder;
+  const fs::path path = folder / "journal";
+  {
+    Journal journal = Journal::create(path, "this", {}).value();
+    ASSERT_TRUE(journal.add("a", {.bytes = 1, .checksums = {1, 2}}).has_value());
+    ASSERT_TRUE(journal.add("b", {.bytes = 2, .checksums = {UINT64_MAX}}).has_value());
+  }
+  EXPECT_THAT(Journal::read(path, "this"), SizeIs(2));
+  EXPECT_EQ(Journal::read(path, "this")["b"].checksums.front(), UINT64_MAX);
+  EXPECT_THAT(Journal::read(path, "another"), IsEmpty());
+  const std::string text = read_text(path);
+  for (size_t bytes = 0; bytes < text.size(); ++bytes) {
+    std::ofstream(path, std::ios::binary) << text.substr(0, bytes);
+    EXPECT_LE(Journal::read(path, "this").size(), 1U) << bytes;
+  }
+  EXPECT_THAT(Journal::read(folder / "none", "this"), IsEmpty());
+}
+
+}  // namespace
+}  // namespace odmoe

@@ -1,0 +1,314 @@
+#include "convert/hf_model.h"
+
+#include <algorithm>
+#include <format>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "format/printable.h"
+
+namespace odmoe {
+namespace {
+
+constexpr int64_t kMaxElements = int64_t{1} << 40;
+
+struct Family {
+  std::string_view name;  // as config.json's "architectures" has it
+  std::string_view architecture;
+  void (*map)(HfModelBuilder&, const std::string&);
+};
+constexpr std::array kFamilies = {
+    Family{"DeepseekV2ForCausalLM", "deepseek2", map_deepseek},
+    Family{"DeepseekV3ForCausalLM", "deepseek2", map_deepseek},
+    Family{"KimiK25ForConditionalGeneration", "deepseek2", map_deepseek},
+    Family{"Qwen2MoeForCausalLM", "qwen2moe", map_qwen2_moe},
+    Family{"Qwen3MoeForCausalLM", "qwen3moe", map_qwen3_moe},
+};
+
+std::string shown(const std::filesystem::path& path) { return printable(path.string(), 400); }
+
+// What is left out on purpose: a part of another kind, by the first words of its tensors' names.
+std::string first_words(std::string_view name) {
+  size_t dot = name.find('.');
+  if (dot == std::string_view::npos) return std::string(name);
+  // "model.layers.61.": the layers beyond the model's, which predict further tokens.
+  if (const size_t layers = name.find("layers."); layers != std::string_view::npos) {
+    dot = name.find('.', layers + 7);
+  }
+  return std::string(name.substr(0, dot));
+}
+
+}  // namespace
+
+int64_t HfTarget::source_row(int64_t slice, int64_t row) const {
+  int64_t at = row;
+  if (rope_period > 0 && row % rope_period >= rope_begin) {
+    // Pair i is (i, i + n/2) in the checkpoint and (2i, 2i + 1) in GGUF.
+    const int64_t half = (rope_period - rope_begin) / 2;
+    const int64_t i = row % rope_period - rope_begin;
+    at = row - i + i / 2 + (i % 2) * half;
+  }
+  return first_row + at + (parts.size() > 1 ? 0 : slice_rows * slice);
+}
+
+HfModelBuilder::HfModelBuilder(const HfCheckpoint& checkpoint, const HfConfig& config,
+                               const HfQuantisation& quantisation, std::string architecture)
+    : checkpoint_(&checkpoint),
+      config_(&config),
+      quantisation_(&quantisation),
+      architecture_(std::move(architecture)) {
+  model_.metadata.push_back(MetadataEntry::string("general.architecture", architecture_));
+}
+
+void HfModelBuilder::set_u32(std::string_view key, int64_t value) {
+  model_.metadata.push_back(
+      MetadataEntry::u32(std::format("{}.{}", architecture_, key), static_cast<uint32_t>(value)));
+}
+void HfModelBuilder::set_f32(std::string_view key, double value) {
+  model_.metadata.push_back(
+      MetadataEntry::f32(std::format("{}.{}", architecture_, key), static_cast<float>(value)));
+}
+void HfModelBuilder::set_bool(std::string_view key, bool value) {
+  model_.metadata.push_back(MetadataEntry::boolean(std::format("{}.{}", architecture_, key), value));
+}
+void HfModelBuilder::set_string(std::string_view key, std::string_view value) {
+  model_.metadata.push_back(
+      MetadataEntry::string(std::format("{}.{}", architecture_, key), std::string(value)));
+}
+
+void HfModelBuilder::fail_with(Error error) {
+  if (!std::exchange(failed_, true)) error_ = std::move(error);
+}
+
+Result<HfWeight> HfModelBuilder::weight(const std::string& name, size_t dimensions) {
+  ODMOE_ASSIGN_OR_RETURN(auto found, find_hf_weight(*checkpoint_, *quantisation_, name, dimensions));
+  if (found) return *std::move(found);
+  return fail(ErrorKind::kBadFile, "{} has no tensor '{}.weight': it is incomplete; download it again",
+              shown(checkpoint_->folder()), printable(name));
+}
+
+void HfModelBuilder::add(HfTarget target) {
+  if (!failed_) model_.targets.push_back(std::move(target));
+}
+
+HfTarget* HfModelBuilder::add_matrix(const std::string& target, const std::string& source, int64_t columns,
+                                     int64_t rows, HfRole role) {
+  if (failed_) return nullptr;
+  Result<HfWeight> found = weight(source);
+  if (!found.has_value()) {
+    fail_with(std::move(found).error());
+    return nullptr;
+  }
+  if (found->rows != rows || found->columns != columns) {
+    fail_with({ErrorKind::kBadFile,
+               std::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
+                           shown(checkpoint_->folder()), printable(source), found->rows, found->columns, rows,
+                           columns)});
+    return nullptr;
+  }
+  model_.targets.push_back(
+      {.name = target, .role = role, .ne = {columns, rows, 1}, .parts = {*std::move(found)}});
+  return &model_.targets.back();
+}
+
+void HfModelBuilder::add_stack(const std::string& target, const std::string& source, int64_t columns,
+                               int64_t rows, int64_t slices) {
+  if (failed_) return;
+  Result<HfWeight> found = weight(source, 3);
+  if (!found.has_value()) return fail_with(std::move(found).error());
+  if (found->rows != rows * slices || found->columns != columns) {
+    return fail_with({ErrorKind::kBadFile,
+                      std::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
+                                  shown(checkpoint_->folder()), printable(source), found->rows,
+                                  found->columns, rows * slices, columns)});
+  }
+  model_.targets.push_back(
+      {.name = target, .ne = {columns, rows, slices}, .parts = {*std::move(found)}, .slice_rows = rows});
+}
+
+void HfModelBuilder::add_vector(const std::string& target, const std::string& source, int64_t elements) {
+  if (failed_) return;
+  const HfCheckpoint::Tensor* tensor = checkpoint_->find(source);
+  if (tensor == nullptr) {
+    return fail_with(
+        {ErrorKind::kBadFile, std::format("{} has no tensor '{}': it is incomplete; download it again",
+                                          shown(checkpoint_->folder()), printable(source))});
+  }
+  const auto& dtype = tensor->info->dtype;
+  int64_t n = 1;
+  for (const int64_t it : tensor->info->shape) n *= it;
+  if (n != elements || (dtype != "F32" && dtype != "F16" && dtype != "BF16" && dtype != "F64")) {
+    return fail_with({ErrorKind::kBadFile,
+                      std::format("{}: '{}' is {} {}; {} numbers in F32, F16 or BF16 were expected",
+                                  shown(checkpoint_->folder()), printable(source), n, dtype, elements)});
+  }
+  HfWeight weight;
+  weight.name = source;
+  weight.rows = 1;
+  weight.columns = elements;
+  weight.data = *tensor;
+  model_.targets.push_back(
+      {.name = target, .role = HfRole::kExact, .ne = {elements, 1, 1}, .parts = {std::move(weight)}});
+}
+
+void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& names,
+                                 const std::string& projection, int64_t columns, int64_t rows,
+                                 int64_t n_expert) {
+  if (failed_) return;
+  HfTarget made{.name = target, .role = HfRole::kExperts, .ne = {columns, rows, n_expert}};
+  int64_t rows_of_part = rows;
+  // Gate and up in one tensor, gate first.
+  const std::string fused = names.each + ".gate_up_proj";
+  const std::string stack = names.stacked + "." + projection;
+  const std::string own_stack = names.each + "." + projection;
+  const bool is_up = projection == "up_proj";
+  const bool in_fused = (is_up || projection == "gate_proj") && has(fused);
+  if (in_fused || has(stack + ".weight") || has(own_stack)) {
+    Result<HfWeight> found = weight(in_fused ? fused : has(stack + ".weight") ? stack : own_stack, 3);
+    if (!found.has_value()) return fail_with(std::move(found).error());
+    made.slice_rows = in_fused ? 2 * rows : rows;
+    made.first_row = in_fused && is_up ? rows : 0;
+    rows_of_part = made.slice_rows * n_expert;
+    made.parts.push_back(*std::move(found));
+  } else {
+    made.parts.reserve(static_cast<size_t>(n_expert));
+    for (int64_t expert = 0; expert < n_expert; ++expert) {
+      Result<HfWeight> found = weight(std::format("{}.{}.{}", names.each, expert, projection));
+      if (!found.has_value()) return fail_with(std::move(found).error());
+      made.parts.push_back(*std::move(found));
+    }
+  }
+  const HfWeight& first = made.parts.front();
+  for (const HfWeight& part : made.parts) {
+    if (part.rows != rows_of_part || part.columns != columns) {
+      return fail_with(
+          {ErrorKind::kBadFile, std::format("{}: '{}' has {} rows of {}, but config.json makes it {} of {}",
+                                            shown(checkpoint_->folder()), printable(part.name), part.rows,
+                                            part.columns, rows_of_part, columns)});
+    }
+    if (part.natural_type() != first.natural_type() || part.encoding != first.encoding) {
+      return fail_with(
+          {ErrorKind::kUnsupported,
+           std::format("{}: '{}' is stored otherwise than '{}'; the experts of a layer must be alike",
+                       shown(checkpoint_->folder()), printable(part.name), printable(first.name))});
+    }
+  }
+  model_.targets.push_back(std::move(made));
+}
+
+Result<HfModel> HfModelBuilder::finish() {
+  if (failed_) return std::unexpected(std::move(error_));
+  for (const HfTarget& target : model_.targets) {
+    int64_t elements = 1;
+    for (const int64_t n : target.ne) {
+      if (n < 1 || n > kMaxElements / elements) {
+        return fail(ErrorKind::kBadFile, "{}: tensor '{}' would have an absurd shape", config_->name(),
+                    target.name);
+      }
+      elements *= n;
+    }
+  }
+  // What no target refers to, by part of the model.
+  std::set<std::string_view> used;
+  for (const HfTarget& target : model_.targets) {
+    for (const HfWeight& part : target.parts) {
+      for (const HfCheckpoint::Tensor* tensor : {&part.data, &part.scale, &part.offset}) {
+        if (tensor->info != nullptr) used.insert(tensor->info->name);
+      }
+    }
+  }
+  std::map<std::string, size_t> left_out;
+  for (const auto& [name, tensor] : checkpoint_->tensors()) {
+    if (used.contains(name) || name.ends_with(".weight_shape") || name.ends_with("rotary_emb.inv_freq"))
+      continue;
+    ++left_out[first_words(name)];
+  }
+  for (const auto& [words, count] : left_out) {
+    model_.notes.push_back(
+        std::format("left out: {} {} of {}", count, count == 1 ? "tensor" : "tensors", printable(words)));
+  }
+  return std::move(model_);
+}
+
+double map_rope(HfModelBuilder& b, bool deepseek) {
+  const HfConfig& config = b.config();
+  // transformers 5 has one object for both; before, rope_theta stood by itself.
+  auto scaling = b.value_or_fail(config.object_or_none("rope_parameters"));
+  if (!scaling) scaling = b.value_or_fail(config.object_or_none("rope_scaling"));
+  const bool has_theta = scaling && scaling->has("rope_theta");
+  b.set_f32("rope.freq_base", b.value_or_fail(has_theta ? scaling->number("rope_theta")
+                                                        : config.number_or("rope_theta", 10000)));
+  if (!scaling) return 0;
+  std::string type = b.value_or_fail(scaling->string_or("rope_type", ""));
+  if (type.empty()) type = b.value_or_fail(scaling->string_or("type", "default"));
+  if (type == "default") return 0;
+  if (type != "yarn" && type != "linear") {
+    b.fail_with(
+        {ErrorKind::kUnsupported, std::format("{}: RoPE scaling '{}' is not known; known are yarn and linear",
+                                              config.name(), printable(type, 40))});
+    return 0;
+  }
+  const double factor = b.value_or_fail(scaling->number("factor"));
+  b.set_string("rope.scaling.type", type);
+  b.set_f32("rope.scaling.factor", factor);
+  if (type == "linear") return 0;
+  b.set_u32("rope.scaling.original_context_length",
+            b.value_or_fail(scaling->integer("original_max_position_embeddings", 1, INT32_MAX)));
+  b.set_f32("rope.scaling.yarn_beta_fast", b.value_or_fail(scaling->number_or("beta_fast", 32)));
+  b.set_f32("rope.scaling.yarn_beta_slow", b.value_or_fail(scaling->number_or("beta_slow", 1)));
+  const double all = b.value_or_fail(scaling->number_or("mscale_all_dim", 0));
+  const double one = b.value_or_fail(scaling->number_or("mscale", deepseek ? 1 : 0));
+  const bool plain = !scaling->has("attention_factor");
+  // Where the two differ, or an attention factor is given, cos and sin have a factor of their own.
+  if (deepseek ? one != all || !plain : scaling->has("mscale") || scaling->has("mscale_all_dim") || !plain) {
+    b.fail_with({ErrorKind::kUnsupported,
+                 std::format("{}: YaRN with mscale {}, mscale_all_dim {}{} is not read", config.name(), one,
+                             all, plain ? "" : " and an attention_factor")});
+  }
+  return all;
+}
+
+Result<HfConfig> text_config(const HfConfig& config) {
+  ODMOE_ASSIGN_OR_RETURN(auto text, config.object_or_none("text_config"));
+  if (!text) return config;
+  // What is said of the whole model holds for the text, unless that says it too.
+  nlohmann::json merged = text->json();
+  for (const char* key : {"quantization_config", "quantization", "tie_word_embeddings", "eos_token_id",
+                          "bos_token_id", "pad_token_id"}) {
+    if (config.has(key) && !text->has(key)) merged[key] = *config.find(key);
+  }
+  return HfConfig(std::move(merged), text->name());
+}
+
+Result<std::string> hf_name_prefix(const HfCheckpoint& checkpoint) {
+  for (const char* prefix : {"model.", "language_model.model.", "model.language_model."}) {
+    if (checkpoint.find(std::string(prefix) + "embed_tokens.weight") != nullptr) return std::string(prefix);
+  }
+  return fail(ErrorKind::kBadFile,
+              "{} has no tensor 'model.embed_tokens.weight': it is incomplete, or of a kind that is not read",
+              shown(checkpoint.folder()));
+}
+
+Result<HfModel> map_hf_model(const HfCheckpoint& checkpoint) {
+  const HfConfig& whole = checkpoint.config();
+  const nlohmann::json* list = whole.find("architectures");
+  std::string name = list != nullptr && list->is_array() && !list->empty() && (*list)[0].is_string()
+                         ? (*list)[0].get<std::string>()
+                         : std::string();
+  const auto* family = std::ranges::find(kFamilies, name, &Family::name);
+  if (family == kFamilies.end()) {
+    std::string known;
+    for (const Family& it : kFamilies) known += std::format("{}{}", known.empty() ? "" : ", ", it.name);
+    return fail(ErrorKind::kUnsupported, "{}: the architecture is '{}', which is not read; known are {}",
+                whole.name(), printable(name, 60), known);
+  }
+  ODMOE_ASSIGN_OR_RETURN(const HfConfig config, text_config(whole));
+  ODMOE_ASSIGN_OR_RETURN(const HfQuantisation quantisation, HfQuantisation::parse(config));
+  ODMOE_ASSIGN_OR_RETURN(const std::string prefix, hf_name_prefix(checkpoint));
+  HfModelBuilder builder(checkpoint, config, quantisation, std::string(family->architecture));
+  family->map(builder, prefix);
+  return builder.finish();
+}
+
+}  // namespace odmoe

@@ -1,0 +1,132 @@
+// What a checkpoint of Hugging Face becomes: GGUF's tensors, each with where its rows come from, and GGUF's
+// keys.  One file per family (hf_deepseek.cc, hf_qwen.cc) says so of each; hf_source.cc carries it out.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "convert/hf_checkpoint.h"
+#include "convert/hf_weight.h"
+#include "format/metadata_entry.h"
+#include "odmoe/result.h"
+
+namespace odmoe {
+
+enum class HfRole : uint8_t {
+  kExperts,  // routed experts' projections
+  kDense,    // matrices that stay in memory
+  kExact,    // norms, biases, routers: F32 whatever is asked for
+};
+
+// A tensor that is to be made.  Its row r of slice s (ne[1] rows per slice, ne[2] slices) is a row of a
+// weight: of parts[s] when there is one per slice, else of the only one.
+struct HfTarget {
+  std::string name;  // GGUF's
+  HfRole role = HfRole::kDense;
+  std::array<int64_t, 3> ne = {1, 1, 1};  // ggml order
+  std::vector<HfWeight> parts;            // 1 or ne[2]
+  // Slice s begins at row slice_rows * s + first_row of a weight that holds them all; a part of its own
+  // begins at first_row.
+  int64_t slice_rows = 0, first_row = 0;
+  // The slice is the transpose of ne[0] rows of ne[1] elements each: k_b.
+  bool transposed = false;
+  // Rows of rope in halves, to be made adjacent pairs: of every period rows, those from `begin` on.
+  int64_t rope_period = 0, rope_begin = 0;
+
+  // The weight and row that row r of slice s is.
+  const HfWeight& part(int64_t slice) const {
+    return parts[parts.size() > 1 ? static_cast<size_t>(slice) : 0];
+  }
+  int64_t source_row(int64_t slice, int64_t row) const;
+};
+
+struct HfModel {
+  std::vector<HfTarget> targets;
+  std::vector<MetadataEntry> metadata;  // without the tokenizer's
+  std::vector<std::string> notes;       // what was left out or is worth knowing, a line each
+};
+
+// Names and hyperparameters as the families need them: finds weights, checks shapes, gathers what is made.
+// The first error stays; what is added after it is ignored.  One owner.
+class HfModelBuilder {
+ public:
+  // `architecture` is GGUF's name: "qwen3moe".
+  HfModelBuilder(const HfCheckpoint& checkpoint, const HfConfig& config, const HfQuantisation& quantisation,
+                 std::string architecture);
+
+  const HfConfig& config() const { return *config_; }
+
+  void set_u32(std::string_view key, int64_t value);  // "block_count": without the architecture
+  void set_f32(std::string_view key, double value);
+  void set_bool(std::string_view key, bool value);
+  void set_string(std::string_view key, std::string_view value);
+
+  // A matrix [columns, rows] from NAME.weight.
+  HfTarget* add_matrix(const std::string& target, const std::string& source, int64_t columns, int64_t rows,
+                       HfRole role = HfRole::kDense);
+  // A stack of matrices [columns, rows, slices] from a weight of three dimensions.
+  void add_stack(const std::string& target, const std::string& source, int64_t columns, int64_t rows,
+                 int64_t slices);
+  // Biases and norms: elements of the tensor SOURCE itself.
+  void add_vector(const std::string& target, const std::string& source, int64_t elements);
+  // Experts of a layer: PREFIX.E.PROJECTION for each, or stacked as PREFIX_STACKED.PROJECTION, or
+  // PREFIX.gate_up_proj.
+  struct ExpertNames {
+    std::string each;     // "model.layers.1.mlp.experts"
+    std::string stacked;  // "model.layers.1.mlp.switch_mlp"
+  };
+  void add_experts(const std::string& target, const ExpertNames& names, const std::string& projection,
+                   int64_t columns, int64_t rows, int64_t n_expert);
+  bool has(const std::string& tensor) const { return checkpoint_->find(tensor) != nullptr; }
+  // Weight NAME, however it is stored.
+  Result<HfWeight> weight(const std::string& name, size_t dimensions = 2);
+
+  void add(HfTarget target);
+  void fail_with(Error error);
+  template <typename T>
+  T value_or_fail(Result<T> result) {
+    if (result.has_value()) return *std::move(result);
+    fail_with(std::move(result).error());
+    return {};
+  }
+  void note(std::string line) { model_.notes.push_back(std::move(line)); }
+  bool failed() const { return failed_; }
+
+  // What was gathered, with a note of the tensors that nothing is made of.
+  Result<HfModel> finish();
+
+ private:
+  const HfCheckpoint* checkpoint_;
+  const HfConfig* config_;
+  const HfQuantisation* quantisation_;
+  std::string architecture_;
+  HfModel model_;
+  bool failed_ = false;
+  Error error_{ErrorKind::kBadFile, {}};
+};
+
+// The part of config.json on the text model: text_config where there is one.
+Result<HfConfig> text_config(const HfConfig& config);
+
+// Maps a checkpoint by its architecture (config.json's "architectures").
+// Errors: kUnsupported, with the families that are known, or what of one is not read; kBadFile.
+Result<HfModel> map_hf_model(const HfCheckpoint& checkpoint);
+
+// What stands before "layers.0." in the names of the tensors of a text model: "model.",
+// "language_model.model."
+Result<std::string> hf_name_prefix(const HfCheckpoint& checkpoint);
+
+// The families.  `prefix` is hf_name_prefix().
+void map_deepseek(HfModelBuilder& builder, const std::string& prefix);
+void map_qwen2_moe(HfModelBuilder& builder, const std::string& prefix);
+void map_qwen3_moe(HfModelBuilder& builder, const std::string& prefix);
+
+// RoPE's keys of all families: rope.freq_base and rope.scaling.*.  Returns mscale_all_dim of YaRN, 0 without.
+double map_rope(HfModelBuilder& builder, bool deepseek);
+
+}  // namespace odmoe

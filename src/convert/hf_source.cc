@@ -1,0 +1,190 @@
+#include "convert/hf_source.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cctype>
+#include <cmath>
+#include <format>
+#include <iterator>
+#include <map>
+#include <system_error>
+#include <utility>
+
+#include "convert/hf_tokenizer.h"
+#include "format/printable.h"
+#include "format/tensor_info.h"
+
+namespace odmoe {
+namespace {
+
+bool can_make(ggml_type type) {
+  const ggml_type_traits* traits = ggml_get_type_traits(type);
+  if (traits->blck_size <= 0 || traits->type_size == 0 || !is_weight_type(type)) return false;
+  if (ggml_quantize_requires_imatrix(type)) return false;
+  return type == GGML_TYPE_F32 || traits->from_float_ref != nullptr;
+}
+
+std::string lower(std::string_view text) {
+  std::string result(text);
+  std::ranges::transform(result, result.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return result;
+}
+
+std::string upper_name(ggml_type type) {
+  std::string result = ggml_type_name(type);
+  std::ranges::transform(result, result.begin(),
+                         [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return result;
+}
+
+}  // namespace
+
+Result<ggml_type> parse_weight_type(std::string_view name) {
+  std::string known;
+  for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
+    const auto type = static_cast<ggml_type>(i);
+    if (ggml_get_type_traits(type)->type_name == nullptr || !can_make(type)) continue;
+    if (lower(ggml_type_name(type)) == lower(name)) return type;
+    known += (known.empty() ? "" : ", ") + upper_name(type);
+  }
+  return fail(ErrorKind::kUsage, "'{}' is no type that weights can be made: give one of {}",
+              printable(name, 40), known);
+}
+
+ggml_type weight_type_for_row(ggml_type type, int64_t columns) {
+  const auto fits = [&](ggml_type it) { return columns % ggml_blck_size(it) == 0; };
+  if (fits(type)) return type;
+  ggml_type other = GGML_TYPE_IQ4_NL;
+  if (type == GGML_TYPE_Q4_K) other = GGML_TYPE_Q5_0;
+  if (type == GGML_TYPE_Q5_K) other = GGML_TYPE_Q5_1;
+  if (type == GGML_TYPE_Q6_K) other = GGML_TYPE_Q8_0;
+  return fits(other) ? other : GGML_TYPE_F16;
+}
+
+Result<std::unique_ptr<HfSource>> HfSource::open(const std::filesystem::path& folder,
+                                                 const HfOptions& options) {
+  std::unique_ptr<HfSource> source(new HfSource);
+  ODMOE_ASSIGN_OR_RETURN(source->checkpoint_, HfCheckpoint::open(folder));
+  ODMOE_ASSIGN_OR_RETURN(source->model_, map_hf_model(*source->checkpoint_));
+  for (size_t i = 0; i < source->checkpoint_->files().size(); ++i) {
+    source->files_.push_back(
+        {source->checkpoint_->files()[i], source->checkpoint_->file_bytes(static_cast<int>(i))});
+  }
+  auto& metadata = source->model_.metadata;
+  std::error_code error;
+  const std::string name = std::filesystem::weakly_canonical(folder, error).filename().string();
+  metadata.insert(metadata.begin() + 1, MetadataEntry::string("general.name", printable(name)));
+  ODMOE_ASSIGN_OR_RETURN(const HfConfig config, text_config(source->checkpoint_->config()));
+  ODMOE_ASSIGN_OR_RETURN(const int64_t n_vocab, config.integer("vocab_size", 1, kMaxHfTokens));
+  ODMOE_ASSIGN_OR_RETURN(auto tokenizer, read_hf_tokenizer(folder, config, n_vocab));
+  std::ranges::move(tokenizer, std::back_inserter(metadata));
+  ODMOE_RETURN_IF_ERROR(source->choose_types(options));
+  return source;
+}
+
+Status HfSource::choose_types(const HfOptions& options) {
+  for (const auto& asked : {options.experts, options.dense}) {
+    if (asked && !can_make(*asked)) ODMOE_RETURN_IF_ERROR(parse_weight_type(ggml_type_name(*asked)));
+  }
+  std::map<std::pair<ggml_type, ggml_type>, size_t> replaced;
+  for (const HfTarget& target : model_.targets) {
+    ggml_type wanted = GGML_TYPE_F32;
+    if (target.role != HfRole::kExact) {
+      const auto& asked = target.role == HfRole::kExperts ? options.experts : options.dense;
+      wanted = asked.value_or(target.parts.front().natural_type());
+    }
+    const ggml_type type = weight_type_for_row(wanted, target.ne[0]);
+    if (type != wanted) ++replaced[{wanted, type}];
+    // One table per type, made on first use and kept.
+    ggml_quantize_init(type);
+    tensors_.push_back(
+        {.name = target.name, .type = type, .ne = {target.ne[0], target.ne[1], target.ne[2], 1}});
+  }
+  for (const auto& [types, count] : replaced) {
+    model_.notes.push_back(std::format("{} becomes {} in {} {}, whose rows it does not divide",
+                                       upper_name(types.first), upper_name(types.second), count,
+                                       count == 1 ? "tensor" : "tensors"));
+  }
+  const auto named = [](const std::optional<ggml_type>& type) {
+    return type ? upper_name(*type) : std::string("as the checkpoint");
+  };
+  recipe_ = std::format("experts {}, dense {}", named(options.experts), named(options.dense));
+  return {};
+}
+
+Status HfSource::read(size_t tensor, uint64_t offset, std::span<std::byte> out) const {
+  const HfTarget& target = model_.targets[tensor];
+  const Tensor& made = tensors_[tensor];
+  const uint64_t row_size = ggml_row_size(made.type, made.ne[0]);
+  assert(offset % row_size == 0 && out.size() % row_size == 0);
+  auto row = static_cast<int64_t>(offset / row_size);
+  auto left = static_cast<int64_t>(out.size() / row_size);
+  while (left > 0) {
+    const int64_t n = std::min(left, target.ne[1] - row % target.ne[1]);
+    const auto bytes = static_cast<size_t>(n) * row_size;
+    ODMOE_RETURN_IF_ERROR(
+        read_slice(target, made.type, row / target.ne[1], row % target.ne[1], n, out.first(bytes)));
+    out = out.subspan(bytes);
+    row += n;
+    left -= n;
+  }
+  return {};
+}
+
+Status HfSource::read_slice(const HfTarget& target, ggml_type type, int64_t slice, int64_t row, int64_t n,
+                            std::span<std::byte> out) const {
+  const HfWeight& part = target.part(slice);
+  const bool as_they_lie = !target.transposed && target.rope_period == 0;
+  if (as_they_lie && part.has_grid_of(type)) {
+    return read_blocks(*checkpoint_, part, type, target.source_row(slice, row), n, out);
+  }
+  // Quantising many rows of a small type takes many times their size as floats: a few MiB of them at a time.
+  constexpr int64_t kMaxFloats = 1 << 20;
+  const int64_t step = std::max<int64_t>(1, kMaxFloats / target.ne[0]);
+  const size_t row_size = ggml_row_size(type, target.ne[0]);
+  std::vector<float> values(static_cast<size_t>(std::min(step, n) * target.ne[0]));
+  for (int64_t done = 0; done < n; done += step) {
+    const int64_t rows = std::min(step, n - done);
+    const std::span<float> piece = std::span(values).first(static_cast<size_t>(rows * target.ne[0]));
+    ODMOE_RETURN_IF_ERROR(read_floats(target, slice, row + done, rows, piece));
+    // ggml asserts on what is not finite.
+    if (std::ranges::any_of(piece, [](float x) { return !std::isfinite(x); })) {
+      return fail(ErrorKind::kBadFile,
+                  "{}: '{}' has values that are not finite: it is damaged; download it again",
+                  printable(checkpoint_->files()[static_cast<size_t>(part.data.file)].string(), 400),
+                  printable(part.name));
+    }
+    ggml_quantize_chunk(type, piece.data(), out.data() + static_cast<size_t>(done) * row_size, 0, rows,
+                        target.ne[0], nullptr);
+  }
+  return {};
+}
+
+Status HfSource::read_floats(const HfTarget& target, int64_t slice, int64_t row, int64_t n,
+                             std::span<float> out) const {
+  const HfWeight& part = target.part(slice);
+  if (target.transposed) {
+    // ne[0] rows of ne[1] elements; wanted are n of their columns.
+    const int64_t columns = target.ne[1];
+    std::vector<float> whole(static_cast<size_t>(target.ne[0] * columns));
+    ODMOE_RETURN_IF_ERROR(read_rows(*checkpoint_, part, target.source_row(slice, 0), target.ne[0], whole));
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = 0; j < target.ne[0]; ++j) {
+        out[static_cast<size_t>(i * target.ne[0] + j)] = whole[static_cast<size_t>(j * columns + row + i)];
+      }
+    }
+    return {};
+  }
+  if (target.rope_period == 0) {
+    return read_rows(*checkpoint_, part, target.source_row(slice, row), n, out);
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    ODMOE_RETURN_IF_ERROR(
+        read_rows(*checkpoint_, part, target.source_row(slice, row + i), 1,
+                  out.subspan(static_cast<size_t>(i * target.ne[0]), static_cast<size_t>(target.ne[0]))));
+  }
+  return {};
+}
+
+}  // namespace odmoe

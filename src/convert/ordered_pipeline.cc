@@ -1,0 +1,87 @@
+#include "convert/ordered_pipeline.h"
+
+#include <algorithm>
+#include <thread>
+
+namespace odmoe {
+namespace {
+
+using Step = std::function<Status(size_t item, std::span<std::byte> buffer)>;
+
+class Pipeline {
+ public:
+  Pipeline(const OrderedPipelineOptions& options, std::vector<AlignedBuffer> buffers)
+      : options_(options), buffers_(std::move(buffers)), filled_(buffers_.size(), false) {}
+
+  // One of the filling threads.
+  void fill_all(const Step& fill) {
+    std::unique_lock lock(mutex_);
+    while (true) {
+      changed_.wait(lock, [this] {
+        return !status_.has_value() || next_ == options_.n_item || next_ < drained_ + buffers_.size();
+      });
+      if (!status_.has_value() || next_ == options_.n_item) return;
+      const size_t item = next_++;
+      lock.unlock();
+      Status status = fill(item, buffer(item));
+      lock.lock();
+      filled_[item % buffers_.size()] = true;
+      if (!status.has_value() && status_.has_value()) status_ = std::move(status);
+      changed_.notify_all();
+    }
+  }
+
+  void drain_all(const Step& drain) {
+    std::unique_lock lock(mutex_);
+    for (; drained_ < options_.n_item; ++drained_) {
+      changed_.notify_all();
+      const size_t item = drained_;
+      const size_t place = item % buffers_.size();
+      changed_.wait(lock, [&] { return !status_.has_value() || filled_[place]; });
+      if (!status_.has_value()) return;
+      lock.unlock();
+      Status status = drain(item, buffer(item));
+      lock.lock();
+      filled_[place] = false;
+      if (!status.has_value()) {
+        if (status_.has_value()) status_ = std::move(status);
+        changed_.notify_all();
+        return;
+      }
+    }
+    changed_.notify_all();
+  }
+
+  Status status() const { return status_; }
+
+ private:
+  std::span<std::byte> buffer(size_t item) { return buffers_[item % buffers_.size()].span(); }
+
+  OrderedPipelineOptions options_;
+  std::vector<AlignedBuffer> buffers_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<bool> filled_;  // by place
+  size_t next_ = 0;           // to be filled
+  size_t drained_ = 0;
+  Status status_;
+};
+
+}  // namespace
+
+Status run_ordered(const OrderedPipelineOptions& options, const Step& fill, const Step& drain) {
+  std::vector<AlignedBuffer> buffers;
+  for (int i = 0; i < options.n_buffer; ++i) {
+    ODMOE_ASSIGN_OR_RETURN(AlignedBuffer buffer, AlignedBuffer::allocate(options.buffer_bytes));
+    buffers.push_back(std::move(buffer));
+  }
+  Pipeline pipeline(options, std::move(buffers));
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < options.n_thread; ++i) threads.emplace_back([&] { pipeline.fill_all(fill); });
+    pipeline.drain_all(drain);
+  }
+  return pipeline.status();
+}
+
+}  // namespace odmoe

@@ -1,0 +1,280 @@
+#include "format/expert_directory.h"
+
+#include <algorithm>
+#include <cassert>
+#include <charconv>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "format/gguf_header.h"
+#include "format/printable.h"
+#include "format/safetensors.h"
+
+namespace odmoe {
+namespace {
+
+constexpr size_t kMaxPathBytes = 400;  // of a path in an error message
+
+std::string shown(const std::filesystem::path& path) { return printable(path.string(), kMaxPathBytes); }
+
+class DirectoryExperts final : public ExpertSource {
+ public:
+  struct Layer {
+    RecordLayout layout;
+    int first_file = 0;
+    bool file_per_expert = false;
+    uint64_t first_offset = 0, stride = 0;
+    std::vector<uint64_t> checksums;  // empty in a dense layer
+  };
+
+  DirectoryExperts(std::vector<std::filesystem::path> files, std::vector<Layer> layers, int n_expert_used)
+      : files_(std::move(files)), layers_(std::move(layers)), n_expert_used_(n_expert_used) {}
+
+  int n_layer() const override { return static_cast<int>(layers_.size()); }
+  int n_expert(int layer) const override { return static_cast<int>(at(layer).checksums.size()); }
+  int n_expert_used() const override { return n_expert_used_; }
+  const RecordLayout& layout(int layer) const override { return at(layer).layout; }
+  SliceLocation locate(ExpertKey key, int /*slice: there is one*/) const override {
+    assert(key.expert >= 0 && key.expert < n_expert(key.layer));
+    const Layer& layer = at(key.layer);
+    if (layer.file_per_expert) return {.file = layer.first_file + key.expert, .offset = layer.first_offset};
+    return {.file = layer.first_file,
+            .offset = layer.first_offset + static_cast<uint64_t>(key.expert) * layer.stride};
+  }
+  std::optional<uint64_t> checksum(ExpertKey key) const override {
+    return at(key.layer).checksums[static_cast<size_t>(key.expert)];
+  }
+  const std::vector<std::filesystem::path>& files() const override { return files_; }
+
+ private:
+  const Layer& at(int layer) const { return layers_[static_cast<size_t>(layer)]; }
+
+  std::vector<std::filesystem::path> files_;
+  std::vector<Layer> layers_;
+  int n_expert_used_;
+};
+
+// The record is one slice, so that it is read at once; the projections lie in it.
+RecordLayout record_layout(const ExpertManifest::Layer& layer) {
+  RecordLayout layout;
+  layout.slices.push_back(
+      {.bytes = layer.record_bytes, .name = std::format("blk.{}.ffn_*_exps.weight", layer.layer)});
+  const auto& first = layer.slices.front();
+  const auto& down = layer.slices.back();
+  if (layer.slices.size() == 3) {
+    const auto& up = layer.slices[1];
+    layout.gate = {.slice = 0, .offset = first.offset, .bytes = first.bytes};
+    layout.up = {.slice = 0, .offset = up.offset, .bytes = up.bytes};
+  } else {  // merged: gate's rows, then up's
+    const uint64_t half = first.bytes / 2;
+    layout.gate = {.slice = 0, .offset = first.offset, .bytes = half};
+    layout.up = {.slice = 0, .offset = first.offset + half, .bytes = half};
+  }
+  layout.down = {.slice = 0, .offset = down.offset, .bytes = down.bytes};
+  return layout;
+}
+
+// "Q4_K 2048 1024": ggml's type and shape of a tensor that safetensors has no dtype for.
+Result<TensorInfo> parse_description(std::string_view text, const SafetensorsTensor& tensor,
+                                     const std::string& file) {
+  const auto bad = [&] {
+    return fail(ErrorKind::kBadFile,
+                "{}: tensor '{}' is described as '{}', which is no type and shape of {} bytes; convert the "
+                "model again",
+                file, printable(tensor.name), printable(text), tensor.bytes);
+  };
+  const std::string_view name = text.substr(0, text.find(' '));
+  TensorInfo info{.name = tensor.name};
+  bool known = false;
+  for (int i = 0; i < GGML_TYPE_COUNT && !known; ++i) {
+    info.type = static_cast<ggml_type>(i);
+    known =
+        ggml_blck_size(info.type) > 0 && ggml_type_size(info.type) > 0 && name == ggml_type_name(info.type);
+  }
+  if (!known) {
+    return fail(ErrorKind::kUnsupported, "{}: tensor '{}' is of type '{}', which this build of ggml lacks",
+                file, printable(tensor.name), printable(name));
+  }
+  text.remove_prefix(name.size());
+  uint64_t rows = 1;
+  for (size_t i = 0; !text.empty(); ++i) {
+    constexpr int64_t kMax = int64_t{1} << 40U;
+    if (i == info.ne.size()) return bad();
+    text.remove_prefix(1);  // a space
+    const char* const end = text.data() + text.size();
+    const auto [at, error] = std::from_chars(text.data(), end, info.ne[i]);
+    if (error != std::errc() || info.ne[i] < 1 || info.ne[i] > kMax || (at != end && *at != ' '))
+      return bad();
+    text.remove_prefix(static_cast<size_t>(at - text.data()));
+    // Never more rows than bytes, so nothing overflows.
+    if (i > 0) rows *= static_cast<uint64_t>(info.ne[i]);
+    if (rows > tensor.bytes) return bad();
+  }
+  if (info.ne[0] % ggml_blck_size(info.type) != 0) return bad();
+  const uint64_t row_bytes = ggml_row_size(info.type, info.ne[0]);
+  if (row_bytes > tensor.bytes / rows || row_bytes * rows != tensor.bytes) return bad();
+  return info;
+}
+
+Result<TensorInfo> dense_tensor(const SafetensorsFile& file, const SafetensorsTensor& tensor) {
+  const std::string name = shown(file.path());
+  const auto described = file.metadata().find("ggml:" + tensor.name);
+  if (described == file.metadata().end()) {
+    return fail(ErrorKind::kBadFile,
+                "{}: nothing says which type of ggml tensor '{}' is; convert the model again", name,
+                printable(tensor.name));
+  }
+  ODMOE_ASSIGN_OR_RETURN(TensorInfo info, parse_description(described->second, tensor, name));
+  info.offset = tensor.offset;
+  info.bytes = tensor.bytes;
+  return info;
+}
+
+}  // namespace
+
+Result<std::string> read_whole_file(const std::filesystem::path& path, uint64_t most) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  if (status.type() == std::filesystem::file_type::not_found)
+    return fail(ErrorKind::kNotFound, "{} is missing; convert the model again", shown(path));
+  if (status.type() != std::filesystem::file_type::regular) {
+    return fail(ErrorKind::kBadFile, "{} is no regular file{}; convert the model again", shown(path),
+                error ? ": " + error.message() : "");
+  }
+  const uint64_t bytes = std::filesystem::file_size(path, error);
+  if (!error && bytes > most) {
+    return fail(ErrorKind::kBadFile,
+                "{} has {} bytes, more than the {} there can be; convert the model again", shown(path), bytes,
+                most);
+  }
+  std::string text(error ? 0 : bytes, '\0');
+  std::ifstream in(path, std::ios::binary);
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  if (error || !in.good()) {
+    return fail(ErrorKind::kIo, "{} cannot be read; check its permissions and the drive", shown(path));
+  }
+  return text;
+}
+
+ExpertDirectory::ExpertDirectory(KeyValues values, std::filesystem::path path, ExpertManifest manifest)
+    : Checkpoint(std::move(values), std::move(path)), manifest_(std::move(manifest)) {}
+
+bool ExpertDirectory::is_one(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path / "model.json", error);
+}
+
+Result<std::unique_ptr<ExpertDirectory>> ExpertDirectory::open(const std::filesystem::path& path) {
+  const std::filesystem::path manifest_path = path / "model.json";
+  ODMOE_ASSIGN_OR_RETURN(const std::string text, read_whole_file(manifest_path, ExpertManifest::kMaxBytes));
+  ODMOE_ASSIGN_OR_RETURN(ExpertManifest manifest, ExpertManifest::parse(text, shown(manifest_path)));
+  const std::filesystem::path tokenizer_path = path / "tokenizer.json";
+  ODMOE_ASSIGN_OR_RETURN(const std::string tokenizer_text,
+                         read_whole_file(tokenizer_path, ExpertManifest::kMaxTokenizerBytes));
+  ODMOE_ASSIGN_OR_RETURN(const auto tokenizer, parse_tokenizer_json(tokenizer_text, shown(tokenizer_path)));
+
+  std::vector<MetadataEntry> metadata = manifest.metadata;
+  metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
+  const std::vector<std::byte> encoded = encode_gguf(metadata);
+  ODMOE_ASSIGN_OR_RETURN(gguf::Header header,
+                         gguf::read_header(encoded, encoded.size(), shown(manifest_path)));
+  KeyValues values(std::make_shared<const gguf::Header>(std::move(header)), shown(manifest_path));
+  std::unique_ptr<ExpertDirectory> directory(
+      new ExpertDirectory(std::move(values), path, std::move(manifest)));
+  ODMOE_RETURN_IF_ERROR(directory->add_dense_files());
+  ODMOE_RETURN_IF_ERROR(directory->add_expert_files());
+  ODMOE_RETURN_IF_ERROR(directory->index_tensors());
+  return directory;
+}
+
+Status ExpertDirectory::check_file(const std::filesystem::path& path, uint64_t least_bytes) {
+  std::error_code error;
+  const uint64_t bytes = std::filesystem::file_size(path, error);
+  if (error) {
+    return fail(ErrorKind::kBadFile, "{} is missing or cannot be examined: {}; convert the model again",
+                shown(path), error.message());
+  }
+  if (bytes < least_bytes) {
+    return fail(ErrorKind::kBadFile, "{} has {} bytes and not {}: it is truncated; convert the model again",
+                shown(path), bytes, least_bytes);
+  }
+  total_bytes_ += bytes;
+  return {};
+}
+
+Status ExpertDirectory::add_dense_files() {
+  for (const ExpertManifest::File& file : manifest_.files) {
+    const std::filesystem::path path = path_ / file.path;
+    ODMOE_RETURN_IF_ERROR(check_file(path, file.bytes));
+    if (!file.path.ends_with(".safetensors")) continue;
+    ODMOE_ASSIGN_OR_RETURN(const SafetensorsFile opened, SafetensorsFile::open(path));
+    for (const SafetensorsTensor& tensor : opened.tensors()) {
+      if (tensor.name.starts_with("padding")) continue;
+      ODMOE_ASSIGN_OR_RETURN(TensorInfo info, dense_tensor(opened, tensor));
+      info.file = static_cast<int>(files_.size());
+      tensors_.push_back(std::move(info));
+    }
+    files_.push_back(path);
+  }
+  return {};
+}
+
+Status ExpertDirectory::add_expert_files() {
+  for (const ExpertManifest::Layer& layer : manifest_.layers) {
+    first_file_.push_back(static_cast<int>(files_.size()));
+    const bool packed = manifest_.layout == ExpertManifest::Layout::kPacked;
+    const auto n_expert = static_cast<uint64_t>(layer.n_expert());
+    // The limits of the manifest keep this from overflowing.
+    const uint64_t least =
+        layer.first_offset + (packed ? (n_expert - 1) * layer.stride : 0) + layer.record_bytes;
+    for (int expert = 0; expert < (packed ? 1 : layer.n_expert()); ++expert) {
+      std::filesystem::path path = path_ / manifest_.expert_path(layer.layer, expert);
+      ODMOE_RETURN_IF_ERROR(check_file(path, least));
+      files_.push_back(std::move(path));
+    }
+    for (const ExpertManifest::Slice& slice : layer.slices) {
+      tensors_.push_back({.name = slice.tensor,
+                          .type = slice.type,
+                          .ne = {slice.n_in, slice.n_out, layer.n_expert(), 1},
+                          .file = -1,
+                          .bytes = slice.bytes * n_expert});
+    }
+  }
+  return {};
+}
+
+Result<std::unique_ptr<ExpertSource>> ExpertDirectory::expert_source(int n_layer, int n_expert,
+                                                                     int n_expert_used) const {
+  const std::string name = shown(path_ / "model.json");
+  if (n_expert_used < 1 || n_expert_used > n_expert) {
+    return fail(ErrorKind::kBadFile,
+                "{} has {} experts of which {} are used: no such model can run; convert the model again",
+                name, n_expert, n_expert_used);
+  }
+  if (n_layer < 1 || n_layer > ExpertManifest::kMaxLayers || manifest_.layers.back().layer >= n_layer) {
+    return fail(ErrorKind::kBadFile, "{} has experts in layer {} of {} layers; convert the model again", name,
+                manifest_.layers.back().layer, n_layer);
+  }
+  std::vector<DirectoryExperts::Layer> layers(static_cast<size_t>(n_layer));
+  for (size_t i = 0; i < manifest_.layers.size(); ++i) {
+    const ExpertManifest::Layer& from = manifest_.layers[i];
+    if (from.n_expert() != n_expert) {
+      return fail(ErrorKind::kBadFile, "{} has {} experts in layer {} and not {}; convert the model again",
+                  name, from.n_expert(), from.layer, n_expert);
+    }
+    DirectoryExperts::Layer& to = layers[static_cast<size_t>(from.layer)];
+    to = {.layout = record_layout(from),
+          .first_file = first_file_[i],
+          .file_per_expert = manifest_.layout == ExpertManifest::Layout::kFiles,
+          .first_offset = from.first_offset,
+          .stride = from.stride,
+          .checksums = from.checksums};
+  }
+  return std::make_unique<DirectoryExperts>(files_, std::move(layers), n_expert_used);
+}
+
+}  // namespace odmoe

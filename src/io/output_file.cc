@@ -1,0 +1,99 @@
+#include "io/output_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+namespace odmoe {
+namespace {
+
+constexpr size_t kMaxWriteBytes = 1U << 30U;  // some systems refuse more than 2^31 at once
+
+int open_retrying(const std::filesystem::path& path, int flags) {
+  int descriptor = -1;
+  do {
+    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+  } while (descriptor < 0 && errno == EINTR);
+  return descriptor;
+}
+
+std::unexpected<Error> write_error(const std::filesystem::path& path, int error) {
+  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  return fail(ErrorKind::kIo, "cannot write {}: {}{}", path.string(), std::generic_category().message(error),
+              full ? "; make room and run the same command again to go on" : "; check the drive");
+}
+
+int sync_descriptor(int descriptor) {
+#ifdef F_FULLFSYNC
+  // On macOS fsync() leaves the data in the drive's own cache.
+  if (fcntl(descriptor, F_FULLFSYNC) == 0) return 0;
+#endif
+  return fsync(descriptor) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)),
+      bytes_(other.bytes_),
+      path_(std::move(other.path_)) {}
+
+OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(path_, other.path_);
+  return *this;
+}
+
+OutputFile::~OutputFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Result<OutputFile> OutputFile::create(const std::filesystem::path& path) {
+  const int descriptor = open_retrying(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (descriptor < 0) return write_error(path, errno);
+  return OutputFile(descriptor, path);
+}
+
+Result<OutputFile> OutputFile::append_locked(const std::filesystem::path& path) {
+  const int descriptor = open_retrying(path, O_WRONLY | O_CREAT | O_APPEND);
+  if (descriptor < 0) return write_error(path, errno);
+  OutputFile file(descriptor, path);
+  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    return fail(ErrorKind::kUsage, "{} is in use by another process; wait until it ends", path.string());
+  }
+  return file;
+}
+
+Status OutputFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kMaxWriteBytes));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return write_error(path_, errno);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    bytes_ += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
+Status OutputFile::sync() {
+  const int error = sync_descriptor(descriptor_);
+  if (error != 0 && error != EINVAL && error != ENOTSUP) return write_error(path_, error);
+  return {};
+}
+
+Status sync_directory(const std::filesystem::path& path) {
+  const int descriptor = open_retrying(path, O_RDONLY);
+  if (descriptor < 0) return write_error(path, errno);
+  const int error = sync_descriptor(descriptor);
+  ::close(descriptor);
+  if (error != 0 && error != EINVAL && error != ENOTSUP && error != EACCES) return write_error(path, error);
+  return {};
+}
+
+}  // namespace odmoe

@@ -1,0 +1,50 @@
+// Files that are written so that they are still there after the power has gone: the one place that knows how
+// each system spells that.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string_view>
+
+#include "odmoe/result.h"
+
+namespace odmoe {
+
+// A file that is being written from its beginning.  Move-only owner of a file descriptor; closed, but not
+// synced, when destroyed.  One owner.
+class OutputFile {
+ public:
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&& other) noexcept;
+  ~OutputFile();
+
+  // Creates `path`, or empties it.  kIo naming the path.
+  static Result<OutputFile> create(const std::filesystem::path& path);
+  // Creates `path` or opens it to write behind what it has, and takes a lock that lasts as long as the
+  // process: kUsage when another process has it.
+  static Result<OutputFile> append_locked(const std::filesystem::path& path);
+
+  // All of `bytes`, behind what was written before.  kIo, naming the path, with what to do when the drive is
+  // full.
+  Status write(std::span<const std::byte> bytes);
+  Status write(std::string_view text) { return write(std::as_bytes(std::span(text))); }
+  // Until this has returned, what was written may be lost with the power.
+  Status sync();
+
+  uint64_t bytes() const { return bytes_; }  // written so far
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  OutputFile(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+
+  int descriptor_ = -1;
+  uint64_t bytes_ = 0;
+  std::filesystem::path path_;
+};
+
+// Makes the names in a directory last.  Where a file system cannot, nothing happens.
+Status sync_directory(const std::filesystem::path& path);
+
+}  // namespace odmoe

@@ -1,0 +1,64 @@
+#include "io/output_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+
+#include "io/testing.h"
+
+namespace odmoe {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string text_of(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+}
+
+TEST(OutputFile, WritesInOrderAndCountsBytes) {
+  const TemporaryFolder folder;
+  auto file = OutputFile::create(folder.path() / "out").value();
+  ASSERT_TRUE(file.write("one ").has_value());
+  ASSERT_TRUE(file.write("two").has_value());
+  ASSERT_TRUE(file.sync().has_value());
+  EXPECT_EQ(file.bytes(), 7U);
+  EXPECT_EQ(text_of(folder.path() / "out"), "one two");
+  ASSERT_TRUE(sync_directory(folder.path()).has_value());
+}
+
+TEST(OutputFile, SaysWhatToDoWhenTheDriveIsFull) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  auto file = OutputFile::create("/dev/full").value();
+  const Status status = file.write("x");
+  ASSERT_FALSE(status.has_value());
+  EXPECT_EQ(status.error().kind, ErrorKind::kIo);
+  EXPECT_THAT(status.error().message, HasSubstr("/dev/full"));
+  EXPECT_THAT(status.error().message, HasSubstr("make room and run the same command again"));
+}
+
+TEST(OutputFile, NamesAPathThatCannotBeCreated) {
+  const TemporaryFolder folder;
+  const auto file = OutputFile::create(folder.path() / "none" / "out");
+  ASSERT_FALSE(file.has_value());
+  EXPECT_THAT(file.error().message, HasSubstr("none/out"));
+  EXPECT_FALSE(sync_directory(folder.path() / "none").has_value());
+}
+
+TEST(OutputFile, IsLockedForOthersUntilItGoes) {
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "lock";
+  {
+    const auto first = OutputFile::append_locked(path);
+    ASSERT_TRUE(first.has_value());
+    const auto second = OutputFile::append_locked(path);
+    ASSERT_FALSE(second.has_value());
+    EXPECT_EQ(second.error().kind, ErrorKind::kUsage);
+  }
+  EXPECT_TRUE(OutputFile::append_locked(path).has_value());
+}
+
+}  // namespace
+}  // namespace odmoe

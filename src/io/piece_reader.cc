@@ -1,0 +1,68 @@
+#include "io/piece_reader.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "base/units.h"
+#include "io/direct_file.h"
+
+namespace odmoe {
+
+Status PieceReader::read(const std::filesystem::path& path, uint64_t offset, std::span<std::byte> out) const {
+  // Opened anew for each piece: thousands of files need no thousands of descriptors, and it takes
+  // microseconds where the read takes milliseconds.
+  ODMOE_ASSIGN_OR_RETURN(const DirectFile file, DirectFile::open(path, /*direct=*/true));
+  const ReadAlignment alignment = file.alignment();
+  const uint64_t start = round_down(offset, alignment.offset_bytes);
+  const uint64_t skip = offset - start;
+  const uint64_t bytes = round_up(skip + out.size(), alignment.offset_bytes);
+  ODMOE_ASSIGN_OR_RETURN(AlignedBuffer bounce, take(bytes));
+  uint64_t done = 0;
+  while (done < skip + out.size()) {
+    const ssize_t n =
+        ::pread(file.descriptor(), bounce.data() + done, bytes - done, static_cast<off_t>(start + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      return fail(ErrorKind::kIo, "reading {} at byte {} failed: {}; check the drive", path.string(),
+                  start + done, std::generic_category().message(errno));
+    }
+    const uint64_t end = done + static_cast<uint64_t>(n);
+    // A short read leaves a place that may not be aligned: go on from the block before.
+    const uint64_t next = end < skip + out.size() ? round_down(end, alignment.offset_bytes) : end;
+    if (next == done) {
+      return fail(ErrorKind::kBadFile, "{} ends before byte {}, where data should be; fetch it again",
+                  path.string(), offset + out.size());
+    }
+    done = next;
+  }
+  std::memcpy(out.data(), bounce.data() + skip, out.size());
+  give_back(std::move(bounce));
+  return {};
+}
+
+Result<AlignedBuffer> PieceReader::take(uint64_t bytes) const {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found =
+        std::ranges::find_if(free_, [&](const AlignedBuffer& buffer) { return buffer.size() >= bytes; });
+    if (found != free_.end()) {
+      AlignedBuffer buffer = std::move(*found);
+      free_.erase(found);
+      return buffer;
+    }
+    free_.clear();  // too small for what is read now
+  }
+  return AlignedBuffer::allocate(round_up(bytes, kMiB));
+}
+
+void PieceReader::give_back(AlignedBuffer buffer) const {
+  const std::lock_guard lock(mutex_);
+  free_.push_back(std::move(buffer));
+}
+
+}  // namespace odmoe
