@@ -243,7 +243,9 @@ TEST_F(ReadSchedulerTest, APrefetchThatBecomesADemandMovesUp) {
 TEST_F(ReadSchedulerTest, APrefetchThatHasEndedIsNoDemandUnderWayWhenItIsPromoted) {
   make({.n_layer = 1}, 8);
   add(1, Priority::kPrefetch);
-  for (const ReadRequest& request : take()) complete({request.id, static_cast<int64_t>(request.bytes)});
+  for (auto requests = take(); !requests.empty(); requests = take()) {
+    for (const ReadRequest& request : requests) complete({request.id, static_cast<int64_t>(request.bytes)});
+  }
   scheduler_->promote(1);
   EXPECT_TRUE(scheduler_->wants_prefetch());
   add(2, Priority::kPrefetch);
