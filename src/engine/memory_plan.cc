@@ -18,8 +18,8 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
   plan.buffer_bytes = needs.buffer_bytes;
   plan.expert_bytes = needs.expert_bytes;
   const uint64_t fixed = needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes;
-  plan.minimum_bytes = std::max(fixed + needs.min_arena_bytes,
-                                needs.dense_bytes + needs.buffer_bytes + needs.load_bytes);
+  plan.minimum_bytes =
+      std::max(fixed + needs.min_arena_bytes, needs.dense_bytes + needs.buffer_bytes + needs.load_bytes);
 
   switch (budget.kind) {
     case MemoryBudget::Kind::kExpertPercent: {
