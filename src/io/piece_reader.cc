@@ -40,7 +40,7 @@ Status PieceReader::read(const std::filesystem::path& path, uint64_t offset, std
     }
     done = next;
   }
-  std::memcpy(out.data(), bounce.data() + skip, out.size());
+  if (!out.empty()) std::memcpy(out.data(), bounce.data() + skip, out.size());
   give_back(std::move(bounce));
   return {};
 }
