@@ -23,6 +23,7 @@
 
 #include "base/memory_info.h"
 #include "base/units.h"
+#include "bench/scenarios/forwarding_reader.h"
 #include "engine/engine_impl.h"
 
 namespace odmoe {
@@ -49,22 +50,15 @@ struct Faults {
 };
 
 // A real reader some of whose reads fail or end early.
-class FaultyReader final : public AsyncReader {
+class FaultyReader final : public ForwardingReader {
  public:
   FaultyReader(std::unique_ptr<AsyncReader> inner, std::shared_ptr<Faults> faults)
-      : inner_(std::move(inner)), faults_(std::move(faults)), random_(faults_->seed) {
-    failed_.reserve(inner_->depth());
+      : ForwardingReader(std::move(inner)), faults_(std::move(faults)), random_(faults_->seed) {
+    failed_.reserve(wrapped().depth());
   }
-  Result<int> add_file(const std::filesystem::path& path) override { return inner_->add_file(path); }
-  int n_file() const override { return inner_->n_file(); }
-  uint64_t file_bytes(int file) const override { return inner_->file_bytes(file); }
-  const std::filesystem::path& path(int file) const override { return inner_->path(file); }
-  ReadAlignment alignment() const override { return inner_->alignment(); }
-  uint32_t depth() const override { return inner_->depth(); }
-  uint32_t in_flight() const override { return inner_->in_flight() + static_cast<uint32_t>(failed_.size()); }
-  std::string_view name() const override { return inner_->name(); }
-  void wake() override { inner_->wake(); }
-  void flush() override { inner_->flush(); }
+  uint32_t in_flight() const override {
+    return wrapped().in_flight() + static_cast<uint32_t>(failed_.size());
+  }
 
   void submit(const ReadRequest& request) override {
     const double luck = faults_->on ? std::uniform_real_distribution<>(0, 100)(random_) : 100;
@@ -80,10 +74,10 @@ class FaultyReader final : public AsyncReader {
       asked.bytes = static_cast<uint32_t>(round_down(asked.bytes / 2, unit));
       asked.bytes = std::max(asked.bytes, unit);
     }
-    inner_->submit(asked);
+    wrapped().submit(asked);
   }
   size_t wait(std::span<ReadCompletion> out, std::optional<std::chrono::microseconds> timeout) override {
-    if (failed_.empty()) return inner_->wait(out, timeout);
+    if (failed_.empty()) return wrapped().wait(out, timeout);
     const size_t n = std::min(out.size(), failed_.size());
     std::copy_n(failed_.end() - static_cast<ptrdiff_t>(n), n, out.begin());
     failed_.resize(failed_.size() - n);
@@ -91,7 +85,6 @@ class FaultyReader final : public AsyncReader {
   }
 
  private:
-  std::unique_ptr<AsyncReader> inner_;
   std::shared_ptr<Faults> faults_;
   std::mt19937_64 random_;
   std::vector<ReadCompletion> failed_;

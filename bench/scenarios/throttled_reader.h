@@ -7,29 +7,22 @@
 #include <utility>
 #include <vector>
 
-#include "io/async_reader.h"
+#include "bench/scenarios/forwarding_reader.h"
 
 namespace odmoe {
 
-class ThrottledReader final : public AsyncReader {
+class ThrottledReader final : public ForwardingReader {
  public:
   // bytes_per_us is read at every submit(), so that it can be changed meanwhile; 0: as fast as it goes.
   ThrottledReader(std::unique_ptr<AsyncReader> inner, std::shared_ptr<double> bytes_per_us,
                   int64_t latency_us)
-      : inner_(std::move(inner)), bytes_per_us_(std::move(bytes_per_us)), latency_us_(latency_us) {
-    due_.reserve(inner_->depth());
-    landed_.reserve(inner_->depth());
+      : ForwardingReader(std::move(inner)), bytes_per_us_(std::move(bytes_per_us)), latency_us_(latency_us) {
+    due_.reserve(wrapped().depth());
+    landed_.reserve(wrapped().depth());
   }
-  Result<int> add_file(const std::filesystem::path& path) override { return inner_->add_file(path); }
-  int n_file() const override { return inner_->n_file(); }
-  uint64_t file_bytes(int file) const override { return inner_->file_bytes(file); }
-  const std::filesystem::path& path(int file) const override { return inner_->path(file); }
-  ReadAlignment alignment() const override { return inner_->alignment(); }
-  uint32_t depth() const override { return inner_->depth(); }
-  uint32_t in_flight() const override { return inner_->in_flight() + static_cast<uint32_t>(landed_.size()); }
-  std::string_view name() const override { return inner_->name(); }
-  void wake() override { inner_->wake(); }
-  void flush() override { inner_->flush(); }
+  uint32_t in_flight() const override {
+    return wrapped().in_flight() + static_cast<uint32_t>(landed_.size());
+  }
 
   void submit(const ReadRequest& request) override {
     const double now = now_us();
@@ -37,7 +30,7 @@ class ThrottledReader final : public AsyncReader {
     free_at_us_ = std::max(free_at_us_, now);
     if (bytes_per_us > 0) free_at_us_ += request.bytes / bytes_per_us;
     due_.push_back({request.id, bytes_per_us > 0 ? free_at_us_ + static_cast<double>(latency_us_) : now});
-    inner_->submit(request);
+    wrapped().submit(request);
   }
 
   size_t wait(std::span<ReadCompletion> out, std::optional<std::chrono::microseconds> timeout) override {
@@ -50,7 +43,7 @@ class ThrottledReader final : public AsyncReader {
       std::optional<std::chrono::microseconds> pause;
       if (end < kNever) pause = std::chrono::microseconds(static_cast<int64_t>(std::max(end - now, 0.0)) + 1);
       ReadCompletion completion;
-      const size_t n = inner_->wait({&completion, 1}, pause);
+      const size_t n = wrapped().wait({&completion, 1}, pause);
       if (n == 0) {  // awake, or time is up
         const size_t taken = take_due(out);
         const bool is_over = timeout && now_us() >= begin + static_cast<double>(timeout->count());
@@ -91,7 +84,6 @@ class ThrottledReader final : public AsyncReader {
     return n;
   }
 
-  std::unique_ptr<AsyncReader> inner_;
   std::shared_ptr<double> bytes_per_us_;
   int64_t latency_us_;
   double free_at_us_ = 0;
