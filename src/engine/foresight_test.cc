@@ -72,6 +72,13 @@ class ForesightTest : public testing::Test {
     const std::vector<float> weights = {0.5F, 0.5F};
     ASSERT_TRUE(foresight_->routed({.layer = layer, .experts = chosen, .weights = weights}).has_value());
   }
+  // A read that had been asked for before has then begun.
+  void lease_and_wait(ExpertKey key) {
+    const std::vector<int32_t> experts = {key.expert};
+    std::vector<ExpertLease> leases;
+    store_->lease(key.layer, experts, leases);
+    ASSERT_TRUE(store_->wait_all(leases).has_value());
+  }
   void await(ExpertKey key) {
     while (store_->residency(key) != Residency::kResident) std::this_thread::yield();
   }
@@ -86,8 +93,13 @@ class ForesightTest : public testing::Test {
 
 TEST_F(ForesightTest, ReadsNothingUntilAGuessHasProvedWorthIt) {
   make({{}, {2, 3}, {4, 5}}, 1);
-  token();
-  EXPECT_EQ(disk_->n_read(), 0U);  // only now is it known that the guesses were right
+  begin();
+  route(0);
+  lease_and_wait({0, 0});
+  EXPECT_EQ(store_->stats().prefetched, 0U);
+  route(1);  // only now is it known that the guesses were right
+  route(2);
+  foresight_->end_token(now_us_ += 1000);
   begin();
   route(0);
   await({1, 2});
@@ -116,11 +128,7 @@ TEST_F(ForesightTest, ReadsNothingForAPredictorThatIsAlwaysWrong) {
   make({{}, {6, 7}, {6, 7}}, 2);
   for (int i = 0; i < 10; ++i) token();
   EXPECT_EQ(foresight_->ahead()[0].foreseen, 0U);
-  // A read that had been asked for would have begun before this one.
-  const std::vector<int32_t> last = {0};
-  std::vector<ExpertLease> leases;
-  store_->lease(0, last, leases);
-  ASSERT_TRUE(store_->wait_all(leases).has_value());
+  lease_and_wait({0, 0});
   EXPECT_EQ(store_->stats().prefetched, 0U);
 }
 
