@@ -28,7 +28,7 @@ class DirectoryExperts final : public ExpertSource {
     int first_file = 0;
     bool file_per_expert = false;
     uint64_t first_offset = 0, stride = 0;
-    std::vector<uint64_t> checksums;  // empty in a dense layer
+    std::vector<RecordChecksums> checksums;  // empty in a dense layer
   };
 
   DirectoryExperts(std::vector<std::filesystem::path> files, std::vector<Layer> layers, int n_expert_used)
@@ -45,7 +45,7 @@ class DirectoryExperts final : public ExpertSource {
     return {.file = layer.first_file,
             .offset = layer.first_offset + static_cast<uint64_t>(key.expert) * layer.stride};
   }
-  std::optional<uint64_t> checksum(ExpertKey key) const override {
+  std::optional<RecordChecksums> checksums(ExpertKey key) const override {
     return at(key.layer).checksums[static_cast<size_t>(key.expert)];
   }
   const std::vector<std::filesystem::path>& files() const override { return files_; }

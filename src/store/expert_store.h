@@ -6,7 +6,9 @@
 //   loading   owns a slot; reads of its slices are queued or in flight.  Never evicted.
 //   resident  owns a slot; every slice has landed.  Evicted only when no lease is held.
 // A read that fails is tried again; after the last try the expert is absent again and every lease waiting
-// for it reports the error.
+// for it reports the error.  Where records have checksums, each of their two parts (gate and up; down) is
+// compared with its own when it has landed, once; a part that is damaged is read again, which leaves the
+// other alone, and counts as a read that fails.
 //
 // Knows nothing of ggml: the compute side sees the arena as bytes and builds its views from SlotView.
 #pragma once
@@ -175,7 +177,7 @@ class ExpertStore {
   Status wait_all(std::span<ExpertLease> leases);
 
   // What of two lists of leases can be used: `ready` of the first, and of the second `ready_new` wholly and
-  // behind those gate_up_new whose gate and up have landed and whose down is still to come.
+  // behind those gate_up_new whose gate and up have landed (and are sound) and whose down is still to come.
   struct Landed {
     size_t ready = 0, ready_new = 0, gate_up_new = 0;
   };
