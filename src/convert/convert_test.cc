@@ -381,8 +381,11 @@ TEST_F(Verify, NamesEveryDamagedPartAndFile) {
       const SliceLocation at = source->locate(key, part.slice);
       std::fstream file(source->files()[static_cast<size_t>(at.file)],
                         std::ios::binary | std::ios::in | std::ios::out);
-      file.seekp(static_cast<std::streamoff>(at.offset + part.offset + 100));
-      file.put('!');
+      const auto place = static_cast<std::streamoff>(at.offset + part.offset + 100);
+      file.seekg(place);
+      const int byte = file.get();
+      file.seekp(place);
+      file.put(static_cast<char>(byte ^ 1));
     };
     damage({1, 3}, source->layout(1).gate);
     damage({2, 1}, source->layout(2).up);
