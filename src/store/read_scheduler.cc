@@ -86,8 +86,16 @@ bool ReadScheduler::demand_waiting() const {
 }
 
 bool ReadScheduler::wants_prefetch() const {
-  return prefetch_.empty() && prefetch_out_ < prefetch_depth_ && in_flight_ < limits_.depth &&
-         n_demand_load_ == 0;
+  return prefetch_.empty() && prefetch_out_ < prefetch_depth_ && in_flight_ < limits_.depth && drive_idles();
+}
+
+bool ReadScheduler::drive_idles() const {
+  if (n_demand_load_ == 0) return true;
+  if (!demand_.empty()) return false;
+  uint64_t bytes = 0;
+  for (const CopyState& copy : copies_)
+    bytes += std::max(copy.outstanding_bytes, copy.in_flight * kLeastCostBytes);
+  return bytes < kIdleBytes;
 }
 
 std::optional<int64_t> ReadScheduler::next_retry_us(int64_t now_us) const {
@@ -233,7 +241,7 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   Priority priority = Priority::kDemand;
   Found found = take_retry(priority, now_us, token);
   if (found == Found::kNone) found = take_new(priority, token);
-  if (found == Found::kNone && n_demand_load_ == 0) {
+  if (found == Found::kNone && drive_idles()) {
     priority = Priority::kPrefetch;
     found = take_retry(priority, now_us, token);
     if (found == Found::kNone && prefetch_out_ < prefetch_depth_) found = take_new(priority, token);

@@ -3,8 +3,9 @@
 // An expert on its way is a *load*: the runs of its layout, cut into pieces.  Loads wait in two queues,
 // demand and prefetch, first come first served; the loads of a queue are finished one after the other, since
 // an expert is of use only as a whole.  A drive knows no priorities and shares its bandwidth among all it is
-// asked for, so a prefetch piece is chosen only while no demand is under way, and few and small ones are in
-// flight at a time: that is what a demand that comes meanwhile waits for.
+// asked for, so a prefetch piece is chosen only while no demand waits and those under way do not keep the
+// drive busy, and few and small ones are in flight at a time: that is what a demand that comes meanwhile
+// waits for.
 //
 // There may be several copies of the files, on drives of different speed.  Each piece goes to the copy whose
 // queue would have brought it first, going by the bytes that it has still to bring and its drive's bandwidth.
@@ -74,6 +75,10 @@ class ReadScheduler {
   // a millisecond.
   static constexpr uint32_t kPrefetchPieceBytes = 256 << 10;
   static constexpr uint32_t kPrefetchDepth = 6;
+  // While demands are under way but none waits, prefetches may fill up the reads in flight to this much, a
+  // quarter of a millisecond's: a drive with less to do than that is not busy.  However small, a read costs
+  // as much as one of kLeastCostBytes.
+  static constexpr uint64_t kIdleBytes = 512 << 10, kLeastCostBytes = 64 << 10;
 
   // At least one copy.
   ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits);
@@ -151,6 +156,7 @@ class ReadScheduler {
     size_t first_ = 0, count_ = 0;
   };
 
+  bool drive_idles() const;
   Queue& queue(Priority priority) { return priority == Priority::kDemand ? demand_ : prefetch_; }
   // What came of looking for a piece: there is none; its copy's queue is full; here it is.
   enum class Found : uint8_t { kNone, kFull, kPiece };

@@ -180,8 +180,8 @@ TEST_F(ReadSchedulerTest, PaddingBeyondTheEndOfTheFileNeedNotArrive) {
   EXPECT_EQ(complete({requests[0].id, 1488}).kind, kLoaded);
 }
 
-TEST_F(ReadSchedulerTest, PrefetchesHaveTheDriveOnlyWhileNoDemandIsUnderWay) {
-  make({.n_layer = 1, .slice_bytes = {4096}}, 8, 4096);
+TEST_F(ReadSchedulerTest, PrefetchesWaitForDemandsThatKeepTheDriveBusy) {
+  make({.n_layer = 1, .slice_bytes = {256 << 10}}, 8);
   add(0, Priority::kPrefetch);
   add(1, Priority::kDemand);
   add(2, Priority::kPrefetch);
@@ -190,10 +190,38 @@ TEST_F(ReadSchedulerTest, PrefetchesHaveTheDriveOnlyWhileNoDemandIsUnderWay) {
   ASSERT_EQ(demands.size(), 2U);
   EXPECT_EQ(expert_of(demands[0]), 1);
   EXPECT_EQ(expert_of(demands[1]), 3);
-  EXPECT_EQ(complete({demands[0].id, 4096}).kind, kLoaded);
-  EXPECT_TRUE(take().empty());
-  EXPECT_EQ(complete({demands[1].id, 4096}).kind, kLoaded);
+  EXPECT_EQ(complete({demands[0].id, 256 << 10}).kind, kLoaded);
+  EXPECT_EQ(complete({demands[1].id, 256 << 10}).kind, kLoaded);
   EXPECT_EQ(take_experts(), (std::vector{0, 2}));
+}
+
+TEST_F(ReadSchedulerTest, PrefetchesFillUpADriveThatDemandsLeaveIdle) {
+  make({.n_layer = 1, .slice_bytes = {192 << 10}}, 32);
+  for (const int expert : {2, 3}) add(expert, Priority::kPrefetch);
+  for (const int expert : {0, 1}) add(expert, Priority::kDemand);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), 3U);
+  EXPECT_EQ(expert_of(requests[2]), 2);  // behind all demands; with it the drive has enough to do
+  complete({requests[0].id, 192 << 10});
+  EXPECT_EQ(take_experts(), (std::vector{3}));
+}
+
+TEST_F(ReadSchedulerTest, BesideDemandsPrefetchesWaitWhileADemandDoes) {
+  make({.n_layer = 1, .slice_bytes = {64 << 10}}, 32, 4096);
+  add(0, Priority::kPrefetch);
+  add(1, Priority::kDemand);
+  ReadRequest request;
+  ASSERT_TRUE(scheduler_->next(request, now_us_));
+  EXPECT_EQ(expert_of(request), 1);
+  EXPECT_FALSE(scheduler_->wants_prefetch());  // the rest of the demand comes first
+}
+
+TEST_F(ReadSchedulerTest, ManySmallDemandsKeepADriveBusyToo) {
+  make({.n_layer = 1, .slice_bytes = {4096}}, 32);
+  for (int expert = 0; expert < 6; ++expert) add(expert, Priority::kDemand);
+  for (const int expert : {6, 7}) add(expert, Priority::kPrefetch);
+  EXPECT_EQ(take().size(), 8U);
+  EXPECT_FALSE(scheduler_->wants_prefetch());  // eight of kLeastCostBytes
 }
 
 TEST_F(ReadSchedulerTest, PrefetchesAreFewAndSmallSoThatADemandWaitsForLittle) {
@@ -424,17 +452,17 @@ TEST_F(ReadSchedulerTest, TheLastCopyIsNeverGivenUpAndItsErrorIsReported) {
 }
 
 TEST_F(ReadSchedulerTest, RetriesOfPrefetchesWaitForDemands) {
-  make({.n_layer = 1, .slice_bytes = {4096}}, 8, 4096);
+  make({.n_layer = 1, .slice_bytes = {256 << 10}}, 8);
   add(0, Priority::kPrefetch);
   const auto first = take();
   complete({first[0].id, -EAGAIN});
   now_us_ = 1000;
   EXPECT_FALSE(scheduler_->demand_waiting());
-  add(1, Priority::kDemand);
-  const auto demand = take();
-  ASSERT_EQ(demand.size(), 1U);
-  EXPECT_EQ(expert_of(demand[0]), 1);
-  complete({demand[0].id, 4096});
+  for (const int expert : {1, 2}) add(expert, Priority::kDemand);
+  const auto demands = take();
+  ASSERT_EQ(demands.size(), 2U);
+  for (const ReadRequest& demand : demands) EXPECT_NE(expert_of(demand), 0);
+  complete({demands[0].id, 256 << 10});
   EXPECT_EQ(take_experts(), (std::vector{0}));
 }
 
