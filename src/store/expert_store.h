@@ -188,7 +188,7 @@ class ExpertStore {
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
 
   // Asks for experts that are likely to be wanted, best first; never waits, never evicts what is leased or
-  // hinted, lets no layer grow beyond its share, and is served only while demands leave the drive idle.  Hints
+  // hinted, lets no layer grow beyond its share, and is served only while demands leave the drive idle. Hints
   // replace the earlier ones that have not started; those beyond kMaxHints are dropped, and so are those of a
   // layer once it leases experts.  A hint for an expert in memory is evidence for keeping it.
   void prefetch(std::span<const ExpertKey> hints);
