@@ -124,14 +124,14 @@ class Planner {
 
   // Whole rows, as many as a read may have.
   void add_rows(PlannedFile& file, const Tensor& tensor, size_t index, uint64_t offset, uint64_t bytes,
-                int32_t record) {
+                int32_t part) {
     const uint64_t row_bytes = ggml_row_size(tensor.type, tensor.ne[0]);
     const uint64_t most = std::max(row_bytes, kBatchBytes / row_bytes * row_bytes);
     for (uint64_t done = 0; done < bytes; done += std::min(most, bytes - done)) {
       add_segment(file, {.tensor = static_cast<int64_t>(index),
                          .offset = offset + done,
                          .bytes = std::min(most, bytes - done),
-                         .record = record});
+                         .part = part});
     }
   }
 
@@ -146,7 +146,7 @@ class Planner {
     ODMOE_ASSIGN_OR_RETURN(std::string header,
                            make_safetensors_header(entries, metadata, options_.page_bytes));
     PlannedFile& file = begin_file(std::format("base_model/{}.safetensors", name), std::move(header));
-    plan_.segments.back().record = 0;
+    plan_.segments.back().part = 0;
     for (const size_t i : tensors)
       add_rows(file, source_.tensors()[i], i, 0, source_.tensors()[i].bytes(), 0);
     plan_.manifest.files.push_back({.path = file.path, .bytes = file.bytes});
@@ -175,7 +175,8 @@ class Planner {
       if (n_expert == 0) n_expert = tensor.ne[2];
       if (tensor.ne[2] != n_expert || tensor.ne[3] != 1 || n_expert < 1 || n_expert > Manifest::kMaxExperts)
         return bad(tensor, std::format("is of {} experts", tensor.ne[2]));
-      const uint64_t offset = round_up(layer.record_bytes, Manifest::kSliceAlignment);
+      const uint64_t alignment = i == from.back() ? options_.page_bytes : Manifest::kSliceAlignment;
+      const uint64_t offset = round_up(layer.record_bytes, alignment);
       const uint64_t bytes = ggml_row_size(tensor.type, tensor.ne[0]) * static_cast<uint64_t>(tensor.ne[1]);
       layer.slices.push_back({.tensor = tensor.name,
                               .type = tensor.type,
@@ -210,14 +211,15 @@ class Planner {
 
   void add_record(PlannedFile& file, const Manifest::Layer& layer, const std::vector<size_t>& from,
                   int32_t expert) {
-    const auto record = static_cast<int32_t>(file.experts.size());
+    const auto gate_up = static_cast<int32_t>(2 * file.experts.size());
     file.experts.push_back(expert);
     uint64_t at = 0;
     for (size_t i = 0; i < from.size(); ++i) {
       const Manifest::Slice& slice = layer.slices[i];
-      add_segment(file, {.tensor = Segment::kZeros, .bytes = slice.offset - at, .record = record});
+      add_segment(file, {.tensor = Segment::kZeros, .bytes = slice.offset - at, .part = gate_up});
+      const bool down = i + 1 == from.size();
       add_rows(file, source_.tensors()[from[i]], from[i], static_cast<uint64_t>(expert) * slice.bytes,
-               slice.bytes, record);
+               slice.bytes, down ? gate_up + 1 : gate_up);
       at = slice.offset + slice.bytes;
     }
   }

@@ -166,7 +166,7 @@ class Conversion {
       std::error_code error;
       const uint64_t bytes = fs::file_size(tree_ / file.path, error);
       if (error || bytes != file.bytes || entry->second.bytes != bytes ||
-          entry->second.checksums.size() != (file.layer < 0 ? 1 : file.experts.size())) {
+          entry->second.checksums.size() != file.n_part()) {
         finished_.erase(entry);
         continue;
       }
@@ -195,9 +195,9 @@ class Conversion {
     result.ranges.push_back({.offset = 0, .bytes = header.size(), .checksum = Checksum::of(header)});
     const auto& layer = plan_.manifest.layers[static_cast<size_t>(file.layer)];
     for (size_t i = 0; i < file.experts.size(); ++i) {
-      result.ranges.push_back({.offset = layer.first_offset + i * layer.stride,
-                               .bytes = layer.record_bytes,
-                               .checksum = entry.checksums[i]});
+      add_record_ranges(layer, layer.first_offset + i * layer.stride,
+                        {.gate_up = entry.checksums[2 * i], .down = entry.checksums[2 * i + 1]}, "an expert",
+                        result.ranges);
     }
     return result;
   }
@@ -244,7 +244,7 @@ class Conversion {
     OutputFile file;
     JournalEntry entry;
     Checksum checksum;
-    int32_t record = -1;  // that the checksum is of
+    int32_t part = -1;  // that the checksum is of
   };
 
   Status drain(const Batch& batch, std::span<const std::byte> buffer) {
@@ -256,16 +256,16 @@ class Conversion {
     ODMOE_RETURN_IF_ERROR(writing_->file.write(buffer.first(batch.bytes)));
     for (size_t s = batch.first_segment; s < batch.end_segment; ++s) {
       const Segment& segment = plan_.segments[s];
-      if (segment.record != writing_->record) end_record();
-      if (segment.record >= 0) {
-        if (writing_->record < 0) writing_->checksum.reset();
-        writing_->record = segment.record;
+      if (segment.part != writing_->part) end_part();
+      if (segment.part >= 0) {
+        if (writing_->part < 0) writing_->checksum.reset();
+        writing_->part = segment.part;
         writing_->checksum.add(buffer.first(segment.bytes));
       }
       buffer = buffer.subspan(segment.bytes);
     }
     if (batch.end_segment == planned.end_segment) {
-      end_record();
+      end_part();
       writing_->entry.bytes = planned.bytes;
       finished_[planned.path] = writing_->entry;
       ODMOE_RETURN_IF_ERROR(
@@ -275,10 +275,10 @@ class Conversion {
     return {};
   }
 
-  void end_record() {
-    if (writing_->record < 0) return;
+  void end_part() {
+    if (writing_->part < 0) return;
     writing_->entry.checksums.push_back(writing_->checksum.value());
-    writing_->record = -1;
+    writing_->part = -1;
   }
 
   Status write_files() {
@@ -321,8 +321,10 @@ class Conversion {
         continue;
       }
       auto& layer = manifest_.layers[static_cast<size_t>(file.layer)];
-      for (size_t i = 0; i < checksums.size(); ++i)
-        layer.checksums[static_cast<size_t>(file.experts[i])] = checksums[i];
+      for (size_t i = 0; i < file.experts.size(); ++i) {
+        layer.checksums[static_cast<size_t>(file.experts[i])] = {.gate_up = checksums[2 * i],
+                                                                 .down = checksums[2 * i + 1]};
+      }
     }
     const std::string tokenizer = tokenizer_to_json(source_.metadata());
     manifest_.files.push_back({.path = "tokenizer.json",

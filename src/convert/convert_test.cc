@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/checksum.h"
+#include "convert/hf_source.h"
 #include "convert/journal.h"
 #include "convert/verify.h"
 #include "format/expert_directory.h"
@@ -151,6 +152,27 @@ TEST_F(Convert, PutsRecordsOnPagesInOneContiguousRead) {
   }
 }
 
+TEST_F(Convert, GivesBothPartsOfARecordTheirChecksumsAndDownAPage) {
+  for (const bool merged : {false, true}) {
+    const fs::path model = write_model({.merge_gate_up = merged}, merged ? "merged.gguf" : "model.gguf");
+    for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+      const fs::path out = folder_ / std::format("{}{}", layout_name(layout.layout), merged);
+      ASSERT_TRUE(run(model, out, layout).has_value());
+      const auto source = ExpertDirectory::open(out).value()->expert_source(3, 4, 2).value();
+      const RecordLayout& record = source->layout(1);
+      EXPECT_EQ(record.down.offset % layout.page_bytes, 0U);
+      EXPECT_EQ(record.gate_up_bytes(), record.down.offset);
+      const SliceLocation at = source->locate({1, 2}, 0);
+      const std::string file = read_text(source->files()[static_cast<size_t>(at.file)]);
+      const auto bytes = std::as_bytes(std::span(file)).subspan(at.offset, record.bytes());
+      const std::optional<RecordChecksums> got = source->checksums({1, 2});
+      ASSERT_TRUE(got.has_value());
+      EXPECT_EQ(got->gate_up, Checksum::of(bytes.first(record.down.offset)));
+      EXPECT_EQ(got->down, Checksum::of(bytes.subspan(record.down.offset)));
+    }
+  }
+}
+
 TEST_F(Convert, IsASafetensorsFileInEveryFile) {
   const fs::path model = write_model();
   for (const LayoutOptions& layout : {kPacked, kFiles()}) {
@@ -281,6 +303,28 @@ TEST_F(Convert, BeginsAfreshWhenSomethingElseIsAskedFor) {
   EXPECT_TRUE(tree(folder_ / "out") == tree(folder_ / "whole"));
 }
 
+TEST_F(Convert, BeginsAfreshWhenAnyFileOfACheckpointChanged) {
+  const fs::path in = folder_ / "checkpoint";
+  fs::copy(ODMOE_SOURCE_DIR "/tests/data/hf/qwen3moe", in);
+  const auto attempt = [&](const fs::path& out, const ConvertOptions& options) {
+    const auto source = HfSource::open(in, {}).value();
+    return convert(*source, plan_conversion(*source, kFiles()).value(), out, options);
+  };
+  const auto stop = [&](const fs::path& out) {
+    ConvertOptions stopped;
+    interrupt_after(stopped, 8);
+    EXPECT_FALSE(attempt(out, stopped).has_value());
+  };
+  stop(folder_ / "same");
+  EXPECT_GT(attempt(folder_ / "same", {}).value().kept_bytes, 0U);
+  for (const char* const name : {"config.json", "tokenizer.json"}) {
+    const fs::path out = folder_ / (std::string("without-") + name);
+    stop(out);
+    std::ofstream(in / name, std::ios::app) << "\n";  // says nothing else, but who knows
+    EXPECT_EQ(attempt(out, {}).value().kept_bytes, 0U) << name;
+  }
+}
+
 TEST_F(Convert, IsNotDoneByTwoAtOnce) {
   const fs::path model = write_model();
   const fs::path out = folder_ / "out";
@@ -325,20 +369,27 @@ class Verify : public Convert {
   }
 };
 
-TEST_F(Verify, NamesEveryDamagedRecordAndFile) {
-  const fs::path model = write_model();
+TEST_F(Verify, NamesEveryDamagedPartAndFile) {
   for (const LayoutOptions& layout : {kPacked, kFiles()}) {
+    // Once with gate and up merged: they are one part either way.
+    const fs::path model = write_model({.merge_gate_up = layout.layout == ExpertManifest::Layout::kFiles});
     const fs::path out = folder_ / std::string(layout_name(layout.layout));
     ASSERT_TRUE(run(model, out, layout).has_value());
     EXPECT_THAT(damages(out), IsEmpty());
     const auto source = ExpertDirectory::open(out).value()->expert_source(3, 4, 2).value();
-    const SliceLocation at = source->locate({2, 1}, 0);
-    {
+    const auto damage = [&](ExpertKey key, const RecordLayout::Projection& part) {
+      const SliceLocation at = source->locate(key, part.slice);
       std::fstream file(source->files()[static_cast<size_t>(at.file)],
                         std::ios::binary | std::ios::in | std::ios::out);
-      file.seekp(static_cast<std::streamoff>(at.offset + 100));
-      file.put('!');
-    }
+      const auto place = static_cast<std::streamoff>(at.offset + part.offset + 100);
+      file.seekg(place);
+      const int byte = file.get();
+      file.seekp(place);
+      file.put(static_cast<char>(byte ^ 1));
+    };
+    damage({1, 3}, source->layout(1).gate);
+    damage({2, 1}, source->layout(2).up);
+    damage({2, 1}, source->layout(2).down);
     {
       std::fstream file(out / "base_model/norms.safetensors",
                         std::ios::binary | std::ios::in | std::ios::out);
@@ -346,9 +397,11 @@ TEST_F(Verify, NamesEveryDamagedRecordAndFile) {
       file.put('!');
     }
     const std::vector<Damage> found = damages(out);
-    ASSERT_THAT(found, SizeIs(2));
+    ASSERT_THAT(found, SizeIs(4));
     EXPECT_THAT(found[0].what, HasSubstr("norms.safetensors"));
-    EXPECT_THAT(found[1].what, HasSubstr("expert 1 of layer 2 is damaged"));
+    EXPECT_THAT(found[1].what, HasSubstr("the gate and up part of expert 3 of layer 1 is damaged"));
+    EXPECT_THAT(found[2].what, HasSubstr("the gate and up part of expert 1 of layer 2 is damaged"));
+    EXPECT_THAT(found[3].what, HasSubstr("the down part of expert 1 of layer 2 is damaged"));
   }
 }
 

@@ -6,6 +6,7 @@
 #include "convert/hf_index.h"
 #include "convert/hf_model.h"
 #include "convert/hf_weight.h"
+#include "convert/testing.h"
 #include "temp_dir.h"
 
 namespace odmoe {
@@ -14,16 +15,8 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::Pair;
 using testing::TempDir;
-
-template <typename T>
-std::string message(const Result<T>& result) {
-  if (result.has_value()) return "no error";
-  EXPECT_THAT(result.error().message, Not(HasSubstr("\n")));
-  return result.error().message;
-}
 
 std::filesystem::path data(const std::string& name) {
   return std::filesystem::path(ODMOE_SOURCE_DIR) / "tests/data/hf" / name;

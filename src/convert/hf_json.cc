@@ -1,31 +1,18 @@
 #include "convert/hf_json.h"
 
 #include <cmath>
-#include <fstream>
-#include <system_error>
 
+#include "base/whole_file.h"
 #include "format/printable.h"
 
 namespace odmoe {
 
 Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t most_bytes) {
-  const std::string name = printable(path.string(), 400);
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return fail(ErrorKind::kNotFound, "{}: no such file", name);
-  const uint64_t bytes = std::filesystem::file_size(path, error);
-  if (error) return fail(ErrorKind::kIo, "cannot read {}: {}", name, error.message());
-  if (bytes > most_bytes) {
-    return fail(ErrorKind::kBadFile, "{} has {} bytes, more than the {} that make sense for it", name, bytes,
-                most_bytes);
-  }
-  std::string text(bytes, '\0');
-  std::ifstream file(path, std::ios::binary);
-  if (!file.read(text.data(), static_cast<std::streamsize>(bytes))) {
-    return fail(ErrorKind::kIo, "cannot read {}; check permissions and the drive", name);
-  }
+  ODMOE_ASSIGN_OR_RETURN(std::string text, read_whole_text(path, most_bytes));
   if (text.starts_with("version https://git-lfs")) {
     return fail(ErrorKind::kBadFile,
-                "{} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`", name);
+                "{} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`",
+                printable(path.string(), 400));
   }
   return text;
 }

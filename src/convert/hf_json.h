@@ -17,8 +17,7 @@ inline constexpr uint64_t kMaxTokenizerBytes = 64U << 20U;  // the largest known
 
 inline constexpr int kMaxJsonDepth = 64;
 
-// A whole file as text.  Errors: kNotFound, kIo, kBadFile when it is larger than `most_bytes` or a Git LFS
-// pointer.
+// A whole file as text.  Errors: those of read_whole_text(); kBadFile for a Git LFS pointer.
 Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t most_bytes);
 
 // Parses a JSON object.  `name` is what errors call it.  Error: kBadFile.

@@ -1,6 +1,7 @@
 #include "convert/hf_source.h"
 
 #include <algorithm>
+#include <array>
 #include <cassert>
 #include <cctype>
 #include <cmath>
@@ -38,6 +39,12 @@ std::string upper_name(ggml_type type) {
   return result;
 }
 
+// What there may be beside the weights that decides about the model: hyperparameters, vocabulary, template.
+constexpr std::array kDescriptions = {
+    "config.json",           "model.safetensors.index.json", "tokenizer.json",         "tiktoken.model",
+    "tokenizer_config.json", "special_tokens_map.json",      "generation_config.json", "chat_template.jinja",
+    "chat_template.json"};
+
 }  // namespace
 
 Result<ggml_type> parse_weight_type(std::string_view name) {
@@ -73,6 +80,11 @@ Result<std::unique_ptr<HfSource>> HfSource::open(const std::filesystem::path& fo
   }
   auto& metadata = source->model_.metadata;
   std::error_code error;
+  for (const char* const name : kDescriptions) {
+    const std::filesystem::path path = folder / name;
+    const uint64_t bytes = std::filesystem::file_size(path, error);
+    if (!error) source->files_.push_back({path, bytes});
+  }
   const std::string name = std::filesystem::weakly_canonical(folder, error).filename().string();
   metadata.insert(metadata.begin() + 1, MetadataEntry::string("general.name", printable(name)));
   ODMOE_ASSIGN_OR_RETURN(const HfConfig config, text_config(source->checkpoint_->config()));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "convert/hf_split_rule.h"
+#include "convert/testing.h"
 #include "format/checkpoint.h"
 #include "temp_dir.h"
 
@@ -13,15 +14,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
 using testing::TempDir;
-
-template <typename T>
-std::string message(const Result<T>& result) {
-  if (result.has_value()) return "no error";
-  EXPECT_THAT(result.error().message, Not(HasSubstr("\n")));
-  return result.error().message;
-}
 
 nlohmann::json small_tokenizer() {
   return nlohmann::json::parse(R"({

@@ -97,14 +97,25 @@ std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
     for (int expert = 0; expert < layer.n_expert(); ++expert) {
       if (!packed)
         files.push_back({.path = directory / manifest.expert_path(layer.layer, expert), .ranges = {}});
-      files.back().ranges.push_back(
-          {.name = std::format("expert {} of layer {}", expert, layer.layer),
-           .offset = layer.first_offset + static_cast<uint64_t>(expert) * layer.stride,
-           .bytes = layer.record_bytes,
-           .checksum = layer.checksums[static_cast<size_t>(expert)]});
+      add_record_ranges(layer, layer.first_offset + static_cast<uint64_t>(expert) * layer.stride,
+                        layer.checksums[static_cast<size_t>(expert)],
+                        std::format("expert {} of layer {}", expert, layer.layer), files.back().ranges);
     }
   }
   return files;
+}
+
+void add_record_ranges(const ExpertManifest::Layer& layer, uint64_t offset, const RecordChecksums& checksums,
+                       const std::string& expert, std::vector<CheckedFile::Range>& ranges) {
+  const uint64_t gate_up_bytes = layer.gate_up_bytes();
+  ranges.push_back({.name = "the gate and up part of " + expert,
+                    .offset = offset,
+                    .bytes = gate_up_bytes,
+                    .checksum = checksums.gate_up});
+  ranges.push_back({.name = "the down part of " + expert,
+                    .offset = offset + gate_up_bytes,
+                    .bytes = layer.record_bytes - gate_up_bytes,
+                    .checksum = checksums.down});
 }
 
 }  // namespace odmoe

@@ -15,7 +15,7 @@ namespace odmoe {
 // A file and what is to be in it.
 struct CheckedFile {
   struct Range {
-    std::string name;  // "expert 7 of layer 3"
+    std::string name;  // "the down part of expert 7 of layer 3"
     uint64_t offset = 0;
     uint64_t bytes = 0;
     uint64_t checksum = 0;  // XXH3-64
@@ -26,7 +26,7 @@ struct CheckedFile {
 
 struct Damage {
   size_t file = 0;   // index into the files given
-  std::string what;  // "/models/x/experts/layer_03.experts: expert 7 of layer 3 is damaged"
+  std::string what;  // "/models/x/experts/layer_03.experts: the down part of expert 7 of layer 3 is damaged"
 };
 
 // All that is damaged, missing or cannot be read, in order.  `progress` may be empty; false ends it with
@@ -37,5 +37,9 @@ Result<std::vector<Damage>> check_files(const std::vector<CheckedFile>& files,
 // Every record and every other file of a directory, as its manifest has them.
 std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
                                         const std::filesystem::path& directory);
+
+// The two parts of the record at `offset` of a file, of "expert 7 of layer 3".
+void add_record_ranges(const ExpertManifest::Layer& layer, uint64_t offset, const RecordChecksums& checksums,
+                       const std::string& expert, std::vector<CheckedFile::Range>& ranges);
 
 }  // namespace odmoe

@@ -4,12 +4,12 @@
 #include <cassert>
 #include <charconv>
 #include <cstring>
-#include <fstream>
 #include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "base/whole_file.h"
 #include "format/gguf_header.h"
 #include "format/printable.h"
 #include "format/safetensors.h"
@@ -28,7 +28,7 @@ class DirectoryExperts final : public ExpertSource {
     int first_file = 0;
     bool file_per_expert = false;
     uint64_t first_offset = 0, stride = 0;
-    std::vector<uint64_t> checksums;  // empty in a dense layer
+    std::vector<RecordChecksums> checksums;  // empty in a dense layer
   };
 
   DirectoryExperts(std::vector<std::filesystem::path> files, std::vector<Layer> layers, int n_expert_used)
@@ -45,7 +45,7 @@ class DirectoryExperts final : public ExpertSource {
     return {.file = layer.first_file,
             .offset = layer.first_offset + static_cast<uint64_t>(key.expert) * layer.stride};
   }
-  std::optional<uint64_t> checksum(ExpertKey key) const override {
+  std::optional<RecordChecksums> checksums(ExpertKey key) const override {
     return at(key.layer).checksums[static_cast<size_t>(key.expert)];
   }
   const std::vector<std::filesystem::path>& files() const override { return files_; }
@@ -57,6 +57,13 @@ class DirectoryExperts final : public ExpertSource {
   std::vector<Layer> layers_;
   int n_expert_used_;
 };
+
+// A file of the directory that is read at once.
+Result<std::string> read_json(const std::filesystem::path& path, uint64_t most_bytes) {
+  Result<std::string> text = read_whole_text(path, most_bytes);
+  if (text.has_value() || text.error().kind == ErrorKind::kIo) return text;
+  return fail(text.error().kind, "{}; convert the model again", text.error().message);
+}
 
 // The record is one slice, so that it is read at once; the projections lie in it.
 RecordLayout record_layout(const ExpertManifest::Layer& layer) {
@@ -136,30 +143,6 @@ Result<TensorInfo> dense_tensor(const SafetensorsFile& file, const SafetensorsTe
 
 }  // namespace
 
-Result<std::string> read_whole_file(const std::filesystem::path& path, uint64_t most) {
-  std::error_code error;
-  const auto status = std::filesystem::status(path, error);
-  if (status.type() == std::filesystem::file_type::not_found)
-    return fail(ErrorKind::kNotFound, "{} is missing; convert the model again", shown(path));
-  if (status.type() != std::filesystem::file_type::regular) {
-    return fail(ErrorKind::kBadFile, "{} is no regular file{}; convert the model again", shown(path),
-                error ? ": " + error.message() : "");
-  }
-  const uint64_t bytes = std::filesystem::file_size(path, error);
-  if (!error && bytes > most) {
-    return fail(ErrorKind::kBadFile,
-                "{} has {} bytes, more than the {} there can be; convert the model again", shown(path), bytes,
-                most);
-  }
-  std::string text(error ? 0 : bytes, '\0');
-  std::ifstream in(path, std::ios::binary);
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  if (error || !in.good()) {
-    return fail(ErrorKind::kIo, "{} cannot be read; check its permissions and the drive", shown(path));
-  }
-  return text;
-}
-
 ExpertDirectory::ExpertDirectory(KeyValues values, std::filesystem::path path, ExpertManifest manifest)
     : Checkpoint(std::move(values), std::move(path)), manifest_(std::move(manifest)) {}
 
@@ -170,11 +153,11 @@ bool ExpertDirectory::is_one(const std::filesystem::path& path) {
 
 Result<std::unique_ptr<ExpertDirectory>> ExpertDirectory::open(const std::filesystem::path& path) {
   const std::filesystem::path manifest_path = path / "model.json";
-  ODMOE_ASSIGN_OR_RETURN(const std::string text, read_whole_file(manifest_path, ExpertManifest::kMaxBytes));
+  ODMOE_ASSIGN_OR_RETURN(const std::string text, read_json(manifest_path, ExpertManifest::kMaxBytes));
   ODMOE_ASSIGN_OR_RETURN(ExpertManifest manifest, ExpertManifest::parse(text, shown(manifest_path)));
   const std::filesystem::path tokenizer_path = path / "tokenizer.json";
   ODMOE_ASSIGN_OR_RETURN(const std::string tokenizer_text,
-                         read_whole_file(tokenizer_path, ExpertManifest::kMaxTokenizerBytes));
+                         read_json(tokenizer_path, ExpertManifest::kMaxTokenizerBytes));
   ODMOE_ASSIGN_OR_RETURN(const auto tokenizer, parse_tokenizer_json(tokenizer_text, shown(tokenizer_path)));
 
   std::vector<MetadataEntry> metadata = manifest.metadata;

@@ -1,5 +1,5 @@
 // An expert directory (docs/expert-directory.md): the checkpoint in which an expert is one contiguous record
-// on a page boundary, with a checksum, and which safetensors tools can read.
+// on a page boundary, with checksums, and which safetensors tools can read.
 #pragma once
 
 #include <filesystem>
@@ -36,8 +36,5 @@ class ExpertDirectory final : public Checkpoint {
   ExpertManifest manifest_;
   std::vector<int> first_file_;  // by place in manifest_.layers, into files()
 };
-
-// All of a file of at most `most` bytes.  kNotFound, kBadFile (longer, or no regular file), kIo.
-Result<std::string> read_whole_file(const std::filesystem::path& path, uint64_t most);
 
 }  // namespace odmoe

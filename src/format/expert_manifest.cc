@@ -190,6 +190,25 @@ void check_slices(Reader& reader, const ExpertManifest::Layer& layer, std::strin
   }
 }
 
+void read_checksums(Reader& reader, const Json& json, std::string_view where,
+                    std::vector<RecordChecksums>& checksums) {
+  const Json* both = reader.member(json, "xxh3", Json::value_t::object, where);
+  if (both == nullptr) return;
+  const Json* gate_up = reader.member(*both, "gate_up", Json::value_t::array, where);
+  const Json* down = reader.member(*both, "down", Json::value_t::array, where);
+  if (gate_up == nullptr || down == nullptr) return;
+  const size_t n_expert = gate_up->size();
+  if (n_expert < 1 || n_expert > static_cast<size_t>(ExpertManifest::kMaxExperts) ||
+      down->size() != n_expert) {
+    reader.complain(std::format("{} has checksums of {} and of {} experts", where, n_expert, down->size()));
+    return;
+  }
+  for (size_t i = 0; i < n_expert; ++i) {
+    checksums.push_back(
+        {.gate_up = reader.checksum((*gate_up)[i], where), .down = reader.checksum((*down)[i], where)});
+  }
+}
+
 ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertManifest& manifest) {
   ExpertManifest::Layer layer;
   layer.layer = static_cast<int>(reader.number(json, "layer", 0, ExpertManifest::kMaxLayers - 1, "a layer"));
@@ -202,19 +221,16 @@ ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertM
   for (size_t i = 0; slices != nullptr && i < slices->size() && i < 4 && reader.ok(); ++i) {
     layer.slices.push_back(read_slice(reader, (*slices)[i], where));
   }
-  const Json* checksums = reader.member(json, "xxh3", Json::value_t::array, where);
+  read_checksums(reader, json, where, layer.checksums);
   if (!reader.ok()) return layer;
-  if (checksums->empty() || checksums->size() > static_cast<size_t>(ExpertManifest::kMaxExperts)) {
-    reader.complain(std::format("{} has {} experts", where, checksums->size()));
-    return layer;
-  }
-  for (const Json& checksum : *checksums) layer.checksums.push_back(reader.checksum(checksum, where));
   const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
   if (layer.first_offset % manifest.page_bytes != 0 || layer.stride % manifest.page_bytes != 0 ||
       (packed ? layer.stride < layer.record_bytes : layer.stride != 0)) {
     reader.complain(std::format("{} has records that do not begin on pages or lie over each other", where));
   }
   check_slices(reader, layer, where);
+  if (reader.ok() && layer.gate_up_bytes() % manifest.page_bytes != 0)
+    reader.complain(std::format("{} has records whose down does not begin on a page", where));
   return layer;
 }
 
@@ -256,8 +272,12 @@ std::string ExpertManifest::to_json() const {
                                  {"offset", slice.offset},
                                  {"bytes", slice.bytes}});
     }
-    OrderedJson& checksum_list = entry["xxh3"] = OrderedJson::array();
-    for (const uint64_t checksum : layer.checksums) checksum_list.push_back(checksum_text(checksum));
+    OrderedJson gate_up = OrderedJson::array(), down = OrderedJson::array();
+    for (const RecordChecksums& checksums : layer.checksums) {
+      gate_up.push_back(checksum_text(checksums.gate_up));
+      down.push_back(checksum_text(checksums.down));
+    }
+    entry["xxh3"] = {{"gate_up", std::move(gate_up)}, {"down", std::move(down)}};
     layer_list.push_back(std::move(entry));
   }
   return json.dump(1) + "\n";

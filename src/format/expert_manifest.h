@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "format/expert_source.h"
 #include "format/metadata_entry.h"
 #include "ggml.h"
 #include "odmoe/result.h"
@@ -50,12 +51,14 @@ struct ExpertManifest {
   };
   struct Layer {
     int layer = 0;
-    std::vector<Slice> slices;        // gate, up, down or gate_up, down
-    uint64_t record_bytes = 0;        // to the end of the last slice
-    uint64_t first_offset = 0;        // of the first record, in its file
-    uint64_t stride = 0;              // from one record to the next; 0 with a file per expert
-    std::vector<uint64_t> checksums;  // by expert: XXH3-64 of the record
+    std::vector<Slice> slices;               // gate, up, down or gate_up, down
+    uint64_t record_bytes = 0;               // to the end of the last slice
+    uint64_t first_offset = 0;               // of the first record, in its file
+    uint64_t stride = 0;                     // from one record to the next; 0 with a file per expert
+    std::vector<RecordChecksums> checksums;  // by expert
     int n_expert() const { return static_cast<int>(checksums.size()); }
+    // The record's first part ends where down begins, on a page.
+    uint64_t gate_up_bytes() const { return slices.back().offset; }
   };
 
   Layout layout = Layout::kPacked;

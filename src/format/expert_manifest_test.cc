@@ -41,12 +41,12 @@ ExpertManifest sound() {
                                   .type = GGML_TYPE_F16,
                                   .n_in = 32,
                                   .n_out = 32,
-                                  .offset = 2176,
+                                  .offset = 4096,
                                   .bytes = 2048}},
-                      .record_bytes = 4224,
+                      .record_bytes = 6144,
                       .first_offset = 4096,
                       .stride = 8192,
-                      .checksums = {1, 0xFEDCBA9876543210}}};
+                      .checksums = {{.gate_up = 1, .down = 2}, {.gate_up = 0xFEDCBA9876543210, .down = 0}}}};
   return manifest;
 }
 
@@ -107,15 +107,25 @@ INSTANTIATE_TEST_SUITE_P(
         Damage{"NoLayers", [](Json& j) { j["layers"] = Json::array(); }},
         Damage{"ALayerTwice", [](Json& j) { j["layers"].push_back(layer(j)); }},
         Damage{"ALayerBeyondAll", [](Json& j) { layer(j)["layer"] = 1U << 30U; }},
-        Damage{"NoExperts", [](Json& j) { layer(j)["xxh3"] = Json::array(); }},
-        Damage{"ARecordChecksumThatIsNone", [](Json& j) { layer(j)["xxh3"][0] = 7; }},
+        Damage{"NoExperts",
+               [](Json& j) { layer(j)["xxh3"] = {{"gate_up", Json::array()}, {"down", Json::array()}}; }},
+        Damage{"OneChecksumOfARecord", [](Json& j) { layer(j)["xxh3"] = layer(j)["xxh3"]["gate_up"]; }},
+        Damage{"NoChecksumsOfDown", [](Json& j) { layer(j)["xxh3"].erase("down"); }},
+        Damage{"FewerChecksumsOfDown", [](Json& j) { layer(j)["xxh3"]["down"].erase(1); }},
+        Damage{"AChecksumOfGateAndUpThatIsNone", [](Json& j) { layer(j)["xxh3"]["gate_up"][0] = 7; }},
+        Damage{"AChecksumOfDownThatIsNone", [](Json& j) { layer(j)["xxh3"]["down"][1] = "12"; }},
         Damage{"RecordsOffThePage", [](Json& j) { layer(j)["first_offset"] = 5000; }},
         Damage{"RecordsOverEachOther", [](Json& j) { layer(j)["stride"] = 4096; }},
         Damage{"ASliceMissing", [](Json& j) { layer(j)["slices"].erase(1); }},
         Damage{"ASliceOfAnotherLayer", [](Json& j) { slice(j, 0)["tensor"] = "blk.2.ffn_gate_exps.weight"; }},
         Damage{"SlicesOverEachOther", [](Json& j) { slice(j, 1)["offset"] = 1056; }},
+        Damage{"DownOffThePage",
+               [](Json& j) {
+                 slice(j, 2)["offset"] = 2176;
+                 layer(j)["record_bytes"] = 4224;
+               }},
         Damage{"AnUnalignedSlice", [](Json& j) { slice(j, 1)["offset"] = 1089; }},
-        Damage{"ARecordOfAnotherSize", [](Json& j) { layer(j)["record_bytes"] = 4225; }},
+        Damage{"ARecordOfAnotherSize", [](Json& j) { layer(j)["record_bytes"] = 6145; }},
         Damage{"ASliceOfAnotherSize", [](Json& j) { slice(j, 0)["bytes"] = 1087; }},
         Damage{"AnUnknownType", [](Json& j) { slice(j, 0)["type"] = "q9_9"; }},
         Damage{"ATypeThatIsNoWeight", [](Json& j) { slice(j, 0)["type"] = "i32"; }},

@@ -40,6 +40,17 @@ struct RecordLayout {
     for (const Slice& slice : slices) sum += slice.bytes;
     return sum;
   }
+  // The record's two parts: its bytes (the slices one after another) before down begins, and the others.
+  // Where down does not begin behind gate and up, all of it is the first.
+  uint64_t gate_up_bytes() const;
+};
+
+// XXH3-64 of the two parts of a record (RecordLayout::gate_up_bytes): gate and up can be known to be sound
+// while down is still on its way.
+struct RecordChecksums {
+  uint64_t gate_up = 0;
+  uint64_t down = 0;
+  bool operator==(const RecordChecksums&) const = default;
 };
 
 struct SliceLocation {
@@ -57,9 +68,8 @@ class ExpertSource {
   virtual const RecordLayout& layout(int layer) const = 0;  // of a layer that has experts
   virtual SliceLocation locate(ExpertKey key, int slice) const = 0;
   virtual const std::vector<std::filesystem::path>& files() const = 0;
-  // XXH3-64 of the expert's slices one after another, where the format has checksums; for all experts or
-  // none.
-  virtual std::optional<uint64_t> checksum(ExpertKey /*key*/) const { return std::nullopt; }
+  // Where the format has checksums; for all experts or none.
+  virtual std::optional<RecordChecksums> checksums(ExpertKey /*key*/) const { return std::nullopt; }
 
   uint64_t total_bytes() const;  // of all experts
 };

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "base/whole_file.h"
 #include "format/expert_directory.h"
 #include "format/gguf_file.h"
 
@@ -89,9 +90,9 @@ Result<std::vector<std::filesystem::path>> open_mirror_directory(const ExpertDir
   }
   ODMOE_ASSIGN_OR_RETURN(const auto mirror, ExpertDirectory::open(path));
   ODMOE_ASSIGN_OR_RETURN(const std::string ours,
-                         read_whole_file(model.path() / "model.json", ExpertManifest::kMaxBytes));
+                         read_whole_text(model.path() / "model.json", ExpertManifest::kMaxBytes));
   ODMOE_ASSIGN_OR_RETURN(const std::string theirs,
-                         read_whole_file(path / "model.json", ExpertManifest::kMaxBytes));
+                         read_whole_text(path / "model.json", ExpertManifest::kMaxBytes));
   if (ours != theirs) {
     return fail(
         ErrorKind::kBadFile,

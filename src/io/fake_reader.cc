@@ -39,11 +39,12 @@ void FakeDisk::inject(Fault fault) {
   faults_.push_back(std::move(fault));
 }
 
-void FakeDisk::randomise(uint32_t seed, int short_percent, int error_percent) {
+void FakeDisk::randomise(uint32_t seed, int short_percent, int error_percent, int damage_percent) {
   const std::scoped_lock lock(mutex_);
   random_.seed(seed);
   short_percent_ = short_percent;
   error_percent_ = error_percent;
+  damage_percent_ = damage_percent;
   shuffled_ = true;
 }
 
@@ -158,6 +159,7 @@ int64_t FakeDisk::perform(const Pending& read) {
   });
   int error = 0;
   uint64_t limit = std::numeric_limits<uint64_t>::max();
+  bool damaged = false;
   if (fault != faults_.end()) {
     if (fault->times > 0) --fault->times;
     error = fault->error;
@@ -168,6 +170,8 @@ int64_t FakeDisk::perform(const Pending& read) {
       error = EIO;
     } else if (dice < error_percent_ + short_percent_) {
       limit = random_() % (read.request.bytes + 1);
+    } else {
+      damaged = dice < error_percent_ + short_percent_ + damage_percent_;
     }
   }
   if (error != 0) {
@@ -177,6 +181,8 @@ int64_t FakeDisk::perform(const Pending& read) {
   }
   const int64_t bytes = copy(read, limit);
   bytes_read_ += static_cast<uint64_t>(bytes);
+  if (damaged && bytes > 0)
+    read.request.destination[random_() % static_cast<uint64_t>(bytes)] ^= std::byte{4};
   return bytes;
 }
 

@@ -45,9 +45,9 @@ class FakeDisk final : public Clock {
 
   // Faults.
   void inject(Fault fault);
-  // Makes reads go wrong at random: per cent of them short, per cent of them with EIO; and completions come
-  // in random order.
-  void randomise(uint32_t seed, int short_percent, int error_percent);
+  // Makes reads go wrong at random: per cent of them short, per cent of them with EIO, per cent of them with
+  // a bit that is wrong; and completions come in random order.
+  void randomise(uint32_t seed, int short_percent, int error_percent, int damage_percent = 0);
 
   // Time and order.
   void set_latency_us(int64_t latency_us);
@@ -102,7 +102,7 @@ class FakeDisk final : public Clock {
   bool runs_by_itself_ = false;
   std::map<std::filesystem::path, Speed> speeds_;
   std::minstd_rand random_;
-  int short_percent_ = 0, error_percent_ = 0;
+  int short_percent_ = 0, error_percent_ = 0, damage_percent_ = 0;
   bool shuffled_ = false;
 };
 

@@ -3,10 +3,10 @@
 #include <string_view>
 #include <utility>
 
+#include "base/whole_file.h"
 #include "predict/json_members.h"
 #include "predict/routed_model_json.h"
 #include "predict/routing_data.h"
-#include "predict/whole_file.h"
 
 namespace odmoe {
 namespace {

@@ -5,9 +5,9 @@
 #include <cstring>
 #include <limits>
 
+#include "base/whole_file.h"
 #include "format/safetensors.h"
 #include "predict/routing_data.h"
-#include "predict/whole_file.h"
 
 namespace odmoe {
 namespace {

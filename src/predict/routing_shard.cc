@@ -8,10 +8,10 @@
 #include <string_view>
 #include <utility>
 
+#include "base/whole_file.h"
 #include "format/safetensors.h"
 #include "predict/gzip.h"
 #include "predict/routing_data.h"
-#include "predict/whole_file.h"
 
 static_assert(std::endian::native == std::endian::little, "safetensors are little endian");
 

@@ -67,13 +67,18 @@ class ExpertStore::Impl {
     kResident,  // member of the policy, held there while leases > 0
     kFailed,    // given up, no member: kept only until its leases are released
   };
+  // What is known of one part of a record that is loading.
+  enum class PartState : uint8_t { kComing, kSound, kDamaged };
+  struct Part {
+    PartState state = PartState::kComing;
+    int n_damaged = 0;  // times that what arrived was not what its checksum says
+  };
   struct Slot {
     ExpertKey key;
     State state = State::kFree;
-    bool prefetched = false;   // for a hint, and not leased since
-    bool has_gate_up = false;  // loading, gate and up can be used already
-    bool moving = false;       // resident, being copied elsewhere: held in the policy even without leases
-    int n_damaged = 0;         // loading: times that what arrived was not what its checksum says
+    bool prefetched = false;  // for a hint, and not leased since
+    bool moving = false;      // resident, being copied elsewhere: held in the policy even without leases
+    Part gate_up, down;       // loading; the I/O thread's to change.  Gate and up that are sound can be used
     int32_t n_lease = 0;
     std::unique_ptr<Error> error;  // of a failed slot
   };
@@ -134,15 +139,25 @@ class ExpertStore::Impl {
   void read_again(int32_t slot);
   Error read_error(const LoadEnd& end) const;
   Error damage_error(int32_t slot) const;
+  bool parts_are_apart(int32_t slot) const;
   void set_in_flight(bool some);
   void report_failed_copy();
 
   // Empties the slots of a class that are not in use any more.  Gives the lock up in between.
   void gather(size_t slot_class, std::unique_lock<std::mutex>& lock);
 
+  // What has landed and was not looked at yet: gate and up of an expert, or all that was still to come.
+  struct Arrival {
+    int32_t slot = -1;
+    bool all = false;
+    PartState gate_up = PartState::kComing, down = PartState::kComing;  // as compared
+  };
   void run_io();
   void move_into_place(int32_t slot) const;
-  bool is_sound(int32_t slot);
+  void compare(Arrival& arrival);
+  uint64_t checksum_of(RecordPart part, int32_t slot);
+  bool note_end(const LoadEnd& end);
+  void settle(const Arrival& arrival);
 
   const ExpertSource& source_;
   const ExpertStoreOptions options_;
@@ -170,8 +185,7 @@ class ExpertStore::Impl {
   std::unique_ptr<AsyncReader> reader_;
   std::vector<ReadRequest> requests_;  // these are the I/O thread's
   std::vector<ReadCompletion> completions_;
-  std::vector<int32_t> finished_;
-  std::vector<int32_t> damaged_;  // of those that were finished
+  std::vector<Arrival> arrivals_;
   Checksum checksum_;
   std::thread io_thread_;
 };
@@ -207,8 +221,7 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
   }
   hints_.reserve(kMaxHints);
   requests_.reserve(reader_->depth());
-  finished_.reserve(reader_->depth());
-  damaged_.reserve(reader_->depth());
+  arrivals_.reserve(reader_->depth());
   n_wanted_.resize(classes_.size());
   plan_.slots_within(std::min(options_.arena_bytes, plan_.bytes()), n_wanted_);
   for (size_t i = 0; i < classes_.size(); ++i) set_usable(i, n_wanted_[i]);
@@ -386,8 +399,7 @@ void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
   Class& slot_class = class_of(key.layer);
   slot_at(slot).key = key;
   slot_at(slot).state = State::kLoading;
-  slot_at(slot).has_gate_up = false;
-  slot_at(slot).n_damaged = 0;
+  slot_at(slot).gate_up = slot_at(slot).down = {};
   slot_at(slot).prefetched = priority == Priority::kPrefetch;
   if (priority == Priority::kPrefetch) ++stats_.prefetched;
   expert_of(key).slot = slot;
@@ -542,7 +554,7 @@ Result<ExpertStore::Landed> ExpertStore::Impl::wait_landed(std::span<ExpertLease
         landed.ready = gather_leases(begun, is_ready);
         landed.ready_new = gather_leases(fresh, is_ready);
         landed.gate_up_new = gather_leases(fresh.subspan(landed.ready_new), [](const Slot& slot) {
-          return slot.state == State::kLoading && slot.has_gate_up;
+          return slot.state == State::kLoading && slot.gate_up.state == PartState::kSound;
         });
         return landed.ready + landed.ready_new + landed.gate_up_new > 0 || (begun.empty() && fresh.empty());
       },
@@ -653,13 +665,28 @@ void ExpertStore::Impl::retire_if_unusable(int32_t number) {
   arena_.give_back(number);
 }
 
-// What arrived is not what was written: it is read once more, as long as there are tries.
+// What arrived is not what was written: it is read once more, as long as there are tries.  Whoever has begun
+// with gate and up goes on with them meanwhile, so sound ones must not be read over.
 void ExpertStore::Impl::read_again(int32_t number) {
   Slot& slot = slot_at(number);
-  if (++slot.n_damaged >= options_.read_attempts) return give_up(number, damage_error(number));
+  for (Part* const part : {&slot.gate_up, &slot.down}) {
+    if (part->state == PartState::kDamaged && ++part->n_damaged >= options_.read_attempts)
+      return give_up(number, damage_error(number));
+  }
+  RecordPart what = RecordPart::kAll;
+  if (parts_are_apart(number) && slot.gate_up.state != slot.down.state) {
+    what = slot.gate_up.state == PartState::kDamaged ? RecordPart::kGateUp : RecordPart::kDown;
+  }
+  if (what != RecordPart::kDown) slot.gate_up.state = PartState::kComing;
+  if (what != RecordPart::kGateUp) slot.down.state = PartState::kComing;
   ++stats_.read_retries;
   scheduler_.add(number, slot.key, plan_.layout(slot.key.layer), arena_.slot(number),
-                 slot.n_lease > 0 ? Priority::kDemand : Priority::kPrefetch);
+                 slot.n_lease > 0 ? Priority::kDemand : Priority::kPrefetch, what);
+}
+
+bool ExpertStore::Impl::parts_are_apart(int32_t number) const {
+  const ExpertKey key = slots_[static_cast<size_t>(number)].key;
+  return odmoe::parts_are_apart(source_, key, plan_.layout(key.layer), reader_->alignment());
 }
 
 void ExpertStore::Impl::give_up(int32_t number, const Error& error) {
@@ -679,14 +706,17 @@ void ExpertStore::Impl::give_up(int32_t number, const Error& error) {
 }
 
 Error ExpertStore::Impl::damage_error(int32_t number) const {
-  const ExpertKey key = slots_[static_cast<size_t>(number)].key;
-  const SliceLocation at = source_.locate(key, 0);
-  return {
-      ErrorKind::kBadFile,
-      std::format("expert {} of layer {} is damaged: {} at byte {} was read {} times and never was what its "
-                  "checksum says; convert or copy the model again",
-                  key.expert, key.layer, source_.files()[static_cast<size_t>(at.file)].string(), at.offset,
-                  options_.read_attempts)};
+  const Slot& slot = slots_[static_cast<size_t>(number)];
+  const ExpertKey key = slot.key;
+  const bool down = slot.down.n_damaged >= options_.read_attempts;
+  const RecordLayout::Projection& part = down ? source_.layout(key.layer).down : RecordLayout::Projection{};
+  const SliceLocation at = source_.locate(key, part.slice);
+  return {ErrorKind::kBadFile,
+          std::format("expert {} of layer {} is damaged: its {} in {} at byte {} was read {} times and never "
+                      "was what the checksum says; convert or copy the model again",
+                      key.expert, key.layer, down ? "down" : "gate and up",
+                      source_.files()[static_cast<size_t>(at.file)].string(), at.offset + part.offset,
+                      options_.read_attempts)};
 }
 
 Error ExpertStore::Impl::read_error(const LoadEnd& end) const {
@@ -735,17 +765,70 @@ void ExpertStore::Impl::move_into_place(int32_t number) const {
   }
 }
 
-// Whether the record is what its checksum says, where there is one.  It is in the cache that computing wants
-// it in anyway; see docs/expert-directory.md for what it costs.
-bool ExpertStore::Impl::is_sound(int32_t number) {
-  const ExpertKey key = slots_[static_cast<size_t>(number)].key;  // a loading slot's is fixed
-  const std::optional<uint64_t> wanted = source_.checksum(key);
-  if (!wanted) return true;
+// Compares what has landed, and was not compared before, with its checksums where there are some.  It is then
+// in the cache that computing wants it in anyway; see docs/expert-directory.md for what it costs.
+void ExpertStore::Impl::compare(Arrival& arrival) {
+  const Slot& slot = slots_[static_cast<size_t>(arrival.slot)];  // a loading slot's key is fixed
+  const std::optional<RecordChecksums> wanted = source_.checksums(slot.key);
+  const auto verdict = [&](RecordPart part, PartState before, uint64_t checksum) {
+    if (before != PartState::kComing) return before;
+    return !wanted || checksum_of(part, arrival.slot) == checksum ? PartState::kSound : PartState::kDamaged;
+  };
+  arrival.gate_up = verdict(RecordPart::kGateUp, slot.gate_up.state, wanted ? wanted->gate_up : 0);
+  if (arrival.all) arrival.down = verdict(RecordPart::kDown, slot.down.state, wanted ? wanted->down : 0);
+}
+
+uint64_t ExpertStore::Impl::checksum_of(RecordPart part, int32_t number) {
   const std::byte* const base = arena_.slot(number);
   checksum_.reset();
-  for (const SliceRun& run : plan_.layout(key.layer).runs)
-    checksum_.add({base + run.canonical_offset, run.bytes});
-  return checksum_.value() == *wanted;
+  for (const SliceRun& run : plan_.layout(slots_[static_cast<size_t>(number)].key.layer).runs) {
+    const std::span bytes(base + run.canonical_offset, run.bytes);
+    checksum_.add(part == RecordPart::kGateUp ? bytes.first(run.gate_up_bytes)
+                                              : bytes.subspan(run.gate_up_bytes));
+  }
+  return checksum_.value();
+}
+
+// What a completed read has brought about; true when those who wait have to look.
+bool ExpertStore::Impl::note_end(const LoadEnd& end) {
+  const auto known = std::ranges::find(arrivals_, end.slot, &Arrival::slot);
+  switch (end.kind) {
+    case LoadEnd::Kind::kNone:
+      return false;
+    case LoadEnd::Kind::kGateUp:
+      if (!source_.checksums(slot_at(end.slot).key)) {
+        slot_at(end.slot).gate_up.state = PartState::kSound;
+        return true;
+      }
+      // Down may have to be read again while gate and up are in use.
+      if (parts_are_apart(end.slot)) arrivals_.push_back({.slot = end.slot});
+      return false;
+    case LoadEnd::Kind::kLoaded:
+      if (known != arrivals_.end()) {
+        known->all = true;
+      } else {
+        arrivals_.push_back({.slot = end.slot, .all = true});
+      }
+      return false;
+    case LoadEnd::Kind::kFailed:
+      if (known != arrivals_.end()) arrivals_.erase(known);  // the slot may be another's soon
+      give_up(end.slot, read_error(end));
+      return true;
+  }
+  return false;
+}
+
+void ExpertStore::Impl::settle(const Arrival& arrival) {
+  Slot& slot = slot_at(arrival.slot);
+  slot.gate_up.state = arrival.gate_up;
+  if (!arrival.all) return;
+  slot.down.state = arrival.down;
+  const bool sound = arrival.gate_up == PartState::kSound && arrival.down == PartState::kSound;
+  if (sound) {
+    finish(arrival.slot);
+  } else {
+    read_again(arrival.slot);
+  }
 }
 
 void ExpertStore::Impl::run_io() {
@@ -761,29 +844,25 @@ void ExpertStore::Impl::run_io() {
       requests_.push_back(request);
     }
     set_in_flight(scheduler_.in_flight() > 0);
-    if (stopping_ && scheduler_.in_flight() == 0 && finished_.empty()) return;
+    if (stopping_ && scheduler_.in_flight() == 0 && arrivals_.empty()) return;
     std::optional<std::chrono::microseconds> pause;  // until a failed read may be tried again
     if (const auto retry_us = scheduler_.next_retry_us(now_us); retry_us && !stopping_) {
       pause = std::chrono::microseconds(*retry_us - now_us);
     }
-    io_sleeps_ = finished_.empty();
+    io_sleeps_ = arrivals_.empty();
     lock.unlock();
 
     for (const ReadRequest& request : requests_) reader_->submit(request);
-    if (!finished_.empty()) {
+    if (!arrivals_.empty()) {
       // The drive has its next reads before those that came are looked after.
       reader_->flush();
-      for (const int32_t slot : finished_) {
-        move_into_place(slot);
-        if (!is_sound(slot)) damaged_.push_back(slot);
+      for (Arrival& arrival : arrivals_) {
+        if (arrival.all) move_into_place(arrival.slot);
+        compare(arrival);
       }
       lock.lock();
-      for (const int32_t slot : finished_) {
-        if (!std::ranges::contains(damaged_, slot)) finish(slot);
-      }
-      for (const int32_t slot : damaged_) read_again(slot);
-      finished_.clear();
-      damaged_.clear();
+      for (const Arrival& arrival : arrivals_) settle(arrival);
+      arrivals_.clear();
       changed_.notify_all();
       continue;  // what was asked for meanwhile goes out before the wait
     }
@@ -794,16 +873,7 @@ void ExpertStore::Impl::run_io() {
     bool ended = false;
     for (const ReadCompletion& completion : std::span(completions_).first(count)) {
       const LoadEnd end = scheduler_.complete(completion, options_.clock->now_us());
-      if (end.kind == LoadEnd::Kind::kLoaded) finished_.push_back(end.slot);
-      // A record is sound as a whole, so what has a checksum is not used in part.
-      if (end.kind == LoadEnd::Kind::kGateUp && !source_.checksum(slot_at(end.slot).key)) {
-        slot_at(end.slot).has_gate_up = true;
-        ended = true;
-      }
-      if (end.kind == LoadEnd::Kind::kFailed) {
-        give_up(end.slot, read_error(end));
-        ended = true;
-      }
+      ended = note_end(end) || ended;
     }
     report_failed_copy();
     if (ended) changed_.notify_all();

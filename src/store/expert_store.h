@@ -6,7 +6,9 @@
 //   loading   owns a slot; reads of its slices are queued or in flight.  Never evicted.
 //   resident  owns a slot; every slice has landed.  Evicted only when no lease is held.
 // A read that fails is tried again; after the last try the expert is absent again and every lease waiting
-// for it reports the error.
+// for it reports the error.  Where records have checksums, each of their two parts (gate and up; down) is
+// compared with its own when it has landed, once; a part that is damaged is read again, which leaves the
+// other alone, and counts as a read that fails.
 //
 // Knows nothing of ggml: the compute side sees the arena as bytes and builds its views from SlotView.
 #pragma once
@@ -175,7 +177,7 @@ class ExpertStore {
   Status wait_all(std::span<ExpertLease> leases);
 
   // What of two lists of leases can be used: `ready` of the first, and of the second `ready_new` wholly and
-  // behind those gate_up_new whose gate and up have landed and whose down is still to come.
+  // behind those gate_up_new whose gate and up have landed (and are sound) and whose down is still to come.
   struct Landed {
     size_t ready = 0, ready_new = 0, gate_up_new = 0;
   };
@@ -186,7 +188,7 @@ class ExpertStore {
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
 
   // Asks for experts that are likely to be wanted, best first; never waits, never evicts what is leased or
-  // hinted, lets no layer grow beyond its share, and is served only while demands leave the drive idle.  Hints
+  // hinted, lets no layer grow beyond its share, and is served only while demands leave the drive idle. Hints
   // replace the earlier ones that have not started; those beyond kMaxHints are dropped, and so are those of a
   // layer once it leases experts.  A hint for an expert in memory is evidence for keeping it.
   void prefetch(std::span<const ExpertKey> hints);

@@ -16,6 +16,7 @@ struct Case {
   int32_t n_slot;
   ReadAlignment alignment;
   int short_percent, error_percent;
+  int damage_percent = 0;  // so few that no part is damaged ten times in a row, or so many that some are
 };
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
@@ -25,6 +26,36 @@ uint64_t arena_for(const FakeSource& source, ReadAlignment alignment, const Fake
                   ExpertStore::max_arena_bytes(source, alignment) /
                       static_cast<uint64_t>((model.n_layer - model.n_dense) * model.n_expert) *
                       static_cast<uint64_t>(n_slot));
+}
+
+// Waits for all of `leases`, beginning with gate and up where they come first, as a model computes; until one
+// fails.  Returns how many experts it has checked.
+int use_in_parts(ExpertStore& store, const FakeSource& source, std::vector<ExpertLease>& leases,
+                 bool errors_happen) {
+  std::vector<ExpertLease> begun;
+  int n_checked = 0;
+  const auto drop = [&](std::vector<ExpertLease>& list, size_t n) {
+    for (size_t i = 0; i < n; ++i) EXPECT_TRUE(holds_expert(store, source, list[i]));
+    list.erase(list.begin(), list.begin() + static_cast<ptrdiff_t>(n));
+    n_checked += static_cast<int>(n);
+  };
+  while (!leases.empty() || !begun.empty()) {
+    const auto landed = store.wait_landed(begun, leases);
+    if (!landed.has_value()) {
+      EXPECT_TRUE(errors_happen) << landed.error().message;
+      leases.clear();
+      break;
+    }
+    drop(begun, landed->ready);
+    drop(leases, landed->ready_new);
+    for (size_t i = 0; i < landed->gate_up_new; ++i) {
+      begun.push_back(std::move(leases.front()));
+      leases.erase(leases.begin());
+    }
+    // Down may be read again meanwhile: gate and up stay what they were.
+    for (const ExpertLease& lease : begun) EXPECT_TRUE(holds_expert(store, source, lease, false));
+  }
+  return n_checked;
 }
 
 // One thread of random leases, hints and releases.  Returns how many experts it has checked.
@@ -55,6 +86,7 @@ int visit_at_random(ExpertStore& store, const FakeSource& source, uint32_t seed,
     // None when the other threads hold all that the layer may use; they never wait for a slot while they do.
     while (store.lease(layer, experts, leases) == 0) std::this_thread::yield();
     if (random() % 8 == 0) leases.clear();  // a change of mind
+    if (random() % 2 == 0) n_checked += use_in_parts(store, source, leases, errors_happen);
     while (!leases.empty()) {
       const auto n_ready = store.wait_any(leases);
       if (!n_ready.has_value()) {
@@ -90,7 +122,7 @@ TEST_P(ExpertStoreStress, WhatIsReadyIsAlwaysTheExpertsOwnBytes) {
   const FakeSource source(c.model);
   const auto disk = std::make_shared<FakeDisk>();
   source.add_to(*disk);
-  disk->randomise(99, c.short_percent, c.error_percent);
+  disk->randomise(99, c.short_percent, c.error_percent, c.damage_percent);
   disk->run_by_itself();
   const bool errors_win = c.error_percent > 20;
   ExpertStoreOptions options{.read_attempts = errors_win ? 2 : 10, .read_bytes = 4096, .clock = disk.get()};
@@ -112,7 +144,7 @@ TEST_P(ExpertStoreStress, WhatIsReadyIsRightWhileTheArenaGrowsAndShrinks) {
   const FakeSource source(c.model);
   const auto disk = std::make_shared<FakeDisk>();
   source.add_to(*disk);
-  disk->randomise(98, c.short_percent, c.error_percent);
+  disk->randomise(98, c.short_percent, c.error_percent, c.damage_percent);
   const bool errors_win = c.error_percent > 20;
   ExpertStoreOptions options{.read_attempts = errors_win ? 2 : 10, .read_bytes = 4096};
   const uint64_t least = ExpertStore::min_arena_bytes(source, c.alignment);
@@ -159,6 +191,34 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"buffered", {.n_layer = 4, .slice_bytes = {601, 701, 1301}, .packed = true}, 9, {}, 10, 0},
         Case{"two_classes", {.n_layer = 6, .larger_from = 3, .larger_by = 512}, 14, kSector, 10, 0},
         Case{"errors_that_win", {.n_layer = 4, .slice_bytes = {5000, 600, 700}}, 8, kSector, 10, 40},
+        Case{"damage",
+             {.n_layer = 4, .slice_bytes = {4096, 4096, 8192}, .joined = true, .checksums = true},
+             8,
+             kSector,
+             5,
+             0,
+             5},
+        Case{"damage_in_slices",
+             {.n_layer = 4, .slice_bytes = {5120, 4608, 9216}, .checksums = true},
+             8,
+             kSector,
+             5,
+             5,
+             4},
+        Case{"damage_across_blocks",
+             {.n_layer = 4, .slice_bytes = {601, 701, 1301}, .packed = true, .checksums = true},
+             9,
+             kDword,
+             0,
+             0,
+             5},
+        Case{"damage_that_wins",
+             {.n_layer = 4, .slice_bytes = {4096, 4096, 8192}, .joined = true, .checksums = true},
+             8,
+             kSector,
+             5,
+             25,
+             30},
         Case{"minimum", {.n_layer = 6, .slice_bytes = {600, 700, 1300}}, 0, kSector, 10, 0}),
     [](const auto& param) { return param.param.name; });
 

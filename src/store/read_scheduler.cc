@@ -52,11 +52,18 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
 }
 
 void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination,
-                        Priority priority) {
+                        Priority priority, RecordPart part) {
   Load& load = loads_[static_cast<size_t>(slot)];
   assert(load.n_out == 0);
-  load = {.key = key, .layout = &layout, .destination = destination, .priority = priority, .ended = false};
-  load.gate_up_left = gate_up_bytes(load);
+  load = {.key = key,
+          .layout = &layout,
+          .destination = destination,
+          .priority = priority,
+          .part = part,
+          .ended = false};
+  load.gate_up_left = part == RecordPart::kAll ? gate_up_bytes(load) : 0;
+  skip_empty_runs(load);
+  assert(load.run < layout.runs.size());
   if (priority == Priority::kDemand) ++n_demand_load_;
   queue(priority).push(slot);
 }
@@ -141,7 +148,8 @@ ReadScheduler::Found ReadScheduler::take_retry(Priority priority, int64_t now_us
 
 Landing ReadScheduler::landing(const Load& load) const {
   const SliceRun& run = load.layout->runs[load.run];
-  return land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment);
+  return landing_of(load.part, run,
+                    land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment));
 }
 
 // What has to land until gate and up can be used; 0 where they cannot before the whole expert is moved into
@@ -177,7 +185,9 @@ ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
                        .destination = load.destination + landing.slot_offset + load.done},
               .slice = run.first_slice,
               .file = location.file};
-  const uint64_t gate_up_end = run.gate_up_bytes > 0 ? landing.needed - run.bytes + run.gate_up_bytes : 0;
+  const uint64_t gate_up_end = load.part == RecordPart::kAll && run.gate_up_bytes > 0
+                                   ? landing.needed - run.bytes + run.gate_up_bytes
+                                   : 0;
   if (gate_up_end > load.done) piece.gate_up_bytes = std::min(bytes, gate_up_end - load.done);
   // The slice that the piece begins in, for an error message.
   const auto& slices = source_.layout(load.key.layer).slices;
@@ -195,7 +205,13 @@ void ReadScheduler::advance_load(Load& load, uint32_t bytes) const {
   if (load.done >= landing(load).needed) {
     ++load.run;
     load.done = 0;
+    skip_empty_runs(load);
   }
+}
+
+// Those that have nothing of the part that is read.
+void ReadScheduler::skip_empty_runs(Load& load) const {
+  while (load.run < load.layout->runs.size() && landing(load).needed == 0) ++load.run;
 }
 
 ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token) {

@@ -83,7 +83,9 @@ class ReadScheduler {
   // At least one copy.
   ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits);
 
-  void add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination, Priority priority);
+  // A load of less than all, and so without Kind::kGateUp, only of an expert whose parts_are_apart().
+  void add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination, Priority priority,
+           RecordPart part = RecordPart::kAll);
 
   // A prefetch that has become a demand: its pieces that are still waiting move up.  Nothing if it has ended.
   void promote(int32_t slot);
@@ -117,6 +119,7 @@ class ReadScheduler {
     const SlotLayout* layout = nullptr;
     std::byte* destination = nullptr;  // the slot
     Priority priority = Priority::kDemand;
+    RecordPart part = RecordPart::kAll;
     bool ended = true;
     bool failed = false;
     int failure_slice = 0;  // of the first read that was given up
@@ -161,6 +164,7 @@ class ReadScheduler {
   Found take_new(Priority priority, uint32_t& token);
   Piece cut(const Load& load) const;
   void advance_load(Load& load, uint32_t bytes) const;
+  void skip_empty_runs(Load& load) const;
   Landing landing(const Load& load) const;
   uint64_t gate_up_bytes(const Load& load) const;
   int choose_copy(uint32_t bytes, int not_this) const;

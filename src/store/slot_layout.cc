@@ -75,12 +75,43 @@ Landing land(const SliceRun& run, uint64_t file_offset, ReadAlignment alignment)
   return landing;
 }
 
+bool parts_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
+                     ReadAlignment alignment) {
+  return std::ranges::all_of(layout.runs, [&](const SliceRun& run) {
+    const Landing landing = land(run, source.locate(key, run.first_slice).offset, alignment);
+    if (landing.data_offset != run.canonical_offset) return false;
+    if (run.gate_up_bytes == 0 || run.gate_up_bytes == run.bytes) return true;
+    const uint64_t split = landing.needed - run.bytes + run.gate_up_bytes;
+    return split % alignment.offset_bytes == 0 && split % alignment.memory_bytes == 0;
+  });
+}
+
+Landing landing_of(RecordPart part, const SliceRun& run, Landing landing) {
+  if (part == RecordPart::kAll) return landing;
+  const bool has_gate_up = run.gate_up_bytes > 0, has_down = run.gate_up_bytes < run.bytes;
+  if (part == RecordPart::kGateUp ? !has_gate_up : !has_down) {
+    landing.bytes = landing.needed = 0;
+  } else if (has_gate_up && has_down) {
+    const uint64_t split = landing.needed - run.bytes + run.gate_up_bytes;
+    if (part == RecordPart::kGateUp) {
+      landing.bytes = landing.needed = split;
+    } else {
+      landing.file_offset += split;
+      landing.slot_offset += split;
+      landing.bytes -= split;
+      landing.needed -= split;
+    }
+  }
+  return landing;
+}
+
 SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment alignment) {
   const RecordLayout& record = source.layout(layer);
   SlotLayout layout;
   layout.runs = join_slices(source, layer);
   std::vector<uint64_t> slice_offset(record.slices.size());
   uint64_t end = 0;  // of what is laid out so far
+  uint64_t gate_up_left = record.gate_up_bytes();
   for (SliceRun& run : layout.runs) {
     std::map<uint64_t, int> phases;  // with the number of experts that have it
     for (int expert = 0; expert < source.n_expert(layer); ++expert) {
@@ -96,15 +127,8 @@ SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment
     end = std::max(end, run.canonical_offset + run.bytes);
 
     uint64_t offset = run.canonical_offset;
-    for (const RecordLayout::Projection& projection : {record.gate, record.up}) {
-      uint64_t begin = 0;
-      for (int i = run.first_slice; i < run.first_slice + run.n_slice; ++i) {
-        if (i == projection.slice) {
-          run.gate_up_bytes = std::max(run.gate_up_bytes, begin + projection.offset + projection.bytes);
-        }
-        begin += record.slices[static_cast<size_t>(i)].bytes;
-      }
-    }
+    run.gate_up_bytes = std::min(run.bytes, gate_up_left);
+    gate_up_left -= run.gate_up_bytes;
     for (int i = run.first_slice; i < run.first_slice + run.n_slice; ++i) {
       slice_offset[static_cast<size_t>(i)] = offset;
       offset += record.slices[static_cast<size_t>(i)].bytes;

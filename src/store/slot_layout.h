@@ -30,8 +30,11 @@ struct SliceRun {
   int n_slice = 0;
   uint64_t bytes = 0;
   uint64_t canonical_offset = 0;  // in the slot, of the first slice
-  uint64_t gate_up_bytes = 0;     // up to the end of the last of gate and up in it; 0: only down is
+  uint64_t gate_up_bytes = 0;     // of the record's first part (RecordLayout::gate_up_bytes); 0: only down
 };
+
+// What of a record is read.
+enum class RecordPart : uint8_t { kAll, kGateUp, kDown };
 
 // How a run of one expert is read.
 struct Landing {
@@ -55,5 +58,13 @@ SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment
 
 // The read of `run`, which begins at `file_offset` in the file of the expert asked for.
 Landing land(const SliceRun& run, uint64_t file_offset, ReadAlignment alignment);
+
+// Whether either part of the expert can be read without touching a byte of the other in the slot: nothing has
+// to be moved, and the first ends with a block.
+bool parts_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
+                     ReadAlignment alignment);
+
+// What of a landing has to be read for one part of such an expert; of no bytes where the run has none of it.
+Landing landing_of(RecordPart part, const SliceRun& run, Landing landing);
 
 }  // namespace odmoe

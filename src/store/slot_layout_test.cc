@@ -102,15 +102,58 @@ TEST(SlotLayout, ProjectionsOfOneSliceKeepTheirOffsets) {
   EXPECT_EQ(layout.down_offset, 2048U);
 }
 
+// How the two reads of a run's parts lie to each other, where either can be read without the other.
+void expect_parts_of(const SliceRun& run, const Landing& landing, ReadAlignment alignment) {
+  const Landing gate_up = landing_of(RecordPart::kGateUp, run, landing);
+  const Landing down = landing_of(RecordPart::kDown, run, landing);
+  ASSERT_EQ(gate_up.bytes + down.bytes, landing.bytes);
+  ASSERT_EQ(gate_up.needed > 0, run.gate_up_bytes > 0);
+  ASSERT_EQ(down.needed > 0, run.gate_up_bytes < run.bytes);
+  for (const Landing& part : {gate_up, down}) {
+    ASSERT_EQ(part.file_offset % alignment.offset_bytes, 0U);
+    ASSERT_EQ(part.bytes % alignment.offset_bytes, 0U);
+    ASSERT_EQ(part.slot_offset % alignment.memory_bytes, 0U);
+    ASSERT_EQ(part.slot_offset - landing.slot_offset, part.file_offset - landing.file_offset);
+  }
+  const uint64_t split = run.canonical_offset + run.gate_up_bytes;
+  if (gate_up.bytes > 0) {
+    ASSERT_LE(gate_up.slot_offset + gate_up.bytes,
+              down.bytes > 0 ? split : gate_up.slot_offset + landing.bytes);
+  }
+  if (down.bytes > 0) {
+    ASSERT_EQ(down.slot_offset + down.needed, run.canonical_offset + run.bytes);
+    ASSERT_EQ(down.slot_offset, gate_up.bytes > 0 ? split : landing.slot_offset);
+  }
+}
+
+TEST(SlotLayout, PartsAreApartWhereTheFirstEndsWithABlock) {
+  const auto apart = [](const FakeModel& model, ReadAlignment alignment) {
+    const FakeSource source(model);
+    return parts_are_apart(source, {0, 1}, make_slot_layout(source, 0, alignment), alignment);
+  };
+  const FakeModel pages{.slice_bytes = {2048, 2048, 1024}, .joined = true, .packed = true, .gap = 3072};
+  EXPECT_TRUE(apart(pages, kPage));
+  EXPECT_TRUE(apart(pages, kSector));
+  EXPECT_FALSE(
+      apart({.slice_bytes = {2048, 2080, 1024}, .joined = true, .packed = true, .gap = 3040}, kPage));
+  EXPECT_TRUE(
+      apart({.slice_bytes = {2048, 2080, 1024}, .joined = true, .packed = true, .gap = 3040}, kBuffered));
+  // Reads of their own, in the slot too, unless bytes have to be moved.
+  EXPECT_TRUE(apart({.slice_bytes = {1024, 1024, 512}}, kSector));
+  EXPECT_FALSE(apart({.slice_bytes = {768, 768, 768}}, kSector));
+}
+
 // Whatever the sizes and phases: reads are aligned, stay in the slot and off each other, and the data ends up
 // aligned for the kernels.
 TEST(SlotLayout, EveryReadStaysInItsOwnAlignedPartOfTheSlot) {
   std::mt19937 random(11);
+  int n_apart = 0;
   for (int round = 0; round < 2000; ++round) {
     FakeModel model{.n_layer = 1, .n_expert = static_cast<int>(1 + random() % 9)};
     const uint64_t step = std::array{1, 4, 32, 512}[random() % 4];
     for (uint64_t& bytes : model.slice_bytes) bytes = step * (1 + random() % 40);
     model.packed = random() % 2 == 0;
+    model.joined = model.packed && random() % 2 == 0;
     model.first_offset = random() % 2 == 0 ? 32 * (random() % 300) : random() % 9000;
     model.gap = random() % 3 == 0 ? random() % 700 : 0;
     const FakeSource source(model);
@@ -133,6 +176,10 @@ TEST(SlotLayout, EveryReadStaysInItsOwnAlignedPartOfTheSlot) {
         ASSERT_LE(landing.data_offset, run.canonical_offset);
         ASSERT_LT(run.canonical_offset - landing.data_offset, alignment.memory_bytes);
         ASSERT_EQ(run.canonical_offset % kDataAlignment, 0U);
+        if (parts_are_apart(source, {0, expert}, layout, alignment)) {
+          ++n_apart;
+          ASSERT_NO_FATAL_FAILURE(expect_parts_of(run, landing, alignment));
+        }
         end = std::max(landing.slot_offset + landing.bytes, run.canonical_offset + run.bytes);
         ASSERT_LE(end, layout.slot_bytes);
       }
@@ -141,6 +188,7 @@ TEST(SlotLayout, EveryReadStaysInItsOwnAlignedPartOfTheSlot) {
     const uint64_t waste = layout.runs.size() * (2 * alignment.offset_bytes + 2 * slot_alignment(alignment));
     ASSERT_LE(layout.slot_bytes, source.layout(0).bytes() + waste);
   }
+  EXPECT_GT(n_apart, 1000);
 }
 
 }  // namespace

@@ -23,6 +23,7 @@ struct FakeModel {
   int n_expert = 8;
   int n_expert_used = 2;
   std::vector<uint64_t> slice_bytes = {1024, 1024, 2048};  // gate, up, down
+  bool joined = false;  // a record is one slice with the three in it, as an expert directory has it
   bool packed = false;  // a record's slices one after the other, as in an expert directory; else a stack of
                         // each slice, as in a GGUF
   uint64_t first_offset = 0;  // of the experts in each file
@@ -30,7 +31,7 @@ struct FakeModel {
   // Bytes added to each slice of this layer and those above, for layers of another class.
   int larger_from = 1 << 20;
   uint64_t larger_by = 0;
-  bool checksums = false;  // of the records
+  bool checksums = false;  // of the records' parts
 };
 
 // One file per layer, named layerN.
@@ -54,7 +55,12 @@ class FakeSource final : public ExpertSource {
       layout.gate = whole(0);
       layout.up = whole(1);
       layout.down = whole(2);
+      if (model.joined) join(layout);
       layouts_.push_back(std::move(layout));
+    }
+    if (!model.checksums) return;
+    for (int layer = 0; layer < model.n_layer; ++layer) {
+      for (int expert = 0; expert < model.n_expert; ++expert) checksums_.push_back(compute({layer, expert}));
     }
   }
 
@@ -80,17 +86,9 @@ class FakeSource final : public ExpertSource {
     return {.file = key.layer, .offset = offset};
   }
 
-  std::optional<uint64_t> checksum(ExpertKey key) const override {
+  std::optional<RecordChecksums> checksums(ExpertKey key) const override {
     if (!model_.checksums) return std::nullopt;
-    Checksum checksum;
-    for (int slice = 0; slice < static_cast<int>(layout(key.layer).slices.size()); ++slice) {
-      const uint64_t begin = locate(key, slice).offset;
-      for (uint64_t i = 0; i < layout(key.layer).slices[static_cast<size_t>(slice)].bytes; ++i) {
-        const std::byte byte = pattern_byte(static_cast<uint64_t>(key.layer), begin + i);
-        checksum.add({&byte, 1});
-      }
-    }
-    return checksum.value();
+    return checksums_[static_cast<size_t>(key.layer * model_.n_expert + key.expert)];
   }
 
   uint64_t file_bytes(int layer) const {
@@ -117,14 +115,38 @@ class FakeSource final : public ExpertSource {
   }
 
  private:
+  static void join(RecordLayout& layout) {
+    uint64_t begin = 0;
+    for (RecordLayout::Projection* const part : {&layout.gate, &layout.up, &layout.down}) {
+      const uint64_t bytes = layout.slices[static_cast<size_t>(part->slice)].bytes;
+      *part = {.slice = 0, .offset = begin, .bytes = bytes};
+      begin += bytes;
+    }
+    layout.slices = {{.bytes = begin, .name = layout.slices.front().name}};
+  }
+  RecordChecksums compute(ExpertKey key) const {
+    std::vector<std::byte> record;
+    for (int slice = 0; slice < static_cast<int>(layout(key.layer).slices.size()); ++slice) {
+      const uint64_t begin = locate(key, slice).offset;
+      for (uint64_t i = 0; i < layout(key.layer).slices[static_cast<size_t>(slice)].bytes; ++i) {
+        record.push_back(pattern_byte(static_cast<uint64_t>(key.layer), begin + i));
+      }
+    }
+    const uint64_t gate_up_bytes = layout(key.layer).gate_up_bytes();
+    return {.gate_up = Checksum::of(std::span(record).first(gate_up_bytes)),
+            .down = Checksum::of(std::span(record).subspan(gate_up_bytes))};
+  }
+
   FakeModel model_;
   std::vector<std::filesystem::path> files_;
   std::vector<RecordLayout> layouts_;
+  std::vector<RecordChecksums> checksums_;  // by layer and expert
 };
 
-// Whether the projections of a ready lease are the expert's own, byte for byte.
+// Whether the projections of a ready lease are the expert's own, byte for byte; `with_down` false: of one
+// whose gate and up have landed, these.
 inline testing::AssertionResult holds_expert(ExpertStore& store, const FakeSource& source,
-                                             const ExpertLease& lease) {
+                                             const ExpertLease& lease, bool with_down = true) {
   const SlotView view = store.slot_view(lease.key().layer);
   const RecordLayout& record = source.layout(lease.key().layer);
   const std::byte* const slot =
@@ -133,7 +155,7 @@ inline testing::AssertionResult holds_expert(ExpertStore& store, const FakeSourc
     const RecordLayout::Projection& projection;
     uint64_t offset;
   } parts[] = {{record.gate, view.gate_offset}, {record.up, view.up_offset}, {record.down, view.down_offset}};
-  for (const auto& part : parts) {
+  for (const auto& part : std::span(parts).first(with_down ? 3 : 2)) {
     const uint64_t begin = source.locate(lease.key(), part.projection.slice).offset + part.projection.offset;
     for (uint64_t i = 0; i < part.projection.bytes; ++i) {
       if (slot[part.offset + i] == pattern_byte(static_cast<uint64_t>(lease.key().layer), begin + i))

@@ -11,9 +11,9 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/whole_file.h"
 #include "predict/json_members.h"
 #include "predict/routed_model_json.h"
-#include "predict/whole_file.h"
 #include "train/learning_curve.h"
 #include "train/shadow_net.h"
 #include "train/training_data.h"

@@ -67,6 +67,12 @@ TEST(ConvertCommand, MakesADirectoryThatRunsAndVerifies) {
     from_directory.insert(from_directory.end(), run.begin(), run.end());
     EXPECT_EQ(odmoe(from_directory).out, wanted.out);
     EXPECT_EQ(odmoe({"convert", "--verify", out.string()}).exit_code, 0);
+    const Outcome inspected = odmoe({"inspect", out.string()});
+    EXPECT_EQ(inspected.exit_code, 0) << inspected.err;
+    for (const char* shown : {"qwen2moe", "0 to 5", "64 experts of", "weights by type", "one token uses",
+                              "least that will do", "tokens/s"}) {
+      EXPECT_THAT(inspected.out, HasSubstr(shown));
+    }
     EXPECT_EQ(odmoe({"inspect", out.string(), "--all"}).exit_code, 0);
   }
   // What was damaged since is named, on standard output, and the exit code says so.

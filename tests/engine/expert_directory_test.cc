@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <format>
 #include <fstream>
+#include <string>
 
 #include "convert/convert.h"
 #include "runnable_model.h"
@@ -133,35 +135,50 @@ class DamagedDirectory : public ::testing::TestWithParam<Layout> {
     const auto source = directory->expert_source(2, 8, 2).value();
     const SliceLocation at = source->locate({1, 5}, 0);
     file_ = source->files()[static_cast<size_t>(at.file)];
-    place_ = at.offset + source->layout(1).bytes() - 1;
+    record_ = at.offset;
+    layout_ = source->layout(1);
   }
 
-  void damage() const {
+  void damage(uint64_t place) const {
     std::fstream file(file_, std::ios::binary | std::ios::in | std::ios::out);
-    file.seekg(static_cast<std::streamoff>(place_));
+    file.seekg(static_cast<std::streamoff>(place));
     const int byte = file.get();
-    file.seekp(static_cast<std::streamoff>(place_));
+    file.seekp(static_cast<std::streamoff>(place));
     file.put(static_cast<char>(byte ^ 4));
+  }
+  // What evaluating says that needs every expert sooner or later.
+  std::string error_of_evaluation() const {
+    const auto engine = open_or_fail(options_for(out_, 100));
+    if (engine == nullptr) return {};
+    auto session = engine->new_session().value();
+    const Status status = session->evaluate(engine->encode(kText, true, true), {});
+    EXPECT_FALSE(status.has_value());
+    if (status.has_value()) return {};
+    EXPECT_EQ(status.error().kind, ErrorKind::kBadFile);
+    EXPECT_THAT(status.error().message, HasSubstr("read 3 times"));
+    return status.error().message;
   }
 
   TempDir dir_;
   std::filesystem::path out_ = dir_ / "out";
   std::filesystem::path file_;
-  uint64_t place_ = 0;
+  uint64_t record_ = 0;  // where it begins in the file
+  RecordLayout layout_;
 };
 
-TEST_P(DamagedDirectory, IsNamedWhenTheRecordIsReadAndNeverUsed) {
-  damage();
-  const auto engine = open_or_fail(options_for(out_, 100));
-  ASSERT_NE(engine, nullptr);
-  auto session = engine->new_session().value();
-  // Each expert is wanted sooner or later.
-  const Status status = session->evaluate(engine->encode(kText, true, true), {});
-  ASSERT_FALSE(status.has_value());
-  EXPECT_EQ(status.error().kind, ErrorKind::kBadFile);
-  EXPECT_THAT(status.error().message, HasSubstr("expert 5 of layer 1 is damaged"));
-  EXPECT_THAT(status.error().message, HasSubstr(file_.string()));
-  EXPECT_THAT(status.error().message, HasSubstr("read 3 times"));
+TEST_P(DamagedDirectory, IsNamedWhenGateAndUpAreReadAndNeverUsed) {
+  damage(record_ + layout_.up.offset);
+  EXPECT_THAT(error_of_evaluation(),
+              HasSubstr(std::format("expert 5 of layer 1 is damaged: its gate and up in "
+                                    "{} at byte {}",
+                                    file_.string(), record_)));
+}
+
+TEST_P(DamagedDirectory, IsNamedWhenDownIsReadAndNeverUsed) {
+  damage(record_ + layout_.bytes() - 1);
+  EXPECT_THAT(error_of_evaluation(),
+              HasSubstr(std::format("expert 5 of layer 1 is damaged: its down in {} at byte {}",
+                                    file_.string(), record_ + layout_.down.offset)));
 }
 
 TEST_P(DamagedDirectory, IsRefusedWhenAFileIsTruncatedOrMissing) {

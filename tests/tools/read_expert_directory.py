@@ -25,13 +25,14 @@ def main(root):
     n_projection = 0
     for layer in model["layers"]:
         number, packed = layer["layer"], model["layout"] == "packed"
-        for expert in range(len(layer["xxh3"])):
+        for expert in range(len(layer["xxh3"]["down"])):
             name = f"layer_{number:02}.experts" if packed else f"layer_{number:02}_expert_{expert:03}.safetensors"
             path = root / "experts" / name
             if not packed or expert == 0:
                 tensors, raw = tensors_of(path), path.read_bytes()
             begin = layer["first_offset"] + expert * layer["stride"]
             assert begin % model["page_bytes"] == 0
+            assert layer["slices"][-1]["offset"] % model["page_bytes"] == 0
             for part in layer["slices"]:
                 tensor = tensors[part["tensor"].removesuffix("weight") + f"{expert}.weight"]
                 at = begin + part["offset"]

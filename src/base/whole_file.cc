@@ -1,4 +1,4 @@
-#include "predict/whole_file.h"
+#include "base/whole_file.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -36,23 +36,28 @@ constexpr size_t kMostAtOnce = size_t{1} << 30U;  // macOS refuses 2 GiB and mor
 
 std::string reason() { return std::generic_category().message(errno); }
 
-}  // namespace
-
-Result<std::vector<std::byte>> read_whole(const std::filesystem::path& path, uint64_t most_bytes) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+template <typename Bytes>
+Result<Bytes> read_all(const std::filesystem::path& path, uint64_t most_bytes) {
+  // Without O_NONBLOCK opening a pipe waits for who writes to it.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.number() < 0 && (errno == ENOENT || errno == ENOTDIR)) {
+    return fail(ErrorKind::kNotFound, "{}: no such file", path.string());
+  }
   if (file.number() < 0) {
-    return fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot open {}: {}", path.string(),
-                reason());
+    return fail(ErrorKind::kIo, "cannot open {}: {}", path.string(), reason());
   }
   struct stat status{};
   if (::fstat(file.number(), &status) != 0) {
     return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason());
   }
+  if (!S_ISREG(status.st_mode)) {
+    return fail(ErrorKind::kBadFile, "{} is no regular file", path.string());
+  }
   if (std::cmp_greater(status.st_size, most_bytes)) {
     return fail(ErrorKind::kBadFile, "{} has {} bytes; {} are the most that is expected", path.string(),
                 status.st_size, most_bytes);
   }
-  std::vector<std::byte> bytes(static_cast<size_t>(status.st_size));
+  Bytes bytes(static_cast<size_t>(status.st_size), {});
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t n = ::read(file.number(), bytes.data() + done, std::min(kMostAtOnce, bytes.size() - done));
     if (n < 0 && errno == EINTR) continue;
@@ -61,6 +66,16 @@ Result<std::vector<std::byte>> read_whole(const std::filesystem::path& path, uin
     done += static_cast<size_t>(n);
   }
   return bytes;
+}
+
+}  // namespace
+
+Result<std::vector<std::byte>> read_whole(const std::filesystem::path& path, uint64_t most_bytes) {
+  return read_all<std::vector<std::byte>>(path, most_bytes);
+}
+
+Result<std::string> read_whole_text(const std::filesystem::path& path, uint64_t most_bytes) {
+  return read_all<std::string>(path, most_bytes);
 }
 
 Status replace_whole(const std::filesystem::path& path, std::span<const std::byte> bytes) {
