@@ -13,10 +13,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   LiveView view;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   for (size_t at = 0; at < text.size(); at += 100) {
-    const Status status = reader.push(text.substr(at, 100), [&view](std::string_view name, std::string_view event) {
-      (void)view.take(name, event);
-      return Status();
-    });
+    const Status status =
+        reader.push(text.substr(at, 100), [&view](std::string_view name, std::string_view event) {
+          (void)view.take(name, event);
+          return Status();
+        });
     if (!status.has_value()) return 0;
   }
   size_t n_expert = 0;

@@ -1,8 +1,8 @@
 // The map of experts as the live feed sends it: a letter for each expert, and what changes as short text.
 //
 // Small letters say where an expert is: a (absent: nobody asked for it yet), e (evicted: it was asked for and
-// is not in memory), l (loading), r (resident).  A capital says that it was asked for since the last letter: E,
-// L, R at least half as often as the one that was asked for most often, F, M, S less than that.
+// is not in memory), l (loading), r (resident).  A capital says that it was asked for since the last letter:
+// E, L, R at least half as often as the one that was asked for most often, F, M, S less than that.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@
 
 namespace odmoe::server {
 
-// The letter of an expert that was asked for `uses` times since its last one, the busiest expert `most` times.
+// The letter of an expert that was asked for `uses` times since its last one, the busiest expert `most`
+// times.
 char expert_letter(const ExpertView& expert, uint32_t uses, uint32_t most);
 
 // Whether it is one, and the one that it becomes when nobody asks for the expert any more.

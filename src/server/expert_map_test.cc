@@ -52,7 +52,8 @@ TEST(ExpertMap, WhoAppliesTheChangesHasTheSameMap) {
   for (int round = 0; round < 50; ++round) {
     std::string now = letters;
     for (char& letter : now) letter = at_rest(letter);
-    for (unsigned i = 0; i < random() % 60; ++i) now[random() % now.size()] = kLetters[random() % kLetters.size()];
+    for (unsigned i = 0; i < random() % 60; ++i)
+      now[random() % now.size()] = kLetters[random() % kLetters.size()];
     ASSERT_TRUE(apply_map_changes(map_changes(letters, now), theirs).has_value());
     ASSERT_EQ(theirs, now);
     letters = now;

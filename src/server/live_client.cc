@@ -12,7 +12,8 @@ namespace {
 constexpr double kMostCount = 9e15;  // whole numbers that a double holds
 
 std::unexpected<Error> damaged(std::string_view name) {
-  return fail(ErrorKind::kBadFile, "an event {} of the server is damaged; are both of the same version?", name);
+  return fail(ErrorKind::kBadFile, "an event {} of the server is damaged; are both of the same version?",
+              name);
 }
 
 // Members of the objects that a state event is made of; what is missing or of another type is not known.

@@ -24,7 +24,7 @@ class EventReader {
   Status push(std::string_view bytes, const Take& take);
 
  private:
-  std::string held_;   // the line that is not complete
+  std::string held_;         // the line that is not complete
   std::string name_, data_;  // of the event that is not
 };
 
@@ -55,12 +55,12 @@ class LiveView {
     size_t first = 0;  // its first expert in letters()
   };
 
-  // An event of the stream; those that are not known are passed over.  kBadFile when it cannot be what it says
-  // it is; what was known before still stands then.
+  // An event of the stream; those that are not known are passed over.  kBadFile when it cannot be what it
+  // says it is; what was known before still stands then.
   Status take(std::string_view name, std::string_view data);
 
-  bool loading() const { return loading_; }  // the server said that its model is
-  bool ended() const { return ended_; }      // it said that it ends
+  bool loading() const { return loading_; }    // the server said that its model is
+  bool ended() const { return ended_; }        // it said that it ends
   size_t n_state() const { return n_state_; }  // state events since the model event
 
   // Of the model event; empty before it.

@@ -20,7 +20,8 @@ EventReader::Take keep(Events& events) {
 }
 
 TEST(EventReader, EventsAreTheSameHoweverTheirBytesCome) {
-  constexpr std::string_view kStream = ": still here\n\nevent: a\ndata: 1\n\nevent: b\r\ndata: 2\r\n\r\ndata: 3\n\nevent: c\ndata: ";
+  constexpr std::string_view kStream =
+      ": still here\n\nevent: a\ndata: 1\n\nevent: b\r\ndata: 2\r\n\r\ndata: 3\n\nevent: c\ndata: ";
   for (size_t piece = 1; piece <= kStream.size(); ++piece) {
     EventReader reader;
     Events events;
@@ -46,12 +47,18 @@ TEST(LiveView, KnowsTheModelAndTheLastState) {
   LiveView view;
   EXPECT_TRUE(view.take("loading", "{}").has_value());
   EXPECT_TRUE(view.loading());
-  ASSERT_TRUE(view.take("model", R"({"id":"demo","architecture":"deepseek2","layers":[[1,4],[2,4]],"context":512})").has_value());
+  ASSERT_TRUE(
+      view.take("model", R"({"id":"demo","architecture":"deepseek2","layers":[[1,4],[2,4]],"context":512})")
+          .has_value());
   EXPECT_FALSE(view.loading());
   ASSERT_EQ(view.layers().size(), 2U);
   EXPECT_EQ(view.layers()[1].number, 2);
   EXPECT_EQ(view.layers()[1].first, 4U);
-  ASSERT_TRUE(view.take("state", R"({"now":{"hit_rate":0.5,"stall_share":null},"sessions":{"running":1,"most":2},"map":"2R3e","whole":true})").has_value());
+  ASSERT_TRUE(
+      view.take(
+              "state",
+              R"({"now":{"hit_rate":0.5,"stall_share":null},"sessions":{"running":1,"most":2},"map":"2R3e","whole":true})")
+          .has_value());
   EXPECT_EQ(view.letters(), "aaRaaaea");
   EXPECT_EQ(view.figures().hit_rate, 0.5);
   EXPECT_FALSE(view.figures().stall_share.has_value());
@@ -72,8 +79,9 @@ TEST(LiveView, DamagedEventsAreRefusedAndWhatWasKnownStands) {
   for (const char* bad : {"", "{", "[]", "{}", R"({"map":1})", R"({"map":"9r"})", R"({"map":"z"})"}) {
     EXPECT_FALSE(view.take("state", bad).has_value()) << bad;
   }
-  for (const char* bad : {"", "3", "{}", R"({"layers":[1]})", R"({"layers":[[0,-1]]})", R"({"layers":[[0,1e300]]})",
-                          R"({"layers":[[0,1048576],[1,1]]})", R"({"layers":[["a","b"]]})"}) {
+  for (const char* bad :
+       {"", "3", "{}", R"({"layers":[1]})", R"({"layers":[[0,-1]]})", R"({"layers":[[0,1e300]]})",
+        R"({"layers":[[0,1048576],[1,1]]})", R"({"layers":[["a","b"]]})"}) {
     EXPECT_FALSE(view.take("model", bad).has_value()) << bad;
   }
   EXPECT_EQ(view.letters(), "raaa");

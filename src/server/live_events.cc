@@ -45,13 +45,13 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
   }
   if (n_listener_.fetch_add(1) >= max_listeners_) {
     n_listener_.fetch_sub(1);
-    return std::unexpected(
-        ApiError{.status = 429,
-                 .type = "rate_limit_error",
-                 .message = std::format("{} listen already: close another live page or odmoe top first",
-                                        max_listeners_),
-                 .code = "too_many_listeners",
-                 .retry_after_s = 10});
+    return std::unexpected(ApiError{
+        .status = 429,
+        .type = "rate_limit_error",
+        .message =
+            std::format("{} listen already: close another live page or odmoe top first", max_listeners_),
+        .code = "too_many_listeners",
+        .retry_after_s = 10});
   }
   const auto listener = std::make_shared<Listener>();
   listener->closed = request.is_connection_closed;

@@ -50,9 +50,12 @@ Json figures_of(const Stats& stats, const LiveRates& now, const LiveSubject& sub
   json["drive"] = {
       {"probed_bytes_per_second", bytes_per_second(probed > 0 ? std::optional(probed) : std::nullopt)},
       {"failed_copies", std::ranges::count(stats.io.copies, true, &Stats::Io::Copy::failed)}};
-  json["memory"] = {{"budget_bytes", stats.memory.budget_bytes}, {"resident_bytes", resident},
-                    {"dense_bytes", stats.memory.dense_bytes},   {"kv_bytes", stats.kv_bytes_in_use},
-                    {"arena_bytes", stats.arena_bytes_now},      {"buffer_bytes", stats.memory.buffer_bytes},
+  json["memory"] = {{"budget_bytes", stats.memory.budget_bytes},
+                    {"resident_bytes", resident},
+                    {"dense_bytes", stats.memory.dense_bytes},
+                    {"kv_bytes", stats.kv_bytes_in_use},
+                    {"arena_bytes", stats.arena_bytes_now},
+                    {"buffer_bytes", stats.memory.buffer_bytes},
                     {"slots", stats.n_slot_now}};
   json["sessions"] = {{"running", subject.load.running},
                       {"most", subject.sessions},

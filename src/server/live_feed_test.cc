@@ -28,8 +28,9 @@ class LiveFeedTest : public ::testing::Test {
   void write(int32_t tokens) {
     const auto session = engine_->new_session().value();
     const GenerateOptions options{.max_tokens = tokens, .ignore_eos = true};
-    ASSERT_TRUE(engine_->generate(*session, engine_->encode("KING"), options, [](std::string_view) { return true; })
-                    .has_value());
+    ASSERT_TRUE(
+        engine_->generate(*session, engine_->encode("KING"), options, [](std::string_view) { return true; })
+            .has_value());
   }
   std::unique_ptr<Engine> engine_;
   LiveFeed feed_;

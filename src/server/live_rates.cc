@@ -49,14 +49,15 @@ void RateWindow::add(const Stats& stats, bool running, int64_t now_us) {
   const Sample& first = samples_.front();
   const double evaluated =
       last.decode_seconds + last.prefill_seconds - first.decode_seconds - first.prefill_seconds;
-  rates_ = {.tokens_per_second = decode_speed(first, last, running),
-            .prefill_tokens_per_second = ratio(static_cast<double>(last.prefill_tokens - first.prefill_tokens),
-                                               last.prefill_seconds - first.prefill_seconds),
-            .hit_rate = ratio(last.hits - first.hits, last.demands - first.demands),
-            .late_hit_rate = ratio(last.late_hits - first.late_hits, last.demands - first.demands),
-            .stall_share = ratio(last.stall_seconds - first.stall_seconds, evaluated),
-            .read_bytes_per_second = ratio(static_cast<double>(last.read_bytes - first.read_bytes) * 1e6,
-                                           static_cast<double>(last.at_us - first.at_us))};
+  rates_ = {
+      .tokens_per_second = decode_speed(first, last, running),
+      .prefill_tokens_per_second = ratio(static_cast<double>(last.prefill_tokens - first.prefill_tokens),
+                                         last.prefill_seconds - first.prefill_seconds),
+      .hit_rate = ratio(last.hits - first.hits, last.demands - first.demands),
+      .late_hit_rate = ratio(last.late_hits - first.late_hits, last.demands - first.demands),
+      .stall_share = ratio(last.stall_seconds - first.stall_seconds, evaluated),
+      .read_bytes_per_second = ratio(static_cast<double>(last.read_bytes - first.read_bytes) * 1e6,
+                                     static_cast<double>(last.at_us - first.at_us))};
 }
 
 }  // namespace odmoe::server

@@ -230,7 +230,8 @@ TEST_F(ExpertStoreTest, AViewShowsWhereEachExpertIsAndHowOftenItWasAskedFor) {
   const std::vector<ExpertLease> waiting = lease(2, {7});
   store_->view(2, view);
   const auto uses = [&view](size_t expert) { return view[expert].uses; };
-  EXPECT_EQ((std::vector{uses(0), uses(1), uses(3), uses(5), uses(7)}), (std::vector<uint32_t>{0, 1, 2, 1, 1}));
+  EXPECT_EQ((std::vector{uses(0), uses(1), uses(3), uses(5), uses(7)}),
+            (std::vector<uint32_t>{0, 1, 2, 1, 1}));
   for (int expert = 0; expert < 8; ++expert) {
     EXPECT_EQ(view[static_cast<size_t>(expert)].residency, store_->residency({2, expert})) << expert;
   }

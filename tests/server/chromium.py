@@ -94,6 +94,11 @@ class Chromium:
         self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
 
+    def reload(self):
+        self.get("globalThis.before = true; 0")
+        self.call("Page.reload")
+        self.wait("!globalThis.before && document.readyState === 'complete'")
+
     def get(self, expression):
         """The value of a JavaScript expression."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)

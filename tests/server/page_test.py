@@ -163,13 +163,13 @@ def fits(browser):
 def takes_a_picture(browser, path):
     browser.click("#clear")
     browser.click("[data-theme-choice=dark]")
-    browser.get("document.querySelector('#max-tokens').value = 500; 0")
+    browser.get("document.querySelector('#max-tokens').value = 1800; 0")
     for text in ("Who are you?", "Tell me a story about a king."):
         browser.click("#say")
         browser.type(text)
         browser.press("Enter", 13)
         n = browser.get("document.querySelectorAll('.said.model').length")
-        browser.wait(f"document.querySelectorAll('.said.model')[{n - 1}].textContent.length > 250")
+        browser.wait(f"document.querySelectorAll('.said.model')[{n - 1}].textContent.length > 300")
         if text == "Who are you?":
             browser.click("#stop")
             browser.wait("document.querySelector('#send').offsetParent !== null")
@@ -191,7 +191,7 @@ def asks_for_the_key(browser, server):
     browser.type(KEY)
     browser.click("#key-form .main")
     is_live(browser)
-    browser.call("Page.reload")
+    browser.reload()
     is_live(browser)  # it is kept as long as the tab
     check(browser.get("document.cookie === '' && !Object.values(localStorage).some((v) => v.includes('key'))"), "and no longer")
     browser.complaints[:] = [c for c in browser.complaints if "401" not in c]

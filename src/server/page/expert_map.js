@@ -97,18 +97,16 @@ class ExpertMap {
     return counts;
   }
 
-  // Cells as large as there is room; small ones of whole device pixels, so that all are as wide.
+  // Cells as wide as there is room, and not much higher.
   fit() {
     if (this.layers.length === 0) return;
     const ratio = window.devicePixelRatio || 1;
     const width = Math.floor(this.canvas.parentElement.clientWidth * ratio);
     this.cellWidth = Math.max(1, width / this.columns);
-    if (this.cellWidth < 6) this.cellWidth = Math.floor(this.cellWidth);
     const high = Math.floor((Math.max(240, window.innerHeight - 480) * ratio) / this.layers.length);
     this.cellHeight = Math.max(Math.min(high, Math.floor(4 * this.cellWidth)), Math.ceil(3 * ratio));
     this.canvas.width = Math.round(this.cellWidth * this.columns);
     this.canvas.height = this.cellHeight * this.layers.length;
-    this.canvas.style.width = this.canvas.width / ratio + "px";
     this.canvas.style.height = this.canvas.height / ratio + "px";
     this.draw();
   }
