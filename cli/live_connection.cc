@@ -95,7 +95,7 @@ Status LiveConnection::listen(const Take& take) {
       refusal.append(data, std::min(size, kMaxRefusalBytes - refusal.size()));
       return refusal.size() < kMaxRefusalBytes;
     }
-    outcome = reader.push({data, size}, [&](std::string_view name, std::string_view event) {
+    outcome = reader.push({data, size}, [&](std::string_view name, std::string_view event) -> Status {
       ODMOE_RETURN_IF_ERROR(view.take(name, event));
       enough = enough || !take(view);
       return Status();

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
-import { join } from "node:path";
+import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 
 const [folder, odmoe, modelFile] = process.argv.slice(2);
@@ -14,7 +14,7 @@ const KEY = "a-key-of-the-test";
 
 let OpenAI;
 try {
-  OpenAI = createRequire(join(folder, "package.json"))("openai").OpenAI;
+  OpenAI = createRequire(resolve(folder, "package.json"))("openai").OpenAI;
 } catch (error) {
   if (error.code !== "MODULE_NOT_FOUND") throw error;
   console.log("npm's openai is not installed: skipped (./dev clients installs it)");
@@ -149,7 +149,7 @@ async function cancels(client, model, url) {
   await failure(OpenAI.APIUserAbortError, whole);
   for (let i = 0; (await running()) > 0; ++i) {
     assert.ok(i < 200, "what was cancelled goes on");
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((done) => setTimeout(done, 50));
   }
 }
 
@@ -158,7 +158,7 @@ try {
   const client = new OpenAI({ baseURL: url + "/v1", apiKey: KEY, maxRetries: 0 });
   const model = (await client.models.list()).data[0].id;
   for (const step of [completions, chat, formats, tools, errors, cancels]) await step(client, model, url);
-  const ended = new Promise((resolve) => server.once("exit", resolve));
+  const ended = new Promise((done) => server.once("exit", done));
   server.kill("SIGTERM");
   assert.equal(await ended, 0, "the server ends in order");
   console.log("OpenAI's npm client works unchanged");
