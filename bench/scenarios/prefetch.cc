@@ -42,6 +42,7 @@ class FilteredPredictor final : public Predictor {
         random_(1) {}
   std::string_view name() const override { return inner_->name(); }
   Wants wants() const override { return inner_->wants(); }
+  bool stands_alone() const override { return inner_->stands_alone(); }
   bool calibrated() const override { return false; }
   uint64_t bytes() const override { return inner_->bytes(); }
   void begin_sequence() override { inner_->begin_sequence(); }
