@@ -62,15 +62,16 @@ const std::string& LiveConnection::url() const { return impl_->url; }
 Result<LiveConnection> LiveConnection::create(const std::string& url, const std::string& api_key) {
   std::string address = url.contains("://") ? url : "http://" + url;
   while (address.ends_with('/')) address.pop_back();
-  const size_t host = address.find("://") + 3;
-  const size_t slash = std::min(address.find('/', host), address.size());
-  const std::string origin = address.substr(0, slash);
-  auto impl = std::make_unique<Impl>(address, address.substr(slash), origin);
-  const bool known = address.starts_with("http://") || address.starts_with("https://");
-  if (!known || slash == host || !impl->client.is_valid()) {
+  const auto no_address = [&url] {
     return fail(ErrorKind::kUsage, "'{}' is no address of a server; give one such as http://127.0.0.1:8080",
                 url);
-  }
+  };
+  if (!address.starts_with("http://") && !address.starts_with("https://")) return no_address();
+  const size_t host = address.find("://") + 3;
+  const size_t slash = std::min(address.find('/', host), address.size());
+  if (slash == host) return no_address();
+  auto impl = std::make_unique<Impl>(address, address.substr(slash), address.substr(0, slash));
+  if (!impl->client.is_valid()) return no_address();
   impl->client.set_connection_timeout(kConnectSeconds);
   impl->client.set_read_timeout(kSilenceSeconds);
   impl->headers.emplace("Accept", "text/event-stream");

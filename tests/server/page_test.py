@@ -26,7 +26,7 @@ class Server:
     """odmoe serve on a free port."""
 
     def __init__(self, odmoe, model, *options):
-        environment = {"OMP_WAIT_POLICY": "passive", "PATH": "/usr/bin:/bin", "HOME": tempfile.gettempdir()}
+        environment = {"OMP_WAIT_POLICY": "passive", "PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", tempfile.gettempdir())}
         self.process = subprocess.Popen([odmoe, "serve", model, "--port", "0", "--memory", "50%", "--context", "2048", *options],
                                         stderr=subprocess.PIPE, text=True, env=environment)
         for line in self.process.stderr:
