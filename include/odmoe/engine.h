@@ -66,6 +66,11 @@ class Engine {
   // token, that was done when somebody asked before; the store's part is as of now.
   virtual Stats stats() const = 0;
 
+  // Every expert of a layer as of now, in order, into the front of `experts`, which has room for
+  // ModelInfo::n_expert; returns how many there are, 0 for a dense layer or one that is not there.  Waits for
+  // no evaluation and allocates nothing; the layers of one evaluation may be seen at different moments.
+  virtual int32_t view_experts(int32_t layer, std::span<ExpertView> experts) const = 0;
+
   // Reads experts before anybody asks for them, the likeliest first, as many as the arena holds; waits until
   // they are there.  No token depends on it.  Progress counts experts.  kUsage (no such expert),
   // kInterrupted.

@@ -121,6 +121,16 @@ struct Stats {
   } routing;
 };
 
+// Where an expert is: without memory, with memory that its bytes are still on the way to, or all there.
+enum class Residency : uint8_t { kAbsent, kLoading, kResident };
+
+// What somebody who looks on sees of an expert.
+struct ExpertView {
+  Residency residency = Residency::kAbsent;
+  uint32_t uses = 0;  // how often it was asked for since the engine was opened; never 0 again once it was
+  bool operator==(const ExpertView&) const = default;
+};
+
 // The JSON object of design "--stats", pretty-printed, ending in a newline.
 std::string stats_json(const Stats& stats);
 

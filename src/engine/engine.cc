@@ -422,6 +422,10 @@ Stats EngineImpl::stats() const {
   return stats;
 }
 
+int32_t EngineImpl::view_experts(int32_t layer, std::span<ExpertView> experts) const {
+  return layer >= 0 && layer < info_.n_layer ? store_->view(layer, experts) : 0;
+}
+
 std::vector<Token> EngineImpl::encode(std::string_view text, bool add_special, bool parse_special) const {
   return tokenizer_->encode(text, {.add_special = add_special, .parse_special = parse_special});
 }

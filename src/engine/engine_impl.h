@@ -64,6 +64,7 @@ class EngineImpl final : public Engine {
   const ModelInfo& model() const override { return info_; }
   const MemoryPlan& plan() const override { return plan_; }
   Stats stats() const override;
+  int32_t view_experts(int32_t layer, std::span<ExpertView> experts) const override;
   Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress) override;
   Result<std::unique_ptr<Session>> new_session() override;
   std::vector<Token> encode(std::string_view text, bool add_special, bool parse_special) const override;

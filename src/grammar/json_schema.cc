@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "grammar/json_values.h"
+#include "grammar/pattern.h"
 
 namespace odmoe::grammar {
 namespace {
@@ -250,7 +251,7 @@ class Compiler {
       };
       if (about({"properties", "required", "additionalProperties"})) names.emplace_back("object");
       if (about({"items", "prefixItems", "minItems", "maxItems"})) names.emplace_back("array");
-      if (about({"minLength", "maxLength", "format"})) names.emplace_back("string");
+      if (about({"minLength", "maxLength", "format", "pattern"})) names.emplace_back("string");
       if (names.empty()) {
         ODMOE_RETURN_IF_ERROR(only(schema, where, {}));
         return values_.any();
@@ -263,7 +264,7 @@ class Compiler {
     };
     knows("object", {"properties", "required", "additionalProperties"});
     knows("array", {"items", "prefixItems", "minItems", "maxItems"});
-    knows("string", {"minLength", "maxLength", "format"});
+    knows("string", {"minLength", "maxLength", "format", "pattern"});
     knows("integer", {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"});
     knows("number", {"minimum"});
     ODMOE_RETURN_IF_ERROR(only(schema, where, known));
@@ -298,6 +299,17 @@ class Compiler {
   }
 
   Result<Expression> string(const Json& schema, const std::string& where) {
+    if (schema.contains("pattern")) {
+      if (schema.contains("format") || schema.contains("minLength") || schema.contains("maxLength")) {
+        return refuse(where, "pattern together with format or a length is not supported");
+      }
+      if (!schema["pattern"].is_string()) return refuse(where, "pattern must be a string");
+      GrammarBuilder& b = *builder_;
+      const auto inside = add_pattern(b, schema["pattern"].get<std::string>(), values_.character());
+      if (!inside.has_value())
+        return refuse(where, "pattern {}: {}", text_of(schema["pattern"]), inside.error().message);
+      return b.sequence({b.literal("\""), *inside, b.literal("\"")});
+    }
     if (schema.contains("format")) {
       const Json& format = schema["format"];
       if (schema.contains("minLength") || schema.contains("maxLength")) {

@@ -4,8 +4,9 @@
 // that it does not name are written only where it names none.  Known: type, properties, required,
 // additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (of alternatives
 // that exclude each other), allOf of one, $ref into the same schema, minLength, maxLength, minimum, maximum,
-// exclusiveMinimum, exclusiveMaximum (of integers), format (date, time, date-time, uuid, ipv4), and what only
-// describes.  Anything else is refused by its name, for to leave it out would be to break it in silence.
+// exclusiveMinimum, exclusiveMaximum (of integers), format (date, time, date-time, uuid, ipv4), pattern
+// (pattern.h), and what only describes.  Anything else is refused by its name, for to leave it out would be
+// to break it in silence.
 #pragma once
 
 #include <memory>

@@ -176,7 +176,8 @@ TEST(JsonSchema, AnythingIsAnyJson) {
 }
 
 TEST(JsonSchema, WhatIsNotKnownIsRefusedByItsNameAndPlace) {
-  EXPECT_THAT(error_of(R"({"type":"string","pattern":"a"})"), HasSubstr("\"pattern\""));
+  EXPECT_THAT(error_of(R"({"type":"array","uniqueItems":true})"), HasSubstr("\"uniqueItems\""));
+  EXPECT_THAT(error_of(R"({"type":"string","pattern":"a","minLength":1})"), HasSubstr("pattern together"));
   EXPECT_THAT(error_of(R"({"type":"object","properties":{"x":{"type":"array","uniqueItems":true}}})"),
               HasSubstr("/properties/x: the keyword \"uniqueItems\""));
   EXPECT_THAT(error_of(R"({"type":"number","maximum":3})"), HasSubstr("\"maximum\""));

@@ -19,6 +19,7 @@ class JsonValues {
   Expression object();  // any object
   Expression array();   // any array
   Expression string() { return string(0, -1); }
+  Expression character();  // of a string
   Expression string(int32_t min_length, int32_t max_length);  // in characters; -1: any number
   Expression number();
   Expression integer();
@@ -36,7 +37,6 @@ class JsonValues {
 
  private:
   Expression once(std::optional<GrammarBuilder::Rule>& rule, Expression (JsonValues::*make)());
-  Expression character();
   Expression make_any();
   Expression make_object();
   Expression make_array();

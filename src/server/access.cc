@@ -14,6 +14,7 @@ constexpr auto kRoutes = std::to_array<std::pair<std::string_view, std::string_v
     {"/health", "GET"},
     {"/metrics", "GET"},
     {"/v1/stats", "GET"},
+    {"/v1/events", "GET"},
     {"/v1/models", "GET"},
     {"/v1/completions", "POST"},
     {"/v1/chat/completions", "POST"},
@@ -21,7 +22,8 @@ constexpr auto kRoutes = std::to_array<std::pair<std::string_view, std::string_v
     {"/detokenize", "POST"},
 });
 
-bool is_open(std::string_view path) { return path == "/health"; }
+// The page itself says nothing of the model; what it shows it asks for with the key.
+bool is_open(std::string_view path) { return path == "/health" || path == "/"; }
 
 // "Host" without its port.
 std::string_view host_name(std::string_view host) {

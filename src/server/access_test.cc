@@ -18,11 +18,13 @@ int status(const ServerOptions& options, const httplib::Request& asked) {
   return error ? error->status : 200;
 }
 
-TEST(Access, KeysAreAskedForEverywhereButForTheHealth) {
+TEST(Access, KeysAreAskedForEverywhereButForTheHealthAndThePage) {
   const ServerOptions options{.api_keys = {"alpha", "beta"}};
   EXPECT_EQ(status(options, request("GET", "/v1/models")), 401);
   EXPECT_EQ(status(options, request("GET", "/metrics")), 401);
+  EXPECT_EQ(status(options, request("GET", "/v1/events")), 401);
   EXPECT_EQ(status(options, request("GET", "/health")), 200);
+  EXPECT_EQ(status(options, request("GET", "/")), 200);  // the page, which asks for the key
   for (const char* good : {"Bearer alpha", "bearer beta"}) {
     EXPECT_EQ(status(options, request("GET", "/v1/models", {{"Authorization", good}})), 200) << good;
   }

@@ -18,7 +18,9 @@
 #include "server/event_log.h"
 #include "server/limits.h"
 #include "server/listener.h"
+#include "server/live_events.h"
 #include "server/metrics.h"
+#include "server/page.h"
 #include "server/request.h"
 #include "server/scheduler.h"
 
@@ -32,6 +34,7 @@ struct Loaded {
   Engine* engine;
   std::unique_ptr<Scheduler> scheduler;
   int32_t context;
+  int32_t sessions;
   // How calls are written; an error when the chat template is not known.
   Result<ToolCallSyntax> syntax;
   std::once_flag vocabulary_made;
@@ -118,7 +121,12 @@ Status ServerOptions::validate() const {
 class Server::Impl {
  public:
   explicit Impl(const ServerOptions& options)
-      : options_(options), listener_({.connections = options.max_connections}), vision_(options.vision) {}
+      : options_(options),
+        listener_({.connections = options.max_connections}),
+        vision_(options.vision),
+        events_(
+            std::clamp<size_t>(options.max_connections / 2, 1, kMaxListeners),
+            [this] { return live_subject(); }, [this] { return live_model(); }) {}
 
   Status listen() {
     routes();
@@ -151,6 +159,7 @@ class Server::Impl {
     loaded_ = std::shared_ptr<Loaded>(new Loaded{.engine = &engine,
                                                  .scheduler = std::move(scheduler),
                                                  .context = context,
+                                                 .sessions = options.sessions,
                                                  .syntax = std::move(syntax),
                                                  .vocabulary_made = {},
                                                  .vocabulary = nullptr});
@@ -159,6 +168,7 @@ class Server::Impl {
 
   bool drain(std::chrono::milliseconds limit) {
     draining_ = true;
+    events_.end();
     const auto end = Clock::now() + limit;
     const auto loaded = this->loaded();
     if (loaded) loaded->scheduler->drain();
@@ -173,6 +183,7 @@ class Server::Impl {
 
   void stop() {
     draining_ = true;
+    events_.end();
     std::shared_ptr<Loaded> loaded;
     {
       const std::lock_guard lock(mutex_);
@@ -199,6 +210,23 @@ class Server::Impl {
   std::shared_ptr<Loaded> loaded() const {
     const std::lock_guard lock(mutex_);
     return loaded_;
+  }
+
+  // What the live figures are of; nothing while the model is loading.
+  std::optional<LiveSubject> live_subject() const {
+    const auto loaded = this->loaded();
+    if (!loaded) return std::nullopt;
+    return LiveSubject{.engine = loaded->engine,
+                       .load = loaded->scheduler->load(),
+                       .sessions = loaded->sessions,
+                       .max_queue = options_.max_queue};
+  }
+  // Only once there is a subject.
+  Json live_model() const {
+    const auto loaded = this->loaded();
+    if (!loaded) return Json::object();  // it ended meanwhile
+    return server::live_model(*loaded->engine, options_.model_id, loaded->syntax.has_value(),
+                              loaded->context);
   }
 
   void routes();
@@ -248,6 +276,7 @@ class Server::Impl {
   Metrics metrics_;
   Listener listener_;
   Vision vision_;
+  LiveEvents events_;
   int port_ = 0;
   std::thread thread_;
   std::atomic<bool> draining_ = false;
@@ -305,12 +334,13 @@ void Server::Impl::routes() {
                {"status", response.status}});
   });
 
-  listener_.Get("/", [this](const Request&, Response& response) {
-    response.set_content(
-        std::format("odmoe serves {}: /v1/chat/completions, /v1/completions, /v1/models, /tokenize, "
-                    "/detokenize, /health, /metrics, /v1/stats\n",
-                    options_.model_id),
-        "text/plain; charset=utf-8");
+  listener_.Get("/", [](const Request&, Response& response) {
+    for (const auto& [name, value] : live_page_headers()) response.set_header(name, value);
+    response.set_content(live_page().data(), live_page().size(), "text/html; charset=utf-8");
+  });
+  listener_.Get("/v1/events", [this](const Request& request, Response& response) {
+    const ApiStatus status = events_.answer(request, response);
+    if (!status.has_value()) send(response, status.error());
   });
   listener_.Get("/health", [this](const Request&, Response& response) { health(response); });
   listener_.Get("/metrics", [this](const Request&, Response& response) {

@@ -56,6 +56,7 @@ class ExpertStore::Impl {
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
   void prefetch(std::span<const ExpertKey> hints);
   Residency residency(ExpertKey key) const;
+  int32_t view(int layer, std::span<ExpertView> experts) const;
   ExpertStoreStats stats() const;
   std::vector<ExpertCopyStats> copy_stats() const;
   void release(const ExpertLease& lease);
@@ -95,7 +96,7 @@ class ExpertStore::Impl {
   };
   struct Expert {
     int32_t slot = -1;
-    bool ever_leased = false;
+    uint32_t uses = 0;    // leases so far; after the most that it can count comes 1
     uint64_t hinted = 0;  // number of the last call of prefetch() that named it
   };
 
@@ -124,6 +125,7 @@ class ExpertStore::Impl {
                     std::span<const ExpertLease> second);
 
   // All of these require the lock.
+  Residency residency_in(int32_t slot) const;
   template <typename Like>
   size_t gather_leases(std::span<ExpertLease> leases, const Like& like) const;
   void set_usable(size_t slot_class, int32_t n_usable);
@@ -411,8 +413,8 @@ void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
 // Counts a new lease on the slot.
 void ExpertStore::Impl::hold(ExpertKey key, int32_t slot) {
   Expert& expert = expert_of(key);
-  if (!expert.ever_leased) ++stats_.working_set;
-  expert.ever_leased = true;
+  if (expert.uses == 0) ++stats_.working_set;
+  if (++expert.uses == 0) expert.uses = 1;
   ++stats_.demands;
   if (std::exchange(slot_at(slot).prefetched, false)) {
     ++stats_.prefetched_used;
@@ -620,12 +622,27 @@ void ExpertStore::Impl::start_hints() {
   }
 }
 
-Residency ExpertStore::Impl::residency(ExpertKey key) const {
-  const std::scoped_lock lock(mutex_);
-  const int32_t slot = expert_of(key).slot;
+Residency ExpertStore::Impl::residency_in(int32_t slot) const {
   if (slot < 0) return Residency::kAbsent;
   return slots_[static_cast<size_t>(slot)].state == State::kResident ? Residency::kResident
                                                                      : Residency::kLoading;
+}
+
+Residency ExpertStore::Impl::residency(ExpertKey key) const {
+  const std::scoped_lock lock(mutex_);
+  return residency_in(expert_of(key).slot);
+}
+
+int32_t ExpertStore::Impl::view(int layer, std::span<ExpertView> experts) const {
+  const auto first = static_cast<size_t>(layer_of(layer).first_expert);
+  const auto n_expert = static_cast<size_t>(source_.n_expert(layer));
+  assert(experts.size() >= n_expert);
+  const std::scoped_lock lock(mutex_);
+  for (size_t i = 0; i < n_expert; ++i) {
+    const Expert& expert = experts_[first + i];
+    experts[i] = {.residency = residency_in(expert.slot), .uses = expert.uses};
+  }
+  return static_cast<int32_t>(n_expert);
 }
 
 ExpertStoreStats ExpertStore::Impl::stats() const {
@@ -985,6 +1002,9 @@ Status ExpertStore::wait_all(std::span<ExpertLease> leases) {
 
 void ExpertStore::prefetch(std::span<const ExpertKey> hints) { impl_->prefetch(hints); }
 Residency ExpertStore::residency(ExpertKey key) const { return impl_->residency(key); }
+int32_t ExpertStore::view(int layer, std::span<ExpertView> experts) const {
+  return impl_->view(layer, experts);
+}
 ExpertStoreStats ExpertStore::stats() const { return impl_->stats(); }
 std::vector<ExpertCopyStats> ExpertStore::copy_stats() const { return impl_->copy_stats(); }
 void ExpertStore::release(const ExpertLease& lease) { impl_->release(lease); }

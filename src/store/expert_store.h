@@ -25,6 +25,7 @@
 #include "io/async_reader.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
+#include "odmoe/stats.h"
 
 namespace odmoe {
 
@@ -114,8 +115,6 @@ class ExpertLease {
   int32_t slot_ = -1;
 };
 
-enum class Residency : uint8_t { kAbsent, kLoading, kResident };
-
 // Thread-safe.  Owns the reader and one I/O thread that keeps it busy.  After create() only errors allocate.
 class ExpertStore {
  public:
@@ -194,6 +193,9 @@ class ExpertStore {
   void prefetch(std::span<const ExpertKey> hints);
 
   Residency residency(ExpertKey key) const;
+  // All experts of a layer into the front of `experts`, which has room for them; returns how many.  Keeps the
+  // others out for the copy of one layer; allocates nothing.
+  int32_t view(int layer, std::span<ExpertView> experts) const;
   ExpertStoreStats stats() const;
   std::vector<ExpertCopyStats> copy_stats() const;  // the source's own files, then the mirrors; allocates
 

@@ -218,6 +218,29 @@ TEST_F(ExpertStoreTest, TheMinimumArenaRunsEveryLayer) {
   EXPECT_EQ(store_->stats().n_slot, 2);
 }
 
+TEST_F(ExpertStoreTest, AViewShowsWhereEachExpertIsAndHowOftenItWasAskedFor) {
+  make({.n_dense = 1}, {.n_slot = 4});
+  std::vector<ExpertView> view(8, {.residency = Residency::kLoading, .uses = 99});
+  EXPECT_EQ(store_->view(0, view), 0);  // dense
+  EXPECT_EQ(store_->view(2, view), 8);
+  for (const ExpertView& expert : view) EXPECT_TRUE(expert == ExpertView{});
+  visit(2, {1, 3});
+  visit(2, {3, 5});
+  disk_->hold();
+  const std::vector<ExpertLease> waiting = lease(2, {7});
+  store_->view(2, view);
+  const auto uses = [&view](size_t expert) { return view[expert].uses; };
+  EXPECT_EQ((std::vector{uses(0), uses(1), uses(3), uses(5), uses(7)}),
+            (std::vector<uint32_t>{0, 1, 2, 1, 1}));
+  for (int expert = 0; expert < 8; ++expert) {
+    EXPECT_EQ(view[static_cast<size_t>(expert)].residency, store_->residency({2, expert})) << expert;
+  }
+  EXPECT_EQ(view[0].residency, Residency::kAbsent);
+  EXPECT_EQ(view[3].residency, Residency::kResident);
+  EXPECT_EQ(view[7].residency, Residency::kLoading);
+  disk_->resume();
+}
+
 TEST_F(ExpertStoreTest, AWaveIsAsLargeAsTheLayersShareAndTheRestComesLater) {
   make({.n_slot = 12});
   EXPECT_EQ(store_->max_leases(0), 4);

@@ -22,6 +22,13 @@ foreach(file bin/odmoe include/odmoe/engine.h share/man/man1/odmoe.1
   endif()
 endforeach()
 
+if(NOT APPLE)
+  file(STRINGS ${prefix}/lib/systemd/system/odmoe.service command REGEX "^ExecStart=")
+  if(NOT command MATCHES "^ExecStart=${prefix}/bin/odmoe serve \\\${ODMOE_MODEL} ")
+    message(FATAL_ERROR "the service starts something else: ${command}")
+  endif()
+endif()
+
 run(${CMAKE_COMMAND} -S ${PROJECT} -B ${WORK}/build -G ${GENERATOR} -D CMAKE_PREFIX_PATH=${prefix}
     -D CMAKE_CXX_COMPILER=${COMPILER} -D CMAKE_BUILD_TYPE=Release)
 run(${CMAKE_COMMAND} --build ${WORK}/build)

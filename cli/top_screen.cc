@@ -1,0 +1,248 @@
+#include "cli/top_screen.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <format>
+#include <ftxui/dom/elements.hpp>
+#include <ftxui/screen/color.hpp>
+#include <ftxui/screen/screen.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/units.h"
+#include "cli/report.h"
+#include "server/expert_map.h"
+
+namespace odmoe::cli {
+namespace {
+
+using server::LiveFigures;
+using server::LiveView;
+
+constexpr const char* kUnknown = "-";
+constexpr int kHeadRows = 9;  // lines above the map
+
+std::string percent(std::optional<double> share) {
+  return share ? std::format("{:.1f} %", 100 * *share) : kUnknown;
+}
+
+std::string speed(std::optional<double> tokens) {
+  return tokens ? std::format("{:.{}f} tokens/s", *tokens, *tokens < 100 ? 1 : 0) : kUnknown;
+}
+
+std::string bytes_per_second(std::optional<double> bytes) {
+  return bytes && *bytes >= 0 ? format_bytes(static_cast<uint64_t>(*bytes)) + "/s" : kUnknown;
+}
+
+// How many experts are where.
+struct Places {
+  size_t resident = 0, loading = 0, evicted = 0, unused = 0;
+};
+
+Places count_places(const std::string& letters) {
+  Places places;
+  for (const char letter : letters) {
+    switch (server::at_rest(letter)) {
+      case 'r':
+        ++places.resident;
+        break;
+      case 'l':
+        ++places.loading;
+        break;
+      case 'e':
+        ++places.evicted;
+        break;
+      default:
+        ++places.unused;
+    }
+  }
+  return places;
+}
+
+std::string places_text(const Places& places) {
+  return std::format("{} in memory, {} loading, {} evicted, {} never used", places.resident, places.loading,
+                     places.evicted, places.unused);
+}
+
+// A figure: what it is called, what it says, and its share of what it could be, where it has one.
+struct Row {
+  std::string name, text;
+  std::optional<double> share;
+};
+
+std::vector<Row> rows_of(const LiveView& view) {
+  const LiveFigures& f = view.figures();
+  std::optional<double> read_share, memory_share;
+  if (f.read_bytes_per_second && f.probed_bytes_per_second && *f.probed_bytes_per_second > 0) {
+    read_share = *f.read_bytes_per_second / *f.probed_bytes_per_second;
+  }
+  if (f.budget_bytes > 0)
+    memory_share = static_cast<double>(f.resident_bytes) / static_cast<double>(f.budget_bytes);
+  const std::string drive =
+      f.probed_bytes_per_second
+          ? std::format("of {} that the drive can do", bytes_per_second(f.probed_bytes_per_second))
+          : "the drive was not tried out";
+  const std::string predictor = f.predictor.empty() || f.predictor == "none"
+                                    ? "no predictor"
+                                    : std::format("{}, {}, {} of what it read was used", f.predictor,
+                                                  f.prefetching ? "on" : "off", percent(f.prefetch_accuracy));
+  return {
+      {"writing",
+       std::format("{}, prompts {}; {} tokens since the start", speed(f.tokens_per_second),
+                   speed(f.prefill_tokens_per_second), f.tokens),
+       std::nullopt},
+      {"hit rate", std::format("{}, since the start {}", percent(f.hit_rate), percent(f.total_hit_rate)),
+       f.hit_rate},
+      {"late hits",
+       std::format("{}, since the start {}", percent(f.late_hit_rate), percent(f.total_late_hit_rate)),
+       f.late_hit_rate},
+      {"stall", std::format("{} of the time, waiting for the drive", percent(f.stall_share)), f.stall_share},
+      {"reads", std::format("{}, {}", bytes_per_second(f.read_bytes_per_second), drive), read_share},
+      {"read ahead", predictor, std::nullopt},
+      {"memory",
+       std::format("{} of {}, room for {} experts", format_bytes(f.resident_bytes),
+                   format_bytes(f.budget_bytes), f.slots),
+       memory_share},
+      {"sessions", std::format("{} of {}, {} waiting", f.running, f.most_running, f.queued), std::nullopt},
+  };
+}
+
+struct Rgb {
+  double r = 0, g = 0, b = 0;
+};
+
+Rgb color_of(char letter) {
+  switch (letter) {
+    case 'r':
+      return {.r = 33, .g = 95, .b = 134};
+    case 'S':
+      return {.r = 90, .g = 150, .b = 185};
+    case 'R':
+      return {.r = 181, .g = 235, .b = 255};
+    case 'l':
+    case 'M':
+      return {.r = 190, .g = 130, .b = 40};
+    case 'L':
+      return {.r = 255, .g = 217, .b = 120};
+    case 'e':
+      return {.r = 84, .g = 48, .b = 50};
+    case 'F':
+    case 'E':
+      return {.r = 181, .g = 86, .b = 76};
+    default:
+      return {.r = 44, .g = 52, .b = 62};
+  }
+}
+
+ftxui::Color to_color(const Rgb& rgb) {
+  const auto byte = [](double value) {
+    return static_cast<uint8_t>(std::clamp(std::lround(value), 0L, 255L));
+  };
+  return ftxui::Color::RGB(byte(rgb.r), byte(rgb.g), byte(rgb.b));
+}
+
+// The map on so many columns and half rows; several experts in one cell give it their mean.
+class Map {
+ public:
+  Map(const LiveView& view, int columns, int half_rows) : view_(&view) {
+    for (const LiveView::Layer& layer : view.layers()) widest_ = std::max(widest_, layer.n_expert);
+    columns_ = std::clamp(columns, 1, std::max(widest_, 1));
+    rows_ = std::clamp<int>(half_rows, 1, std::max<int>(static_cast<int>(view.layers().size()), 1));
+    // Few experts get several columns each.
+    scale_ = std::max(1, std::min(columns / columns_, 4));
+  }
+
+  ftxui::Element draw() const {
+    using namespace ftxui;
+    Elements lines;
+    for (int row = 0; row < rows_; row += 2) {
+      Elements cells;
+      for (int column = 0; column < columns_; ++column) {
+        std::string block;
+        for (int i = 0; i < scale_; ++i) block += "▀";
+        Element cell = text(block) | color(to_color(mean(row, column)));
+        if (row + 1 < rows_) cell = cell | bgcolor(to_color(mean(row + 1, column)));
+        cells.push_back(std::move(cell));
+      }
+      lines.push_back(hbox(std::move(cells)));
+    }
+    return vbox(std::move(lines));
+  }
+
+ private:
+  Rgb mean(int row, int column) const {
+    const auto& layers = view_->layers();
+    Rgb sum;
+    double n = 0;
+    for (size_t layer = layers.size() * row / rows_; layer < layers.size() * (row + 1) / rows_; ++layer) {
+      const int64_t first = int64_t{widest_} * column / columns_,
+                    end = int64_t{widest_} * (column + 1) / columns_;
+      for (int64_t i = first; i < std::min<int64_t>(end, layers[layer].n_expert); ++i) {
+        const Rgb one = color_of(view_->letters()[layers[layer].first + static_cast<size_t>(i)]);
+        sum = {.r = sum.r + one.r, .g = sum.g + one.g, .b = sum.b + one.b};
+        ++n;
+      }
+    }
+    return n > 0 ? Rgb{.r = sum.r / n, .g = sum.g / n, .b = sum.b / n} : Rgb{};
+  }
+
+  const LiveView* view_;
+  int32_t widest_ = 0;
+  int columns_ = 1, rows_ = 1, scale_ = 1;
+};
+
+std::string model_text(const LiveView& view) {
+  return std::format("{}  {}  {}  context {}", view.id(), view.architecture(),
+                     format_bytes(view.file_bytes()), view.context());
+}
+
+}  // namespace
+
+std::string top_text(const LiveView& view) {
+  std::vector<std::pair<std::string, std::string>> rows = {{"model", model_text(view)}};
+  for (const Row& row : rows_of(view)) rows.emplace_back(row.name, row.text);
+  rows.emplace_back("experts", places_text(count_places(view.letters())));
+  for (const LiveView::Layer& layer : view.layers()) {
+    rows.emplace_back(std::format("layer {}", layer.number),
+                      view.letters().substr(layer.first, static_cast<size_t>(layer.n_expert)));
+  }
+  return table(rows, Align::kLeft);
+}
+
+std::string top_screen(const LiveView& view, const std::string& url, const std::string& status, int columns,
+                       int rows) {
+  using namespace ftxui;
+  Elements lines;
+  const bool known = !view.id().empty();
+  lines.push_back(hbox({text("odmoe top  ") | bold, text(known ? model_text(view) : url), filler(),
+                        text(status) | bold | color(Color::Yellow)}));
+  if (known) {
+    for (const Row& row : rows_of(view)) {
+      Element bar = row.share
+                        ? gauge(static_cast<float>(std::clamp(*row.share, 0.0, 1.0))) | color(Color::SkyBlue1)
+                        : text("");
+      lines.push_back(hbox({text(row.name) | dim | size(WIDTH, EQUAL, 12),
+                            std::move(bar) | size(WIDTH, EQUAL, 20), text("  "), text(row.text), filler()}));
+    }
+    if (rows > kHeadRows + 3) {
+      lines.push_back(separator());
+      lines.push_back(Map(view, columns, 2 * (rows - kHeadRows - 3)).draw());
+    }
+    const auto key = [](char letter, const char* name) {
+      return hbox({text("■ ") | color(to_color(color_of(letter))), text(name), text("  ")});
+    };
+    lines.push_back(filler());
+    lines.push_back(hbox({key('r', "in memory"), key('R', "just used"), key('l', "loading"),
+                          key('e', "evicted"), key('a', "never used"), filler(), text("q quits") | dim}));
+  } else {
+    lines.push_back(filler());
+    lines.push_back(hbox({filler(), text("q quits") | dim}));
+  }
+  auto screen = Screen::Create(Dimension::Fixed(std::max(columns, 1)), Dimension::Fixed(std::max(rows, 1)));
+  Render(screen, vbox(std::move(lines)));
+  return screen.ToString();
+}
+
+}  // namespace odmoe::cli

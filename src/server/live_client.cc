@@ -1,0 +1,154 @@
+#include "server/live_client.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/expert_map.h"
+#include "server/json_guard.h"
+
+namespace odmoe::server {
+namespace {
+
+constexpr double kMostCount = 9e15;  // whole numbers that a double holds
+
+std::unexpected<Error> damaged(std::string_view name) {
+  return fail(ErrorKind::kBadFile, "an event {} of the server is damaged; are both of the same version?",
+              name);
+}
+
+// Members of the objects that a state event is made of; what is missing or of another type is not known.
+const Json* member(const Json& object, const char* name) {
+  if (!object.is_object()) return nullptr;
+  const auto at = object.find(name);
+  return at == object.end() ? nullptr : &*at;
+}
+
+const Json* member(const Json& json, const char* object, const char* name) {
+  const Json* inner = member(json, object);
+  return inner != nullptr ? member(*inner, name) : nullptr;
+}
+
+std::optional<double> number(const Json* value) {
+  return value != nullptr && value->is_number() ? std::optional(value->get<double>()) : std::nullopt;
+}
+
+uint64_t count(const Json* value) {
+  return static_cast<uint64_t>(std::clamp(number(value).value_or(0), 0.0, kMostCount));
+}
+
+// Of one line, since it is shown to people.
+std::string text(const Json* value) {
+  if (value == nullptr || !value->is_string()) return {};
+  std::string line = value->get<std::string>();
+  std::erase_if(line, [](unsigned char c) { return c < 0x20 || c == 0x7F; });
+  return line;
+}
+
+}  // namespace
+
+Status EventReader::push(std::string_view bytes, const Take& take) {
+  while (!bytes.empty()) {
+    const size_t end = bytes.find('\n');
+    held_ += bytes.substr(0, end);
+    if (held_.size() + data_.size() > kMaxEventBytes) {
+      return fail(ErrorKind::kBadFile, "the server sent an event of more than {} MiB", kMaxEventBytes >> 20U);
+    }
+    if (end == std::string_view::npos) return {};
+    bytes.remove_prefix(end + 1);
+    std::string line = std::exchange(held_, {});
+    if (line.ends_with('\r')) line.pop_back();
+    if (line.empty()) {
+      const std::string name = std::exchange(name_, {}), data = std::exchange(data_, {});
+      if (!data.empty()) ODMOE_RETURN_IF_ERROR(take(name, data));
+    } else if (line.starts_with("event: ")) {
+      name_ = line.substr(7);
+    } else if (line.starts_with("data: ")) {
+      data_ += line.substr(6);
+    }
+  }
+  return {};
+}
+
+Status LiveView::take(std::string_view name, std::string_view data) {
+  if (name == "model") return take_model(data);
+  if (name == "state") return take_state(data);
+  if (name == "loading") loading_ = true;
+  if (name == "end") ended_ = true;
+  return {};
+}
+
+Status LiveView::take_model(std::string_view data) {
+  const auto json = parse_json(data);
+  if (!json.has_value()) return damaged("model");
+  const Json* list = member(*json, "layers");
+  if (list == nullptr || !list->is_array()) return damaged("model");
+  std::vector<Layer> layers;
+  size_t n_expert = 0;
+  for (const Json& layer : *list) {
+    if (!layer.is_array() || layer.size() != 2) return damaged("model");
+    const uint64_t at = count(&layer[0]), n = count(&layer[1]);
+    if (at > kMaxExperts || n == 0 || n > kMaxExperts - n_expert) return damaged("model");
+    layers.push_back(
+        {.number = static_cast<int32_t>(at), .n_expert = static_cast<int32_t>(n), .first = n_expert});
+    n_expert += n;
+  }
+  id_ = text(member(*json, "id"));
+  architecture_ = text(member(*json, "architecture"));
+  file_bytes_ = count(member(*json, "file_bytes"));
+  context_ = count(member(*json, "context"));
+  layers_ = std::move(layers);
+  letters_.assign(n_expert, 'a');
+  loading_ = false;
+  n_state_ = 0;
+  return {};
+}
+
+Status LiveView::take_state(std::string_view data) {
+  const auto parsed = parse_json(data);
+  if (!parsed.has_value()) return damaged("state");
+  const Json& json = *parsed;
+  const Json* map = member(json, "map");
+  const Json* whole = member(json, "whole");
+  if (map == nullptr || !map->is_string()) return damaged("state");
+  std::string letters = letters_;
+  if (whole != nullptr && whole->is_boolean() && whole->get<bool>()) letters.assign(letters.size(), 'a');
+  ODMOE_RETURN_IF_ERROR(apply_map_changes(map->get<std::string>(), letters));
+  letters_ = std::move(letters);
+  const auto now = [&json](const char* name) { return number(member(json, "now", name)); };
+  const auto total = [&json](const char* name) { return member(json, "total", name); };
+  const auto memory = [&json](const char* name) { return count(member(json, "memory", name)); };
+  const auto sessions = [&json](const char* name) { return count(member(json, "sessions", name)); };
+  const Json* prefetching = member(json, "predictor", "prefetching");
+  figures_ = {.tokens_per_second = now("tokens_per_second"),
+              .prefill_tokens_per_second = now("prefill_tokens_per_second"),
+              .hit_rate = now("hit_rate"),
+              .late_hit_rate = now("late_hit_rate"),
+              .stall_share = now("stall_share"),
+              .read_bytes_per_second = now("read_bytes_per_second"),
+              .total_hit_rate = number(total("hit_rate")),
+              .total_late_hit_rate = number(total("late_hit_rate")),
+              .tokens = count(total("tokens")),
+              .prompt_tokens = count(total("prompt_tokens")),
+              .evictions = count(total("evictions")),
+              .read_bytes = count(total("read_bytes")),
+              .probed_bytes_per_second = number(member(json, "drive", "probed_bytes_per_second")),
+              .failed_copies = count(member(json, "drive", "failed_copies")),
+              .budget_bytes = memory("budget_bytes"),
+              .resident_bytes = memory("resident_bytes"),
+              .dense_bytes = memory("dense_bytes"),
+              .kv_bytes = memory("kv_bytes"),
+              .arena_bytes = memory("arena_bytes"),
+              .buffer_bytes = memory("buffer_bytes"),
+              .slots = memory("slots"),
+              .running = sessions("running"),
+              .most_running = sessions("most"),
+              .queued = sessions("queued"),
+              .most_queued = sessions("most_queued"),
+              .predictor = text(member(json, "predictor", "name")),
+              .prefetching = prefetching != nullptr && prefetching->is_boolean() && prefetching->get<bool>(),
+              .prefetch_accuracy = number(member(json, "predictor", "accuracy"))};
+  ++n_state_;
+  return {};
+}
+
+}  // namespace odmoe::server

@@ -1,0 +1,95 @@
+#include "server/live_events.h"
+
+#include <utility>
+
+#include "base/clock.h"
+#include "server/limits.h"
+
+namespace odmoe::server {
+namespace {
+
+int64_t now_us() { return SteadyClock::instance().now_us(); }
+
+}  // namespace
+
+struct LiveEvents::Listener {
+  std::function<bool()> closed;
+  LiveStream stream;
+  bool begun = false, told_loading = false, told_model = false;
+  int64_t last_sent_us = 0;
+};
+
+LiveEvents::LiveEvents(size_t max_listeners, Subject subject, Model model)
+    : max_listeners_(max_listeners), subject_(std::move(subject)), model_(std::move(model)) {}
+
+bool LiveEvents::ended() const {
+  const std::lock_guard lock(mutex_);
+  return ended_;
+}
+
+void LiveEvents::end() {
+  {
+    const std::lock_guard lock(mutex_);
+    ended_ = true;
+  }
+  ending_.notify_all();
+}
+
+ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response& response) {
+  if (ended()) {
+    return std::unexpected(ApiError{.status = 503,
+                                    .type = "server_error",
+                                    .message = "the server is shutting down",
+                                    .code = "shutting_down",
+                                    .retry_after_s = 10});
+  }
+  if (n_listener_.fetch_add(1) >= max_listeners_) {
+    n_listener_.fetch_sub(1);
+    return std::unexpected(ApiError{
+        .status = 429,
+        .type = "rate_limit_error",
+        .message =
+            std::format("{} listen already: close another live page or odmoe top first", max_listeners_),
+        .code = "too_many_listeners",
+        .retry_after_s = 10});
+  }
+  const auto listener = std::make_shared<Listener>();
+  listener->closed = request.is_connection_closed;
+  response.set_header("Cache-Control", "no-store");
+  response.set_header("X-Accel-Buffering", "no");
+  response.set_chunked_content_provider(
+      "text/event-stream",
+      [this, listener](size_t, httplib::DataSink& sink) { return send(*listener, sink); },
+      [this](bool) { n_listener_.fetch_sub(1); });
+  return {};
+}
+
+// The next event, or nothing; false when the client is gone.
+bool LiveEvents::send(Listener& listener, httplib::DataSink& sink) {
+  if (std::exchange(listener.begun, true)) {
+    std::unique_lock lock(mutex_);
+    ending_.wait_for(lock, LiveFeed::kInterval, [this] { return ended_; });
+  }
+  const auto write = [&](const std::string& text) {
+    listener.last_sent_us = now_us();
+    return sink.write(text.data(), text.size());
+  };
+  if (ended()) {
+    if (!write(event_text("end", {{"reason", "the server is shutting down"}}))) return false;
+    sink.done();
+    return true;
+  }
+  if (listener.closed()) return false;
+  const auto subject = subject_();
+  if (!subject) {
+    if (!std::exchange(listener.told_loading, true)) return write(event_text("loading", Json::object()));
+    const int64_t patience_us = std::chrono::microseconds(kStreamKeepAlive).count();
+    return now_us() - listener.last_sent_us < patience_us || write(": still here\n\n");
+  }
+  std::string text;
+  if (!std::exchange(listener.told_model, true)) text = event_text("model", model_());
+  text += event_text("state", listener.stream.next(*feed_.look(*subject, now_us())));
+  return write(text);
+}
+
+}  // namespace odmoe::server

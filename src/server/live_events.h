@@ -1,0 +1,53 @@
+// GET /v1/events: the live figures as a stream of server-sent events.
+#pragma once
+
+#include <httplib.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "server/api_error.h"
+#include "server/live_feed.h"
+
+namespace odmoe::server {
+
+// Thread-safe.  A listener takes the thread of its connection, and nothing else: what it is sent is made when
+// it is sent, so one that is slow misses some and one that takes nothing is dropped as anywhere else.
+class LiveEvents {
+ public:
+  // What there is to look at; nothing while the model is loading.  Asked by the threads of listeners.
+  using Subject = std::function<std::optional<LiveSubject>()>;
+  // The data of the model event, once there is something to look at.
+  using Model = std::function<Json()>;
+
+  LiveEvents(size_t max_listeners, Subject subject, Model model);
+
+  // Answers with the stream, until the client goes or end().  429 when there are enough listeners, 503 after
+  // end().
+  ApiStatus answer(const httplib::Request& request, httplib::Response& response);
+
+  // Streams say that they end, and do.
+  void end();
+
+ private:
+  struct Listener;
+  bool send(Listener& listener, httplib::DataSink& sink);
+  bool ended() const;
+
+  const size_t max_listeners_;
+  const Subject subject_;
+  const Model model_;
+  LiveFeed feed_;
+  std::atomic<size_t> n_listener_ = 0;
+  mutable std::mutex mutex_;
+  std::condition_variable ending_;
+  bool ended_ = false;
+};
+
+}  // namespace odmoe::server

@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+"""The live page as somebody sees it who opens it: in a headless Chromium, against a server of the bundled model.
+
+    page_test.py ODMOE MODEL [PICTURE]     (PICTURE: where to put a screenshot of the page at work)
+
+Ends with status 77 when there is no Chromium.
+"""
+
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.request
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import chromium
+
+KEY = "a-key-of-the-test"
+
+
+class Server:
+    """odmoe serve on a free port."""
+
+    def __init__(self, odmoe, model, *options):
+        environment = {"OMP_WAIT_POLICY": "passive", "PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", tempfile.gettempdir())}
+        self.process = subprocess.Popen([odmoe, "serve", model, "--port", "0", "--memory", "50%", "--context", "2048", *options],
+                                        stderr=subprocess.PIPE, text=True, env=environment)
+        for line in self.process.stderr:
+            if match := re.search(r"ready: (http://\S+)", line):
+                self.url = match.group(1)
+                break
+        else:
+            raise RuntimeError("the server ended before it was ready")
+        threading.Thread(target=self.process.stderr.read, daemon=True).start()
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=60)
+
+
+def check(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def png_size(path):
+    with open(path, "rb") as file:
+        return struct.unpack(">II", file.read(24)[16:24])
+
+
+def is_live(browser):
+    browser.wait("document.querySelector('#status').dataset.state === 'live'")
+
+
+def counts(browser):
+    return [int(browser.get(f"document.querySelector('#count-{place}').textContent.replaceAll(',', '') || '-1'")) for place in "rlea"]
+
+
+def shows_the_model(browser, server):
+    browser.open(server.url)
+    is_live(browser)
+    check(browser.get("document.querySelector('#model').textContent").endswith("context 2,048"), "the header tells of the model")
+    browser.wait("document.querySelector('#count-a').textContent === '384'")  # nobody asked for an expert yet
+    check(browser.get("document.querySelector('#figure-hits').textContent") == "\u2013", "what is not known is not zero")
+    check(browser.get("document.querySelector('#map').width") > 300, "the map is there")
+
+
+def answers_a_click(browser):
+    """Types, clicks, sees text stream in and the map light up."""
+    browser.click("#say")
+    browser.type("Who are you?")
+    browser.get("document.querySelector('#max-tokens').value = 600")
+    browser.get("""globalThis.lengths = new Set(); new MutationObserver(() =>
+        lengths.add(document.querySelector('.said.model .words')?.textContent.length)).observe(
+        document.querySelector('#log'), {childList: true, subtree: true, characterData: true}); 0""")
+    browser.click("#send")
+    browser.wait("document.querySelector('#stop').offsetParent !== null")
+    browser.wait("map.heat.some((heat) => heat > 0.3)")
+    browser.wait("lengths.size > 5")  # it grew step by step
+    browser.wait("document.querySelector('#send').offsetParent !== null", 300)
+    check(browser.get("document.querySelector('.said.user').textContent") == "Who are you?", "the question is shown")
+    check(browser.get("document.querySelectorAll('.said.model').length") == 1, "there is one answer")
+    facts = browser.get("document.querySelector('.said.model .facts').textContent")
+    check(re.fullmatch(r"\d+ tokens, [\d.]+ tokens/s, first after [\d.]+ s", facts), f"figures stand below it: {facts}")
+    browser.wait("Number(document.querySelector('#count-r').textContent) > 50")
+    check(sum(counts(browser)) == 384, "every expert is somewhere")
+    check(browser.get("document.querySelector('#figure-memory').textContent").endswith("MiB"), "memory has a unit")
+
+
+def stops(browser):
+    browser.get("document.querySelector('#max-tokens').value = 1800; document.querySelector('#say').focus(); 0")
+    browser.type("Speak at length.")
+    browser.press("Enter", 13)
+    browser.wait("document.querySelectorAll('.said.model').length === 2 && document.querySelectorAll('.said.model')[1].textContent.length > 10")
+    browser.click("#stop")
+    browser.wait("document.querySelectorAll('.said.model .facts')[1].textContent.endsWith('stopped')")
+    browser.wait("document.querySelector('#figure-sessions').textContent.startsWith('0')")
+
+
+def shows_errors(browser):
+    browser.get("document.querySelector('#max-tokens').value = 0; 0")
+    browser.click("#say")
+    browser.type("Nothing?")
+    browser.press("Enter", 13)
+    said = browser.wait("document.querySelector('.said.error')?.textContent")
+    check("max_tokens" in said, f"an error says what is wrong: {said}")
+    # The browser itself notes the status 400.
+    browser.complaints[:] = [c for c in browser.complaints if "400" not in c]
+    browser.get("document.querySelector('#max-tokens').value = 256; 0")
+
+
+def tells_of_an_expert(browser):
+    x, y = browser.get("(() => { const b = document.querySelector('#map').getBoundingClientRect(); return [b.x + 3, b.y + 3]; })()")
+    browser.move(x, y)
+    check(re.match(r"Layer \d+, expert 0: ", browser.wait("document.querySelector('#map-readout').textContent")), "the mouse points at it")
+    browser.move(0, 0)
+    browser.get("document.querySelector('#map').focus(); 0")
+    browser.press("ArrowRight", 39)
+    browser.press("ArrowRight", 39)
+    check("expert 1: " in browser.get("document.querySelector('#map-readout').textContent"), "the arrow keys do too")
+    browser.get("document.querySelector('#map').blur(); 0")
+
+
+def has_two_themes(browser):
+    color = "getComputedStyle(document.body).backgroundColor"
+    browser.scheme("light")
+    light = browser.get(color)
+    browser.scheme("dark")
+    dark = browser.get(color)
+    check(light != dark, "it follows the system")
+    browser.click("[data-theme-choice=light]")
+    check(browser.get(color) == light, "unless it is told otherwise")
+    browser.click("[data-theme-choice=dark]")
+    browser.scheme("light")
+    check(browser.get(color) == dark, "either way")
+    pixel = "[...map.colors.a[0]].join()"
+    in_dark = browser.get(pixel)
+    browser.click("[data-theme-choice=auto]")
+    check(browser.get(pixel) != in_dark, "the map changes its colours too")
+    browser.wait("document.querySelector('[data-theme-choice=auto]').getAttribute('aria-pressed') === 'true'")
+
+
+def fits(browser):
+    """Nothing sticks out, on a telephone as on a large screen, and every field has a name."""
+    for width, height in ((360, 740), (800, 900), (1440, 900), (2560, 1300)):
+        browser.size(width, height)
+        browser.wait(f"innerWidth === {width}")
+        wide = browser.get("document.documentElement.scrollWidth")
+        check(wide <= width, f"at {width} pixels the page is {wide} wide")
+        cut = browser.get("""[...document.querySelectorAll('.value, .figure h3, button, .note')].filter(
+            (e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map((e) => e.outerHTML.slice(0, 90))""")
+        check(not cut, f"cut off at {width} pixels: {cut}")
+    nameless = browser.get("""[...document.querySelectorAll('input, textarea, button, canvas')].filter(
+        (e) => !e.labels?.length && !e.textContent.trim() && !e.getAttribute('aria-label')).map((e) => e.outerHTML)""")
+    check(not nameless, f"these have no name: {nameless}")
+    browser.size(1440, 900)
+
+
+def takes_a_picture(browser, path):
+    browser.click("#clear")
+    browser.click("[data-theme-choice=dark]")
+    browser.get("document.querySelector('#max-tokens').value = 1800; 0")
+    for text in ("Who are you?", "Tell me a story about a king."):
+        browser.click("#say")
+        browser.type(text)
+        browser.press("Enter", 13)
+        n = browser.get("document.querySelectorAll('.said.model').length")
+        browser.wait(f"document.querySelectorAll('.said.model')[{n - 1}].textContent.length > 300")
+        if text == "Who are you?":
+            browser.click("#stop")
+            browser.wait("document.querySelector('#send').offsetParent !== null")
+    browser.get("document.activeElement.blur(); 0")
+    browser.move(0, 0)
+    browser.screenshot(path)
+    check(os.path.getsize(path) > 20_000 and png_size(path) == (1440, 900), "the picture is one of the page")
+    browser.click("#stop")
+    browser.click("[data-theme-choice=auto]")
+
+
+def asks_for_the_key(browser, server):
+    browser.open(server.url)
+    browser.wait("document.querySelector('#key-dialog').open")
+    check(browser.get("document.activeElement.id") == "key-text", "one can write it at once")
+    browser.type("wrong")
+    browser.press("Enter", 13)
+    browser.wait("document.querySelector('#status-text').textContent === 'the key was not accepted' && document.querySelector('#key-dialog').open")
+    browser.type(KEY)
+    browser.click("#key-form .main")
+    is_live(browser)
+    browser.reload()
+    is_live(browser)  # it is kept as long as the tab
+    check(browser.get("document.cookie === '' && !Object.values(localStorage).some((v) => v.includes('key'))"), "and no longer")
+    browser.complaints[:] = [c for c in browser.complaints if "401" not in c]
+
+
+def notices_the_end(browser, server):
+    check(server.end() == 0, "a listening page does not keep the server from ending")
+    browser.wait("document.querySelector('#status').dataset.state === 'error'")
+    # That it does not reach the server is what the browser notes then.
+    browser.complaints[:] = [c for c in browser.complaints if "net::ERR" not in c and "ERR_CONNECTION" not in c]
+
+
+def main():
+    program = chromium.find()
+    if program is None:
+        print("there is no Chromium: skipped (./dev page installs it)")
+        return 77
+    odmoe, model = sys.argv[1:3]
+    with tempfile.TemporaryDirectory() as folder:
+        picture = sys.argv[3] if len(sys.argv) > 3 else os.path.join(folder, "page.png")
+        browser = chromium.Chromium(program)
+        try:
+            server = Server(odmoe, model)
+            with urllib.request.urlopen(server.url + "/") as answer:
+                check("default-src 'none'" in answer.headers["Content-Security-Policy"], "the page comes with its policy")
+            steps = [(shows_the_model, server), (answers_a_click,), (stops,), (shows_errors,), (tells_of_an_expert,),
+                     (has_two_themes,), (fits,), (takes_a_picture, picture), (notices_the_end, server)]
+            for step, *arguments in steps:
+                print(step.__name__.replace("_", " "), flush=True)
+                step(browser, *arguments)
+                check(not browser.complaints, f"the console says: {browser.complaints}")
+            server = Server(odmoe, model, "--api-key", KEY)
+            browser.complaints.clear()
+            asks_for_the_key(browser, server)
+            check(not browser.complaints, f"the console says: {browser.complaints}")
+            server.end()
+        finally:
+            browser.end()
+    print("the page works")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
