@@ -36,7 +36,7 @@ struct Stats {
     uint64_t tokens = 0;
     // Passes through the model that these took: chunks of a prompt, or a token each of several sessions.
     uint64_t steps = 0;
-    uint64_t experts_read = 0;  // because they were wanted and not there: misses
+    uint64_t experts_read = 0;  // because they were wanted and not there, or foreseen
     double seconds = 0;
     double stall_seconds = 0;  // of them, compute waited for reads
     uint64_t read_bytes = 0;   // demand reads

@@ -413,7 +413,7 @@ void EngineImpl::count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int
   const ExpertStoreStats after = store_->stats();
   phase.tokens += tokens;
   phase.steps += steps;
-  phase.experts_read += after.misses - before.misses;
+  phase.experts_read += after.misses - before.misses + after.prefetched - before.prefetched;
   phase.stall_seconds += static_cast<double>(after.stall_us - before.stall_us) * 1e-6;
   phase.read_bytes += after.demand_read_bytes - before.demand_read_bytes;
   phase.prefetch_bytes += after.prefetch_read_bytes - before.prefetch_read_bytes;

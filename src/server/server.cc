@@ -156,7 +156,9 @@ class Server::Impl {
                               .identity = {},
                               .chunk = engine_options.chunk,
                               .reuse = options_.prompt_reuse};
-      if (!kept.directory.empty()) ODMOE_ASSIGN_OR_RETURN(kept.identity, engine.state_identity());
+      if (!kept.directory.empty()) {
+        ODMOE_ASSIGN_OR_RETURN(kept.identity, engine.state_identity());
+      }
       ODMOE_ASSIGN_OR_RETURN(cache, PromptCache::create(kept));
     }
     ODMOE_ASSIGN_OR_RETURN(auto scheduler, Scheduler::create(engine, options, std::move(cache)));
