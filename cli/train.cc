@@ -33,10 +33,10 @@ Result<fs::path> find_trainer() {
     std::error_code ignored;
     if (fs::is_regular_file(path, ignored)) return path;
   }
-  return fail(
-      ErrorKind::kUnsupported,
-      "this build cannot train: install LibTorch (Debian: apt install libtorch-dev; macOS: brew install "
-      "pytorch) and build again");
+  return fail(ErrorKind::kUnsupported,
+              "this build cannot train: install LibTorch (Debian: apt install libtorch-dev "
+              "libopenblas0-openmp; macOS: brew install "
+              "pytorch) and build again");
 }
 
 void say(std::string_view what) { (void)Output::standard_error().write(std::format("odmoe: {}\n", what)); }

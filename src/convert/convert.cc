@@ -250,7 +250,7 @@ class Conversion {
   Status drain(const Batch& batch, std::span<const std::byte> buffer) {
     const PlannedFile& planned = plan_.files[batch.file];
     if (batch.first_segment == planned.first_segment) {
-      ODMOE_ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(tree_ / planned.path));
+      ODMOE_ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(tree_ / planned.path, /*direct=*/true));
       writing_.emplace(Writing{.file = std::move(file), .entry = {}, .checksum = {}});
     }
     ODMOE_RETURN_IF_ERROR(writing_->file.write(buffer.first(batch.bytes)));

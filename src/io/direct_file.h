@@ -1,5 +1,4 @@
-// A file open for reading past the page cache where the file system allows it: the one place that knows
-// how each system spells that.
+// A file open for reading, past the page cache where the file system allows it.
 #pragma once
 
 #include <cstdint>

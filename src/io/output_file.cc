@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <system_error>
 #include <utility>
 
@@ -41,12 +42,16 @@ int sync_descriptor(int descriptor) {
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : descriptor_(std::exchange(other.descriptor_, -1)),
       bytes_(other.bytes_),
-      path_(std::move(other.path_)) {}
+      path_(std::move(other.path_)),
+      staged_(std::move(other.staged_)),
+      n_staged_(other.n_staged_) {}
 
 OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(bytes_, other.bytes_);
   std::swap(path_, other.path_);
+  std::swap(staged_, other.staged_);
+  std::swap(n_staged_, other.n_staged_);
   return *this;
 }
 
@@ -54,10 +59,14 @@ OutputFile::~OutputFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
-Result<OutputFile> OutputFile::create(const std::filesystem::path& path) {
+Result<OutputFile> OutputFile::create(const std::filesystem::path& path, bool direct) {
   const int descriptor = open_retrying(path, O_WRONLY | O_CREAT | O_TRUNC);
   if (descriptor < 0) return write_error(path, errno);
-  return OutputFile(descriptor, path);
+  OutputFile file(descriptor, path);
+  if (direct && make_direct(descriptor).direct) {
+    ODMOE_ASSIGN_OR_RETURN(file.staged_, AlignedBuffer::allocate(kStageBytes));
+  }
+  return file;
 }
 
 Result<OutputFile> OutputFile::append_locked(const std::filesystem::path& path) {
@@ -71,17 +80,47 @@ Result<OutputFile> OutputFile::append_locked(const std::filesystem::path& path) 
 }
 
 Status OutputFile::write(std::span<const std::byte> bytes) {
+  ODMOE_RETURN_IF_ERROR(staged_.size() > 0 ? stage(bytes) : put(bytes));
+  bytes_ += bytes.size();
+  return {};
+}
+
+Status OutputFile::put(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kMaxWriteBytes));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return write_error(path_, errno);
     bytes = bytes.subspan(static_cast<size_t>(n));
-    bytes_ += static_cast<uint64_t>(n);
+    // A direct write that the drive took in part leaves a place that may not be aligned.
+    if (staged_.size() > 0 && !bytes.empty()) end_direct(descriptor_);
   }
   return {};
 }
 
+Status OutputFile::stage(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const size_t n = std::min(bytes.size(), staged_.size() - n_staged_);
+    std::memcpy(staged_.data() + n_staged_, bytes.data(), n);
+    n_staged_ += n;
+    bytes = bytes.subspan(n);
+    if (n_staged_ < staged_.size()) continue;
+    ODMOE_RETURN_IF_ERROR(put(staged_.span()));
+    n_staged_ = 0;
+  }
+  return {};
+}
+
+// The end of a file is no whole block.
+Status OutputFile::flush() {
+  end_direct(descriptor_);
+  const Status status = put(staged_.span().first(n_staged_));
+  staged_ = {};
+  n_staged_ = 0;
+  return status;
+}
+
 Status OutputFile::sync() {
+  if (staged_.size() > 0) ODMOE_RETURN_IF_ERROR(flush());
   const int error = sync_descriptor(descriptor_);
   if (error != 0 && error != EINVAL && error != ENOTSUP) return write_error(path_, error);
   return {};

@@ -1,5 +1,4 @@
-// Files that are written so that they are still there after the power has gone: the one place that knows how
-// each system spells that.
+// Files that are written so that they are still there after the power has gone.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +7,8 @@
 #include <span>
 #include <string_view>
 
+#include "io/aligned_buffer.h"
+#include "io/direct_mode.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -21,7 +22,9 @@ class OutputFile {
   ~OutputFile();
 
   // Creates `path`, or empties it.  kIo naming the path.
-  static Result<OutputFile> create(const std::filesystem::path& path);
+  // `direct` is for much that nobody reads soon: past the page cache where the file system allows it, in
+  // pieces of kStageBytes from a buffer of the file's own.
+  static Result<OutputFile> create(const std::filesystem::path& path, bool direct = false);
   // Creates `path` or opens it to write behind what it has, and takes a lock that lasts as long as the
   // process: kUsage when another process has it.
   static Result<OutputFile> append_locked(const std::filesystem::path& path);
@@ -30,18 +33,25 @@ class OutputFile {
   // full.
   Status write(std::span<const std::byte> bytes);
   Status write(std::string_view text) { return write(std::as_bytes(std::span(text))); }
-  // Until this has returned, what was written may be lost with the power.
+  // Until this has returned, what was written may be lost with the power.  The buffer goes.
   Status sync();
 
   uint64_t bytes() const { return bytes_; }  // written so far
   const std::filesystem::path& path() const { return path_; }
 
+  static constexpr size_t kStageBytes = 1U << 20U;
+
  private:
   OutputFile(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+  Status put(std::span<const std::byte> bytes);
+  Status stage(std::span<const std::byte> bytes);
+  Status flush();
 
   int descriptor_ = -1;
   uint64_t bytes_ = 0;
   std::filesystem::path path_;
+  AlignedBuffer staged_;  // what is not in the file yet; of no size where the page cache is used
+  size_t n_staged_ = 0;
 };
 
 // Makes the names in a directory last.  Where a file system cannot, nothing happens.

@@ -29,6 +29,24 @@ TEST(OutputFile, WritesInOrderAndCountsBytes) {
   ASSERT_TRUE(sync_directory(folder.path()).has_value());
 }
 
+TEST(OutputFile, WritesTheSamePastThePageCache) {
+  const TemporaryFolder folder;
+  for (const size_t size : {size_t{1}, OutputFile::kStageBytes - 1, OutputFile::kStageBytes,
+                            2 * OutputFile::kStageBytes + 4097}) {
+    std::string text(size, ' ');
+    for (size_t i = 0; i < size; ++i) text[i] = static_cast<char>(i * 7 + i / 251);
+    auto file = OutputFile::create(folder.path() / "out", /*direct=*/true).value();
+    for (size_t at = 0; at < size; at += 100'003)
+      ASSERT_TRUE(file.write(std::string_view(text).substr(at, 100'003)).has_value());
+    ASSERT_TRUE(file.sync().has_value());
+    EXPECT_EQ(file.bytes(), size);
+    EXPECT_EQ(text_of(folder.path() / "out"), text);
+    ASSERT_TRUE(file.write("more").has_value());
+    ASSERT_TRUE(file.sync().has_value());
+    EXPECT_EQ(text_of(folder.path() / "out"), text + "more");
+  }
+}
+
 TEST(OutputFile, SaysWhatToDoWhenTheDriveIsFull) {
   if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
   auto file = OutputFile::create("/dev/full").value();
