@@ -433,6 +433,23 @@ TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
   }
   EXPECT_GT(failed, 0);
   EXPECT_LT(failed, 200);
+
+  // Of two who write together each fails for its own experts or not at all.
+  int ended = 0;
+  for (int i = 0; i < 20; ++i) {
+    disk->inject({.path = {}, .error = EIO, .times = 6});
+    const std::array sinks = {std::make_shared<Listener>(), std::make_shared<Listener>()};
+    auto one = ask(sinks[0]);
+    auto two = ask(sinks[1]);
+    for (const auto& sink : sinks) {
+      const GenerationEnd end = sink->wait();
+      ASSERT_TRUE(end.ending == Ending::kLength || end.ending == Ending::kError);
+      const std::vector<Token> said = sink->tokens(), wanted = before->tokens();
+      EXPECT_TRUE(std::ranges::equal(said, std::span(wanted).first(said.size()))) << "nothing wrong was said";
+      ended += end.ending == Ending::kLength ? 1 : 0;
+    }
+  }
+  EXPECT_GT(ended, 0);
 }
 
 }  // namespace

@@ -34,8 +34,9 @@ struct Said {
 
 std::vector<Token> prompt_of(const EngineImpl& engine, size_t i) {
   // Of different lengths, some longer than a chunk, one beyond the first rows of the KV cache.
+  const size_t times = engine.model().n_vocab < 300 ? 1 : i == 2 ? 14 : i + 1;  // or each byte is a token
   std::string text;
-  for (size_t n = 0; n <= (i == 2 ? 13 : i); ++n) text += std::string(kPrompts[i]) + " ";
+  for (size_t n = 0; n < times; ++n) text += std::string(kPrompts[i]) + " ";
   return engine.encode(text, true, true);
 }
 
@@ -152,7 +153,6 @@ TEST(BatchTypes, EveryTypeOfExpertsGivesTheSameBits) {
     const auto path = dir.path() / (std::string(ggml_type_name(type)) + ".gguf");
     runnable_model({.expert_type = type, .n_expert = 4, .n_embd = 256, .n_ff_exp = 256}).write(path);
     EngineOptions options = batch_options(path);
-    options.context = 2048;  // every byte is a token
     const std::vector<Said> wanted = all_alone(options);
     ASSERT_EQ(wanted.size(), kSessions);
     options.memory.percent = 50;
