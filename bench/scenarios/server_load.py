@@ -49,6 +49,14 @@ def prompt_text(seed, words):
     return " ".join(text)
 
 
+def prompt_of(seed, options):
+    """A prompt; of a replay model one that starts at a place of its own, so that every engine routes as recorded."""
+    if not options.replay_steps:
+        return prompt_text(seed, options.prompt_tokens)
+    first = seed * 37 % (options.replay_steps - options.prompt_tokens - options.tokens)
+    return "".join(f" s{first + i:04d}" for i in range(options.prompt_tokens))
+
+
 class Server:
     """A server process that is ready; ends with the `with` block."""
 
@@ -133,8 +141,7 @@ def load(server, clients, options):
     before = server.stats() if server.is_odmoe else None
     for round_ in range(options.rounds):
         def client(i, round_=round_):
-            prompt = prompt_text(1 + i + clients * round_, options.prompt_tokens)
-            results[i] = complete(server, prompt, options.tokens)
+            results[i] = complete(server, prompt_of(1 + i + clients * round_, options), options.tokens)
 
         threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
         start = time.monotonic()
@@ -220,7 +227,7 @@ def measure_load(options):
 
 def measure_prompt_cache(options):
     def first_token(server, seed):
-        times, usage = complete(server, prompt_text(seed, options.prompt_tokens), 1)
+        times, usage = complete(server, prompt_of(seed, options), 1)
         return times[-1] - times[0], usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
     rows = []
@@ -262,6 +269,8 @@ def main():
     parser.add_argument("--in-turns", action="store_true", help="also as many clients on one session")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompt-tokens", type=int, default=32, help="words of each prompt")
+    parser.add_argument("--replay-steps", type=int, default=0,
+                        help="the model replays a trace of so many steps: prompts are parts of it")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--llama", default="", help="command of llama-server")

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <format>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 #include "base/checksum.h"
@@ -64,14 +65,22 @@ PromptCache::~PromptCache() {
   if (writer_.joinable()) writer_.join();
 }
 
-Status PromptCache::read_directory() {
+Status PromptCache::prepare(const std::filesystem::path& directory) {
   namespace fs = std::filesystem;
   std::error_code error;
-  fs::create_directories(options_.directory, error);
-  if (error || access(options_.directory.c_str(), W_OK | X_OK) != 0) {
-    return fail(ErrorKind::kUsage, "--cache-dir {}: {}", options_.directory.string(),
-                error ? error.message() : "files cannot be made there");
+  if (fs::create_directories(directory, error)) fs::permissions(directory, fs::perms::owner_all, error);
+  if (!error && !fs::is_directory(directory, error)) error = std::make_error_code(std::errc::not_a_directory);
+  if (error || access(directory.c_str(), R_OK | W_OK | X_OK) != 0) {
+    return fail(ErrorKind::kUsage, "--cache-dir {}: {}; name a directory in which files can be made",
+                directory.string(), error ? error.message() : "it cannot be written to");
   }
+  return {};
+}
+
+Status PromptCache::read_directory() {
+  namespace fs = std::filesystem;
+  ODMOE_RETURN_IF_ERROR(prepare(options_.directory));
+  std::error_code error;
   size_t n = 0;
   for (fs::directory_iterator entry(options_.directory, error), end; !error && entry != end && n < kMaxFiles;
        entry.increment(error), ++n) {

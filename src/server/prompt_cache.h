@@ -54,6 +54,9 @@ class PromptCache {
  public:
   // kUsage when the directory cannot be made or written to.
   static Result<std::unique_ptr<PromptCache>> create(const PromptCacheOptions& options);
+  // Makes the directory, readable by its owner alone, if it is not there.  kUsage when that cannot be, or no
+  // files can be made in it.
+  static Status prepare(const std::filesystem::path& directory);
   // Waits until what was saved is written.
   ~PromptCache();
   PromptCache(const PromptCache&) = delete;

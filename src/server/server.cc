@@ -106,10 +106,6 @@ Status ServerOptions::validate() const {
   if (max_queue < 1 || max_queue > 4096) {
     return fail(ErrorKind::kUsage, "--queue must be from 1 to 4096, not {}", max_queue);
   }
-  std::error_code none;
-  if (std::filesystem::exists(cache_dir, none) && !std::filesystem::is_directory(cache_dir, none)) {
-    return fail(ErrorKind::kUsage, "--cache-dir {}: this is no directory", cache_dir.string());
-  }
   if (!cache_dir.empty() && prompt_cache_bytes == 0) {
     return fail(ErrorKind::kUsage,
                 "--cache-dir needs --prompt-cache: what is saved and read goes by way of that memory");
@@ -656,6 +652,8 @@ Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options) {
   ODMOE_RETURN_IF_ERROR(options.validate());
+  // Before the model is loaded, which takes long.
+  if (!options.cache_dir.empty()) ODMOE_RETURN_IF_ERROR(PromptCache::prepare(options.cache_dir));
   auto impl = std::make_unique<Impl>(options);
   ODMOE_RETURN_IF_ERROR(impl->listen());
   return std::unique_ptr<Server>(new Server(std::move(impl)));
