@@ -26,58 +26,90 @@ struct Options {
   std::string model, memory = "25%", predictor = "stale-gate", drive = "real", prompt, shadow;
   int32_t lookahead = 1;
   std::vector<double> recall;
+  double near = 0;
   int32_t rounds = 7, tokens = 32, threads = 0, context = 1024;
   int64_t latency_us = 80;
 };
 
-// A predictor that names wrong experts now and then: of those that it would have named first, each is
-// replaced by another with a probability that depends on how far ahead it is.
+// A predictor that names wrong experts now and then: of those that it would have named first, each gives its
+// rank to another with a probability that depends on how far ahead it is.  The others are drawn by how often
+// the layer chose them, as what a router nearly chose is often chosen; of those that lost their rank, the
+// share `near` comes right after the first ones.
 class FilteredPredictor final : public Predictor {
  public:
-  FilteredPredictor(std::unique_ptr<Predictor> inner, const PredictorShape& shape, std::vector<double> recall)
+  FilteredPredictor(std::unique_ptr<Predictor> inner, const PredictorShape& shape, const Options& options)
       : inner_(std::move(inner)),
         n_expert_(static_cast<size_t>(shape.n_expert)),
-        recall_(std::move(recall)),
+        n_layer_(shape.n_layer()),
+        recall_(options.recall),
+        near_(options.near),
         best_(static_cast<size_t>(shape.n_expert_used)),
-        random_(1) {}
+        chosen_(n_layer_ * n_expert_, 1),
+        random_(1) {
+    named_.reserve(2 * best_.size());
+    missed_.reserve(best_.size());
+  }
   std::string_view name() const override { return inner_->name(); }
   Wants wants() const override { return inner_->wants(); }
+  bool stands_alone() const override { return inner_->stands_alone(); }
   bool calibrated() const override { return false; }
   uint64_t bytes() const override { return inner_->bytes(); }
   void begin_sequence() override { inner_->begin_sequence(); }
-  void learn(const RoutingState& state) override { inner_->learn(state); }
+  void learn(const RoutingState& state) override {
+    inner_->learn(state);
+    for (const int32_t expert : state.experts)
+      ++chosen_[state.layer * n_expert_ + static_cast<size_t>(expert)];
+  }
   Result<int32_t> begin_token(std::span<const float> embedding, std::span<float> scores) override {
     ODMOE_ASSIGN_OR_RETURN(const int32_t n, inner_->begin_token(embedding, scores));
-    spoil(n, scores);
+    spoil(0, n, scores);
     return n;
   }
   Result<int32_t> predict(const RoutingState& state, std::span<float> scores) override {
     ODMOE_ASSIGN_OR_RETURN(const int32_t n, inner_->predict(state, scores));
-    spoil(n, scores);
+    spoil(state.layer + 1, n, scores);
     return n;
   }
 
  private:
-  void spoil(int32_t n_row, std::span<float> scores) {
+  void spoil(size_t first_target, int32_t n_row, std::span<float> scores) {
     for (size_t d = 0; d < static_cast<size_t>(n_row); ++d) {
       const std::span<float> row = scores.subspan(d * n_expert_, n_expert_);
       best_experts(row, best_);
       const double recall = recall_[std::min(d, recall_.size() - 1)];
+      const auto counts = std::span(chosen_).subspan((first_target + d) % n_layer_ * n_expert_, n_expert_);
+      named_.clear();
+      missed_.clear();
       for (const int32_t expert : best_) {
-        if (std::uniform_real_distribution<>(0, 1)(random_) < recall) continue;
-        size_t other = 0;
-        do {
-          other = std::uniform_int_distribution<size_t>(0, n_expert_ - 1)(random_);
-        } while (std::ranges::contains(best_, static_cast<int32_t>(other)));
-        std::swap(row[static_cast<size_t>(expert)], row[other]);
+        if (uniform() < recall) {
+          named_.push_back(expert);
+          continue;
+        }
+        named_.push_back(other(counts));
+        if (uniform() < near_) missed_.push_back(expert);
       }
+      named_.insert(named_.end(), missed_.begin(), missed_.end());
+      std::ranges::fill(row, 0.0F);
+      for (size_t i = 0; i < named_.size(); ++i)
+        row[static_cast<size_t>(named_[i])] = static_cast<float>(named_.size() - i);
+    }
+  }
+  double uniform() { return std::uniform_real_distribution<>(0, 1)(random_); }
+  // One that was not named, right or wrong.
+  int32_t other(std::span<const uint32_t> counts) {
+    std::discrete_distribution<int32_t> draw(counts.begin(), counts.end());
+    while (true) {
+      const int32_t expert = draw(random_);
+      if (!std::ranges::contains(best_, expert) && !std::ranges::contains(named_, expert)) return expert;
     }
   }
 
   std::unique_ptr<Predictor> inner_;
-  size_t n_expert_;
+  size_t n_expert_, n_layer_;
   std::vector<double> recall_;
-  std::vector<int32_t> best_;
+  double near_;
+  std::vector<int32_t> best_, named_, missed_;
+  std::vector<uint32_t> chosen_;  // [n_expert, n_layer], times
   std::mt19937_64 random_;
 };
 
@@ -109,9 +141,8 @@ class Player {
       return std::make_unique<ThrottledReader>(std::move(inner), bytes_per_us, latency_us);
     };
     if (!options.recall.empty()) {
-      world.wrap_predictor = [recall = options.recall](std::unique_ptr<Predictor> inner,
-                                                       const PredictorShape& shape) {
-        return std::make_unique<FilteredPredictor>(std::move(inner), shape, recall);
+      world.wrap_predictor = [options](std::unique_ptr<Predictor> inner, const PredictorShape& shape) {
+        return std::make_unique<FilteredPredictor>(std::move(inner), shape, options);
       };
     }
     auto player = std::make_unique<Player>();
@@ -238,6 +269,7 @@ int main(int argc, char** argv) {
   app.add_option("--lookahead", options.lookahead);
   app.add_option("--recall", options.recall, "Of right guesses, how many are left, by distance")
       ->delimiter(',');
+  app.add_option("--near", options.near, "Of the others, how many come right after");
   app.add_option("--drive", options.drive, "real, balanced, or bytes per microsecond (MB/s)");
   app.add_option("--latency-us", options.latency_us);
   app.add_option("--rounds", options.rounds);

@@ -3,7 +3,7 @@
 
   bench/scenarios/prefetch.py --prefetch build/release/bench/scenarios/odmoe_prefetch MODEL...
       [--memory 25%,12.5%] [--drive real,balanced] [--predictor stale-gate,...] [--lookahead 1,2]
-      [--recall 0.9,0.8] [--rounds 7] [--tokens 32] [--prompt TEXT] [--json FILE]
+      [--recall 0.9,0.8] [--near 0.9] [--rounds 7] [--tokens 32] [--prompt TEXT] [--json FILE]
 """
 import argparse
 import itertools
@@ -22,6 +22,7 @@ def main():
     parser.add_argument("--predictor", default="stale-gate")
     parser.add_argument("--lookahead", default="1")
     parser.add_argument("--recall", help="of right guesses, how many are left, by distance")
+    parser.add_argument("--near", help="of the others, how many come right after")
     parser.add_argument("--rounds", default="7")
     parser.add_argument("--tokens", default="32")
     parser.add_argument("--prompt")
@@ -41,6 +42,8 @@ def main():
             "--rounds", args.rounds, "--tokens", args.tokens]
         if args.recall:
             command += ["--recall", args.recall]
+        if args.near:
+            command += ["--near", args.near]
         if args.prompt:
             command += ["--prompt", args.prompt]
         if predictor == "shadow":

@@ -229,7 +229,11 @@ Status EngineImpl::set_up_predictor() {
     }
   }
   if (dependencies_.wrap_predictor) predictor = dependencies_.wrap_predictor(std::move(predictor), predicted);
-  return forward_->use_predictor(std::move(predictor), std::move(predicted), options_.lookahead);
+  // Where all cores compute, a thread of its own would only take one from them.
+  const bool has_core = std::thread::hardware_concurrency() > static_cast<unsigned>(options_.threads);
+  const auto ask =
+      has_core && predictor->stands_alone() ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;
+  return forward_->use_predictor(std::move(predictor), std::move(predicted), options_.lookahead, ask);
 }
 
 // Tries out the drives that are not known yet, where it may and pays.

@@ -23,66 +23,89 @@ int32_t n_rank(const PredictorShape& shape) {
 
 }  // namespace
 
-Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead)
+Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead, Ask ask)
     : predictor_(std::move(predictor)),
       shape_(std::move(shape)),
       lookahead_(static_cast<size_t>(lookahead)),
-      scores_(shape_.n_score()),
+      token_step_(shape_.n_layer()),
+      ahead_(lookahead_),
       lists_(shape_.n_layer() * lookahead_),
       worth_(lookahead, n_rank(shape_), shape_.n_expert, shape_.n_expert_used),
-      layer_worth_(lists_.size()),
-      ahead_(lookahead_) {
+      layer_worth_(lists_.size()) {
   const auto n = static_cast<size_t>(n_rank(shape_));
   for (List& list : lists_) {
     list.experts.resize(n);
     list.absent.resize(n);
   }
   hints_.reserve(lookahead_ * n);
+  if (ask == Ask::kHere) {
+    scores_.resize(shape_.n_score());
+  } else {
+    thread_.emplace(*predictor_, shape_, [this](uint64_t step, int32_t n_row, std::span<const float> scores) {
+      take_rows(step, n_row, scores);
+    });
+  }
 }
 
 void Foresight::attach(ExpertStore& store) { store_ = &store; }
 
 void Foresight::begin_sequence() {
-  predictor_->begin_sequence();
+  if (thread_) {
+    thread_->begin_sequence();
+  } else {
+    predictor_->begin_sequence();
+  }
   for (List& list : lists_) list.made = false;
 }
 
 Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) {
   before_ = store_->stats();
   begin_us_ = now_us;
+  token_step_ += shape_.n_layer();
   // Where everything fits there is nothing to be read early.
   const auto n_expert = static_cast<int64_t>(shape_.n_expert) * static_cast<int64_t>(shape_.n_layer());
   active_ = before_.n_slot < n_expert && governor_.on();
   n_active_ += active_ ? 1 : 0;
   if (!active_) return {};
+  if (thread_) return thread_->begin_token(token_step_ - 1, embedding);
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_row, predictor_->begin_token(embedding, scores_));
-  if (n_row == 0) return {};
-  take_rows(0, n_row);
-  hint(0);
+  if (n_row > 0) take_rows(token_step_ - 1, n_row, scores_);
   return {};
 }
 
 Status Foresight::routed(const RoutingState& state) {
-  judge(state);
+  const uint64_t step = token_step_ + state.layer;
+  bool ask = active_;
+  {
+    const std::scoped_lock lock(mutex_);
+    next_step_ = step + 1;
+    judge(state);
+    ask = ask && worth_asking(step);
+  }
+  if (thread_) return thread_->routed(step, state, ask);
   predictor_->learn(state);
-  if (!active_ || !worth_asking(state.layer + 1)) return {};
+  if (!ask) return {};
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_row, predictor_->predict(state, scores_));
-  take_rows(state.layer + 1, n_row);
-  hint(state.layer + 1);
+  take_rows(step, n_row, scores_);
   return {};
 }
 
-void Foresight::take_rows(size_t first_target, int32_t n_row) {
+// What was said after a step, and what is to be read because of it.
+void Foresight::take_rows(uint64_t step, int32_t n_row, std::span<const float> scores) {
+  const std::scoped_lock lock(mutex_);
   const auto n_expert = static_cast<size_t>(shape_.n_expert);
   for (size_t d = 1; d <= std::min(static_cast<size_t>(n_row), lookahead_); ++d) {
-    List& made = list((first_target + d - 1) % shape_.n_layer(), d);
-    best_experts(std::span(scores_).subspan((d - 1) * n_expert, n_expert), made.experts);
+    if (step + d < next_step_) continue;  // too late
+    const size_t target = layer_of(step + d);
+    List& made = list(target, d);
+    best_experts(scores.subspan((d - 1) * n_expert, n_expert), made.experts);
     made.made = true;
-    const int layer = shape_.layers[(first_target + d - 1) % shape_.n_layer()];
+    const int layer = shape_.layers[target];
     for (size_t rank = 0; rank < made.experts.size(); ++rank) {
       made.absent[rank] = store_->residency({layer, made.experts[rank]}) == Residency::kAbsent ? 1 : 0;
     }
   }
+  hint(step);
 }
 
 // How many of the layer's experts had been foreseen, and at which ranks.
@@ -123,20 +146,21 @@ double Foresight::least_probability() const {
   return std::max(busy_share_ / (1 + busy_share_), chance);
 }
 
-bool Foresight::worth_asking(size_t first_target) const {
+bool Foresight::worth_asking(uint64_t step) const {
   if (n_active_ <= kLookAgain || n_active_ % kLookAgain == 0) return true;
   for (size_t d = 1; d <= lookahead_; ++d) {
-    if (probability((first_target + d - 1) % shape_.n_layer(), d, 0) > least_probability()) return true;
+    if (probability(layer_of(step + d), d, 0) > least_probability()) return true;
   }
   return false;
 }
 
 // Of each layer's latest list what is worth a read, nearest layer first.
-void Foresight::hint(size_t first_target) {
+void Foresight::hint(uint64_t step) {
   const double least = least_probability();
   hints_.clear();
-  for (size_t i = 0; i < lookahead_; ++i) {
-    const size_t target = (first_target + i) % shape_.n_layer();
+  for (size_t i = 1; i <= lookahead_; ++i) {
+    if (step + i < next_step_) continue;
+    const size_t target = layer_of(step + i);
     for (size_t d = 1; d <= lookahead_; ++d) {
       const List& said = list(target, d);
       if (!said.made) continue;
@@ -154,7 +178,10 @@ void Foresight::end_token(int64_t now_us) {
   const ExpertStoreStats after = store_->stats();
   const int64_t us = std::max<int64_t>(now_us - begin_us_, 1);
   const auto busy_us = static_cast<double>(after.read_busy_us - before_.read_busy_us);
-  busy_share_ += (std::min(busy_us / static_cast<double>(us), 1.0) - busy_share_) * kLately;
+  {
+    const std::scoped_lock lock(mutex_);
+    busy_share_ += (std::min(busy_us / static_cast<double>(us), 1.0) - busy_share_) * kLately;
+  }
   if (before_.n_slot < shape_.n_expert * static_cast<int64_t>(shape_.n_layer())) {
     governor_.token_done(
         {.us = us,

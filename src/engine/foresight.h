@@ -4,9 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "engine/prediction_thread.h"
 #include "engine/prefetch_governor.h"
 #include "odmoe/stats.h"
 #include "predict/predictor.h"
@@ -16,10 +19,16 @@
 namespace odmoe {
 
 // One owner.  Allocates at creation alone.
+//
+// Layers are counted in steps, over all tokens: step s is layer index s % n_layer.
 class Foresight {
  public:
   // `shape` is the predictor's; of what it says, `lookahead` layers ahead are listened to, at most its own.
-  Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead);
+  // On a thread of its own the predictor is asked while the caller goes on; what it says too late for a layer
+  // is not heard there.
+  enum class Ask : uint8_t { kHere, kOnItsOwnThread };
+  Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead,
+            Ask ask = Ask::kHere);
 
   const Predictor& predictor() const { return *predictor_; }
 
@@ -50,12 +59,13 @@ class Foresight {
     double hits = 0, expected = 0;
   };
   List& list(size_t layer, size_t distance) { return lists_[layer * lookahead_ + distance - 1]; }
-  void take_rows(size_t first_target, int32_t n_row);
+  size_t layer_of(uint64_t step) const { return static_cast<size_t>(step % shape_.n_layer()); }
+  void take_rows(uint64_t step, int32_t n_row, std::span<const float> scores);
   void judge(const RoutingState& state);
-  void hint(size_t first_target);
+  void hint(uint64_t step);
   double probability(size_t target, size_t distance, size_t rank) const;
   double least_probability() const;
-  bool worth_asking(size_t first_target) const;
+  bool worth_asking(uint64_t step) const;
 
   std::unique_ptr<Predictor> predictor_;
   PredictorShape shape_;
@@ -64,16 +74,22 @@ class Foresight {
   PrefetchGovernor governor_;
   bool active_ = false;    // for this token
   uint64_t n_active_ = 0;  // tokens for which it was
+  uint64_t token_step_;    // of this token's first layer; the one before it stands for the embedding
   ExpertStoreStats before_;
   int64_t begin_us_ = 0;
-  double busy_share_ = 0;  // of the time that tokens take, the drive is at work; lately
-  std::vector<float> scores_;
+  std::vector<float> scores_;  // of a predictor that is asked here
+  std::vector<Stats::Predictor::Ahead> ahead_;
+
+  // What follows is the predictor's thread's, too.
+  mutable std::mutex mutex_;
+  uint64_t next_step_ = 0;   // whose router has not spoken yet
+  double busy_share_ = 0;    // of the time that tokens take, the drive is at work; lately
   std::vector<List> lists_;  // [lookahead, n_layer]
   // Of experts that are not in memory alone: the others are right more often, and nothing is to be gained.
   RankCalibration worth_;                // of all layers
   std::vector<LayerWorth> layer_worth_;  // [lookahead, n_layer]
   std::vector<ExpertKey> hints_;
-  std::vector<Stats::Predictor::Ahead> ahead_;
+  std::optional<PredictionThread> thread_;  // last: it uses the others
 };
 
 }  // namespace odmoe

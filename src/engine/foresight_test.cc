@@ -41,7 +41,8 @@ class ScriptedPredictor final : public Predictor {
 // 0, 2 and 3 in layer 1, 4 and 5 in layer 2.
 class ForesightTest : public testing::Test {
  protected:
-  void make(std::vector<std::vector<int32_t>> says, int32_t lookahead) {
+  void make(std::vector<std::vector<int32_t>> says, int32_t lookahead,
+            Foresight::Ask ask = Foresight::Ask::kHere) {
     source_.emplace(FakeModel{});
     source_->add_to(*disk_);
     ExpertStoreOptions options{.clock = disk_.get()};
@@ -55,7 +56,7 @@ class ForesightTest : public testing::Test {
         std::move(predictor),
         PredictorShape{
             .layers = {0, 1, 2}, .n_embd = 4, .n_expert = kExperts, .n_expert_used = 2, .lookahead = 2},
-        lookahead);
+        lookahead, ask);
     foresight_->attach(*store_);
   }
   // One token, of which nothing is leased.
@@ -139,6 +140,24 @@ TEST_F(ForesightTest, AsksSeldomWhereNoGuessIsWorthARead) {
   for (int i = 0; i < 160; ++i) token();
   // Two layers with one after them; every sixteenth of the tokens that the governor allows.
   EXPECT_LE(predictor_->n_asked - asked_at_first, 160 / 16 * 3);
+}
+
+TEST_F(ForesightTest, ReadsWhatAThreadOfItsOwnSays) {
+  make({{}, {2, 3}, {4, 5}}, 1, Foresight::Ask::kOnItsOwnThread);
+  while (foresight_->ahead()[0].foreseen < 2) token();
+  begin();
+  route(0);
+  await({1, 2});
+  await({1, 3});
+}
+
+TEST_F(ForesightTest, WhatAThreadSaysTooLateCountsForNoLaterToken) {
+  make({{}, {2, 3}, {4, 5}}, 2, Foresight::Ask::kOnItsOwnThread);
+  for (int i = 0; i < 200; ++i) token();
+  const auto ahead = foresight_->ahead();
+  // All that was said was right, so any list that was heard is; one of another layer or token is not.
+  EXPECT_EQ(ahead[0].foreseen, ahead[0].wanted);
+  EXPECT_EQ(ahead[1].foreseen, ahead[1].wanted);
 }
 
 TEST_F(ForesightTest, WhatWasSaidOfAnotherSequenceIsForgotten) {

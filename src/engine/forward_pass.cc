@@ -254,13 +254,13 @@ void ForwardPass::attach(ExpertStore& store) {
 }
 
 Status ForwardPass::use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape,
-                                  int32_t lookahead) {
+                                  int32_t lookahead, Foresight::Ask ask) {
   const Predictor::Wants wants = predictor->wants();
   if (wants.embedding) embedding_.resize(static_cast<size_t>(shape.n_embd));
   buffer_bytes_ += predictor->bytes();
-  foresight_ = std::make_unique<Foresight>(std::move(predictor), std::move(shape), lookahead);
+  foresight_ = std::make_unique<Foresight>(std::move(predictor), std::move(shape), lookahead, ask);
   if (!wants.attention_input) return {};
-  buffer_bytes_ += 2 * static_cast<uint64_t>(decoder_->shape().n_embd * options_.chunk) * sizeof(float);
+  buffer_bytes_ += 2 * static_cast<uint64_t>(decoder_->shape().n_embd) * column_.size() * sizeof(float);
   return keep_states();
 }
 

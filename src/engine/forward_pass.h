@@ -68,7 +68,8 @@ class ForwardPass {
 
   // From now on single tokens are foreseen by `predictor`, of this shape, as far ahead as `lookahead`. Before
   // attach() and before any graph is built.
-  Status use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead);
+  Status use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead,
+                       Foresight::Ask ask);
   // One that asks the model's own routers; for use_predictor() of this.
   std::unique_ptr<Predictor> make_stale_gate(int32_t lookahead);
 

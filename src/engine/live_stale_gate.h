@@ -24,6 +24,7 @@ class LiveStaleGate final : public Predictor {
 
   std::string_view name() const override { return "stale-gate"; }
   bool calibrated() const override { return false; }
+  bool stands_alone() const override { return false; }
   uint64_t bytes() const override { return 0; }
   Result<int32_t> predict(const RoutingState& state, std::span<float> scores) override;
 

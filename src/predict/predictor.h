@@ -54,6 +54,9 @@ class Predictor {
   virtual ~Predictor() = default;
 
   virtual std::string_view name() const = 0;  // as the command line calls it: "previous-token"
+  // Whether it works from what it is given alone, so that one thread after another, and not only the one that
+  // computes, may call it.
+  virtual bool stands_alone() const { return true; }
   // What begin_token() and predict() must be given besides experts and weights.
   virtual Wants wants() const { return {}; }
   // Whether a score is meant as the log-odds that the expert will be chosen, so that 1 / (1 + exp(-score)) is
