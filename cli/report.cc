@@ -27,13 +27,15 @@ std::string table(const std::vector<std::pair<std::string, std::string>>& rows, 
 std::string describe_plan(const MemoryPlan& plan) {
   const double share =
       plan.n_expert_total > 0 ? 100.0 * plan.n_slot / static_cast<double>(plan.n_expert_total) : 0.0;
+  std::vector<std::pair<std::string, std::string>> rows{{"dense weights", format_bytes(plan.dense_bytes)},
+                                                        {"KV cache", format_bytes(plan.kv_bytes)},
+                                                        {"buffers", format_bytes(plan.buffer_bytes)}};
+  if (plan.reserved_bytes > 0) rows.emplace_back("prompt cache", format_bytes(plan.reserved_bytes));
+  rows.emplace_back(std::format("experts, {} of {} ({:.0f} %)", plan.n_slot, plan.n_expert_total, share),
+                    format_bytes(plan.arena_bytes));
   return std::format("memory plan, {} of at least {}\n", format_bytes(plan.budget_bytes),
                      format_bytes(plan.minimum_bytes)) +
-         table({{"dense weights", format_bytes(plan.dense_bytes)},
-                {"KV cache", format_bytes(plan.kv_bytes)},
-                {"buffers", format_bytes(plan.buffer_bytes)},
-                {std::format("experts, {} of {} ({:.0f} %)", plan.n_slot, plan.n_expert_total, share),
-                 format_bytes(plan.arena_bytes)}});
+         table(rows);
 }
 
 std::string describe_work(const Stats& stats) {

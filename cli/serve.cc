@@ -66,6 +66,7 @@ void wait_for_signal() {
 }
 
 Result<int> serve(ServeOptions options) {
+  settle_prompt_cache(options);
   ODMOE_RETURN_IF_ERROR(options.inference.engine.validate());
   ODMOE_ASSIGN_OR_RETURN(options.server.api_keys, api_keys(options));
   if (options.server.model_id.empty())

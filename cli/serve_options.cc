@@ -11,6 +11,8 @@ namespace odmoe::cli {
 namespace {
 
 constexpr const char* kKeyVariable = "ODMOE_API_KEY";
+constexpr uint64_t kDefaultPromptCacheBytes = 256 * kMiB;
+constexpr uint64_t kDefaultCacheDirBytes = 16 * kGiB;
 
 void add_network_options(CLI::App& command, ServeOptions& options) {
   server::ServerOptions& server = options.server;
@@ -93,6 +95,48 @@ void add_request_options(CLI::App& command, ServeOptions& options) {
       ->group(kGroup);
 }
 
+void add_cache_options(CLI::App& command, ServeOptions& options) {
+  server::ServerOptions& server = options.server;
+  constexpr const char* kGroup = "Prompts that were there before";
+  const auto add_size = [&](const char* name, auto use, const char* help, const char* fallback) {
+    return command
+        .add_option_function<std::string>(
+            name,
+            [name, use](const std::string& text) {
+              const auto bytes = parse_bytes(text);
+              if (!bytes.has_value()) throw CLI::ValidationError(name, bytes.error().message);
+              use(*bytes);
+            },
+            help)
+        ->type_name("SIZE")
+        ->default_str(fallback)
+        ->group(kGroup);
+  };
+  add_size(
+      "--prompt-cache", [&options](uint64_t bytes) { options.prompt_cache_bytes = bytes; },
+      "Memory for KV caches of texts whose session serves another, of the budget",
+      "0, with --cache-dir 256MiB");
+  auto* directory =
+      command
+          .add_option("--cache-dir", server.cache_dir,
+                      "Directory to keep them in as well, so that they are there after a restart")
+          ->type_name("DIR")
+          ->group(kGroup);
+  server.cache_dir_bytes = kDefaultCacheDirBytes;
+  add_size(
+      "--cache-size", [&server](uint64_t bytes) { server.cache_dir_bytes = bytes; },
+      "Most that the directory may hold; those used longest ago go", "16GiB")
+      ->needs(directory);
+  add_choice<server::PromptReuse>(
+      command, "--prompt-reuse", server::PromptReuse::kExact,
+      {{"exact", server::PromptReuse::kExact}, {"longest", server::PromptReuse::kLongest}},
+      "What is not evaluated again of a prompt that begins as an earlier text: whole chunks (--chunk) that "
+      "were evaluated as chunks, so that answers do not depend on what was served before; or all that is "
+      "equal, which is faster and may round differently in the last bits",
+      [&server](server::PromptReuse reuse) { server.prompt_reuse = reuse; })
+      ->group(kGroup);
+}
+
 void add_vision_options(CLI::App& command, ServeOptions& options) {
   server::VisionOptions& vision = options.server.vision;
   constexpr const char* kGroup = "Images";
@@ -130,6 +174,7 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
   options.inference.engine.sessions = 2;
   add_network_options(command, options);
   add_request_options(command, options);
+  add_cache_options(command, options);
   add_vision_options(command, options);
   constexpr const char* kGroup = "Operation";
   command
@@ -149,6 +194,12 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
                    [&options](bool json) { options.json_log = json; })
       ->group(kGroup);
   add_inference_options(command, options.inference);
+}
+
+void settle_prompt_cache(ServeOptions& options) {
+  options.server.prompt_cache_bytes =
+      options.prompt_cache_bytes.value_or(options.server.cache_dir.empty() ? 0 : kDefaultPromptCacheBytes);
+  options.inference.engine.reserved_bytes = options.server.prompt_cache_bytes;
 }
 
 Result<std::vector<std::string>> api_keys(const ServeOptions& options) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,12 +16,16 @@ struct ServeOptions {
   server::ServerOptions server;
   std::string api_key_file;  // a key per line; empty: none
   std::string warm;          // a trace; empty: nothing is loaded first
+  std::optional<uint64_t> prompt_cache_bytes;
   int drain_seconds = 60;
   bool json_log = false;
 };
 
 // `options` must outlive `command`.
 void add_serve_options(CLI::App& command, ServeOptions& options);
+
+// Once the options are parsed: what the prompt cache takes, for the server and the memory plan.
+void settle_prompt_cache(ServeOptions& options);
 
 // The keys of the options, of the file and of the environment together.
 Result<std::vector<std::string>> api_keys(const ServeOptions& options);

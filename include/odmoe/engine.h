@@ -42,6 +42,12 @@ struct LikelyExpert {
   int32_t layer = 0, expert = 0;
 };
 
+// One more token of a session's timeline.
+struct NextToken {
+  Session* session = nullptr;
+  Token token = 0;
+};
+
 using LoadProgress =
     std::function<bool(uint64_t bytes_done, uint64_t bytes_total)>;  // false stops: kInterrupted
 
@@ -78,6 +84,19 @@ class Engine {
 
   // kBudget when EngineOptions::sessions are in use already.
   virtual Result<std::unique_ptr<Session>> new_session() = 0;
+
+  // Appends one token to each of several timelines in one pass through the model: in each layer the experts
+  // that any of them wants are asked for, read and counted once.  Each session's logits() are, bit for bit,
+  // what evaluating its token alone gives, whoever the others are.  The sessions are distinct, of this
+  // engine, and used by nobody else meanwhile.  After an error all timelines are as they were before the
+  // call; which of them it was about is found out by evaluating each alone.  Errors as Session::evaluate().
+  // With a routing observer the tokens are evaluated one after the other.
+  virtual Status step(std::span<const NextToken> batch) = 0;
+
+  // What saved states of sessions (Session::save_state) belong to: equal where the model's files, the cache
+  // type and everything else that their bits depend on (chunk, threads, kernels, the ggml in use) are equal.
+  // Of the files their sizes, beginnings and samples are looked at.  kIo when a file cannot be read.
+  virtual Result<std::string> state_identity() const = 0;
 
   virtual std::vector<Token> encode(std::string_view text, bool add_special = true,
                                     bool parse_special = true) const = 0;

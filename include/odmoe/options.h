@@ -58,6 +58,7 @@ Result<PredictorKind> parse_predictor(std::string_view name);
 // All of them, in order.
 std::span<const PredictorKind> all_predictors();
 inline constexpr int32_t kMaxLookahead = 4;
+inline constexpr int32_t kMaxSessions = 64;
 enum class ContextOverflow {
   kStop,   // generation ends when the context is full
   kShift,  // the oldest half (after the first kept tokens) is forgotten and the rest evaluated anew, exactly
@@ -72,7 +73,9 @@ struct EngineOptions {
   int32_t threads = 0;   // 0: one per core
   int32_t chunk = 512;   // tokens of a prompt evaluated at once.  Results depend on it in the last
                          // bits (so it is never derived from the budget); memory grows with it
-  int32_t sessions = 1;  // KV caches planned for, 1..64
+  int32_t sessions = 1;  // KV caches planned for, 1..kMaxSessions
+  // Memory of the budget that somebody else in the process uses, such as a server's prompt cache.
+  uint64_t reserved_bytes = 0;
   ReaderChoice reader = ReaderChoice::kAuto;
   PolicyKind policy = PolicyKind::kForecast;  // which experts stay; speed alone depends on it
   // Never slower than without, but for the trials by which that is found out (docs/shadow-model.md).

@@ -10,10 +10,11 @@ namespace odmoe {
 
 // How the budget is divided.  All bytes.
 struct MemoryPlan {
-  uint64_t budget_bytes = 0;  // what --memory resolves to, for the whole process
-  uint64_t dense_bytes = 0;   // embeddings, attention, norms, routers, shared experts
-  uint64_t kv_bytes = 0;      // KV caches of all sessions
-  uint64_t arena_bytes = 0;   // slots of routed experts
+  uint64_t budget_bytes = 0;    // what --memory resolves to, for the whole process
+  uint64_t dense_bytes = 0;     // embeddings, attention, norms, routers, shared experts
+  uint64_t kv_bytes = 0;        // KV caches of all sessions
+  uint64_t arena_bytes = 0;     // slots of routed experts
+  uint64_t reserved_bytes = 0;  // EngineOptions::reserved_bytes
   uint64_t buffer_bytes = 0;  // activations, compute buffers, reads in flight, vocabulary, the program itself
   uint64_t minimum_bytes = 0;  // the smallest budget that would do with these options
   uint64_t expert_bytes = 0;   // all routed experts, resident or not
@@ -33,6 +34,9 @@ struct Stats {
 
   struct Phase {
     uint64_t tokens = 0;
+    // Passes through the model that these took: chunks of a prompt, or a token each of several sessions.
+    uint64_t steps = 0;
+    uint64_t experts_read = 0;  // because they were wanted and not there, or foreseen
     double seconds = 0;
     double stall_seconds = 0;  // of them, compute waited for reads
     uint64_t read_bytes = 0;   // demand reads

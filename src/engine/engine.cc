@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <array>
+#include <cassert>
+#include <functional>
 #include <map>
 #include <utility>
 
@@ -137,9 +140,9 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   for (int i = 0; i < options_.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto kv,
                            KvCache::create(*backend_, layout, options_.cache_type, options_.context));
-    free_kv_.push_back(std::move(kv));
+    free_kv_.push_back({.kv = std::move(kv), .lane = i});
   }
-  KvCache& kv = *free_kv_.front();
+  KvCache& kv = *free_kv_.front().kv;
   bool flash = options_.flash_attention != FlashAttention::kOff;
   if (flash && !ForwardPass::supports_flash_attention(*backend_, *decoder_, kv)) {
     if (options_.flash_attention == FlashAttention::kOn) {
@@ -149,9 +152,11 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     }
     flash = false;
   }
+  options_.flash_attention = flash ? FlashAttention::kOn : FlashAttention::kOff;
   ODMOE_ASSIGN_OR_RETURN(forward_, ForwardPass::create(*backend_, *decoder_, *file_, kv,
                                                        {.chunk = options_.chunk,
                                                         .context = options_.context,
+                                                        .lanes = options_.sessions,
                                                         .flash_attention = flash,
                                                         .clock = clock_,
                                                         .interrupted = &interrupted_}));
@@ -168,6 +173,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .kv_bytes = KvCache::bytes(layout, options_.cache_type, options_.context) *
                   static_cast<uint64_t>(options_.sessions),
       .buffer_bytes = forward_->buffer_bytes() + resident_bytes() + kProcessSlack,
+      .reserved_bytes = options_.reserved_bytes,
       .load_bytes = weights_->load_bytes(),
       .min_arena_bytes = ExpertStore::min_arena_bytes(*source_, reader->alignment()),
       .max_arena_bytes = ExpertStore::max_arena_bytes(*source_, reader->alignment()),
@@ -298,9 +304,9 @@ Result<std::unique_ptr<Session>> EngineImpl::new_session() {
     return fail(ErrorKind::kBudget, "all {} sessions are in use; the memory plan holds no more KV caches",
                 options_.sessions);
   }
-  auto kv = std::move(free_kv_.back());
+  FreeSession free = std::move(free_kv_.back());
   free_kv_.pop_back();
-  return std::make_unique<SessionImpl>(*this, std::move(kv), options_.context);
+  return std::make_unique<SessionImpl>(*this, std::move(free.kv), free.lane, options_.context);
 }
 
 Status EngineImpl::set_routing_observer(RoutingObserver* observer) {
@@ -312,13 +318,53 @@ Status EngineImpl::set_routing_observer(RoutingObserver* observer) {
   return forward_->observe(observer);
 }
 
-void EngineImpl::return_kv(std::unique_ptr<KvCache> kv) {
+void EngineImpl::return_kv(std::unique_ptr<KvCache> kv, int32_t lane) {
   const uint64_t bytes =
       KvCache::resident_bytes(decoder_->architecture().kv_layout(), options_.cache_type, kv->rows_in_use());
   kv->clear();
   governor_->return_kv(bytes);
   const std::lock_guard lock(free_kv_mutex_);
-  free_kv_.push_back(std::move(kv));
+  free_kv_.push_back({.kv = std::move(kv), .lane = lane});
+}
+
+void EngineImpl::restore(KvCache& kv, int64_t n, int64_t rows, std::span<const std::byte> state) {
+  const std::lock_guard lock(evaluation_mutex_);  // the arena shrinks as in an evaluation
+  use_kv_rows(kv, n);
+  kv.restore(n, rows, state);
+}
+
+Status EngineImpl::step(std::span<const NextToken> batch) {
+  if (batch.empty() || std::cmp_greater(batch.size(), options_.sessions)) {
+    return fail(ErrorKind::kUsage, "a step takes 1 to {} sessions, not {}", options_.sessions, batch.size());
+  }
+  std::array<SessionImpl*, kMaxSessions> sessions{};
+  std::array<ForwardPass::Step, kMaxSessions> steps;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    auto* session = static_cast<SessionImpl*>(batch[i].session);
+    assert(session->engine_ == this);
+    assert(!std::ranges::contains(std::span(sessions).first(i), session));
+    ODMOE_RETURN_IF_ERROR(session->check_next({&batch[i].token, 1}));
+    sessions[i] = session;
+    steps[i] = {.kv = session->kv_.get(),
+                .graphs = &session->decode_graphs_,
+                .token = batch[i].token,
+                .position = static_cast<int64_t>(session->tokens_.size())};
+  }
+  if (forward_->observed()) return step_in_turn(batch);
+  const std::lock_guard lock(evaluation_mutex_);
+  const int64_t begin_us = clock_->now_us();
+  const ExpertStoreStats before = store_->stats();
+  for (const ForwardPass::Step& step : std::span(steps).first(batch.size())) {
+    use_kv_rows(*step.kv, step.position + 1);
+  }
+  const auto deliver = [&](int64_t index, std::span<const float> logits) {
+    std::ranges::copy(logits, sessions[static_cast<size_t>(index)]->logits_.begin());
+  };
+  ODMOE_RETURN_IF_ERROR(forward_->step(std::span(steps).first(batch.size()), std::ref(deliver)));
+  for (size_t i = 0; i < batch.size(); ++i) sessions[i]->tokens_.push_back(batch[i].token);
+  publish_if_wanted();
+  count(decode_, batch.size(), 1, begin_us, before);
+  return {};
 }
 
 Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const Token> tokens, int64_t first,
@@ -339,21 +385,43 @@ Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const T
                                           sink(static_cast<int64_t>(done) + index, values);
                                         }));
     done += n;
-    if (stats_wanted_.load(std::memory_order_relaxed)) {
-      const std::lock_guard stats_lock(stats_mutex_);
-      stats_wanted_ = false;
-      publish_stats();
-    }
+    publish_if_wanted();
     if (progress) progress(static_cast<int32_t>(done), static_cast<int32_t>(tokens.size()));
   }
-  Stats::Phase& phase = tokens.size() == 1 ? decode_ : prefill_;
+  count(tokens.size() == 1 ? decode_ : prefill_, tokens.size(), (tokens.size() + chunk - 1) / chunk, begin_us,
+        before);
+  return {};
+}
+
+Status EngineImpl::step_in_turn(std::span<const NextToken> batch) {
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const Status status = batch[i].session->evaluate({&batch[i].token, 1});
+    if (status.has_value()) continue;
+    for (const NextToken& done : batch.first(i)) {
+      done.session->truncate(static_cast<int32_t>(done.session->tokens().size()) - 1);
+    }
+    return status;
+  }
+  return {};
+}
+
+void EngineImpl::publish_if_wanted() {
+  if (!stats_wanted_.load(std::memory_order_relaxed)) return;
+  const std::lock_guard stats_lock(stats_mutex_);
+  stats_wanted_ = false;
+  publish_stats();
+}
+
+void EngineImpl::count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int64_t begin_us,
+                       const ExpertStoreStats& before) {
   const ExpertStoreStats after = store_->stats();
-  phase.tokens += tokens.size();
+  phase.tokens += tokens;
+  phase.steps += steps;
+  phase.experts_read += after.misses - before.misses + after.prefetched - before.prefetched;
   phase.stall_seconds += static_cast<double>(after.stall_us - before.stall_us) * 1e-6;
   phase.read_bytes += after.demand_read_bytes - before.demand_read_bytes;
   phase.prefetch_bytes += after.prefetch_read_bytes - before.prefetch_read_bytes;
   phase.seconds += static_cast<double>(clock_->now_us() - begin_us) * 1e-6;
-  return {};
 }
 
 void EngineImpl::note_first_token(double ttft_ms) {

@@ -35,7 +35,8 @@ class EngineImpl;
 
 class SessionImpl final : public Session {
  public:
-  SessionImpl(EngineImpl& engine, std::unique_ptr<KvCache> kv, int32_t context);
+  // `kv` and `lane` are the engine's, and go back to it.
+  SessionImpl(EngineImpl& engine, std::unique_ptr<KvCache> kv, int32_t lane, int32_t context);
   ~SessionImpl() override;
 
   Status evaluate(std::span<const Token> tokens, const LogitsSink& sink,
@@ -44,13 +45,21 @@ class SessionImpl final : public Session {
   std::span<const Token> tokens() const override { return tokens_; }
   int32_t context() const override { return context_; }
   void truncate(int32_t n) override;
+  int32_t whole_chunks() const override { return whole_chunks_; }
+  uint64_t state_bytes(int32_t n) const override { return kv_->state_bytes(n); }
+  void save_state(int32_t n, std::span<std::byte> state) const override;
+  Status restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
+                       std::span<const std::byte> state) override;
 
  private:
+  friend class EngineImpl;
+  Status check_next(std::span<const Token> tokens) const;
   EngineImpl* engine_;
   std::unique_ptr<KvCache> kv_;
   DecodeGraphs decode_graphs_;
   int32_t context_;
   std::vector<Token> tokens_;
+  int32_t whole_chunks_ = 0;
   std::vector<float> logits_;  // [n_vocab]
 };
 
@@ -67,6 +76,8 @@ class EngineImpl final : public Engine {
   int32_t view_experts(int32_t layer, std::span<ExpertView> experts) const override;
   Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress) override;
   Result<std::unique_ptr<Session>> new_session() override;
+  Status step(std::span<const NextToken> batch) override;
+  Result<std::string> state_identity() const override;
   std::vector<Token> encode(std::string_view text, bool add_special, bool parse_special) const override;
   std::string decode(std::span<const Token> tokens) const override;
   std::string token_bytes(Token token, bool special) const override {
@@ -93,7 +104,9 @@ class EngineImpl final : public Engine {
   Status evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const Token> tokens, int64_t first,
                   ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                   const EvaluateProgress& progress);
-  void return_kv(std::unique_ptr<KvCache> kv);
+  void return_kv(std::unique_ptr<KvCache> kv, int32_t lane);
+  // Replaces what `kv` holds by the first n rows of the state of `rows` tokens.
+  void restore(KvCache& kv, int64_t n, int64_t rows, std::span<const std::byte> state);
   // Any thread; for tests that press the store from outside.
   ExpertStore& store() { return *store_; }
   void note_first_token(double ttft_ms);
@@ -108,6 +121,10 @@ class EngineImpl final : public Engine {
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
   void use_kv_rows(KvCache& kv, int64_t rows);
+  Status step_in_turn(std::span<const NextToken> batch);
+  void publish_if_wanted();
+  void count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int64_t begin_us,
+             const ExpertStoreStats& before);
 
   EngineOptions options_;
   EngineDependencies dependencies_;
@@ -127,7 +144,11 @@ class EngineImpl final : public Engine {
   MemoryGovernor::Limits limits_;
 
   std::mutex free_kv_mutex_;
-  std::vector<std::unique_ptr<KvCache>> free_kv_;  // one per session that can still be made
+  struct FreeSession {
+    std::unique_ptr<KvCache> kv;
+    int32_t lane = 0;
+  };
+  std::vector<FreeSession> free_kv_;  // one per session that can still be made
 
   // What stats() tells of evaluations.  Those who ask wait for each other, never for an evaluation: it
   // leaves its figures here at its next chunk or token once somebody asked.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <limits>
+#include <numeric>
 #include <utility>
 
 #include "base/units.h"
@@ -32,7 +33,7 @@ int64_t padded_kv(int64_t length) {
 
 }  // namespace
 
-DecodeGraphs::DecodeGraphs(const Decoder& decoder) : head_(kSmallGraphNodes) {
+DecodeGraphs::DecodeGraphs(const Decoder& decoder, int32_t lane) : lane_(lane), head_(kSmallGraphNodes) {
   for (int i = 0; i < decoder.n_segment(); ++i) segments_.emplace_back(decoder.max_segment_nodes(i));
   if (!decoder.architecture().has_shared_expert()) return;
   for (size_t i = 0; i < decoder.expert_layers().size(); ++i) shared_.emplace_back(kSmallGraphNodes);
@@ -45,9 +46,12 @@ ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options
       graph_(decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1)),
       router_(decoder.shape().router),
       routing_(experts_per_layer(decoder.shape())) {
-  const auto n_pair = static_cast<size_t>(options.chunk * decoder.shape().router.n_expert_used);
+  const int64_t n_token = std::max<int64_t>(options.chunk, options.lanes);
+  const auto n_pair = static_cast<size_t>(n_token * decoder.shape().router.n_expert_used);
   const auto n_expert = static_cast<size_t>(decoder.shape().router.n_expert);
+  column_.resize(static_cast<size_t>(n_token));
   chosen_.resize(n_pair);
+  chosen_weight_.resize(n_pair);
   pair_index_.resize(n_pair);
   pair_begin_.resize(n_expert + 1);
   pending_.reserve(n_expert);
@@ -55,15 +59,16 @@ ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options
   hints_.reserve(n_expert);
 }
 
-LayerInputs ForwardPass::inputs(Graph& graph, KvCache& kv, int64_t n_token, int64_t n_kv) const {
+LayerInputs ForwardPass::inputs(Graph& graph, const Activations& a, KvCache& kv, int64_t n_token,
+                                int64_t n_kv) const {
   ggml_context* ctx = graph.context();
   return {.context = ctx,
           .graph = graph.graph(),
           .n_token = n_token,
           .n_kv = n_kv,
-          .positions = ggml_view_1d(ctx, activations_.positions, n_token, 0),
-          .kv_rows = ggml_view_1d(ctx, activations_.kv_rows, n_token, 0),
-          .mask = ggml_view_2d(ctx, activations_.mask, n_kv, n_token, ggml_row_size(GGML_TYPE_F16, n_kv), 0),
+          .positions = ggml_view_1d(ctx, a.positions, n_token, 0),
+          .kv_rows = ggml_view_1d(ctx, a.kv_rows, n_token, 0),
+          .mask = ggml_view_2d(ctx, a.mask, n_kv, n_token, ggml_row_size(GGML_TYPE_F16, n_kv), 0),
           .kv = &kv,
           .flash_attention = options_.flash_attention};
 }
@@ -101,7 +106,8 @@ Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const
 
 Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   const ModelShape& shape = decoder_->shape();
-  const int64_t n = options_.chunk;
+  const int64_t chunk = options_.chunk;
+  const int64_t n = std::max<int64_t>(chunk, options_.lanes);
   const int64_t n_used = shape.router.n_expert_used;
   const int64_t n_kv = padded_kv(options_.context);
 
@@ -135,6 +141,7 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
     ggml_backend_tensor_alloc(buffer_.get(), tensor, memory_.data() + offset);
     offset += round_up(ggml_nbytes(tensor), kTensorAlignment);
   }
+  make_lanes();
 
   ODMOE_ASSIGN_OR_RETURN(compute_, ExpertCompute::create(*backend_, shape, n));
   pairs_.reserve(static_cast<size_t>(std::max(compute_->max_pairs(), n * n_used)));
@@ -168,13 +175,13 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   };
   for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
     graph_.reset();
-    decoder_->build_segment(inputs(graph_, kv, n, n_kv), activations_, segment);
+    decoder_->build_segment(inputs(graph_, activations_, kv, chunk, n_kv), activations_, segment);
     ODMOE_RETURN_IF_ERROR(reserve("layers"));
   }
   if (activations_.shared_output != nullptr) {
     for (const int layer : decoder_->expert_layers()) {
       graph_.reset();
-      decoder_->build_shared_expert(graph_.context(), graph_.graph(), activations_, layer, n);
+      decoder_->build_shared_expert(graph_.context(), graph_.graph(), activations_, layer, chunk);
       ODMOE_RETURN_IF_ERROR(reserve("shared expert"));
     }
   }
@@ -182,7 +189,8 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   decoder_->build_stale_gate(graph_.context(), graph_.graph(), activations_, 0);
   ODMOE_RETURN_IF_ERROR(reserve("stale gate"));
   graph_.reset();
-  decoder_->build_head(graph_.context(), graph_.graph(), activations_, 0, std::min(n, kHeadColumns), logits_);
+  decoder_->build_head(graph_.context(), graph_.graph(), activations_, 0, std::min(chunk, kHeadColumns),
+                       logits_);
   ODMOE_RETURN_IF_ERROR(reserve("output head"));
 
   // ggml's CPU backend converts the inputs of a product to the weights' own dot type in a work buffer of its
@@ -193,6 +201,41 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   buffer_bytes_ =
       bytes + ExpertCompute::bytes(shape, n) + ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
   return {};
+}
+
+// Tensors of one column each, over the memory of activations_.
+void ForwardPass::make_lanes() {
+  constexpr size_t kTensors = 11;
+  const auto n_lane = static_cast<size_t>(options_.lanes);
+  lane_context_.reset(ggml_init(
+      {.mem_size = ggml_tensor_overhead() * kTensors * n_lane, .mem_buffer = nullptr, .no_alloc = true}));
+  const auto place = [&](const ggml_tensor* whole, int64_t ne0, int64_t ne1, size_t offset) {
+    ggml_tensor* tensor = ggml_new_tensor_2d(lane_context_.get(), whole->type, ne0, ne1);
+    ggml_backend_tensor_alloc(whole->buffer, tensor, static_cast<std::byte*>(whole->data) + offset);
+    return tensor;
+  };
+  const auto value = [&](const ggml_tensor* vector, size_t lane) {
+    return place(vector, 1, 1, lane * vector->nb[0]);
+  };
+  const auto columns = [&](const ggml_tensor* matrix, size_t lane, int64_t n = 1) -> ggml_tensor* {
+    if (matrix == nullptr) return nullptr;
+    return place(matrix, matrix->ne[0], n, lane * static_cast<size_t>(n) * matrix->nb[1]);
+  };
+  const int64_t n_used = decoder_->shape().router.n_expert_used;
+  lanes_.resize(n_lane);
+  for (size_t i = 0; i < n_lane; ++i) {
+    lanes_[i] = {.tokens = value(activations_.tokens, i),
+                 .positions = value(activations_.positions, i),
+                 .kv_rows = value(activations_.kv_rows, i),
+                 .mask = columns(activations_.mask, i),
+                 .residual = columns(activations_.residual, i),
+                 .ffn_input = columns(activations_.ffn_input, i),
+                 .router_logits = columns(activations_.router_logits, i),
+                 .stale_logits = activations_.stale_logits,
+                 .expert_output = columns(activations_.expert_output, i, n_used),
+                 .expert_weight = columns(activations_.expert_weight, i, n_used),
+                 .shared_output = columns(activations_.shared_output, i)};
+  }
 }
 
 void ForwardPass::attach(ExpertStore& store) {
@@ -217,7 +260,7 @@ Status ForwardPass::use_predictor(std::unique_ptr<Predictor> predictor, Predicto
   buffer_bytes_ += predictor->bytes();
   foresight_ = std::make_unique<Foresight>(std::move(predictor), std::move(shape), lookahead, ask);
   if (!wants.attention_input) return {};
-  buffer_bytes_ += 2 * static_cast<uint64_t>(decoder_->shape().n_embd * options_.chunk) * sizeof(float);
+  buffer_bytes_ += 2 * static_cast<uint64_t>(decoder_->shape().n_embd) * column_.size() * sizeof(float);
   return keep_states();
 }
 
@@ -230,30 +273,41 @@ Status ForwardPass::observe(RoutingObserver* observer) {
   const bool foresight_looks = foresight_ != nullptr && foresight_->predictor().wants().attention_input;
   if (observer != nullptr || foresight_looks) return keep_states();
   activations_.embedding = activations_.attention_input = nullptr;
+  for (Activations& lane : lanes_) lane.embedding = lane.attention_input = nullptr;
   return {};
 }
 
 // From now on graphs are built that keep each layer's attention input, and the first one's embedding.
 Status ForwardPass::keep_states() {
+  const int64_t n_embd = decoder_->shape().n_embd;
+  const auto n_column = static_cast<int64_t>(column_.size());
+  const uint64_t bytes = round_up(static_cast<uint64_t>(n_embd * n_column) * sizeof(float), kTensorAlignment);
   if (observed_context_ == nullptr) {
-    const uint64_t bytes = round_up(
-        static_cast<uint64_t>(decoder_->shape().n_embd * options_.chunk) * sizeof(float), kTensorAlignment);
     ODMOE_ASSIGN_OR_RETURN(observed_memory_, AlignedBuffer::allocate(2 * bytes));
-    observed_context_.reset(
-        ggml_init({.mem_size = ggml_tensor_overhead() * 2, .mem_buffer = nullptr, .no_alloc = true}));
+    observed_context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * 2 * (1 + lanes_.size()),
+                                       .mem_buffer = nullptr,
+                                       .no_alloc = true}));
     observed_buffer_ = backend_->wrap(observed_memory_.span());
-    for (uint64_t i = 0; i < 2; ++i) {
-      ggml_tensor* tensor = ggml_new_tensor_2d(observed_context_.get(), GGML_TYPE_F32,
-                                               decoder_->shape().n_embd, options_.chunk);
-      ggml_backend_tensor_alloc(observed_buffer_.get(), tensor, observed_memory_.data() + i * bytes);
-    }
   }
-  activations_.embedding = ggml_get_first_tensor(observed_context_.get());
-  activations_.attention_input = ggml_get_next_tensor(observed_context_.get(), activations_.embedding);
+  ggml_reset(observed_context_.get());
+  std::byte* const embeddings = observed_memory_.data();
+  std::byte* const inputs = embeddings + bytes;
+  const auto place = [&](std::byte* address, int64_t columns) {
+    ggml_tensor* tensor = ggml_new_tensor_2d(observed_context_.get(), GGML_TYPE_F32, n_embd, columns);
+    ggml_backend_tensor_alloc(observed_buffer_.get(), tensor, address);
+    return tensor;
+  };
+  activations_.embedding = place(embeddings, n_column);
+  activations_.attention_input = place(inputs, n_column);
+  for (size_t i = 0; i < lanes_.size(); ++i) {
+    const size_t offset = i * static_cast<size_t>(n_embd) * sizeof(float);
+    lanes_[i].embedding = place(embeddings + offset, 1);
+    lanes_[i].attention_input = place(inputs + offset, 1);
+  }
   return {};
 }
 
-Status ForwardPass::show(size_t segment, int64_t n_token, int64_t first) {
+Status ForwardPass::show(const Activations& a, size_t segment, int64_t n_token, int64_t first) {
   const ModelShape& shape = decoder_->shape();
   const auto n_state = static_cast<size_t>(shape.n_embd * n_token);
   const auto n_pair = static_cast<size_t>(shape.router.n_expert_used * n_token);
@@ -261,17 +315,17 @@ Status ForwardPass::show(size_t segment, int64_t n_token, int64_t first) {
     return std::span(static_cast<const float*>(tensor->data), n);
   };
   if (segment == 0) {
-    const auto* tokens = static_cast<const int32_t*>(activations_.tokens->data);
+    const auto* tokens = static_cast<const int32_t*>(a.tokens->data);
     ODMOE_RETURN_IF_ERROR(observer_->on_tokens({.tokens = {tokens, static_cast<size_t>(n_token)},
                                                 .first_position = static_cast<int32_t>(first),
-                                                .embedding = values(activations_.embedding, n_state)}));
+                                                .embedding = values(a.embedding, n_state)}));
   }
   return observer_->on_layer({.layer = decoder_->expert_layers()[segment],
                               .n_token = static_cast<int32_t>(n_token),
-                              .attention_input = values(activations_.attention_input, n_state),
-                              .router_input = values(activations_.ffn_input, n_state),
+                              .attention_input = values(a.attention_input, n_state),
+                              .router_input = values(a.ffn_input, n_state),
                               .experts = std::span(chosen_).first(n_pair),
-                              .weights = values(activations_.expert_weight, n_pair)});
+                              .weights = values(a.expert_weight, n_pair)});
 }
 
 Status ForwardPass::check_interrupt() const {
@@ -281,12 +335,13 @@ Status ForwardPass::check_interrupt() const {
   return {};
 }
 
-void ForwardPass::set_inputs(std::span<const int32_t> tokens, int64_t first, int64_t n_kv) {
+void ForwardPass::set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first,
+                             int64_t n_kv) {
   const auto n = static_cast<int64_t>(tokens.size());
-  auto* ids = static_cast<int32_t*>(activations_.tokens->data);
-  auto* positions = static_cast<int32_t*>(activations_.positions->data);
-  auto* rows = static_cast<int64_t*>(activations_.kv_rows->data);
-  auto* mask = static_cast<ggml_fp16_t*>(activations_.mask->data);
+  auto* ids = static_cast<int32_t*>(a.tokens->data);
+  auto* positions = static_cast<int32_t*>(a.positions->data);
+  auto* rows = static_cast<int64_t*>(a.kv_rows->data);
+  auto* mask = static_cast<ggml_fp16_t*>(a.mask->data);
   const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
   for (int64_t i = 0; i < n; ++i) {
     ids[i] = tokens[static_cast<size_t>(i)];
@@ -307,24 +362,24 @@ Status ForwardPass::build_and_run(const Build& build) {
 }
 
 void ForwardPass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv) {
+  const Activations& a = lanes_[static_cast<size_t>(graphs.lane_)];
   // Addresses are in the compute buffer, which never moves: a graph can run again and again.
   const auto place = [&](Graph& graph) { ggml_gallocr_alloc_graph(allocator_.get(), graph.graph()); };
   for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
     Graph& graph = graphs.segments_[static_cast<size_t>(segment)];
     graph.reset();
-    decoder_->build_segment(inputs(graph, kv, 1, n_kv), activations_, segment);
+    decoder_->build_segment(inputs(graph, a, kv, 1, n_kv), a, segment);
     place(graph);
   }
   if (graphs.n_kv_ == 0) {  // the others do not depend on the length
     for (size_t i = 0; i < graphs.shared_.size(); ++i) {
       Graph& graph = graphs.shared_[i];
       graph.reset();
-      decoder_->build_shared_expert(graph.context(), graph.graph(), activations_,
-                                    decoder_->expert_layers()[i], 1);
+      decoder_->build_shared_expert(graph.context(), graph.graph(), a, decoder_->expert_layers()[i], 1);
       place(graph);
     }
     graphs.head_.reset();
-    decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), activations_, 0, 1, logits_);
+    decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), a, 0, 1, logits_);
     place(graphs.head_);
   }
   graphs.n_kv_ = n_kv;
@@ -336,10 +391,12 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   assert(n_token >= 1 && n_token <= options_.chunk);
   const int64_t n_kv = padded_kv(first + n_token);
   assert(n_kv <= kv.rows());
-  set_inputs(tokens, first, n_kv);
+  const Activations& a = n_token == 1 ? lanes_[static_cast<size_t>(decode_graphs.lane_)] : activations_;
+  set_inputs(a, tokens, first, n_kv);
+  std::iota(column_.begin(), column_.begin() + n_token, 0);
   if (n_token == 1 && decode_graphs.n_kv_ != n_kv) build_decode_graphs(kv, decode_graphs, n_kv);
   if (foresight_ != nullptr && n_token == 1) ODMOE_RETURN_IF_ERROR(foresee_token(kv, tokens[0], first));
-  const Status status = run_layers(kv, decode_graphs, n_token, first, n_kv);
+  const Status status = run_layers(a, kv, decode_graphs, n_token, first, n_kv);
   leases_.clear();  // none is left but after an error
   ODMOE_RETURN_IF_ERROR(status);
   ODMOE_RETURN_IF_ERROR(run_head(decode_graphs, n_token, logits, sink));
@@ -347,49 +404,100 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   return {};
 }
 
-Status ForwardPass::run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t first,
-                               int64_t n_kv) {
+Status ForwardPass::run_layers(const Activations& a, KvCache& kv, DecodeGraphs& decode_graphs,
+                               int64_t n_token, int64_t first, int64_t n_kv) {
   const bool decode = n_token == 1;
   const std::vector<int>& layers = decoder_->expert_layers();
   for (size_t segment = 0;; ++segment) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
     ODMOE_RETURN_IF_ERROR(decode ? backend_->compute(decode_graphs.segments_[segment].graph())
                                  : build_and_run([&](Graph& graph) {
-                                     decoder_->build_segment(inputs(graph, kv, n_token, n_kv), activations_,
+                                     decoder_->build_segment(inputs(graph, a, kv, n_token, n_kv), a,
                                                              static_cast<int>(segment));
                                    }));
     if (segment == layers.size()) return {};
     const int layer = layers[segment];
-    route(layer, n_token);
+    route(a, layer, n_token);
     lease_pending(layer);
-    if (observer_ != nullptr) ODMOE_RETURN_IF_ERROR(show(segment, n_token, first));
-    if (foresight_ != nullptr && decode) ODMOE_RETURN_IF_ERROR(foresee(segment));
-    if (activations_.shared_output != nullptr) {  // while the reads are under way
+    if (observer_ != nullptr) ODMOE_RETURN_IF_ERROR(show(a, segment, n_token, first));
+    if (foresight_ != nullptr && decode) ODMOE_RETURN_IF_ERROR(foresee(a, segment));
+    if (a.shared_output != nullptr) {  // while the reads are under way
       ODMOE_RETURN_IF_ERROR(decode ? backend_->compute(decode_graphs.shared_[segment].graph())
                                    : build_and_run([&](Graph& graph) {
-                                       decoder_->build_shared_expert(graph.context(), graph.graph(),
-                                                                     activations_, layer, n_token);
+                                       decoder_->build_shared_expert(graph.context(), graph.graph(), a, layer,
+                                                                     n_token);
                                      }));
     }
-    ODMOE_RETURN_IF_ERROR(run_experts(segment, n_token));
+    ODMOE_RETURN_IF_ERROR(decode ? run_experts_of_one(a, layer)
+                                 : run_experts(segment, n_token, /*in_lanes=*/false));
   }
 }
 
-void ForwardPass::route(int layer, int64_t n_token) {
+Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
+  assert(!steps.empty() && std::cmp_less_equal(steps.size(), options_.lanes));
+  if (steps.size() == 1) {
+    const Step& only = steps.front();
+    return run(*only.kv, *only.graphs, {&only.token, 1}, only.position, Logits::kLast, sink);
+  }
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const Step& step = steps[i];
+    const int64_t n_kv = padded_kv(step.position + 1);
+    assert(n_kv <= step.kv->rows());
+    set_inputs(lanes_[static_cast<size_t>(step.graphs->lane_)], {&step.token, 1}, step.position, n_kv);
+    if (step.graphs->n_kv_ != n_kv) build_decode_graphs(*step.kv, *step.graphs, n_kv);
+    column_[i] = step.graphs->lane_;
+  }
+  const Status status = step_layers(steps);
+  leases_.clear();
+  ODMOE_RETURN_IF_ERROR(status);
+  const auto n_vocab = static_cast<size_t>(decoder_->shape().n_vocab);
+  for (size_t i = 0; i < steps.size(); ++i) {
+    ODMOE_RETURN_IF_ERROR(backend_->compute(steps[i].graphs->head_.graph()));
+    sink(static_cast<int64_t>(i), {static_cast<const float*>(logits_->data), n_vocab});
+  }
+  return {};
+}
+
+Status ForwardPass::step_layers(std::span<const Step> steps) {
+  const auto n_token = static_cast<int64_t>(steps.size());
+  const std::vector<int>& layers = decoder_->expert_layers();
+  for (size_t segment = 0;; ++segment) {
+    ODMOE_RETURN_IF_ERROR(check_interrupt());
+    for (const Step& step : steps) {
+      ODMOE_RETURN_IF_ERROR(backend_->compute(step.graphs->segments_[segment].graph()));
+    }
+    if (segment == layers.size()) return {};
+    const int layer = layers[segment];
+    route(activations_, layer, n_token);
+    lease_pending(layer);
+    if (activations_.shared_output != nullptr) {
+      for (const Step& step : steps) {
+        ODMOE_RETURN_IF_ERROR(backend_->compute(step.graphs->shared_[segment].graph()));
+      }
+    }
+    ODMOE_RETURN_IF_ERROR(run_experts(segment, n_token, /*in_lanes=*/true));
+  }
+}
+
+void ForwardPass::route(const Activations& a, int layer, int64_t n_token) {
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
   const auto n_used = static_cast<size_t>(decoder_->shape().router.n_expert_used);
-  const auto* logits = static_cast<const float*>(activations_.router_logits->data);
-  auto* weights = static_cast<float*>(activations_.expert_weight->data);
+  const auto* logits = static_cast<const float*>(a.router_logits->data);
+  auto* weights = static_cast<float*>(a.expert_weight->data);
   const std::span<const float> bias = decoder_->router_bias(layer);
-  const std::span<int32_t> chosen(chosen_.data(), static_cast<size_t>(n_token) * n_used);
+  const auto n_pair = static_cast<size_t>(n_token) * n_used;
+  const std::span<int32_t> chosen = std::span(chosen_).first(n_pair);
+  const std::span<float> chosen_weight = std::span(chosen_weight_).first(n_pair);
   for (size_t t = 0; t < static_cast<size_t>(n_token); ++t) {
+    const auto column = static_cast<size_t>(column_[t]);
     const std::span<int32_t> ids = chosen.subspan(t * n_used, n_used);
-    const auto probabilities =
-        router_.route({logits + t * n_expert, n_expert}, bias, ids, {weights + t * n_used, n_used});
+    const std::span<float> weight = chosen_weight.subspan(t * n_used, n_used);
+    const auto probabilities = router_.route({logits + column * n_expert, n_expert}, bias, ids, weight);
+    std::ranges::copy(weight, weights + column * n_used);
     routing_.add(layer, ids, probabilities);
   }
 
-  store_->observe(layer, chosen, {weights, chosen.size()});
+  store_->observe(layer, chosen, chosen_weight);
 
   // Pairs by expert, tokens in order; experts in the order in which tokens first ask for them.
   std::ranges::fill(pair_begin_, 0);
@@ -425,18 +533,23 @@ Status ForwardPass::foresee_token(const KvCache& kv, int32_t token, int64_t posi
 }
 
 // A layer's router has spoken, of one token.
-Status ForwardPass::foresee(size_t segment) {
+Status ForwardPass::foresee(const Activations& a, size_t segment) {
   const auto n_embd = static_cast<size_t>(decoder_->shape().n_embd);
   const auto n_used = static_cast<size_t>(decoder_->shape().router.n_expert_used);
+  // The stale gate's graphs are built on the first column.
+  if (a.residual->data != activations_.residual->data) {
+    std::copy_n(static_cast<const float*>(a.residual->data), n_embd,
+                static_cast<float*>(activations_.residual->data));
+  }
   const auto values = [](const ggml_tensor* tensor, size_t n) {
     return tensor == nullptr ? std::span<const float>()
                              : std::span(static_cast<const float*>(tensor->data), n);
   };
   return foresight_->routed({.layer = segment,
-                             .router_input = values(activations_.ffn_input, n_embd),
-                             .attention_input = values(activations_.attention_input, n_embd),
+                             .router_input = values(a.ffn_input, n_embd),
+                             .attention_input = values(a.attention_input, n_embd),
                              .experts = std::span(chosen_).first(n_used),
-                             .weights = values(activations_.expert_weight, n_used)});
+                             .weights = values(a.expert_weight, n_used)});
 }
 
 // A chunk that wants nearly all experts of this layer will want nearly all of the next one's: they are asked
@@ -450,15 +563,14 @@ void ForwardPass::read_ahead(size_t segment) {
   store_->prefetch(hints_);
 }
 
-Status ForwardPass::run_experts(size_t segment, int64_t n_token) {
+Status ForwardPass::run_experts(size_t segment, int64_t n_token, bool in_lanes) {
   const int layer = decoder_->expert_layers()[segment];
-  if (n_token == 1) return run_experts_of_one(layer);
   bool ahead = false;
   while (!leases_.empty()) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
     if (pending_.empty() && !std::exchange(ahead, true)) read_ahead(segment);
     ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
-    ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(layer, n_token, n_ready));
+    ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(layer, n_token, n_ready, in_lanes));
     leases_.erase(leases_.begin(), leases_.begin() + static_cast<ptrdiff_t>(n_done));
     lease_pending(layer);
   }
@@ -467,7 +579,7 @@ Status ForwardPass::run_experts(size_t segment, int64_t n_token) {
 }
 
 // A single token waits for its experts more than it computes, so gate and up start before down has arrived.
-Status ForwardPass::run_experts_of_one(int layer) {
+Status ForwardPass::run_experts_of_one(const Activations& a, int layer) {
   const LayerExperts& experts = experts_[static_cast<size_t>(layer)];
   size_t n_begun = 0;  // of the leases, those in front whose gate and up are computed
   while (!leases_.empty()) {
@@ -478,15 +590,15 @@ Status ForwardPass::run_experts_of_one(int layer) {
     const std::span<ExpertLease> fresh = leases.subspan(n_begun);
     if (landed.ready > 0) {
       collect_pairs(leases.first(landed.ready));
-      ODMOE_RETURN_IF_ERROR(compute_->run_down(experts, arena_.get(), activations_, pairs_));
+      ODMOE_RETURN_IF_ERROR(compute_->run_down(experts, arena_.get(), a, pairs_));
     }
     if (landed.ready_new > 0) {
       collect_pairs(fresh.first(landed.ready_new));
-      ODMOE_RETURN_IF_ERROR(compute_->run(experts, arena_.get(), activations_, 1, pairs_));
+      ODMOE_RETURN_IF_ERROR(compute_->run(experts, arena_.get(), a, 1, pairs_));
     }
     if (landed.gate_up_new > 0) {
       collect_pairs(fresh.subspan(landed.ready_new, landed.gate_up_new));
-      ODMOE_RETURN_IF_ERROR(compute_->run_gate_up(experts, arena_.get(), activations_, pairs_));
+      ODMOE_RETURN_IF_ERROR(compute_->run_gate_up(experts, arena_.get(), a, pairs_));
     }
     const auto at = [&](size_t i) { return leases_.begin() + static_cast<ptrdiff_t>(i); };
     leases_.erase(at(n_begun), at(n_begun + landed.ready_new));
@@ -509,12 +621,13 @@ void ForwardPass::add_pairs(const ExpertLease& lease) {
   const auto expert = static_cast<size_t>(lease.key().expert);
   for (int32_t p = pair_begin_[expert]; p < pair_begin_[expert + 1]; ++p) {
     const int32_t pair = pair_index_[static_cast<size_t>(p)];
-    pairs_.push_back({.token = pair / n_used, .rank = pair % n_used, .slot = lease.slot()});
+    pairs_.push_back(
+        {.token = column_[static_cast<size_t>(pair / n_used)], .rank = pair % n_used, .slot = lease.slot()});
   }
 }
 
 // Of the leases' first n_ready, which are ready, computes as many as suit; returns how many.
-Result<size_t> ForwardPass::compute_some(int layer, int64_t n_token, size_t n_ready) {
+Result<size_t> ForwardPass::compute_some(int layer, int64_t n_token, size_t n_ready, bool in_lanes) {
   // Slots that others wait for are given back early, so that the drive is at work meanwhile.
   const int64_t enough = pending_.empty() ? compute_->max_pairs() : compute_->max_pairs() / 4;
   const bool all = n_ready == n_distinct_;
@@ -526,8 +639,9 @@ Result<size_t> ForwardPass::compute_some(int layer, int64_t n_token, size_t n_re
     if (!all && !pairs_.empty() && std::cmp_greater(pairs_.size() + n_pair, enough)) break;
     add_pairs(leases_[n_done]);
   }
-  ODMOE_RETURN_IF_ERROR(
-      compute_->run(experts_[static_cast<size_t>(layer)], arena_.get(), activations_, n_token, pairs_));
+  const LayerExperts& experts = experts_[static_cast<size_t>(layer)];
+  ODMOE_RETURN_IF_ERROR(in_lanes ? compute_->run_columns(experts, arena_.get(), activations_, pairs_)
+                                 : compute_->run(experts, arena_.get(), activations_, n_token, pairs_));
   return n_done;
 }
 

@@ -24,13 +24,18 @@
 
 namespace odmoe {
 
-// The graphs of a session's single-token evaluations, built once per length of the KV cache.  One owner.
+// The graphs of a session's single-token evaluations, built once per length of the KV cache.  They read and
+// write a column of the activations that is this session's alone, so that several sessions can be between two
+// graphs at once.  One owner.
 class DecodeGraphs {
  public:
-  explicit DecodeGraphs(const Decoder& decoder);
+  // `lane`: the column, below ForwardPass::Options::lanes; no two sessions at a time may have the same.
+  DecodeGraphs(const Decoder& decoder, int32_t lane);
+  int32_t lane() const { return lane_; }
 
  private:
   friend class ForwardPass;
+  int32_t lane_;
   int64_t n_kv_ = 0;             // the length that segments_ are for; 0: nothing is built yet
   std::vector<Graph> segments_;  // of the decoder
   std::vector<Graph> shared_;    // the shared expert that follows each segment; empty without one
@@ -43,6 +48,7 @@ class ForwardPass {
   struct Options {
     int64_t chunk = 512;
     int64_t context = 0;  // the longest KV cache
+    int32_t lanes = 1;    // sessions, at most: tokens of different timelines that step() takes
     bool flash_attention = true;
     const Clock* clock = &SteadyClock::instance();
     const std::atomic<bool>* interrupted = nullptr;  // may be null
@@ -73,6 +79,7 @@ class ForwardPass {
   // Shows `observer` what run() sees; null: nobody.  Graphs built before keep to what they were built with,
   // so there must be none.
   Status observe(RoutingObserver* observer);
+  bool observed() const { return observer_ != nullptr; }
 
   enum class Logits { kNone, kLast, kAll };
   using Sink = std::function<void(int64_t index, std::span<const float> logits)>;
@@ -83,6 +90,24 @@ class ForwardPass {
   Status run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens, int64_t first,
              Logits logits, const Sink& sink);
 
+  // One more token of one timeline, whose earlier ones are in `kv`.
+  struct Step {
+    KvCache* kv = nullptr;
+    DecodeGraphs* graphs = nullptr;
+    int32_t token = 0;
+    int64_t position = 0;
+  };
+
+  // Evaluates one token of each of several timelines (1 to Options::lanes), layer by layer together: what
+  // their routers choose is leased once for all of them.  `sink` gets each one's logits with the index into
+  // `steps`, bit for bit as run() gives them to each alone: attention, dense weights and the output head are
+  // computed for one token at a time, since kernels for several round differently, and a routed expert's
+  // product is one dot product per row and token in every case (ggml_mul_mat_id).
+  // Of several nothing is foreseen: the layers' demands together keep the drive busier than one token's, and
+  // a predictor follows one timeline.  Nor does an observer see them.  Errors as run(); the sink may have
+  // seen logits only after all layers of all went well.
+  Status step(std::span<const Step> steps, const Sink& sink);
+
   const RoutingStats& routing() const { return routing_; }
   // Null without a predictor.
   const Foresight* foresight() const { return foresight_.get(); }
@@ -90,25 +115,28 @@ class ForwardPass {
  private:
   ForwardPass(Backend& backend, const Decoder& decoder, const Options& options);
   Status allocate(const Checkpoint& file, KvCache& kv);
-  LayerInputs inputs(Graph& graph, KvCache& kv, int64_t n_token, int64_t n_kv) const;
-  void set_inputs(std::span<const int32_t> tokens, int64_t first, int64_t n_kv);
+  void make_lanes();
+  LayerInputs inputs(Graph& graph, const Activations& a, KvCache& kv, int64_t n_token, int64_t n_kv) const;
+  static void set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first, int64_t n_kv);
   void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);
   // Builds a graph into graph_, gives its tensors addresses in the compute buffer and runs it.
   template <typename Build>
   Status build_and_run(const Build& build);
-  Status run_layers(KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token, int64_t first, int64_t n_kv);
-  void route(int layer, int64_t n_token);
-  Status show(size_t segment, int64_t n_token, int64_t first);
+  Status run_layers(const Activations& a, KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token,
+                    int64_t first, int64_t n_kv);
+  Status step_layers(std::span<const Step> steps);
+  void route(const Activations& a, int layer, int64_t n_token);
+  Status show(const Activations& a, size_t segment, int64_t n_token, int64_t first);
   Status keep_states();
   Status foresee_token(const KvCache& kv, int32_t token, int64_t position);
-  Status foresee(size_t segment);
+  Status foresee(const Activations& a, size_t segment);
   void read_ahead(size_t segment);
-  Status run_experts(size_t segment, int64_t n_token);
-  Status run_experts_of_one(int layer);
+  Status run_experts(size_t segment, int64_t n_token, bool in_lanes);
+  Status run_experts_of_one(const Activations& a, int layer);
   size_t lease_pending(int layer);
   void collect_pairs(std::span<const ExpertLease> leases);
   void add_pairs(const ExpertLease& lease);
-  Result<size_t> compute_some(int layer, int64_t n_token, size_t n_ready);
+  Result<size_t> compute_some(int layer, int64_t n_token, size_t n_ready, bool in_lanes);
   Status run_head(DecodeGraphs& decode_graphs, int64_t n_token, Logits logits, const Sink& sink);
   Status check_interrupt() const;
 
@@ -124,7 +152,9 @@ class ForwardPass {
   ggml_backend_buffer_ptr buffer_;
   ggml_context_ptr context_;
   Activations activations_;
-  ggml_tensor* logits_ = nullptr;  // [n_vocab, kHeadColumns]
+  ggml_context_ptr lane_context_;
+  std::vector<Activations> lanes_;  // columns of activations_, one each
+  ggml_tensor* logits_ = nullptr;   // [n_vocab, kHeadColumns]
   ggml_gallocr_ptr allocator_;
   Graph graph_;
   std::unique_ptr<ExpertCompute> compute_;
@@ -136,7 +166,9 @@ class ForwardPass {
 
   Router router_;
   RoutingStats routing_;
+  std::vector<int32_t> column_;                   // of the activations, by token of the evaluation
   std::vector<int32_t> chosen_;                   // [n_expert_used * n_token], expert numbers
+  std::vector<float> chosen_weight_;              // [n_expert_used * n_token]
   std::vector<int32_t> pending_;                  // experts of the layer not leased yet
   size_t n_distinct_ = 0;                         // experts of the layer that were asked for
   std::vector<int32_t> pair_begin_, pair_index_;  // pairs by expert: pair_index_[pair_begin_[e] ...]

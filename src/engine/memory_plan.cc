@@ -17,7 +17,8 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
   plan.kv_bytes = needs.kv_bytes;
   plan.buffer_bytes = needs.buffer_bytes;
   plan.expert_bytes = needs.expert_bytes;
-  const uint64_t fixed = needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes;
+  plan.reserved_bytes = needs.reserved_bytes;
+  const uint64_t fixed = needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes + needs.reserved_bytes;
   plan.minimum_bytes =
       std::max(fixed + needs.min_arena_bytes, needs.dense_bytes + needs.buffer_bytes + needs.load_bytes);
 

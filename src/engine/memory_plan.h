@@ -14,6 +14,7 @@ struct MemoryNeeds {
   uint64_t dense_bytes = 0;
   uint64_t kv_bytes = 0;      // of all sessions
   uint64_t buffer_bytes = 0;  // activations, compute buffers, vocabulary, the program itself
+  uint64_t reserved_bytes = 0;  // of others in the process
   uint64_t load_bytes = 0;  // on top of the dense weights while they are loaded, before KV and arena are used
   uint64_t min_arena_bytes = 0;  // ExpertStore::min_arena_bytes
   uint64_t max_arena_bytes = 0;  // ExpertStore::max_arena_bytes

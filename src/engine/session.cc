@@ -6,16 +6,16 @@
 
 namespace odmoe {
 
-SessionImpl::SessionImpl(EngineImpl& engine, std::unique_ptr<KvCache> kv, int32_t context)
-    : engine_(&engine), kv_(std::move(kv)), decode_graphs_(engine.decoder()), context_(context) {
+SessionImpl::SessionImpl(EngineImpl& engine, std::unique_ptr<KvCache> kv, int32_t lane, int32_t context)
+    : engine_(&engine), kv_(std::move(kv)), decode_graphs_(engine.decoder(), lane), context_(context) {
   tokens_.reserve(static_cast<size_t>(context));
   logits_.resize(static_cast<size_t>(engine.decoder().shape().n_vocab));
 }
 
-SessionImpl::~SessionImpl() { engine_->return_kv(std::move(kv_)); }
+SessionImpl::~SessionImpl() { engine_->return_kv(std::move(kv_), decode_graphs_.lane()); }
 
-Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& sink,
-                             const EvaluateProgress& progress) {
+// Whether these tokens can follow.
+Status SessionImpl::check_next(std::span<const Token> tokens) const {
   if (tokens.empty()) return fail(ErrorKind::kUsage, "there are no tokens to evaluate");
   if (tokens.size() > static_cast<size_t>(context_) - tokens_.size()) {
     return fail(ErrorKind::kUsage,
@@ -28,6 +28,12 @@ Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& si
       return fail(ErrorKind::kUsage, "token {} is not in the vocabulary of {}", token, n_vocab);
     }
   }
+  return {};
+}
+
+Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& sink,
+                             const EvaluateProgress& progress) {
+  ODMOE_RETURN_IF_ERROR(check_next(tokens));
   const auto first = static_cast<int64_t>(tokens_.size());
   const auto deliver = [&](int64_t index, std::span<const float> values) {
     if (sink) sink(static_cast<int32_t>(first + index), values);
@@ -38,12 +44,38 @@ Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& si
                                           sink ? ForwardPass::Logits::kAll : ForwardPass::Logits::kLast,
                                           std::ref(deliver), progress));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  const int32_t chunk = engine_->options().chunk;
+  if (first == whole_chunks_) whole_chunks_ += static_cast<int32_t>(tokens.size()) / chunk * chunk;
   return {};
 }
 
 void SessionImpl::truncate(int32_t n) {
   assert(n >= 0 && std::cmp_less_equal(n, tokens_.size()));
   tokens_.resize(static_cast<size_t>(n));
+  const int32_t chunk = engine_->options().chunk;
+  whole_chunks_ = std::min(whole_chunks_, n / chunk * chunk);
+}
+
+void SessionImpl::save_state(int32_t n, std::span<std::byte> state) const {
+  assert(n >= 0 && std::cmp_less_equal(n, tokens_.size()) && state.size() == state_bytes(n));
+  kv_->save(n, state);
+}
+
+Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
+                                  std::span<const std::byte> state) {
+  truncate(0);
+  const int32_t chunk = engine_->options().chunk;
+  if (n < 1 || std::cmp_greater(n, tokens.size()) || whole < 0 || std::cmp_greater(whole, tokens.size()) ||
+      whole % chunk != 0 || state.size() != kv_->state_bytes(std::ssize(tokens))) {
+    return fail(ErrorKind::kUsage, "{} bytes are not the state of {} tokens, {} of them in chunks of {}",
+                state.size(), tokens.size(), whole, chunk);
+  }
+  const std::span<const Token> kept = tokens.first(static_cast<size_t>(n));
+  ODMOE_RETURN_IF_ERROR(check_next(kept));
+  engine_->restore(*kv_, n, std::ssize(tokens), state);
+  tokens_.assign(kept.begin(), kept.end());
+  whole_chunks_ = std::min(whole, n / chunk * chunk);
+  return {};
 }
 
 std::string_view finish_reason_name(FinishReason reason) {

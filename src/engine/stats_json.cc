@@ -36,17 +36,26 @@ std::string stats_json(const Stats& stats) {
   const Stats::Roofline roofline = stats.roofline();
 
   ordered_json json;
-  json["memory"] = {
-      {"budget_bytes", memory.budget_bytes},  {"dense_bytes", memory.dense_bytes},
-      {"kv_bytes", memory.kv_bytes},          {"kv_bytes_in_use", stats.kv_bytes_in_use},
-      {"arena_bytes", stats.arena_bytes_now}, {"arena_resizes", stats.arena_resizes},
-      {"buffer_bytes", memory.buffer_bytes},  {"minimum_bytes", memory.minimum_bytes},
-      {"expert_bytes", memory.expert_bytes},  {"slots", stats.n_slot_now},
-      {"experts", memory.n_expert_total},     {"peak_resident_bytes", stats.peak_resident_bytes}};
+  json["memory"] = {{"budget_bytes", memory.budget_bytes},
+                    {"dense_bytes", memory.dense_bytes},
+                    {"kv_bytes", memory.kv_bytes},
+                    {"kv_bytes_in_use", stats.kv_bytes_in_use},
+                    {"reserved_bytes", memory.reserved_bytes},
+                    {"arena_bytes", stats.arena_bytes_now},
+                    {"arena_resizes", stats.arena_resizes},
+                    {"buffer_bytes", memory.buffer_bytes},
+                    {"minimum_bytes", memory.minimum_bytes},
+                    {"expert_bytes", memory.expert_bytes},
+                    {"slots", stats.n_slot_now},
+                    {"experts", memory.n_expert_total},
+                    {"peak_resident_bytes", stats.peak_resident_bytes}};
   json["prefill"] = {{"tokens", stats.prefill.tokens},
                      {"tokens_per_second", stats.prefill.tokens_per_second()},
                      {"ttft_ms", stats.ttft_ms}};
-  json["decode"] = {{"tokens", stats.decode.tokens}, {"tokens_per_second", stats.decode.tokens_per_second()}};
+  json["decode"] = {{"tokens", stats.decode.tokens},
+                    {"tokens_per_second", stats.decode.tokens_per_second()},
+                    {"steps", stats.decode.steps},
+                    {"experts_read", stats.decode.experts_read}};
   json["experts"] = {
       {"demands", stats.experts.demands},     {"hits", stats.experts.hits},
       {"late_hits", stats.experts.late_hits}, {"misses", stats.experts.misses},

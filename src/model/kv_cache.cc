@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cassert>
+
 #include "base/units.h"
 
 namespace odmoe {
@@ -57,6 +59,38 @@ uint64_t KvCache::resident_bytes(const KvLayout& layout, CacheType type, int64_t
     return row == 0 ? 0 : round_up(ggml_row_size(ggml, row) * static_cast<uint64_t>(rows), page) + page;
   };
   return static_cast<uint64_t>(layout.n_layer) * (pages(layout.key) + pages(layout.value));
+}
+
+// Calls visit(first row, bytes per row) for each layer's keys and values.
+template <typename Visit>
+void KvCache::each_part(const Visit& visit) const {
+  for (size_t layer = 0; layer < keys_.size(); ++layer) {
+    for (const ggml_tensor* tensor : {keys_[layer], values_[layer]}) {
+      if (tensor != nullptr) visit(static_cast<std::byte*>(tensor->data), tensor->nb[1]);
+    }
+  }
+}
+
+uint64_t KvCache::state_bytes(int64_t n) const {
+  uint64_t bytes = 0;
+  each_part([&](const std::byte*, size_t row) { bytes += row * static_cast<size_t>(n); });
+  return bytes;
+}
+
+void KvCache::save(int64_t n, std::span<std::byte> state) const {
+  assert(n <= rows_ && state.size() == state_bytes(n));
+  std::byte* at = state.data();
+  each_part(
+      [&](const std::byte* rows, size_t row) { at = std::copy_n(rows, row * static_cast<size_t>(n), at); });
+}
+
+void KvCache::restore(int64_t n, int64_t state_rows, std::span<const std::byte> state) {
+  assert(n <= rows_ && n <= state_rows && state.size() == state_bytes(state_rows));
+  const std::byte* at = state.data();
+  each_part([&](std::byte* rows, size_t row) {
+    std::copy_n(at, row * static_cast<size_t>(n), rows);
+    at += row * static_cast<size_t>(state_rows);
+  });
 }
 
 void KvCache::clear() {

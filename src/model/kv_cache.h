@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "backend/backend.h"
@@ -47,11 +48,19 @@ class KvCache {
   // Rows, from the first, that may have been written since clear(): whoever evaluates says so beforehand.
   int64_t rows_in_use() const { return rows_in_use_; }
   void use_rows(int64_t rows) { rows_in_use_ = std::max(rows_in_use_, rows); }
+  // The first n rows of all layers, one after the other, each layer's keys before its values: how many bytes,
+  // and to and from them.  n is at most rows(); the state may be of more rows, of which n are taken.
+  uint64_t state_bytes(int64_t n) const;
+  void save(int64_t n, std::span<std::byte> state) const;
+  void restore(int64_t n, int64_t state_rows, std::span<const std::byte> state);
+
   // Forgets everything and gives the memory back.
   void clear();
 
  private:
   KvCache() = default;
+  template <typename Visit>
+  void each_part(const Visit& visit) const;
   int64_t rows_ = 0, rows_in_use_ = 0;
   AlignedBuffer memory_;
   ggml_backend_buffer_ptr buffer_;

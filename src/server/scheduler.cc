@@ -72,8 +72,10 @@ struct Scheduler::Slot {
 
 Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options) : engine_(&engine), options_(options) {}
 
-Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const SchedulerOptions& options) {
+Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const SchedulerOptions& options,
+                                                     std::unique_ptr<PromptCache> cache) {
   std::unique_ptr<Scheduler> scheduler(new Scheduler(engine, options));
+  scheduler->cache_ = std::move(cache);
   for (int32_t i = 0; i < options.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto session, engine.new_session());
     scheduler->context_ = session->context();
@@ -81,6 +83,8 @@ Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const Sched
     slot->session = std::move(session);
     scheduler->slots_.push_back(std::move(slot));
   }
+  scheduler->writing_.reserve(scheduler->slots_.size());
+  scheduler->batch_.reserve(scheduler->slots_.size());
   scheduler->thread_ = std::thread([raw = scheduler.get()] { raw->run(); });
   return scheduler;
 }
@@ -89,10 +93,12 @@ Scheduler::~Scheduler() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = draining_ = true;
-    if (evaluating_ != nullptr) engine_->interrupt();
+    if (evaluating_) engine_->interrupt();
   }
   work_.notify_all();
   if (thread_.joinable()) thread_.join();
+  if (cache_ == nullptr) return;
+  for (const auto& slot : slots_) cache_->save(*slot->session, 0, /*wait=*/true);
 }
 
 Scheduler::Ticket& Scheduler::Ticket::operator=(Ticket&& other) noexcept {
@@ -183,7 +189,8 @@ void Scheduler::cancel(const std::shared_ptr<Job>& job, Ending why) {
     if (job->ended || job->stopped) return;
     job->stop_reason = why;
     job->stopped = true;
-    if (evaluating_ == job.get()) engine_->interrupt();
+    // A step of several goes on: it ends soon, and the others lose nothing.
+    if (evaluating_for_ == job.get()) engine_->interrupt();
     const auto waiting = std::ranges::find(queue_, job);
     if (waiting == queue_.end()) return;  // the scheduler's thread sees it at its next step
     queue_.erase(waiting);
@@ -207,12 +214,19 @@ void Scheduler::run() {
       work_.wait(lock, [&] { return stop_ || !queue_.empty(); });
       continue;
     }
+    lock.unlock();
     for (const auto& slot : slots_) {
-      if (slot->job == nullptr || stop_) continue;
-      lock.unlock();
-      step(*slot);
-      lock.lock();
+      if (slot->job != nullptr && !goes_on(*slot)) release(*slot, slot->job->stop_reason);
     }
+    write_tokens();
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      Slot& slot = *slots_[(next_prompt_ + i) % slots_.size()];
+      if (slot.job == nullptr || slot.job->prefilled) continue;
+      next_prompt_ = (next_prompt_ + i + 1) % slots_.size();
+      read_prompt(slot);
+      break;
+    }
+    lock.lock();
   }
   // Whoever waits is told.
   std::vector<std::shared_ptr<Job>> left(queue_.begin(), queue_.end());
@@ -242,17 +256,35 @@ void Scheduler::admit(std::unique_lock<std::mutex>& lock) {
     if (job->matcher || !job->work.logit_bias.empty()) {
       job->adjusted.resize(static_cast<size_t>(job->n_vocab));
     }
-    Session& session = *slot->session;
-    const std::vector<Token>& prompt = job->work.prompt;
-    // The last token is always evaluated: its logits are what generation begins with.
-    const auto shared = std::ranges::mismatch(prompt, session.tokens()).in1 - prompt.begin();
-    job->end.reused_tokens =
-        job->work.prompt_logprobs
-            ? 0
-            : static_cast<int32_t>(std::min<ptrdiff_t>(shared, static_cast<ptrdiff_t>(prompt.size()) - 1));
-    session.truncate(job->end.reused_tokens);
+    job->end.reused_tokens = reuse(*job, *slot->session);
     lock.lock();
   }
+}
+
+// Brings the session to what it need not evaluate of the prompt; returns how many tokens that are.
+int32_t Scheduler::reuse(const Job& job, Session& session) {
+  const std::vector<Token>& prompt = job.work.prompt;
+  int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, session);
+  if (cache_ != nullptr && !job.work.prompt_logprobs) {
+    // Those who are served right now may have read as much as any before them.
+    for (const auto& slot : slots_) {
+      if (reusable_of(job, *slot->session) > std::max(shared, cache_->find(prompt))) {
+        cache_->save(*slot->session, 0);
+      }
+    }
+    if (cache_->find(prompt) > shared) {
+      cache_->save(session, 0);
+      if (const int32_t restored = cache_->restore(prompt, session); restored > 0) return restored;
+      shared = 0;
+    }
+  }
+  if (cache_ != nullptr) cache_->save(session, shared);
+  session.truncate(shared);
+  return shared;
+}
+
+int32_t Scheduler::reusable_of(const Job& job, const Session& session) const {
+  return reusable(job.work.prompt, session.tokens(), session.whole_chunks(), options_.chunk, options_.reuse);
 }
 
 Scheduler::Slot* Scheduler::best_slot(const Job& job) {
@@ -261,7 +293,7 @@ Scheduler::Slot* Scheduler::best_slot(const Job& job) {
   for (const auto& slot : slots_) {
     if (slot->job != nullptr) continue;
     const auto tokens = slot->session->tokens();
-    ptrdiff_t shared = std::ranges::mismatch(job.work.prompt, tokens).in1 - job.work.prompt.begin();
+    ptrdiff_t shared = reusable_of(job, *slot->session);
     // Where little of either would be kept, the timeline is worth more to whoever comes back to it.
     if (shared * 2 < std::ssize(tokens) && shared * 2 < std::ssize(job.work.prompt)) shared = 0;
     if (shared > best_shared || (shared == best_shared && slot->last_used < best->last_used)) {
@@ -272,70 +304,110 @@ Scheduler::Slot* Scheduler::best_slot(const Job& job) {
   return best;
 }
 
-// One turn.  Called without the lock; only this thread changes a session or a job that runs.
-void Scheduler::step(Slot& slot) {
-  const std::shared_ptr<Job> job = slot.job;
-  const auto release = [&](Ending ending, Error error = {}) {
-    {
-      const std::lock_guard lock(mutex_);
-      slot.job = nullptr;
-      slot.last_used = ++turn_;
-      const double seconds = ms_between(job->admitted, std::chrono::steady_clock::now()) * 1e-3;
-      mean_job_s_ = 0.9 * mean_job_s_ + 0.1 * seconds;
-    }
-    finish(job, ending, std::move(error));
-  };
-  if (job->stopped) return release(job->stop_reason);
-  if (job->work.deadline && std::chrono::steady_clock::now() >= *job->work.deadline) {
-    return release(Ending::kDeadline);
+// What follows is called without the lock: only the scheduler's thread changes a session or a job that runs.
+
+// Whether the job may have another turn; else why not is its stop_reason.
+bool Scheduler::goes_on(Slot& slot) {
+  Job& job = *slot.job;
+  if (job.stopped) return false;
+  if (job.work.deadline && std::chrono::steady_clock::now() >= *job.work.deadline) {
+    job.stop_reason = Ending::kDeadline;
+    return false;
   }
+  if (job.prefilled && std::cmp_greater_equal(slot.session->tokens().size(), slot.session->context())) {
+    job.stop_reason = Ending::kContextFull;
+    return false;
+  }
+  return true;
+}
+
+void Scheduler::release(Slot& slot, Ending ending, Error error) {
+  const std::shared_ptr<Job> job = slot.job;
+  {
+    const std::lock_guard lock(mutex_);
+    slot.job = nullptr;
+    slot.last_used = ++turn_;
+    const double seconds = ms_between(job->admitted, std::chrono::steady_clock::now()) * 1e-3;
+    mean_job_s_ = 0.9 * mean_job_s_ + 0.1 * seconds;
+  }
+  finish(job, ending, std::move(error));
+}
+
+// Evaluates something that cancelling `only`, if given, may interrupt.  kInterrupted is somebody's cancel():
+// that one's, or one that came as its evaluation ended.
+Status Scheduler::evaluate(const Job* only, const std::function<Status()>& work) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stop_ || (only != nullptr && only->stopped)) return fail(ErrorKind::kInterrupted, "interrupted");
+    evaluating_ = true;
+    evaluating_for_ = only;
+  }
+  const Status status = work();
+  const std::lock_guard lock(mutex_);
+  evaluating_ = false;
+  evaluating_for_ = nullptr;
+  if (!stop_) engine_->clear_interrupt();
+  return status;
+}
+
+// A chunk of a prompt.
+void Scheduler::read_prompt(Slot& slot) {
+  const std::shared_ptr<Job> job = slot.job;
   Session& session = *slot.session;
   const std::vector<Token>& prompt = job->work.prompt;
-
-  // What is to be evaluated: the next part of the prompt, or the token chosen last.
-  std::span<const Token> tokens;
-  LogitsSink sink;
   const size_t at = session.tokens().size();
-  if (!job->prefilled) {
-    const size_t n = std::min(prompt.size() - at, static_cast<size_t>(options_.chunk));
-    tokens = std::span(prompt).subspan(at, n);
-    if (job->work.prompt_logprobs) {
-      // A chunk that was interrupted comes again; what it reported does not.
-      if (job->n_reported == 0) job->sink->on_prompt({.token = prompt[job->n_reported++]});
-      sink = [&](int32_t position, std::span<const float> logits) {
-        if (std::cmp_not_equal(job->n_reported, position + 1) || job->n_reported == prompt.size()) return;
-        job->sink->on_prompt(describe(prompt[job->n_reported++], logits, job->work.top_logprobs));
-      };
-    }
-  } else {
-    if (std::cmp_greater_equal(at, session.context())) return release(Ending::kContextFull);
-    tokens = {&*job->pending, 1};
+  const size_t n = std::min(prompt.size() - at, static_cast<size_t>(options_.chunk));
+  LogitsSink sink;
+  if (job->work.prompt_logprobs) {
+    // A chunk that was interrupted comes again; what it reported does not.
+    if (job->n_reported == 0) job->sink->on_prompt({.token = prompt[job->n_reported++]});
+    sink = [&](int32_t position, std::span<const float> logits) {
+      if (std::cmp_not_equal(job->n_reported, position + 1) || job->n_reported == prompt.size()) return;
+      job->sink->on_prompt(describe(prompt[job->n_reported++], logits, job->work.top_logprobs));
+    };
   }
-  {
-    const std::lock_guard lock(mutex_);
-    if (job->stopped || stop_) return;  // seen at the next turn
-    evaluating_ = job.get();
-  }
-  const Status status = session.evaluate(tokens, sink);
-  {
-    const std::lock_guard lock(mutex_);
-    evaluating_ = nullptr;
-    if (!stop_) engine_->clear_interrupt();
-  }
+  const Status status =
+      evaluate(job.get(), [&] { return session.evaluate(std::span(prompt).subspan(at, n), sink); });
   if (!status.has_value()) {
-    // An interrupt is somebody's cancel(): this one's, or one that came as its evaluation ended.
-    if (status.error().kind == ErrorKind::kInterrupted) return;
-    return release(Ending::kError, status.error());
+    if (status.error().kind != ErrorKind::kInterrupted) release(slot, Ending::kError, status.error());
+    return;
   }
-  if (!job->prefilled) {
-    job->prefilled = session.tokens().size() == prompt.size();
-    if (!job->prefilled) return;
-    if (job->work.penalize_prompt) {
-      for (const Token token : prompt) job->sampler->accept(token);
+  job->prefilled = session.tokens().size() == prompt.size();
+  if (!job->prefilled) return;
+  if (job->work.penalize_prompt) {
+    for (const Token token : prompt) job->sampler->accept(token);
+  }
+  if (job->work.max_tokens == 0) return release(slot, Ending::kLength);
+  if (const auto ending = choose(*job, session.logits())) release(slot, *ending);
+}
+
+// A token for everybody who writes.
+void Scheduler::write_tokens() {
+  writing_.clear();
+  batch_.clear();
+  for (const auto& slot : slots_) {
+    if (slot->job == nullptr || !slot->job->prefilled) continue;
+    writing_.push_back(slot.get());
+    batch_.push_back({.session = slot->session.get(), .token = *slot->job->pending});
+  }
+  if (batch_.empty()) return;
+  const Job* const only = writing_.size() == 1 ? writing_[0]->job.get() : nullptr;
+  const Status together = evaluate(only, [this] { return engine_->step(batch_); });
+  if (!together.has_value() && together.error().kind == ErrorKind::kInterrupted) return;
+  for (size_t i = 0; i < writing_.size(); ++i) {
+    Slot& slot = *writing_[i];
+    if (!together.has_value()) {
+      // Whose experts could not be read is found out one by one; the others go on.
+      const Job* const job = slot.job.get();
+      const Status alone =
+          only != nullptr ? together : evaluate(job, [&] { return engine_->step({&batch_[i], 1}); });
+      if (!alone.has_value()) {
+        if (alone.error().kind != ErrorKind::kInterrupted) release(slot, Ending::kError, alone.error());
+        continue;
+      }
     }
-    if (job->work.max_tokens == 0) return release(Ending::kLength);
+    if (const auto ending = choose(*slot.job, slot.session->logits())) release(slot, *ending);
   }
-  if (const auto ending = choose(*job, session.logits())) release(*ending);
 }
 
 // The next token: to the sink, and to be evaluated at the next turn unless it was the last.

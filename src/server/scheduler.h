@@ -1,9 +1,10 @@
 // The seam between HTTP and inference: who generates when.
 //
 // Requests wait in a bounded queue, in order, for one of the engine's sessions: the free one whose timeline
-// shares most with the prompt, so that its KV cache is used again.  Those that have a session take turns, one
-// chunk of a prompt or one token each, so that a long prompt does not stop those that write.  Nothing here
-// waits for a client: a sink takes what is made or ends its request.
+// shares most with the prompt, so that its KV cache is used again.  Those that write get a token each in one
+// pass through the model (Engine::step), and between two such steps one of those that have a prompt to read
+// gets a chunk of it, in turns: neither stops the other.  Nothing here waits for a client: a sink takes what
+// is made or ends its request.
 #pragma once
 
 #include <atomic>
@@ -23,6 +24,7 @@
 
 #include "grammar/token_mask.h"
 #include "odmoe/engine.h"
+#include "server/prompt_cache.h"
 
 namespace odmoe::server {
 
@@ -87,6 +89,7 @@ struct SchedulerOptions {
   int32_t sessions = 1;
   int32_t chunk = 512;  // EngineOptions::chunk: tokens of a prompt in one turn
   size_t max_queue = 64;
+  PromptReuse reuse = PromptReuse::kExact;           // of what a session or the prompt cache holds already
   std::function<void(const GenerationEnd&)> on_end;  // of every request, for the metrics; may be empty
 };
 
@@ -99,9 +102,11 @@ struct Refusal {
 // Thread-safe.
 class Scheduler {
  public:
-  // Takes the engine's sessions; nobody else may use them, nor interrupt the engine.
-  static Result<std::unique_ptr<Scheduler>> create(Engine& engine, const SchedulerOptions& options);
-  // Cancels what is still there.
+  // Takes the engine's sessions; nobody else may use them, nor interrupt the engine.  `cache`, if given,
+  // keeps the timelines that sessions forget.
+  static Result<std::unique_ptr<Scheduler>> create(Engine& engine, const SchedulerOptions& options,
+                                                   std::unique_ptr<PromptCache> cache = nullptr);
+  // Cancels what is still there, and saves the sessions' timelines.
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
@@ -114,7 +119,7 @@ class Scheduler {
     Ticket(Ticket&&) noexcept = default;
     Ticket& operator=(Ticket&& other) noexcept;
     ~Ticket() { cancel(Ending::kCancelled); }
-    // Ends the request within a token, also in the middle of a chunk of its prompt.  No effect at the end.
+    // Ends the request within a step, also in the middle of a chunk of its prompt.  No effect at the end.
     void cancel(Ending why);
 
    private:
@@ -150,18 +155,29 @@ class Scheduler {
   void run();
   void admit(std::unique_lock<std::mutex>& lock);
   Slot* best_slot(const Job& job);
-  void step(Slot& slot);
+  int32_t reusable_of(const Job& job, const Session& session) const;
+  int32_t reuse(const Job& job, Session& session);
+  bool goes_on(Slot& slot);
+  void release(Slot& slot, Ending ending, Error error = {});
+  Status evaluate(const Job* only, const std::function<Status()>& work);
+  void read_prompt(Slot& slot);
+  void write_tokens();
   std::optional<Ending> choose(Job& job, std::span<const float> model_logits);
   void finish(const std::shared_ptr<Job>& job, Ending ending, Error error = {});
   void cancel(const std::shared_ptr<Job>& job, Ending why);
 
   Engine* engine_;
   SchedulerOptions options_;
+  std::unique_ptr<PromptCache> cache_;  // of the scheduler's thread; null: none
   mutable std::mutex mutex_;
   std::condition_variable work_, idle_;
   std::deque<std::shared_ptr<Job>> queue_;
   std::vector<std::unique_ptr<Slot>> slots_;  // their jobs are set under mutex_
-  const Job* evaluating_ = nullptr;           // whose evaluation an interrupt would end
+  bool evaluating_ = false;                   // an evaluation is under way or about to be
+  const Job* evaluating_for_ = nullptr;       // for whom alone; null: for several
+  std::vector<Slot*> writing_;                // of the scheduler's thread
+  std::vector<NextToken> batch_;
+  size_t next_prompt_ = 0;  // of slots_: whose turn it is to read a prompt
   int32_t context_ = 0;
   uint64_t turn_ = 0;
   double mean_job_s_ = 1;  // of late, for Retry-After

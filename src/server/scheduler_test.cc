@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cerrno>
 #include <condition_variable>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <thread>
 
@@ -63,16 +65,20 @@ class Listener final : public GenerationSink {
 class SchedulerTest : public ::testing::Test {
  protected:
   static constexpr int kSessions = 2;
+  static constexpr int kChunk = 16;
   void start(size_t max_queue = 8) {
+    scheduler_.reset();
     const EngineOptions options{.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
                                 .memory = parse_memory_budget("50%").value(),
                                 .context = 256,
                                 .threads = 1,
-                                .chunk = 16,
+                                .chunk = kChunk,
                                 .sessions = kSessions};
     engine_ = Engine::open(options).value();
-    scheduler_ =
-        Scheduler::create(*engine_, {.sessions = kSessions, .chunk = 16, .max_queue = max_queue}).value();
+    options_.sessions = kSessions;
+    options_.chunk = kChunk;
+    options_.max_queue = max_queue;
+    scheduler_ = Scheduler::create(*engine_, options_, PromptCache::create(cache_options_).value()).value();
   }
   Generation ask(std::string_view text, int32_t max_tokens) const {
     return {.prompt = engine_->encode(text),
@@ -89,6 +95,8 @@ class SchedulerTest : public ::testing::Test {
   }
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Scheduler> scheduler_;
+  SchedulerOptions options_;
+  PromptCacheOptions cache_options_{.chunk = kChunk};
   GenerationEnd last_;
 };
 
@@ -126,9 +134,106 @@ TEST_F(SchedulerTest, APromptThatWasThereIsNotEvaluatedAgain) {
   generate(ask(kText, 4));
   EXPECT_EQ(last_.reused_tokens, 0);
   const int32_t size = last_.prompt_tokens;
+  ASSERT_GT(size, kChunk);
   generate(ask("Something else", 4));  // the other session takes it
   generate(ask(kText, 4));
+  EXPECT_EQ(last_.reused_tokens, (size - 1) / kChunk * kChunk)
+      << "whole chunks, so that no bit depends on it";
+}
+
+TEST_F(SchedulerTest, AllThatIsEqualIsReusedWhereThatIsAskedFor) {
+  options_.reuse = PromptReuse::kLongest;
+  start();
+  generate(ask(kText, 4));
+  const int32_t size = last_.prompt_tokens;
+  generate(ask(kText, 4));
   EXPECT_EQ(last_.reused_tokens, size - 1);
+}
+
+// As one request after the other asked for it on its own: with logprobs, which tell the bits.
+TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
+  const auto bits = [&](const std::string& text) {
+    Generation generation = ask(text, 12);
+    generation.top_logprobs = 5;
+    auto sink = std::make_shared<Listener>();
+    auto ticket = scheduler_->submit(std::move(generation), sink).value();
+    last_ = sink->wait();
+    std::vector<float> all;
+    for (const GeneratedToken& token : sink->tokens_) {
+      all.push_back(token.logprob);
+      for (const TokenLogprob& other : token.top) all.push_back(other.logprob);
+    }
+    return all;
+  };
+  const std::string common = std::string(kText) + " by this sun of York; and all the clouds that lour'd";
+  const std::array texts = {common + " upon our house", common + ". A horse!", common,
+                            std::string("First Citizen: ") + kText, common + " upon our house in the deep"};
+  std::vector<std::vector<float>> fresh;
+  for (const std::string& text : texts) {
+    start();
+    fresh.push_back(bits(text));
+    EXPECT_EQ(last_.reused_tokens, 0);
+  }
+  for (const bool cached : {false, true}) {
+    cache_options_ = {.memory_bytes = cached ? 8U << 20 : 0U, .chunk = kChunk};
+    start();
+    int32_t reused = 0;
+    for (int turn = 0; turn < 3; ++turn) {
+      for (size_t i = 0; i < texts.size(); ++i) {
+        EXPECT_EQ(bits(texts[i]), fresh[i]) << "text " << i << (cached ? ", cached" : "");
+        reused += last_.reused_tokens;
+      }
+    }
+    EXPECT_GT(reused, 0);
+  }
+}
+
+TEST_F(SchedulerTest, ATextWhoseSessionWasGivenAwayIsTakenUpAgain) {
+  cache_options_ = {.memory_bytes = 8U << 20, .chunk = kChunk};
+  start();
+  generate(ask(kText, 4));
+  const int32_t size = last_.prompt_tokens;
+  for (const char* text : {"My kingdom for a horse, a horse of course, and a very good horse",
+                           "Friends, Romans, countrymen, lend me your ears; I come to bury Caesar",
+                           "To be, or not to be, that is the question: whether it is nobler in the mind"}) {
+    generate(ask(text, 4));  // more than there are sessions
+  }
+  generate(ask(kText, 4));
+  EXPECT_EQ(last_.reused_tokens, (size - 1) / kChunk * kChunk);
+}
+
+TEST_F(SchedulerTest, TextsSurviveARestartInTheirDirectory) {
+  const auto directory = std::filesystem::path(::testing::TempDir()) / "odmoe-scheduler-test";
+  std::filesystem::remove_all(directory);
+  cache_options_ = {.memory_bytes = 8U << 20,
+                    .directory = directory,
+                    .disk_bytes = 8U << 20,
+                    .identity = "demo",
+                    .chunk = kChunk};
+  start();
+  const std::vector<Token> first = generate(ask(kText, 8));
+  const int32_t size = last_.prompt_tokens;
+  start();
+  EXPECT_EQ(generate(ask(kText, 8)), first);
+  EXPECT_EQ(last_.reused_tokens, (size - 1) / kChunk * kChunk);
+  scheduler_.reset();
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(SchedulerTest, ThoseWhoWriteShareAStepAndAPromptComesBetween) {
+  start();
+  std::vector<std::shared_ptr<Listener>> sinks;
+  std::vector<Scheduler::Ticket> tickets;
+  for (const char* text : {kText, "A horse"}) {
+    sinks.push_back(std::make_shared<Listener>());
+    tickets.push_back(scheduler_->submit(ask(text, 60), sinks.back()).value());
+  }
+  for (const auto& sink : sinks) EXPECT_EQ(sink->wait().ending, Ending::kLength);
+  const Stats stats = engine_->stats();
+  // Each has its first token from its prompt; a few steps were one's alone, before the other had begun.
+  EXPECT_EQ(stats.decode.tokens, 2U * 59U);
+  EXPECT_LT(stats.decode.steps, 80U);
+  EXPECT_GE(stats.decode.steps, 59U);
 }
 
 TEST_F(SchedulerTest, EndsWithinATokenWhenCancelled) {
@@ -328,6 +433,23 @@ TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
   }
   EXPECT_GT(failed, 0);
   EXPECT_LT(failed, 200);
+
+  // Of two who write together each fails for its own experts or not at all.
+  int ended = 0;
+  for (int i = 0; i < 20; ++i) {
+    disk->inject({.path = {}, .error = EIO, .times = 6});
+    const std::array sinks = {std::make_shared<Listener>(), std::make_shared<Listener>()};
+    auto one = ask(sinks[0]);
+    auto two = ask(sinks[1]);
+    for (const auto& sink : sinks) {
+      const GenerationEnd end = sink->wait();
+      ASSERT_TRUE(end.ending == Ending::kLength || end.ending == Ending::kError);
+      const std::vector<Token> said = sink->tokens(), wanted = before->tokens();
+      EXPECT_TRUE(std::ranges::equal(said, std::span(wanted).first(said.size()))) << "nothing wrong was said";
+      ended += end.ending == Ending::kLength ? 1 : 0;
+    }
+  }
+  EXPECT_GT(ended, 0);
 }
 
 }  // namespace

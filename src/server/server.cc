@@ -109,6 +109,10 @@ Status ServerOptions::validate() const {
   if (max_queue < 1 || max_queue > 4096) {
     return fail(ErrorKind::kUsage, "--queue must be from 1 to 4096, not {}", max_queue);
   }
+  if (!cache_dir.empty() && prompt_cache_bytes == 0) {
+    return fail(ErrorKind::kUsage,
+                "--cache-dir needs --prompt-cache: what is saved and read goes by way of that memory");
+  }
   for (const std::string& key : api_keys) {
     const bool printable = std::ranges::all_of(key, [](unsigned char c) { return c > 0x20 && c < 0x7F; });
     if (key.empty() || !printable) {
@@ -146,8 +150,22 @@ class Server::Impl {
     SchedulerOptions options{.sessions = engine_options.sessions,
                              .chunk = engine_options.chunk,
                              .max_queue = options_.max_queue,
+                             .reuse = options_.prompt_reuse,
                              .on_end = [this](const GenerationEnd& end) { metrics_.count_end(end); }};
-    ODMOE_ASSIGN_OR_RETURN(auto scheduler, Scheduler::create(engine, options));
+    std::unique_ptr<PromptCache> cache;
+    if (options_.prompt_cache_bytes > 0) {
+      PromptCacheOptions kept{.memory_bytes = options_.prompt_cache_bytes,
+                              .directory = options_.cache_dir,
+                              .disk_bytes = options_.cache_dir_bytes,
+                              .identity = {},
+                              .chunk = engine_options.chunk,
+                              .reuse = options_.prompt_reuse};
+      if (!kept.directory.empty()) {
+        ODMOE_ASSIGN_OR_RETURN(kept.identity, engine.state_identity());
+      }
+      ODMOE_ASSIGN_OR_RETURN(cache, PromptCache::create(kept));
+    }
+    ODMOE_ASSIGN_OR_RETURN(auto scheduler, Scheduler::create(engine, options, std::move(cache)));
     auto syntax = engine.tool_call_syntax(options_.chat_template);
     if (!syntax.has_value() && !options_.chat_template.empty()) return std::unexpected(syntax.error());
     if (!syntax.has_value()) {
@@ -664,6 +682,8 @@ Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options) {
   ODMOE_RETURN_IF_ERROR(options.validate());
+  // Before the model is loaded, which takes long.
+  if (!options.cache_dir.empty()) ODMOE_RETURN_IF_ERROR(PromptCache::prepare(options.cache_dir));
   auto impl = std::make_unique<Impl>(options);
   ODMOE_RETURN_IF_ERROR(impl->listen());
   return std::unique_ptr<Server>(new Server(std::move(impl)));

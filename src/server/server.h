@@ -7,11 +7,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "odmoe/engine.h"
+#include "server/prompt_cache.h"
 #include "server/vision.h"
 
 namespace odmoe::server {
@@ -28,6 +30,10 @@ struct ServerOptions {
   size_t max_connections = 64;
   size_t max_queue = 64;
   std::chrono::seconds timeout{0};  // of a request, from its arrival to its last token; 0: none
+  uint64_t prompt_cache_bytes = 0;  // EngineOptions::reserved_bytes is as much
+  std::filesystem::path cache_dir;  // where timelines are kept; empty: nowhere
+  uint64_t cache_dir_bytes = 0;     // of it, at most
+  PromptReuse prompt_reuse = PromptReuse::kExact;
   VisionOptions vision;
   Status validate() const;  // kUsage naming the option
 };

@@ -83,6 +83,40 @@ TEST_P(DecodeAllocation, DecodingAndSamplingAllocateNothing) {
   EXPECT_GT(n_allocation.exchange(0), 0) << "the counter counts";
 }
 
+TEST_P(DecodeAllocation, StepsOfSeveralSessionsAllocateNothing) {
+  EngineOptions options = reference_options(bundled_model());
+  options.cache_type = CacheType::kF16;
+  options.context = 512;
+  options.reader = GetParam();
+  options.sessions = 3;
+  options.memory.percent = 25;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (const char* text : {"And God said unto the king,", "We the people", "1776"}) {
+    sessions.push_back(engine->new_session().value());
+    ASSERT_TRUE(sessions.back()->evaluate(engine->encode(text, true, true)).has_value());
+  }
+  std::vector<NextToken> batch(sessions.size());
+  const auto decode = [&](int n) {
+    for (int i = 0; i < n; ++i) {
+      for (size_t s = 0; s < sessions.size(); ++s) {
+        const std::span<const float> logits = sessions[s]->logits();
+        batch[s] = {.session = sessions[s].get(),
+                    .token = static_cast<Token>(std::ranges::max_element(logits) - logits.begin())};
+      }
+      if (!engine->step(std::span(batch).first(i % 3 == 0 ? 2 : 3)).has_value()) std::abort();
+    }
+  };
+  decode(8);
+  const Stats before = engine->stats();
+  counting = true;
+  decode(300);  // across a length at which graphs are built anew
+  counting = false;
+  EXPECT_EQ(n_allocation.exchange(0), 0);
+  EXPECT_GT(engine->stats().experts.misses, before.experts.misses + 100);
+}
+
 INSTANTIATE_TEST_SUITE_P(Readers, DecodeAllocation,
                          ::testing::Values(ReaderChoice::kAuto, ReaderChoice::kPread), [](const auto& test) {
                            return test.param == ReaderChoice::kPread ? "pread" : "auto";

@@ -231,7 +231,8 @@ def cancels(client, model):
 
 
 def main():
-    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY)
+    # Its prompts are shorter than a chunk, which is what would be reused otherwise.
+    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY, "--prompt-reuse", "longest")
     try:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key=KEY, max_retries=0, timeout=120)
         model = client.models.list().data[0].id

@@ -142,6 +142,16 @@ Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t are
   // ggml's work buffer grows with pairs times slots shown, so slots that lie far apart go the other way.
   const bool all = std::cmp_equal(pairs.size(), n_token * n_used_) && span_of(pairs).count <= 2 * n_expert_;
   if (all) return run_all(experts, arena, a, n_token, pairs);
+  return run_in_waves(experts, arena, a, /*one_token=*/n_token == 1, pairs);
+}
+
+Status ExpertCompute::run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena,
+                                  const Activations& a, std::span<const ExpertPair> pairs) {
+  return run_in_waves(experts, arena, a, /*one_token=*/false, pairs);
+}
+
+Status ExpertCompute::run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena,
+                                   const Activations& a, bool one_token, std::span<const ExpertPair> pairs) {
   while (!pairs.empty()) {
     size_t n = 0;
     while (n < pairs.size()) {
@@ -150,7 +160,7 @@ Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t are
       if (n > 0 && std::cmp_greater(n_with_next, max_pairs_)) break;
       n = n_with_next;
     }
-    ODMOE_RETURN_IF_ERROR(run_some(experts, arena, a, n_token, pairs.first(n)));
+    ODMOE_RETURN_IF_ERROR(run_some(experts, arena, a, one_token, pairs.first(n)));
     pairs = pairs.subspan(n);
   }
   return {};
@@ -179,15 +189,14 @@ Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t
 }
 
 Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
-                               int64_t n_token, std::span<const ExpertPair> pairs) {
+                               bool one_token, std::span<const ExpertPair> pairs) {
   assert(std::cmp_less_equal(pairs.size(), max_pairs_));
   begin();
   ggml_context* ctx = graph_.context();
   const auto n = static_cast<int64_t>(pairs.size());
   const SlotSpan span = span_of(pairs);
   // One token is multiplied by all its experts; of several, each pair is a row of its own.
-  const bool one = n_token == 1;
-  ggml_tensor* ids = one ? place_ids(pairs, span, n, 1) : place_ids(pairs, span, 1, n);
+  ggml_tensor* ids = one_token ? place_ids(pairs, span, n, 1) : place_ids(pairs, span, 1, n);
   ggml_tensor* rows = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I64, n));
   ggml_tensor* tokens = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n));
   for (size_t i = 0; i < pairs.size(); ++i) {
@@ -195,8 +204,8 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
     static_cast<int32_t*>(tokens->data)[i] = pairs[i].token;
   }
   ggml_tensor* x =
-      one ? ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, 1, a.ffn_input->nb[1], a.ffn_input->nb[1], 0)
-          : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.ffn_input, tokens)), n_embd_, 1, n);
+      one_token ? ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, 1, a.ffn_input->nb[1], a.ffn_input->nb[1], 0)
+                : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.ffn_input, tokens)), n_embd_, 1, n);
   ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
   ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);

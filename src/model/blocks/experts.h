@@ -60,6 +60,10 @@ class ExpertCompute {
   Status run(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a, int64_t n_token,
              std::span<const ExpertPair> pairs);
 
+  // The same for tokens in any columns, whose number says nothing: each gets the bits that it gets alone.
+  Status run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                     std::span<const ExpertPair> pairs);
+
   // The same in two steps, for pairs of a single token: what gate and up give is kept until down is run with
   // the same pairs, which may have been part of different calls of run_gate_up().
   Status run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
@@ -78,7 +82,9 @@ class ExpertCompute {
   Status run_all(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
                  int64_t n_token, std::span<const ExpertPair> pairs);
   Status run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
-                  int64_t n_token, std::span<const ExpertPair> pairs);
+                  bool one_token, std::span<const ExpertPair> pairs);
+  Status run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+                      bool one_token, std::span<const ExpertPair> pairs);
   ggml_tensor* place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0, int64_t ne1);
   ggml_tensor* place(ggml_tensor* tensor);
   ggml_tensor* slots(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,

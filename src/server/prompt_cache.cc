@@ -1,0 +1,363 @@
+#include "server/prompt_cache.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <chrono>
+#include <format>
+#include <fstream>
+#include <system_error>
+#include <utility>
+
+#include "base/checksum.h"
+#include "base/units.h"
+#include "io/output_file.h"
+
+namespace odmoe::server {
+namespace {
+
+constexpr std::string_view kSuffix = ".odmoe-kv";
+constexpr std::string_view kUnfinished = ".unfinished";
+// A file that another process began to write and did not finish is taken for abandoned after this.
+constexpr std::chrono::hours kAbandoned{1};
+constexpr size_t kMaxFiles = 65536;  // that are looked at in a directory
+
+size_t shared_prefix(std::span<const Token> a, std::span<const Token> b) {
+  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+}
+
+std::string file_name(std::string_view identity, std::span<const Token> tokens) {
+  Checksum checksum;
+  checksum.add(std::as_bytes(std::span(identity)));
+  checksum.add(std::as_bytes(tokens));
+  return std::format("{:016x}{}", checksum.value(), kSuffix);
+}
+
+}  // namespace
+
+int32_t reusable(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole, int32_t chunk,
+                 PromptReuse reuse) {
+  if (prompt.empty()) return 0;
+  const auto shared = static_cast<int32_t>(std::min(shared_prefix(prompt, tokens), prompt.size() - 1));
+  return reuse == PromptReuse::kLongest ? shared : std::min(shared, whole) / chunk * chunk;
+}
+
+PromptCache::PromptCache(const PromptCacheOptions& options) : options_(options) {}
+
+Result<std::unique_ptr<PromptCache>> PromptCache::create(const PromptCacheOptions& options) {
+  std::unique_ptr<PromptCache> cache(new PromptCache(options));
+  if (!options.directory.empty()) {
+    ODMOE_RETURN_IF_ERROR(cache->read_directory());
+    cache->writer_ = std::thread([raw = cache.get()] { raw->write_files(); });
+  }
+  return cache;
+}
+
+PromptCache::~PromptCache() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  work_.notify_all();
+  if (writer_.joinable()) writer_.join();
+}
+
+Status PromptCache::prepare(const std::filesystem::path& directory) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (fs::create_directories(directory, error)) fs::permissions(directory, fs::perms::owner_all, error);
+  if (!error && !fs::is_directory(directory, error)) error = std::make_error_code(std::errc::not_a_directory);
+  if (error || access(directory.c_str(), R_OK | W_OK | X_OK) != 0) {
+    return fail(ErrorKind::kUsage, "--cache-dir {}: {}; name a directory in which files can be made",
+                directory.string(), error ? error.message() : "it cannot be written to");
+  }
+  return {};
+}
+
+Status PromptCache::read_directory() {
+  namespace fs = std::filesystem;
+  ODMOE_RETURN_IF_ERROR(prepare(options_.directory));
+  std::error_code error;
+  size_t n = 0;
+  for (fs::directory_iterator entry(options_.directory, error), end; !error && entry != end && n < kMaxFiles;
+       entry.increment(error), ++n) {
+    const fs::path& path = entry->path();
+    std::error_code gone;
+    const auto used = fs::last_write_time(path, gone);
+    if (path.extension() == kUnfinished) {
+      if (!gone && fs::file_time_type::clock::now() - used > kAbandoned) fs::remove(path, gone);
+      continue;
+    }
+    if (gone || path.extension() != kSuffix || !entry->is_regular_file(gone)) continue;
+    auto header = read_header(path);
+    if (!header.has_value()) {
+      std::array<std::byte, sizeof(uint64_t)> beginning{};
+      std::ifstream(path, std::ios::binary).read(reinterpret_cast<char*>(beginning.data()), beginning.size());
+      const bool damaged = header.error().kind == ErrorKind::kBadFile && is_saved_state(beginning);
+      spdlog::warn("{}; it is {}", header.error().message, damaged ? "removed" : "left alone");
+      if (damaged) fs::remove(path, gone);
+      continue;
+    }
+    File file{.path = path, .header = std::move(*header), .used = used};
+    file.ours = file.header.identity == options_.identity;
+    file.bytes = file.header.file_bytes();
+    if (!file.ours) file.header.tokens = {};
+    disk_bytes_ += file.bytes;
+    files_.push_back(std::move(file));
+  }
+  if (error) {
+    return fail(ErrorKind::kUsage, "--cache-dir {}: {}", options_.directory.string(), error.message());
+  }
+  return {};
+}
+
+int32_t PromptCache::reusable_of(std::span<const Token> prompt, std::span<const Token> tokens,
+                                 int32_t whole) const {
+  return reusable(prompt, tokens, whole, options_.chunk, options_.reuse);
+}
+
+PromptCache::Found PromptCache::best(std::span<const Token> prompt) const {
+  Found found;
+  for (const auto& state : states_) {
+    const int32_t n = reusable_of(prompt, state->tokens, state->whole);
+    if (n > found.n) found = {.n = n, .state = state, .file = {}};
+  }
+  for (const File& file : files_) {
+    if (!file.ours || file.header.state_bytes > options_.memory_bytes) continue;
+    const int32_t n = reusable_of(prompt, file.header.tokens, file.header.whole);
+    if (n > found.n) found = {.n = n, .state = nullptr, .file = file.path};
+  }
+  return found;
+}
+
+int32_t PromptCache::find(std::span<const Token> prompt) const {
+  const std::lock_guard lock(mutex_);
+  return best(prompt).n;
+}
+
+int32_t PromptCache::restore(std::span<const Token> prompt, Session& session) {
+  session.truncate(0);
+  std::unique_lock lock(mutex_);
+  while (true) {
+    Found found = best(prompt);
+    if (found.n == 0) return 0;
+    if (found.state == nullptr) {
+      found.state = read(found.file, lock);
+      if (found.state == nullptr) continue;  // that file is forgotten
+      insert(found.state);
+    } else {
+      states_.remove(found.state);
+      states_.push_front(found.state);
+    }
+    const State& state = *found.state;
+    lock.unlock();
+    const Status status =
+        session.restore_state(state.tokens, found.n, state.whole,
+                              std::span<const std::byte>(state.memory.span()).first(state.state_bytes));
+    if (status.has_value()) return found.n;
+    // A prompt that fits the context has no such state; files of the same identity have these sizes.
+    spdlog::warn("a saved KV cache was not usable: {}", status.error().message);
+    return 0;
+  }
+}
+
+// The state of a file, of which room in memory is made; null, and the file forgotten, when it cannot be used.
+std::shared_ptr<PromptCache::State> PromptCache::read(const std::filesystem::path& path,
+                                                      std::unique_lock<std::mutex>& lock) {
+  const auto file = std::ranges::find(files_, path, &File::path);
+  const SavedStateHeader header = file->header;
+  auto state = std::make_shared<State>();
+  state->tokens = header.tokens;
+  state->whole = header.whole;
+  state->state_bytes = header.state_bytes;
+  Status status;
+  if (!make_room(state->bytes(), lock, /*wait=*/true)) {
+    status = fail(ErrorKind::kBudget, "{}: it does not fit the memory of the prompt cache", path.string());
+  } else if (auto memory = AlignedBuffer::allocate(header.state_bytes); !memory.has_value()) {
+    status = std::unexpected(memory.error());
+  } else {
+    state->memory = std::move(*memory);
+    lock.unlock();
+    status = read_state(path, header, state->memory.span().first(header.state_bytes));
+    lock.lock();
+  }
+  std::error_code ignored;
+  if (status.has_value()) {
+    const auto now = std::filesystem::file_time_type::clock::now();
+    std::filesystem::last_write_time(path, now, ignored);  // what a later process takes for its last use
+    const auto still = std::ranges::find(files_, path, &File::path);
+    if (still != files_.end()) still->used = now;
+    return state;
+  }
+  const bool damaged = status.error().kind == ErrorKind::kBadFile;
+  spdlog::warn("{}; it is {}", status.error().message, damaged ? "removed" : "not used");
+  if (damaged) std::filesystem::remove(path, ignored);
+  forget_file(path);
+  return nullptr;
+}
+
+void PromptCache::forget_file(const std::filesystem::path& path) {
+  const auto file = std::ranges::find(files_, path, &File::path);
+  if (file == files_.end()) return;
+  disk_bytes_ -= file->bytes;
+  files_.erase(file);
+}
+
+// Whether a state that is there brings back as much, whatever is asked for.
+bool PromptCache::covered(std::span<const Token> tokens, int32_t whole) const {
+  const auto covers = [&](std::span<const Token> other, int32_t other_whole) {
+    return other_whole >= whole && shared_prefix(tokens, other) == tokens.size();
+  };
+  return std::ranges::any_of(states_, [&](const auto& s) { return covers(s->tokens, s->whole); }) ||
+         std::ranges::any_of(
+             files_, [&](const File& f) { return f.ours && covers(f.header.tokens, f.header.whole); });
+}
+
+void PromptCache::save(const Session& session, int32_t kept, bool wait) {
+  const std::span<const Token> all = session.tokens();
+  int64_t n = options_.reuse == PromptReuse::kExact ? session.whole_chunks() : std::ssize(all);
+  if (n == 0) return;
+  // Of what is too large for the memory the beginning is kept.
+  const uint64_t per_token = session.state_bytes(1) + sizeof(Token);
+  n = std::min(n, static_cast<int64_t>(options_.memory_bytes / per_token));
+  if (options_.reuse == PromptReuse::kExact) n = n / options_.chunk * options_.chunk;
+  if (n <= kept) return;
+  auto state = std::make_shared<State>();
+  state->tokens.assign(all.begin(), all.begin() + n);
+  state->whole = std::min(session.whole_chunks(), static_cast<int32_t>(n) / options_.chunk * options_.chunk);
+  state->state_bytes = session.state_bytes(static_cast<int32_t>(n));
+  std::unique_lock lock(mutex_);
+  if (covered(state->tokens, state->whole) || !make_room(state->bytes(), lock, wait)) return;
+  auto memory = AlignedBuffer::allocate(state->state_bytes);
+  if (!memory.has_value()) return;
+  state->memory = std::move(*memory);
+  session.save_state(static_cast<int32_t>(n), state->memory.span().first(state->state_bytes));
+  insert(state);
+  if (writer_.joinable()) {
+    to_write_.push_back(std::move(state));
+    work_.notify_one();
+  }
+}
+
+// In front of those that it makes superfluous, which go.
+void PromptCache::insert(std::shared_ptr<State> state) {
+  std::erase_if(states_, [&](const auto& other) {
+    const bool needless = other->whole <= state->whole && !std::ranges::contains(to_write_, other) &&
+                          shared_prefix(other->tokens, state->tokens) == other->tokens.size();
+    if (needless) memory_bytes_ -= other->bytes();
+    return needless;
+  });
+  memory_bytes_ += state->bytes();
+  states_.push_front(std::move(state));
+}
+
+// Gives up the least recently used states until there is room for another; those that are still to be written
+// are waited for, or stand in the way.
+bool PromptCache::make_room(uint64_t bytes, std::unique_lock<std::mutex>& lock, bool wait) {
+  if (bytes > options_.memory_bytes) return false;
+  while (memory_bytes_ + bytes > options_.memory_bytes) {
+    const auto oldest = std::ranges::find_if(states_.rbegin(), states_.rend(), [&](const auto& state) {
+      return !std::ranges::contains(to_write_, state);
+    });
+    if (oldest != states_.rend()) {
+      memory_bytes_ -= (*oldest)->bytes();
+      states_.erase(std::next(oldest).base());
+    } else if (wait) {
+      written_.wait(lock);
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
+void PromptCache::write_files() {
+  std::unique_lock lock(mutex_);
+  bool said = false;
+  while (true) {
+    work_.wait(lock, [&] { return stop_ || !to_write_.empty(); });
+    if (to_write_.empty()) return;
+    const std::shared_ptr<State> state = to_write_.front();
+    const uint64_t bytes = state->bytes() + options_.identity.size() + SavedStateHeader{}.state_offset();
+    if (bytes <= options_.disk_bytes) {
+      while (disk_bytes_ + bytes > options_.disk_bytes && !files_.empty()) {
+        const auto path = std::ranges::min_element(files_, {}, &File::used)->path;
+        std::error_code ignored;
+        std::filesystem::remove(path, ignored);
+        forget_file(path);
+      }
+      lock.unlock();
+      const Status status = write(*state);
+      lock.lock();
+      if (!status.has_value() && !std::exchange(said, true)) {
+        spdlog::warn("a KV cache was not saved, nor will others be while this lasts: {}",
+                     status.error().message);
+      }
+      if (status.has_value()) said = false;
+    }
+    to_write_.pop_front();
+    written_.notify_all();
+  }
+}
+
+// Under another name first, so that no process ever sees half a file.
+Status PromptCache::write(const State& state) {
+  const std::span<const std::byte> bytes =
+      std::span<const std::byte>(state.memory.span()).first(state.state_bytes);
+  File file{.path = options_.directory / file_name(options_.identity, state.tokens),
+            .header = {.identity = options_.identity,
+                       .tokens = state.tokens,
+                       .whole = state.whole,
+                       .state_bytes = state.state_bytes,
+                       .state_checksum = Checksum::of(bytes)},
+            .used = std::filesystem::file_time_type::clock::now(),
+            .ours = true};
+  file.bytes = file.header.file_bytes();
+  const std::filesystem::path unfinished =
+      options_.directory / std::format("{}.{}{}", file.path.filename().string(), getpid(), kUnfinished);
+  const auto write_all = [&]() -> Status {
+    ODMOE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create(unfinished));
+    ODMOE_RETURN_IF_ERROR(output.write(encode_header(file.header)));
+    ODMOE_RETURN_IF_ERROR(output.write(bytes));
+    return output.sync();
+  };
+  Status status = write_all();
+  std::error_code error;
+  if (status.has_value()) {
+    std::filesystem::rename(unfinished, file.path, error);
+    if (error) status = fail(ErrorKind::kIo, "{}: {}", file.path.string(), error.message());
+  }
+  if (!status.has_value()) {
+    std::filesystem::remove(unfinished, error);
+    return status;
+  }
+  (void)sync_directory(options_.directory);
+  const std::lock_guard lock(mutex_);
+  forget_file(file.path);
+  // Files that this one makes superfluous.
+  std::erase_if(files_, [&](const File& other) {
+    const bool needless = other.ours && other.header.whole <= file.header.whole &&
+                          shared_prefix(other.header.tokens, state.tokens) == other.header.tokens.size();
+    if (needless) {
+      std::filesystem::remove(other.path, error);
+      disk_bytes_ -= other.bytes;
+    }
+    return needless;
+  });
+  disk_bytes_ += file.bytes;
+  files_.push_back(std::move(file));
+  return {};
+}
+
+PromptCache::Stats PromptCache::stats() const {
+  const std::lock_guard lock(mutex_);
+  return {.states = states_.size(),
+          .files = files_.size(),
+          .memory_bytes = memory_bytes_,
+          .disk_bytes = disk_bytes_};
+}
+
+}  // namespace odmoe::server

@@ -1,0 +1,126 @@
+// KV caches of timelines whose session was given to somebody else: in memory, and in files that survive the
+// process.
+//
+// A prompt that begins as one of them did takes it up again instead of evaluating those tokens anew.  What is
+// written to a session's end is the state of its first tokens (Session::save_state), so that what follows is
+// bit for bit what it would have been in that session.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <filesystem>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "io/aligned_buffer.h"
+#include "odmoe/session.h"
+#include "server/saved_state.h"
+
+namespace odmoe::server {
+
+// Which tokens of a timeline that begins as a prompt does are not evaluated again.
+enum class PromptReuse {
+  // Those of whole chunks: the logits are bit for bit those of a prompt evaluated from its first token, since
+  // the same tokens were evaluated in the same chunks.
+  kExact,
+  // All that are equal.  The kernels round differently for one token and for many, so that the last bits of
+  // the logits depend on what the session was used for before.
+  kLongest,
+};
+
+// How many: of a prompt's tokens, when those of a timeline are `tokens`, `whole` of them in whole chunks. The
+// prompt's last token is always evaluated, for its logits.
+int32_t reusable(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole, int32_t chunk,
+                 PromptReuse reuse);
+
+struct PromptCacheOptions {
+  uint64_t memory_bytes = 0;        // of the states in memory; files are written and read by way of it
+  std::filesystem::path directory;  // of the files; empty: none.  Made if it is not there
+  uint64_t disk_bytes = 0;          // of all files of saved states in it, other models' among them
+  std::string identity;             // Engine::state_identity(), where there is a directory
+  int32_t chunk = 512;              // EngineOptions::chunk
+  PromptReuse reuse = PromptReuse::kExact;
+};
+
+// One owner, but for stats(); has a thread of its own that writes files.  The least recently used goes first,
+// in memory and on disk.  A file that is damaged is removed, one that is something else left alone; neither
+// is used, and the log has a line of it.
+class PromptCache {
+ public:
+  // kUsage when the directory cannot be made or written to.
+  static Result<std::unique_ptr<PromptCache>> create(const PromptCacheOptions& options);
+  // Makes the directory, readable by its owner alone, if it is not there.  kUsage when that cannot be, or no
+  // files can be made in it.
+  static Status prepare(const std::filesystem::path& directory);
+  // Waits until what was saved is written.
+  ~PromptCache();
+  PromptCache(const PromptCache&) = delete;
+  PromptCache& operator=(const PromptCache&) = delete;
+
+  // How many of the prompt's tokens restore() would bring back at best.
+  int32_t find(std::span<const Token> prompt) const;
+  // Puts that state into the session and returns how many tokens its timeline has then; 0 when there is none
+  // (any more), and the timeline is empty.
+  int32_t restore(std::span<const Token> prompt, Session& session);
+
+  // Keeps what is worth keeping of a session whose timeline is about to be forgotten but for its first `kept`
+  // tokens.  Copies memory; the file is written by the thread.  Does nothing when there is no room because
+  // others are still being written, unless `wait`.
+  void save(const Session& session, int32_t kept, bool wait = false);
+
+  struct Stats {
+    size_t states = 0, files = 0;
+    uint64_t memory_bytes = 0, disk_bytes = 0;
+  };
+  Stats stats() const;
+
+ private:
+  struct State {
+    std::vector<Token> tokens;
+    int32_t whole = 0;
+    AlignedBuffer memory;  // may be larger than the state
+    uint64_t state_bytes = 0;
+    uint64_t bytes() const { return state_bytes + tokens.size() * sizeof(Token); }
+  };
+  struct File {
+    std::filesystem::path path;
+    SavedStateHeader header;  // without tokens where it belongs to another model
+    std::filesystem::file_time_type used;
+    bool ours = false;
+    uint64_t bytes = 0;
+  };
+  struct Found {
+    int32_t n = 0;
+    std::shared_ptr<State> state;  // in memory, or else
+    std::filesystem::path file;
+  };
+  explicit PromptCache(const PromptCacheOptions& options);
+  Status read_directory();
+  int32_t reusable_of(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole) const;
+  Found best(std::span<const Token> prompt) const;
+  bool covered(std::span<const Token> tokens, int32_t whole) const;
+  bool make_room(uint64_t bytes, std::unique_lock<std::mutex>& lock, bool wait);
+  void insert(std::shared_ptr<State> state);
+  std::shared_ptr<State> read(const std::filesystem::path& path, std::unique_lock<std::mutex>& lock);
+  void forget_file(const std::filesystem::path& path);
+  void write_files();
+  Status write(const State& state);
+
+  PromptCacheOptions options_;
+  mutable std::mutex mutex_;
+  std::condition_variable written_, work_;
+  std::list<std::shared_ptr<State>> states_;  // used last first; those of to_write_ stay
+  uint64_t memory_bytes_ = 0;
+  std::list<std::shared_ptr<State>> to_write_;  // the first may be under way
+  std::vector<File> files_;
+  uint64_t disk_bytes_ = 0;
+  bool stop_ = false;
+  std::thread writer_;
+};
+
+}  // namespace odmoe::server

@@ -1,0 +1,276 @@
+#include "server/prompt_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+
+namespace odmoe::server {
+namespace {
+
+constexpr int32_t kChunk = 4;
+constexpr uint64_t kTokenBytes = 100;  // of state
+constexpr uint64_t kEach = kTokenBytes + sizeof(Token);
+
+std::vector<Token> text(Token first, int32_t n) {
+  std::vector<Token> tokens(static_cast<size_t>(n));
+  for (int32_t i = 0; i < n; ++i) tokens[static_cast<size_t>(i)] = first + i;
+  return tokens;
+}
+
+// A timeline whose state says which tokens it is of.
+class FakeSession final : public Session {
+ public:
+  Status evaluate(std::span<const Token> tokens, const LogitsSink&, const EvaluateProgress&) override {
+    if (std::cmp_equal(tokens_.size(), whole_)) {
+      whole_ += static_cast<int32_t>(tokens.size()) / kChunk * kChunk;
+    }
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+    state_ = tokens_;
+    return {};
+  }
+  std::span<const float> logits() const override { return {}; }
+  std::span<const Token> tokens() const override { return tokens_; }
+  int32_t context() const override { return 1000; }
+  void truncate(int32_t n) override {
+    tokens_.resize(static_cast<size_t>(n));
+    state_.resize(static_cast<size_t>(n));
+    whole_ = std::min(whole_, n / kChunk * kChunk);
+  }
+  int32_t whole_chunks() const override { return whole_; }
+  uint64_t state_bytes(int32_t n) const override { return kTokenBytes * static_cast<uint64_t>(n); }
+  void save_state(int32_t n, std::span<std::byte> state) const override {
+    ASSERT_EQ(state.size(), state_bytes(n));
+    for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+      std::ranges::fill(state.subspan(i * kTokenBytes, kTokenBytes), static_cast<std::byte>(state_[i]));
+    }
+  }
+  Status restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
+                       std::span<const std::byte> state) override {
+    EXPECT_EQ(state.size(), state_bytes(static_cast<int32_t>(tokens.size())));
+    tokens_.assign(tokens.begin(), tokens.begin() + n);
+    whole_ = std::min(whole, n / kChunk * kChunk);
+    state_.clear();
+    for (size_t i = 0; i < tokens_.size(); ++i) state_.push_back(static_cast<Token>(state[i * kTokenBytes]));
+    EXPECT_EQ(state_, tokens_) << "the state is that of the tokens";
+    return {};
+  }
+
+ private:
+  std::vector<Token> tokens_, state_;
+  int32_t whole_ = 0;
+};
+
+FakeSession session_with(const std::vector<Token>& tokens) {
+  FakeSession session;
+  (void)session.evaluate(tokens, {}, {});
+  return session;
+}
+
+std::unique_ptr<PromptCache> make(const PromptCacheOptions& options) {
+  auto cache = PromptCache::create(options);
+  EXPECT_TRUE(cache.has_value()) << cache.error().message;
+  return std::move(*cache);
+}
+
+PromptCacheOptions in_memory(int32_t n_token, PromptReuse reuse = PromptReuse::kExact) {
+  return {.memory_bytes = kEach * static_cast<uint64_t>(n_token), .chunk = kChunk, .reuse = reuse};
+}
+
+TEST(Reusable, ExactlyWholeChunksAndNeverTheLastToken) {
+  const std::vector<Token> tokens = text(1, 20);
+  const auto exact = [&](int32_t n_prompt, int32_t whole) {
+    return reusable(text(1, n_prompt), tokens, whole, kChunk, PromptReuse::kExact);
+  };
+  EXPECT_EQ(exact(20, 20), 16);  // the last chunk ends with the last token
+  EXPECT_EQ(exact(21, 20), 20);
+  EXPECT_EQ(exact(19, 20), 16);
+  EXPECT_EQ(exact(50, 20), 20);
+  EXPECT_EQ(exact(50, 8), 8);
+  EXPECT_EQ(exact(4, 20), 0);
+  EXPECT_EQ(exact(5, 20), 4);
+  EXPECT_EQ(exact(0, 20), 0);
+  EXPECT_EQ(reusable(text(2, 20), tokens, 20, kChunk, PromptReuse::kExact), 0);
+}
+
+TEST(Reusable, LongestTakesAllThatIsEqual) {
+  const std::vector<Token> tokens = text(1, 20);
+  EXPECT_EQ(reusable(text(1, 20), tokens, 0, kChunk, PromptReuse::kLongest), 19);
+  EXPECT_EQ(reusable(text(1, 30), tokens, 0, kChunk, PromptReuse::kLongest), 20);
+  EXPECT_EQ(reusable(text(1, 3), tokens, 0, kChunk, PromptReuse::kLongest), 2);
+}
+
+TEST(PromptCacheTest, BringsBackTheLongestPrefixThatFits) {
+  const auto cache = make(in_memory(100));
+  cache->save(session_with(text(1, 9)), 0);
+  cache->save(session_with(text(50, 30)), 0);
+  std::vector<Token> prompt = text(50, 17);
+  prompt.push_back(7);
+  EXPECT_EQ(cache->find(prompt), 16);
+  FakeSession session = session_with(text(90, 5));
+  EXPECT_EQ(cache->restore(prompt, session), 16);
+  EXPECT_EQ(std::vector(session.tokens().begin(), session.tokens().end()), text(50, 16));
+  EXPECT_EQ(session.whole_chunks(), 16);
+  EXPECT_EQ(cache->restore(text(70, 9), session), 0);
+  EXPECT_TRUE(session.tokens().empty());
+}
+
+TEST(PromptCacheTest, KeepsOnlyWhatCanBeUsedExactly) {
+  const auto cache = make(in_memory(100));
+  FakeSession session = session_with(text(1, 9));  // 8 in chunks, then one by one
+  for (Token t = 10; t < 30; ++t) (void)session.evaluate(std::array{t}, {}, {});
+  cache->save(session, 0);
+  EXPECT_EQ(cache->find(text(1, 40)), 8);
+  EXPECT_EQ(cache->stats().memory_bytes, 8 * kEach);
+  const auto longest = make(in_memory(100, PromptReuse::kLongest));
+  longest->save(session, 0);
+  EXPECT_EQ(longest->find(text(1, 40)), 29);
+}
+
+TEST(PromptCacheTest, TheLeastRecentlyUsedGoesFirst) {
+  const auto cache = make(in_memory(24));
+  cache->save(session_with(text(1, 8)), 0);
+  cache->save(session_with(text(20, 8)), 0);
+  cache->save(session_with(text(40, 8)), 0);
+  FakeSession session;
+  EXPECT_EQ(cache->restore(text(1, 9), session), 8);
+  cache->save(session_with(text(60, 8)), 0);
+  EXPECT_EQ(cache->find(text(1, 9)), 8);
+  EXPECT_EQ(cache->find(text(20, 9)), 0);
+  EXPECT_EQ(cache->find(text(40, 9)), 8);
+  EXPECT_EQ(cache->find(text(60, 9)), 8);
+  EXPECT_LE(cache->stats().memory_bytes, 24 * kEach);
+}
+
+TEST(PromptCacheTest, OfATextThatIsTooLongTheBeginningIsKept) {
+  const auto cache = make(in_memory(10));
+  cache->save(session_with(text(1, 40)), 0);
+  EXPECT_EQ(cache->find(text(1, 41)), 8);
+}
+
+TEST(PromptCacheTest, ALongerTextTakesThePlaceOfItsBeginning) {
+  const auto cache = make(in_memory(100));
+  cache->save(session_with(text(1, 8)), 0);
+  cache->save(session_with(text(1, 16)), 0);
+  EXPECT_EQ(cache->stats().states, 1U);
+  cache->save(session_with(text(1, 12)), 0);  // is there already
+  EXPECT_EQ(cache->stats().states, 1U);
+  EXPECT_EQ(cache->find(text(1, 17)), 16);
+}
+
+TEST(PromptCacheTest, NothingIsSavedOfWhatTheSessionKeeps) {
+  const auto cache = make(in_memory(100));
+  cache->save(session_with(text(1, 10)), 8);
+  EXPECT_EQ(cache->stats().states, 0U);
+}
+
+class PromptCacheFiles : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    directory_ = std::filesystem::path(::testing::TempDir()) /
+                 ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(directory_);
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+  PromptCacheOptions options(const std::string& identity = "a model") const {
+    PromptCacheOptions options = in_memory(100);
+    options.directory = directory_;
+    options.disk_bytes = 1 << 20;
+    options.identity = identity;
+    return options;
+  }
+  std::vector<std::filesystem::path> files() const {
+    std::vector<std::filesystem::path> paths;
+    for (const auto& entry : std::filesystem::directory_iterator(directory_)) paths.push_back(entry.path());
+    return paths;
+  }
+  std::filesystem::path directory_;
+};
+
+TEST_F(PromptCacheFiles, OutliveTheProcess) {
+  make(options())->save(session_with(text(1, 10)), 0);
+  const auto cache = make(options());
+  EXPECT_EQ(cache->stats().states, 0U);
+  EXPECT_EQ(cache->stats().files, 1U);
+  FakeSession session;
+  EXPECT_EQ(cache->restore(text(1, 20), session), 8);
+  EXPECT_EQ(cache->stats().states, 1U);
+}
+
+TEST_F(PromptCacheFiles, OfAnotherModelAreNotUsedButCount) {
+  make(options("another"))->save(session_with(text(1, 8)), 0);
+  const auto cache = make(options());
+  EXPECT_EQ(cache->find(text(1, 20)), 0);
+  EXPECT_EQ(cache->stats().files, 1U);
+  EXPECT_GT(cache->stats().disk_bytes, 8 * kTokenBytes);
+}
+
+TEST_F(PromptCacheFiles, ThatAreDamagedAreRemovedAndOthersLeftAlone) {
+  make(options())->save(session_with(text(1, 8)), 0);
+  {
+    std::fstream file(files().front(), std::ios::binary | std::ios::in | std::ios::out);
+    file.seekp(-3, std::ios::end);
+    file.put('x');  // found out when it is read
+  }
+  std::ofstream(directory_ / "note.txt") << "mine";
+  std::ofstream(directory_ / "mine.odmoe-kv") << "not what it is called";
+  std::ofstream(directory_ / "short.odmoe-kv") << "ODMOEKV1";  // found out when the directory is read
+  const auto cache = make(options());
+  EXPECT_EQ(cache->find(text(1, 20)), 8);
+  FakeSession session;
+  EXPECT_EQ(cache->restore(text(1, 20), session), 0);
+  EXPECT_TRUE(session.tokens().empty());
+  EXPECT_EQ(cache->find(text(1, 20)), 0);
+  EXPECT_EQ(cache->stats().disk_bytes, 0U);
+  std::vector<std::filesystem::path> left = files();
+  std::ranges::sort(left);
+  ASSERT_EQ(left.size(), 2U);
+  EXPECT_EQ(left[0].filename(), "mine.odmoe-kv");
+  EXPECT_EQ(left[1].filename(), "note.txt");
+}
+
+TEST_F(PromptCacheFiles, StayWithinTheLimit) {
+  PromptCacheOptions small = options();
+  small.disk_bytes = 20 * kEach + 400;
+  {
+    const auto cache = make(small);
+    for (Token t = 1; t < 100; t += 20) cache->save(session_with(text(t, 8)), 0, /*wait=*/true);
+  }
+  const auto cache = make(small);
+  EXPECT_LE(cache->stats().disk_bytes, small.disk_bytes);
+  EXPECT_EQ(cache->stats().files, 2U);
+  EXPECT_EQ(cache->find(text(81, 10)), 8) << "the last one is there";
+  EXPECT_EQ(cache->find(text(1, 10)), 0) << "the first one is not";
+}
+
+TEST_F(PromptCacheFiles, AreWrittenAllThoughTheMemoryHoldsOne) {
+  PromptCacheOptions small = options();
+  small.memory_bytes = 8 * kEach;
+  {
+    const auto cache = make(small);
+    for (const Token t : {1, 20, 40, 60}) cache->save(session_with(text(t, 8)), 0, /*wait=*/true);
+    EXPECT_LE(cache->stats().memory_bytes, small.memory_bytes);
+  }
+  const auto cache = make(small);
+  FakeSession session;
+  for (const Token t : {1, 20, 40, 60}) EXPECT_EQ(cache->restore(text(t, 9), session), 8);
+  EXPECT_LE(cache->stats().memory_bytes, small.memory_bytes);
+}
+
+TEST_F(PromptCacheFiles, CannotBeWhereNoDirectoryCanBe) {
+  std::ofstream(directory_) << "a file";
+  const auto cache = PromptCache::create(options());
+  ASSERT_FALSE(cache.has_value());
+  EXPECT_EQ(cache.error().kind, ErrorKind::kUsage);
+}
+
+TEST_F(PromptCacheFiles, AFullDriveCostsNoAnswer) {
+  PromptCacheOptions gone = options();
+  const auto cache = make(gone);
+  std::filesystem::remove_all(directory_);  // no file can be made now
+  cache->save(session_with(text(1, 8)), 0);
+  EXPECT_EQ(cache->find(text(1, 9)), 8) << "from memory";
+}
+
+}  // namespace
+}  // namespace odmoe::server

@@ -1,0 +1,121 @@
+#include "server/saved_state.h"
+
+#include <cstring>
+#include <fstream>
+
+#include "base/checksum.h"
+
+namespace odmoe::server {
+namespace {
+
+constexpr uint64_t kMagic = 0x31564b454f4d444f;  // "ODMOEKV1" where the lowest byte comes first
+constexpr uint64_t kFixedBytes = 48;
+constexpr uint64_t kChecksumOffset = 40;
+constexpr uint32_t kMaxIdentityBytes = 4096;
+constexpr uint32_t kMaxTokens = 1 << 24;
+
+struct Fixed {
+  uint64_t magic = kMagic;
+  uint32_t identity_bytes = 0, n_token = 0, whole = 0, zero = 0;
+  uint64_t state_bytes = 0, state_checksum = 0, header_checksum = 0;
+};
+static_assert(sizeof(Fixed) == kFixedBytes);
+
+uint64_t header_bytes(const Fixed& fixed) {
+  return kFixedBytes + fixed.identity_bytes + uint64_t{fixed.n_token} * sizeof(Token);
+}
+
+uint64_t checksum_of(std::span<const std::byte> header) {
+  Checksum checksum;
+  checksum.add(header.first(kChecksumOffset));
+  checksum.add(header.subspan(kFixedBytes));
+  return checksum.value();
+}
+
+// Checks what can be checked before the rest is read.
+Result<Fixed> parse_fixed(std::span<const std::byte> bytes, uint64_t file_bytes, const std::string& name) {
+  Fixed fixed;
+  if (bytes.size() < kFixedBytes || !is_saved_state(bytes)) {
+    return fail(ErrorKind::kBadFile, "{}: this is no saved KV cache", name);
+  }
+  std::memcpy(&fixed, bytes.data(), kFixedBytes);
+  if (fixed.identity_bytes > kMaxIdentityBytes || fixed.n_token == 0 || fixed.n_token > kMaxTokens ||
+      fixed.whole > fixed.n_token || fixed.zero != 0 || header_bytes(fixed) > file_bytes ||
+      fixed.state_bytes != file_bytes - header_bytes(fixed)) {
+    return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", name);
+  }
+  return fixed;
+}
+
+}  // namespace
+
+uint64_t SavedStateHeader::state_offset() const {
+  return kFixedBytes + identity.size() + tokens.size() * sizeof(Token);
+}
+
+std::vector<std::byte> encode_header(const SavedStateHeader& header) {
+  Fixed fixed{.identity_bytes = static_cast<uint32_t>(header.identity.size()),
+              .n_token = static_cast<uint32_t>(header.tokens.size()),
+              .whole = static_cast<uint32_t>(header.whole),
+              .state_bytes = header.state_bytes,
+              .state_checksum = header.state_checksum};
+  std::vector<std::byte> bytes(header.state_offset());
+  std::memcpy(bytes.data() + kFixedBytes, header.identity.data(), header.identity.size());
+  std::memcpy(bytes.data() + kFixedBytes + header.identity.size(), header.tokens.data(),
+              header.tokens.size() * sizeof(Token));
+  std::memcpy(bytes.data(), &fixed, kFixedBytes);
+  fixed.header_checksum = checksum_of(bytes);
+  std::memcpy(bytes.data(), &fixed, kFixedBytes);
+  return bytes;
+}
+
+bool is_saved_state(std::span<const std::byte> beginning) {
+  return beginning.size() >= sizeof(kMagic) && std::memcmp(beginning.data(), &kMagic, sizeof(kMagic)) == 0;
+}
+
+Result<SavedStateHeader> parse_header(std::span<const std::byte> bytes, uint64_t file_bytes,
+                                      const std::string& name) {
+  ODMOE_ASSIGN_OR_RETURN(const Fixed fixed, parse_fixed(bytes, file_bytes, name));
+  const uint64_t size = header_bytes(fixed);
+  if (bytes.size() < size || checksum_of(bytes.first(size)) != fixed.header_checksum) {
+    return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", name);
+  }
+  SavedStateHeader header{.identity = std::string(fixed.identity_bytes, '\0'),
+                          .tokens = std::vector<Token>(fixed.n_token),
+                          .whole = static_cast<int32_t>(fixed.whole),
+                          .state_bytes = fixed.state_bytes,
+                          .state_checksum = fixed.state_checksum};
+  std::memcpy(header.identity.data(), bytes.data() + kFixedBytes, header.identity.size());
+  std::memcpy(header.tokens.data(), bytes.data() + kFixedBytes + header.identity.size(),
+              header.tokens.size() * sizeof(Token));
+  return header;
+}
+
+Result<SavedStateHeader> read_header(const std::filesystem::path& path) {
+  std::error_code error;
+  const uint64_t size = std::filesystem::file_size(path, error);
+  std::ifstream file(path, std::ios::binary);
+  if (error || !file) return fail(ErrorKind::kIo, "{}: cannot be read", path.string());
+  std::vector<std::byte> bytes(std::min(size, kFixedBytes));
+  file.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  ODMOE_ASSIGN_OR_RETURN(const Fixed fixed, parse_fixed(bytes, size, path.string()));
+  bytes.resize(header_bytes(fixed));
+  file.read(reinterpret_cast<char*>(bytes.data()) + kFixedBytes,
+            static_cast<std::streamsize>(bytes.size() - kFixedBytes));
+  if (!file) return fail(ErrorKind::kIo, "{}: cannot be read", path.string());
+  return parse_header(bytes, size, path.string());
+}
+
+Status read_state(const std::filesystem::path& path, const SavedStateHeader& header,
+                  std::span<std::byte> state) {
+  std::ifstream file(path, std::ios::binary);
+  file.seekg(static_cast<std::streamoff>(header.state_offset()));
+  file.read(reinterpret_cast<char*>(state.data()), static_cast<std::streamsize>(state.size()));
+  if (!file) return fail(ErrorKind::kIo, "{}: cannot be read", path.string());
+  if (Checksum::of(state) != header.state_checksum) {
+    return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", path.string());
+  }
+  return {};
+}
+
+}  // namespace odmoe::server

@@ -1,0 +1,225 @@
+// Several sessions in one pass: each gets, bit for bit, what it gets alone, and experts are read for all of
+// them at once.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "runnable_model.h"
+#include "temp_dir.h"
+#include "tests/engine/test_models.h"
+
+namespace odmoe {
+namespace {
+
+using namespace odmoe::testing;
+
+constexpr int kSessions = 5;
+constexpr int kTokens = 24;  // that each session writes
+
+constexpr std::array<std::string_view, kSessions> kPrompts = {
+    "In the beginning was the word", "KING RICHARD: A horse, a horse! my kingdom for a horse",
+    "We the people of the United States, in order to form a more perfect union, establish justice", "1776",
+    "In the beginning was the word"};
+
+Token likeliest(std::span<const float> logits) {
+  return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
+}
+
+// What one session says, and the logits of every token of it.
+struct Said {
+  std::vector<Token> tokens;
+  std::vector<std::vector<float>> logits;
+};
+
+std::vector<Token> prompt_of(const EngineImpl& engine, size_t i) {
+  // Of different lengths, some longer than a chunk, one beyond the first rows of the KV cache.
+  const size_t times = engine.model().n_vocab < 300 ? 1 : i == 2 ? 14 : i + 1;  // or each byte is a token
+  std::string text;
+  for (size_t n = 0; n < times; ++n) text += std::string(kPrompts[i]) + " ";
+  return engine.encode(text, true, true);
+}
+
+Said alone(EngineImpl& engine, size_t i) {
+  Said said;
+  auto session = engine.new_session().value();
+  EXPECT_TRUE(session->evaluate(prompt_of(engine, i)).has_value());
+  for (int t = 0; t < kTokens; ++t) {
+    said.logits.emplace_back(session->logits().begin(), session->logits().end());
+    said.tokens.push_back(likeliest(session->logits()));
+    EXPECT_TRUE(session->evaluate({&said.tokens.back(), 1}).has_value());
+  }
+  return said;
+}
+
+std::vector<Said> all_alone(const EngineOptions& options) {
+  std::vector<Said> said;
+  const auto engine = open_or_fail(options);
+  for (size_t i = 0; engine != nullptr && i < kSessions; ++i) said.push_back(alone(*engine, i));
+  return said;
+}
+
+bool same(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+
+// Sessions join and leave by chance: in each step every one that has not finished is there with probability
+// 0.7, in any order, and prompts are evaluated between steps.
+void expect_same_in_batches(const EngineOptions& options, const std::vector<Said>& wanted, unsigned seed) {
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  std::mt19937 random(seed);
+  std::vector<std::unique_ptr<Session>> sessions(kSessions);
+  std::vector<size_t> done(kSessions);
+  std::array<bool, kSessions + 1> seen{};  // sizes of batches
+  size_t left = kSessions;
+  while (left > 0) {
+    std::vector<size_t> present;
+    for (size_t i = 0; i < kSessions; ++i) {
+      if (done[i] == kTokens || random() % 10 >= 7) continue;
+      if (sessions[i] == nullptr) {
+        sessions[i] = engine->new_session().value();
+        ASSERT_TRUE(sessions[i]->evaluate(prompt_of(*engine, i)).has_value());
+      }
+      present.push_back(i);
+    }
+    std::ranges::shuffle(present, random);
+    std::vector<NextToken> batch;
+    for (const size_t i : present) {
+      ASSERT_TRUE(same(sessions[i]->logits(), wanted[i].logits[done[i]]))
+          << "session " << i << ", token " << done[i];
+      batch.push_back({.session = sessions[i].get(), .token = wanted[i].tokens[done[i]]});
+    }
+    if (batch.empty()) continue;
+    seen[batch.size()] = true;
+    const Status status = engine->step(batch);
+    ASSERT_TRUE(status.has_value()) << status.error().message;
+    for (const size_t i : present) left -= ++done[i] == kTokens ? 1 : 0;
+  }
+  EXPECT_GE(std::ranges::count(seen, true), 3) << "batches of different sizes";
+}
+
+EngineOptions batch_options(const std::filesystem::path& model) {
+  EngineOptions options = reference_options(model);
+  options.cache_type = CacheType::kF16;
+  options.context = 512;
+  options.chunk = 32;
+  options.sessions = kSessions;
+  return options;
+}
+
+class Batch : public ::testing::TestWithParam<const char*> {
+ protected:
+  static std::filesystem::path model() {
+    const std::string name = GetParam();
+    return name == "bundled" ? bundled_model() : shared_file("models/" + name + ".gguf");
+  }
+};
+
+TEST_P(Batch, EachSessionGetsTheBitsThatItGetsAloneAtAnyBudget) {
+  if (model().empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
+  EngineOptions options = batch_options(model());
+  const std::vector<Said> wanted = all_alone(options);
+  ASSERT_EQ(wanted.size(), kSessions);
+  unsigned seed = 0;
+  for (const double percent : {100.0, 40.0, 10.0, 0.001}) {
+    SCOPED_TRACE(::testing::Message() << percent << " % of the experts");
+    options.memory.percent = percent;
+    options.policy = seed < 2 ? PolicyKind::kForecast : PolicyKind::kLayerLru;
+    options.predictor = seed % 2 == 0 ? PredictorKind::kStaleGate : PredictorKind::kCoactivation;
+    expect_same_in_batches(options, wanted, seed++);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, Batch,
+                         ::testing::Values("bundled", "demo-kimi", "demo-qwen2moe", "arch/kimi-k2.F32",
+                                           "arch/deepseek-v2-lite.F32", "arch/qwen2moe.F32",
+                                           "arch/qwen3moe.F32", "arch/qwen3moe.Q4_K_M"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::ranges::replace_if(
+                               name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); },
+                               '_');
+                           return name;
+                         });
+
+// Every type that experts come in, since a kernel could round by the number of rows.
+TEST(BatchTypes, EveryTypeOfExpertsGivesTheSameBits) {
+  const TempDir dir;
+  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q5_0,
+                               GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K,
+                               GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS, GGML_TYPE_MXFP4}) {
+    SCOPED_TRACE(ggml_type_name(type));
+    const auto path = dir.path() / (std::string(ggml_type_name(type)) + ".gguf");
+    runnable_model({.expert_type = type, .n_expert = 4, .n_embd = 256, .n_ff_exp = 256}).write(path);
+    EngineOptions options = batch_options(path);
+    const std::vector<Said> wanted = all_alone(options);
+    ASSERT_EQ(wanted.size(), kSessions);
+    options.memory.percent = 50;
+    expect_same_in_batches(options, wanted, static_cast<unsigned>(type));
+  }
+}
+
+TEST(BatchSharing, WhatSeveralWantIsAskedForOnce) {
+  EngineOptions options = batch_options(bundled_model());
+  options.memory.percent = 25;
+  options.predictor = PredictorKind::kNone;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  // The same text three times: what one wants they all want.
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (int i = 0; i < 3; ++i) {
+    sessions.push_back(engine->new_session().value());
+    ASSERT_TRUE(sessions.back()->evaluate(prompt_of(*engine, 0)).has_value());
+  }
+  const auto n_chosen = static_cast<uint64_t>(engine->model().n_expert_used) *
+                        static_cast<uint64_t>(engine->model().n_layer - engine->model().n_layer_dense_lead);
+  for (int t = 0; t < 8; ++t) {
+    std::vector<NextToken> batch;
+    for (const auto& session : sessions) {
+      batch.push_back({.session = session.get(), .token = likeliest(session->logits())});
+    }
+    const Stats before = engine->stats();
+    ASSERT_TRUE(engine->step(batch).has_value());
+    const Stats after = engine->stats();
+    EXPECT_EQ(after.experts.demands - before.experts.demands, n_chosen) << "of one token, not of three";
+    EXPECT_EQ(after.decode.tokens - before.decode.tokens, 3U);
+    EXPECT_EQ(after.decode.steps - before.decode.steps, 1U);
+    EXPECT_EQ(after.decode.experts_read - before.decode.experts_read,
+              after.experts.misses - before.experts.misses);
+    EXPECT_EQ(after.routing.total_selections - before.routing.total_selections, 3 * n_chosen);
+  }
+  for (const auto& session : sessions) EXPECT_TRUE(same(session->logits(), sessions[0]->logits()));
+}
+
+TEST(BatchErrors, AStepThatCannotBeChangesNoTimeline) {
+  EngineOptions options = batch_options(bundled_model());
+  options.context = 64;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const auto full = engine->new_session().value();
+  const auto fine = engine->new_session().value();
+  ASSERT_TRUE(full->evaluate(std::vector<Token>(64, 5)).has_value());
+  ASSERT_TRUE(fine->evaluate(std::vector<Token>(5, 5)).has_value());
+  const std::vector<float> logits(fine->logits().begin(), fine->logits().end());
+  const auto expect_refused = [&](std::span<const NextToken> batch, ErrorKind kind) {
+    const Status status = engine->step(batch);
+    ASSERT_FALSE(status.has_value());
+    EXPECT_EQ(status.error().kind, kind) << status.error().message;
+    EXPECT_EQ(fine->tokens().size(), 5U);
+    EXPECT_TRUE(same(fine->logits(), logits));
+  };
+  expect_refused({}, ErrorKind::kUsage);
+  expect_refused(std::array{NextToken{fine.get(), 5}, NextToken{full.get(), 5}}, ErrorKind::kUsage);
+  expect_refused(std::array{NextToken{fine.get(), -1}}, ErrorKind::kUsage);
+  full->truncate(10);
+  engine->interrupt();
+  expect_refused(std::array{NextToken{fine.get(), 5}, NextToken{full.get(), 5}}, ErrorKind::kInterrupted);
+  engine->clear_interrupt();
+  EXPECT_TRUE(engine->step(std::array{NextToken{fine.get(), 5}, NextToken{full.get(), 5}}).has_value());
+  EXPECT_EQ(fine->tokens().size(), 6U);
+  EXPECT_EQ(full->tokens().size(), 11U);
+}
+
+}  // namespace
+}  // namespace odmoe
