@@ -216,8 +216,8 @@ std::string top_screen(const LiveView& view, const std::string& url, const std::
   using namespace ftxui;
   Elements lines;
   const bool known = !view.id().empty();
-  lines.push_back(hbox({text("odmoe top  ") | bold, text(known ? model_text(view) : url), filler(),
-                        text(status) | bold | color(Color::Yellow)}));
+  Element legend = text("");
+  lines.push_back(hbox({text("odmoe top  ") | bold, text(known ? model_text(view) : url), filler()}));
   if (known) {
     for (const Row& row : rows_of(view)) {
       Element bar = row.share
@@ -233,13 +233,13 @@ std::string top_screen(const LiveView& view, const std::string& url, const std::
     const auto key = [](char letter, const char* name) {
       return hbox({text("■ ") | color(to_color(color_of(letter))), text(name), text("  ")});
     };
-    lines.push_back(filler());
-    lines.push_back(hbox({key('r', "in memory"), key('R', "just used"), key('l', "loading"),
-                          key('e', "evicted"), key('a', "never used"), filler(), text("q quits") | dim}));
-  } else {
-    lines.push_back(filler());
-    lines.push_back(hbox({filler(), text("q quits") | dim}));
+    legend = hbox({key('r', "in memory"), key('R', "just used"), key('l', "loading"), key('e', "evicted"),
+                   key('a', "never used")});
   }
+  // What there is to say of the connection goes before the legend, which says the same all the time.
+  lines.push_back(filler());
+  lines.push_back(hbox({status.empty() ? std::move(legend) : text(status) | bold | color(Color::Yellow),
+                        filler(), text("q quits") | dim}));
   auto screen = Screen::Create(Dimension::Fixed(std::max(columns, 1)), Dimension::Fixed(std::max(rows, 1)));
   Render(screen, vbox(std::move(lines)));
   return screen.ToString();

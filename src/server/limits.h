@@ -41,6 +41,8 @@ inline constexpr int kListenBacklog = 128;
 
 // How often a request that waits looks whether its client is still there.
 inline constexpr std::chrono::milliseconds kLiveness{10};
+// How long the end of the server waits for those who listen to its live events to be told.
+inline constexpr std::chrono::seconds kEndOfEvents{1};
 // A comment goes to a streaming client when nothing else did for so long, lest something on the way gives up.
 inline constexpr std::chrono::seconds kStreamKeepAlive{15};
 

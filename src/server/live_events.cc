@@ -27,31 +27,33 @@ bool LiveEvents::ended() const {
   return ended_;
 }
 
-void LiveEvents::end() {
-  {
-    const std::lock_guard lock(mutex_);
-    ended_ = true;
-  }
+void LiveEvents::end(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  ended_ = true;
   ending_.notify_all();
+  gone_.wait_for(lock, limit, [this] { return n_listener_ == 0; });
 }
 
 ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response& response) {
-  if (ended()) {
-    return std::unexpected(ApiError{.status = 503,
-                                    .type = "server_error",
-                                    .message = "the server is shutting down",
-                                    .code = "shutting_down",
-                                    .retry_after_s = 10});
-  }
-  if (n_listener_.fetch_add(1) >= max_listeners_) {
-    n_listener_.fetch_sub(1);
-    return std::unexpected(ApiError{
-        .status = 429,
-        .type = "rate_limit_error",
-        .message =
-            std::format("{} listen already: close another live page or odmoe top first", max_listeners_),
-        .code = "too_many_listeners",
-        .retry_after_s = 10});
+  {
+    const std::lock_guard lock(mutex_);
+    if (ended_) {
+      return std::unexpected(ApiError{.status = 503,
+                                      .type = "server_error",
+                                      .message = "the server is shutting down",
+                                      .code = "shutting_down",
+                                      .retry_after_s = 10});
+    }
+    if (n_listener_ >= max_listeners_) {
+      return std::unexpected(ApiError{
+          .status = 429,
+          .type = "rate_limit_error",
+          .message =
+              std::format("{} listen already: close another live page or odmoe top first", max_listeners_),
+          .code = "too_many_listeners",
+          .retry_after_s = 10});
+    }
+    ++n_listener_;
   }
   const auto listener = std::make_shared<Listener>();
   listener->closed = request.is_connection_closed;
@@ -60,7 +62,11 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
   response.set_chunked_content_provider(
       "text/event-stream",
       [this, listener](size_t, httplib::DataSink& sink) { return send(*listener, sink); },
-      [this](bool) { n_listener_.fetch_sub(1); });
+      [this](bool) {
+        const std::lock_guard lock(mutex_);
+        --n_listener_;
+        gone_.notify_all();
+      });
   return {};
 }
 

@@ -3,7 +3,7 @@
 
 #include <httplib.h>
 
-#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
@@ -32,8 +32,8 @@ class LiveEvents {
   // end().
   ApiStatus answer(const httplib::Request& request, httplib::Response& response);
 
-  // Streams say that they end, and do.
-  void end();
+  // Streams say that they end, and do; waits for that so long at most.
+  void end(std::chrono::milliseconds limit);
 
  private:
   struct Listener;
@@ -44,9 +44,9 @@ class LiveEvents {
   const Subject subject_;
   const Model model_;
   LiveFeed feed_;
-  std::atomic<size_t> n_listener_ = 0;
   mutable std::mutex mutex_;
-  std::condition_variable ending_;
+  std::condition_variable ending_, gone_;
+  size_t n_listener_ = 0;
   bool ended_ = false;
 };
 

@@ -186,7 +186,7 @@ class Server::Impl {
 
   bool drain(std::chrono::milliseconds limit) {
     draining_ = true;
-    events_.end();
+    events_.end(std::min<std::chrono::milliseconds>(limit, kEndOfEvents));
     const auto end = Clock::now() + limit;
     const auto loaded = this->loaded();
     if (loaded) loaded->scheduler->drain();
@@ -201,7 +201,7 @@ class Server::Impl {
 
   void stop() {
     draining_ = true;
-    events_.end();
+    events_.end(std::chrono::milliseconds(0));
     std::shared_ptr<Loaded> loaded;
     {
       const std::lock_guard lock(mutex_);
