@@ -12,8 +12,8 @@ namespace odmoe {
 // What a model needs with the options chosen.  All bytes.
 struct MemoryNeeds {
   uint64_t dense_bytes = 0;
-  uint64_t kv_bytes = 0;      // of all sessions
-  uint64_t buffer_bytes = 0;  // activations, compute buffers, vocabulary, the program itself
+  uint64_t kv_bytes = 0;        // of all sessions
+  uint64_t buffer_bytes = 0;    // activations, compute buffers, vocabulary, the program itself
   uint64_t reserved_bytes = 0;  // of others in the process
   uint64_t load_bytes = 0;  // on top of the dense weights while they are loaded, before KV and arena are used
   uint64_t min_arena_bytes = 0;  // ExpertStore::min_arena_bytes

@@ -19,7 +19,7 @@ class JsonValues {
   Expression object();  // any object
   Expression array();   // any array
   Expression string() { return string(0, -1); }
-  Expression character();  // of a string
+  Expression character();                                     // of a string
   Expression string(int32_t min_length, int32_t max_length);  // in characters; -1: any number
   Expression number();
   Expression integer();

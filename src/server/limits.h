@@ -24,7 +24,7 @@ inline constexpr size_t kMaxStops = 16;
 inline constexpr size_t kMaxStopBytes = 1024;
 inline constexpr int32_t kMaxTopLogprobs = 20;
 inline constexpr size_t kMaxLogitBias = 1024;
-inline constexpr size_t kMaxListeners = 8;  // of /v1/events, and half of the connections
+inline constexpr size_t kMaxListeners = 8;            // of /v1/events, and half of the connections
 inline constexpr size_t kMaxHeldBackBytes = 1 << 20;  // output that waits for a client that does not read
 
 // A connection that sends a request slower than this is closed: so long at first, and a second more for so
