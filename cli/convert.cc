@@ -93,8 +93,8 @@ Result<int> verify(const fs::path& directory) {
   std::string text;
   for (const Damage& damage : damages) text += damage.what + "\n";
   (void)show(text);
-  return fail(ErrorKind::kBadFile, "{}: {} of its parts are damaged; convert the model again",
-              directory.string(), damages.size());
+  return fail(ErrorKind::kBadFile, "{}: damaged parts: {}; convert the model again", directory.string(),
+              damages.size());
 }
 
 // A checkpoint of Hugging Face, mapped and quantised on the way; anything else as it is.  `notes` are lines
