@@ -58,6 +58,10 @@ void Foresight::begin_sequence() {
   for (List& list : lists_) list.made = false;
 }
 
+void Foresight::await_guesses() {
+  if (thread_) thread_->await_all();
+}
+
 Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) {
   before_ = store_->stats();
   begin_us_ = now_us;
