@@ -189,7 +189,6 @@ void Foresight::end_token(int64_t now_us) {
   if (before_.n_slot < shape_.n_expert * static_cast<int64_t>(shape_.n_layer())) {
     governor_.token_done(
         {.us = us,
-         .stall_us = static_cast<int64_t>(after.stall_us - before_.stall_us),
          .missing = after.misses - before_.misses + after.prefetched_used - before_.prefetched_used});
   }
 }

@@ -51,6 +51,11 @@ Status PredictionThread::begin_token(uint64_t step, std::span<const float> embed
 Status PredictionThread::routed(uint64_t step, const RoutingState& state, bool ask) {
   const Predictor::Wants wants = predictor_.wants();
   std::unique_lock lock(mutex_);
+  if (!ask && n_told_ == 0) {  // waking the thread would cost more
+    if (error_) return std::unexpected(*error_);
+    predictor_.learn(state);
+    return {};
+  }
   Told& told = next_place(lock);
   if (error_) return std::unexpected(*error_);
   told.kind = ask ? Told::Kind::kAsk : Told::Kind::kLearn;

@@ -14,9 +14,9 @@
 
 namespace odmoe {
 
-// What it is told is copied and digested in order.  A question behind which another waits is not asked any
-// more: its answer would come too late.  Its owner tells it things from one thread; allocates at creation
-// alone, but for errors.
+// What it is told is copied and digested in order, or at once where nothing is asked and it is idle.  A
+// question behind which another waits is not asked any more: its answer would come too late.  Its owner tells
+// it things from one thread; allocates at creation alone, but for errors.
 class PredictionThread {
  public:
   // Called on the thread, with the rows of scores that the predictor filled for the step that was passed.
