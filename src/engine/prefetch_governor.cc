@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
+#include <utility>
 
 namespace odmoe {
 namespace {
@@ -36,6 +38,7 @@ void PrefetchGovernor::begin_trial(double weight_of_before) {
   if (weight_of_before == 0) hold_ = 0;
   trial_tokens_ = 0;
   trial_us_ = 0;
+  blocks_with_ = blocks_without_ = {};
   for (Half* half : {&with_, &without_}) {
     half->tokens *= weight_of_before;
     half->us *= weight_of_before;
@@ -44,15 +47,37 @@ void PrefetchGovernor::begin_trial(double weight_of_before) {
 }
 
 void PrefetchGovernor::try_token(const Token& token) {
-  Half& half = block_on() ? with_ : without_;
+  const bool with = block_on();
+  Half& half = with ? with_ : without_;
   half.tokens += 1;
   half.us += static_cast<double>(token.us);
   half.missing += static_cast<double>(token.missing);
   ++tried_tokens_;
   ++trial_tokens_;
   trial_us_ += token.us;
+  block_us_ += token.us;
+  if (trial_tokens_ % kBlockTokens != 0) return;
+  (with ? blocks_with_ : blocks_without_).add(static_cast<double>(std::exchange(block_us_, 0)));
   const bool enough = trial_tokens_ >= kMostTrial || (trial_tokens_ >= kLeastTrial && trial_us_ >= kTrialUs);
-  if (enough && trial_tokens_ % kTurnTokens == 0) end_trial();
+  if (trial_tokens_ % kTurnTokens == 0 && (enough || is_plain())) end_trial();
+}
+
+void PrefetchGovernor::Blocks::add(double block_us) {
+  n += 1;
+  us += block_us;
+  squares += block_us * block_us;
+}
+
+double PrefetchGovernor::Blocks::variance_of_mean() const {
+  const double mean = us / n;
+  return std::max(squares / n - mean * mean, 0.0) / (n - 1);
+}
+
+bool PrefetchGovernor::is_plain() const {
+  if (blocks_with_.n < 4 || blocks_without_.n < 4) return false;
+  const double difference = blocks_with_.us / blocks_with_.n - blocks_without_.us / blocks_without_.n;
+  const double variance = blocks_with_.variance_of_mean() + blocks_without_.variance_of_mean();
+  return std::abs(difference) > kPlain * std::sqrt(variance);
 }
 
 void PrefetchGovernor::end_trial() {

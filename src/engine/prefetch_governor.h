@@ -4,8 +4,8 @@
 // on on off, ...), so that neither a drift nor a period of the text hits one half alone.  What counts is how
 // long a token takes, whatever the reason: waits that were hidden, guesses that had to be computed, reads
 // that took the drive, the memory or a core from others, and experts that had to go for a wrong guess. Tokens
-// differ far more than what is to be measured, so a trial has many of them where they are fast, and the ones
-// before it count as well, each half as much as the next.
+// differ far more than what is to be measured, so a trial has many of them where they are fast, unless it is
+// plain sooner, and the ones before it count as well, each half as much as the next.
 //
 // The verdict holds for a while, longer each time that it is found again, and is looked into anew when the
 // number of missing experts has changed much.
@@ -25,6 +25,8 @@ class PrefetchGovernor {
   static constexpr int64_t kTrialUs = 500'000;  // what has been seen after so long
   static constexpr int kLeastHold = 2;  // for so many times its trial's tokens a verdict holds at first,
   static constexpr int kMostHold = 64;  // and at most
+  // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors.
+  static constexpr double kPlain = 3;
   static constexpr double kChange = 2;  // how much more or fewer missing experts are another situation
 
   struct Token {
@@ -47,10 +49,16 @@ class PrefetchGovernor {
   struct Half {
     double tokens = 0, us = 0, missing = 0;
   };
+  struct Blocks {  // of one half in this trial
+    double n = 0, us = 0, squares = 0;
+    void add(double block_us);
+    double variance_of_mean() const;
+  };
   bool in_trial() const { return hold_left_ == 0; }
   bool block_on() const;
   void begin_trial(double weight_of_before);
   void try_token(const Token& token);
+  bool is_plain() const;
   void end_trial();
 
   bool verdict_ = true;  // a guess, until the first trial has ended
@@ -61,7 +69,9 @@ class PrefetchGovernor {
   uint64_t tried_tokens_ = 0;  // in all trials
   int trial_tokens_ = 0;
   int64_t trial_us_ = 0;
+  int64_t block_us_ = 0;
   Half with_, without_;
+  Blocks blocks_with_, blocks_without_;
   double missing_then_ = 0, missing_now_ = 0;  // per token: in the trials, lately
 };
 

@@ -82,15 +82,20 @@ TEST(PrefetchGovernor, TriesManyTokensWhereTheyAreFastAndFewWhereTheyAreSlow) {
   const auto tokens_of_first_trial = [](int64_t compute_us) {
     PrefetchGovernor governor;
     int n = 0;
-    while (governor.n_trial() == 0) {
-      governor.token_done(Machine{.compute_us = compute_us}.run(governor.on(), 10));
-      ++n;
-    }
+    for (; governor.n_trial() == 0; ++n) governor.token_done({.us = compute_us, .missing = 10});
     return n - kWarmUp;
   };
   EXPECT_EQ(tokens_of_first_trial(1000), PrefetchGovernor::kMostTrial);
-  EXPECT_EQ(tokens_of_first_trial(5000), 96);  // 5.8 ms each, 500 ms, in turns of 32
+  EXPECT_EQ(tokens_of_first_trial(5800), 96);  // half a second, in turns of 32
   EXPECT_EQ(tokens_of_first_trial(500'000), PrefetchGovernor::kLeastTrial);
+}
+
+TEST(PrefetchGovernor, EndsATrialWhenItIsPlain) {
+  PrefetchGovernor governor;
+  int n = 0;
+  for (; governor.n_trial() == 0; ++n) governor.token_done(Machine{.guess_us = 800}.run(governor.on(), 10));
+  EXPECT_EQ(n - kWarmUp, 64);
+  EXPECT_FALSE(governor.verdict());
 }
 
 TEST(PrefetchGovernor, TriesAgainAfterAWhileAndFindsOutThatThingsHaveChanged) {
