@@ -23,7 +23,7 @@ class PrefetchGovernor {
   static constexpr int kLeastTrial = 32;  // tokens of a trial, in whole turns of four blocks;
   static constexpr int kMostTrial = 256;  // no more than these, and no more than
   static constexpr int64_t kTrialUs = 500'000;  // what has been seen after so long
-  static constexpr int kLeastHold = 2;  // for so many times its trial's tokens a verdict holds at first,
+  static constexpr int kLeastHold = 4;  // for so many times its trial's tokens a verdict holds at first,
   static constexpr int kMostHold = 64;  // and at most
   // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors.
   static constexpr double kPlain = 3;
