@@ -363,11 +363,10 @@ class Soak:
         with self.connect() as connection:
             try:
                 connection.sendall(data)
-                connection.shutdown(socket.SHUT_WR)
+                if rng.random() < 0.7:
+                    connection.shutdown(socket.SHUT_WR)
                 answer = connection.recv(65536)
                 status = re.match(rb"HTTP/1.1 (\d+)", answer)
-                while connection.recv(65536):
-                    pass
             except ConnectionError:
                 return "closed"
         if answer and not status:
