@@ -236,8 +236,21 @@ class Soak:
         name = kind + (", stream" if streams else "")
         sent = body | {"stream": True, "stream_options": {"include_usage": True}} if streams else body
         try:
-            status, headers, answer = self.server.ask(method, path, sent, connection)
+            try:
+                status, headers, answer = self.server.ask(method, path, sent, connection)
+            except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
+                # Before a byte of the answer: a connection that idled may have ended, as HTTP has it.
+                if connection is None or not connection.used:
+                    raise
+                self.count("connection", "had ended")
+                connection.close()
+                status, headers, answer = self.server.ask(method, path, sent, connection)
+            if connection:
+                connection.used = True
         except (OSError, ValueError, http.client.HTTPException) as error:
+            if connection:
+                connection.close()
+                connection.used = False
             if not self.stop.is_set():
                 self.is_wrong(f"{name}: {error!r}")
             return True
@@ -264,6 +277,7 @@ class Soak:
                     self.left -= 1
             if connection is None or rng.random() < 0.1:
                 connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=300)
+                connection.used = False
             i = rng.randrange(len(self.requests))
             # What was not understood ends its connection; so does every damaged answer.
             own = connection if self.requests[i][0] != "refused" else None
@@ -460,6 +474,8 @@ class Soak:
             end = self.start + 60 * options.minutes
             while (now := time.monotonic()) < end and self.server.process.poll() is None:
                 time.sleep(min(60, end - now))
+                if time.monotonic() - now > 90:  # whoever idled meanwhile was cut off
+                    self.count("machine", "stood still")
                 self.sample()
             self.stop.set()
         else:
