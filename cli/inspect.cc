@@ -25,6 +25,9 @@
 namespace odmoe::cli {
 namespace {
 
+// Three digits, but never 1.3e+03.
+std::string three_digits(double v) { return v < 100 ? std::format("{:.3g}", v) : std::format("{:.0f}", v); }
+
 struct InspectOptions {
   EngineOptions engine;
   bool json = false;
@@ -173,12 +176,9 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
   Rows memory;
   for (const Budget& budget : budgets(plan)) {
     const auto speed = tokens_per_second(estimate, plan, budget.bytes);
-    // Three digits, but never 1.3e+03.
-    const std::string digits =
-        speed ? (*speed < 100 ? std::format("{:.3g}", *speed) : std::format("{:.0f}", *speed)) : "";
-    memory.emplace_back(
-        budget.name == "minimum" ? "least that will do" : budget.name + " of the experts",
-        format_bytes(budget.bytes) + (speed ? std::format("   at most {} tokens/s", digits) : ""));
+    memory.emplace_back(budget.name == "minimum" ? "least that will do" : budget.name + " of the experts",
+                        format_bytes(budget.bytes) +
+                            (speed ? std::format("   at most {} tokens/s", three_digits(*speed)) : ""));
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
          table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +

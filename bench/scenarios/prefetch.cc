@@ -207,7 +207,7 @@ Status run(const Options& options) {
     ODMOE_RETURN_IF_ERROR(with->play(options.tokens));
     *bytes_per_us = turn.read_bytes / (turn.compute_seconds * 1e6);
   }
-  std::vector<double> ratios, off, on, idle, stall_off, stall_on;
+  std::vector<double> ratios, off, on, idle, idle_on, stall_off, stall_on;
   for (int32_t round = 0; round < options.rounds; ++round) {
     Turn turns[2];
     for (const int which : {round % 2, 1 - round % 2}) {
@@ -217,6 +217,7 @@ Status run(const Options& options) {
     on.push_back(turns[1].tokens_per_second);
     ratios.push_back(on.back() / off.back());
     idle.push_back(1 - std::min(turns[0].busy_seconds / turns[0].seconds, 1.0));
+    idle_on.push_back(1 - std::min(turns[1].busy_seconds / turns[1].seconds, 1.0));
     stall_off.push_back(turns[0].stall_seconds / turns[0].seconds);
     stall_on.push_back(turns[1].stall_seconds / turns[1].seconds);
   }
@@ -242,6 +243,7 @@ Status run(const Options& options) {
   line["ratio"] = median(ratios);
   line["ratios"] = ratios;
   line["drive_idle_without"] = median(idle);
+  line["drive_idle_with"] = median(idle_on);
   line["stalled_without"] = median(stall_off);
   line["stalled_with"] = median(stall_on);
   line["prefetched"] = stats.predictor.prefetched;

@@ -58,6 +58,10 @@ void Foresight::begin_sequence() {
   for (List& list : lists_) list.made = false;
 }
 
+void Foresight::await_guesses() {
+  if (thread_) thread_->await_all();
+}
+
 Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) {
   before_ = store_->stats();
   begin_us_ = now_us;
@@ -185,7 +189,6 @@ void Foresight::end_token(int64_t now_us) {
   if (before_.n_slot < shape_.n_expert * static_cast<int64_t>(shape_.n_layer())) {
     governor_.token_done(
         {.us = us,
-         .stall_us = static_cast<int64_t>(after.stall_us - before_.stall_us),
          .missing = after.misses - before_.misses + after.prefetched_used - before_.prefetched_used});
   }
 }

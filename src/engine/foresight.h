@@ -42,6 +42,8 @@ class Foresight {
   // A layer's router has spoken, and what it wants has been leased.
   Status routed(const RoutingState& state);
   void end_token(int64_t now_us);
+  // What the predictor's thread still has to say is said; only who does not mind to wait asks for that.
+  void await_guesses();
 
   // How good the guesses were, by how far they were ahead.
   std::span<const Stats::Predictor::Ahead> ahead() const { return ahead_; }

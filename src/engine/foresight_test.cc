@@ -144,9 +144,16 @@ TEST_F(ForesightTest, AsksSeldomWhereNoGuessIsWorthARead) {
 
 TEST_F(ForesightTest, ReadsWhatAThreadOfItsOwnSays) {
   make({{}, {2, 3}, {4, 5}}, 1, Foresight::Ask::kOnItsOwnThread);
-  while (foresight_->ahead()[0].foreseen < 2) token();
-  begin();
-  route(0);
+  for (int token = 0; token < 2; ++token) {
+    begin();
+    for (size_t layer = 0; layer < 3; ++layer) {
+      route(layer);
+      foresight_->await_guesses();
+    }
+    foresight_->end_token(now_us_ += 1000);
+  }
+  EXPECT_EQ(foresight_->ahead()[0].wanted, 8U);
+  EXPECT_EQ(foresight_->ahead()[0].foreseen, 8U);
   await({1, 2});
   await({1, 3});
 }

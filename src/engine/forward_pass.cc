@@ -536,8 +536,8 @@ Status ForwardPass::foresee_token(const KvCache& kv, int32_t token, int64_t posi
 Status ForwardPass::foresee(const Activations& a, size_t segment) {
   const auto n_embd = static_cast<size_t>(decoder_->shape().n_embd);
   const auto n_used = static_cast<size_t>(decoder_->shape().router.n_expert_used);
-  // The stale gate's graphs are built on the first column.
-  if (a.residual->data != activations_.residual->data) {
+  // Who looks at the evaluation itself (the stale gate) has graphs that are built on the first column.
+  if (!foresight_->predictor().stands_alone() && a.residual->data != activations_.residual->data) {
     std::copy_n(static_cast<const float*>(a.residual->data), n_embd,
                 static_cast<float*>(activations_.residual->data));
   }

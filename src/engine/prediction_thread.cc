@@ -51,6 +51,11 @@ Status PredictionThread::begin_token(uint64_t step, std::span<const float> embed
 Status PredictionThread::routed(uint64_t step, const RoutingState& state, bool ask) {
   const Predictor::Wants wants = predictor_.wants();
   std::unique_lock lock(mutex_);
+  if (!ask && n_told_ == 0) {  // waking the thread would cost more
+    if (error_) return std::unexpected(*error_);
+    predictor_.learn(state);
+    return {};
+  }
   Told& told = next_place(lock);
   if (error_) return std::unexpected(*error_);
   told.kind = ask ? Told::Kind::kAsk : Told::Kind::kLearn;
@@ -66,9 +71,13 @@ Status PredictionThread::routed(uint64_t step, const RoutingState& state, bool a
 }
 
 void PredictionThread::begin_sequence() {
+  await_all();
+  predictor_.begin_sequence();
+}
+
+void PredictionThread::await_all() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return n_told_ == 0; });
-  predictor_.begin_sequence();
 }
 
 PredictionThread::Told& PredictionThread::next_place(std::unique_lock<std::mutex>& lock) {
@@ -76,8 +85,8 @@ PredictionThread::Told& PredictionThread::next_place(std::unique_lock<std::mutex
   return told_[(first_ + n_told_) % kCapacity];
 }
 
-bool PredictionThread::asked_since(size_t place) const {
-  for (size_t i = place + 1; i < n_told_; ++i) {
+bool PredictionThread::asked_again() const {
+  for (size_t i = 1; i < n_told_; ++i) {
     if (told_[(first_ + i) % kCapacity].kind == Told::Kind::kAsk) return true;
   }
   return false;
@@ -89,7 +98,7 @@ void PredictionThread::run() {
     changed_.wait(lock, [this] { return stop_ || n_told_ > 0; });
     if (stop_) return;
     const Told& told = told_[first_];
-    const bool in_time = !asked_since(0);
+    const bool in_time = !asked_again();
     lock.unlock();
     Result<int32_t> n_row = digest(told, in_time);
     if (n_row.has_value() && *n_row > 0) answer_(told.step, *n_row, scores_);

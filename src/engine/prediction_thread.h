@@ -14,9 +14,9 @@
 
 namespace odmoe {
 
-// What it is told is copied and digested in order.  A question behind which another waits is not asked any
-// more: its answer would come too late.  Its owner tells it things from one thread; allocates at creation
-// alone, but for errors.
+// What it is told is copied and digested in order, or at once where nothing is asked and it is idle.  A
+// question behind which another waits is not asked any more: its answer would come too late.  Its owner tells
+// it things from one thread; allocates at creation alone, but for errors.
 class PredictionThread {
  public:
   // Called on the thread, with the rows of scores that the predictor filled for the step that was passed.
@@ -31,7 +31,8 @@ class PredictionThread {
   // As Predictor's.  The first error of any call comes back from a later one, and nothing is asked after it.
   Status begin_token(uint64_t step, std::span<const float> embedding);
   Status routed(uint64_t step, const RoutingState& state, bool ask);  // learn(), and predict() if `ask`
-  void begin_sequence();                                              // waits until all is digested
+  void begin_sequence();                                              // waits as below
+  void await_all();  // until all that was told is digested and answered
 
  private:
   struct Told {
@@ -46,7 +47,7 @@ class PredictionThread {
   Told& next_place(std::unique_lock<std::mutex>& lock);  // waits for room
   void run();
   Result<int32_t> digest(const Told& told, bool in_time);
-  bool asked_since(size_t place) const;
+  bool asked_again() const;  // behind the first that was told
 
   Predictor& predictor_;
   const Answer answer_;

@@ -1,60 +1,71 @@
 #include "engine/prefetch_governor.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace odmoe {
 namespace {
 
 constexpr double kLately = 1.0 / 32;  // weight of a token in missing_now_
+constexpr int kTurnTokens = 4 * PrefetchGovernor::kBlockTokens;
 
 }  // namespace
 
-void PrefetchGovernor::Half::add(const Token& token) {
-  tokens += 1;
-  compute_us += static_cast<double>(token.us - token.stall_us);
-  stall_us += static_cast<double>(token.stall_us);
-  missing += static_cast<double>(token.missing);
-}
-
-double PrefetchGovernor::Half::time_us(double missing_per_token) const {
-  const double wait_us = missing > 0 ? stall_us / missing : 0;
-  return compute_us / tokens + wait_us * missing_per_token;
-}
-
-// Blocks go on, off, off, on, and again.
 bool PrefetchGovernor::block_on() const {
-  const int block = trial_tokens_ / kBlockTokens % 4;
-  return block == 0 || block == 3;
+  return std::popcount(tried_tokens_ / static_cast<uint64_t>(kBlockTokens)) % 2 == 0;
 }
 
 void PrefetchGovernor::token_done(const Token& token) {
   missing_now_ += (static_cast<double>(token.missing) - missing_now_) * kLately;
-  if (!in_trial()) {
-    --hold_left_;
-    // Not at once after a trial: what is lately takes its time to be so.
-    const bool settled = hold_ - hold_left_ >= kLeastHold;
-    const double more = std::max(missing_now_, 1.0) / std::max(missing_then_, 1.0);
-    if (settled && (more > kChange || more < 1 / kChange)) {
-      hold_ = kLeastHold;
-      hold_left_ = 0;
-    }
+  if (in_trial()) {
+    try_token(token);
     return;
   }
-  (block_on() ? with_ : without_).add(token);
-  if (++trial_tokens_ == kTrialBlocks * kBlockTokens) end_trial();
+  if (--hold_left_ == 0) {
+    begin_trial(0.5);
+    return;
+  }
+  // Not at once after a trial: what is lately takes its time to be so.
+  const bool settled = n_trial_ > 0 && hold_ - hold_left_ >= kLeastTrial;
+  const double more = std::max(missing_now_, 1.0) / std::max(missing_then_, 1.0);
+  if (settled && (more > kChange || more < 1 / kChange)) begin_trial(0);
+}
+
+void PrefetchGovernor::begin_trial(double weight_of_before) {
+  hold_left_ = 0;
+  if (weight_of_before == 0) hold_ = 0;
+  trial_tokens_ = 0;
+  trial_us_ = 0;
+  for (Half* half : {&with_, &without_}) {
+    half->tokens *= weight_of_before;
+    half->us *= weight_of_before;
+    half->missing *= weight_of_before;
+  }
+}
+
+void PrefetchGovernor::try_token(const Token& token) {
+  Half& half = block_on() ? with_ : without_;
+  half.tokens += 1;
+  half.us += static_cast<double>(token.us);
+  half.missing += static_cast<double>(token.missing);
+  ++tried_tokens_;
+  ++trial_tokens_;
+  trial_us_ += token.us;
+  const bool enough = trial_tokens_ >= kMostTrial || (trial_tokens_ >= kLeastTrial && trial_us_ >= kTrialUs);
+  if (enough && trial_tokens_ % kTurnTokens == 0) end_trial();
 }
 
 void PrefetchGovernor::end_trial() {
-  const double missing = (with_.missing + without_.missing) / (with_.tokens + without_.tokens);
-  gain_ = without_.time_us(missing) / std::max(with_.time_us(missing), 1.0);
+  gain_ = without_.us / without_.tokens / std::max(with_.us / with_.tokens, 1.0);
   const bool pays = gain_ > 1;
-  hold_ = n_trial_ > 0 && pays == verdict_ ? std::min(2 * hold_, kMostHold) : kLeastHold;
-  verdict_ = pays;
+  const int least = kLeastHold * trial_tokens_;
+  const bool again = n_trial_ > 0 && pays == verdict_;
+  hold_ = again ? std::clamp(2 * hold_, least, kMostHold * trial_tokens_) : least;
   hold_left_ = hold_;
-  missing_then_ = missing_now_ = missing;
+  verdict_ = pays;
+  missing_then_ = (with_.missing + without_.missing) / (with_.tokens + without_.tokens);
+  missing_now_ = missing_then_;
   ++n_trial_;
-  trial_tokens_ = 0;
-  with_ = without_ = {};
 }
 
 }  // namespace odmoe

@@ -266,13 +266,15 @@ int32_t Scheduler::reuse(const Job& job, Session& session) {
   const std::vector<Token>& prompt = job.work.prompt;
   int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, session);
   if (cache_ != nullptr && !job.work.prompt_logprobs) {
+    int32_t found = cache_->find(prompt);
     // Those who are served right now may have read as much as any before them.
     for (const auto& slot : slots_) {
-      if (reusable_of(job, *slot->session) > std::max(shared, cache_->find(prompt))) {
+      if (reusable_of(job, *slot->session) > std::max(shared, found)) {
         cache_->save(*slot->session, 0);
+        found = cache_->find(prompt);
       }
     }
-    if (cache_->find(prompt) > shared) {
+    if (found > shared) {
       cache_->save(session, 0);
       if (const int32_t restored = cache_->restore(prompt, session); restored > 0) return restored;
       shared = 0;

@@ -98,13 +98,7 @@ INSTANTIATE_TEST_SUITE_P(Models, BudgetSweep,
                          ::testing::Values("bundled", "demo-kimi", "demo-qwen2moe", "arch/kimi-k2.F32",
                                            "arch/deepseek-v3.F32", "arch/deepseek-v2-lite.F32",
                                            "arch/qwen2moe.F32", "arch/qwen3moe.F32", "arch/qwen3moe.Q4_K_M"),
-                         [](const auto& test) {
-                           std::string name = test.param;
-                           std::ranges::replace_if(
-                               name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); },
-                               '_');
-                           return name;
-                         });
+                         [](const auto& test) { return test_name(test.param); });
 
 }  // namespace
 }  // namespace odmoe

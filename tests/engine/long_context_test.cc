@@ -137,14 +137,10 @@ TEST_P(CacheInQ8, IsCloseToF16AtEveryPosition) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, CacheInQ8,
-    ::testing::Values("bundled", "demo-qwen2moe", "arch/kimi-k2.F32", "arch/deepseek-v2-lite.F32"),
-    [](const auto& test) {
-      std::string name = test.param;
-      std::ranges::replace_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Models, CacheInQ8,
+                         ::testing::Values("bundled", "demo-qwen2moe", "arch/kimi-k2.F32",
+                                           "arch/deepseek-v2-lite.F32"),
+                         [](const auto& test) { return test_name(test.param); });
 
 }  // namespace
 }  // namespace odmoe

@@ -73,15 +73,14 @@ TEST_P(State, GoesOnBitForBitElsewhere) {
   EXPECT_EQ(copy(second->logits()), wanted);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Models, State,
-    ::testing::Values(Case{"bundled", CacheType::kF16}, Case{"bundled", CacheType::kF32},
-                      Case{"demo-kimi", CacheType::kF16}, Case{"demo-qwen2moe", CacheType::kQ8_0}),
-    [](const auto& test) {
-      std::string name = std::string(test.param.model) + std::to_string(static_cast<int>(test.param.type));
-      std::ranges::replace_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); }, '_');
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Models, State,
+                         ::testing::Values(Case{"bundled", CacheType::kF16}, Case{"bundled", CacheType::kF32},
+                                           Case{"demo-kimi", CacheType::kF16},
+                                           Case{"demo-qwen2moe", CacheType::kQ8_0}),
+                         [](const auto& test) {
+                           return test_name(std::string(test.param.model) +
+                                            std::to_string(static_cast<int>(test.param.type)));
+                         });
 
 TEST(WholeChunks, AreThoseFromTheFirstTokenOn) {
   const auto engine = open_or_fail(state_options());

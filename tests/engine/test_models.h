@@ -32,6 +32,12 @@ inline std::filesystem::path shared_file(const std::string& relative) {
   const std::filesystem::path variable = ::odmoe::testing::shared_file(relative); \
   if (variable.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << (relative)
 
+// A name that a test may have.
+inline std::string test_name(std::string text) {
+  std::ranges::replace_if(text, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  return text;
+}
+
 inline std::vector<float> read_floats(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   std::vector<float> values(std::filesystem::file_size(path) / sizeof(float));

@@ -7,11 +7,8 @@ Ends with status 77 when the client is not installed.
 """
 
 import json
-import re
-import signal
-import subprocess
+import os
 import sys
-import threading
 import time
 
 try:
@@ -20,33 +17,10 @@ except ImportError:
     print("python3-openai is not installed: skipped")
     sys.exit(77)
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from served import Server, check
+
 KEY = "a-key-of-the-test"
-
-
-class Server:
-    """odmoe serve on a free port."""
-
-    def __init__(self, odmoe, model, *options):
-        self.process = subprocess.Popen(
-            [odmoe, "serve", model, "--port", "0", "--memory", "50%", "--context", "1024", *options],
-            stderr=subprocess.PIPE, text=True, env={"OMP_WAIT_POLICY": "passive", "PATH": "/usr/bin:/bin"})
-        for line in self.process.stderr:
-            match = re.search(r"ready: (http://\S+)", line)
-            if match:
-                self.url = match.group(1)
-                break
-        else:
-            raise RuntimeError("the server ended before it was ready")
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
-
-
-def check(condition, what):
-    if not condition:
-        raise AssertionError(what)
 
 
 def completions(client, model):
@@ -232,7 +206,7 @@ def cancels(client, model):
 
 def main():
     # Its prompts are shorter than a chunk, which is what would be reused otherwise.
-    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY, "--prompt-reuse", "longest")
+    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY, "--prompt-reuse", "longest", context=1024)
     try:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key=KEY, max_retries=0, timeout=120)
         model = client.models.list().data[0].id

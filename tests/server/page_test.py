@@ -8,43 +8,16 @@ Ends with status 77 when there is no Chromium.
 
 import os
 import re
-import signal
 import struct
-import subprocess
 import sys
 import tempfile
-import threading
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import chromium
+from served import Server, check
 
 KEY = "a-key-of-the-test"
-
-
-class Server:
-    """odmoe serve on a free port."""
-
-    def __init__(self, odmoe, model, *options):
-        environment = {"OMP_WAIT_POLICY": "passive", "PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", tempfile.gettempdir())}
-        self.process = subprocess.Popen([odmoe, "serve", model, "--port", "0", "--memory", "50%", "--context", "2048", *options],
-                                        stderr=subprocess.PIPE, text=True, env=environment)
-        for line in self.process.stderr:
-            if match := re.search(r"ready: (http://\S+)", line):
-                self.url = match.group(1)
-                break
-        else:
-            raise RuntimeError("the server ended before it was ready")
-        threading.Thread(target=self.process.stderr.read, daemon=True).start()
-
-    def end(self):
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
-
-
-def check(condition, what):
-    if not condition:
-        raise AssertionError(what)
 
 
 def png_size(path):
@@ -214,7 +187,7 @@ def main():
         picture = sys.argv[3] if len(sys.argv) > 3 else os.path.join(folder, "page.png")
         browser = chromium.Chromium(program)
         try:
-            server = Server(odmoe, model)
+            server = Server(odmoe, model, context=2048)
             with urllib.request.urlopen(server.url + "/") as answer:
                 check("default-src 'none'" in answer.headers["Content-Security-Policy"], "the page comes with its policy")
             steps = [(shows_the_model, server), (answers_a_click,), (stops,), (shows_errors,), (tells_of_an_expert,),
@@ -223,7 +196,7 @@ def main():
                 print(step.__name__.replace("_", " "), flush=True)
                 step(browser, *arguments)
                 check(not browser.complaints, f"the console says: {browser.complaints}")
-            server = Server(odmoe, model, "--api-key", KEY)
+            server = Server(odmoe, model, "--api-key", KEY, context=2048)
             browser.complaints.clear()
             asks_for_the_key(browser, server)
             check(not browser.complaints, f"the console says: {browser.complaints}")
