@@ -25,6 +25,7 @@ that grew by more than --growth from the first sixth of the load to its end, des
 a server that does not end with status 0.
 """
 import argparse
+import atexit
 import collections
 import http.client
 import json
@@ -156,6 +157,7 @@ class Server:
     def __init__(self, command):
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, start_new_session=True)
+        atexit.register(self.process.kill)
         while not (address := re.search(r"ready: http://[^ ]*:(\d+)", self.said())):
             if self.process.poll() is not None:
                 sys.exit(f"server_soak: {command[0]} did not start:\n{self.said()}")
@@ -535,12 +537,12 @@ def main():
     parser.add_argument("--json", help="write what was counted here as well")
     parser.add_argument("server_flags", nargs="*")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("server_soak: ended"))
     soak = Soak(options)
     try:
         result = soak.run()
     finally:
         soak.stop.set()
-        soak.server.process.kill()
     report(soak, *result)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

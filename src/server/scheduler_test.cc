@@ -609,8 +609,8 @@ TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBi
   const GenerationEnd failed = sinks[0]->wait();
   EXPECT_EQ(failed.ending, Ending::kError);
   EXPECT_EQ(failed.error.kind, ErrorKind::kIo);
-  EXPECT_THAT(failed.error.message,
-              ::testing::ContainsRegex(std::format("expert {} of .*layer {}.*demo.gguf", bad->expert, bad->layer)));
+  EXPECT_THAT(failed.error.message, ::testing::ContainsRegex(std::format("expert {} of .*layer {}.*demo.gguf",
+                                                                         bad->expert, bad->layer)));
   EXPECT_GE(failed.generated_tokens, 2);
   const std::vector<float> said = bits_of(*sinks[0]);
   EXPECT_TRUE(std::ranges::equal(said, std::span(alone[0]).first(said.size()))) << "what it said was right";
