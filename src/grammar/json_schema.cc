@@ -71,6 +71,7 @@ class Compiler {
 
   Result<Expression> schema(const Json& schema, const std::string& where, int depth) {
     if (depth > kMaxSchemaDepth) return refuse(where, "it nests deeper than {}", kMaxSchemaDepth);
+    if (builder_->too_large()) return refuse("", "it is too large: more than {} states", kMaxStates);
     if (schema.is_boolean() && schema.get<bool>()) return values_.any();
     if (schema.is_boolean()) return refuse(where, "false allows nothing");
     if (!schema.is_object()) return refuse(where, "a schema is an object, not {}", text_of(schema));
