@@ -78,7 +78,7 @@ struct EngineOptions {
   uint64_t reserved_bytes = 0;
   ReaderChoice reader = ReaderChoice::kAuto;
   PolicyKind policy = PolicyKind::kForecast;  // which experts stay; speed alone depends on it
-  // Never slower than without, but for the trials by which that is found out (docs/shadow-model.md).
+  // Speed alone depends on it; trials switch it off where it does not pay (docs/shadow-model.md).
   PredictorKind predictor = PredictorKind::kStaleGate;
   std::filesystem::path shadow;  // the weights of kShadow, and of no other
   int32_t lookahead = 1;         // layers with experts by which the predictor is ahead, 1..kMaxLookahead

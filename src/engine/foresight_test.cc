@@ -144,16 +144,16 @@ TEST_F(ForesightTest, AsksSeldomWhereNoGuessIsWorthARead) {
 
 TEST_F(ForesightTest, ReadsWhatAThreadOfItsOwnSays) {
   make({{}, {2, 3}, {4, 5}}, 1, Foresight::Ask::kOnItsOwnThread);
-  for (int token = 0; token < 2; ++token) {
-    begin();
-    for (size_t layer = 0; layer < 3; ++layer) {
-      route(layer);
-      foresight_->await_guesses();
-    }
-    foresight_->end_token(now_us_ += 1000);
+  begin();
+  for (size_t layer = 0; layer < 3; ++layer) {
+    route(layer);
+    foresight_->await_guesses();
   }
-  EXPECT_EQ(foresight_->ahead()[0].wanted, 8U);
-  EXPECT_EQ(foresight_->ahead()[0].foreseen, 8U);
+  foresight_->end_token(now_us_ += 1000);
+  EXPECT_EQ(foresight_->ahead()[0].wanted, 4U);
+  EXPECT_EQ(foresight_->ahead()[0].foreseen, 4U);
+  begin();
+  route(0);  // what is guessed after the next router would take the place of what is not begun yet
   await({1, 2});
   await({1, 3});
 }

@@ -26,11 +26,20 @@ LiveStaleGate::LiveStaleGate(Backend& backend, const Decoder& decoder, const Act
   }
 }
 
+Result<int32_t> LiveStaleGate::begin_token(std::span<const float> embedding, std::span<float> scores) {
+  std::ranges::copy(embedding, static_cast<float*>(activations_->residual->data));
+  return ask(0, scores);
+}
+
 Result<int32_t> LiveStaleGate::predict(const RoutingState& state, std::span<float> scores) {
+  return ask(state.layer + 1, scores);
+}
+
+Result<int32_t> LiveStaleGate::ask(size_t first, std::span<float> scores) {
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
-  const size_t n = std::min(lookahead_, graphs_.size() - 1 - state.layer);
+  const size_t n = std::min(lookahead_, graphs_.size() - first);
   for (size_t d = 0; d < n; ++d) {
-    const size_t target = state.layer + 1 + d;
+    const size_t target = first + d;
     ODMOE_RETURN_IF_ERROR(backend_->compute(graphs_[target].graph()));
     const std::span<const float> logits(static_cast<const float*>(activations_->stale_logits->data),
                                         n_expert);

@@ -1,5 +1,6 @@
 // The stale gate by the model's own routers in memory: those of later layers are asked about what this
-// layer's router saw.  Costs neither training nor memory; predict/stale_gate.h is the same on recorded data.
+// layer's router saw, and before the first one about the token's embedding.  Costs neither training nor
+// memory; predict/stale_gate.h is the same on recorded data.
 #pragma once
 
 #include <memory>
@@ -14,7 +15,8 @@
 namespace odmoe {
 
 // Reads Activations::residual itself, so it must be asked between a layer's segment and its experts, about
-// the evaluation under way, of one token.  Nothing is said of the next token's layers.
+// the evaluation under way, of one token; before the first layer's segment it writes there.  Nothing is said
+// of the next token's layers.
 class LiveStaleGate final : public Predictor {
  public:
   // All of these must outlive it; `activations` must have addresses, and those of the graphs come from
@@ -25,10 +27,16 @@ class LiveStaleGate final : public Predictor {
   std::string_view name() const override { return "stale-gate"; }
   bool calibrated() const override { return false; }
   bool stands_alone() const override { return false; }
+  Wants wants() const override { return {.embedding = true}; }
   uint64_t bytes() const override { return 0; }
+  Result<int32_t> begin_token(std::span<const float> embedding, std::span<float> scores) override;
   Result<int32_t> predict(const RoutingState& state, std::span<float> scores) override;
 
  private:
+  // What the routers of as many layers from `first` on as there are, at most the lookahead, say of
+  // Activations::residual.
+  Result<int32_t> ask(size_t first, std::span<float> scores);
+
   Backend* backend_;
   const Decoder* decoder_;
   const Activations* activations_;

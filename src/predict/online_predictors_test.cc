@@ -162,6 +162,29 @@ TEST(Coactivation, WhatChangedIsLearntAnew) {
   EXPECT_THAT(run.best(1), UnorderedElementsAre(6, 7));
 }
 
+const StaleGate::FirstRouter kNoFirst = [](std::span<const float>, size_t, std::span<float>) {
+  return fail(ErrorKind::kIo, "no embedding was given");
+};
+
+TEST(StaleGate, AsksTheFirstLayersRoutersAboutTheEmbedding) {
+  const auto first = [](std::span<const float> embedding, size_t target, std::span<float> marks) -> Status {
+    for (size_t e = 0; e < marks.size(); ++e) marks[e] = embedding[0] * static_cast<float>((e + target) % 8);
+    return {};
+  };
+  StaleGate predictor(
+      kShape, [](const RoutingState&, size_t, std::span<float>) { return fail(ErrorKind::kIo, "no"); }, first,
+      {});
+  std::vector<float> scores(kShape.n_score());
+  EXPECT_EQ(predictor.begin_token({}, scores).value(), 0);
+  const std::vector<float> embedding = {1.0F};
+  ASSERT_EQ(predictor.begin_token(embedding, scores).value(), 2);
+  std::vector<int32_t> best(2);
+  best_experts(std::span(scores).first(8), best);
+  EXPECT_THAT(best, ElementsAre(7, 6));
+  best_experts(std::span(scores).subspan(8, 8), best);
+  EXPECT_THAT(best, ElementsAre(6, 5));
+}
+
 TEST(StaleGate, AsksTheLaterLayersRouters) {
   std::vector<size_t> asked;
   const auto router = [&](const RoutingState& state, size_t target, std::span<float> marks) -> Status {
@@ -170,7 +193,7 @@ TEST(StaleGate, AsksTheLaterLayersRouters) {
     EXPECT_EQ(state.experts[0], 0);
     return {};
   };
-  StaleGate predictor(kShape, router, {.router_input = true});
+  StaleGate predictor(kShape, router, kNoFirst, {.router_input = true});
   Decoding run(predictor);
   EXPECT_EQ(run.route(0, {0, 1}), 2);
   EXPECT_THAT(asked, ElementsAre(1, 2));
@@ -185,7 +208,7 @@ TEST(StaleGate, ScoresBecomeTheOddsThatAreMeasured) {
     for (size_t e = 0; e < marks.size(); ++e) marks[e] = static_cast<float>((e + target) % 8);
     return {};
   };
-  StaleGate predictor(kShape, router, {});
+  StaleGate predictor(kShape, router, kNoFirst, {});
   Decoding run(predictor);
   // Layer 1 always chooses the two that are marked highest; layer 2 every other time only.
   for (int i = 0; i < 500; ++i) {
@@ -199,7 +222,8 @@ TEST(StaleGate, ScoresBecomeTheOddsThatAreMeasured) {
 
 TEST(StaleGate, AnErrorOfTheRouterIsHandedOn) {
   StaleGate predictor(
-      kShape, [](const RoutingState&, size_t, std::span<float>) { return fail(ErrorKind::kIo, "no"); }, {});
+      kShape, [](const RoutingState&, size_t, std::span<float>) { return fail(ErrorKind::kIo, "no"); },
+      kNoFirst, {});
   std::vector<float> scores(kShape.n_score());
   const std::vector<int32_t> experts = {0, 1};
   const auto result = predictor.predict({.layer = 0, .experts = experts, .weights = kHalves}, scores);

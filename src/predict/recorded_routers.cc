@@ -13,6 +13,7 @@ namespace {
 
 // A norm's weight below this tells nothing of the state it was multiplied into.
 constexpr float kLeastNorm = 1e-8F;
+constexpr double kLeastMeanSquare = 1e-12;  // of an embedding; one of zeros stays one
 
 }  // namespace
 
@@ -27,15 +28,30 @@ void RecordedRouters::mark(size_t layer, std::span<const float> router_input, si
                            std::span<float> marks) {
   const RouterWeights& from = routers_[layer];
   const RouterWeights& to = routers_[target];
-  const size_t n = state_.size();
   if (layer == target) {
     std::ranges::copy(router_input, state_.begin());
   } else {
-    for (size_t i = 0; i < n; ++i) {
+    for (size_t i = 0; i < state_.size(); ++i) {
       const bool known = std::abs(from.norm[i]) > kLeastNorm;
       state_[i] = known ? router_input[i] / from.norm[i] * to.norm[i] : 0;
     }
   }
+  mark_state(to, marks);
+}
+
+void RecordedRouters::mark_embedding(std::span<const float> embedding, size_t target,
+                                     std::span<float> marks) {
+  const RouterWeights& to = routers_[target];
+  double squares = 0;
+  for (const float value : embedding) squares += static_cast<double>(value) * value;
+  const double mean = squares / static_cast<double>(embedding.size());
+  const auto scale = static_cast<float>(1 / std::sqrt(std::max(mean, kLeastMeanSquare)));
+  for (size_t i = 0; i < state_.size(); ++i) state_[i] = embedding[i] * scale * to.norm[i];
+  mark_state(to, marks);
+}
+
+void RecordedRouters::mark_state(const RouterWeights& to, std::span<float> marks) {
+  const size_t n = state_.size();
   for (size_t expert = 0; expert < marks.size(); ++expert) {
     const std::span<const float> row(&to.weight[expert * n], n);
     // Eight sums side by side, for the compiler to keep in one register.
@@ -93,6 +109,10 @@ std::unique_ptr<Predictor> make_recorded_stale_gate(const PredictorShape& shape,
       shape,
       [recorded](const RoutingState& state, size_t target, std::span<float> marks) -> Status {
         recorded->mark(state.layer, state.router_input, target, marks);
+        return {};
+      },
+      [recorded](std::span<const float> embedding, size_t target, std::span<float> marks) -> Status {
+        recorded->mark_embedding(embedding, target, marks);
         return {};
       },
       Predictor::Wants{.router_input = true});

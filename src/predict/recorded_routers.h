@@ -22,8 +22,11 @@ class RecordedRouters {
   // that the router of layer index `layer` saw (after that layer's norm, which is exchanged for the
   // target's). What a router takes into account for its choice is in them: selection bias, groups.
   void mark(size_t layer, std::span<const float> router_input, size_t target, std::span<float> marks);
+  // Likewise of a token's embedding, before any norm.
+  void mark_embedding(std::span<const float> embedding, size_t target, std::span<float> marks);
 
  private:
+  void mark_state(const RouterWeights& router, std::span<float> marks);  // of state_
   void exclude_groups(std::span<float> marks);
 
   RouterRule rule_;
