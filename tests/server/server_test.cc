@@ -121,8 +121,9 @@ TEST(Server, EndsAStreamWhoseClientGoesAway) {
     const Connection connection(server.port());
     ASSERT_TRUE(connection.send(request("/v1/chat/completions", kEndlessStream)));
     EXPECT_THAT(connection.read_some(), StartsWith("HTTP/1.1 200"));
+    // The head of the answer comes before its turn.
+    while (running(server) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     connection.read_some();
-    EXPECT_EQ(running(server), 1);
   }
   EXPECT_TRUE(is_cancelled(server));
 }
