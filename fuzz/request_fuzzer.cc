@@ -1,7 +1,11 @@
 // Bodies of requests as a hostile client would write them, and what the model says as a hostile model would.
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <string_view>
 
 #include "grammar/automaton.h"
@@ -15,16 +19,35 @@ namespace {
 using namespace odmoe;
 using namespace odmoe::server;
 
-void follow(const std::shared_ptr<const grammar::Grammar>& grammar) {
+// A number that may end here is within the schema's bounds, for a reader of doubles too.
+void check_number(const nlohmann::ordered_json& schema, const std::string& written) {
+  if (!schema.is_object() || !schema.contains("type")) return;
+  if (schema["type"] != "number" && schema["type"] != "integer") return;
+  const auto number = nlohmann::json::parse(written).get<double>();
+  if (std::abs(number) > 9e15) return;  // doubles do not tell such integers apart
+  const auto breaks = [&](const char* keyword, auto wrong) {
+    return schema.contains(keyword) && wrong(number, schema[keyword].get<double>());
+  };
+  if (breaks("minimum", std::less<>()) || breaks("maximum", std::greater<>()) ||
+      breaks("exclusiveMinimum", std::less_equal<>()) || breaks("exclusiveMaximum", std::greater_equal<>())) {
+    __builtin_trap();
+  }
+}
+
+void follow(const std::shared_ptr<const grammar::Grammar>& grammar, const nlohmann::ordered_json& schema) {
   // The first of what may follow, for a while: the automaton must get by whatever the schema is.
+  std::string written;
   grammar::Automaton automaton(grammar);
   int32_t state = automaton.start();
   for (int step = 0; step < 64 && state != grammar::Automaton::kDead; ++step) {
     int32_t next = grammar::Automaton::kDead;
     for (int byte = 0; byte < 256 && next == grammar::Automaton::kDead; ++byte) {
-      next = automaton.next(state, static_cast<uint8_t>((byte + step * 37) & 0xFF));
+      const auto tried = static_cast<uint8_t>((byte + step * 37) & 0xFF);
+      next = automaton.next(state, tried);
+      if (next != grammar::Automaton::kDead) written += static_cast<char>(tried);
     }
     state = next;
+    if (state != grammar::Automaton::kDead && automaton.accepts(state)) check_number(schema, written);
   }
 }
 
@@ -49,7 +72,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       const auto json = parse_json(text);
       if (!json.has_value()) break;
       const auto grammar = grammar::json_schema_grammar(*json);
-      if (grammar.has_value()) follow(*grammar);
+      if (grammar.has_value()) follow(*grammar, *json);
       break;
     }
     case 4:

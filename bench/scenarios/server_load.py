@@ -2,8 +2,8 @@
 """Several clients at once: `odmoe serve` and, beside it, llama-server on the same file under the same hard limit.
 
     bench/scenarios/server_load.py --model replay.gguf [--odmoe build/release/cli/odmoe] [--memory 25%]
-        [--sessions 1,4,16] [--tokens 64] [--prompt-tokens 32] [--rounds 1] [--context 1024] [--in-turns]
-        [--llama 'llama-server' --limit 'memlimit' --limit-bytes SIZE] [--json FILE]
+        [--sessions 1,4,16] [--tokens 64] [--prompt-tokens 32] [--rounds 1] [--context 1024] [--threads 2] [--in-turns]
+        [--llama 'llama-server' --llama-flags '--no-repack'] [--limit 'memlimit' --limit-bytes 25%] [--json FILE]
     bench/scenarios/server_load.py --model model.gguf --prompt-cache [--prompt-tokens 2000]
 
 With N sessions, N clients send a prompt each of their own at the same moment and take their answers as streams of
@@ -11,8 +11,13 @@ exactly --tokens tokens, --rounds times; the server is started anew for every N.
 per second (from the first request to the last token, and from when the last client has its first token to when the
 first has its last: only tokens written by all of them together), the time to the first token, the time between two
 tokens of one client, and of odmoe how many experts were read per token written, and how many tokens a step had
-(/v1/stats).  --limit is a command that runs another one with a limit on all its memory, page cache included
-(LIMIT BYTES COMMAND...; needs root); odmoe runs under it too where it is given.
+(/v1/stats).  --limit is a command that runs another one with a limit on all its memory, page cache included, from a
+cold page cache (LIMIT BYTES COMMAND...; needs root); --limit-bytes may be a share of the model file's size.  odmoe runs
+under it too, with a budget 5 % (at least 32 MiB) below it where --memory is not given.
+
+llama-server is asked as odmoe is: as many slots as sessions, each with --context tokens, as many threads, the same
+prompts, greedy, no end before --tokens tokens; and no prompt is taken from a cache in either.  An answer of another
+length, or another text than the replay's where --replay-steps is given, ends the measurement.
 
 --prompt-cache measures the time to the first token of a prompt that was there before, in one session whose text
 was another in between: without the cache, from memory, and from disk after a restart.  Each is the median of
@@ -23,6 +28,7 @@ Prints Markdown.  On a machine that does other things as well the times mean not
 import argparse
 import http.client
 import json
+import os
 import re
 import shlex
 import signal
@@ -54,13 +60,19 @@ def prompt_of(seed, options):
     if not options.replay_steps:
         return prompt_text(seed, options.prompt_tokens)
     first = seed * 37 % (options.replay_steps - options.prompt_tokens - options.tokens)
-    return "".join(f" s{first + i:04d}" for i in range(options.prompt_tokens))
+    return steps(first, options.prompt_tokens)
+
+
+def steps(first, count):
+    """Of a replay: its tokens in a row."""
+    return "".join(f" s{first + i:04d}" for i in range(count))
 
 
 class Server:
     """A server process that is ready; ends with the `with` block."""
 
-    def __init__(self, command, port=None):
+    def __init__(self, name, command, port=None):
+        self.name = name
         self.log = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, start_new_session=True)
         self.port = port
@@ -68,7 +80,7 @@ class Server:
         while not self.ready():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.log.seek(0)
-                sys.exit(f"{command[0]} did not start:\n{self.log.read()[-2000:]}")
+                sys.exit(f"{shlex.join(command)}: did not start:\n{self.log.read()[-2000:]}")
             time.sleep(0.05)
 
     def ready(self):
@@ -95,38 +107,62 @@ class Server:
     def __enter__(self):
         return self
 
+    def innermost(self):
+        """The process that serves: the command may have started it by way of others (a limit, a root of its own)."""
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        child = {int(parent): int(pid) for pid, parent in (line.split() for line in listed.splitlines())}
+        pid = self.process.pid
+        while pid in child:
+            pid = child[pid]
+        return pid
+
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
+        try:
+            os.kill(self.innermost(), signal.SIGTERM)
+        except ProcessLookupError:
+            pass
         try:
             self.process.wait(120)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        self.log.seek(0)
+        if peak := re.search(r"peak .*", self.log.read()):
+            print(f"{self.name}: {peak[0]}", file=sys.stderr, flush=True)
         self.log.close()
 
 
+class Failed(Exception):
+    """What a client was answered is not what it should be."""
+
+
 def complete(server, prompt, tokens):
-    """-> times at which the request was sent and at which each event with text came, and the usage."""
-    body = {"prompt": prompt, "max_tokens": tokens, "n_predict": tokens, "temperature": 0, "stream": True,
-            "ignore_eos": True, "stream_options": {"include_usage": True}}
+    """-> times at which the request was sent and at which each event with text came, the usage, and the text."""
+    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True, "ignore_eos": True,
+            "stream_options": {"include_usage": True}}
+    if not server.is_odmoe:
+        body["cache_prompt"] = False  # nor does odmoe take up prompts of less than a chunk
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=3600)
     times = [time.monotonic()]
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     if answer.status != 200:
-        sys.exit(f"the server answered {answer.status}: {answer.read().decode(errors='replace')}")
-    usage = {}
+        raise Failed(f"the server answered {answer.status}: {answer.read().decode(errors='replace')}")
+    usage, text = {}, ""
     for line in answer:
         if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
             continue
         event = json.loads(line[6:])
         if "error" in event:
-            sys.exit(f"the server said: {event['error']}")
+            raise Failed(f"the server said: {event['error']}")
         usage = event.get("usage") or usage
         choices = event.get("choices")
         if choices and (choices[0].get("text") or choices[0].get("finish_reason") is None):
             times.append(time.monotonic())
-    return times, usage
+            text += choices[0].get("text") or ""
+    if usage.get("completion_tokens") != tokens:
+        raise Failed(f"{server.name} wrote {usage.get('completion_tokens')} tokens where {tokens} were asked for")
+    return times, usage, text
 
 
 def percentile(values, share):
@@ -137,11 +173,18 @@ def percentile(values, share):
 def load(server, clients, options):
     """One table row's figures."""
     results = [None] * clients
-    gaps, first, together, seconds, written = [], [], [], 0.0, 0
+    gaps, first, together, failed, seconds, written = [], [], [], [], 0.0, 0
     before = server.stats() if server.is_odmoe else None
     for round_ in range(options.rounds):
         def client(i, round_=round_):
-            results[i] = complete(server, prompt_of(1 + i + clients * round_, options), options.tokens)
+            prompt = prompt_of(1 + i + clients * round_, options)
+            try:
+                times, usage, text = complete(server, prompt, options.tokens)
+                if options.replay_steps and text != steps(int(prompt[-4:]) + 1, options.tokens):
+                    raise Failed(f"{server.name} did not go on as the replay after {prompt!r}: {text!r}")
+                results[i] = times, usage
+            except (Failed, OSError, http.client.HTTPException) as error:
+                failed.append(f"{server.name}: {error}")
 
         threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
         start = time.monotonic()
@@ -150,8 +193,8 @@ def load(server, clients, options):
         for thread in threads:
             thread.join()
         seconds += time.monotonic() - start
-        if None in results:
-            sys.exit("a client had no answer")
+        if failed:
+            sys.exit(failed[0])
         all_times = [times for times, _ in results]
         written += sum(usage["completion_tokens"] for _, usage in results)
         for times in all_times:
@@ -175,21 +218,24 @@ def load(server, clients, options):
 
 
 def limited(options, command):
-    return shlex.split(options.limit) + [options.limit_bytes] + command if options.limit else command
+    return shlex.split(options.limit) + [str(options.limit_bytes)] + command if options.limit else command
 
 
 def odmoe(options, sessions, *more):
-    command = [options.odmoe, "serve", options.model, "--port", "0", "--memory", options.memory, "--context",
-               str(options.context), "--sessions", str(sessions), "--queue", "256", *more, *options.odmoe_flags]
-    server = Server(limited(options, command))
+    command = [*options.odmoe, "serve", options.model, "--port", "0", "--memory", options.memory, "--context",
+               str(options.context), "--sessions", str(sessions), "--queue", "256", "--threads", str(options.threads),
+               *more, *options.odmoe_flags]
+    server = Server("odmoe", limited(options, command))
     server.is_odmoe = True
     return server
 
 
 def llama(options, sessions):
+    threads = str(options.threads)
     command = [*shlex.split(options.llama), "-m", options.model, "--port", str(options.llama_port), "-np",
-               str(sessions), "-c", str(options.context * sessions), "--no-webui", *options.llama_flags]
-    server = Server(limited(options, command), options.llama_port)
+               str(sessions), "-c", str(options.context * sessions), "-t", threads, "-tb", threads, "--no-webui",
+               "--no-warmup", "--no-cache-prompt", "--cache-ram", "0", *options.llama_flags]
+    server = Server("llama-server", limited(options, command), options.llama_port)
     server.is_odmoe = False
     return server
 
@@ -227,7 +273,7 @@ def measure_load(options):
 
 def measure_prompt_cache(options):
     def first_token(server, seed):
-        times, usage = complete(server, prompt_of(seed, options), 1)
+        times, usage, _ = complete(server, prompt_of(seed, options), 1)
         return times[-1] - times[0], usage["prompt_tokens_details"]["cached_tokens"], usage["prompt_tokens"]
 
     rows = []
@@ -262,9 +308,9 @@ def measure_prompt_cache(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--odmoe", default="build/release/cli/odmoe")
+    parser.add_argument("--odmoe", type=shlex.split, default=["build/release/cli/odmoe"])
     parser.add_argument("--odmoe-flags", type=shlex.split, default=[])
-    parser.add_argument("--memory", default="25%")
+    parser.add_argument("--memory", help="budget of odmoe (25%%, or a little less than --limit-bytes)")
     parser.add_argument("--sessions", default="1,4,16")
     parser.add_argument("--in-turns", action="store_true", help="also as many clients on one session")
     parser.add_argument("--tokens", type=int, default=64)
@@ -273,17 +319,27 @@ def main():
                         help="the model replays a trace of so many steps: prompts are parts of it")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--llama", default="", help="command of llama-server")
     parser.add_argument("--llama-flags", type=shlex.split, default=[])
     parser.add_argument("--llama-port", type=int, default=18080)
     parser.add_argument("--limit", default="", help="command that limits memory")
-    parser.add_argument("--limit-bytes", default="")
+    parser.add_argument("--limit-bytes", default="", help="how many, or a share of the model's file: 25%%")
     parser.add_argument("--prompt-cache", action="store_true", help="measure that instead")
     parser.add_argument("--prompt-cache-size", default="512MiB")
     parser.add_argument("--json", help="write what was measured here as well")
     options = parser.parse_args()
     if options.limit and not options.limit_bytes:
         parser.error("--limit needs --limit-bytes")
+    if options.limit:
+        share = re.fullmatch(r"([\d.]+)%", options.limit_bytes)
+        options.limit_bytes = (int(os.stat(options.model).st_size * float(share[1]) / 100) if share
+                               else int(options.limit_bytes))
+    if not options.memory:
+        options.memory = (f"{options.limit_bytes - max(options.limit_bytes // 20, 32 << 20) >> 20}MiB" if options.limit
+                          else "25%")
+    if options.replay_steps and options.replay_steps <= options.prompt_tokens + options.tokens:
+        parser.error("--replay-steps must be more than --prompt-tokens and --tokens together")
     rows = measure_prompt_cache(options) if options.prompt_cache else measure_load(options)
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

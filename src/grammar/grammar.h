@@ -73,6 +73,8 @@ class GrammarBuilder {
   void define(Rule rule, Expression body);  // once
   Expression call(Rule rule);
 
+  // Whether build() will fail for its size, whatever is added: there is no use in adding more.
+  bool too_large() const { return too_large_; }
   // kUsage: more than kMaxStates, or a rule that calls itself before a byte was written.
   Result<std::shared_ptr<const Grammar>> build(Expression root);
 

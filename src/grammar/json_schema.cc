@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
+#include "grammar/json_numbers.h"
 #include "grammar/json_values.h"
 #include "grammar/pattern.h"
 
@@ -64,10 +66,12 @@ bool has_type(const Json& value, std::string_view type) {
 
 class Compiler {
  public:
-  Compiler(GrammarBuilder& builder, const Json& root) : builder_(&builder), values_(builder), root_(&root) {}
+  Compiler(GrammarBuilder& builder, const Json& root)
+      : builder_(&builder), values_(builder), numbers_(builder, values_), root_(&root) {}
 
   Result<Expression> schema(const Json& schema, const std::string& where, int depth) {
     if (depth > kMaxSchemaDepth) return refuse(where, "it nests deeper than {}", kMaxSchemaDepth);
+    if (builder_->too_large()) return refuse("", "it is too large: more than {} states", kMaxStates);
     if (schema.is_boolean() && schema.get<bool>()) return values_.any();
     if (schema.is_boolean()) return refuse(where, "false allows nothing");
     if (!schema.is_object()) return refuse(where, "a schema is an object, not {}", text_of(schema));
@@ -250,8 +254,11 @@ class Compiler {
         return std::ranges::any_of(keywords, [&](const char* keyword) { return schema.contains(keyword); });
       };
       if (about({"properties", "required", "additionalProperties"})) names.emplace_back("object");
-      if (about({"items", "prefixItems", "minItems", "maxItems"})) names.emplace_back("array");
+      if (about({"items", "prefixItems", "minItems", "maxItems", "uniqueItems"})) names.emplace_back("array");
       if (about({"minLength", "maxLength", "format", "pattern"})) names.emplace_back("string");
+      if (about({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})) {
+        names.emplace_back("number");
+      }
       if (names.empty()) {
         ODMOE_RETURN_IF_ERROR(only(schema, where, {}));
         return values_.any();
@@ -263,10 +270,11 @@ class Compiler {
       if (std::ranges::contains(names, type)) known.insert(known.end(), keywords);
     };
     knows("object", {"properties", "required", "additionalProperties"});
-    knows("array", {"items", "prefixItems", "minItems", "maxItems"});
+    knows("array", {"items", "prefixItems", "minItems", "maxItems", "uniqueItems"});
     knows("string", {"minLength", "maxLength", "format", "pattern"});
-    knows("integer", {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"});
-    knows("number", {"minimum"});
+    for (const char* type : {"integer", "number"}) {
+      knows(type, {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"});
+    }
     ODMOE_RETURN_IF_ERROR(only(schema, where, known));
 
     std::vector<Expression> ways;
@@ -348,18 +356,128 @@ class Compiler {
     return result;
   }
 
+  // What numbers must be multiples of: so many units of ten to the power of the exponent.
+  struct Factor {
+    int64_t units = 1;
+    int32_t exponent = 0;
+  };
+  static Result<std::optional<Factor>> factor(const Json& schema, const std::string& where) {
+    if (!schema.contains("multipleOf")) return std::nullopt;
+    const Json& value = schema["multipleOf"];
+    if (!value.is_number() || value.get<double>() < 1e-15 || value.get<double>() > 1e15) {
+      return refuse(where, "multipleOf must be a number from 1e-15 to 1e15");
+    }
+    const Decimal decimal = Decimal::of(value);
+    const auto units = decimal.scaled_down(decimal.fraction.size());
+    if (!units) return refuse(where, "multipleOf {} has too many digits", text_of(value));
+    Factor factor{.units = *units, .exponent = -static_cast<int32_t>(decimal.fraction.size())};
+    for (; factor.units % 10 == 0; factor.units /= 10) ++factor.exponent;
+    return factor;
+  }
+  static std::unexpected<Error> refuse_factor(const Json& schema, const std::string& where) {
+    return refuse(
+        where,
+        "multipleOf {} is not supported here: a power of ten is, an integer up to {}, and any whose "
+        "minimum and maximum leave no more than {} values",
+        text_of(schema["multipleOf"]), kMaxFactor, kMaxEnum);
+  }
+  static std::unexpected<Error> refuse_empty(const std::string& where) {
+    return refuse(where, "there is no number that its bounds and multipleOf allow, of {} digits at most",
+                  kMaxSignificant);
+  }
+
+  // The units of ten to the power of -places, one by one; nothing where there are more than an enum may have.
+  std::optional<std::vector<Expression>> listed(int64_t min, int64_t max, int64_t units, size_t places) {
+    const int64_t first = min / units + (min > 0 && min % units != 0 ? 1 : 0);
+    const int64_t last = max / units - (max < 0 && max % units != 0 ? 1 : 0);
+    if (last - first >= static_cast<int64_t>(kMaxEnum)) return std::nullopt;
+    std::vector<Expression> ways;
+    for (int64_t i = first; i <= last; ++i) {
+      std::string text = std::to_string(std::abs(i * units));
+      if (places > 0) {
+        text.insert(0, places + 1 - std::min(places + 1, text.size()), '0');
+        text.insert(text.size() - places, ".");
+        text.erase(text.find_last_not_of('0') + 1);
+        if (text.ends_with('.')) text.pop_back();
+      }
+      ways.push_back(builder_->literal((i < 0 ? "-" : "") + text));
+    }
+    return ways;
+  }
+
   Result<Expression> integer(const Json& schema, const std::string& where) {
     ODMOE_ASSIGN_OR_RETURN(const auto min, bound(schema, "minimum", "exclusiveMinimum", 1, where));
     ODMOE_ASSIGN_OR_RETURN(const auto max, bound(schema, "maximum", "exclusiveMaximum", -1, where));
-    if (!min && !max) return values_.integer();
+    ODMOE_ASSIGN_OR_RETURN(const auto factor, this->factor(schema, where));
     if (min && max && *max < *min) return refuse(where, "its maximum is less than its minimum");
-    return values_.integer(min, max);
+    // Every integer is a multiple of a tenth.
+    if (!factor || (factor->units == 1 && factor->exponent <= 0)) {
+      if (!min && !max) return values_.integer();
+      return values_.integer(min, max);
+    }
+    if (factor->exponent < 0) return refuse_factor(schema, where);
+    const int64_t low = min.value_or(-kMostWhole), high = max.value_or(kMostWhole);
+    int64_t whole = factor->units;
+    for (int32_t i = 0; i < factor->exponent; ++i) whole *= 10;
+    if (auto ways = listed(low, high, whole, 0)) {
+      if (ways->empty()) return refuse_empty(where);
+      return builder_->choice(std::move(*ways));
+    }
+    if (factor->units != 1 && whole > kMaxFactor) return refuse_factor(schema, where);
+    const auto some = factor->units == 1 ? numbers_.multiples_of_ten(low, high, factor->exponent)
+                                         : numbers_.multiples(low, high, whole);
+    if (!some) return refuse_empty(where);
+    return *some;
+  }
+
+  // The stricter of the two bounds on one side.
+  static Status decimal_bound(const Json& schema, const char* keyword, const char* exclusive, int inward,
+                              const std::string& where, std::optional<Decimal>& bound, bool& is_exclusive) {
+    for (const char* name : {keyword, exclusive}) {
+      if (!schema.contains(name)) continue;
+      if (!schema[name].is_number()) return refuse(where, "{} must be a number", name);
+      const Decimal number = Decimal::of(schema[name]);
+      const int order = bound ? compare(number, *bound) * inward : 1;
+      if (order > 0) bound = number;
+      if (order >= 0) is_exclusive = name == exclusive;
+    }
+    return {};
   }
 
   Result<Expression> number(const Json& schema, const std::string& where) {
-    if (!schema.contains("minimum")) return values_.number();
-    if (schema["minimum"] == 0) return values_.non_negative_number();
-    return refuse(where, "minimum of a number is only supported as 0; of an integer it may be any");
+    ODMOE_ASSIGN_OR_RETURN(const auto factor, this->factor(schema, where));
+    if (factor && factor->exponent >= 0) return integer(schema, where);
+    NumberRange range;
+    ODMOE_RETURN_IF_ERROR(
+        decimal_bound(schema, "minimum", "exclusiveMinimum", 1, where, range.min, range.above_min));
+    ODMOE_RETURN_IF_ERROR(
+        decimal_bound(schema, "maximum", "exclusiveMaximum", -1, where, range.max, range.below_max));
+    if (!factor && !range.max) {
+      if (!range.min) return values_.number();
+      if (range.min->is_zero() && !range.above_min) return values_.non_negative_number();
+    }
+    if (range.min && range.max && compare(*range.max, *range.min) < 0) {
+      return refuse(where, "its maximum is less than its minimum");
+    }
+    if (factor && factor->units != 1) return listed_multiples(range, *factor, schema, where);
+    const auto some = numbers_.between(range, factor ? -factor->exponent : kMaxSignificant);
+    if (!some) return refuse_empty(where);
+    return *some;
+  }
+
+  Result<Expression> listed_multiples(const NumberRange& range, const Factor& factor, const Json& schema,
+                                      const std::string& where) {
+    const auto places = static_cast<size_t>(-factor.exponent);
+    if (!range.min || !range.max) return refuse_factor(schema, where);
+    const auto below_min = range.min->scaled_down(places), max = range.max->scaled_down(places);
+    if (!below_min || !max) return refuse_factor(schema, where);
+    const bool min_fits = range.min->is_whole(places) && !range.above_min;
+    const bool max_fits = !range.max->is_whole(places) || !range.below_max;
+    auto ways =
+        listed(min_fits ? *below_min : *below_min + 1, max_fits ? *max : *max - 1, factor.units, places);
+    if (!ways) return refuse_factor(schema, where);
+    if (ways->empty()) return refuse_empty(where);
+    return builder_->choice(std::move(*ways));
   }
 
   Result<Expression> object(const Json& schema, const std::string& where, int depth) {
@@ -454,6 +572,11 @@ class Compiler {
       }
     }
     const Json& items = schema.contains("items") ? schema["items"] : kAnything;
+    if (schema.contains("uniqueItems")) {
+      if (!schema["uniqueItems"].is_boolean()) return refuse(where, "uniqueItems must be true or false");
+      const bool few = max == 0 || max == 1;
+      if (schema["uniqueItems"].get<bool>() && !few) return unique_items(schema, items, min, max, where);
+    }
     const auto n_first = static_cast<int32_t>(first.size());
     if (items.is_boolean() && !items.get<bool>()) max = max < 0 ? n_first : std::min(max, n_first);
     if (max == 0) return b.literal("[]");
@@ -484,8 +607,61 @@ class Compiler {
     return min > 0 ? some : b.choice({some, b.literal("[]")});
   }
 
+  // Every value of a list at most once, in any order: a rule for every set of those that were written.
+  Result<Expression> unique_items(const Json& schema, const Json& items, int32_t min, int32_t max,
+                                  const std::string& where) {
+    const Json& item = resolved(items);
+    std::vector<Json> values;
+    if (item.is_object() && item.contains("enum") && item["enum"].is_array() &&
+        !schema.contains("prefixItems")) {
+      ODMOE_RETURN_IF_ERROR(only(item, where + "/items", {"enum", "type"}));
+      std::vector<std::string> allowed;
+      if (item.contains("type")) {
+        ODMOE_ASSIGN_OR_RETURN(allowed, types(item, where + "/items"));
+      }
+      for (const Json& value : item["enum"]) {
+        const bool fits = allowed.empty() || std::ranges::any_of(allowed, [&](const std::string& type) {
+                            return has_type(value, type);
+                          });
+        if (fits && !std::ranges::contains(values, value)) values.push_back(value);
+      }
+    }
+    if (values.empty() || values.size() > kMaxUnique) {
+      return refuse(where,
+                    "the keyword \"uniqueItems\" is only supported where items is an enum of up to {} values",
+                    kMaxUnique);
+    }
+    if (std::cmp_greater(min, values.size())) return refuse(where, "minItems is more than its enum has");
+    GrammarBuilder& b = *builder_;
+    const size_t n_set = size_t{1} << values.size();
+    std::vector<Expression> one;
+    for (const Json& value : values) {
+      const GrammarBuilder::Rule rule = b.declare();
+      b.define(rule, b.literal(value.dump(-1, ' ', false, Json::error_handler_t::replace)));
+      one.push_back(b.call(rule));
+    }
+    // What may follow when the values of a set are there: more of them come first.
+    std::vector<Expression> after(n_set);
+    for (size_t set = n_set; set-- > 0;) {
+      const auto n = static_cast<int32_t>(std::popcount(set));
+      std::vector<Expression> ways;
+      for (size_t i = 0; i < values.size() && (max < 0 || n < max); ++i) {
+        const size_t with = set | size_t{1} << i;
+        if (with == set) continue;
+        ways.push_back(b.sequence({set == 0 ? values_.space() : values_.comma(), one[i], after[with]}));
+      }
+      if (set != 0 && n >= min) ways.push_back(b.sequence({values_.space(), b.literal("]")}));
+      const GrammarBuilder::Rule rule = b.declare();
+      b.define(rule, b.choice(std::move(ways)));
+      after[set] = b.call(rule);
+    }
+    const Expression some = b.sequence({b.literal("["), after[0]});
+    return min > 0 ? some : b.choice({some, b.literal("[]")});
+  }
+
   GrammarBuilder* builder_;
   JsonValues values_;
+  JsonNumbers numbers_;
   const Json* root_;
   std::map<std::string, GrammarBuilder::Rule> references_;
 };

@@ -2,11 +2,12 @@
 //
 // The grammar may be narrower than the schema, never wider: members come in the schema's order, and members
 // that it does not name are written only where it names none.  Known: type, properties, required,
-// additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf, oneOf (of alternatives
-// that exclude each other), allOf of one, $ref into the same schema, minLength, maxLength, minimum, maximum,
-// exclusiveMinimum, exclusiveMaximum (of integers), format (date, time, date-time, uuid, ipv4), pattern
-// (pattern.h), and what only describes.  Anything else is refused by its name, for to leave it out would be
-// to break it in silence.
+// additionalProperties, items, prefixItems, minItems, maxItems, uniqueItems (of items that are an enum of up
+// to kMaxUnique), enum, const, anyOf, oneOf (of alternatives that exclude each other), allOf of one, $ref
+// into the same schema, minLength, maxLength, minimum, maximum, exclusiveMinimum, exclusiveMaximum,
+// multipleOf (a power of ten, an integer up to kMaxFactor, or one whose bounds leave no more than kMaxEnum
+// values), format (date, time, date-time, uuid, ipv4), pattern (pattern.h), and what only describes. Anything
+// else is refused by its name, for to leave it out would be to break it in silence.
 #pragma once
 
 #include <memory>
@@ -20,6 +21,7 @@ namespace odmoe::grammar {
 
 inline constexpr int kMaxSchemaDepth = 64;
 inline constexpr size_t kMaxEnum = 1000;
+inline constexpr size_t kMaxUnique = 8;  // values of which each may come once: a rule for each set of them
 
 // Adds the schema's grammar to the builder.  kUsage, with where in the schema and which keyword.
 Result<GrammarBuilder::Expression> add_json_schema(GrammarBuilder& builder,

@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cstdlib>
 #include <format>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
+#include <utility>
 
 #include "grammar/automaton.h"
 
@@ -111,6 +114,170 @@ TEST(JsonSchema, NumbersAreJsonNumbers) {
     EXPECT_FALSE(schema.takes(bad)) << bad;
 }
 
+// A number of thousandths, with so many digits behind the point as it needs or more.
+std::string thousandths(int64_t n, int32_t places = 3) {
+  const int64_t size = std::abs(n);
+  std::string text = std::format("{}{}.{:03}", n < 0 ? "-" : "", size / 1000, size % 1000);
+  text.resize(text.size() - 3 + static_cast<size_t>(places));
+  if (text.ends_with('.')) text.pop_back();
+  return text;
+}
+
+TEST(JsonSchema, NumbersStayBetweenBoundsThatAreNoIntegers) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 60; ++round) {
+    // Of all kinds: with few digits and many, of both signs, on top of each other.
+    const auto draw = [&] {
+      const int64_t unit = std::array<int64_t, 4>{1, 10, 100, 1000}[random() % 4];
+      return (static_cast<int64_t>(random() % 24000) - 12000) / unit * unit;
+    };
+    int64_t low = draw(), high = round % 7 == 0 ? low + static_cast<int64_t>(random() % 3) : draw();
+    if (low > high) std::swap(low, high);
+    const bool above = random() % 2 == 0, below = random() % 2 == 0;
+    const int sides = static_cast<int>(random() % 4);  // 0 and 3: both
+    std::string text = R"({"type":"number")";
+    if (sides != 1)
+      text += std::format(R"(,"{}":{})", above ? "exclusiveMinimum" : "minimum", thousandths(low));
+    if (sides != 2)
+      text += std::format(R"(,"{}":{})", below ? "exclusiveMaximum" : "maximum", thousandths(high));
+    text += "}";
+    const bool empty = sides % 3 == 0 && low == high && (above || below);
+    if (empty) {
+      EXPECT_THAT(error_of(text.c_str()), HasSubstr("no number")) << text;
+      continue;
+    }
+    Schema schema(text.c_str());
+    for (int64_t n = -12500; n <= 12500; ++n) {
+      const bool fits = (sides == 1 || n > low || (n == low && !above)) &&
+                        (sides == 2 || n < high || (n == high && !below));
+      ASSERT_EQ(schema.takes(thousandths(n)), fits) << text << " " << n;
+      for (const auto& [unit, places] : {std::pair{100, 1}, {1000, 0}}) {
+        if (n % unit != 0) continue;
+        ASSERT_EQ(schema.takes(thousandths(n, places)), fits) << text << " " << n;
+      }
+    }
+  }
+}
+
+TEST(JsonSchema, WhatIsBeyondABoundByTheLastDigitIsNotTaken) {
+  Schema schema(R"({"type":"number","exclusiveMinimum":0.3,"maximum":1e3})");
+  EXPECT_FALSE(schema.takes("0.3"));
+  EXPECT_FALSE(schema.takes("0.300000000000000"));
+  EXPECT_FALSE(schema.takes("0.29999999999999"));
+  EXPECT_TRUE(schema.takes("0.30000000000001"));
+  // This is the same double as the bound.
+  EXPECT_FALSE(schema.takes("0.30000000000000000001"));
+  EXPECT_TRUE(schema.takes("1000.00"));
+  EXPECT_FALSE(schema.takes("1000.00000000001"));
+  EXPECT_FALSE(schema.takes("1e9"));
+  EXPECT_FALSE(schema.takes("00.5"));
+  EXPECT_FALSE(schema.takes("999."));
+  Schema sum(R"({"minimum":0.30000000000000004,"maximum":1e300})");
+  EXPECT_FALSE(sum.takes("0.3"));
+  EXPECT_TRUE(sum.takes("0.3000000000001"));
+  EXPECT_TRUE(sum.takes("999999999999999"));
+  Schema negative(R"({"type":"number","maximum":-0.5})");
+  EXPECT_TRUE(negative.takes("-0.5"));
+  EXPECT_TRUE(negative.takes("-123456.75"));
+  EXPECT_FALSE(negative.takes("-0.49"));
+  EXPECT_FALSE(negative.takes("0"));
+  Schema sign(R"({"type":"number","minimum":-0.5})");
+  EXPECT_TRUE(sign.takes("-0.001"));
+  EXPECT_TRUE(sign.takes("0.0"));
+  EXPECT_FALSE(sign.takes("-0.0"));
+  Schema both(R"({"type":"number","minimum":1,"exclusiveMinimum":1,"maximum":2,"exclusiveMaximum":1.5})");
+  EXPECT_FALSE(both.takes("1"));
+  EXPECT_TRUE(both.takes("1.4999"));
+  EXPECT_FALSE(both.takes("1.5"));
+  EXPECT_THAT(error_of(R"({"type":"number","minimum":1e20})"), HasSubstr("no number"));
+  EXPECT_THAT(error_of(R"({"type":"number","minimum":1e-20,"maximum":2e-20})"), HasSubstr("no number"));
+  EXPECT_THAT(error_of(R"({"type":"number","minimum":2,"maximum":1.5})"), HasSubstr("less than its minimum"));
+  EXPECT_THAT(error_of(R"({"type":"number","exclusiveMinimum":true})"), HasSubstr("must be a number"));
+}
+
+TEST(JsonSchema, MultiplesOfIntegersAndOfPowersOfTen) {
+  std::mt19937 random(11);
+  for (const int factor : {2, 3, 5, 7, 10, 12, 60, 99, 100, 1000, 123456}) {
+    for (int round = 0; round < 6; ++round) {
+      int64_t low = static_cast<int64_t>(random() % 30000) - 15000;
+      int64_t high = static_cast<int64_t>(random() % 30000) - 15000;
+      if (low > high) std::swap(low, high);
+      const std::string text = Json({{"type", round % 2 ? "integer" : "number"},
+                                     {"minimum", low},
+                                     {"maximum", high},
+                                     {"multipleOf", factor}})
+                                   .dump();
+      if (json_schema_grammar(Json::parse(text)).has_value()) {
+        Schema schema(text.c_str());
+        for (int64_t n = -15100; n <= 15100; ++n) {
+          ASSERT_EQ(schema.takes(std::to_string(n)), n >= low && n <= high && n % factor == 0)
+              << text << " " << n;
+        }
+      } else {
+        EXPECT_THAT(error_of(text.c_str()), HasSubstr("no number")) << text;
+      }
+    }
+  }
+  Schema open(R"({"type":"integer","multipleOf":7})");
+  EXPECT_TRUE(open.takes("123456789012345677"));
+  EXPECT_FALSE(open.takes("123456789012345678"));
+  EXPECT_TRUE(open.takes("-7"));
+  Schema thousands(R"({"type":"integer","multipleOf":1e3,"minimum":-1500})");
+  EXPECT_TRUE(thousands.takes("0"));
+  EXPECT_TRUE(thousands.takes("-1000"));
+  EXPECT_TRUE(thousands.takes("123000"));
+  EXPECT_FALSE(thousands.takes("-2000"));
+  EXPECT_FALSE(thousands.takes("0000"));
+  EXPECT_FALSE(thousands.takes("123400"));
+  Schema price(R"({"type":"number","multipleOf":0.01,"minimum":0.05,"exclusiveMaximum":100})");
+  EXPECT_TRUE(price.takes("0.05"));
+  EXPECT_TRUE(price.takes("99.99"));
+  EXPECT_TRUE(price.takes("7"));
+  EXPECT_FALSE(price.takes("0.04"));
+  EXPECT_FALSE(price.takes("0.051"));
+  EXPECT_FALSE(price.takes("100"));
+  Schema rating(R"({"type":"number","multipleOf":0.5,"exclusiveMinimum":-1.2,"maximum":5})");
+  for (const char* good : {"-1", "-0.5", "0", "0.5", "3", "4.5", "5"})
+    EXPECT_TRUE(rating.takes(good)) << good;
+  for (const char* bad : {"-1.5", "0.25", "5.5", "-0"}) EXPECT_FALSE(rating.takes(bad)) << bad;
+  Schema tenths(R"({"type":"integer","multipleOf":0.1})");
+  EXPECT_TRUE(tenths.takes("17"));
+  EXPECT_THAT(error_of(R"({"type":"integer","multipleOf":101})"),
+              HasSubstr("multipleOf 101 is not supported"));
+  EXPECT_THAT(error_of(R"({"type":"number","multipleOf":0.3})"),
+              HasSubstr("multipleOf 0.3 is not supported"));
+  EXPECT_THAT(error_of(R"({"type":"number","multipleOf":0})"), HasSubstr("multipleOf must be"));
+  EXPECT_THAT(error_of(R"({"type":"number","multipleOf":"x"})"), HasSubstr("multipleOf must be"));
+  EXPECT_THAT(error_of(R"({"type":"integer","minimum":1,"maximum":4,"multipleOf":5})"),
+              HasSubstr("no number"));
+  EXPECT_THAT(error_of(R"({"type":"string","multipleOf":5})"), HasSubstr("\"multipleOf\""));
+}
+
+TEST(JsonSchema, UniqueItemsOfAnEnumComeOnceEach) {
+  Schema schema(
+      R"({"type":"array","items":{"enum":["a","b",3]},"uniqueItems":true,"minItems":1,"maxItems":2})");
+  for (const char* good : {R"(["a"])", R"([3, "a"])", R"(["b","a"])"})
+    EXPECT_TRUE(schema.takes(good)) << good;
+  for (const char* bad : {"[]", R"(["a","a"])", R"(["a","b",3])", R"(["c"])", R"(["a",])"}) {
+    EXPECT_FALSE(schema.takes(bad)) << bad;
+  }
+  Schema all(
+      R"({"items":{"$ref":"#/$defs/e"},"uniqueItems":true,"$defs":{"e":{"type":"integer","enum":[1,2,1.0,"x"]}}})");
+  EXPECT_TRUE(all.takes("[]"));
+  EXPECT_TRUE(all.takes("[2,1]"));
+  EXPECT_FALSE(all.takes("[1,2,1]"));
+  EXPECT_FALSE(all.takes("[1,1.0]"));
+  EXPECT_FALSE(all.takes("[\"x\"]"));
+  Schema any(R"({"type":"array","items":{"type":"integer"},"uniqueItems":false})");
+  EXPECT_TRUE(any.takes("[1,1]"));
+  Schema one(R"({"type":"array","items":{"type":"integer"},"uniqueItems":true,"maxItems":1})");
+  EXPECT_TRUE(one.takes("[1]"));
+  EXPECT_FALSE(one.takes("[1,1]"));
+  EXPECT_THAT(error_of(R"({"type":"array","items":{"enum":[1,2,3,4,5,6,7,8,9]},"uniqueItems":true})"),
+              HasSubstr("\"uniqueItems\" is only supported where items is an enum of up to 8 values"));
+  EXPECT_THAT(error_of(R"({"items":{"enum":[1,2]},"uniqueItems":true,"minItems":3})"), HasSubstr("minItems"));
+}
+
 TEST(JsonSchema, ArraysKeepTheirLength) {
   Schema schema(R"({"type":"array","items":{"type":"boolean"},"minItems":1,"maxItems":3})");
   EXPECT_FALSE(schema.takes("[]"));
@@ -180,7 +347,7 @@ TEST(JsonSchema, WhatIsNotKnownIsRefusedByItsNameAndPlace) {
   EXPECT_THAT(error_of(R"({"type":"string","pattern":"a","minLength":1})"), HasSubstr("pattern together"));
   EXPECT_THAT(error_of(R"({"type":"object","properties":{"x":{"type":"array","uniqueItems":true}}})"),
               HasSubstr("/properties/x: the keyword \"uniqueItems\""));
-  EXPECT_THAT(error_of(R"({"type":"number","maximum":3})"), HasSubstr("\"maximum\""));
+  EXPECT_THAT(error_of(R"({"type":"boolean","maximum":3})"), HasSubstr("\"maximum\""));
   EXPECT_THAT(error_of(R"({"not":{}})"), HasSubstr("\"not\""));
   EXPECT_THAT(error_of(R"({"oneOf":[{"type":"integer"},{"type":"number"}]})"), HasSubstr("anyOf"));
   EXPECT_THAT(error_of(R"({"type":"text"})"), HasSubstr("no type \"text\""));

@@ -112,7 +112,6 @@ Expression JsonValues::make_number() {
   return builder_->sequence({builder_->optional(builder_->literal("-")), non_negative_number()});
 }
 
-// Numbers of as many digits as both have, from `low` to `high`.
 Expression JsonValues::same_length_range(std::string_view low, std::string_view high) {
   GrammarBuilder& b = *builder_;
   if (low.empty()) return b.empty();

@@ -25,6 +25,8 @@ class JsonValues {
   Expression integer();
   Expression integer(std::optional<int64_t> min, std::optional<int64_t> max);
   Expression non_negative_number();
+  // Digits, as many as both bounds have, from `low` to `high`.
+  Expression same_length_range(std::string_view low, std::string_view high);
   Expression boolean();
   Expression null() { return builder_->literal("null"); }
   // A string of a known form, quotes included; nothing for a form that is not known.
@@ -47,7 +49,6 @@ class JsonValues {
   Expression digit() { return builder_->range('0', '9'); }
   Expression digits(int32_t min, int32_t max) { return builder_->repeat(digit(), min, max); }
   Expression fraction_and_exponent();
-  Expression same_length_range(std::string_view low, std::string_view high);
   Expression non_negative_range(uint64_t low, uint64_t high);
 
   GrammarBuilder* builder_;

@@ -7,10 +7,14 @@
 #include <cerrno>
 #include <condition_variable>
 #include <filesystem>
+#include <format>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 #include <thread>
 
 #include "engine/engine_impl.h"
+#include "format/checkpoint.h"
 #include "grammar/json_schema.h"
 #include "io/fake_reader.h"
 
@@ -62,6 +66,16 @@ class Listener final : public GenerationSink {
   std::optional<GenerationEnd> end_;
 };
 
+// What tells the bits of every token that was written.
+std::vector<float> bits_of(const Listener& sink) {
+  std::vector<float> all;
+  for (const GeneratedToken& token : sink.tokens_) {
+    all.push_back(token.logprob);
+    for (const TokenLogprob& other : token.top) all.push_back(other.logprob);
+  }
+  return all;
+}
+
 class SchedulerTest : public ::testing::Test {
  protected:
   static constexpr int kSessions = 2;
@@ -70,13 +84,13 @@ class SchedulerTest : public ::testing::Test {
     scheduler_.reset();
     const EngineOptions options{.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
                                 .memory = parse_memory_budget("50%").value(),
-                                .context = 256,
+                                .context = context_,
                                 .threads = 1,
-                                .chunk = kChunk,
+                                .chunk = chunk_,
                                 .sessions = kSessions};
     engine_ = Engine::open(options).value();
     options_.sessions = kSessions;
-    options_.chunk = kChunk;
+    options_.chunk = chunk_;
     options_.max_queue = max_queue;
     scheduler_ = Scheduler::create(*engine_, options_, PromptCache::create(cache_options_).value()).value();
   }
@@ -93,6 +107,7 @@ class SchedulerTest : public ::testing::Test {
     last_ = sink->wait();
     return sink->tokens();
   }
+  int32_t chunk_ = kChunk, context_ = 256;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Scheduler> scheduler_;
   SchedulerOptions options_;
@@ -150,42 +165,91 @@ TEST_F(SchedulerTest, AllThatIsEqualIsReusedWhereThatIsAskedFor) {
   EXPECT_EQ(last_.reused_tokens, size - 1);
 }
 
-// As one request after the other asked for it on its own: with logprobs, which tell the bits.
+// Conversations whose prompts hold what was written before, and begin alike, asked for one by one and all at
+// once, with caches that hold nothing, too little, and files as well: every logit of every token is what a
+// server that has just started computes.  The chunk is one that tells: below 64 tokens in a row the kernels
+// round this model's numbers alike however they are divided, and nothing that is reused could be wrong.
 TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
-  const auto bits = [&](const std::string& text) {
-    Generation generation = ask(text, 12);
-    generation.top_logprobs = 5;
-    auto sink = std::make_shared<Listener>();
-    auto ticket = scheduler_->submit(std::move(generation), sink).value();
-    last_ = sink->wait();
-    std::vector<float> all;
-    for (const GeneratedToken& token : sink->tokens_) {
-      all.push_back(token.logprob);
-      for (const TokenLogprob& other : token.top) all.push_back(other.logprob);
-    }
-    return all;
+  chunk_ = 128;
+  context_ = 512;
+  constexpr int kTokens = 30;
+  struct Request {
+    std::vector<Token> prompt;
+    std::vector<float> bits;
   };
-  const std::string common = std::string(kText) + " by this sun of York; and all the clouds that lour'd";
-  const std::array texts = {common + " upon our house", common + ". A horse!", common,
-                            std::string("First Citizen: ") + kText, common + " upon our house in the deep"};
-  std::vector<std::vector<float>> fresh;
-  for (const std::string& text : texts) {
-    start();
-    fresh.push_back(bits(text));
-    EXPECT_EQ(last_.reused_tokens, 0);
-  }
-  for (const bool cached : {false, true}) {
-    cache_options_ = {.memory_bytes = cached ? 8U << 20 : 0U, .chunk = kChunk};
-    start();
-    int32_t reused = 0;
+  const auto generation = [&](const Request& request) -> Generation {
+    return {.prompt = request.prompt,
+            .sampling = {.temperature = 0},
+            .max_tokens = kTokens,
+            .top_logprobs = engine_->model().n_vocab,
+            .ignore_eos = true};
+  };
+  std::string common;
+  for (int i = 0; i < 8; ++i) common += std::string(kText) + " by this sun of York; ";
+  std::vector<Request> requests;
+  start();
+  std::vector<Token> words = engine_->encode(common);
+  ASSERT_GT(words.size(), 235U);
+  for (const size_t size : {235U, 110U}) {
+    std::vector<Token> prompt(words.begin(), words.begin() + static_cast<ptrdiff_t>(size));
     for (int turn = 0; turn < 3; ++turn) {
-      for (size_t i = 0; i < texts.size(); ++i) {
-        EXPECT_EQ(bits(texts[i]), fresh[i]) << "text " << i << (cached ? ", cached" : "");
-        reused += last_.reused_tokens;
+      start();
+      Request& request = requests.emplace_back(Request{.prompt = prompt, .bits = {}});
+      const auto sink = std::make_shared<Listener>();
+      const auto ticket = scheduler_->submit(generation(request), sink).value();
+      ASSERT_EQ(sink->wait().reused_tokens, 0);
+      request.bits = bits_of(*sink);
+      ASSERT_EQ(request.bits.size(), kTokens * (1 + static_cast<size_t>(engine_->model().n_vocab)));
+      // What was written crosses into the next chunk, which then was not read as one.
+      const std::vector<Token> written = sink->tokens(), said = engine_->encode(" And thou? Speak,", false);
+      prompt.insert(prompt.end(), written.begin(), written.end());
+      prompt.insert(prompt.end(), said.begin(), said.end());
+    }
+  }
+
+  const auto directory = std::filesystem::path(::testing::TempDir()) / "odmoe-reuse-test";
+  std::filesystem::remove_all(directory);
+  constexpr uint64_t kTooLittle = 500U << 10;  // for two chunks, not for four
+  std::array<PromptCacheOptions, 3> caches;
+  for (PromptCacheOptions& cache : caches) cache.chunk = chunk_;
+  caches[1].memory_bytes = caches[2].memory_bytes = kTooLittle;
+  caches[2].directory = directory;
+  caches[2].disk_bytes = 8U << 20;
+  caches[2].identity = "demo";
+  for (size_t cache = 0; cache < caches.size(); ++cache) {
+    cache_options_ = caches[cache];
+    std::mt19937 random(static_cast<unsigned>(cache));
+    int32_t reused = 0;
+    for (int round = 0; round < 3; ++round) {
+      if (round != 1) start(requests.size());  // then only files are left of what was
+      std::ranges::shuffle(requests, random);
+      std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> asked;
+      std::vector<std::shared_ptr<Listener>> sinks;
+      for (const Request& request : requests) {
+        sinks.push_back(std::make_shared<Listener>());
+        asked.emplace_back(generation(request), sinks.back());
+      }
+      std::vector<Scheduler::Ticket> tickets;
+      if (round == 0) {  // one by one
+        for (size_t i = 0; i < asked.size(); ++i) {
+          tickets.push_back(scheduler_->submit(std::move(asked[i].first), asked[i].second).value());
+          sinks[i]->wait();
+        }
+      } else {
+        tickets = scheduler_->submit_all(std::move(asked)).value();
+      }
+      for (size_t i = 0; i < sinks.size(); ++i) {
+        const GenerationEnd end = sinks[i]->wait();
+        reused += end.reused_tokens;
+        EXPECT_TRUE(bits_of(*sinks[i]) == requests[i].bits)
+            << "cache " << cache << ", round " << round << ", " << end.reused_tokens << " of "
+            << end.prompt_tokens << " tokens reused";
       }
     }
-    EXPECT_GT(reused, 0);
+    EXPECT_GT(reused, 4 * chunk_) << "cache " << cache;
   }
+  scheduler_.reset();
+  std::filesystem::remove_all(directory);
 }
 
 TEST_F(SchedulerTest, ATextWhoseSessionWasGivenAwayIsTakenUpAgain) {
@@ -450,6 +514,120 @@ TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
     }
   }
   EXPECT_GT(ended, 0);
+}
+
+// How often each expert was asked for since the engine was opened, of all layers.
+std::map<ExpertKey, uint32_t> uses(const Engine& engine) {
+  std::map<ExpertKey, uint32_t> counts;
+  std::vector<ExpertView> views(static_cast<size_t>(engine.model().n_expert));
+  for (int32_t layer = 0; layer < engine.model().n_layer; ++layer) {
+    const int32_t n = engine.view_experts(layer, views);
+    for (int32_t i = 0; i < n; ++i) counts[{layer, i}] = views[static_cast<size_t>(i)].uses;
+  }
+  return counts;
+}
+
+// Three write together; a place of the drive is bad for good, where an expert lies that one of them alone
+// comes to want.
+TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBitOfTheOthers) {
+  constexpr int kSessions = 3, kTokens = 16;
+  const std::filesystem::path model = ODMOE_SOURCE_DIR "/models/demo.gguf";
+  const std::array<std::string, kSessions> texts = {std::string(kText), "In the beginning",
+                                                    "In the beginning God"};
+  const auto disk = std::make_shared<FakeDisk>();
+  std::unique_ptr<EngineImpl> engine;
+  std::unique_ptr<Scheduler> scheduler;
+  const auto start = [&] {
+    scheduler.reset();
+    engine.reset();
+    EngineDependencies dependencies;
+    dependencies.make_reader = [&](const ReaderOptions& options) -> Result<std::unique_ptr<AsyncReader>> {
+      return std::make_unique<FakeReader>(disk, options.depth,
+                                          ReadAlignment{.offset_bytes = 512, .memory_bytes = 512});
+    };
+    // Nothing is guessed, so that what is read is what is wanted.
+    const EngineOptions options{.model = model,
+                                .memory = parse_memory_budget("20%").value(),
+                                .context = 256,
+                                .threads = 1,
+                                .chunk = 16,
+                                .sessions = kSessions,
+                                .predictor = PredictorKind::kNone};
+    engine = EngineImpl::open(options, {}, dependencies).value();
+    scheduler = Scheduler::create(*engine, {.sessions = kSessions, .chunk = 16}).value();
+  };
+  const auto generation = [&](size_t i, int32_t tokens) -> Generation {
+    return {.prompt = engine->encode(texts[i], true, true),
+            .sampling = {.temperature = 0},
+            .max_tokens = tokens,
+            .top_logprobs = 5,
+            .ignore_eos = true};
+  };
+  const auto ask = [&](size_t i, int32_t tokens, const std::shared_ptr<Listener>& sink) {
+    return scheduler->submit(generation(i, tokens), sink).value();
+  };
+  // Who is the first is asked last, and writes less, so that the others write all the time that it does.
+  const auto tokens_of = [](size_t i) { return i == 0 ? kTokens : kTokens + 8; };
+
+  std::array<std::vector<float>, kSessions> alone;
+  std::array<std::map<ExpertKey, uint32_t>, kSessions> wanted;
+  std::map<ExpertKey, uint32_t> of_prompt;
+  for (size_t i = 0; i < kSessions; ++i) {
+    start();
+    const auto sink = std::make_shared<Listener>();
+    const auto ticket = ask(i, tokens_of(i), sink);
+    ASSERT_EQ(sink->wait().ending, Ending::kLength);
+    alone[i] = bits_of(*sink);
+    wanted[i] = uses(*engine);
+  }
+  start();
+  {
+    const auto sink = std::make_shared<Listener>();
+    const auto ticket = ask(0, 2, sink);
+    ASSERT_EQ(sink->wait().ending, Ending::kLength);
+    of_prompt = uses(*engine);
+  }
+  std::optional<ExpertKey> bad;
+  for (const auto& [key, count] : wanted[0]) {
+    if (count > 0 && of_prompt[key] == 0 && wanted[1][key] == 0 && wanted[2][key] == 0) bad = key;
+  }
+  ASSERT_TRUE(bad.has_value()) << "there must be an expert that only the first text wants, and not at once";
+
+  start();
+  const ModelInfo& info = engine->model();
+  const auto source =
+      open_checkpoint(model).value()->expert_source(info.n_layer, info.n_expert, info.n_expert_used).value();
+  const uint64_t begin = source->locate(*bad, 0).offset / 512 * 512;
+  disk->inject({.path = model, .begin = begin, .end = begin + 1, .error = EIO, .times = -1});
+  std::array<std::shared_ptr<Listener>, kSessions> sinks;
+  std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> together;
+  for (const size_t i : {1, 2, 0}) {
+    sinks[i] = std::make_shared<Listener>();
+    together.emplace_back(generation(i, tokens_of(i)), sinks[i]);
+  }
+  const auto tickets = scheduler->submit_all(std::move(together)).value();
+  const GenerationEnd failed = sinks[0]->wait();
+  EXPECT_EQ(failed.ending, Ending::kError);
+  EXPECT_EQ(failed.error.kind, ErrorKind::kIo);
+  EXPECT_THAT(failed.error.message, ::testing::ContainsRegex(std::format("expert {} of .*layer {}.*demo.gguf",
+                                                                         bad->expert, bad->layer)));
+  EXPECT_GE(failed.generated_tokens, 2);
+  const std::vector<float> said = bits_of(*sinks[0]);
+  EXPECT_TRUE(std::ranges::equal(said, std::span(alone[0]).first(said.size()))) << "what it said was right";
+  for (const size_t i : {1, 2}) {
+    EXPECT_EQ(sinks[i]->wait().ending, Ending::kLength) << "it did not want that expert";
+    EXPECT_EQ(bits_of(*sinks[i]), alone[i]);
+  }
+  const Stats stats = engine->stats();
+  EXPECT_GT(stats.decode.tokens, stats.decode.steps) << "they wrote together";
+
+  // It is the same for the next who wants it, and for nobody else.
+  for (size_t i = 0; i < kSessions; ++i) {
+    const auto sink = std::make_shared<Listener>();
+    const auto ticket = ask(i, tokens_of(i), sink);
+    EXPECT_EQ(sink->wait().ending, i == 0 ? Ending::kError : Ending::kLength);
+    EXPECT_EQ(bits_of(*sink), i == 0 ? said : alone[i]);
+  }
 }
 
 }  // namespace
