@@ -208,14 +208,15 @@ class Compiler {
     return false;
   }
 
-  const Json& resolved(const Json& schema) const {
+  // The schema itself, or what it refers to.
+  const Json* resolved(const Json& schema) const {
     if (schema.is_object() && schema.contains("$ref") && schema["$ref"].is_string()) {
       const auto name = schema["$ref"].get<std::string>();
       if (name.starts_with("#/")) {
-        if (const Json* target = find(std::string_view(name).substr(1))) return *target;
+        if (const Json* target = find(std::string_view(name).substr(1))) return target;
       }
     }
-    return schema;
+    return &schema;
   }
 
   Result<Expression> alternatives(const Json& list, std::string_view keyword, const std::string& where,
@@ -228,7 +229,7 @@ class Compiler {
     if (keyword == "oneOf") {
       for (size_t i = 0; i < list.size(); ++i) {
         for (size_t j = 0; j < i; ++j) {
-          if (disjoint(resolved(list[i]), resolved(list[j]))) continue;
+          if (disjoint(*resolved(list[i]), *resolved(list[j]))) continue;
           return refuse(where,
                         "oneOf is only supported where type or a required constant member tells the "
                         "alternatives apart; use anyOf");
@@ -610,7 +611,7 @@ class Compiler {
   // Every value of a list at most once, in any order: a rule for every set of those that were written.
   Result<Expression> unique_items(const Json& schema, const Json& items, int32_t min, int32_t max,
                                   const std::string& where) {
-    const Json& item = resolved(items);
+    const Json& item = *resolved(items);
     std::vector<Json> values;
     if (item.is_object() && item.contains("enum") && item["enum"].is_array() &&
         !schema.contains("prefixItems")) {
