@@ -74,7 +74,7 @@ TEST(LiveEvents, TellTheModelAndThenWhatChanges) {
     ASSERT_NE(some, "") << after;
     after += some;
   }
-  EXPECT_THAT(after, ContainsRegex("\"map\":\"[0-9]*[RSEF]"));
+  EXPECT_THAT(after, ContainsRegex("\"map\":\"[0-9a-z]*[RSEF]"));
 }
 
 TEST(LiveEvents, AreForAFewAtATime) {
