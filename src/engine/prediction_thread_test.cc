@@ -77,6 +77,13 @@ TEST_F(PredictionThreadTest, LearnsEverythingAndAnswersOnlyTheLatestQuestion) {
   EXPECT_EQ(predictor_.n_sequence, 1);
 }
 
+TEST_F(PredictionThreadTest, WhatIsOnlyToBeLearntIsLearntAtOnceWhereNothingWaits) {
+  const std::vector<int32_t> experts = {1};
+  ASSERT_TRUE(thread_.routed(2, {.layer = 2, .experts = experts}, false).has_value());
+  EXPECT_EQ(predictor_.learnt, (std::vector<size_t>{2}));  // nobody waited for the thread
+  EXPECT_TRUE(predictor_.predicted.empty());
+}
+
 TEST_F(PredictionThreadTest, AnErrorComesBackFromALaterCall) {
   predictor_.fails = true;
   predictor_.go_on.count_down();

@@ -30,12 +30,14 @@ void PrefetchGovernor::token_done(const Token& token) {
   // Not at once after a trial: what is lately takes its time to be so.
   const bool settled = n_trial_ > 0 && hold_ - hold_left_ >= kLeastTrial;
   const double more = std::max(missing_now_, 1.0) / std::max(missing_then_, 1.0);
-  if (settled && (more > kChange || more < 1 / kChange)) begin_trial(0);
+  if (settled && (more > kChange || more < 1 / kChange)) {
+    hold_ = 0;  // whatever is found holds as if it were for the first time
+    begin_trial(0);
+  }
 }
 
 void PrefetchGovernor::begin_trial(double weight_of_before) {
   hold_left_ = 0;
-  if (weight_of_before == 0) hold_ = 0;
   trial_tokens_ = 0;
   trial_us_ = 0;
   blocks_with_ = blocks_without_ = {};

@@ -196,5 +196,20 @@ TEST(Evaluation, TheControlReadsNearlyAll) {
   EXPECT_LT(result->scores[0].metrics.total(1, 1).calibration_error(), 0.02);
 }
 
+TEST(RecordedRouters, MarkAnEmbeddingAsTheStateAfterTheTargetsNorm) {
+  const RoutedModel model{.n_embd = 2, .n_expert = 2, .n_expert_used = 1, .layers = {0, 1}};
+  const RouterWeights first{.layer = 0, .weight = {1, 0, 0, 1}, .norm = {1, 1}, .bias = {}};
+  const RouterWeights second{.layer = 1, .weight = {1, 2, 3, 4}, .norm = {2, 0.5F}, .bias = {}};
+  RecordedRouters routers(model, {first, second});
+  const std::vector<float> embedding = {1, -7};  // of root mean square 5
+  const std::vector<float> state = {0.4F, -0.7F};
+  std::vector<float> got(2), wanted(2);
+  routers.mark_embedding(embedding, 1, got);
+  routers.mark(1, state, 1, wanted);
+  EXPECT_FLOAT_EQ(got[0], wanted[0]);
+  EXPECT_FLOAT_EQ(got[1], wanted[1]);
+  EXPECT_FLOAT_EQ(wanted[1], -1.6F);
+}
+
 }  // namespace
 }  // namespace odmoe
