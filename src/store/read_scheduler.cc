@@ -86,7 +86,12 @@ bool ReadScheduler::demand_waiting() const {
 }
 
 bool ReadScheduler::wants_prefetch() const {
-  return prefetch_.empty() && prefetch_out_ < prefetch_depth_ && in_flight_ < limits_.depth && drive_idles();
+  return prefetch_.empty() && room_for_prefetch() && prefetch_out_bytes_ < kPrefetchBytes &&
+         in_flight_ < limits_.depth && drive_idles();
+}
+
+bool ReadScheduler::room_for_prefetch() const {
+  return prefetch_out_ < prefetch_depth_ && (filling_ || prefetch_out_ <= kPrefetchLow);
 }
 
 bool ReadScheduler::drive_idles() const {
@@ -220,7 +225,13 @@ ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token)
   const int32_t slot = loads.front();
   Load& load = loads_[static_cast<size_t>(slot)];
   Piece piece = cut(load);
+  if (priority == Priority::kPrefetch && prefetch_out_ > 0 &&
+      prefetch_out_bytes_ + piece.read.bytes > kPrefetchBytes) {
+    return Found::kFull;
+  }
   piece.slot = slot;
+  piece.priority = priority;
+  piece.cut_bytes = piece.read.bytes;
   piece.copy = choose_copy(piece.read.bytes, -1);
   const CopyState& state = copies_[static_cast<size_t>(piece.copy)];
   if (state.in_flight == state.copy.depth) return Found::kFull;
@@ -230,8 +241,11 @@ ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token)
   ++load.n_out;
   advance_load(load, piece.read.bytes);
   if (load.run == load.layout->runs.size()) loads.pop();
-  if (priority == Priority::kPrefetch) ++prefetch_out_;
-  pieces_[token].priority = priority;
+  if (priority == Priority::kPrefetch) {
+    ++prefetch_out_;
+    prefetch_out_bytes_ += piece.cut_bytes;
+    filling_ = prefetch_out_ < prefetch_depth_;
+  }
   return Found::kPiece;
 }
 
@@ -244,11 +258,11 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   if (found == Found::kNone && drive_idles()) {
     priority = Priority::kPrefetch;
     found = take_retry(priority, now_us, token);
-    if (found == Found::kNone && prefetch_out_ < prefetch_depth_) found = take_new(priority, token);
+    if (found == Found::kNone && room_for_prefetch()) found = take_new(priority, token);
   }
   if (found != Found::kPiece) return false;
   Piece& piece = pieces_[token];
-  if (piece.priority == Priority::kPrefetch && priority == Priority::kDemand) --prefetch_out_;
+  if (priority == Priority::kDemand) leave_prefetches(piece);
   piece.priority = priority;
   CopyState& state = copies_[static_cast<size_t>(piece.copy)];
   piece.read.file = state.copy.files[static_cast<size_t>(piece.file)];
@@ -261,6 +275,14 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   ++n_read_;
   (priority == Priority::kDemand ? demand_bytes_ : prefetch_bytes_) += request.bytes;
   return true;
+}
+
+// The piece is no prefetch any more, or about to be forgotten.
+void ReadScheduler::leave_prefetches(const Piece& piece) {
+  if (piece.priority != Priority::kPrefetch) return;
+  --prefetch_out_;
+  prefetch_out_bytes_ -= piece.cut_bytes;
+  filling_ = prefetch_out_ <= kPrefetchLow;
 }
 
 // A try that brought nothing is held against its copy, as long as there is another.
@@ -299,7 +321,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
     return {};
   }
   free_pieces_.push_back(token);
-  if (piece.priority == Priority::kPrefetch) --prefetch_out_;
+  leave_prefetches(piece);
   --load.n_out;
   if (outcome == ReadOutcome::kFailed && !load.failed) {
     load.failed = true;
@@ -310,7 +332,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
     std::erase_if(retries_, [&](uint32_t waiting) {
       if (pieces_[waiting].slot != piece.slot) return false;
       free_pieces_.push_back(waiting);
-      if (pieces_[waiting].priority == Priority::kPrefetch) --prefetch_out_;
+      leave_prefetches(pieces_[waiting]);
       --load.n_out;
       return true;
     });

@@ -70,11 +70,16 @@ class ReadScheduler {
   };
   // A copy has failed for good after this many reads in a row that brought nothing.
   static constexpr int kMaxCopyFailures = 3;
-  // Prefetches are cut into pieces of at most this, and at most this many are in flight (a quarter of the
-  // depth if that is less): enough for most of a drive's bandwidth (docs/io.md), little enough for less than
-  // a millisecond.
-  static constexpr uint32_t kPrefetchPieceBytes = 256 << 10;
+  // Prefetches are cut into pieces of at most this; at most this many are in flight (a quarter of the depth
+  // if that is less), and of more than one at most so many bytes: enough for most of a drive's bandwidth
+  // (docs/io.md), little enough for a millisecond.  Fewer and larger ones would cost less of the processors
+  // that compute, but a demand waits for them longer.
+  static constexpr uint32_t kPrefetchPieceBytes = 512 << 10;
   static constexpr uint32_t kPrefetchDepth = 6;
+  static constexpr uint64_t kPrefetchBytes = 3 * kPrefetchPieceBytes;
+  // Small ones go out several at a time, when no more than this are left: handing reads to the drive costs
+  // about as much for three as for one.
+  static constexpr uint32_t kPrefetchLow = 3;
   // While demands are under way but none waits, prefetches may fill up the reads in flight to this much, a
   // quarter of a millisecond's: a drive with less to do than that is not busy.  However small, a read costs
   // as much as one of kLeastCostBytes.
@@ -135,6 +140,7 @@ class ReadScheduler {
     int slice = 0;
     int file = 0;                           // of the source
     int copy = -1;                          // that it was last asked of
+    uint32_t cut_bytes = 0;                 // as it was first asked for
     uint32_t asked_bytes = 0;               // by the last try
     uint64_t gate_up_bytes = 0;             // of the load's gate_up_left, that this brings
     int64_t due_us = 0;                     // when it may be tried again
@@ -157,6 +163,7 @@ class ReadScheduler {
   };
 
   bool drive_idles() const;
+  bool room_for_prefetch() const;
   Queue& queue(Priority priority) { return priority == Priority::kDemand ? demand_ : prefetch_; }
   // What came of looking for a piece: there is none; its copy's queue is full; here it is.
   enum class Found : uint8_t { kNone, kFull, kPiece };
@@ -170,6 +177,7 @@ class ReadScheduler {
   int choose_copy(uint32_t bytes, int not_this) const;
   int n_live_copy() const;
   void note_failure(Piece& piece);
+  void leave_prefetches(const Piece& piece);
 
   const ExpertSource& source_;
   std::vector<CopyState> copies_;
@@ -182,8 +190,10 @@ class ReadScheduler {
   std::vector<uint32_t> retries_;  // pieces to be submitted again, oldest first
   int newly_failed_ = -1;
   uint32_t in_flight_ = 0;
-  uint32_t n_demand_load_ = 0;  // not ended yet
-  uint32_t prefetch_out_ = 0;   // pieces submitted as prefetch, in flight or waiting to be tried again
+  uint32_t n_demand_load_ = 0;       // not ended yet
+  uint32_t prefetch_out_ = 0;        // pieces submitted as prefetch, in flight or waiting to be tried again,
+  uint64_t prefetch_out_bytes_ = 0;  // and what they are to bring
+  bool filling_ = false;             // up to the prefetch depth, after kPrefetchLow
   uint64_t demand_bytes_ = 0, prefetch_bytes_ = 0, n_read_ = 0, n_retry_ = 0;
 };
 

@@ -227,13 +227,33 @@ TEST_F(ReadSchedulerTest, ManySmallDemandsKeepADriveBusyToo) {
 TEST_F(ReadSchedulerTest, PrefetchesAreFewAndSmallSoThatADemandWaitsForLittle) {
   make({.n_layer = 1, .n_expert = 2, .slice_bytes = {4 << 20}}, 64, 4 << 20);
   add(0, Priority::kPrefetch);
+  uint64_t bytes = 0;
   const auto requests = take();
-  ASSERT_EQ(requests.size(), ReadScheduler::kPrefetchDepth);
-  for (const ReadRequest& request : requests) EXPECT_LE(request.bytes, ReadScheduler::kPrefetchPieceBytes);
+  for (const ReadRequest& request : requests) {
+    EXPECT_LE(request.bytes, ReadScheduler::kPrefetchPieceBytes);
+    bytes += request.bytes;
+  }
+  EXPECT_EQ(bytes, ReadScheduler::kPrefetchBytes);
+  EXPECT_FALSE(scheduler_->wants_prefetch());
+  complete({requests[0].id, static_cast<int64_t>(requests[0].bytes)});
+  EXPECT_EQ(take().size(), 1U);
   add(1, Priority::kDemand);
   const auto demand = take();
   ASSERT_EQ(demand.size(), 1U);
   EXPECT_EQ(demand[0].bytes, 4U << 20);
+}
+
+TEST_F(ReadSchedulerTest, SmallPrefetchesGoOutSeveralAtATime) {
+  make({.n_layer = 1, .slice_bytes = {64 << 10}}, 64);
+  for (int expert = 0; expert < 8; ++expert) add(expert, Priority::kPrefetch);
+  const auto requests = take();
+  ASSERT_EQ(requests.size(), ReadScheduler::kPrefetchDepth);
+  for (uint32_t i = 0; i < ReadScheduler::kPrefetchDepth - ReadScheduler::kPrefetchLow; ++i) {
+    EXPECT_TRUE(take().empty()) << i;
+    EXPECT_FALSE(scheduler_->wants_prefetch());
+    EXPECT_EQ(complete({requests[i].id, 64 << 10}).kind, kLoaded);
+  }
+  EXPECT_EQ(take_experts(), (std::vector{6, 7}));
 }
 
 TEST_F(ReadSchedulerTest, TheRestOfAPrefetchThatBecomesADemandIsReadInLargePieces) {
