@@ -27,7 +27,7 @@ void log_from_ggml(ggml_log_level level, const char* text, void*) {
 // (docs/performance.md).  A shorter spin still bridges the microseconds between two operations.  Read by the
 // library when it is loaded, so set before that; what the user has set stays.
 void bound_openmp_spinning() {
-  constexpr const char* kSpins = "30000";
+  constexpr const char* kSpins = "10000";
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) setenv("GOMP_SPINCOUNT", kSpins, /*overwrite=*/0);
 }
 
