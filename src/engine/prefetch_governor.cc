@@ -75,18 +75,27 @@ double PrefetchGovernor::Blocks::variance_of_mean() const {
   return std::max(squares / n - mean * mean, 0.0) / (n - 1);
 }
 
+double PrefetchGovernor::standard_error() const {
+  return std::sqrt(blocks_with_.variance_of_mean() + blocks_without_.variance_of_mean());
+}
+
 bool PrefetchGovernor::is_plain() const {
   if (blocks_with_.n < 4 || blocks_without_.n < 4) return false;
-  const double difference = blocks_with_.us / blocks_with_.n - blocks_without_.us / blocks_without_.n;
-  const double variance = blocks_with_.variance_of_mean() + blocks_without_.variance_of_mean();
-  return std::abs(difference) > kPlain * std::sqrt(variance);
+  const double faster = blocks_without_.us / blocks_without_.n - blocks_with_.us / blocks_with_.n;
+  return faster > kPlain * standard_error() || -faster > kPlainLoss * standard_error();
 }
 
 void PrefetchGovernor::end_trial() {
-  gain_ = without_.us / without_.tokens / std::max(with_.us / with_.tokens, 1.0);
-  const bool pays = gain_ > 1;
-  const int least = kLeastHold * trial_tokens_;
-  const bool again = n_trial_ > 0 && pays == verdict_;
+  const double us_with = with_.us / with_.tokens, us_without = without_.us / without_.tokens;
+  gain_ = us_without / std::max(us_with, 1.0);
+  // Of a token's time; what earlier trials add makes it surer.
+  const double error = standard_error() / kBlockTokens * std::sqrt(trial_tokens_ / 2.0 / with_.tokens);
+  const double faster = us_without - us_with;
+  const bool pays = faster > kLikely * error;
+  const double evidence = error > 0 ? (faster / error) * (faster / error) : kLeastHold;
+  const bool sure = evidence >= kLeastHold;
+  const auto least = static_cast<int>(std::clamp<double>(evidence, 1, kLeastHold) * trial_tokens_);
+  const bool again = n_trial_ > 0 && pays == verdict_ && sure;
   hold_ = again ? std::clamp(2 * hold_, least, kMostHold * trial_tokens_) : least;
   hold_left_ = hold_;
   verdict_ = pays;

@@ -7,8 +7,9 @@
 // differ far more than what is to be measured, so a trial has many of them where they are fast, unless it is
 // plain sooner, and the ones before it count as well, each half as much as the next.
 //
-// The verdict holds for a while, longer each time that it is found again, and is looked into anew when the
-// number of missing experts has changed much.
+// In doubt prefetching is off, which loses nothing: it is on where its tokens are faster by more than half a
+// standard error.  A verdict that is not sure is soon looked into again, a sure one holds for a while, longer
+// each time that it is found again; all end when the number of missing experts has changed much.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +24,14 @@ class PrefetchGovernor {
   static constexpr int kLeastTrial = 32;  // tokens of a trial, in whole turns of four blocks;
   static constexpr int kMostTrial = 256;  // no more than these, and no more than
   static constexpr int64_t kTrialUs = 500'000;  // what has been seen after so long
-  static constexpr int kLeastHold = 4;  // for so many times its trial's tokens a verdict holds at first,
-  static constexpr int kMostHold = 64;  // and at most
-  // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors.
-  static constexpr double kPlain = 3;
-  static constexpr double kChange = 2;  // how much more or fewer missing experts are another situation
+  // For as many times its trial's tokens as this and the square of the standard errors between the halves a
+  // verdict holds at first, and at most.
+  static constexpr int kLeastHold = 4, kMostHold = 64;
+  // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors: fewer
+  // where prefetching is behind, since to be wrong costs less then.
+  static constexpr double kPlain = 3, kPlainLoss = 2;
+  static constexpr double kLikely = 0.5;  // and this many are enough for it to be on after a trial
+  static constexpr double kChange = 2;    // how much more or fewer missing experts are another situation
 
   struct Token {
     int64_t us = 0;        // what the token took
@@ -58,6 +62,7 @@ class PrefetchGovernor {
   bool block_on() const;
   void begin_trial(double weight_of_before);
   void try_token(const Token& token);
+  double standard_error() const;  // of the difference between the halves' blocks in this trial
   bool is_plain() const;
   void end_trial();
 

@@ -150,6 +150,40 @@ TEST(PrefetchGovernor, LooksAgainWhenFarMoreExpertsAreMissing) {
   EXPECT_LE(n, 2 * PrefetchGovernor::kLeastTrial + PrefetchGovernor::kMostTrial);
 }
 
+TEST(PrefetchGovernor, AVerdictThatIsNotSureIsSoonLookedIntoAgain) {
+  int n_sure = 0, n_unsure = 0;
+  for (unsigned seed = 0; seed < 50; ++seed) {
+    for (const bool gains : {false, true}) {
+      std::mt19937 random(seed);
+      std::uniform_int_distribution<int64_t> us(1000, 3000);
+      PrefetchGovernor governor;
+      int n = 0;
+      for (; governor.n_trial() < 2; ++n) {
+        governor.token_done({.us = us(random) - (gains && governor.on() ? 900 : 0), .missing = 10});
+      }
+      (gains ? n_sure : n_unsure) += n;
+    }
+  }
+  // Two trials, and between them as many tokens as one of them had, or four times as many; the plain trials
+  // are shorter besides.
+  const double unsure = n_unsure / 50.0 / PrefetchGovernor::kMostTrial;
+  EXPECT_GT(unsure, 2.5);
+  EXPECT_LT(unsure, 4);
+  EXPECT_GT(n_sure / 50, 5 * PrefetchGovernor::kLeastTrial);
+}
+
+TEST(PrefetchGovernor, IsOffWhereNothingIsToBeGainedMoreOftenThanChanceWouldHaveIt) {
+  int on = 0;
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    std::uniform_int_distribution<int64_t> us(1000, 3000);
+    PrefetchGovernor governor;
+    while (governor.n_trial() == 0) governor.token_done({.us = us(random), .missing = 10});
+    on += governor.verdict() ? 1 : 0;
+  }
+  EXPECT_LT(on, 85);  // 62 are to be expected: three in ten are better than half a standard error
+}
+
 TEST(PrefetchGovernor, TellsASmallGainFromTheNoiseOfTokens) {
   // Times of tokens vary by a third, waits of single experts by a fifth; guessing gives a twentieth or takes
   // it.
