@@ -33,9 +33,11 @@ struct BenchOptions {
 struct Round {
   double prefill_tokens_per_second = 0;
   double decode_tokens_per_second = 0;
-  double stall_share = 0;           // of the time of decoding
-  double hit_rate = 0;              // of decoding's demands
-  double read_bytes_per_token = 0;  // of decoding
+  // Of decoding.
+  double stall_share = 0;            // of its time
+  double hit_rate = 0;               // of its demands
+  double read_bytes_per_token = 0;   // for demands and ahead of them
+  double read_bytes_per_second = 0;  // while at least one read was under way
 };
 
 double median(std::vector<double> values) {
@@ -69,12 +71,16 @@ Result<Round> run_round(Engine& engine, Session& session, std::span<const Token>
   round.decode_tokens_per_second = n / seconds;
   round.stall_share = static_cast<double>(after.io.stall_us - before.io.stall_us) * 1e-6 / seconds;
   round.hit_rate = static_cast<double>(after.experts.hits - before.experts.hits) / demands;
-  round.read_bytes_per_token =
-      static_cast<double>(after.io.demand_read_bytes - before.io.demand_read_bytes) / n;
+  const auto read_bytes = static_cast<double>(after.io.demand_read_bytes - before.io.demand_read_bytes +
+                                              after.io.prefetch_read_bytes - before.io.prefetch_read_bytes);
+  round.read_bytes_per_token = read_bytes / n;
+  const auto busy_us = static_cast<double>(after.io.read_busy_us - before.io.read_busy_us);
+  round.read_bytes_per_second = busy_us > 0 ? read_bytes * 1e6 / busy_us : 0;
   return round;
 }
 
-std::string describe(const std::vector<Round>& rounds, bool json, size_t prompt_tokens, int32_t tokens) {
+std::string describe(const std::vector<Round>& rounds, bool json, size_t prompt_tokens, int32_t tokens,
+                     double probed_bytes_per_second) {
   const auto middle = [&](double Round::* field) {
     std::vector<double> values;
     values.reserve(rounds.size());
@@ -85,26 +91,30 @@ std::string describe(const std::vector<Round>& rounds, bool json, size_t prompt_
                 .decode_tokens_per_second = middle(&Round::decode_tokens_per_second),
                 .stall_share = middle(&Round::stall_share),
                 .hit_rate = middle(&Round::hit_rate),
-                .read_bytes_per_token = middle(&Round::read_bytes_per_token)};
+                .read_bytes_per_token = middle(&Round::read_bytes_per_token),
+                .read_bytes_per_second = middle(&Round::read_bytes_per_second)};
   if (json) {
     const auto object = [](const Round& r) {
       return nlohmann::ordered_json{{"prefill_tokens_per_second", r.prefill_tokens_per_second},
                                     {"decode_tokens_per_second", r.decode_tokens_per_second},
                                     {"stall_share", r.stall_share},
                                     {"hit_rate", r.hit_rate},
-                                    {"read_bytes_per_token", r.read_bytes_per_token}};
+                                    {"read_bytes_per_token", r.read_bytes_per_token},
+                                    {"read_bytes_per_second", r.read_bytes_per_second}};
     };
     nlohmann::ordered_json report = {
         {"prompt_tokens", prompt_tokens}, {"tokens", tokens}, {"median", object(m)}};
+    if (probed_bytes_per_second > 0) report["probed_bytes_per_second"] = probed_bytes_per_second;
     for (const Round& round : rounds) report["rounds"].push_back(object(round));
     return report.dump(2) + "\n";
   }
-  std::string text = std::format("{:>6} {:>14} {:>13} {:>8} {:>9} {:>14}\n", "round", "prefill tok/s",
-                                 "decode tok/s", "stall", "hit rate", "MiB read/tok");
+  std::string text = std::format("{:>6} {:>14} {:>13} {:>8} {:>9} {:>14} {:>12}\n", "round", "prefill tok/s",
+                                 "decode tok/s", "stall", "hit rate", "MiB read/tok", "reads MiB/s");
   const auto row = [&](const std::string& name, const Round& r) {
-    text += std::format("{:>6} {:>14.2f} {:>13.2f} {:>7.1f}% {:>8.1f}% {:>14.2f}\n", name,
+    text += std::format("{:>6} {:>14.2f} {:>13.2f} {:>7.1f}% {:>8.1f}% {:>14.2f} {:>12.0f}\n", name,
                         r.prefill_tokens_per_second, r.decode_tokens_per_second, 100 * r.stall_share,
-                        100 * r.hit_rate, r.read_bytes_per_token / (1 << 20));
+                        100 * r.hit_rate, r.read_bytes_per_token / (1 << 20),
+                        r.read_bytes_per_second / (1 << 20));
   };
   for (size_t i = 0; i < rounds.size(); ++i) row(std::to_string(i + 1), rounds[i]);
   row("median", m);
@@ -133,7 +143,8 @@ Result<int> run(const BenchOptions& options) {
   }
   bar.finish();
   Output output = Output::standard_output();
-  (void)output.write(describe(rounds, options.json, prompt.size(), options.tokens));
+  (void)output.write(describe(rounds, options.json, prompt.size(), options.tokens,
+                              engine->stats().io.probed_bytes_per_second()));
   return engine.finish(output.exit_code());
 }
 

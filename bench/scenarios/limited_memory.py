@@ -8,12 +8,14 @@
 cache (LIMIT SIZE COMMAND...; needs root).  The limit is the share of the model file's size; odmoe is told a budget
 5 % (at least 32 MiB) below it.  The prompt is made of the replay's own steps, so that every engine routes as recorded.
 Every round runs, in turns,
-  - odmoe, cold: one process that evaluates the prompt and decodes (what a user waits for),
-  - odmoe, warm: the second pass of a process over the same steps,
+  - odmoe, warm: the second pass of a process over the same steps, which tries out the drive anew before,
+  - odmoe, cold: one process that evaluates the prompt and decodes (what a user waits for, the drive being known),
   - llama.cpp with each of --llama-flags, cold: mapped files have no other start under a limit.
 Prints Markdown: medians, and the ratio of the medians of warm odmoe to llama.cpp's best flags.  A run of llama.cpp that
 does not end in --timeout seconds counts as that.  The roofline of decoding is the slower of computing (odmoe's own speed
-when nothing is read: the fastest share) and reading (bytes per token over the drive's probed bandwidth).
+when nothing is read: the fastest share of the same round) and reading: bytes per token over the drive's bandwidth, the larger of what the same
+process probed before and of what the drive brought while at least one read was under way, since shared drives are not the
+same from one minute to the next.
 """
 import argparse
 import json
@@ -54,7 +56,7 @@ def first_byte_and_rest(command, timeout):
             status = process.poll()
             if status is not None:
                 break
-            time.sleep(0.005)
+            time.sleep(0.02)
         if status is None:
             os.killpg(process.pid, 9)
             process.wait()
@@ -62,9 +64,9 @@ def first_byte_and_rest(command, timeout):
         return first, err.read(), status
 
 
-def odmoe_cold(a, limit, budget, prompt_file):
+def odmoe_cold(a, limit, budget, prompt_file, cache):
     with tempfile.NamedTemporaryFile("r", suffix=".json") as stats:
-        command = [*a.limit, limit, *a.odmoe, "run", a.model, "--file", prompt_file, "-n", str(a.tokens), "--temperature", "0",
+        command = [*a.limit, limit, "env", f"XDG_CACHE_HOME={cache}", *a.odmoe, "run", a.model, "--file", prompt_file, "-n", str(a.tokens), "--temperature", "0",
                    "--context", str(a.context), "-t", str(a.threads), "--memory", budget, "--stats", stats.name,
                    *a.odmoe_flags]
         first, err, status = first_byte_and_rest(command, a.timeout)
@@ -72,19 +74,21 @@ def odmoe_cold(a, limit, budget, prompt_file):
             sys.exit(f"{shlex.join(command)}: exit {status}\n{err[-2000:]}")
         s = json.load(open(stats.name))
     return {"prefill": s["prefill"]["tokens_per_second"], "decode": s["decode"]["tokens_per_second"], "ttft": first,
-            "probed": s["io"]["probed_bytes_per_second"], "hit_rate": s["experts"]["hit_rate"], "io": s["io"],
+            "hit_rate": s["experts"]["hit_rate"], "io": s["io"], "predictor": s["predictor"],
             "peak": s["memory"]["peak_resident_bytes"]}
 
 
-def odmoe_warm(a, limit, budget, prompt_file):
-    command = [*a.limit, limit, *a.odmoe, "bench", "infer", a.model, "-p", Path(prompt_file).read_text(), "-n", str(a.tokens),
+def odmoe_warm(a, limit, budget, prompt_file, cache):
+    command = [*a.limit, limit, "env", f"XDG_CACHE_HOME={cache}", *a.odmoe, "bench", "infer", a.model, "-p", Path(prompt_file).read_text(), "-n", str(a.tokens),
                "--context", str(a.context), "-t", str(a.threads), "--memory", budget, "--warm-up", "1", "--rounds", "1",
                "--json", *a.odmoe_flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{shlex.join(command)[:300]}: exit {done.returncode}\n{done.stderr[-2000:]}")
-    r = json.loads(done.stdout)["median"]
-    return {"prefill": r["prefill_tokens_per_second"], "decode": r["decode_tokens_per_second"],
+    report = json.loads(done.stdout)
+    r = report["median"]
+    return {"probed": report.get("probed_bytes_per_second"), "reading": r["read_bytes_per_second"],
+            "prefill": r["prefill_tokens_per_second"], "decode": r["decode_tokens_per_second"],
             "stall": r["stall_share"], "hit_rate": r["hit_rate"], "bytes": r["read_bytes_per_token"]}
 
 
@@ -101,6 +105,22 @@ def llama(a, limit, flags, prompt_file):
         if found:
             result[name] = float(found.group(1))
     return result
+
+
+def flag_sets(a, share):
+    """llama.cpp's flags that are for this share."""
+    sets = []
+    for f in (a.llama_flags or ["--no-repack"]) if a.llama else []:
+        only, colon, rest = f.partition(":")
+        if not colon or only == share:
+            sets.append(rest if colon else f)
+    return sets
+
+
+def roofline(compute, run):
+    """Tokens per second that decoding could have reached in this run; `compute` with nothing to read."""
+    drive = max(run["probed"] or 0, run["reading"])
+    return 1 / max(1 / compute, run["bytes"] / drive) if drive else compute
 
 
 def show(value, digits=2):
@@ -133,20 +153,15 @@ def main():
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as prompt_file:
         prompt_file.write(prompt(a.steps, a.prompt_tokens, a.tokens + 1))
         prompt_file.flush()
-        for share in a.shares.split(","):
-            limit = int(size * float(share) / 100)
-            budget = limit - max(limit // 20, 32 << 20)
-            engines = {"odmoe, cold": odmoe_cold, "odmoe, warm": odmoe_warm}
-            flag_sets = []
-            for f in (a.llama_flags or ["--no-repack"]) if a.llama else []:
-                only, colon, rest = f.partition(":")
-                if not colon or only == share:
-                    flag_sets.append(rest if colon else f)
-            for r in range(a.rounds):
-                for name, run in engines.items():
-                    runs.setdefault(share, {}).setdefault(name, []).append(
-                        run(a, str(limit), str(budget >> 20) + "MiB", prompt_file.name))
-                for flags in flag_sets:
+        for r in range(a.rounds):
+            for share in a.shares.split(","):
+                limit = int(size * float(share) / 100)
+                budget = limit - max(limit // 20, 32 << 20)
+                with tempfile.TemporaryDirectory() as cache:
+                    for name, run in {"odmoe, warm": odmoe_warm, "odmoe, cold": odmoe_cold}.items():
+                        runs.setdefault(share, {}).setdefault(name, []).append(
+                            run(a, str(limit), str(budget >> 20) + "MiB", prompt_file.name, cache))
+                for flags in flag_sets(a, share):
                     done = runs[share].setdefault(f"llama.cpp {flags}".strip(), [])
                     if not (done and done[0]["end"]):  # what did not end once is not tried again
                         done.append(llama(a, str(limit), flags, prompt_file.name))
@@ -154,24 +169,25 @@ def main():
                 if a.json:
                     a.json.write_text(json.dumps(runs, indent=1))
 
-    warm = {s: {k: median([x[k] for x in runs[s]["odmoe, warm"]]) for k in ("decode", "prefill", "stall", "hit_rate", "bytes")}
+    warm = {s: {k: median([x[k] for x in runs[s]["odmoe, warm"]]) for k in ("decode", "prefill", "stall", "hit_rate", "bytes", "probed", "reading")}
             for s in runs}
-    compute = max(w["decode"] for w in warm.values())
-    probed = median([x["probed"] for s in runs for x in runs[s]["odmoe, cold"]])
-    print(f"{Path(a.model).name}: {size / 2**30:.2f} GiB, prompt of {a.prompt_tokens} tokens, {a.rounds} rounds; probed "
-          f"{show(probed and probed / 2**30)} GiB/s\n")
-    print("| memory | engine | prefill tok/s | decode tok/s | first token, s | hit rate | MiB per token | stalled | of the roofline |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    compute = [max(runs[s]["odmoe, warm"][r]["decode"] for s in runs) for r in range(a.rounds)]
+    rooflines = {s: [roofline(compute[r], x) for r, x in enumerate(runs[s]["odmoe, warm"])] for s in runs}
+    print(f"{Path(a.model).name}: {size / 2**30:.2f} GiB, prompt of {a.prompt_tokens} tokens, {a.rounds} rounds\n")
+    print("| memory | engine | prefill tok/s | decode tok/s | first token, s | hit rate | MiB per token | stalled "
+          "| GiB/s probed | while reading | of the roofline |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for share in runs:
         for name, results in runs[share].items():
             m = {k: median([x.get(k) for x in results]) for k in ("prefill", "decode", "ttft")}
-            cells = ["", "", "", ""]
+            cells = [""] * 6
             if name == "odmoe, warm":
                 w = warm[share]
-                read = w["bytes"] / probed if probed else 0
-                roofline = 1 / max(1 / compute, read) if probed else compute
+                most = rooflines[share]
+                part = median([x["decode"] / top for x, top in zip(results, most)])
                 cells = [f"{w['hit_rate']:.3f}", f"{w['bytes'] / 2**20:.1f}", f"{w['stall']:.0%}",
-                         f"{w['decode'] / roofline:.0%} of {roofline:.1f}"]
+                         show(w["probed"] and w["probed"] / 2**30), show(w["reading"] / 2**30) if w["bytes"] else "-",
+                         f"{part:.0%} of {median(most):.1f}"]
             end = next((x["end"] for x in results if x.get("end")), "")
             decode = show(m["decode"], 3) + (f" ({end})" if end else "")
             print(f"| {share} % | {name} | {show(m['prefill'])} | {decode} | {show(m['ttft'], 1)} | " + " | ".join(cells) + " |")
