@@ -92,9 +92,9 @@ void PrefetchGovernor::end_trial() {
   const double error = standard_error() / kBlockTokens * std::sqrt(trial_tokens_ / 2.0 / with_.tokens);
   const double faster = us_without - us_with;
   const bool pays = faster > kLikely * error;
-  const double evidence = error > 0 ? (faster / error) * (faster / error) : kLeastHold;
-  const bool sure = evidence >= kLeastHold;
-  const auto least = static_cast<int>(std::clamp<double>(evidence, 1, kLeastHold) * trial_tokens_);
+  const double evidence = error > 0 ? (faster / error) * (faster / error) : kSureHold;
+  const bool sure = evidence >= kSureHold;
+  const auto least = static_cast<int>(std::clamp<double>(evidence, 1, kSureHold) * trial_tokens_);
   const bool again = n_trial_ > 0 && pays == verdict_ && sure;
   hold_ = again ? std::clamp(2 * hold_, least, kMostHold * trial_tokens_) : least;
   hold_left_ = hold_;

@@ -24,9 +24,10 @@ class PrefetchGovernor {
   static constexpr int kLeastTrial = 32;  // tokens of a trial, in whole turns of four blocks;
   static constexpr int kMostTrial = 256;  // no more than these, and no more than
   static constexpr int64_t kTrialUs = 500'000;  // what has been seen after so long
-  // For as many times its trial's tokens as this and the square of the standard errors between the halves a
-  // verdict holds at first, and at most.
-  static constexpr int kLeastHold = 4, kMostHold = 64;
+  // A verdict holds for its trial's tokens times the square of the standard errors between the halves, once
+  // at least and kSureHold times at most; a sure one that is found again for twice as long, up to kMostHold
+  // times.
+  static constexpr int kSureHold = 4, kMostHold = 64;
   // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors: fewer
   // where prefetching is behind, since to be wrong costs less then.
   static constexpr double kPlain = 3, kPlainLoss = 2;

@@ -104,7 +104,7 @@ TEST(PrefetchGovernor, TriesAgainAfterAWhileAndFindsOutThatThingsHaveChanged) {
   run_trials(governor, machine, 10);
   ASSERT_FALSE(governor.verdict());
   machine.guess_us = -2000;
-  for (int i = 0; i < PrefetchGovernor::kLeastHold * PrefetchGovernor::kLeastTrial; ++i) {
+  for (int i = 0; i < PrefetchGovernor::kSureHold * PrefetchGovernor::kLeastTrial; ++i) {
     EXPECT_FALSE(governor.on());
     governor.token_done(machine.run(false, 10));
   }
