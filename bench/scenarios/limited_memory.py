@@ -13,9 +13,9 @@ Every round runs, in turns,
   - llama.cpp with each of --llama-flags, cold: mapped files have no other start under a limit.
 Prints Markdown: medians, and the ratio of the medians of warm odmoe to llama.cpp's best flags.  A run of llama.cpp that
 does not end in --timeout seconds counts as that.  The roofline of decoding is the slower of computing (odmoe's own speed
-when nothing is read: the fastest share of the same round) and reading: bytes per token over the drive's bandwidth, the larger of what the same
-process probed before and of what the drive brought while at least one read was under way, since shared drives are not the
-same from one minute to the next.
+when nothing is read: the fastest share of the same round) and reading: bytes per token over the drive's bandwidth, the
+larger of what the same process probed before and of what the drive brought while at least one read was under way, since
+shared drives are not the same from one minute to the next.
 """
 import argparse
 import json
@@ -64,11 +64,16 @@ def first_byte_and_rest(command, timeout):
         return first, err.read(), status
 
 
+def odmoe(a, limit, budget, cache, what):
+    """The command; what it finds out about the drive is kept in `cache`."""
+    return [*a.limit, limit, "env", f"XDG_CACHE_HOME={cache}", *a.odmoe, *what, a.model, "-n", str(a.tokens),
+            "--context", str(a.context), "-t", str(a.threads), "--memory", budget, *a.odmoe_flags]
+
+
 def odmoe_cold(a, limit, budget, prompt_file, cache):
     with tempfile.NamedTemporaryFile("r", suffix=".json") as stats:
-        command = [*a.limit, limit, "env", f"XDG_CACHE_HOME={cache}", *a.odmoe, "run", a.model, "--file", prompt_file, "-n", str(a.tokens), "--temperature", "0",
-                   "--context", str(a.context), "-t", str(a.threads), "--memory", budget, "--stats", stats.name,
-                   *a.odmoe_flags]
+        command = [*odmoe(a, limit, budget, cache, ["run"]), "--file", prompt_file, "--temperature", "0", "--stats",
+                   stats.name]
         first, err, status = first_byte_and_rest(command, a.timeout)
         if status != 0:
             sys.exit(f"{shlex.join(command)}: exit {status}\n{err[-2000:]}")
@@ -79,9 +84,8 @@ def odmoe_cold(a, limit, budget, prompt_file, cache):
 
 
 def odmoe_warm(a, limit, budget, prompt_file, cache):
-    command = [*a.limit, limit, "env", f"XDG_CACHE_HOME={cache}", *a.odmoe, "bench", "infer", a.model, "-p", Path(prompt_file).read_text(), "-n", str(a.tokens),
-               "--context", str(a.context), "-t", str(a.threads), "--memory", budget, "--warm-up", "1", "--rounds", "1",
-               "--json", *a.odmoe_flags]
+    command = [*odmoe(a, limit, budget, cache, ["bench", "infer"]), "-p", Path(prompt_file).read_text(), "--warm-up", "1",
+               "--rounds", "1", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"{shlex.join(command)[:300]}: exit {done.returncode}\n{done.stderr[-2000:]}")
@@ -169,8 +173,8 @@ def main():
                 if a.json:
                     a.json.write_text(json.dumps(runs, indent=1))
 
-    warm = {s: {k: median([x[k] for x in runs[s]["odmoe, warm"]]) for k in ("decode", "prefill", "stall", "hit_rate", "bytes", "probed", "reading")}
-            for s in runs}
+    kinds = ("decode", "prefill", "stall", "hit_rate", "bytes", "probed", "reading")
+    warm = {s: {k: median([x[k] for x in runs[s]["odmoe, warm"]]) for k in kinds} for s in runs}
     compute = [max(runs[s]["odmoe, warm"][r]["decode"] for s in runs) for r in range(a.rounds)]
     rooflines = {s: [roofline(compute[r], x) for r, x in enumerate(runs[s]["odmoe, warm"])] for s in runs}
     print(f"{Path(a.model).name}: {size / 2**30:.2f} GiB, prompt of {a.prompt_tokens} tokens, {a.rounds} rounds\n")
