@@ -175,7 +175,7 @@ void Foresight::hint(uint64_t step) {
       break;
     }
   }
-  store_->prefetch(hints_);
+  store_->prefetch(hints_, Reach::kBorrow);
 }
 
 void Foresight::end_token(int64_t now_us) {

@@ -60,7 +60,7 @@ void ForwardPass::read_ahead(size_t segment) {
   if (segment + 1 == layers.size() || std::cmp_less(n_distinct_ * 4, n_expert * 3)) return;
   hints_.clear();
   for (int32_t expert = 0; expert < n_expert; ++expert) hints_.push_back({layers[segment + 1], expert});
-  store_->prefetch(hints_);
+  store_->prefetch(hints_, Reach::kShare);
 }
 
 Status ForwardPass::run_experts(size_t segment, int64_t n_token, bool in_lanes) {

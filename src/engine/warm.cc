@@ -28,7 +28,7 @@ Status EngineImpl::warm(std::span<const LikelyExpert> experts, const LoadProgres
   for (size_t done = 0; done < keys.size();) {
     // Hints replace those before them, so each batch is waited for.
     const auto batch = std::span(keys).subspan(done, std::min(keys.size() - done, ExpertStore::kMaxHints));
-    store_->prefetch(batch);
+    store_->prefetch(batch, Reach::kShare);
     auto moved = std::chrono::steady_clock::now();
     size_t there = 0;
     while (true) {

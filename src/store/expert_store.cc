@@ -289,13 +289,14 @@ Status ExpertStore::Impl::wait_until(const Predicate& landed, std::span<const Ex
   return {};
 }
 
-void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints) {
+void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints, Reach reach) {
   hints = hints.first(std::min(hints.size(), kMaxHints));
   bool wake = false;
   {
     const std::scoped_lock lock(mutex_);
     hints_.assign(hints.begin(), hints.end());
     next_hint_ = 0;
+    hint_reach_ = reach;
     ++n_prefetch_;
     for (size_t i = hints.size(); i-- > 0;) {  // the best becomes the most recently used
       Expert& expert = expert_of(hints[i]);
@@ -316,7 +317,7 @@ void ExpertStore::Impl::start_hints() {
     // However much is guessed, a layer must always find its slots for a demand at once.
     const Class& slots = class_of(key.layer);
     if (slots.n_orphan >= slots.n_usable - plan_of(key.layer).min_slot) continue;
-    const int32_t slot = find_slot(key.layer, Reach::kShare, n_prefetch_);
+    const int32_t slot = find_slot(key.layer, hint_reach_, n_prefetch_);
     if (slot >= 0) load(key, slot, Priority::kPrefetch);
   }
 }
@@ -466,7 +467,7 @@ Status ExpertStore::wait_all(std::span<ExpertLease> leases) {
   return {};
 }
 
-void ExpertStore::prefetch(std::span<const ExpertKey> hints) { impl_->prefetch(hints); }
+void ExpertStore::prefetch(std::span<const ExpertKey> hints, Reach reach) { impl_->prefetch(hints, reach); }
 Residency ExpertStore::residency(ExpertKey key) const { return impl_->residency(key); }
 int32_t ExpertStore::view(int layer, std::span<ExpertView> experts) const {
   return impl_->view(layer, experts);

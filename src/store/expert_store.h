@@ -26,6 +26,7 @@
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "odmoe/stats.h"
+#include "store/residency_policy.h"
 
 namespace odmoe {
 
@@ -187,10 +188,12 @@ class ExpertStore {
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
 
   // Asks for experts that are likely to be wanted, best first; never waits, never evicts what is leased or
-  // hinted, lets no layer grow beyond its share, and is served only while demands leave the drive idle. Hints
+  // hinted, and is served only while demands leave the drive idle.  Guesses at what a token will choose are
+  // for kBorrow: their slots are those that the choice itself would get.  With kShare no layer grows beyond
+  // its share, however many are named.  Hints
   // replace the earlier ones that have not started; those beyond kMaxHints are dropped, and so are those of a
   // layer once it leases experts.  A hint for an expert in memory is evidence for keeping it.
-  void prefetch(std::span<const ExpertKey> hints);
+  void prefetch(std::span<const ExpertKey> hints, Reach reach);
 
   Residency residency(ExpertKey key) const;
   // All experts of a layer into the front of `experts`, which has room for them; returns how many.  Keeps the

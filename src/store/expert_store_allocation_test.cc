@@ -55,7 +55,7 @@ TEST_P(ExpertStoreAllocation, LeasingWaitingAndReleasingAllocateNothing) {
         for (size_t i = 0; i < hints.size(); ++i) {
           hints[i] = {(layer + 1) % 4, static_cast<int32_t>((static_cast<size_t>(token) + i) % 8)};
         }
-        store->prefetch(hints);
+        store->prefetch(hints, Reach::kBorrow);
         if (!store->wait_any(leases).has_value() || !store->wait_all(leases).has_value()) std::abort();
         leases.clear();
       }

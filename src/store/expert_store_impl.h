@@ -42,7 +42,7 @@ class ExpertStore::Impl {
   bool ready(const ExpertLease& lease) const;
   Result<size_t> wait_any(std::span<ExpertLease> leases);
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
-  void prefetch(std::span<const ExpertKey> hints);
+  void prefetch(std::span<const ExpertKey> hints, Reach reach);
   Residency residency(ExpertKey key) const;
   int32_t view(int layer, std::span<ExpertView> experts) const;
   ExpertStoreStats stats() const;
@@ -166,6 +166,7 @@ class ExpertStore::Impl {
   std::vector<ExpertKey> hints_;
   size_t next_hint_ = 0;
   uint64_t n_prefetch_ = 0;  // calls of prefetch() so far
+  Reach hint_reach_ = Reach::kShare;
   ExpertStoreStats stats_;
   int64_t busy_since_us_ = -1;
   bool io_sleeps_ = false;  // the I/O thread is in, or on its way into, the reader's wait()

@@ -81,7 +81,7 @@ int visit_at_random(ExpertStore& store, const FakeSource& source, uint32_t seed,
         hints.push_back(
             {layer, static_cast<int32_t>(random() % static_cast<uint32_t>(source.n_expert(layer)))});
       }
-      store.prefetch(hints);
+      store.prefetch(hints, random() % 2 == 0 ? Reach::kShare : Reach::kBorrow);
     }
     // None when the other threads hold all that the layer may use; they never wait for a slot while they do.
     while (store.lease(layer, experts, leases) == 0) std::this_thread::yield();

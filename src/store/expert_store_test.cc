@@ -27,12 +27,13 @@ class ExpertStoreTest : public testing::Test {
     uint32_t depth = 32;
     ReadAlignment alignment = kSector;
     uint32_t read_bytes = 4096;
+    PolicyKind policy = PolicyKind::kLayerLru;
   };
 
   void make(const FakeModel& model, const Setup& setup) {
     source_.emplace(model);
     source_->add_to(*disk_);
-    ExpertStoreOptions options{.read_bytes = setup.read_bytes, .clock = disk_.get()};
+    ExpertStoreOptions options{.read_bytes = setup.read_bytes, .policy = setup.policy, .clock = disk_.get()};
     options.arena_bytes = ExpertStore::max_arena_bytes(*source_, setup.alignment) /
                           static_cast<uint64_t>((model.n_layer - model.n_dense) * model.n_expert) *
                           static_cast<uint64_t>(setup.n_slot);
@@ -70,7 +71,7 @@ class ExpertStoreTest : public testing::Test {
   void await(ExpertKey key) const {
     while (store_->residency(key) != Residency::kResident) std::this_thread::yield();
   }
-  void prefetch(std::vector<ExpertKey> hints) { store_->prefetch(hints); }
+  void prefetch(std::vector<ExpertKey> hints, Reach reach = Reach::kShare) { store_->prefetch(hints, reach); }
 
   std::shared_ptr<FakeDisk> disk_ = std::make_shared<FakeDisk>();
   std::optional<FakeSource> source_;
@@ -625,6 +626,25 @@ TEST_F(ExpertStoreTest, PrefetchNeverEvictsWhatIsLeasedOrHintedAndKeepsToTheShar
   EXPECT_EQ(resident(0), (std::vector{0, 2}));
   EXPECT_EQ(resident(1), (std::vector{0, 7}));
   EXPECT_EQ(resident(2), (std::vector{0, 1}));
+}
+
+TEST_F(ExpertStoreTest, AGuessGetsTheSlotThatTheChoiceItselfWouldGet) {
+  make({.policy = PolicyKind::kLru});
+  visit(0, {1});
+  visit(1, {0, 1});
+  visit(2, {0, 1});
+  visit(2, {2});
+  prefetch({{2, 5}, {1, 1}}, Reach::kBorrow);
+  await({2, 5});
+  EXPECT_EQ(resident(0), std::vector<int>{});  // the one that was used longest ago, of whatever layer
+  EXPECT_EQ(resident(2), (std::vector{0, 1, 2, 5}));
+  prefetch({{2, 6}, {1, 0}}, Reach::kBorrow);
+  await({2, 6});
+  EXPECT_EQ(resident(1), (std::vector{0, 1}));  // both were hinted, now or before
+  EXPECT_EQ(resident(2), (std::vector{0, 2, 5, 6}));
+  prefetch({{0, 3}}, Reach::kShare);
+  await({0, 3});
+  EXPECT_EQ(resident(2), (std::vector{2, 5, 6}));  // the layer most above its share
 }
 
 TEST_F(ExpertStoreTest, APrefetchThatFailsIsForgottenAndADemandTriesAfresh) {

@@ -25,6 +25,7 @@ class Forecast final : public RankedPolicy {
   void observe(int layer, std::span<const int32_t> experts, std::span<const float> weights) override {
     const size_t index = index_of(layer);
     evidence_.observe(index, experts, weights);
+    now_ = index;
     const size_t first = node_of({layer, 0});
     for (int32_t e = 0; e < n_expert(index); ++e) {
       const size_t node = first + static_cast<size_t>(e);
@@ -45,7 +46,12 @@ class Forecast final : public RankedPolicy {
   }
 
  protected:
-  double value(double rank, double turn) const override { return -(1 + std::exp(-rank) + turn); }
+  double value(size_t index, double rank) const override {
+    // Of the layer that had its turn last, the next one is a whole round away, less one step.
+    const size_t steps = (index + n_layer() - now_ + n_layer() - 1) % n_layer();
+    const double turn = static_cast<double>(steps) / static_cast<double>(n_layer());
+    return -(1 + std::exp(-rank) + turn);
+  }
 
  private:
   double log_odds(size_t index, int32_t expert) const {
@@ -54,6 +60,7 @@ class Forecast final : public RankedPolicy {
   }
 
   ReuseEvidence evidence_;
+  size_t now_ = 0;  // index of the layer that was observed last
 };
 
 }  // namespace

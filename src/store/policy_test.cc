@@ -184,6 +184,18 @@ TEST_F(PolicyTest, ForecastSparesAHintedMemberUntilItsLayersNextTurn) {
   EXPECT_EQ(policy_->victim(7, Reach::kBorrow), (Key{{4, 2}}));
 }
 
+TEST_F(PolicyTest, ForecastCountsTurnsFromTheLayerThatIsUnderWay) {
+  make(PolicyKind::kForecast, 6);
+  for (int i = 0; i < 10; ++i) {
+    for (const int layer : {3, 4, 7}) choose(layer, {0, 1});
+  }
+  choose(3, {0, 1});
+  // A slot for a layer two ahead comes from the one that has had its turn, not from the one in between.
+  EXPECT_EQ(policy_->victim(7, Reach::kBorrow)->layer, 3);
+  choose(4, {0, 1});
+  EXPECT_EQ(policy_->victim(3, Reach::kBorrow)->layer, 4);
+}
+
 TEST_F(PolicyTest, ForecastTakesAWholeChunkAtOnceForThePastItIs) {
   // Two ways to tell of the same eight tokens, except for what followed what.
   std::array<Key, 2> victims;

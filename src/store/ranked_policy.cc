@@ -84,9 +84,7 @@ std::optional<ExpertKey> RankedPolicy::victim(int layer, Reach reach) {
       const int32_t expert = worst_of(i);
       if (expert < 0) continue;
       const Node& node = nodes_[layers_[i].first + static_cast<size_t>(expert)];
-      // Of the layer itself the next turn is a whole round away, less one step.
-      const size_t steps = (i + count - own + count - 1) % count;
-      const double value = this->value(node.rank, static_cast<double>(steps) / static_cast<double>(count));
+      const double value = this->value(i, node.rank);
       if (found != count && (value > least || (value == least && node.used >= used))) continue;
       found = i;
       least = value;

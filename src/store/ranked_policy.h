@@ -30,9 +30,9 @@ class RankedPolicy : public ResidencyPolicy {
   RankedPolicy(std::span<const PolicyLayer> layers, int32_t n_slot);
 
   // Ranks are compared within a layer as they are, and between layers by this, which must not change their
-  // order.  `turn`: layers until that layer's next turn, as a part of all layers, 0 to below 1.
-  virtual double value(double rank, double turn) const {
-    (void)turn;
+  // order.
+  virtual double value(size_t index, double rank) const {
+    (void)index;
     return rank;
   }
 

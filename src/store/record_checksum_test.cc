@@ -288,7 +288,7 @@ TEST_F(RecordChecksum, APrefetchThatStaysDamagedIsDropped) {
   ASSERT_NO_FATAL_FAILURE(make({.slice_bytes = {4096}}));
   damage({1, 5}, {&RecordLayout::down});
   const std::vector<ExpertKey> hints = {{1, 5}};
-  store_->prefetch(hints);
+  store_->prefetch(hints, Reach::kShare);
   while (store_->stats().failed_reads == 0) std::this_thread::yield();
   EXPECT_EQ(store_->residency({1, 5}), Residency::kAbsent);
   auto leases = lease(1, {0});

@@ -15,7 +15,7 @@ namespace odmoe {
 // How far a layer may go for a slot.
 enum class Reach : uint8_t {
   kShare,   // its own slots, and those that others have beyond their share while it is below its own
-  kBorrow,  // any slot: it could not run otherwise
+  kBorrow,  // any slot: what a token wants now, or is likely to want at once
 };
 
 // Bookkeeping of one class of slots.  Every expert that owns a slot is a *member*; a member that is *held*
