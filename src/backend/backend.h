@@ -14,6 +14,9 @@
 
 namespace odmoe {
 
+// Where tensors may begin in memory that is wrapped.
+inline constexpr uint64_t kTensorAlignment = 64;
+
 // One owner: one thread at a time computes.
 class Backend {
  public:

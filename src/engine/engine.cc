@@ -212,9 +212,10 @@ Status EngineImpl::set_up_predictor() {
     case PredictorKind::kCoactivation:
       predictor = std::make_unique<Coactivation>(predicted);
       break;
-    case PredictorKind::kStaleGate:
-      predictor = forward_->make_stale_gate(options_.lookahead);
+    case PredictorKind::kStaleGate: {
+      ODMOE_ASSIGN_OR_RETURN(predictor, forward_->make_stale_gate(options_.lookahead));
       break;
+    }
     case PredictorKind::kShadow: {
       ODMOE_ASSIGN_OR_RETURN(const RoutedModelData routed, read_routed_model(*file_, shape));
       ODMOE_ASSIGN_OR_RETURN(auto shadow, ShadowModel::load(options_.shadow, {}));

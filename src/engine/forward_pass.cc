@@ -12,7 +12,6 @@
 namespace odmoe {
 namespace {
 
-constexpr uint64_t kTensorAlignment = 64;
 // Positions whose logits are computed at once: bounds the logits' memory when every position's are wanted.
 constexpr int64_t kHeadColumns = 16;
 // A shared expert or the output head.
@@ -125,7 +124,7 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   activations_.residual = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.ffn_input = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.router_logits = make(GGML_TYPE_F32, shape.router.n_expert, n);
-  activations_.stale_logits = make(GGML_TYPE_F32, shape.router.n_expert, 1);
+  activations_.stale_logits = make(GGML_TYPE_F32, shape.router.n_expert, kMaxLookahead);
   activations_.expert_output = make(GGML_TYPE_F32, shape.n_embd, n_used * n);
   activations_.expert_weight = make(GGML_TYPE_F32, 1, n_used * n);
   if (decoder_->architecture().has_shared_expert()) {
@@ -186,7 +185,11 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
     }
   }
   graph_.reset();
-  decoder_->build_stale_gate(graph_.context(), graph_.graph(), activations_, 0);
+  for (int32_t d = 0; d < std::min(kMaxLookahead, decoder_->n_segment() - 1); ++d) {
+    const auto target = static_cast<size_t>(d);
+    decoder_->build_stale_gate(graph_.context(), graph_.graph(), activations_, target,
+                               decoder_->router(target), d);
+  }
   ODMOE_RETURN_IF_ERROR(reserve("stale gate"));
   graph_.reset();
   decoder_->build_head(graph_.context(), graph_.graph(), activations_, 0, std::min(chunk, kHeadColumns),
@@ -242,6 +245,7 @@ void ForwardPass::attach(ExpertStore& store) {
   store_ = &store;
   arena_ = backend_->wrap(store.arena());
   if (foresight_ != nullptr) foresight_->attach(store);
+  if (stale_gate_ != nullptr) stale_gate_->copy_routers();
   for (const int layer : decoder_->expert_layers()) {
     const SlotView view = store.slot_view(layer);
     std::byte* first = store.arena().data() + view.first_slot_offset;
@@ -264,8 +268,11 @@ Status ForwardPass::use_predictor(std::unique_ptr<Predictor> predictor, Predicto
   return keep_states();
 }
 
-std::unique_ptr<Predictor> ForwardPass::make_stale_gate(int32_t lookahead) {
-  return std::make_unique<LiveStaleGate>(*backend_, *decoder_, activations_, allocator_.get(), lookahead);
+Result<std::unique_ptr<Predictor>> ForwardPass::make_stale_gate(int32_t lookahead) {
+  ODMOE_ASSIGN_OR_RETURN(
+      auto gate, LiveStaleGate::create(*backend_, *decoder_, activations_, allocator_.get(), lookahead));
+  stale_gate_ = gate.get();
+  return gate;
 }
 
 Status ForwardPass::observe(RoutingObserver* observer) {

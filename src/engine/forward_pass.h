@@ -24,6 +24,8 @@
 
 namespace odmoe {
 
+class LiveStaleGate;
+
 // The graphs of a session's single-token evaluations, built once per length of the KV cache.  They read and
 // write a column of the activations that is this session's alone, so that several sessions can be between two
 // graphs at once.  One owner.
@@ -70,10 +72,10 @@ class ForwardPass {
   // attach() and before any graph is built.
   Status use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead,
                        Foresight::Ask ask);
-  // One that asks the model's own routers; for use_predictor() of this.
-  std::unique_ptr<Predictor> make_stale_gate(int32_t lookahead);
+  // One that asks the model's own routers; for use_predictor() of this.  Errors: kIo, no memory.
+  Result<std::unique_ptr<Predictor>> make_stale_gate(int32_t lookahead);
 
-  // Must be called once before run().  The store must outlive this.
+  // Must be called once before run(), when the dense weights are loaded.  The store must outlive this.
   void attach(ExpertStore& store);
 
   // Shows `observer` what run() sees; null: nobody.  Graphs built before keep to what they were built with,
@@ -176,7 +178,8 @@ class ForwardPass {
   std::vector<ExpertKey> hints_;
 
   std::unique_ptr<Foresight> foresight_;
-  std::vector<float> embedding_;  // [n_embd], for predictors that want it
+  LiveStaleGate* stale_gate_ = nullptr;  // what foresight_ asks, if it is that
+  std::vector<float> embedding_;         // [n_embd], for predictors that want it
   // The timeline and the position at which the last token that was foreseen would be followed.
   const KvCache* foreseen_kv_ = nullptr;
   int64_t foreseen_next_ = -1;

@@ -1,12 +1,13 @@
-// The stale gate by the model's own routers in memory: those of later layers are asked about what this
-// layer's router saw, and before the first one about the token's embedding.  Costs neither training nor
-// memory; predict/stale_gate.h is the same on recorded data.
+// The stale gate by the model's own routers: those of later layers are asked about what this layer's router
+// saw, and before the first one about the token's embedding.  Needs no training; predict/stale_gate.h is the
+// same on recorded data.
 #pragma once
 
 #include <memory>
 #include <vector>
 
 #include "backend/backend.h"
+#include "io/aligned_buffer.h"
 #include "model/blocks/router.h"
 #include "model/decoder.h"
 #include "model/graph.h"
@@ -14,34 +15,50 @@
 
 namespace odmoe {
 
+// Asks copies of the routers in Q8_0, a quarter of their size: a token asks each once for every layer of the
+// lookahead, and what that costs is reading them.
+//
 // Reads Activations::residual itself, so it must be asked between a layer's segment and its experts, about
 // the evaluation under way, of one token; before the first layer's segment it writes there.  Nothing is said
 // of the next token's layers.
 class LiveStaleGate final : public Predictor {
  public:
   // All of these must outlive it; `activations` must have addresses, and those of the graphs come from
-  // `allocator`, which has been reserved for Decoder::build_stale_gate().
-  LiveStaleGate(Backend& backend, const Decoder& decoder, const Activations& activations,
-                ggml_gallocr_t allocator, int32_t lookahead);
+  // `allocator`, which has been reserved for Decoder::build_stale_gate().  Errors: kIo, no memory.
+  static Result<std::unique_ptr<LiveStaleGate>> create(Backend& backend, const Decoder& decoder,
+                                                       const Activations& activations,
+                                                       ggml_gallocr_t allocator, int32_t lookahead);
+
+  // Must be called once before it is asked, when the routers are loaded.
+  void copy_routers();
 
   std::string_view name() const override { return "stale-gate"; }
   bool calibrated() const override { return false; }
   bool stands_alone() const override { return false; }
   Wants wants() const override { return {.embedding = true}; }
-  uint64_t bytes() const override { return 0; }
+  uint64_t bytes() const override { return memory_.size(); }
   Result<int32_t> begin_token(std::span<const float> embedding, std::span<float> scores) override;
   Result<int32_t> predict(const RoutingState& state, std::span<float> scores) override;
 
  private:
+  LiveStaleGate(Backend& backend, const Decoder& decoder, const Activations& activations, int32_t lookahead);
+  Status make_copies();
+  void build_graphs(ggml_gallocr_t allocator);
   // What the routers of as many layers from `first` on as there are, at most the lookahead, say of
   // Activations::residual.
   Result<int32_t> ask(size_t first, std::span<float> scores);
+  size_t n_ahead(size_t first) const { return std::min(lookahead_, routers_.size() - first); }
 
   Backend* backend_;
   const Decoder* decoder_;
   const Activations* activations_;
   size_t lookahead_;
-  std::vector<Graph> graphs_;  // by index among the layers with experts
+  AlignedBuffer memory_;
+  ggml_backend_buffer_ptr buffer_;
+  ggml_context_ptr context_;
+  std::vector<ggml_tensor*>
+      routers_;                // by index among the layers with experts; the model's own if not copied
+  std::vector<Graph> graphs_;  // by the first layer that is asked
   Router router_;
   std::vector<int32_t> ids_;
   std::vector<float> weights_;

@@ -120,12 +120,16 @@ void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const A
   ggml_build_forward_expand(graph, ggml_cpy(ctx, y, columns(ctx, a.shared_output, n_token)));
 }
 
-void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a,
-                               size_t target) const {
+ggml_tensor* Decoder::router(size_t target) const {
+  return layers_[static_cast<size_t>(expert_layers_[target])].router;
+}
+
+void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, size_t target,
+                               ggml_tensor* router, int64_t column) const {
   const Layer& later = layers_[static_cast<size_t>(expert_layers_[target])];
   ggml_tensor* x = norm(ctx, columns(ctx, a.residual, 1), later.ffn_norm, shape().norm_eps);
-  ggml_build_forward_expand(
-      graph, ggml_cpy(ctx, ggml_mul_mat(ctx, later.router, x), columns(ctx, a.stale_logits, 1)));
+  ggml_tensor* to = columns(ctx, a.stale_logits, 1, column);
+  ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_mul_mat(ctx, router, x), to));
 }
 
 void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first,

@@ -32,7 +32,7 @@ struct Activations {
   ggml_tensor* residual = nullptr;       // [n_embd, n]
   ggml_tensor* ffn_input = nullptr;      // [n_embd, n], after ffn_norm
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
-  ggml_tensor* stale_logits = nullptr;   // [n_expert, 1], of the next layer with experts, as far as foreseen
+  ggml_tensor* stale_logits = nullptr;   // [n_expert, kMaxLookahead], of later layers, as far as foreseen
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
@@ -64,9 +64,13 @@ class Decoder {
   void build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                            int64_t n_token) const;
 
-  // One token: what the router of expert_layers()[target], with its own norm, makes of the residual that the
-  // router of an earlier layer saw -> stale_logits.  To be run between that layer's segment and its experts.
-  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, size_t target) const;
+  // The weights of the router of expert_layers()[target], [n_embd, n_expert].
+  ggml_tensor* router(size_t target) const;
+  // One token: what `router`, those weights or a copy of them, with the norm of expert_layers()[target],
+  // makes of the residual that the router of an earlier layer saw -> stale_logits, column.  To be run between
+  // that layer's segment and its experts.
+  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, size_t target,
+                        ggml_tensor* router, int64_t column) const;
 
   // Columns [first, first + n) of residual -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,

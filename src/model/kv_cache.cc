@@ -9,8 +9,6 @@
 namespace odmoe {
 namespace {
 
-constexpr uint64_t kTensorAlignment = 64;
-
 int64_t padded_rows(int64_t context) {
   return static_cast<int64_t>(round_up(static_cast<uint64_t>(context), KvCache::kRowPadding));
 }

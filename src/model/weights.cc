@@ -11,7 +11,6 @@ namespace odmoe {
 namespace {
 
 // ggml's kernels load whole vectors; 64 bytes is the largest.
-constexpr uint64_t kTensorAlignment = 64;
 
 // Matrices that the backend lays out go through a staging buffer of about this size, or of the largest of
 // them; those that are larger still stay as they are rather than be in memory twice while loading.

@@ -9,7 +9,6 @@
 namespace odmoe {
 namespace {
 
-constexpr uint64_t kTensorAlignment = 64;
 constexpr int kMaxNodes = 16;
 
 Result<ExpertMatrix> describe(const Checkpoint& file, const std::string& name, std::array<int64_t, 3> ne,
