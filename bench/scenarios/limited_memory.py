@@ -15,7 +15,7 @@ Prints Markdown: medians, and the ratio of the medians of warm odmoe to llama.cp
 does not end in --timeout seconds counts as that.  The roofline of decoding is the slower of computing (odmoe's own speed
 when nothing is read: the fastest share of the same round) and reading: bytes per token over the drive's bandwidth, the
 larger of what the same process probed before and of what the drive brought while at least one read was under way, since
-shared drives are not the same from one minute to the next.
+shared drives are not the same from one minute to the next.  "At work" is how much of the time that was.
 """
 import argparse
 import json
@@ -127,6 +127,11 @@ def roofline(compute, run):
     return 1 / max(1 / compute, run["bytes"] / drive) if drive else compute
 
 
+def at_work(run):
+    """Share of the time of decoding in which the drive had something to read."""
+    return min(1.0, run["decode"] * run["bytes"] / run["reading"]) if run["reading"] else 0.0
+
+
 def show(value, digits=2):
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -179,19 +184,19 @@ def main():
     rooflines = {s: [roofline(compute[r], x) for r, x in enumerate(runs[s]["odmoe, warm"])] for s in runs}
     print(f"{Path(a.model).name}: {size / 2**30:.2f} GiB, prompt of {a.prompt_tokens} tokens, {a.rounds} rounds\n")
     print("| memory | engine | prefill tok/s | decode tok/s | first token, s | hit rate | MiB per token | stalled "
-          "| GiB/s probed | while reading | of the roofline |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+          "| GiB/s probed | while reading | drive at work | of the roofline |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
     for share in runs:
         for name, results in runs[share].items():
             m = {k: median([x.get(k) for x in results]) for k in ("prefill", "decode", "ttft")}
-            cells = [""] * 6
+            cells = [""] * 7
             if name == "odmoe, warm":
                 w = warm[share]
                 most = rooflines[share]
                 part = median([x["decode"] / top for x, top in zip(results, most)])
                 cells = [f"{w['hit_rate']:.3f}", f"{w['bytes'] / 2**20:.1f}", f"{w['stall']:.0%}",
                          show(w["probed"] and w["probed"] / 2**30), show(w["reading"] / 2**30) if w["bytes"] else "-",
-                         f"{part:.0%} of {median(most):.1f}"]
+                         f"{median([at_work(x) for x in results]):.0%}", f"{part:.0%} of {median(most):.1f}"]
             end = next((x["end"] for x in results if x.get("end")), "")
             decode = show(m["decode"], 3) + (f" ({end})" if end else "")
             print(f"| {share} % | {name} | {show(m['prefill'])} | {decode} | {show(m['ttft'], 1)} | " + " | ".join(cells) + " |")
