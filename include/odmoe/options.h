@@ -81,7 +81,9 @@ struct EngineOptions {
   // Speed alone depends on it; trials switch it off where it does not pay (docs/shadow-model.md).
   PredictorKind predictor = PredictorKind::kStaleGate;
   std::filesystem::path shadow;  // the weights of kShadow, and of no other
-  int32_t lookahead = 3;         // layers with experts by which the predictor is ahead, 1..kMaxLookahead
+  // Layers with experts by which the predictor is ahead, 1..kMaxLookahead; a shadow model no further than it
+  // was trained for.
+  int32_t lookahead = 3;
   int32_t read_depth = 0;  // reads in flight, 1..1024; 0: what was found best for the drive, 32 if unknown
   // Where it is kept what drives can do, found by reading from each for under two seconds when it is first
   // used; empty: nothing is tried out.  A file that is damaged or cannot be written costs time, never fails.

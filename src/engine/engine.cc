@@ -221,10 +221,6 @@ Status EngineImpl::set_up_predictor() {
       ODMOE_ASSIGN_OR_RETURN(auto shadow, ShadowModel::load(options_.shadow, {}));
       ODMOE_RETURN_IF_ERROR(check_shadow_model(shadow->spec(), routed.model, options_.shadow.string()));
       predicted = shadow->shape();
-      if (options_.lookahead > predicted.lookahead) {
-        return fail(ErrorKind::kUsage, "{} looks {} layers ahead at most; use --lookahead {} or less",
-                    options_.shadow.string(), predicted.lookahead, predicted.lookahead);
-      }
       predictor = std::move(shadow);
       break;
     }
@@ -234,7 +230,8 @@ Status EngineImpl::set_up_predictor() {
   const bool has_core = std::thread::hardware_concurrency() > static_cast<unsigned>(options_.threads);
   const auto ask =
       has_core && predictor->stands_alone() ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;
-  return forward_->use_predictor(std::move(predictor), std::move(predicted), options_.lookahead, ask);
+  const int32_t lookahead = std::min(options_.lookahead, predicted.lookahead);
+  return forward_->use_predictor(std::move(predictor), std::move(predicted), lookahead, ask);
 }
 
 // Tries out the drives that are not known yet, where it may and pays.

@@ -8,8 +8,9 @@
 // plain sooner, and the ones before it count as well, each half as much as the next.
 //
 // In doubt prefetching is off, which loses nothing: it is on where its tokens are faster by more than half a
-// standard error.  A verdict that is not sure is soon looked into again, a sure one holds for a while, longer
-// each time that it is found again; all end when the number of missing experts has changed much.
+// standard error.  A verdict holds for so long that what its trial lost is a small share of the time, a sure
+// one for a while at least, and longer each time that it is found again; all end when the number of missing
+// experts has changed much.
 #pragma once
 
 #include <cstdint>
@@ -28,6 +29,8 @@ class PrefetchGovernor {
   // at least and kSureHold times at most; a sure one that is found again for twice as long, up to kMostHold
   // times.
   static constexpr int kSureHold = 4, kMostHold = 64;
+  // And for so long that what the trial's slower half lost is at most this share of the tokens' time.
+  static constexpr double kPrice = 0.01;
   // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors: fewer
   // where prefetching is behind, since to be wrong costs less then.
   static constexpr double kPlain = 3, kPlainLoss = 2;

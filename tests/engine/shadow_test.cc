@@ -1,0 +1,97 @@
+// A shadow model beside the engine: it is told and asked while tokens are decoded, and changes none of their bits.
+#include <gmock/gmock.h>
+
+#include <cstring>
+#include <random>
+
+#include "engine/routed_model.h"
+#include "format/safetensors.h"
+#include "predict/shadow_format.h"
+#include "temp_dir.h"
+#include "tests/engine/test_models.h"
+
+namespace odmoe {
+namespace {
+
+using namespace odmoe::testing;
+using ::testing::HasSubstr;
+
+// Random weights: what such a model says is noise, which is the worst that can be read for it.
+void write_noise(const std::filesystem::path& path, const ShadowSpec& spec) {
+  std::vector<SafetensorsEntry> entries;
+  for (const ShadowTensor& tensor : shadow_tensors(spec))
+    entries.push_back({tensor.name, "F32", tensor.shape});
+  auto writer = SafetensorsWriter::create(path, entries, shadow_metadata(spec)).value();
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  for (const SafetensorsEntry& entry : entries) {
+    size_t n = 1;
+    for (const int64_t dimension : entry.shape) n *= static_cast<size_t>(dimension);
+    std::vector<float> values(n);
+    for (float& value : values) value = normal(random);
+    ASSERT_TRUE(writer.append(std::as_bytes(std::span(values))).has_value());
+  }
+  ASSERT_TRUE(writer.finish().has_value());
+}
+
+class Shadow : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    spec_.model = read_routed_model(bundled_model()).value().model;
+    spec_.inputs = {ShadowInput::kRouter, ShadowInput::kAttention, ShadowInput::kExperts,
+                    ShadowInput::kPrevious};
+    spec_.hidden = 32;
+    spec_.lookahead = 2;
+    options_.predictor = PredictorKind::kShadow;
+    options_.shadow = folder_.path() / "shadow.safetensors";
+    options_.memory.percent = 15;
+  }
+
+  TempDir folder_;
+  ShadowSpec spec_;
+  EngineOptions options_ = reference_options(bundled_model());
+};
+
+std::vector<float> logits_of(Engine& engine) {
+  auto session = engine.new_session().value();
+  std::vector<float> logits;
+  for (const Token token : engine.encode("And God said unto the king, thou shalt go", true, true)) {
+    EXPECT_TRUE(session->evaluate({&token, 1}).has_value());
+    logits.insert(logits.end(), session->logits().begin(), session->logits().end());
+  }
+  return logits;
+}
+
+TEST_F(Shadow, ChangesNoBit) {
+  write_noise(options_.shadow, spec_);
+  const auto resident = open_or_fail(reference_options(bundled_model()));
+  const auto foreseen = open_or_fail(options_);
+  ASSERT_TRUE(resident != nullptr && foreseen != nullptr);
+  const std::vector<float> wanted = logits_of(*resident), got = logits_of(*foreseen);
+  ASSERT_EQ(got.size(), wanted.size());
+  EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
+  // Nothing is shown by a predictor that was never asked.
+  EXPECT_GT(foreseen->stats().predictor.ahead.front().wanted, 0U);
+}
+
+TEST_F(Shadow, IsNoFurtherAheadThanItWasTrainedFor) {
+  write_noise(options_.shadow, spec_);
+  for (const int32_t asked : {1, 2, 3, kMaxLookahead}) {
+    options_.lookahead = asked;
+    const auto engine = open_or_fail(options_);
+    ASSERT_NE(engine, nullptr);
+    EXPECT_EQ(engine->stats().predictor.ahead.size(), static_cast<size_t>(std::min(asked, spec_.lookahead)));
+  }
+}
+
+TEST_F(Shadow, IsRefusedForAnotherModelThanItsOwn) {
+  spec_.model.fingerprint = "0123456789abcdef";
+  write_noise(options_.shadow, spec_);
+  const auto engine = EngineImpl::open(options_, {}, {});
+  ASSERT_FALSE(engine.has_value());
+  EXPECT_THAT(engine.error().message, HasSubstr(options_.shadow.string()));
+  EXPECT_THAT(engine.error().message, HasSubstr("trained for"));
+}
+
+}  // namespace
+}  // namespace odmoe
