@@ -124,9 +124,9 @@ class Engine {
                                           const GenerateOptions& options, const TextSink& sink) = 0;
 
   // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before
-  // it ends.  What it is shown takes 8 * n_embd * EngineOptions::chunk bytes that are not in the memory plan.
-  // No logit depends on it.  kUsage while there are sessions, whose graphs are built already.
-  virtual Status set_routing_observer(RoutingObserver* observer) = 0;
+  // it ends.  The embeddings that it is shown take 4 * n_embd * EngineOptions::chunk bytes that are not in
+  // the memory plan.  No logit depends on it.  Waits for an evaluation in progress.
+  virtual void set_routing_observer(RoutingObserver* observer) = 0;
 
   // Makes evaluations in progress return kInterrupted soon.  Async-signal-safe; sticky until
   // clear_interrupt().

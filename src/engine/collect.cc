@@ -76,7 +76,7 @@ class Run {
   Run(EngineImpl& engine, const CollectOptions& options) : engine_(&engine), options_(&options) {}
   ~Run() {
     session_.reset();
-    (void)engine_->set_routing_observer(nullptr);
+    engine_->set_routing_observer(nullptr);
   }
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
@@ -92,7 +92,7 @@ class Run {
       n_total_ += static_cast<int64_t>(document.size()) + options_->n_generate;
     }
     recorder_ = &recorder;
-    ODMOE_RETURN_IF_ERROR(engine_->set_routing_observer(&recorder));
+    engine_->set_routing_observer(&recorder);
     ODMOE_ASSIGN_OR_RETURN(session_, engine_->new_session());
     return {};
   }

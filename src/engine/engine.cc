@@ -231,7 +231,8 @@ Status EngineImpl::set_up_predictor() {
   const auto ask =
       has_core && predictor->stands_alone() ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;
   const int32_t lookahead = std::min(options_.lookahead, predicted.lookahead);
-  return forward_->use_predictor(std::move(predictor), std::move(predicted), lookahead, ask);
+  forward_->use_predictor(std::move(predictor), std::move(predicted), lookahead, ask);
+  return {};
 }
 
 // Tries out the drives that are not known yet, where it may and pays.
@@ -307,13 +308,9 @@ Result<std::unique_ptr<Session>> EngineImpl::new_session() {
   return std::make_unique<SessionImpl>(*this, std::move(free.kv), free.lane, options_.context);
 }
 
-Status EngineImpl::set_routing_observer(RoutingObserver* observer) {
-  const std::lock_guard lock(free_kv_mutex_);
-  if (std::cmp_less(free_kv_.size(), options_.sessions)) {
-    return fail(ErrorKind::kUsage, "a routing observer cannot be set while there are sessions");
-  }
-  const std::lock_guard evaluation_lock(evaluation_mutex_);
-  return forward_->observe(observer);
+void EngineImpl::set_routing_observer(RoutingObserver* observer) {
+  const std::lock_guard lock(evaluation_mutex_);
+  forward_->observe(observer);
 }
 
 void EngineImpl::return_kv(std::unique_ptr<KvCache> kv, int32_t lane) {

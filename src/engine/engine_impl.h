@@ -91,7 +91,7 @@ class EngineImpl final : public Engine {
   Result<ToolCallSyntax> tool_call_syntax(std::string_view family) const override;
   Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                   const GenerateOptions& options, const TextSink& sink) override;
-  Status set_routing_observer(RoutingObserver* observer) override;
+  void set_routing_observer(RoutingObserver* observer) override;
   void interrupt() noexcept override { interrupted_.store(true, std::memory_order_relaxed); }
   void clear_interrupt() noexcept override { interrupted_.store(false, std::memory_order_relaxed); }
 

@@ -121,6 +121,7 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   activations_.positions = make(GGML_TYPE_I32, n, 1);
   activations_.kv_rows = make(GGML_TYPE_I64, n, 1);
   activations_.mask = make(GGML_TYPE_F16, n_kv, n);
+  activations_.layer_input = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.residual = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.ffn_input = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.router_logits = make(GGML_TYPE_F32, shape.router.n_expert, n);
@@ -208,7 +209,7 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
 
 // Tensors of one column each, over the memory of activations_.
 void ForwardPass::make_lanes() {
-  constexpr size_t kTensors = 11;
+  constexpr size_t kTensors = 12;
   const auto n_lane = static_cast<size_t>(options_.lanes);
   lane_context_.reset(ggml_init(
       {.mem_size = ggml_tensor_overhead() * kTensors * n_lane, .mem_buffer = nullptr, .no_alloc = true}));
@@ -231,6 +232,7 @@ void ForwardPass::make_lanes() {
                  .positions = value(activations_.positions, i),
                  .kv_rows = value(activations_.kv_rows, i),
                  .mask = columns(activations_.mask, i),
+                 .layer_input = columns(activations_.layer_input, i),
                  .residual = columns(activations_.residual, i),
                  .ffn_input = columns(activations_.ffn_input, i),
                  .router_logits = columns(activations_.router_logits, i),
@@ -257,15 +259,11 @@ void ForwardPass::attach(ExpertStore& store) {
   }
 }
 
-Status ForwardPass::use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape,
-                                  int32_t lookahead, Foresight::Ask ask) {
-  const Predictor::Wants wants = predictor->wants();
-  if (wants.embedding) embedding_.resize(static_cast<size_t>(shape.n_embd));
+void ForwardPass::use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead,
+                                Foresight::Ask ask) {
+  if (predictor->wants().embedding) embedding_.resize(static_cast<size_t>(shape.n_embd));
   buffer_bytes_ += predictor->bytes();
   foresight_ = std::make_unique<Foresight>(std::move(predictor), std::move(shape), lookahead, ask);
-  if (!wants.attention_input) return {};
-  buffer_bytes_ += 2 * static_cast<uint64_t>(decoder_->shape().n_embd) * column_.size() * sizeof(float);
-  return keep_states();
 }
 
 Result<std::unique_ptr<Predictor>> ForwardPass::make_stale_gate(int32_t lookahead) {
@@ -275,43 +273,10 @@ Result<std::unique_ptr<Predictor>> ForwardPass::make_stale_gate(int32_t lookahea
   return gate;
 }
 
-Status ForwardPass::observe(RoutingObserver* observer) {
+void ForwardPass::observe(RoutingObserver* observer) {
   observer_ = observer;
-  const bool foresight_looks = foresight_ != nullptr && foresight_->predictor().wants().attention_input;
-  if (observer != nullptr || foresight_looks) return keep_states();
-  activations_.embedding = activations_.attention_input = nullptr;
-  for (Activations& lane : lanes_) lane.embedding = lane.attention_input = nullptr;
-  return {};
-}
-
-// From now on graphs are built that keep each layer's attention input, and the first one's embedding.
-Status ForwardPass::keep_states() {
-  const int64_t n_embd = decoder_->shape().n_embd;
-  const auto n_column = static_cast<int64_t>(column_.size());
-  const uint64_t bytes = round_up(static_cast<uint64_t>(n_embd * n_column) * sizeof(float), kTensorAlignment);
-  if (observed_context_ == nullptr) {
-    ODMOE_ASSIGN_OR_RETURN(observed_memory_, AlignedBuffer::allocate(2 * bytes));
-    observed_context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * 2 * (1 + lanes_.size()),
-                                       .mem_buffer = nullptr,
-                                       .no_alloc = true}));
-    observed_buffer_ = backend_->wrap(observed_memory_.span());
-  }
-  ggml_reset(observed_context_.get());
-  std::byte* const embeddings = observed_memory_.data();
-  std::byte* const inputs = embeddings + bytes;
-  const auto place = [&](std::byte* address, int64_t columns) {
-    ggml_tensor* tensor = ggml_new_tensor_2d(observed_context_.get(), GGML_TYPE_F32, n_embd, columns);
-    ggml_backend_tensor_alloc(observed_buffer_.get(), tensor, address);
-    return tensor;
-  };
-  activations_.embedding = place(embeddings, n_column);
-  activations_.attention_input = place(inputs, n_column);
-  for (size_t i = 0; i < lanes_.size(); ++i) {
-    const size_t offset = i * static_cast<size_t>(n_embd) * sizeof(float);
-    lanes_[i].embedding = place(embeddings + offset, 1);
-    lanes_[i].attention_input = place(inputs + offset, 1);
-  }
-  return {};
+  const auto n_state = static_cast<size_t>(decoder_->shape().n_embd * options_.chunk);
+  observed_embedding_.resize(observer != nullptr ? n_state : 0);
 }
 
 Status ForwardPass::show(const Activations& a, size_t segment, int64_t n_token, int64_t first) {
@@ -322,14 +287,18 @@ Status ForwardPass::show(const Activations& a, size_t segment, int64_t n_token, 
     return std::span(static_cast<const float*>(tensor->data), n);
   };
   if (segment == 0) {
-    const auto* tokens = static_cast<const int32_t*>(a.tokens->data);
-    ODMOE_RETURN_IF_ERROR(observer_->on_tokens({.tokens = {tokens, static_cast<size_t>(n_token)},
-                                                .first_position = static_cast<int32_t>(first),
-                                                .embedding = values(a.embedding, n_state)}));
+    const std::span tokens(static_cast<const int32_t*>(a.tokens->data), static_cast<size_t>(n_token));
+    const auto n_embd = static_cast<size_t>(shape.n_embd);
+    const std::span embedding = std::span(observed_embedding_).first(n_state);
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      decoder_->embedding(tokens[i], embedding.subspan(i * n_embd, n_embd));
+    }
+    ODMOE_RETURN_IF_ERROR(observer_->on_tokens(
+        {.tokens = tokens, .first_position = static_cast<int32_t>(first), .embedding = embedding}));
   }
   return observer_->on_layer({.layer = decoder_->expert_layers()[segment],
                               .n_token = static_cast<int32_t>(n_token),
-                              .attention_input = values(a.attention_input, n_state),
+                              .attention_input = values(a.layer_input, n_state),
                               .router_input = values(a.ffn_input, n_state),
                               .experts = std::span(chosen_).first(n_pair),
                               .weights = values(a.expert_weight, n_pair)});
@@ -505,12 +474,11 @@ Status ForwardPass::foresee(const Activations& a, size_t segment) {
                 static_cast<float*>(activations_.residual->data));
   }
   const auto values = [](const ggml_tensor* tensor, size_t n) {
-    return tensor == nullptr ? std::span<const float>()
-                             : std::span(static_cast<const float*>(tensor->data), n);
+    return std::span(static_cast<const float*>(tensor->data), n);
   };
   return foresight_->routed({.layer = segment,
                              .router_input = values(a.ffn_input, n_embd),
-                             .attention_input = values(a.attention_input, n_embd),
+                             .attention_input = values(a.layer_input, n_embd),
                              .experts = std::span(chosen_).first(n_used),
                              .weights = values(a.expert_weight, n_used)});
 }

@@ -70,17 +70,16 @@ class ForwardPass {
 
   // From now on single tokens are foreseen by `predictor`, of this shape, as far ahead as `lookahead`. Before
   // attach() and before any graph is built.
-  Status use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead,
-                       Foresight::Ask ask);
+  void use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead,
+                     Foresight::Ask ask);
   // One that asks the model's own routers; for use_predictor() of this.  Errors: kIo, no memory.
   Result<std::unique_ptr<Predictor>> make_stale_gate(int32_t lookahead);
 
   // Must be called once before run(), when the dense weights are loaded.  The store must outlive this.
   void attach(ExpertStore& store);
 
-  // Shows `observer` what run() sees; null: nobody.  Graphs built before keep to what they were built with,
-  // so there must be none.
-  Status observe(RoutingObserver* observer);
+  // Shows `observer` what run() sees; null: nobody.
+  void observe(RoutingObserver* observer);
   bool observed() const { return observer_ != nullptr; }
 
   enum class Logits { kNone, kLast, kAll };
@@ -129,7 +128,6 @@ class ForwardPass {
   Status step_layers(std::span<const Step> steps);
   void route(const Activations& a, int layer, int64_t n_token);
   Status show(const Activations& a, size_t segment, int64_t n_token, int64_t first);
-  Status keep_states();
   Status foresee_token(const KvCache& kv, int32_t token, int64_t position);
   Status foresee(const Activations& a, size_t segment);
   void read_ahead(size_t segment);
@@ -162,9 +160,7 @@ class ForwardPass {
   std::unique_ptr<ExpertCompute> compute_;
 
   RoutingObserver* observer_ = nullptr;
-  AlignedBuffer observed_memory_;  // of the activations that only an observer asks for
-  ggml_backend_buffer_ptr observed_buffer_;
-  ggml_context_ptr observed_context_;
+  std::vector<float> observed_embedding_;  // [n_embd, chunk], if there is an observer
 
   Router router_;
   RoutingStats routing_;

@@ -26,10 +26,10 @@ class PrefetchGovernor {
   static constexpr int kMostTrial = 256;  // no more than these, and no more than
   static constexpr int64_t kTrialUs = 500'000;  // what has been seen after so long
   // A verdict holds for its trial's tokens times the square of the standard errors between the halves, once
-  // at least and kSureHold times at most; a sure one that is found again for twice as long, up to kMostHold
-  // times.
+  // at least and kSureHold times at most, or, if that is longer, until what the trial's slower half lost is
+  // kPrice of the tokens' time; a sure one that is found again for twice as long.  None for more than
+  // kMostHold times.
   static constexpr int kSureHold = 4, kMostHold = 64;
-  // And for so long that what the trial's slower half lost is at most this share of the tokens' time.
   static constexpr double kPrice = 0.01;
   // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors: fewer
   // where prefetching is behind, since to be wrong costs less then.

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 
 namespace odmoe {
@@ -136,6 +137,33 @@ TEST(PrefetchGovernor, TrialsBecomeRareWhileTheyConfirmTheVerdict) {
     // The price of knowing: one token in fifty at most.
     EXPECT_LT(n_on * 50, kTokens);
     EXPECT_GT(governor.n_trial(), 5U);
+  }
+}
+
+TEST(PrefetchGovernor, WhatTrialsLoseIsAHundredthOfTheTimeAtMost) {
+  // Guessing loses or gains this much, in percent of a token without it.
+  for (const int percent : {-50, -30, -10, 5, 10, 50, 100}) {
+    for (const int64_t compute_us : {1000, 100'000}) {
+      PrefetchGovernor governor;
+      const int64_t with_us = compute_us * (100 + percent) / 100, best_us = std::min(compute_us, with_us);
+      // From the first verdict on, in whole trials with the time that their verdict holds.
+      const auto token = [&] {
+        const int64_t us = governor.on() ? with_us : compute_us;
+        governor.token_done({.us = us, .missing = 10});
+        return us;
+      };
+      while (governor.n_trial() == 0) token();
+      const bool verdict = governor.verdict();
+      EXPECT_EQ(verdict, percent < 0);
+      int64_t lost_us = 0, us = 0;
+      while (governor.n_trial() < 6) {
+        const int64_t token_us = token();
+        us += token_us;
+        lost_us += token_us - best_us;
+      }
+      EXPECT_LE(static_cast<double>(lost_us), 1.01 * PrefetchGovernor::kPrice * static_cast<double>(us))
+          << percent << " %, " << compute_us << " us";
+    }
   }
 }
 

@@ -13,6 +13,15 @@ ggml_tensor* columns(ggml_context* ctx, ggml_tensor* matrix, int64_t n, int64_t 
                       matrix->nb[1] * static_cast<size_t>(first));
 }
 
+// Makes an operation write its result into a persistent matrix, from a column on: no node has to copy it
+// there.
+ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 0) {
+  ggml_backend_tensor_alloc(
+      matrix->buffer, result,
+      static_cast<std::byte*>(matrix->data) + matrix->nb[1] * static_cast<size_t>(first));
+  return result;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Decoder>> Decoder::create(const Checkpoint& file, DenseWeights& weights) {
@@ -58,8 +67,7 @@ int Decoder::max_segment_nodes(int segment) const {
   return kLayerNodes * (end - first + 1) + 4 * shape().router.n_expert_used;
 }
 
-ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, ggml_tensor* residual,
-                                  int64_t n_token) const {
+ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int64_t n_token) const {
   const int64_t n_used = shape().router.n_expert_used;
   // In place: the outputs are not needed afterwards, and a second copy would be the largest of all buffers.
   ggml_tensor* weighted = ggml_mul_inplace(ctx, columns(ctx, a.expert_output, n_used * n_token),
@@ -72,44 +80,36 @@ ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, ggml_
   ggml_tensor* sum = rank(0);
   for (int64_t r = 1; r < n_used; ++r) sum = ggml_add(ctx, sum, rank(r));
   if (a.shared_output != nullptr) sum = ggml_add(ctx, sum, columns(ctx, a.shared_output, n_token));
-  return ggml_add_inplace(ctx, residual, sum);
+  return ggml_add(ctx, columns(ctx, a.residual, n_token), sum);
 }
 
 void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
   ggml_context* ctx = inputs.context;
   const int64_t n_token = inputs.n_token;
   const float eps = shape().norm_eps;
-  ggml_tensor* residual = columns(ctx, a.residual, n_token);
+  ggml_tensor* state = nullptr;
   int layer = 0;
   if (segment == 0) {
-    ggml_tensor* tokens = ggml_view_1d(ctx, a.tokens, n_token, 0);
-    residual = ggml_cpy(ctx, ggml_get_rows(ctx, token_embd_, tokens), residual);
+    state = ggml_get_rows(ctx, token_embd_, ggml_view_1d(ctx, a.tokens, n_token, 0));
   } else {
     layer = expert_layers_[static_cast<size_t>(segment - 1)] + 1;
-    residual = sum_experts(ctx, a, residual, n_token);
+    state = sum_experts(ctx, a, n_token);
   }
-  // Written in place: every graph ends with the residual where the next one looks for it.
-  ggml_build_forward_expand(inputs.graph, residual);
-  const auto keep = [&](ggml_tensor* copy) {
-    if (copy == nullptr) return;
-    ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, residual, columns(ctx, copy, n_token)));
-  };
-  if (segment == 0) keep(a.embedding);
+  // Every graph ends with the state where the next one looks for it.
+  ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, state));
   for (; layer < shape().n_layer; ++layer) {
     const Layer& w = layers_[static_cast<size_t>(layer)];
-    if (shape().has_experts(layer)) keep(a.attention_input);
-    ggml_tensor* attention = architecture_->attention(inputs, layer, norm(ctx, residual, w.attn_norm, eps));
-    residual = ggml_add_inplace(ctx, residual, attention);
+    ggml_tensor* attention = architecture_->attention(inputs, layer, norm(ctx, state, w.attn_norm, eps));
+    ggml_tensor* residual = write_to(a.residual, ggml_add(ctx, state, attention));
     ggml_build_forward_expand(inputs.graph, residual);
     ggml_tensor* x = norm(ctx, residual, w.ffn_norm, eps);
     if (shape().has_experts(layer)) {
-      x = ggml_cpy(ctx, x, columns(ctx, a.ffn_input, n_token));
-      ggml_tensor* logits = ggml_mul_mat(ctx, w.router, x);
-      ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, logits, columns(ctx, a.router_logits, n_token)));
+      ggml_tensor* logits = ggml_mul_mat(ctx, w.router, write_to(a.ffn_input, x));
+      ggml_build_forward_expand(inputs.graph, write_to(a.router_logits, logits));
       return;
     }
-    residual = ggml_add_inplace(ctx, residual, ffn(ctx, w.ffn, x));
-    ggml_build_forward_expand(inputs.graph, residual);
+    state = write_to(a.layer_input, ggml_add(ctx, residual, ffn(ctx, w.ffn, x)));
+    ggml_build_forward_expand(inputs.graph, state);
   }
 }
 
@@ -117,7 +117,7 @@ void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const A
                                   int64_t n_token) const {
   ggml_tensor* x = columns(ctx, a.ffn_input, n_token);
   ggml_tensor* y = architecture_->shared_expert(ctx, layer, x);
-  ggml_build_forward_expand(graph, ggml_cpy(ctx, y, columns(ctx, a.shared_output, n_token)));
+  ggml_build_forward_expand(graph, write_to(a.shared_output, y));
 }
 
 ggml_tensor* Decoder::router(size_t target) const {
@@ -128,14 +128,13 @@ void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Acti
                                ggml_tensor* router, int64_t column) const {
   const Layer& later = layers_[static_cast<size_t>(expert_layers_[target])];
   ggml_tensor* x = norm(ctx, columns(ctx, a.residual, 1), later.ffn_norm, shape().norm_eps);
-  ggml_tensor* to = columns(ctx, a.stale_logits, 1, column);
-  ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_mul_mat(ctx, router, x), to));
+  ggml_build_forward_expand(graph, write_to(a.stale_logits, ggml_mul_mat(ctx, router, x), column));
 }
 
 void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first,
                          int64_t n, ggml_tensor* logits) const {
-  ggml_tensor* x = norm(ctx, columns(ctx, a.residual, n, first), output_norm_, shape().norm_eps);
-  ggml_build_forward_expand(graph, ggml_cpy(ctx, ggml_mul_mat(ctx, output_, x), columns(ctx, logits, n)));
+  ggml_tensor* x = norm(ctx, columns(ctx, a.layer_input, n, first), output_norm_, shape().norm_eps);
+  ggml_build_forward_expand(graph, write_to(logits, ggml_mul_mat(ctx, output_, x)));
 }
 
 void Decoder::embedding(int32_t token, std::span<float> values) const {

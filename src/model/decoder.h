@@ -25,20 +25,20 @@ namespace odmoe {
 
 // The tensors that outlive a graph.  n is the number of tokens that they were made for.  All F32 unless said.
 struct Activations {
-  ggml_tensor* tokens = nullptr;         // i32 [n]
-  ggml_tensor* positions = nullptr;      // i32 [n]
-  ggml_tensor* kv_rows = nullptr;        // i64 [n]
-  ggml_tensor* mask = nullptr;           // f16 [n_kv * n], a [n_kv, n_token] matrix in use
-  ggml_tensor* residual = nullptr;       // [n_embd, n]
+  ggml_tensor* tokens = nullptr;     // i32 [n]
+  ggml_tensor* positions = nullptr;  // i32 [n]
+  ggml_tensor* kv_rows = nullptr;    // i64 [n]
+  ggml_tensor* mask = nullptr;       // f16 [n_kv * n], a [n_kv, n_token] matrix in use
+  // What a layer begins with: the embedding or what the layer before left; after the last, what the output
+  // head begins with.
+  ggml_tensor* layer_input = nullptr;    // [n_embd, n]
+  ggml_tensor* residual = nullptr;       // [n_embd, n], after the layer's attention
   ggml_tensor* ffn_input = nullptr;      // [n_embd, n], after ffn_norm
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
   ggml_tensor* stale_logits = nullptr;   // [n_expert, kMaxLookahead], of later layers, as far as foreseen
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
-  // Written only where they are not null.
-  ggml_tensor* embedding = nullptr;        // [n_embd, n], what the first layer begins with
-  ggml_tensor* attention_input = nullptr;  // [n_embd, n], residual before a layer with experts
 };
 
 // Immutable after create(); graphs are built into the caller's.
@@ -72,7 +72,7 @@ class Decoder {
   void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, size_t target,
                         ggml_tensor* router, int64_t column) const;
 
-  // Columns [first, first + n) of residual -> logits [n_vocab, n].
+  // Columns [first, first + n) of layer_input -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,
                   ggml_tensor* logits) const;
 
@@ -90,8 +90,7 @@ class Decoder {
     ggml_tensor* router_bias = nullptr;  // [n_expert]
     FfnWeights ffn;                      // of a dense layer
   };
-  ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, ggml_tensor* residual,
-                           int64_t n_token) const;
+  ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int64_t n_token) const;
 
   std::unique_ptr<Architecture> architecture_;
   ggml_tensor* token_embd_ = nullptr;   // [n_embd, n_vocab]

@@ -128,9 +128,9 @@ TEST_F(Collect, ChangesNoLogit) {
     Status on_tokens(const ObservedTokens&) override { return {}; }
     Status on_layer(const ObservedLayer&) override { return {}; }
   } observer;
-  ASSERT_TRUE(engine_->set_routing_observer(&observer).has_value());
+  engine_->set_routing_observer(&observer);
   EXPECT_EQ(logits(), before);
-  ASSERT_TRUE(engine_->set_routing_observer(nullptr).has_value());
+  engine_->set_routing_observer(nullptr);
   EXPECT_EQ(logits(), before);
 }
 
@@ -175,12 +175,47 @@ TEST_F(Collect, TheRoutingAloneIsThatOfTheStates) {
                                  std::span(shard->experts).first((*documents)[0].experts.size())));
 }
 
-TEST_F(Collect, NeedsAnEngineWithoutSessions) {
+TEST_F(Collect, NeedsASessionOfItsOwn) {
   const auto session = engine_->new_session();
   options_.folder = dir_ / "data";
   const auto result = collect(*engine_, options_);
   ASSERT_FALSE(result.has_value());
-  EXPECT_EQ(result.error().kind, ErrorKind::kUsage);
+  EXPECT_EQ(result.error().kind, ErrorKind::kBudget);
+}
+
+TEST_F(Collect, AnObserverMayComeAndGoWhileASessionDecodes) {
+  class Counter final : public RoutingObserver {
+   public:
+    int n_token = 0, n_layer = 0;
+    bool states = true;
+
+   private:
+    Status on_tokens(const ObservedTokens& tokens) override {
+      n_token += static_cast<int>(tokens.tokens.size());
+      embedding_.assign(tokens.embedding.begin(), tokens.embedding.end());
+      return {};
+    }
+    Status on_layer(const ObservedLayer& layer) override {
+      // The first layer has experts: its attention begins with the embedding.
+      states = states && std::ranges::equal(layer.attention_input, embedding_) == (layer.layer == 0);
+      ++n_layer;
+      return {};
+    }
+    std::vector<float> embedding_;
+  } observer;
+  const auto session = engine_->new_session().value();
+  const std::vector<Token> tokens = engine_->encode("In the beginning was the word", true, true);
+  const auto decode = [&] {
+    for (const Token token : tokens) ASSERT_TRUE(session->evaluate({&token, 1}).has_value());
+  };
+  decode();
+  engine_->set_routing_observer(&observer);
+  decode();
+  engine_->set_routing_observer(nullptr);
+  decode();
+  EXPECT_EQ(observer.n_token, std::ssize(tokens));
+  EXPECT_GT(observer.n_layer, observer.n_token);
+  EXPECT_TRUE(observer.states);
 }
 
 }  // namespace
