@@ -35,8 +35,8 @@ struct CollectOptions {
 // Records about n_token tokens of documents spread evenly over the corpus, each in a timeline of its own,
 // into a folder that is made if need be.  The same call again goes on where an interruption or error stopped
 // it, and the result is the same as without; on a complete collection it does nothing. The engine must have
-// no session and no observer, and its states take the memory of a shard, and of a document, beyond its
-// budget. Errors: kUsage (an option makes no sense; too little text; the folder holds data collected
+// a session to spare and no observer, and its states take the memory of a shard, and of a document, beyond
+// its budget. Errors: kUsage (an option makes no sense; too little text; the folder holds data collected
 // otherwise), those of the engine, kIo.
 Result<Collection> collect(Engine& engine, const CollectOptions& options);
 

@@ -93,13 +93,12 @@ void PrefetchGovernor::end_trial() {
   const double faster = us_without - us_with;
   const bool pays = faster > kLikely * error;
   const double evidence = error > 0 ? (faster / error) * (faster / error) : kSureHold;
-  const bool sure = evidence >= kSureHold;
   // Its slower half is half of the trial.
   const double lost = std::abs(faster) / std::max(std::min(us_with, us_without), 1.0) / 2;
   const double trials =
       std::min<double>(std::max(std::clamp<double>(evidence, 1, kSureHold), lost / kPrice), kMostHold);
   const auto least = static_cast<int>(trials * trial_tokens_);
-  const bool again = n_trial_ > 0 && pays == verdict_ && sure;
+  const bool again = n_trial_ > 0 && pays == verdict_;
   hold_ = again ? std::clamp(2 * hold_, least, kMostHold * trial_tokens_) : least;
   hold_left_ = hold_;
   verdict_ = pays;

@@ -8,9 +8,9 @@
 // plain sooner, and the ones before it count as well, each half as much as the next.
 //
 // In doubt prefetching is off, which loses nothing: it is on where its tokens are faster by more than half a
-// standard error.  A verdict holds for so long that what its trial lost is a small share of the time, a sure
-// one for a while at least, and longer each time that it is found again; all end when the number of missing
-// experts has changed much.
+// standard error.  A verdict holds for so long that what its trial lost is a small share of the time, longer
+// where it is sure, and longer each time that it is found again; all end when the number of missing experts
+// has changed much.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +27,7 @@ class PrefetchGovernor {
   static constexpr int64_t kTrialUs = 500'000;  // what has been seen after so long
   // A verdict holds for its trial's tokens times the square of the standard errors between the halves, once
   // at least and kSureHold times at most, or, if that is longer, until what the trial's slower half lost is
-  // kPrice of the tokens' time; a sure one that is found again for twice as long.  None for more than
+  // kPrice of the tokens' time; one that is found again for twice as long as before.  None for more than
   // kMostHold times.
   static constexpr int kSureHold = 4, kMostHold = 64;
   static constexpr double kPrice = 0.01;
