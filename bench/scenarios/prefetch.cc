@@ -1,8 +1,8 @@
-// What prefetching is worth: the same tokens decoded with it and without, in turns, on a drive as fast as
-// this machine's or one as slow as is asked for, with a predictor as good as it is or made worse.
+// What prefetching is worth: the same tokens decoded with it and without, in turns, on this machine's drive
+// or one as slow as is asked for, with a predictor as good as it is or made worse.
 //
 //   odmoe_prefetch MODEL [--memory 25%] [--predictor stale-gate] [--lookahead 1] [--recall 0.9,0.8]
-//                  [--drive real|balanced|N MB/s] [--rounds 7] [--tokens 32] [--prompt TEXT]
+//                  [--drive real|balanced|N MB/s [--page-cache]] [--rounds 7] [--tokens 32] [--prompt TEXT]
 //
 // balanced: reading takes as long as computing, by what a first round without prefetching shows.  One line of
 // JSON per run; a table is made of them by prefetch.py.
@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "bench/scenarios/slow_drive.h"
 #include "bench/scenarios/throttled_reader.h"
 #include "engine/engine_impl.h"
 
@@ -27,6 +28,7 @@ struct Options {
   int32_t lookahead = 1;
   std::vector<double> recall;
   double near = 0;
+  bool page_cache = false;
   int32_t rounds = 7, tokens = 32, threads = 0, context = 1024;
   int64_t latency_us = 80;
 };
@@ -135,11 +137,16 @@ class Player {
       engine.shadow = options.shadow;
     }
     EngineDependencies world;
-    world.make_reader = [bytes_per_us, latency_us = options.latency_us](
-                            const ReaderOptions& reader) -> Result<std::unique_ptr<AsyncReader>> {
-      ODMOE_ASSIGN_OR_RETURN(auto inner, make_reader(reader));
-      return std::make_unique<ThrottledReader>(std::move(inner), bytes_per_us, latency_us);
-    };
+    if (options.drive != "real") {
+      world.make_reader = [bytes_per_us,
+                           options](const ReaderOptions& reader) -> Result<std::unique_ptr<AsyncReader>> {
+        if (options.page_cache) {
+          return std::make_unique<SlowDrive>(reader.depth, bytes_per_us, options.latency_us);
+        }
+        ODMOE_ASSIGN_OR_RETURN(auto inner, make_reader(reader));
+        return std::make_unique<ThrottledReader>(std::move(inner), bytes_per_us, options.latency_us);
+      };
+    }
     if (!options.recall.empty()) {
       world.wrap_predictor = [options](std::unique_ptr<Predictor> inner, const PredictorShape& shape) {
         return std::make_unique<FilteredPredictor>(std::move(inner), shape, options);
@@ -273,6 +280,8 @@ int main(int argc, char** argv) {
       ->delimiter(',');
   app.add_option("--near", options.near, "Of the others, how many come right after");
   app.add_option("--drive", options.drive, "real, balanced, or bytes per microsecond (MB/s)");
+  app.add_flag("--page-cache", options.page_cache,
+               "A drive that is not the real one reads from the page cache: for small experts");
   app.add_option("--latency-us", options.latency_us);
   app.add_option("--rounds", options.rounds);
   app.add_option("--tokens", options.tokens, "In a round, of each");

@@ -1,4 +1,5 @@
 // A real reader behind a slower drive: one read after the other at a bandwidth, each with a latency on top.
+// Each read costs the cores what it costs on the real drive, and a wake-up more.
 #pragma once
 
 #include <algorithm>

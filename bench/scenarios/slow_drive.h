@@ -1,0 +1,99 @@
+// A drive as slow as is asked for: one read after the other at a bandwidth, each with a latency on top.  It
+// reads from the page cache, so that small reads take next to nothing of a core, where each read of a virtual
+// drive takes ten microseconds.  Large ones are copied, which is what direct I/O saves: for those,
+// throttled_reader.h.
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "io/file_table.h"
+
+namespace odmoe {
+
+class SlowDrive final : public AsyncReader {
+ public:
+  // bytes_per_us is read at every submit(), so that it can be changed meanwhile; 0: without an end.
+  SlowDrive(uint32_t depth, std::shared_ptr<const double> bytes_per_us, int64_t latency_us)
+      : depth_(depth),
+        bytes_per_us_(std::move(bytes_per_us)),
+        latency_(std::chrono::microseconds(latency_us)) {}
+
+  Result<int> add_file(const std::filesystem::path& path) override { return files_.add(path); }
+  int n_file() const override { return static_cast<int>(files_.size()); }
+  uint64_t file_bytes(int file) const override { return files_[file].bytes(); }
+  const std::filesystem::path& path(int file) const override { return files_[file].path(); }
+  ReadAlignment alignment() const override { return {.offset_bytes = 4096, .memory_bytes = 4096}; }
+  uint32_t depth() const override { return depth_; }
+  uint32_t in_flight() const override { return static_cast<uint32_t>(pending_.size()); }
+  std::string_view name() const override { return "slow drive"; }
+
+  void submit(const ReadRequest& request) override {
+    free_at_ = std::max(free_at_, Clock::now());
+    if (*bytes_per_us_ > 0) {
+      free_at_ += std::chrono::nanoseconds(static_cast<int64_t>(request.bytes / *bytes_per_us_ * 1e3));
+    }
+    pending_.push_back({.request = request, .due = free_at_ + latency_});
+  }
+
+  size_t wait(std::span<ReadCompletion> out, std::optional<std::chrono::microseconds> timeout) override {
+    const Clock::time_point end = timeout ? Clock::now() + *timeout : Clock::time_point::max();
+    std::unique_lock lock(mutex_);
+    while (true) {
+      const Clock::time_point now = Clock::now();
+      size_t n = 0;
+      for (; n < out.size() && !pending_.empty() && pending_.front().due <= now; pending_.pop_front()) {
+        const ReadRequest& request = pending_.front().request;
+        out[n++] = {.id = request.id, .result = read(request)};
+      }
+      if (n > 0 || std::exchange(woken_, false) || now >= end) return n;
+      const Clock::time_point until = pending_.empty() ? end : std::min(end, pending_.front().due);
+      if (until == Clock::time_point::max()) {
+        changed_.wait(lock);
+      } else {
+        changed_.wait_until(lock, until);
+      }
+    }
+  }
+
+  void wake() override {
+    {
+      const std::scoped_lock lock(mutex_);
+      woken_ = true;
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Pending {
+    ReadRequest request;
+    Clock::time_point due;
+  };
+
+  int64_t read(const ReadRequest& request) const {
+    const ssize_t n = pread(files_[request.file].descriptor(), request.destination, request.bytes,
+                            static_cast<off_t>(request.offset));
+    return n < 0 ? -errno : n;
+  }
+
+  FileTable files_{/*direct=*/false};
+  uint32_t depth_;
+  std::shared_ptr<const double> bytes_per_us_;
+  std::chrono::microseconds latency_;
+  Clock::time_point free_at_;
+  std::deque<Pending> pending_;  // by when they are due
+  std::mutex mutex_;             // of what follows
+  std::condition_variable changed_;
+  bool woken_ = false;
+};
+
+}  // namespace odmoe
