@@ -91,7 +91,7 @@ void PrefetchGovernor::end_trial() {
   // Of a token's time; what earlier trials add makes it surer.
   const double error = standard_error() / kBlockTokens * std::sqrt(trial_tokens_ / 2.0 / with_.tokens);
   const double faster = us_without - us_with;
-  const bool pays = faster > kLikely * error;
+  const bool pays = faster > kLikely * error + kUnseen * us_without;
   const double evidence = error > 0 ? (faster / error) * (faster / error) : kSureHold;
   // Its slower half is half of the trial.
   const double lost = std::abs(faster) / std::max(std::min(us_with, us_without), 1.0) / 2;

@@ -8,9 +8,9 @@
 // plain sooner, and the ones before it count as well, each half as much as the next.
 //
 // In doubt prefetching is off, which loses nothing: it is on where its tokens are faster by more than half a
-// standard error.  A verdict holds for so long that what its trial lost is a small share of the time, longer
-// where it is sure, and longer each time that it is found again; all end when the number of missing experts
-// has changed much.
+// standard error and what a trial cannot see.  A verdict holds for so long that what its trial lost is a
+// small share of the time, longer where it is sure, and longer each time that it is found again; all end when
+// the number of missing experts has changed much.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,12 @@ class PrefetchGovernor {
   // A trial also ends where the halves' blocks, four each at least, differ by so many standard errors: fewer
   // where prefetching is behind, since to be wrong costs less then.
   static constexpr double kPlain = 3, kPlainLoss = 2;
-  static constexpr double kLikely = 0.5;  // and this many are enough for it to be on after a trial
-  static constexpr double kChange = 2;    // how much more or fewer missing experts are another situation
+  // For it to be on after a trial this many are enough, beyond what a trial cannot see: experts that had to
+  // go for a wrong guess are missing in the turns without prefetching, too, which makes the difference 2 to 5
+  // % of a token too large on demo-kimi (docs/shadow-model.md).
+  static constexpr double kLikely = 0.5;
+  static constexpr double kUnseen = 0.02;
+  static constexpr double kChange = 2;  // how much more or fewer missing experts are another situation
 
   struct Token {
     int64_t us = 0;        // what the token took

@@ -104,7 +104,7 @@ TEST(PrefetchGovernor, TriesAgainAfterAWhileAndFindsOutThatThingsHaveChanged) {
   Machine machine{.guess_us = 500, .compute_us = 100'000};
   run_trials(governor, machine, 10);
   ASSERT_FALSE(governor.verdict());
-  machine.guess_us = -2000;
+  machine.guess_us = -5000;
   for (int i = 0; i < PrefetchGovernor::kSureHold * PrefetchGovernor::kLeastTrial; ++i) {
     EXPECT_FALSE(governor.on());
     governor.token_done(machine.run(false, 10));
@@ -137,6 +137,15 @@ TEST(PrefetchGovernor, TrialsBecomeRareWhileTheyConfirmTheVerdict) {
     // The price of knowing: one token in fifty at most.
     EXPECT_LT(n_on * 50, kTokens);
     EXPECT_GT(governor.n_trial(), 5U);
+  }
+}
+
+TEST(PrefetchGovernor, IsOffWhereItIsAheadByLessThanATrialCanTell) {
+  for (const int64_t gain_us : {10, 30}) {  // of 1000
+    PrefetchGovernor governor;
+    while (governor.n_trial() == 0)
+      governor.token_done({.us = governor.on() ? 1000 - gain_us : 1000, .missing = 10});
+    EXPECT_EQ(governor.verdict(), gain_us == 30);
   }
 }
 
@@ -230,7 +239,7 @@ TEST(PrefetchGovernor, TellsASmallGainFromTheNoiseOfTokens) {
       }
       right += governor.verdict() == (percent < 100) ? 1 : 0;
     }
-    EXPECT_GE(right, 48) << percent;
+    EXPECT_GE(right, percent < 100 ? 45 : 48) << percent;
   }
 }
 
