@@ -22,7 +22,7 @@ using LogitsSink = std::function<void(int32_t position, std::span<const float> l
 
 // Told how many tokens of an evaluation are done, and of how many.  Like LogitsSink it is called in the
 // middle of the evaluation: of the engine it may call interrupt(), but nothing that waits for evaluations
-// (stats()).
+// (another session's evaluate(), Engine::set_routing_observer()).
 using EvaluateProgress = std::function<void(int32_t done, int32_t total)>;
 
 // One owner.  Sessions of one engine may be used by different threads, but evaluations take turns.

@@ -75,8 +75,7 @@ class Run {
  public:
   Run(EngineImpl& engine, const CollectOptions& options) : engine_(&engine), options_(&options) {}
   ~Run() {
-    session_.reset();
-    engine_->set_routing_observer(nullptr);
+    if (recorder_ != nullptr) engine_->set_routing_observer(nullptr);
   }
   Run(const Run&) = delete;
   Run& operator=(const Run&) = delete;
@@ -91,9 +90,9 @@ class Run {
     for (const Document& document : documents_) {
       n_total_ += static_cast<int64_t>(document.size()) + options_->n_generate;
     }
+    ODMOE_ASSIGN_OR_RETURN(session_, engine_->new_session());
     recorder_ = &recorder;
     engine_->set_routing_observer(&recorder);
-    ODMOE_ASSIGN_OR_RETURN(session_, engine_->new_session());
     return {};
   }
 
@@ -125,7 +124,7 @@ class Run {
  private:
   EngineImpl* engine_;
   const CollectOptions* options_;
-  RoutingRecorder* recorder_ = nullptr;
+  RoutingRecorder* recorder_ = nullptr;  // since it looks on
   std::unique_ptr<Session> session_;
   std::vector<Document> documents_;
   int64_t n_total_ = 0, n_done_ = 0;

@@ -35,9 +35,10 @@ struct CollectOptions {
 // Records about n_token tokens of documents spread evenly over the corpus, each in a timeline of its own,
 // into a folder that is made if need be.  The same call again goes on where an interruption or error stopped
 // it, and the result is the same as without; on a complete collection it does nothing. The engine must have
-// a session to spare and no observer, and its states take the memory of a shard, and of a document, beyond
-// its budget. Errors: kUsage (an option makes no sense; too little text; the folder holds data collected
-// otherwise), those of the engine, kIo.
+// a session to spare and no observer, and nobody else may use it meanwhile: what other sessions evaluated
+// would be recorded, too.  States take the memory of a shard, and of a document, beyond its budget. Errors:
+// kUsage (an option makes no sense; too little text; the folder holds data collected otherwise), those of the
+// engine, kIo.
 Result<Collection> collect(Engine& engine, const CollectOptions& options);
 
 // The same without states, in memory: a shard for each document.  An interruption ends it early, without

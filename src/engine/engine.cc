@@ -345,8 +345,11 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
                 .token = batch[i].token,
                 .position = static_cast<int64_t>(session->tokens_.size())};
   }
-  if (forward_->observed()) return step_in_turn(batch);
-  const std::lock_guard lock(evaluation_mutex_);
+  std::unique_lock lock(evaluation_mutex_);
+  if (forward_->observed()) {
+    lock.unlock();
+    return step_in_turn(batch);
+  }
   const int64_t begin_us = clock_->now_us();
   const ExpertStoreStats before = store_->stats();
   for (const ForwardPass::Step& step : std::span(steps).first(batch.size())) {

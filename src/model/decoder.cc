@@ -14,8 +14,10 @@ ggml_tensor* columns(ggml_context* ctx, ggml_tensor* matrix, int64_t n, int64_t 
 }
 
 // Makes an operation write its result into a persistent matrix, from a column on: no node has to copy it
-// there.
+// there.  The result must be a tensor of its own, no view of another.
 ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 0) {
+  GGML_ASSERT(result->type == matrix->type && result->ne[0] == matrix->ne[0] &&
+              first + result->ne[1] <= matrix->ne[1]);
   ggml_backend_tensor_alloc(
       matrix->buffer, result,
       static_cast<std::byte*>(matrix->data) + matrix->nb[1] * static_cast<size_t>(first));

@@ -2,8 +2,10 @@
 // them at once.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <random>
+#include <thread>
 
 #include "runnable_model.h"
 #include "temp_dir.h"
@@ -184,6 +186,50 @@ TEST(BatchSharing, WhatSeveralWantIsAskedForOnce) {
     EXPECT_EQ(after.routing.total_selections - before.routing.total_selections, 3 * n_chosen);
   }
   for (const auto& session : sessions) EXPECT_TRUE(same(session->logits(), sessions[0]->logits()));
+}
+
+TEST(BatchObserver, MayComeAndGoWhileSessionsStep) {
+  class Counter final : public RoutingObserver {
+   public:
+    int n_token = 0;
+
+   private:
+    Status on_tokens(const ObservedTokens& tokens) override {
+      n_token += static_cast<int>(tokens.tokens.size());
+      return {};
+    }
+    Status on_layer(const ObservedLayer&) override { return {}; }
+  } observer;
+  EngineOptions options = batch_options(bundled_model());
+  options.memory.percent = 25;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const std::vector<Token> text = prompt_of(*engine, 1);
+  std::array<std::unique_ptr<Session>, 2> sessions;
+  const auto step_through = [&] {
+    for (auto& session : sessions) session = engine->new_session().value();
+    for (const Token token : text) {
+      ASSERT_TRUE(
+          engine->step(std::array{NextToken{sessions[0].get(), token}, NextToken{sessions[1].get(), token}})
+              .has_value());
+    }
+  };
+  step_through();
+  const std::vector<float> wanted(sessions[0]->logits().begin(), sessions[0]->logits().end());
+  engine->set_routing_observer(&observer);
+  step_through();
+  EXPECT_EQ(observer.n_token, 2 * std::ssize(text));
+  std::atomic<bool> ended = false;
+  std::thread stepper([&] {
+    step_through();
+    ended = true;
+  });
+  for (bool looks_on = false; !ended; looks_on = !looks_on) {
+    engine->set_routing_observer(looks_on ? &observer : nullptr);
+  }
+  stepper.join();
+  engine->set_routing_observer(nullptr);
+  for (const auto& session : sessions) EXPECT_TRUE(same(session->logits(), wanted));
 }
 
 TEST(BatchErrors, AStepThatCannotBeChangesNoTimeline) {
