@@ -258,6 +258,7 @@ Status run(const Options& options) {
   line["prefetched_late"] = stats.predictor.prefetched_late;
   line["misses"] = stats.experts.misses;
   line["prefetching"] = stats.predictor.prefetching;
+  line["many_reads"] = stats.predictor.many_reads;
   line["gain"] = stats.predictor.gain;
   line["trials"] = stats.predictor.trials;
   std::cout << line.dump() << std::endl;

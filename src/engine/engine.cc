@@ -436,7 +436,9 @@ void EngineImpl::publish_stats() const {
   const Foresight* foresight = forward_->foresight();
   if (foresight == nullptr) return;
   published_.predictor.ahead.assign(foresight->ahead().begin(), foresight->ahead().end());
-  published_.predictor.prefetching = foresight->governor().verdict();
+  const Prefetching verdict = foresight->governor().verdict();
+  published_.predictor.prefetching = verdict != Prefetching::kOff;
+  published_.predictor.many_reads = verdict == Prefetching::kMany;
   published_.predictor.gain = foresight->governor().gain();
   published_.predictor.trials = foresight->governor().n_trial();
 }

@@ -68,7 +68,10 @@ Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) 
   token_step_ += shape_.n_layer();
   // Where everything fits there is nothing to be read early.
   const auto n_expert = static_cast<int64_t>(shape_.n_expert) * static_cast<int64_t>(shape_.n_layer());
-  active_ = before_.n_slot < n_expert && governor_.on();
+  const Prefetching now = before_.n_slot < n_expert ? governor_.now() : Prefetching::kOff;
+  active_ = now != Prefetching::kOff;
+  const PrefetchDepth depth = now == Prefetching::kMany ? PrefetchDepth::kMany : PrefetchDepth::kFew;
+  if (std::exchange(depth_, depth) != depth) store_->set_prefetch_depth(depth);
   n_active_ += active_ ? 1 : 0;
   if (!active_) return {};
   if (thread_) return thread_->begin_token(token_step_ - 1, embedding);

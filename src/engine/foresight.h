@@ -74,9 +74,10 @@ class Foresight {
   size_t lookahead_;
   ExpertStore* store_ = nullptr;
   PrefetchGovernor governor_;
-  bool active_ = false;    // for this token
-  uint64_t n_active_ = 0;  // tokens for which it was
-  uint64_t token_step_;    // of this token's first layer; the one before it stands for the embedding
+  bool active_ = false;                        // for this token
+  PrefetchDepth depth_ = PrefetchDepth::kFew;  // the store's
+  uint64_t n_active_ = 0;                      // tokens for which it was
+  uint64_t token_step_;  // of this token's first layer; the one before it stands for the embedding
   ExpertStoreStats before_;
   int64_t begin_us_ = 0;
   std::vector<float> scores_;  // of a predictor that is asked here

@@ -13,7 +13,12 @@ constexpr int kTurnTokens = 4 * PrefetchGovernor::kBlockTokens;
 
 }  // namespace
 
-bool PrefetchGovernor::block_on() const {
+Prefetching PrefetchGovernor::now() const {
+  if (!in_trial()) return verdict_;
+  return turn_of_more() ? more() : less();
+}
+
+bool PrefetchGovernor::turn_of_more() const {
   return std::popcount(tried_tokens_ / static_cast<uint64_t>(kBlockTokens)) % 2 == 0;
 }
 
@@ -24,33 +29,41 @@ void PrefetchGovernor::token_done(const Token& token) {
     return;
   }
   if (--hold_left_ == 0) {
-    begin_trial(0.5);
+    begin_trial();
     return;
   }
   // Not at once after a trial: what is lately takes its time to be so.
   const bool settled = n_trial_ > 0 && hold_ - hold_left_ >= kLeastTrial;
-  const double more = std::max(missing_now_, 1.0) / std::max(missing_then_, 1.0);
-  if (settled && (more > kChange || more < 1 / kChange)) {
-    hold_ = 0;  // whatever is found holds as if it were for the first time
-    begin_trial(0);
+  const double change = std::max(missing_now_, 1.0) / std::max(missing_then_, 1.0);
+  if (settled && (change > kChange || change < 1 / kChange)) {
+    forget();
+    begin_trial();
   }
 }
 
-void PrefetchGovernor::begin_trial(double weight_of_before) {
+void PrefetchGovernor::begin_trial() {
   hold_left_ = 0;
   trial_tokens_ = 0;
   trial_us_ = 0;
-  blocks_with_ = blocks_without_ = {};
-  for (Half* half : {&with_, &without_}) {
-    half->tokens *= weight_of_before;
-    half->us *= weight_of_before;
-    half->missing *= weight_of_before;
+  blocks_more_ = blocks_less_ = {};
+  for (Half* half : {&pair().more, &pair().less}) {
+    half->tokens /= 2;
+    half->us /= 2;
+    half->missing /= 2;
   }
 }
 
+// Whatever is found now is found for the first time.
+void PrefetchGovernor::forget() {
+  pairs_ = {};
+  n_withstood_ = 0;
+  // Whether it pays at all comes first.
+  rival_ = verdict_ == Prefetching::kOff ? Prefetching::kFew : Prefetching::kOff;
+}
+
 void PrefetchGovernor::try_token(const Token& token) {
-  const bool with = block_on();
-  Half& half = with ? with_ : without_;
+  const bool with_more = turn_of_more();
+  Half& half = with_more ? pair().more : pair().less;
   half.tokens += 1;
   half.us += static_cast<double>(token.us);
   half.missing += static_cast<double>(token.missing);
@@ -59,7 +72,7 @@ void PrefetchGovernor::try_token(const Token& token) {
   trial_us_ += token.us;
   block_us_ += token.us;
   if (trial_tokens_ % kBlockTokens != 0) return;
-  (with ? blocks_with_ : blocks_without_).add(static_cast<double>(std::exchange(block_us_, 0)));
+  (with_more ? blocks_more_ : blocks_less_).add(static_cast<double>(std::exchange(block_us_, 0)));
   const bool enough = trial_tokens_ >= kMostTrial || (trial_tokens_ >= kLeastTrial && trial_us_ >= kTrialUs);
   if (trial_tokens_ % kTurnTokens == 0 && (enough || is_plain())) end_trial();
 }
@@ -76,35 +89,46 @@ double PrefetchGovernor::Blocks::variance_of_mean() const {
 }
 
 double PrefetchGovernor::standard_error() const {
-  return std::sqrt(blocks_with_.variance_of_mean() + blocks_without_.variance_of_mean());
+  return std::sqrt(blocks_more_.variance_of_mean() + blocks_less_.variance_of_mean());
 }
 
 bool PrefetchGovernor::is_plain() const {
-  if (blocks_with_.n < 4 || blocks_without_.n < 4) return false;
-  const double faster = blocks_without_.us / blocks_without_.n - blocks_with_.us / blocks_with_.n;
+  if (blocks_more_.n < 4 || blocks_less_.n < 4) return false;
+  const double faster = blocks_less_.us / blocks_less_.n - blocks_more_.us / blocks_more_.n;
   return faster > kPlain * standard_error() || -faster > kPlainLoss * standard_error();
 }
 
 void PrefetchGovernor::end_trial() {
-  const double us_with = with_.us / with_.tokens, us_without = without_.us / without_.tokens;
-  gain_ = us_without / std::max(us_with, 1.0);
+  const auto& [with_more, with_less] = pair();
+  const double us_more = with_more.us / with_more.tokens, us_less = with_less.us / with_less.tokens;
   // Of a token's time; what earlier trials add makes it surer.
-  const double error = standard_error() / kBlockTokens * std::sqrt(trial_tokens_ / 2.0 / with_.tokens);
-  const double faster = us_without - us_with;
-  const bool pays = faster > kLikely * error + kUnseen * us_without;
+  const double error = standard_error() / kBlockTokens * std::sqrt(trial_tokens_ / 2.0 / with_more.tokens);
+  const double faster = us_less - us_more;
   const double evidence = error > 0 ? (faster / error) * (faster / error) : kSureHold;
   // Its slower half is half of the trial.
-  const double lost = std::abs(faster) / std::max(std::min(us_with, us_without), 1.0) / 2;
+  const double lost = std::abs(faster) / std::max(std::min(us_more, us_less), 1.0) / 2;
   const double trials =
       std::min<double>(std::max(std::clamp<double>(evidence, 1, kSureHold), lost / kPrice), kMostHold);
-  const auto least = static_cast<int>(trials * trial_tokens_);
-  const bool again = n_trial_ > 0 && pays == verdict_;
-  hold_ = again ? std::clamp(2 * hold_, least, kMostHold * trial_tokens_) : least;
-  hold_left_ = hold_;
-  verdict_ = pays;
-  missing_then_ = (with_.missing + without_.missing) / (with_.tokens + without_.tokens);
+  if (less() == Prefetching::kOff) {
+    gains_[more() == Prefetching::kMany ? 1 : 0] = us_less / std::max(us_more, 1.0);
+  }
+  missing_then_ = (with_more.missing + with_less.missing) / (with_more.tokens + with_less.tokens);
   missing_now_ = missing_then_;
   ++n_trial_;
+  const double unseen = less() == Prefetching::kOff ? kUnseen * us_less : 0;
+  judge(faster > kLikely * error + unseen);
+  const auto least = static_cast<int>(trials * trial_tokens_);
+  hold_ = n_withstood_ > 2 ? std::clamp(2 * hold_, least, kMostHold * trial_tokens_) : least;
+  hold_left_ = hold_;
+}
+
+// Who wins is the verdict, and who was not there the next rival.
+void PrefetchGovernor::judge(bool more_pays) {
+  const Prefetching winner = more_pays ? more() : less();
+  const auto third = static_cast<Prefetching>(3 - static_cast<int>(less()) - static_cast<int>(more()));
+  n_withstood_ = winner == verdict_ ? n_withstood_ + 1 : 0;
+  verdict_ = winner;
+  rival_ = third;
 }
 
 }  // namespace odmoe

@@ -89,6 +89,7 @@ std::string stats_json(const Stats& stats) {
       {"coverage", share(predictor.prefetched_used, predictor.prefetched_used + stats.experts.misses)},
       {"late", share(predictor.prefetched_late, predictor.prefetched_used)},
       {"prefetching", predictor.prefetching},
+      {"many_reads", predictor.many_reads},
       {"gain", known(predictor.gain)},
       {"trials", predictor.trials}};
   for (const auto& ahead : predictor.ahead) {

@@ -309,6 +309,11 @@ void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints, Reach reach) 
   if (wake) reader_->wake();
 }
 
+void ExpertStore::Impl::set_prefetch_depth(PrefetchDepth depth) {
+  const std::scoped_lock lock(mutex_);
+  scheduler_.set_prefetch_depth(depth);
+}
+
 // Turns hints into loads while the drive has nothing better to do.
 void ExpertStore::Impl::start_hints() {
   while (next_hint_ < hints_.size() && scheduler_.wants_prefetch()) {
@@ -468,6 +473,7 @@ Status ExpertStore::wait_all(std::span<ExpertLease> leases) {
 }
 
 void ExpertStore::prefetch(std::span<const ExpertKey> hints, Reach reach) { impl_->prefetch(hints, reach); }
+void ExpertStore::set_prefetch_depth(PrefetchDepth depth) { impl_->set_prefetch_depth(depth); }
 Residency ExpertStore::residency(ExpertKey key) const { return impl_->residency(key); }
 int32_t ExpertStore::view(int layer, std::span<ExpertView> experts) const {
   return impl_->view(layer, experts);

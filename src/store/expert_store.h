@@ -26,6 +26,7 @@
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "odmoe/stats.h"
+#include "store/prefetch_depth.h"
 #include "store/residency_policy.h"
 
 namespace odmoe {
@@ -194,6 +195,9 @@ class ExpertStore {
   // replace the earlier ones that have not started; those beyond kMaxHints are dropped, and so are those of a
   // layer once it leases experts.  A hint for an expert in memory is evidence for keeping it.
   void prefetch(std::span<const ExpertKey> hints, Reach reach);
+
+  // How many reads for hints are in flight at a time, from now on; kFew until this is called.
+  void set_prefetch_depth(PrefetchDepth depth);
 
   Residency residency(ExpertKey key) const;
   // All experts of a layer into the front of `experts`, which has room for them; returns how many.  Keeps the

@@ -43,6 +43,7 @@ class ExpertStore::Impl {
   Result<size_t> wait_any(std::span<ExpertLease> leases);
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
   void prefetch(std::span<const ExpertKey> hints, Reach reach);
+  void set_prefetch_depth(PrefetchDepth depth);
   Residency residency(ExpertKey key) const;
   int32_t view(int layer, std::span<ExpertView> experts) const;
   ExpertStoreStats stats() const;

@@ -30,7 +30,6 @@ void ReadScheduler::Queue::remove(int32_t slot) {
 ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits)
     : source_(source),
       limits_(limits),
-      prefetch_depth_(std::clamp(limits.depth / 4, 1U, kPrefetchDepth)),
       loads_(static_cast<size_t>(limits.n_slot)),
       demand_(loads_.size()),
       prefetch_(loads_.size()),
@@ -38,6 +37,7 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
       // part of the depth, so demands always find one.
       pieces_(size_t{2} * limits.depth) {
   assert(!copies.empty());
+  set_prefetch_depth(PrefetchDepth::kFew);
   for (ReadCopy& copy : copies) copies_.push_back({.copy = std::move(copy)});
   const bool known =
       std::ranges::all_of(copies_, [](const CopyState& state) { return state.copy.bytes_per_second > 0; });
@@ -49,6 +49,12 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
   free_pieces_.reserve(pieces_.size());
   retries_.reserve(pieces_.size());
   for (auto i = static_cast<uint32_t>(pieces_.size()); i-- > 0;) free_pieces_.push_back(i);
+}
+
+void ReadScheduler::set_prefetch_depth(PrefetchDepth depth) {
+  const PrefetchLimits& limits = depth == PrefetchDepth::kFew ? kFew : kMany;
+  prefetch_depth_ = std::clamp(limits_.depth / limits.share_of_depth, 1U, limits.reads);
+  prefetch_bytes_at_once_ = limits.bytes;
 }
 
 void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination,
@@ -86,12 +92,12 @@ bool ReadScheduler::demand_waiting() const {
 }
 
 bool ReadScheduler::wants_prefetch() const {
-  return prefetch_.empty() && room_for_prefetch() && prefetch_out_bytes_ < kPrefetchBytes &&
+  return prefetch_.empty() && room_for_prefetch() && prefetch_out_bytes_ < prefetch_bytes_at_once_ &&
          in_flight_ < limits_.depth && drive_idles();
 }
 
 bool ReadScheduler::room_for_prefetch() const {
-  return prefetch_out_ < prefetch_depth_ && (filling_ || prefetch_out_ <= kPrefetchLow);
+  return prefetch_out_ < prefetch_depth_ && (filling_ || few_are_left());
 }
 
 bool ReadScheduler::drive_idles() const {
@@ -226,7 +232,7 @@ ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token)
   Load& load = loads_[static_cast<size_t>(slot)];
   Piece piece = cut(load);
   if (priority == Priority::kPrefetch && prefetch_out_ > 0 &&
-      prefetch_out_bytes_ + piece.read.bytes > kPrefetchBytes) {
+      prefetch_out_bytes_ + piece.read.bytes > prefetch_bytes_at_once_) {
     return Found::kFull;
   }
   piece.slot = slot;
@@ -282,7 +288,7 @@ void ReadScheduler::leave_prefetches(const Piece& piece) {
   if (piece.priority != Priority::kPrefetch) return;
   --prefetch_out_;
   prefetch_out_bytes_ -= piece.cut_bytes;
-  filling_ = prefetch_out_ <= kPrefetchLow;
+  filling_ = few_are_left();
 }
 
 // A try that brought nothing is held against its copy, as long as there is another.

@@ -23,6 +23,7 @@
 
 #include "format/expert_source.h"
 #include "io/pending_read.h"
+#include "store/prefetch_depth.h"
 #include "store/slot_layout.h"
 
 namespace odmoe {
@@ -70,16 +71,20 @@ class ReadScheduler {
   };
   // A copy has failed for good after this many reads in a row that brought nothing.
   static constexpr int kMaxCopyFailures = 3;
-  // Prefetches are cut into pieces of at most this; at most this many are in flight (a quarter of the depth
-  // if that is less), and of more than one at most so many bytes: enough for most of a drive's bandwidth
-  // (docs/io.md), little enough for a millisecond.  Fewer and larger ones would cost less of the processors
+  // Prefetches are cut into pieces of at most this.  Fewer and larger ones would cost less of the processors
   // that compute, but a demand waits for them longer.
   static constexpr uint32_t kPrefetchPieceBytes = 512 << 10;
-  static constexpr uint32_t kPrefetchDepth = 6;
-  static constexpr uint64_t kPrefetchBytes = 3 * kPrefetchPieceBytes;
-  // Small ones go out several at a time, when no more than this are left: handing reads to the drive costs
-  // about as much for three as for one.
-  static constexpr uint32_t kPrefetchLow = 3;
+  // So many of them are in flight at most, but no more than this share of the depth, and of more than one at
+  // most so many bytes.  Few: enough for most of the bandwidth of a drive that serves one read after the
+  // other (docs/io.md), little enough for a millisecond.  Many: for a drive that has latency, but works on
+  // many reads at once.
+  struct PrefetchLimits {
+    uint32_t reads = 0, share_of_depth = 0;
+    uint64_t bytes = 0;
+  };
+  static constexpr PrefetchLimits kFew = {.reads = 6, .share_of_depth = 4, .bytes = 3 * kPrefetchPieceBytes};
+  static constexpr PrefetchLimits kMany = {
+      .reads = 16, .share_of_depth = 2, .bytes = 8 * kPrefetchPieceBytes};
   // While demands are under way but none waits, prefetches may fill up the reads in flight to this much, a
   // quarter of a millisecond's: a drive with less to do than that is not busy.  However small, a read costs
   // as much as one of kLeastCostBytes.
@@ -91,6 +96,9 @@ class ReadScheduler {
   // A load of less than all, and so without Kind::kGateUp, only of an expert whose parts_are_apart().
   void add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination, Priority priority,
            RecordPart part = RecordPart::kAll);
+
+  // kFew until something else is said.  What is in flight stays so.
+  void set_prefetch_depth(PrefetchDepth depth);
 
   // A prefetch that has become a demand: its pieces that are still waiting move up.  Nothing if it has ended.
   void promote(int32_t slot);
@@ -164,6 +172,9 @@ class ReadScheduler {
 
   bool drive_idles() const;
   bool room_for_prefetch() const;
+  // Small prefetches go out several at a time: handing reads to the drive costs about as much for three as
+  // for one.
+  bool few_are_left() const { return prefetch_out_ <= prefetch_depth_ / 2; }
   Queue& queue(Priority priority) { return priority == Priority::kDemand ? demand_ : prefetch_; }
   // What came of looking for a piece: there is none; its copy's queue is full; here it is.
   enum class Found : uint8_t { kNone, kFull, kPiece };
@@ -182,7 +193,8 @@ class ReadScheduler {
   const ExpertSource& source_;
   std::vector<CopyState> copies_;
   Limits limits_;
-  uint32_t prefetch_depth_;
+  uint32_t prefetch_depth_ = 0;  // reads
+  uint64_t prefetch_bytes_at_once_ = 0;
   std::vector<Load> loads_;  // by slot
   Queue demand_, prefetch_;  // loads with pieces that were never submitted
   std::vector<Piece> pieces_;
@@ -193,7 +205,7 @@ class ReadScheduler {
   uint32_t n_demand_load_ = 0;       // not ended yet
   uint32_t prefetch_out_ = 0;        // pieces submitted as prefetch, in flight or waiting to be tried again,
   uint64_t prefetch_out_bytes_ = 0;  // and what they are to bring
-  bool filling_ = false;             // up to the prefetch depth, after kPrefetchLow
+  bool filling_ = false;             // up to the prefetch depth, since half of it was left
   uint64_t demand_bytes_ = 0, prefetch_bytes_ = 0, n_read_ = 0, n_retry_ = 0;
 };
 

@@ -233,7 +233,7 @@ TEST_F(ReadSchedulerTest, PrefetchesAreFewAndSmallSoThatADemandWaitsForLittle) {
     EXPECT_LE(request.bytes, ReadScheduler::kPrefetchPieceBytes);
     bytes += request.bytes;
   }
-  EXPECT_EQ(bytes, ReadScheduler::kPrefetchBytes);
+  EXPECT_EQ(bytes, ReadScheduler::kFew.bytes);
   EXPECT_FALSE(scheduler_->wants_prefetch());
   complete({requests[0].id, static_cast<int64_t>(requests[0].bytes)});
   EXPECT_EQ(take().size(), 1U);
@@ -247,13 +247,41 @@ TEST_F(ReadSchedulerTest, SmallPrefetchesGoOutSeveralAtATime) {
   make({.n_layer = 1, .slice_bytes = {64 << 10}}, 64);
   for (int expert = 0; expert < 8; ++expert) add(expert, Priority::kPrefetch);
   const auto requests = take();
-  ASSERT_EQ(requests.size(), ReadScheduler::kPrefetchDepth);
-  for (uint32_t i = 0; i < ReadScheduler::kPrefetchDepth - ReadScheduler::kPrefetchLow; ++i) {
+  ASSERT_EQ(requests.size(), ReadScheduler::kFew.reads);
+  for (uint32_t i = 0; i < ReadScheduler::kFew.reads / 2; ++i) {
     EXPECT_TRUE(take().empty()) << i;
     EXPECT_FALSE(scheduler_->wants_prefetch());
     EXPECT_EQ(complete({requests[i].id, 64 << 10}).kind, kLoaded);
   }
   EXPECT_EQ(take_experts(), (std::vector{6, 7}));
+}
+
+TEST_F(ReadSchedulerTest, AsManyPrefetchesAreInFlightAsWasAskedFor) {
+  make({.n_layer = 1, .slice_bytes = {16384}}, 64, 4096);
+  for (int expert = 0; expert < 8; ++expert) add(expert, Priority::kPrefetch);
+  EXPECT_EQ(take().size(), ReadScheduler::kFew.reads);
+  scheduler_->set_prefetch_depth(PrefetchDepth::kMany);
+  const auto more = take();
+  EXPECT_EQ(more.size(), ReadScheduler::kMany.reads - ReadScheduler::kFew.reads);
+  scheduler_->set_prefetch_depth(PrefetchDepth::kFew);
+  for (const ReadRequest& request : more) {
+    EXPECT_TRUE(take().empty());  // too many are in flight, and those stay
+    complete({request.id, 4096});
+  }
+  EXPECT_EQ(scheduler_->in_flight(), ReadScheduler::kFew.reads);
+}
+
+TEST_F(ReadSchedulerTest, ManyPrefetchesLeaveDemandsHalfOfTheDepthAndHaveABoundInBytes) {
+  make({.n_layer = 1, .slice_bytes = {4096}}, 8);
+  scheduler_->set_prefetch_depth(PrefetchDepth::kMany);
+  for (int expert = 0; expert < 8; ++expert) add(expert, Priority::kPrefetch);
+  EXPECT_EQ(take().size(), 4U);
+  make({.n_layer = 1, .slice_bytes = {4 << 20}}, 64, 4 << 20);
+  scheduler_->set_prefetch_depth(PrefetchDepth::kMany);
+  for (const int expert : {0, 1}) add(expert, Priority::kPrefetch);
+  uint64_t bytes = 0;
+  for (const ReadRequest& request : take()) bytes += request.bytes;
+  EXPECT_EQ(bytes, ReadScheduler::kMany.bytes);
 }
 
 TEST_F(ReadSchedulerTest, TheRestOfAPrefetchThatBecomesADemandIsReadInLargePieces) {
