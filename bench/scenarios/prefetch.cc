@@ -56,6 +56,7 @@ class FilteredPredictor final : public Predictor {
   bool stands_alone() const override { return inner_->stands_alone(); }
   bool calibrated() const override { return false; }
   uint64_t bytes() const override { return inner_->bytes(); }
+  uint64_t bytes_per_prediction() const override { return inner_->bytes_per_prediction(); }
   void begin_sequence() override { inner_->begin_sequence(); }
   void learn(const RoutingState& state) override {
     inner_->learn(state);

@@ -20,6 +20,9 @@ namespace odmoe {
 namespace {
 
 constexpr int32_t kDefaultContext = 4096;
+// A prediction that reads less than this is made sooner than another thread is woken for it
+// (docs/shadow-model.md).
+constexpr uint64_t kLeastForThread = 256 << 10;
 constexpr int64_t kProbeUs = 1'500'000;  // for all drives together
 // What the process grows by between the plan and the end that no part of the plan counts: stacks of compute
 // threads, page tables, allocator slack, pages of libraries first touched later.
@@ -228,8 +231,9 @@ Status EngineImpl::set_up_predictor() {
   if (dependencies_.wrap_predictor) predictor = dependencies_.wrap_predictor(std::move(predictor), predicted);
   // Where all cores compute, a thread of its own would only take one from them.
   const bool has_core = std::thread::hardware_concurrency() > static_cast<unsigned>(options_.threads);
-  const auto ask =
-      has_core && predictor->stands_alone() ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;
+  const bool worth_a_thread =
+      predictor->stands_alone() && predictor->bytes_per_prediction() >= kLeastForThread;
+  const auto ask = has_core && worth_a_thread ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;
   const int32_t lookahead = std::min(options_.lookahead, predicted.lookahead);
   forward_->use_predictor(std::move(predictor), std::move(predicted), lookahead, ask);
   return {};

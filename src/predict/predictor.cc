@@ -1,28 +1,21 @@
 #include "predict/predictor.h"
 
-#include <algorithm>
+#include <utility>
 
 namespace odmoe {
 
 void best_experts(std::span<const float> scores, std::span<int32_t> best) {
-  // A heap of the best so far with the worst of them on top: the lists are short beside the scores.
-  const auto better = [&](int32_t a, int32_t b) {
-    const float x = scores[static_cast<size_t>(a)], y = scores[static_cast<size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  const size_t n = std::min(best.size(), scores.size());
-  if (n == 0) return;
-  const std::span<int32_t> heap = best.first(n);
-  for (size_t i = 0; i < n; ++i) heap[i] = static_cast<int32_t>(i);
-  std::ranges::make_heap(heap, better);
-  for (size_t i = n; i < scores.size(); ++i) {
-    const auto expert = static_cast<int32_t>(i);
-    if (!better(expert, heap.front())) continue;
-    std::ranges::pop_heap(heap, better);
-    heap.back() = expert;
-    std::ranges::push_heap(heap, better);
+  if (best.empty()) return;
+  const auto score_of = [&](int32_t expert) { return scores[static_cast<size_t>(expert)]; };
+  // The best so far in order; most of what comes is worse than the last of them.
+  size_t n = 0;
+  for (int32_t expert = 0; std::cmp_less(expert, scores.size()); ++expert) {
+    const float score = score_of(expert);
+    if (n == best.size() && score <= score_of(best.back())) continue;
+    size_t place = n < best.size() ? n++ : n - 1;
+    for (; place > 0 && score > score_of(best[place - 1]); --place) best[place] = best[place - 1];
+    best[place] = expert;
   }
-  std::ranges::sort_heap(heap, better);
 }
 
 }  // namespace odmoe

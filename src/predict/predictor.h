@@ -65,6 +65,8 @@ class Predictor {
   virtual bool calibrated() const = 0;
   // Memory held from creation on.
   virtual uint64_t bytes() const = 0;
+  // What of it one prediction reads, which says what it costs; 0: next to nothing.
+  virtual uint64_t bytes_per_prediction() const { return 0; }
 
   // What comes next does not follow on what came before.
   virtual void begin_sequence() {}

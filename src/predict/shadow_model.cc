@@ -163,6 +163,14 @@ Predictor::Wants ShadowModel::wants() const {
           .embedding = spec_.embedding};
 }
 
+uint64_t ShadowModel::bytes_per_prediction() const {
+  uint64_t most = 0;
+  for (int32_t source = spec_.embedding ? -1 : 0; spec_.n_ahead(source) > 0; ++source) {
+    most = std::max(most, network_->bytes_read(part(source)));
+  }
+  return most;
+}
+
 void ShadowModel::begin_sequence() {
   for (std::vector<int32_t>& experts : previous_) experts.clear();
 }

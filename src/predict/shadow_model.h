@@ -36,6 +36,7 @@ class ShadowModel final : public Predictor {
   Wants wants() const override;
   bool calibrated() const override { return true; }
   uint64_t bytes() const override { return network_->bytes(); }
+  uint64_t bytes_per_prediction() const override;
   void begin_sequence() override;
   Result<int32_t> begin_token(std::span<const float> embedding, std::span<float> scores) override;
   Result<int32_t> predict(const RoutingState& state, std::span<float> scores) override;

@@ -85,15 +85,25 @@ std::vector<float> logits_of(Engine& engine) {
 }
 
 TEST_F(Shadow, ChangesNoBit) {
-  ASSERT_NO_FATAL_FAILURE(write_shadow(options_.shadow, spec_));
-  const auto resident = open_or_fail(reference_options(bundled_model()));
-  const auto foreseen = open_or_fail(options_);
-  ASSERT_TRUE(resident != nullptr && foreseen != nullptr);
-  const std::vector<float> wanted = logits_of(*resident), got = logits_of(*foreseen);
-  ASSERT_EQ(got.size(), wanted.size());
-  EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
-  // Nothing is shown by a predictor for which nothing was read.
-  EXPECT_GT(foreseen->stats().predictor.prefetched_used, 0U);
+  options_.threads = 1;
+  EngineOptions all = reference_options(bundled_model());
+  all.threads = 1;
+  const auto resident = open_or_fail(all);
+  ASSERT_NE(resident, nullptr);
+  const std::vector<float> wanted = logits_of(*resident);
+  // The large one is asked on a thread of its own, where there is a core for it.
+  for (const int32_t hidden : {32, 2048}) {
+    SCOPED_TRACE(hidden);
+    spec_.hidden = hidden;
+    ASSERT_NO_FATAL_FAILURE(write_shadow(options_.shadow, spec_));
+    const auto foreseen = open_or_fail(options_);
+    ASSERT_NE(foreseen, nullptr);
+    const std::vector<float> got = logits_of(*foreseen);
+    ASSERT_EQ(got.size(), wanted.size());
+    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0);
+    // Nothing is shown by a predictor for which nothing was read.
+    EXPECT_GT(foreseen->stats().predictor.prefetched_used, 0U);
+  }
 }
 
 TEST_F(Shadow, IsNoFurtherAheadThanItWasTrainedFor) {
