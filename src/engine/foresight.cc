@@ -13,6 +13,9 @@ constexpr double kLately = 1.0 / 16;  // weight of a token in busy_share_
 // A layer whose lists are worth no read is guessed at only in every so many tokens, to see whether that has
 // changed; for the first ones all are.
 constexpr uint64_t kLookAgain = 16;
+// By how much less a read that is not wanted delays others where many are in flight; measured
+// (docs/shadow-model.md).
+constexpr double kDelayAmongMany = 1.0 / 3;
 // What a layer shows of its own counts fully only after so many absent experts were wanted, and less the
 // longer ago it was.
 constexpr double kLayerPrior = 8, kLayerFade = 0.999;
@@ -70,14 +73,21 @@ Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) 
   const auto n_expert = static_cast<int64_t>(shape_.n_expert) * static_cast<int64_t>(shape_.n_layer());
   const Prefetching now = before_.n_slot < n_expert ? governor_.now() : Prefetching::kOff;
   active_ = now != Prefetching::kOff;
-  const PrefetchDepth depth = now == Prefetching::kMany ? PrefetchDepth::kMany : PrefetchDepth::kFew;
-  if (std::exchange(depth_, depth) != depth) store_->set_prefetch_depth(depth);
+  set_depth(now == Prefetching::kMany ? PrefetchDepth::kMany : PrefetchDepth::kFew);
   n_active_ += active_ ? 1 : 0;
   if (!active_) return {};
   if (thread_) return thread_->begin_token(token_step_ - 1, embedding);
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_row, predictor_->begin_token(embedding, scores_));
   if (n_row > 0) take_rows(token_step_ - 1, n_row, scores_);
   return {};
+}
+
+void Foresight::set_depth(PrefetchDepth depth) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (std::exchange(depth_, depth) == depth) return;
+  }
+  store_->set_prefetch_depth(depth);
 }
 
 Status Foresight::routed(const RoutingState& state) {
@@ -147,10 +157,12 @@ double Foresight::probability(size_t target, size_t distance, size_t rank) const
 
 // A read that is not wanted delays one that is by as long as it takes itself, if the drive is busy then; one
 // that is wanted saves as much.  With probability p of being wanted and a drive that is busy for a share u of
-// the time, it pays where p > (1 - p) u.  And what is no likelier than any other expert is no guess.
+// the time, it pays where p > (1 - p) u.  A drive for which many reads at a time are the better choice works
+// on several at once, and is delayed by less.  And what is no likelier than any other expert is no guess.
 double Foresight::least_probability() const {
   const double chance = static_cast<double>(shape_.n_expert_used) / shape_.n_expert;
-  return std::max(busy_share_ / (1 + busy_share_), chance);
+  const double delay = depth_ == PrefetchDepth::kMany ? kDelayAmongMany * busy_share_ : busy_share_;
+  return std::max(delay / (1 + delay), chance);
 }
 
 bool Foresight::worth_asking(uint64_t step) const {

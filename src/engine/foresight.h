@@ -62,6 +62,7 @@ class Foresight {
   };
   List& list(size_t layer, size_t distance) { return lists_[layer * lookahead_ + distance - 1]; }
   size_t layer_of(uint64_t step) const { return static_cast<size_t>(step % shape_.n_layer()); }
+  void set_depth(PrefetchDepth depth);
   void take_rows(uint64_t step, int32_t n_row, std::span<const float> scores);
   void judge(const RoutingState& state);
   void hint(uint64_t step);
@@ -74,10 +75,9 @@ class Foresight {
   size_t lookahead_;
   ExpertStore* store_ = nullptr;
   PrefetchGovernor governor_;
-  bool active_ = false;                        // for this token
-  PrefetchDepth depth_ = PrefetchDepth::kFew;  // the store's
-  uint64_t n_active_ = 0;                      // tokens for which it was
-  uint64_t token_step_;  // of this token's first layer; the one before it stands for the embedding
+  bool active_ = false;    // for this token
+  uint64_t n_active_ = 0;  // tokens for which it was
+  uint64_t token_step_;    // of this token's first layer; the one before it stands for the embedding
   ExpertStoreStats before_;
   int64_t begin_us_ = 0;
   std::vector<float> scores_;  // of a predictor that is asked here
@@ -85,9 +85,10 @@ class Foresight {
 
   // What follows is the predictor's thread's, too.
   mutable std::mutex mutex_;
-  uint64_t next_step_ = 0;   // whose router has not spoken yet
-  double busy_share_ = 0;    // of the time that tokens take, the drive is at work; lately
-  std::vector<List> lists_;  // [lookahead, n_layer]
+  uint64_t next_step_ = 0;                     // whose router has not spoken yet
+  PrefetchDepth depth_ = PrefetchDepth::kFew;  // the store's
+  double busy_share_ = 0;                      // of the time that tokens take, the drive is at work; lately
+  std::vector<List> lists_;                    // [lookahead, n_layer]
   // Of experts that are not in memory alone: the others are right more often, and nothing is to be gained.
   RankCalibration worth_;                // of all layers
   std::vector<LayerWorth> layer_worth_;  // [lookahead, n_layer]

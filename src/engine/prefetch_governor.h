@@ -18,7 +18,7 @@
 
 namespace odmoe {
 
-// How much is read early: nothing, or with few reads in flight at a time, or with many.
+// How much is read early: nothing, or with few reads in flight at a time, or with many, and less likely ones.
 enum class Prefetching : uint8_t { kOff, kFew, kMany };
 
 // Deterministic: the same calls give the same answers.  One owner.
