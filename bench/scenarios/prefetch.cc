@@ -2,12 +2,14 @@
 // or one as slow as is asked for, with a predictor as good as it is or made worse.
 //
 //   odmoe_prefetch MODEL [--memory 25%] [--predictor stale-gate] [--lookahead 1] [--recall 0.9,0.8]
-//                  [--drive real|balanced|N MB/s [--page-cache]] [--rounds 7] [--tokens 32] [--prompt TEXT]
+//                  [--drive real] [--rounds 7] [--tokens 32] [--threads 0] [--prompt TEXT]
+//   odmoe_prefetch MODEL --drive balanced|MB/s [--page-cache] [--latency-us 80] ...
 //
 // balanced: reading takes as long as computing, by what a first round without prefetching shows.  One line of
 // JSON per run; a table is made of them by prefetch.py.
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -125,7 +127,7 @@ struct Turn {
 class Player {
  public:
   static Result<std::unique_ptr<Player>> open(const Options& options, bool prefetch,
-                                              std::shared_ptr<double> bytes_per_us) {
+                                              std::shared_ptr<std::atomic<double>> bytes_per_us) {
     EngineOptions engine;
     engine.model = options.model;
     ODMOE_ASSIGN_OR_RETURN(engine.memory, parse_memory_budget(options.memory));
@@ -202,7 +204,10 @@ double median(std::vector<double> values) {
 }
 
 Status run(const Options& options) {
-  auto bytes_per_us = std::make_shared<double>(0);
+  if (options.page_cache && options.drive == "real") {
+    return fail(ErrorKind::kUsage, "--page-cache is for a --drive that is not the real one");
+  }
+  auto bytes_per_us = std::make_shared<std::atomic<double>>(0);
   ODMOE_ASSIGN_OR_RETURN(auto without, Player::open(options, false, bytes_per_us));
   ODMOE_ASSIGN_OR_RETURN(auto with, Player::open(options, true, bytes_per_us));
   // A replay repeats its trace's steps, of which there are no more than this.
@@ -243,6 +248,10 @@ Status run(const Options& options) {
     line["recall"].push_back(static_cast<double>(ahead.foreseen) /
                              static_cast<double>(std::max<uint64_t>(ahead.wanted, 1)));
   }
+  line["threads"] = options.threads;
+  line["drive"] = options.drive;
+  line["page_cache"] = options.page_cache;
+  line["latency_us"] = options.drive == "real" ? 0 : options.latency_us;
   line["drive_bytes_per_second"] = *bytes_per_us * 1e6;
   line["rounds"] = options.rounds;
   line["tokens"] = options.tokens;

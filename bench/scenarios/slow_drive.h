@@ -1,12 +1,15 @@
-// A drive as slow as is asked for: one read after the other at a bandwidth, each with a latency on top.  It
-// reads from the page cache, so that small reads take next to nothing of a core, where each read of a virtual
-// drive takes ten microseconds.  Large ones are copied, which is what direct I/O saves: for those,
+// A drive as slow as is asked for: one read after the other at a bandwidth, each with a latency on top, and
+// on top of that what the system takes to wake a thread at a time (50 us of slack on Linux).  It reads from
+// the page cache, so that small reads take next to nothing of a core, where each read of a virtual drive
+// takes ten microseconds.  Large ones are copied, which is what direct I/O saves: for those,
 // throttled_reader.h.
 #pragma once
 
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cassert>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -15,14 +18,16 @@
 #include <mutex>
 #include <utility>
 
+#include "io/async_reader.h"
 #include "io/file_table.h"
 
 namespace odmoe {
 
 class SlowDrive final : public AsyncReader {
  public:
-  // bytes_per_us is read at every submit(), so that it can be changed meanwhile; 0: without an end.
-  SlowDrive(uint32_t depth, std::shared_ptr<const double> bytes_per_us, int64_t latency_us)
+  // bytes_per_us is read at every submit(), so that it can be changed meanwhile; 0: as fast as it goes, but
+  // for the latency.
+  SlowDrive(uint32_t depth, std::shared_ptr<const std::atomic<double>> bytes_per_us, int64_t latency_us)
       : depth_(depth),
         bytes_per_us_(std::move(bytes_per_us)),
         latency_(std::chrono::microseconds(latency_us)) {}
@@ -37,16 +42,16 @@ class SlowDrive final : public AsyncReader {
   std::string_view name() const override { return "slow drive"; }
 
   void submit(const ReadRequest& request) override {
+    assert(pending_.size() < depth_);
     free_at_ = std::max(free_at_, Clock::now());
-    if (*bytes_per_us_ > 0) {
-      free_at_ += std::chrono::nanoseconds(static_cast<int64_t>(request.bytes / *bytes_per_us_ * 1e3));
+    if (const double bytes_per_us = *bytes_per_us_; bytes_per_us > 0) {
+      free_at_ += std::chrono::nanoseconds(static_cast<int64_t>(request.bytes / bytes_per_us * 1e3));
     }
     pending_.push_back({.request = request, .due = free_at_ + latency_});
   }
 
   size_t wait(std::span<ReadCompletion> out, std::optional<std::chrono::microseconds> timeout) override {
     const Clock::time_point end = timeout ? Clock::now() + *timeout : Clock::time_point::max();
-    std::unique_lock lock(mutex_);
     while (true) {
       const Clock::time_point now = Clock::now();
       size_t n = 0;
@@ -54,12 +59,13 @@ class SlowDrive final : public AsyncReader {
         const ReadRequest& request = pending_.front().request;
         out[n++] = {.id = request.id, .result = read(request)};
       }
+      std::unique_lock lock(mutex_);
       if (n > 0 || std::exchange(woken_, false) || now >= end) return n;
       const Clock::time_point until = pending_.empty() ? end : std::min(end, pending_.front().due);
       if (until == Clock::time_point::max()) {
-        changed_.wait(lock);
+        changed_.wait(lock, [this] { return woken_; });
       } else {
-        changed_.wait_until(lock, until);
+        changed_.wait_until(lock, until, [this] { return woken_; });
       }
     }
   }
@@ -80,14 +86,16 @@ class SlowDrive final : public AsyncReader {
   };
 
   int64_t read(const ReadRequest& request) const {
-    const ssize_t n = pread(files_[request.file].descriptor(), request.destination, request.bytes,
-                            static_cast<off_t>(request.offset));
-    return n < 0 ? -errno : n;
+    while (true) {
+      const ssize_t n = pread(files_[request.file].descriptor(), request.destination, request.bytes,
+                              static_cast<off_t>(request.offset));
+      if (n >= 0 || errno != EINTR) return n < 0 ? -errno : n;
+    }
   }
 
   FileTable files_{/*direct=*/false};
   uint32_t depth_;
-  std::shared_ptr<const double> bytes_per_us_;
+  std::shared_ptr<const std::atomic<double>> bytes_per_us_;
   std::chrono::microseconds latency_;
   Clock::time_point free_at_;
   std::deque<Pending> pending_;  // by when they are due

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -15,7 +16,7 @@ namespace odmoe {
 class ThrottledReader final : public ForwardingReader {
  public:
   // bytes_per_us is read at every submit(), so that it can be changed meanwhile; 0: as fast as it goes.
-  ThrottledReader(std::unique_ptr<AsyncReader> inner, std::shared_ptr<double> bytes_per_us,
+  ThrottledReader(std::unique_ptr<AsyncReader> inner, std::shared_ptr<std::atomic<double>> bytes_per_us,
                   int64_t latency_us)
       : ForwardingReader(std::move(inner)), bytes_per_us_(std::move(bytes_per_us)), latency_us_(latency_us) {
     due_.reserve(wrapped().depth());
@@ -85,7 +86,7 @@ class ThrottledReader final : public ForwardingReader {
     return n;
   }
 
-  std::shared_ptr<double> bytes_per_us_;
+  std::shared_ptr<std::atomic<double>> bytes_per_us_;
   int64_t latency_us_;
   double free_at_us_ = 0;
   std::vector<Due> due_;        // of what the inner reader has in flight

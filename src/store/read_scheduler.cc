@@ -54,7 +54,6 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
 void ReadScheduler::set_prefetch_depth(PrefetchDepth depth) {
   const PrefetchLimits& limits = depth == PrefetchDepth::kFew ? kFew : kMany;
   prefetch_depth_ = std::clamp(limits_.depth / limits.share_of_depth, 1U, limits.reads);
-  prefetch_bytes_at_once_ = limits.bytes;
 }
 
 void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination,
@@ -92,7 +91,7 @@ bool ReadScheduler::demand_waiting() const {
 }
 
 bool ReadScheduler::wants_prefetch() const {
-  return prefetch_.empty() && room_for_prefetch() && prefetch_out_bytes_ < prefetch_bytes_at_once_ &&
+  return prefetch_.empty() && room_for_prefetch() && prefetch_out_bytes_ < kPrefetchBytes &&
          in_flight_ < limits_.depth && drive_idles();
 }
 
@@ -232,7 +231,7 @@ ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token)
   Load& load = loads_[static_cast<size_t>(slot)];
   Piece piece = cut(load);
   if (priority == Priority::kPrefetch && prefetch_out_ > 0 &&
-      prefetch_out_bytes_ + piece.read.bytes > prefetch_bytes_at_once_) {
+      prefetch_out_bytes_ + piece.read.bytes > kPrefetchBytes) {
     return Found::kFull;
   }
   piece.slot = slot;

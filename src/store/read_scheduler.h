@@ -74,17 +74,16 @@ class ReadScheduler {
   // Prefetches are cut into pieces of at most this.  Fewer and larger ones would cost less of the processors
   // that compute, but a demand waits for them longer.
   static constexpr uint32_t kPrefetchPieceBytes = 512 << 10;
-  // So many of them are in flight at most, but no more than this share of the depth, and of more than one at
-  // most so many bytes.  Few: enough for most of the bandwidth of a drive that serves one read after the
-  // other (docs/io.md), little enough for a millisecond.  Many: for a drive that has latency, but works on
-  // many reads at once.
+  // Of more than one at most so many bytes are in flight: enough for most of a drive's bandwidth (docs/io.md),
+  // little enough for a millisecond.
+  static constexpr uint64_t kPrefetchBytes = 3 * kPrefetchPieceBytes;
+  // And at most so many reads, but no more than this share of the depth.  Few: for a drive that serves one
+  // after the other.  Many: for one that has latency, but works on many small ones at once.
   struct PrefetchLimits {
     uint32_t reads = 0, share_of_depth = 0;
-    uint64_t bytes = 0;
   };
-  static constexpr PrefetchLimits kFew = {.reads = 6, .share_of_depth = 4, .bytes = 3 * kPrefetchPieceBytes};
-  static constexpr PrefetchLimits kMany = {
-      .reads = 16, .share_of_depth = 2, .bytes = 8 * kPrefetchPieceBytes};
+  static constexpr PrefetchLimits kFew = {.reads = 6, .share_of_depth = 4};
+  static constexpr PrefetchLimits kMany = {.reads = 16, .share_of_depth = 2};
   // While demands are under way but none waits, prefetches may fill up the reads in flight to this much, a
   // quarter of a millisecond's: a drive with less to do than that is not busy.  However small, a read costs
   // as much as one of kLeastCostBytes.
@@ -194,7 +193,6 @@ class ReadScheduler {
   std::vector<CopyState> copies_;
   Limits limits_;
   uint32_t prefetch_depth_ = 0;  // reads
-  uint64_t prefetch_bytes_at_once_ = 0;
   std::vector<Load> loads_;  // by slot
   Queue demand_, prefetch_;  // loads with pieces that were never submitted
   std::vector<Piece> pieces_;

@@ -233,7 +233,7 @@ TEST_F(ReadSchedulerTest, PrefetchesAreFewAndSmallSoThatADemandWaitsForLittle) {
     EXPECT_LE(request.bytes, ReadScheduler::kPrefetchPieceBytes);
     bytes += request.bytes;
   }
-  EXPECT_EQ(bytes, ReadScheduler::kFew.bytes);
+  EXPECT_EQ(bytes, ReadScheduler::kPrefetchBytes);
   EXPECT_FALSE(scheduler_->wants_prefetch());
   complete({requests[0].id, static_cast<int64_t>(requests[0].bytes)});
   EXPECT_EQ(take().size(), 1U);
@@ -271,7 +271,7 @@ TEST_F(ReadSchedulerTest, AsManyPrefetchesAreInFlightAsWasAskedFor) {
   EXPECT_EQ(scheduler_->in_flight(), ReadScheduler::kFew.reads);
 }
 
-TEST_F(ReadSchedulerTest, ManyPrefetchesLeaveDemandsHalfOfTheDepthAndHaveABoundInBytes) {
+TEST_F(ReadSchedulerTest, ManyPrefetchesLeaveDemandsHalfOfTheDepthAndAreNoMoreBytes) {
   make({.n_layer = 1, .slice_bytes = {4096}}, 8);
   scheduler_->set_prefetch_depth(PrefetchDepth::kMany);
   for (int expert = 0; expert < 8; ++expert) add(expert, Priority::kPrefetch);
@@ -281,7 +281,7 @@ TEST_F(ReadSchedulerTest, ManyPrefetchesLeaveDemandsHalfOfTheDepthAndHaveABoundI
   for (const int expert : {0, 1}) add(expert, Priority::kPrefetch);
   uint64_t bytes = 0;
   for (const ReadRequest& request : take()) bytes += request.bytes;
-  EXPECT_EQ(bytes, ReadScheduler::kMany.bytes);
+  EXPECT_EQ(bytes, ReadScheduler::kPrefetchBytes);
 }
 
 TEST_F(ReadSchedulerTest, TheRestOfAPrefetchThatBecomesADemandIsReadInLargePieces) {
