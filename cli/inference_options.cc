@@ -85,8 +85,9 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
           "A shadow model trained for this model (odmoe train); it becomes the predictor")
       ->type_name("FILE")
       ->group("Speed");
-  command.add_option("--lookahead", engine.lookahead,
-                     "Layers by which the predictor is ahead; a shadow model no further than it was trained for")
+  command
+      .add_option("--lookahead", engine.lookahead,
+                  "Layers by which the predictor is ahead; a shadow model no further than it was trained for")
       ->check(CLI::Range(1, kMaxLookahead))
       ->type_name("N")
       ->capture_default_str()

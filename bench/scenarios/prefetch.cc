@@ -127,7 +127,7 @@ struct Turn {
 class Player {
  public:
   static Result<std::unique_ptr<Player>> open(const Options& options, bool prefetch,
-                                              std::shared_ptr<std::atomic<double>> bytes_per_us) {
+                                              const std::shared_ptr<std::atomic<double>>& bytes_per_us) {
     EngineOptions engine;
     engine.model = options.model;
     ODMOE_ASSIGN_OR_RETURN(engine.memory, parse_memory_budget(options.memory));
@@ -278,7 +278,7 @@ Status run(const Options& options) {
 }  // namespace
 }  // namespace odmoe
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv) try {
   odmoe::Options options;
   options.prompt = "And it came to pass";
   CLI::App app("Decodes with and without prefetching, in turns");
@@ -303,5 +303,8 @@ int main(int argc, char** argv) {
   const odmoe::Status status = odmoe::run(options);
   if (status.has_value()) return 0;
   std::fprintf(stderr, "odmoe_prefetch: %s\n", status.error().message.c_str());
+  return 1;
+} catch (const std::exception& error) {
+  std::fprintf(stderr, "odmoe_prefetch: %s\n", error.what());
   return 1;
 }

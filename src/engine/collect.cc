@@ -53,6 +53,7 @@ std::vector<Document> spread(std::vector<Document> documents, const CollectOptio
       n, static_cast<size_t>((options.n_token + options.document_tokens - 1) / options.document_tokens));
   while (count < n && !enough(count)) ++count;
   std::vector<Document> chosen;
+  chosen.reserve(count);
   for (size_t i = 0; i < count; ++i) chosen.push_back(std::move(pick(i, count)));
   return chosen;
 }

@@ -277,6 +277,7 @@ void ForwardPass::observe(RoutingObserver* observer) {
   observer_ = observer;
   const auto n_state = static_cast<size_t>(decoder_->shape().n_embd * options_.chunk);
   observed_embedding_.resize(observer != nullptr ? n_state : 0);
+  observed_embedding_.shrink_to_fit();
 }
 
 Status ForwardPass::show(const Activations& a, size_t segment, int64_t n_token, int64_t first) {

@@ -44,7 +44,10 @@ class ShadowModel final : public Predictor {
 
  private:
   explicit ShadowModel(ShadowSpec spec);
-  size_t part(int32_t source) const { return static_cast<size_t>(source + (spec_.embedding ? 1 : 0)); }
+  size_t part(int32_t source) const {
+    const int32_t first = spec_.embedding ? -1 : 0;
+    return static_cast<size_t>(source - first);
+  }
   Result<int32_t> compute(int32_t source, std::span<float> scores);
 
   ShadowSpec spec_;

@@ -31,6 +31,7 @@ class ReadSchedulerTest : public testing::Test {
     layout_ = make_slot_layout(*source_, 0, {});
     memory_.resize(layout_.slot_bytes * 8);
     std::vector<ReadCopy> copies;
+    copies.reserve(speeds.size());
     for (const double speed : speeds) {
       copies.push_back(
           {.files = {static_cast<int>(copies.size())}, .depth = depth_of_each, .bytes_per_second = speed});
@@ -43,6 +44,7 @@ class ReadSchedulerTest : public testing::Test {
   }
   static std::vector<int> files_of(const std::vector<ReadRequest>& requests) {
     std::vector<int> files;
+    files.reserve(requests.size());
     for (const ReadRequest& request : requests) files.push_back(request.file);
     return files;
   }

@@ -88,7 +88,8 @@ class FakeSource final : public ExpertSource {
 
   std::optional<RecordChecksums> checksums(ExpertKey key) const override {
     if (!model_.checksums) return std::nullopt;
-    return checksums_[static_cast<size_t>(key.layer * model_.n_expert + key.expert)];
+    const int expert = key.layer * model_.n_expert + key.expert;
+    return checksums_[static_cast<size_t>(expert)];
   }
 
   uint64_t file_bytes(int layer) const {

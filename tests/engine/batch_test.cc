@@ -172,6 +172,7 @@ TEST(BatchSharing, WhatSeveralWantIsAskedForOnce) {
                         static_cast<uint64_t>(engine->model().n_layer - engine->model().n_layer_dense_lead);
   for (int t = 0; t < 8; ++t) {
     std::vector<NextToken> batch;
+    batch.reserve(sessions.size());
     for (const auto& session : sessions) {
       batch.push_back({.session = session.get(), .token = likeliest(session->logits())});
     }

@@ -183,7 +183,7 @@ TEST_F(Collect, NeedsASessionOfItsOwn) {
   EXPECT_EQ(result.error().kind, ErrorKind::kBudget);
 }
 
-TEST_F(Collect, AnObserverMayComeAndGoWhileASessionDecodes) {
+TEST_F(Collect, AnObserverMayComeAndGoBetweenTheTokensOfASession) {
   class Counter final : public RoutingObserver {
    public:
     int n_token = 0, n_layer = 0;

@@ -26,8 +26,8 @@ void write_shadow(const std::filesystem::path& path, const ShadowSpec& spec) {
     std::ranges::fill(values, 0.0F);
     const auto n_input = static_cast<size_t>(spec.n_input(source));
     auto row = values.begin();
-    for (int ahead = 1; ahead <= spec.n_ahead(source); ++ahead) {
-      const std::vector<float>& weight = routers[static_cast<size_t>(source + ahead)].weight;
+    for (int target = source + 1; target <= source + spec.n_ahead(source); ++target) {
+      const std::vector<float>& weight = routers[static_cast<size_t>(target)].weight;
       for (auto from = weight.begin(); from != weight.end(); from += static_cast<ptrdiff_t>(n_embd)) {
         std::copy_n(from, n_embd, row);
         row += static_cast<ptrdiff_t>(n_input);
