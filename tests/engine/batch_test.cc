@@ -202,6 +202,7 @@ TEST(BatchObserver, MayComeAndGoWhileSessionsStep) {
     Status on_layer(const ObservedLayer&) override { return {}; }
   } observer;
   EngineOptions options = batch_options(bundled_model());
+  options.threads = 1;  // the thread sanitizer does not know OpenMP's locks
   options.memory.percent = 25;
   const auto engine = open_or_fail(options);
   ASSERT_NE(engine, nullptr);
