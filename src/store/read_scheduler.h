@@ -74,8 +74,8 @@ class ReadScheduler {
   // Prefetches are cut into pieces of at most this.  Fewer and larger ones would cost less of the processors
   // that compute, but a demand waits for them longer.
   static constexpr uint32_t kPrefetchPieceBytes = 512 << 10;
-  // Of more than one at most so many bytes are in flight: enough for most of a drive's bandwidth (docs/io.md),
-  // little enough for a millisecond.
+  // Of more than one at most so many bytes are in flight: enough for most of a drive's bandwidth
+  // (docs/io.md), little enough for a millisecond.
   static constexpr uint64_t kPrefetchBytes = 3 * kPrefetchPieceBytes;
   // And at most so many reads, but no more than this share of the depth.  Few: for a drive that serves one
   // after the other.  Many: for one that has latency, but works on many small ones at once.
@@ -193,8 +193,8 @@ class ReadScheduler {
   std::vector<CopyState> copies_;
   Limits limits_;
   uint32_t prefetch_depth_ = 0;  // reads
-  std::vector<Load> loads_;  // by slot
-  Queue demand_, prefetch_;  // loads with pieces that were never submitted
+  std::vector<Load> loads_;      // by slot
+  Queue demand_, prefetch_;      // loads with pieces that were never submitted
   std::vector<Piece> pieces_;
   std::vector<uint32_t> free_pieces_;
   std::vector<uint32_t> retries_;  // pieces to be submitted again, oldest first
