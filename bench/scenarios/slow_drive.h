@@ -5,12 +5,9 @@
 // throttled_reader.h.
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cassert>
-#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -57,7 +54,7 @@ class SlowDrive final : public AsyncReader {
       size_t n = 0;
       for (; n < out.size() && !pending_.empty() && pending_.front().due <= now; pending_.pop_front()) {
         const ReadRequest& request = pending_.front().request;
-        out[n++] = {.id = request.id, .result = read(request)};
+        out[n++] = {.id = request.id, .result = files_.read(request)};
       }
       std::unique_lock lock(mutex_);
       if (n > 0 || std::exchange(woken_, false) || now >= end) return n;
@@ -84,14 +81,6 @@ class SlowDrive final : public AsyncReader {
     ReadRequest request;
     Clock::time_point due;
   };
-
-  int64_t read(const ReadRequest& request) const {
-    while (true) {
-      const ssize_t n = pread(files_[request.file].descriptor(), request.destination, request.bytes,
-                              static_cast<off_t>(request.offset));
-      if (n >= 0 || errno != EINTR) return n < 0 ? -errno : n;
-    }
-  }
 
   FileTable files_{/*direct=*/false};
   uint32_t depth_;

@@ -1,13 +1,17 @@
 // The files of a reader, numbered in the order in which they were added.
 #pragma once
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cassert>
+#include <cerrno>
 #include <cstddef>
 #include <filesystem>
 #include <utility>
 #include <vector>
 
+#include "io/async_reader.h"
 #include "io/direct_file.h"
 #include "odmoe/result.h"
 
@@ -33,6 +37,17 @@ class FileTable {
   }
   size_t size() const { return files_.size(); }
   ReadAlignment alignment() const { return alignment_; }
+
+  // Reads here and now: how many bytes came, or an errno, negative.
+  int64_t read(const ReadRequest& request) const {
+    const int descriptor = (*this)[request.file].descriptor();
+    while (true) {
+      const ssize_t result =
+          pread(descriptor, request.destination, request.bytes, static_cast<off_t>(request.offset));
+      if (result >= 0) return result;
+      if (errno != EINTR) return -errno;
+    }
+  }
 
  private:
   std::vector<DirectFile> files_;

@@ -1,10 +1,7 @@
 #include "io/pread_reader.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cassert>
-#include <cerrno>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
@@ -117,16 +114,6 @@ class PreadReader final : public AsyncReader {
   }
 
  private:
-  int64_t read(const ReadRequest& request) const {
-    const int descriptor = files_[request.file].descriptor();
-    while (true) {
-      const ssize_t result =
-          pread(descriptor, request.destination, request.bytes, static_cast<off_t>(request.offset));
-      if (result >= 0) return result;
-      if (errno != EINTR) return -errno;
-    }
-  }
-
   void work() {
     std::unique_lock lock(mutex_);
     while (true) {
@@ -134,7 +121,7 @@ class PreadReader final : public AsyncReader {
       if (queued_.empty()) return;
       const ReadRequest request = queued_.pop();
       lock.unlock();
-      const int64_t result = read(request);
+      const int64_t result = files_.read(request);
       lock.lock();
       completed_.push({.id = request.id, .result = result});
       done_.notify_one();
