@@ -14,6 +14,8 @@ struct ChatToolCall {
   std::string arguments;  // JSON text of an object
 };
 
+// NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
+// member without one.
 struct ChatTurn {
   std::string role;  // "system", "user", "assistant", "tool"
   std::string content;
@@ -29,6 +31,7 @@ struct Conversation {
   std::optional<bool> thinking = {};    // the thinking switch of templates that have one; nothing: as they do
   bool add_generation_prompt = true;    // end where the assistant begins to speak
 };
+// NOLINTEND(readability-redundant-member-init)
 
 // How a model family writes its calls of tools.
 enum class ToolCallSyntax {

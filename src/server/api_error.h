@@ -10,6 +10,8 @@
 
 namespace odmoe::server {
 
+// NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
+// member without one.
 struct ApiError {
   int status = 500;        // HTTP
   std::string type;        // "invalid_request_error", ...
@@ -18,6 +20,7 @@ struct ApiError {
   std::string code = {};   // for programs, empty: none
   int retry_after_s = 0;   // header Retry-After, 0: none
 };
+// NOLINTEND(readability-redundant-member-init)
 
 template <typename T>
 using ApiResult = std::expected<T, ApiError>;

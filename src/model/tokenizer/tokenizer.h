@@ -32,7 +32,8 @@ class Tokenizer {
         false;  // control tokens written in the text become tokens; user-defined ones always do
     // Parts of the text, in order and apart, that somebody else wrote: whatever they spell, they become no
     // control token, nor a user-defined one that looks like one (`<|`, `<｜`: vocabularies are not careful).
-    std::span<const TextRange> said = {};
+    // GCC warns of designated initialisers that leave out a member without an initialiser.
+    std::span<const TextRange> said = {};  // NOLINT(readability-redundant-member-init)
   };
   // Any bytes are accepted, invalid UTF-8 too: decode(encode(text)) == text with add_special false.
   virtual std::vector<Token> encode(std::string_view text, EncodeOptions options) const = 0;
