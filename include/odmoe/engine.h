@@ -125,8 +125,8 @@ class Engine {
 
   // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before
   // it ends.  The embeddings that it is shown take 4 * n_embd * EngineOptions::chunk bytes that are not in
-  // the memory plan.  No logit depends on it.  Waits for an evaluation in progress, so
-  // nothing that is called in the middle of one may call it.
+  // the memory plan.  No logit depends on it.  Waits for an evaluation in progress, so nothing that is
+  // called in the middle of one may call it.
   virtual void set_routing_observer(RoutingObserver* observer) = 0;
 
   // Makes evaluations in progress return kInterrupted soon.  Async-signal-safe; sticky until

@@ -111,7 +111,7 @@ struct Stats {
     uint64_t prefetched_used = 0;  // of them, asked for afterwards, before they were evicted
     uint64_t prefetched_late = 0;  // of those, not wholly there yet
     // The governor's verdict on prefetching: whether it is on, and then whether with many reads in flight at
-    // a time rather than few; decoding's speed with it over that without, by the trials (0: none has ended),
+    // a time rather than few; decoding's speed with it over that without, by the trials (0: not known yet),
     // and how many trials there were.
     bool prefetching = false;
     bool many_reads = false;

@@ -58,8 +58,8 @@ class PrefetchGovernor {
   void token_done(const Token& token);
 
   Prefetching verdict() const { return verdict_; }
-  // Tokens per second with prefetching, as the verdict has it or else with few reads, over those without, by
-  // the trials; 0 before one of the two has ended.
+  // Tokens per second with prefetching over those without, by the trials: with many reads where those are the
+  // verdict, else with few; 0 while that was not tried against none.
   double gain() const { return gains_[verdict_ == Prefetching::kMany ? 1 : 0]; }
   uint64_t n_trial() const { return n_trial_; }  // that have ended
 

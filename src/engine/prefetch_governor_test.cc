@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <random>
-#include <utility>
 
 namespace odmoe {
 namespace {
@@ -205,16 +204,14 @@ TEST(PrefetchGovernor, WhatATrialLosesIsAHundredthOfTheTimeThatItsVerdictHolds) 
       for (int i = 0; i < PrefetchGovernor::kWarmUp; ++i) governor.token_done({.us = best_us, .missing = 10});
       // A trial, and the time until the next begins.
       int64_t lost_us = 0, us = 0;
-      Prefetching before = governor.now();
-      for (bool held = false;;) {
+      const auto token = [&] {
         const int64_t token_us = is_on(governor) ? with_us : compute_us;
         governor.token_done({.us = token_us, .missing = 10});
         us += token_us;
         lost_us += token_us - best_us;
-        if (governor.n_trial() == 0) continue;
-        if (!std::exchange(held, true)) before = governor.verdict();
-        if (governor.now() != before) break;
-      }
+      };
+      while (governor.n_trial() == 0) token();
+      while (governor.now() == governor.verdict()) token();
       EXPECT_EQ(governor.verdict() != Prefetching::kOff, percent < 0);
       EXPECT_LE(static_cast<double>(lost_us), 1.01 * PrefetchGovernor::kPrice * static_cast<double>(us))
           << percent << " %, " << compute_us << " us";

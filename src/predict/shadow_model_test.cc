@@ -220,6 +220,7 @@ TEST(ShadowModel, MayBeLinear) {
       model->predict({.layer = 0, .router_input = x, .experts = kExperts, .weights = kWeights}, scores)
           .has_value());
   expect_near(scores, expected(w, "layer.0.", "layer.0.", x, x, 0));
+  EXPECT_EQ(model->bytes_per_prediction(), x.size() * scores.size() * sizeof(float));
 }
 
 TEST(ShadowModel, ATruncatedFileIsRefused) {

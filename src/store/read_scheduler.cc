@@ -53,7 +53,7 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
 
 void ReadScheduler::set_prefetch_depth(PrefetchDepth depth) {
   const PrefetchLimits& limits = depth == PrefetchDepth::kFew ? kFew : kMany;
-  prefetch_depth_ = std::clamp(limits_.depth / limits.share_of_depth, 1U, limits.reads);
+  prefetch_depth_ = std::clamp(limits_.depth / limits.depth_divisor, 1U, limits.reads);
 }
 
 void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination,

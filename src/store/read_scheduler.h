@@ -77,13 +77,13 @@ class ReadScheduler {
   // Of more than one at most so many bytes are in flight: enough for most of a drive's bandwidth
   // (docs/io.md), little enough for a millisecond.
   static constexpr uint64_t kPrefetchBytes = 3 * kPrefetchPieceBytes;
-  // And at most so many reads, but no more than this share of the depth.  Few: for a drive that serves one
+  // And at most so many reads, but no more than the depth divided by this.  Few: for a drive that serves one
   // after the other.  Many: for one that has latency, but works on many small ones at once.
   struct PrefetchLimits {
-    uint32_t reads = 0, share_of_depth = 0;
+    uint32_t reads = 0, depth_divisor = 0;
   };
-  static constexpr PrefetchLimits kFew = {.reads = 6, .share_of_depth = 4};
-  static constexpr PrefetchLimits kMany = {.reads = 16, .share_of_depth = 2};
+  static constexpr PrefetchLimits kFew = {.reads = 6, .depth_divisor = 4};
+  static constexpr PrefetchLimits kMany = {.reads = 16, .depth_divisor = 2};
   // While demands are under way but none waits, prefetches may fill up the reads in flight to this much, a
   // quarter of a millisecond's: a drive with less to do than that is not busy.  However small, a read costs
   // as much as one of kLeastCostBytes.
