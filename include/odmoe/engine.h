@@ -93,9 +93,9 @@ class Engine {
   // With a routing observer the tokens are evaluated one after the other.
   virtual Status step(std::span<const NextToken> batch) = 0;
 
-  // What saved states of sessions (Session::save_state) belong to: equal where the model's files, the cache
-  // type and everything else that their bits depend on (chunk, threads, kernels, the ggml in use) are equal.
-  // Of the files their sizes, beginnings and samples are looked at.  kIo when a file cannot be read.
+  // What saved states of sessions (Session::save_state) belong to: equal only where all that their bits
+  // depend on is (model, cache type, chunk, threads, kernels; docs/server.md says what is seen of the model).
+  // kIo; kBadFile once a file of experts is no longer as it was opened: states made since belong to nothing.
   virtual Result<std::string> state_identity() const = 0;
 
   virtual std::vector<Token> encode(std::string_view text, bool add_special = true,

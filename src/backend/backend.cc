@@ -101,6 +101,18 @@ Status Backend::compute(ggml_cgraph* graph) {
   return {};
 }
 
+std::string Backend::features() const {
+  const ggml_backend_reg_t registered = ggml_backend_dev_backend_reg(device_);
+  const auto list = reinterpret_cast<ggml_backend_get_features_t>(
+      ggml_backend_reg_get_proc_address(registered, "ggml_backend_get_features"));
+  std::string text;
+  if (list == nullptr) return text;
+  for (const ggml_backend_feature* feature = list(registered); feature->name != nullptr; ++feature) {
+    text += std::format("{}{}={}", text.empty() ? "" : " ", feature->name, feature->value);
+  }
+  return text;
+}
+
 std::string Backend::description() const {
   return std::format("{}: {}, {} threads", ggml_backend_dev_name(device_),
                      ggml_backend_dev_description(device_), threads_);

@@ -44,6 +44,7 @@ class Backend {
   Status compute(ggml_cgraph* graph);
 
   std::string description() const;  // "CPU: AMD EPYC ..., 2 threads"
+  std::string features() const;     // what its kernels were built for and use: "AVX2=1 FMA=1 REPACK=1"
 
  private:
   Backend() = default;

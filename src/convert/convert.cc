@@ -17,6 +17,7 @@
 #include "convert/journal.h"
 #include "convert/ordered_pipeline.h"
 #include "convert/verify.h"
+#include "io/file_stamp.h"
 #include "io/output_file.h"
 
 namespace odmoe {
@@ -32,13 +33,13 @@ std::unexpected<Error> cannot(const char* what, const fs::path& path, const std:
 }
 
 // All that decides about the bytes made.
-std::string identity_of(const TensorSource& source, const ConversionPlan& plan) {
+Result<std::string> identity_of(const TensorSource& source, const ConversionPlan& plan) {
   Checksum all;
   const auto add = [&all](const std::string& text) { all.add(std::as_bytes(std::span(text))); };
   for (const TensorSource::File& file : source.files()) {
-    std::error_code error;
-    const auto changed = fs::last_write_time(file.path, error).time_since_epoch().count();
-    add(std::format("{} {} {}\n", file.path.filename().string(), file.bytes, error ? 0 : changed));
+    const Result<FileStamp> stamp = stamp_of(file.path);
+    if (!stamp.has_value()) return std::unexpected(stamp.error());
+    add(std::format("{} {}\n", file.path.filename().string(), stamp->text()));
   }
   add(source.recipe() + "\n");
   add(plan.manifest.to_json());
@@ -120,8 +121,7 @@ class Conversion {
         out_(out),
         options_(options),
         partial_(partial_path(out)),
-        tree_(partial_ / "tree"),
-        identity_(identity_of(source, plan)) {}
+        tree_(partial_ / "tree") {}
 
   Result<ConvertResult> run() {
     std::error_code error;
@@ -158,7 +158,8 @@ class Conversion {
  private:
   // What an earlier attempt finished and is still as it was; all else goes.
   Status keep_finished() {
-    finished_ = Journal::read(partial_ / "journal", identity_);
+    ODMOE_ASSIGN_OR_RETURN(const std::string identity, identity_of(source_, plan_));
+    finished_ = Journal::read(partial_ / "journal", identity);
     std::vector<CheckedFile> files;
     for (const PlannedFile& file : plan_.files) {
       const auto entry = finished_.find(file.path);
@@ -178,7 +179,7 @@ class Conversion {
     for (const Damage& damage : damages)
       finished_.erase(fs::relative(files[damage.file].path, tree_).generic_string());
     remove_others();
-    ODMOE_ASSIGN_OR_RETURN(Journal journal, Journal::create(partial_ / "journal", identity_, finished_));
+    ODMOE_ASSIGN_OR_RETURN(Journal journal, Journal::create(partial_ / "journal", identity, finished_));
     journal_.emplace(std::move(journal));
     return {};
   }
@@ -346,7 +347,6 @@ class Conversion {
   const ConvertOptions& options_;
   const fs::path partial_;  // holds the lock, the journal and the tree
   const fs::path tree_;     // what becomes `out_`
-  const std::string identity_;
   std::map<std::string, JournalEntry> finished_;
   uint64_t kept_bytes_ = 0;
   ExpertManifest manifest_;

@@ -325,6 +325,23 @@ TEST_F(Convert, BeginsAfreshWhenAnyFileOfACheckpointChanged) {
   }
 }
 
+TEST_F(Convert, BeginsAfreshFromAModelWithOtherBytesOfTheSameSizeAndTime) {
+  const fs::path model = write_model();
+  const auto modified = fs::last_write_time(model);
+  ConvertOptions stopped;
+  interrupt_after(stopped, 5);
+  ASSERT_FALSE(run(model, folder_ / "out", kFiles(), stopped).has_value());
+  std::string bytes = read_text(model);
+  bytes[bytes.size() - 4] ^= 1;  // of the last tensor
+  const fs::path other = folder_ / "other.gguf";
+  std::ofstream(other, std::ios::binary) << bytes;
+  fs::rename(other, model);
+  fs::last_write_time(model, modified);
+  const auto result = run(model, folder_ / "out", kFiles());
+  ASSERT_TRUE(result.has_value()) << result.error().message;
+  EXPECT_EQ(result->kept_bytes, 0U);
+}
+
 TEST_F(Convert, IsNotDoneByTwoAtOnce) {
   const fs::path model = write_model();
   const fs::path out = folder_ / "out";

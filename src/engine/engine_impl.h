@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "backend/backend.h"
@@ -12,6 +13,7 @@
 #include "engine/drives.h"
 #include "engine/forward_pass.h"
 #include "engine/memory_governor.h"
+#include "engine/model_identity.h"
 #include "format/checkpoint.h"
 #include "format/expert_source.h"
 #include "io/async_reader.h"
@@ -27,6 +29,7 @@ struct EngineDependencies {
   std::function<Result<std::unique_ptr<AsyncReader>>(const ReaderOptions&)> make_reader = odmoe::make_reader;
   const Clock* clock = &SteadyClock::instance();
   std::function<MemorySample()> sample_memory = odmoe::sample_memory;  // called in a thread of its own
+  StampFile stamp_file = stamp_of;                                     // from any thread
   // What the predictor is put into, if set; how good a predictor is can be chosen so.
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
 };
@@ -140,6 +143,7 @@ class EngineImpl final : public Engine {
   ModelInfo info_;
   MemoryPlan plan_;
   std::vector<ModelCopy> copies_;  // the model's own files first, then its mirrors
+  std::optional<ModelIdentity> identity_;  // once the metadata is read
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
   MemoryGovernor::Limits limits_;
 

@@ -222,6 +222,8 @@ Result<std::vector<float>> KeyValues::get_floats(std::string_view key) const {
   return numbers;
 }
 
+std::span<const std::byte> KeyValues::encoded() const { return header_->bytes; }
+
 std::vector<MetadataEntry> KeyValues::entries() const {
   std::vector<MetadataEntry> entries;
   entries.reserve(header_->values.size());

@@ -3,9 +3,11 @@
 // Every accessor checks the type of what it returns, so that nothing above can be misled by a damaged file.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -43,6 +45,9 @@ class KeyValues {
   // Every key in file order with its value as text (arrays and strings cut short, control characters
   // escaped), for `inspect --all`.
   std::vector<std::pair<std::string, std::string>> describe_metadata() const;
+
+  // All of them, and what else the file's header says, as GGUF writes it: equal only where every value is.
+  std::span<const std::byte> encoded() const;
 
   // All of them as they are, in file order, for a converter.
   std::vector<MetadataEntry> entries() const;

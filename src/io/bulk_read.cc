@@ -21,6 +21,7 @@ struct Chunk {
   std::byte* bounce = nullptr;  // null: the read lands in its destination
   uint32_t skip = 0;            // bytes at the front of the bounce buffer that nobody asked for
   std::span<std::byte> target;  // where the bytes belong
+  size_t range = 0;             // of which they are a part
 };
 
 // Cuts the ranges into chunks, one after the other.
@@ -62,6 +63,7 @@ class Cutter {
                     .destination = bounce};
     }
     chunk.target = {target, bytes};
+    chunk.range = range_;
     done_ += bytes;
     skip_empty();
     return chunk;
@@ -126,6 +128,8 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
   };
   std::vector<Retry> retries;  // oldest first
   uint64_t bytes_done = 0;
+  std::vector<uint64_t> bytes_left;  // of every range
+  for (const BulkRange& range : ranges) bytes_left.push_back(range.destination.size());
   std::optional<Error> error;  // once set, only the reads in flight are waited for
 
   while (true) {
@@ -167,6 +171,8 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
           std::memcpy(chunk.target.data(), chunk.bounce + chunk.skip, chunk.target.size());
         }
         bytes_done += chunk.target.size();
+        bytes_left[chunk.range] -= chunk.target.size();
+        if (bytes_left[chunk.range] == 0 && options.range_done) options.range_done(chunk.range);
       }
       free_slots.push_back(completion.id);
     }

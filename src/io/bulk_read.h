@@ -23,6 +23,8 @@ struct BulkReadOptions {
   int attempts = 3;                                   // tries of a read before it is an error
   const Clock* clock = &SteadyClock::instance();      // of the pauses between them (backoff_us)
   std::function<bool(uint64_t bytes_done)> progress;  // called now and then; false stops with kInterrupted
+  // Called once for every range that has bytes, in any order, when all of it is in its destination.
+  std::function<void(size_t range)> range_done;
 };
 
 // Fills every range, keeping the reader's depth busy, through aligned bounce buffers where a direct read

@@ -60,6 +60,27 @@ TEST_F(BulkRead, FillsRangesAtAnyByteThroughShortReadsAndErrors) {
   }
 }
 
+TEST_F(BulkRead, TellsOfEveryRangeOnceWhenAllOfItIsThere) {
+  disk_->randomise(11, 30, 10);
+  auto memory = AlignedBuffer::allocate(kMiB).value();
+  std::vector<BulkRange> ranges;
+  for (uint64_t i = 0, used = 0; i < 9; ++i) {
+    const uint64_t bytes = i * 5003;
+    ranges.push_back(
+        {.file = 0, .offset = 7001 * i, .destination = memory.span().subspan(used, bytes)});
+    used += bytes;
+  }
+  std::vector<int> told(ranges.size());
+  BulkReadOptions options{.chunk_bytes = 512, .max_bounce_bytes = 64 * 1024, .attempts = 50};
+  options.range_done = [&](size_t i) {
+    ++told[i];
+    expect_filled(ranges[i], 1);
+  };
+  ASSERT_TRUE(bulk_read(*reader_, ranges, options).has_value());
+  EXPECT_EQ(told[0], 0) << "it has no bytes";
+  EXPECT_EQ(std::ranges::count(told, 1), std::ssize(ranges) - 1);
+}
+
 TEST_F(BulkRead, ReadsStraightIntoMemoryThatIsAlignedLikeTheFile) {
   auto memory = AlignedBuffer::allocate(64 * 1024).value();
   const BulkRange range{.file = 0, .offset = 1024, .destination = memory.span().first(16 * 1024)};

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "model/weight_digest.h"
 
 namespace odmoe {
 namespace {
@@ -16,6 +17,9 @@ namespace {
 // them; those that are larger still stay as they are rather than be in memory twice while loading.
 constexpr uint64_t kStagingBytes = 32 * kMiB;
 constexpr uint64_t kMaxLaidOutBytes = 256 * kMiB;
+
+// Fingerprints are of pieces of tensors, so that little is left to do when the last byte has come.
+constexpr uint64_t kPieceBytes = 16 * kMiB;
 
 std::string shape_text(std::span<const int64_t> ne) {
   std::string text;
@@ -158,16 +162,25 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
   uint64_t plain_bytes = 0;
   for (const Declared& d : declared_) {
     if (d.info == nullptr || d.region >= 0) continue;
-    ranges.push_back({d.info->file, d.info->offset, {memory_.data() + d.offset, d.info->bytes}});
+    for (uint64_t at = 0; at < d.info->bytes; at += kPieceBytes) {
+      ranges.push_back({d.info->file,
+                        d.info->offset + at,
+                        {memory_.data() + d.offset + at, std::min(kPieceBytes, d.info->bytes - at)}});
+    }
     plain_bytes += d.info->bytes;
   }
   // In the order of the files, so that the drive reads forward.
   std::ranges::sort(ranges, {}, [](const BulkRange& r) { return std::pair(r.file, r.offset); });
   BulkReadOptions options;
   options.progress = progress;
+  WeightDigest digest(ranges.size());
+  options.range_done = [&](size_t i) { digest.add(i, ranges[i].destination); };
   ODMOE_RETURN_IF_ERROR(bulk_read(reader, ranges, options));
+  Fingerprint all;
+  for (const Fingerprint::Value& piece : digest.finish()) all.add(piece);
   ODMOE_RETURN_IF_ERROR(load_regions(
-      reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }));
+      reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }, all));
+  fingerprint_ = all.value();
 
   std::vector<float> source;
   for (const Declared& d : declared_) {
@@ -186,7 +199,8 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
 
 // Reads a batch of matrices as the file has them, then hands them to the backend to lay out, over and over.
 Status DenseWeights::load_regions(AsyncReader& reader, int threads,
-                                  const std::function<bool(uint64_t bytes_done)>& progress) {
+                                  const std::function<bool(uint64_t bytes_done)>& progress,
+                                  Fingerprint& all) {
   std::vector<const Declared*> matrices;
   for (const Declared& d : declared_) {
     if (d.region >= 0) matrices.push_back(&d);
@@ -195,6 +209,7 @@ Status DenseWeights::load_regions(AsyncReader& reader, int threads,
                     [](const Declared* d) { return std::pair(d->info->file, d->info->offset); });
   ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer staging, AlignedBuffer::allocate(load_bytes_));
   uint64_t bytes_done = 0;
+  std::vector<Fingerprint::Value> digests(matrices.size());
   for (size_t first = 0; first < matrices.size();) {
     std::vector<BulkRange> ranges;
     uint64_t used = 0;
@@ -210,6 +225,7 @@ Status DenseWeights::load_regions(AsyncReader& reader, int threads,
     std::atomic<size_t> next = 0;
     const auto lay_out = [&] {
       for (size_t i = next++; i < ranges.size(); i = next++) {
+        digests[first + i] = Fingerprint::of(ranges[i].destination);
         ggml_backend_tensor_set(matrices[first + i]->tensor, ranges[i].destination.data(), 0,
                                 ranges[i].destination.size());
       }
@@ -222,6 +238,7 @@ Status DenseWeights::load_regions(AsyncReader& reader, int threads,
     bytes_done += used;
     first = end;
   }
+  for (const Fingerprint::Value& digest : digests) all.add(digest);
   return {};
 }
 

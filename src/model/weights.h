@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/fingerprint.h"
 #include "format/checkpoint.h"
 #include "io/aligned_buffer.h"
 #include "io/bulk_read.h"
@@ -56,8 +57,12 @@ class DenseWeights {
   Status reserve(const Backend& backend);
 
   // Reads everything declared into what was reserved.  `reader` has the file's parts added, in order.
-  // `threads` lay matrices out for the backend.
+  // `threads` lay matrices out for the backend; one more takes fingerprints meanwhile.
   Status load(AsyncReader& reader, int threads, const std::function<bool(uint64_t bytes_done)>& progress);
+
+  // Of every byte that load() read: the same for two models whose tables of tensors are the same only if all
+  // dense weights are.
+  const Fingerprint::Value& fingerprint() const { return fingerprint_; }
 
  private:
   struct Declared {
@@ -80,7 +85,7 @@ class DenseWeights {
   static std::byte* base_of(const Region& region);
   void choose_regions(const Backend& backend);
   Status load_regions(AsyncReader& reader, int threads,
-                      const std::function<bool(uint64_t bytes_done)>& progress);
+                      const std::function<bool(uint64_t bytes_done)>& progress, Fingerprint& all);
 
   const Checkpoint* file_;
   ggml_context_ptr context_;
@@ -90,6 +95,7 @@ class DenseWeights {
   AlignedBuffer memory_;
   ggml_backend_buffer_ptr buffer_;
   std::vector<Region> regions_;
+  Fingerprint::Value fingerprint_;
 };
 
 }  // namespace odmoe
