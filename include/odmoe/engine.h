@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "odmoe/chat.h"
+#include "odmoe/encode_limits.h"
 #include "odmoe/observer.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
@@ -100,6 +101,9 @@ class Engine {
 
   virtual std::vector<Token> encode(std::string_view text, bool add_special = true,
                                     bool parse_special = true) const = 0;
+  // The same within limits: kBudget or kInterrupted where one is met.
+  virtual Result<std::vector<Token>> encode_within(std::string_view text, bool add_special, bool parse_special,
+                                                   const EncodeLimits& limits) const = 0;
   virtual std::string decode(std::span<const Token> tokens) const = 0;
   // The bytes of one token, maybe a part of a character; those of control tokens only if `special`.
   virtual std::string token_bytes(Token token, bool special = false) const = 0;
@@ -109,8 +113,9 @@ class Engine {
   // The tokens of a conversation in the model's own template.  `family` empty: detect it from the model.
   // kUnsupported when it is not known, naming those that are.
   // What the turns say never becomes a control token, whatever it spells.
-  virtual Result<std::vector<Token>> encode_chat(const Conversation& conversation,
-                                                 std::string_view family = {}) const = 0;
+  // Within limits as encode_within().
+  virtual Result<std::vector<Token>> encode_chat(const Conversation& conversation, std::string_view family = {},
+                                                 const EncodeLimits& limits = {}) const = 0;
   Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
                                          std::string_view family = {}) const {
     return encode_chat(Conversation{.turns = {turns.begin(), turns.end()}}, family);

@@ -504,6 +504,11 @@ std::vector<Token> EngineImpl::encode(std::string_view text, bool add_special, b
   return tokenizer_->encode(text, {.add_special = add_special, .parse_special = parse_special});
 }
 
+Result<std::vector<Token>> EngineImpl::encode_within(std::string_view text, bool add_special,
+                                                     bool parse_special, const EncodeLimits& limits) const {
+  return tokenizer_->encode(text, {.add_special = add_special, .parse_special = parse_special}, limits);
+}
+
 std::string EngineImpl::decode(std::span<const Token> tokens) const { return tokenizer_->decode(tokens); }
 
 bool EngineImpl::is_control(Token token) const {
@@ -517,14 +522,15 @@ Result<ToolCallSyntax> EngineImpl::tool_call_syntax(std::string_view family) con
   return odmoe::tool_call_syntax(chat, jinja);
 }
 
-Result<std::vector<Token>> EngineImpl::encode_chat(const Conversation& conversation,
-                                                   std::string_view family) const {
+Result<std::vector<Token>> EngineImpl::encode_chat(const Conversation& conversation, std::string_view family,
+                                                   const EncodeLimits& limits) const {
   const std::string_view jinja = tokenizer_->chat_template();
   ODMOE_ASSIGN_OR_RETURN(const ChatFamily chat,
                          family.empty() ? detect_chat_family(jinja) : parse_chat_family(family));
   const ChatText text = render_chat(chat, jinja, conversation);
-  std::vector<Token> tokens =
-      tokenizer_->encode(text.text(), {.add_special = true, .parse_special = true, .said = text.said()});
+  ODMOE_ASSIGN_OR_RETURN(
+      std::vector<Token> tokens,
+      tokenizer_->encode(text.text(), {.add_special = true, .parse_special = true, .said = text.said()}, limits));
   // A template that writes BOS itself, with a tokenizer that does not add one.
   if (chat_template_has_bos(jinja) && !tokenizer_->add_bos() && tokenizer_->bos() >= 0) {
     tokens.insert(tokens.begin(), tokenizer_->bos());

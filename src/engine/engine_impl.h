@@ -82,6 +82,8 @@ class EngineImpl final : public Engine {
   Status step(std::span<const NextToken> batch) override;
   Result<std::string> state_identity() const override;
   std::vector<Token> encode(std::string_view text, bool add_special, bool parse_special) const override;
+  Result<std::vector<Token>> encode_within(std::string_view text, bool add_special, bool parse_special,
+                                           const EncodeLimits& limits) const override;
   std::string decode(std::span<const Token> tokens) const override;
   std::string token_bytes(Token token, bool special) const override {
     return tokenizer_->token_bytes(token, special);
@@ -89,8 +91,8 @@ class EngineImpl final : public Engine {
   bool is_control(Token token) const override;
   bool is_end(Token token) const override { return tokenizer_->is_end(token); }
   using Engine::encode_chat;
-  Result<std::vector<Token>> encode_chat(const Conversation& conversation,
-                                         std::string_view family) const override;
+  Result<std::vector<Token>> encode_chat(const Conversation& conversation, std::string_view family,
+                                         const EncodeLimits& limits) const override;
   Result<ToolCallSyntax> tool_call_syntax(std::string_view family) const override;
   Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                   const GenerateOptions& options, const TextSink& sink) override;

@@ -12,6 +12,8 @@ namespace {
 
 // Symbols are counted in 32 bits; a longer word is cut, which text never notices.
 constexpr size_t kMaxWordBytes = size_t{1} << 30;
+// Four for the symbols, and three halves of an entry for the heap.
+static_assert(kMergeBytesPerByte == sizeof(Token) + sizeof(uint64_t) * 3 / 2);
 
 }  // namespace
 
@@ -78,32 +80,40 @@ void BpeMerges::encode(const Vocabulary& vocabulary, std::string_view word, Scra
     return;
   }
 
-  // A merged-away symbol is unlinked and has token -1.  A pair waits in the heap under its rank and the place
-  // of its left symbol, so that the lowest rank goes first and of equal ranks the leftmost.  Entries are not
-  // taken back when a neighbour changes: an entry whose pair is no longer there is skipped.
+  // A symbol is its token at its first byte and, if it has several, minus its length at its last: what comes
+  // before and after it is found from these, and a byte of the word takes four.  A first byte that was merged
+  // away is negative.  A pair waits in the heap under its rank and the place of its left symbol, so that the
+  // lowest rank goes first and of equal ranks the leftmost.  Entries are not taken back when a neighbour
+  // changes: an entry whose pair is no longer there is skipped.
   auto& symbols = scratch->symbols;
   auto& heap = scratch->heap;
   symbols.clear();
   heap.clear();
   const auto n = static_cast<uint32_t>(word.size());
   symbols.reserve(n);
-  for (uint32_t i = 0; i < n; ++i) {
-    symbols.push_back({.token = vocabulary.byte_token(static_cast<uint8_t>(word[i])),
-                       .previous = i == 0 ? kNone : i - 1,
-                       .next = i + 1 == n ? kNone : i + 1});
-  }
+  for (const char byte : word) symbols.push_back(vocabulary.byte_token(static_cast<uint8_t>(byte)));
+  const auto length = [&](uint32_t at) {
+    return static_cast<uint32_t>(vocabulary.bytes(symbols[at]).size());
+  };
   const auto entry_of = [&](uint32_t left) -> std::optional<uint64_t> {
-    const uint32_t right = symbols[left].next;
-    if (right == kNone) return std::nullopt;
-    const uint32_t rank = find_rank(symbols[left].token, symbols[right].token);
+    const uint32_t right = left + length(left);
+    if (right >= n) return std::nullopt;
+    const uint32_t rank = find_rank(symbols[left], symbols[right]);
     if (rank == kNone) return std::nullopt;
     return uint64_t{rank} << 32 | left;
   };
+  // Of the pairs that are there no more than n wait, so that half of n is gained whenever this is called.
+  const size_t most = size_t{n} + n / 2 + 1;
+  heap.reserve(most);
   const auto offer = [&](uint32_t left) {
-    if (const auto entry = entry_of(left)) {
-      heap.push_back(*entry);
-      std::ranges::push_heap(heap, std::greater<>());
+    const auto entry = entry_of(left);
+    if (!entry) return;
+    if (heap.size() == most) {
+      std::erase_if(heap, [&](uint64_t old) { return !is_there(vocabulary, symbols, old); });
+      std::ranges::make_heap(heap, std::greater<>());
     }
+    heap.push_back(*entry);
+    std::ranges::push_heap(heap, std::greater<>());
   };
   for (uint32_t i = 0; i + 1 < n; ++i) {
     if (const auto entry = entry_of(i)) heap.push_back(*entry);
@@ -112,20 +122,28 @@ void BpeMerges::encode(const Vocabulary& vocabulary, std::string_view word, Scra
 
   while (!heap.empty()) {
     std::ranges::pop_heap(heap, std::greater<>());
-    const Merge& merge = merges_[heap.back() >> 32];
-    const auto left = static_cast<uint32_t>(heap.back());
+    const uint64_t entry = heap.back();
     heap.pop_back();
-    const uint32_t right = symbols[left].next;
-    if (symbols[left].token != merge.left || right == kNone || symbols[right].token != merge.right) continue;
-
-    symbols[left].token = merge.result;
-    symbols[left].next = symbols[right].next;
-    if (symbols[left].next != kNone) symbols[symbols[left].next].previous = left;
-    symbols[right].token = -1;
-    if (symbols[left].previous != kNone) offer(symbols[left].previous);
+    if (!is_there(vocabulary, symbols, entry)) continue;
+    const auto left = static_cast<uint32_t>(entry);
+    const uint32_t right = left + length(left);
+    const uint32_t end = right + length(right);
+    symbols[right] = -1;
+    symbols[left] = merges_[entry >> 32].result;
+    symbols[end - 1] = -static_cast<Token>(end - left);
+    if (left > 0) offer(symbols[left - 1] >= 0 ? left - 1 : left - static_cast<uint32_t>(-symbols[left - 1]));
     offer(left);
   }
-  for (uint32_t i = 0; i < n; i = symbols[i].next) out->push_back(symbols[i].token);
+  for (uint32_t i = 0; i < n; i += length(i)) out->push_back(symbols[i]);
+}
+
+bool BpeMerges::is_there(const Vocabulary& vocabulary, const std::vector<Token>& symbols,
+                         uint64_t entry) const {
+  const Merge& merge = merges_[entry >> 32];
+  const auto left = static_cast<uint32_t>(entry);
+  if (symbols[left] != merge.left) return false;
+  const size_t right = left + vocabulary.bytes(merge.left).size();
+  return right < symbols.size() && symbols[right] == merge.right;
 }
 
 }  // namespace odmoe

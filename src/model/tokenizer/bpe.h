@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/tokenizer/vocabulary.h"
+#include "odmoe/encode_limits.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -15,15 +16,11 @@ namespace odmoe {
 // Immutable, so thread-safe.
 class BpeMerges {
  public:
-  // Space that encode() uses, to be kept from word to word.  One owner.
+  // Space that encode() uses, to be kept from word to word: kMergeBytesPerByte for each byte of the longest.
+  // One owner.
   struct Scratch {
-    struct Symbol {
-      Token token;
-      uint32_t previous;
-      uint32_t next;
-    };
-    std::vector<Symbol> symbols;
-    std::vector<uint64_t> heap;  // rank << 32 | left symbol
+    std::vector<Token> symbols;  // [bytes of the word], see encode()
+    std::vector<uint64_t> heap;  // rank << 32 | where the left symbol begins
   };
 
   // `merges` as the file has them: "LEFT RIGHT" in the byte alphabet, the earliest first.
@@ -44,6 +41,7 @@ class BpeMerges {
 
   BpeMerges() = default;
   uint32_t find_rank(Token left, Token right) const;
+  bool is_there(const Vocabulary& vocabulary, const std::vector<Token>& symbols, uint64_t entry) const;
   size_t home(Token left, Token right) const;
 
   std::vector<Merge> merges_;    // by rank

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "model/tokenizer/utf8.h"
 
@@ -71,38 +72,31 @@ bool find_match(const pcre2_code* code, std::string_view piece, size_t from, pcr
   return found->end > found->begin;
 }
 
-void split_piece(const pcre2_code* code, std::string_view piece, pcre2_match_data* data,
-                 pcre2_match_context* context, std::vector<std::string_view>* out) {
-  size_t done = 0;
-  Range match{};
-  while (done < piece.size() && find_match(code, piece, done, data, context, &match)) {
-    if (match.begin > done) out->push_back(piece.substr(done, match.begin - done));
-    out->push_back(piece.substr(match.begin, match.end - match.begin));
-    done = match.end;
-  }
-  if (done < piece.size()) out->push_back(piece.substr(done));
-}
-
 }  // namespace
 
 struct Splitter::Expressions {
   std::vector<Code> codes;
   MatchContext context;
 
-  void split_valid(std::string_view text, std::vector<std::string_view>* words) const {
-    // Every piece is a subject of its own, as it is in the tokenizers that are followed: lookaheads see its
-    // end.
-    std::vector<std::string_view> pieces = {text};
-    std::vector<std::string_view> next;
-    for (const Code& code : codes) {
-      const MatchData data(pcre2_match_data_create(1, nullptr));
-      if (data == nullptr) continue;  // out of memory: fewer cuts, nothing lost
-      next.clear();
-      for (const std::string_view piece : pieces)
-        split_piece(code.get(), piece, data.get(), context.get(), &next);
-      pieces.swap(next);
+  using Data = std::vector<MatchData>;  // one for each expression
+
+  // Cuts the piece by the expressions from `step` on.  Every piece is a subject of its own, as it is in the
+  // tokenizers that are followed: lookaheads see its end.  Each piece goes through all of them before the next
+  // is looked for, so that nothing is kept.
+  bool split_piece(size_t step, std::string_view piece, const Data& data, const WordSink& sink) const {
+    if (step == codes.size()) return sink(piece);
+    if (data[step] == nullptr) return split_piece(step + 1, piece, data, sink);  // out of memory: fewer cuts
+    size_t done = 0;
+    Range match{};
+    while (done < piece.size() &&
+           find_match(codes[step].get(), piece, done, data[step].get(), context.get(), &match)) {
+      if (match.begin > done && !split_piece(step + 1, piece.substr(done, match.begin - done), data, sink)) {
+        return false;
+      }
+      if (!split_piece(step + 1, piece.substr(match.begin, match.end - match.begin), data, sink)) return false;
+      done = match.end;
     }
-    words->insert(words->end(), pieces.begin(), pieces.end());
+    return done == piece.size() || split_piece(step + 1, piece.substr(done), data, sink);
   }
 };
 
@@ -139,28 +133,26 @@ Result<Splitter> Splitter::compile(std::span<const std::string_view> expressions
   return Splitter(std::move(compiled));
 }
 
-void Splitter::split(std::string_view text, std::vector<std::string_view>* words) const {
+bool Splitter::split(std::string_view text, const WordSink& sink) const {
+  Expressions::Data data;
+  for (size_t i = 0; i < expressions_->codes.size(); ++i) data.emplace_back(pcre2_match_data_create(1, nullptr));
   size_t begin = 0;  // of the run of valid, or of invalid, characters
   bool valid = true;
   const auto end_run = [&](size_t end) {
-    if (end == begin) return;
+    if (end == begin) return true;
     const std::string_view run = text.substr(begin, end - begin);
-    if (valid) {
-      expressions_->split_valid(run, words);
-    } else {
-      words->push_back(run);
-    }
     begin = end;
+    return valid ? expressions_->split_piece(0, run, data, sink) : sink(run);
   };
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = read_utf8(text.substr(at));
     if (c.valid != valid) {
-      end_run(at);
+      if (!end_run(at)) return false;
       valid = c.valid;
     }
     at += c.length;
   }
-  end_run(text.size());
+  return end_run(text.size());
 }
 
 }  // namespace odmoe

@@ -1,10 +1,10 @@
 // Cuts text into the words that the merges work on, by a rule of split_rules.h.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
-#include <vector>
 
 #include "odmoe/result.h"
 
@@ -20,9 +20,12 @@ class Splitter {
   Splitter& operator=(Splitter&&) noexcept;
   ~Splitter();
 
-  // Appends the words of `text` in order.  They cover it exactly: no byte is lost or repeated, whatever the
-  // bytes are and even if matching fails.  A run of bytes that is not UTF-8 is a word of its own.
-  void split(std::string_view text, std::vector<std::string_view>* words) const;
+  // Takes a word; false: no more are wanted.
+  using WordSink = std::function<bool(std::string_view word)>;
+  // Finds the words of `text` in order, and keeps none of them.  They cover it exactly: no byte is lost or
+  // repeated, whatever the bytes are and even if matching fails.  A run of bytes that is not UTF-8 is a word of
+  // its own.  False when the sink wanted no more.
+  bool split(std::string_view text, const WordSink& sink) const;
 
  private:
   struct Expressions;

@@ -26,7 +26,10 @@ Splitter splitter_for(std::string_view rule) {
 
 std::vector<std::string_view> split(const Splitter& splitter, std::string_view text) {
   std::vector<std::string_view> words;
-  splitter.split(text, &words);
+  splitter.split(text, [&](std::string_view word) {
+    words.push_back(word);
+    return true;
+  });
   return words;
 }
 

@@ -64,23 +64,33 @@ struct Parts {
 
 class BpeTokenizer final : public Tokenizer {
  public:
-  explicit BpeTokenizer(Parts parts) : parts_(std::move(parts)), special_(parts_.vocabulary) {}
+  explicit BpeTokenizer(Parts parts) : parts_(std::move(parts)), special_(parts_.vocabulary) {
+    for (Token token = 0; token < parts_.vocabulary.size(); ++token) {
+      longest_token_ = std::max(longest_token_, parts_.vocabulary.bytes(token).size());
+    }
+  }
 
-  std::vector<Token> encode(std::string_view text, EncodeOptions options) const override {
-    std::vector<Token> tokens;
-    if (options.add_special && parts_.add_bos) tokens.push_back(parts_.bos);
-    Work work;
+  Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options,
+                                    const EncodeLimits& limits) const override {
+    Work work(limits);
+    if (options.add_special && parts_.add_bos) work.tokens.push_back(parts_.bos);
     for (size_t done = 0; done < text.size();) {
       const SpecialTokens::Match match = options.said.empty()
                                              ? special_.find(text, done, options.parse_special)
                                              : find_outside(text, done, options);
       const size_t end = match.length > 0 ? match.begin : text.size();
-      encode_text(text.substr(done, end - done), &work, &tokens);
-      if (match.length > 0) tokens.push_back(match.token);
+      parts_.splitter.split(text.substr(done, end - done),
+                            [&](std::string_view word) { return encode_word(word, work); });
+      if (work.failed) return std::unexpected(*work.failed);
+      if (match.length > 0) {
+        work.tokens.push_back(match.token);
+        if (!within(work)) return std::unexpected(*work.failed);
+      }
       done = end + match.length;
     }
-    if (options.add_special && parts_.add_eos) tokens.push_back(parts_.eos);
-    return tokens;
+    if (options.add_special && parts_.add_eos) work.tokens.push_back(parts_.eos);
+    if (work.tokens.size() > limits.tokens) return too_many(limits);
+    return std::move(work.tokens);
   }
 
   std::string token_bytes(Token token, bool special) const override {
@@ -104,8 +114,12 @@ class BpeTokenizer final : public Tokenizer {
 
  private:
   struct Work {
-    std::vector<std::string_view> words;
+    explicit Work(const EncodeLimits& all) : limits(&all) {}
+    const EncodeLimits* limits;
+    std::vector<Token> tokens;
     BpeMerges::Scratch scratch;
+    std::optional<Error> failed;
+    size_t since_asked = 0;  // bytes and words
   };
 
   // The next special token of the template's own words, or a harmless one of what was said.
@@ -138,21 +152,52 @@ class BpeTokenizer final : public Tokenizer {
     return find_in(done, text.size(), false);
   }
 
-  void encode_text(std::string_view text, Work* work, std::vector<Token>* tokens) const {
-    work->words.clear();
-    parts_.splitter.split(text, &work->words);
-    for (const std::string_view word : work->words) {
-      const Token whole = parts_.ignore_merges ? parts_.vocabulary.find(word) : -1;
-      if (whole >= 0 && parts_.vocabulary.kind(whole) == TokenKind::kNormal) {
-        tokens->push_back(whole);
-      } else {
-        parts_.merges.encode(parts_.vocabulary, word, &work->scratch, tokens);
+  static std::unexpected<Error> too_many(const EncodeLimits& limits) {
+    return fail(ErrorKind::kBudget, "the text has more than {} tokens", limits.tokens);
+  }
+
+  // Whether to go on.
+  static bool within(Work& work) {
+    if (work.tokens.size() > work.limits->tokens) work.failed = too_many(*work.limits).error();
+    return !work.failed;
+  }
+
+  bool encode_word(std::string_view word, Work& work) const {
+    // About a tenth of a millisecond's work.
+    constexpr size_t kAskEvery = 1024;
+    const EncodeLimits& limits = *work.limits;
+    work.since_asked += 1 + word.size() / 16;
+    if (limits.goes_on && work.since_asked >= kAskEvery) {
+      work.since_asked = 0;
+      if (!limits.goes_on()) {
+        work.failed = Error{ErrorKind::kInterrupted, "interrupted while the text was made into tokens"};
+        return false;
       }
     }
+    const Token whole = parts_.ignore_merges ? parts_.vocabulary.find(word) : -1;
+    if (whole >= 0 && parts_.vocabulary.kind(whole) == TokenKind::kNormal) {
+      work.tokens.push_back(whole);
+      return within(work);
+    }
+    // No word becomes fewer tokens than this: what cannot fit is not merged.
+    const size_t least = word.size() / longest_token_;
+    if (work.tokens.size() <= limits.tokens && least > limits.tokens - work.tokens.size()) {
+      work.failed = too_many(limits).error();
+    } else if (word.size() > limits.word_bytes) {
+      work.failed = fail(ErrorKind::kBudget,
+                         "the text has a word of {} bytes, and {} are the most that are merged into tokens: "
+                         "divide it",
+                         word.size(), limits.word_bytes)
+                        .error();
+    } else {
+      parts_.merges.encode(parts_.vocabulary, word, &work.scratch, &work.tokens);
+    }
+    return within(work);
   }
 
   Parts parts_;
-  SpecialTokens special_;  // refers to parts_
+  SpecialTokens special_;      // refers to parts_
+  size_t longest_token_ = 1;  // in bytes
 };
 
 Result<const SplitRule*> read_rule(const Checkpoint& file) {

@@ -11,6 +11,7 @@
 #include "format/checkpoint.h"
 #include "model/tokenizer/chat_text.h"
 #include "model/tokenizer/vocabulary.h"
+#include "odmoe/encode_limits.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -35,8 +36,13 @@ class Tokenizer {
     // GCC warns of designated initialisers that leave out a member without an initialiser.
     std::span<const TextRange> said = {};  // NOLINT(readability-redundant-member-init)
   };
-  // Any bytes are accepted, invalid UTF-8 too: decode(encode(text)) == text with add_special false.
-  virtual std::vector<Token> encode(std::string_view text, EncodeOptions options) const = 0;
+  // Any bytes are accepted, invalid UTF-8 too: decode(encode(text)) == text with add_special false.  Takes
+  // memory for the tokens and, while it works, for one word: never for all of the text.
+  virtual Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options,
+                                            const EncodeLimits& limits) const = 0;
+  std::vector<Token> encode(std::string_view text, EncodeOptions options) const {
+    return *encode(text, options, EncodeLimits());  // there is no error without limits
+  }
   std::vector<Token> encode(std::string_view text) const { return encode(text, EncodeOptions()); }
 
   // The bytes of one token, possibly a part of a UTF-8 character.  Control tokens are empty unless `special`,

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -77,6 +78,105 @@ TEST(Tokenizer, AWordOfAMegabyteIsOrdinaryWork) {
   const auto tokenizer = create(vocabulary.writer());
   const std::string text(1 << 20, 'a');
   EXPECT_EQ(encode(*tokenizer, text), std::vector<Token>((1 << 20) / 64, longest));
+}
+
+// The definition: of all pairs that stand beside each other the one of the lowest rank, the leftmost of these,
+// again and again.
+std::vector<std::string> merge_by_definition(const std::vector<std::pair<std::string, std::string>>& merges,
+                                             std::string_view word) {
+  std::vector<std::string> symbols;
+  for (const char c : word) symbols.emplace_back(1, c);
+  while (true) {
+    size_t best_rank = merges.size(), best = 0;
+    for (size_t i = 0; i + 1 < symbols.size(); ++i) {
+      for (size_t rank = 0; rank < best_rank; ++rank) {
+        if (merges[rank].first != symbols[i] || merges[rank].second != symbols[i + 1]) continue;
+        best_rank = rank;
+        best = i;
+      }
+    }
+    if (best_rank == merges.size()) return symbols;
+    symbols[best] += symbols[best + 1];
+    symbols.erase(symbols.begin() + static_cast<ptrdiff_t>(best) + 1);
+  }
+}
+
+TEST(Tokenizer, MergesAsTheDefinitionSaysWhateverTheMerges) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 200; ++round) {
+    TestVocabulary vocabulary;
+    std::vector<std::string> known = {"a", "b", "c"};
+    std::vector<std::pair<std::string, std::string>> merges;
+    const size_t n_merge = 1 + random() % 30;
+    while (merges.size() < n_merge) {
+      std::pair<std::string, std::string> merge = {known[random() % known.size()], known[random() % known.size()]};
+      if (std::ranges::contains(merges, merge)) break;
+      const std::string whole = merge.first + merge.second;
+      if (!std::ranges::contains(known, whole)) {
+        vocabulary.add_merge(merge.first, merge.second);
+        known.push_back(whole);
+      } else {
+        vocabulary.merges.push_back(merge.first + " " + merge.second);  // another way to the same token
+      }
+      merges.push_back(std::move(merge));
+    }
+    std::ranges::shuffle(vocabulary.merges, random);  // ranks need not follow how tokens are made of others
+    merges.clear();
+    for (const std::string& text : vocabulary.merges) {
+      const size_t space = text.find(' ');
+      merges.emplace_back(text.substr(0, space), text.substr(space + 1));
+    }
+    const auto tokenizer = create(vocabulary.writer());
+    for (int i = 0; i < 10; ++i) {
+      std::string word(1 + random() % 200, 'a');
+      const auto letters = 1 + random() % 3;
+      for (char& c : word) c = static_cast<char>('a' + random() % letters);
+      std::vector<std::string> pieces;
+      for (const Token token : encode(*tokenizer, word)) pieces.push_back(tokenizer->token_bytes(token));
+      ASSERT_EQ(pieces, merge_by_definition(merges, word)) << word;
+    }
+  }
+}
+
+TEST(Tokenizer, StopsAtTheMostTokensThatAreWanted) {
+  const auto tokenizer = create(TestVocabulary().writer());
+  const auto encode_most = [&](std::string_view text, size_t most, bool special = false) {
+    return tokenizer->encode(text, {.add_special = special}, {.tokens = most});
+  };
+  EXPECT_THAT(encode_most("1234", 4).value(), ElementsAre('1', '2', '3', '4'));
+  const auto over = encode_most("12345", 4);
+  ASSERT_FALSE(over.has_value());
+  EXPECT_EQ(over.error().kind, ErrorKind::kBudget);
+  EXPECT_THAT(over.error().message, HasSubstr("more than 4 tokens"));
+  // What cannot fit is not merged to find that out: here that would take a gigabyte.
+  int asked = 0;
+  const std::string large(size_t{64} << 20, 'a');
+  const auto answer = tokenizer->encode(large, {.add_special = false}, {.tokens = 1000, .goes_on = [&] {
+                                                                         ++asked;
+                                                                         return true;
+                                                                       }});
+  EXPECT_FALSE(answer.has_value());
+  EXPECT_EQ(asked, 1);
+}
+
+TEST(Tokenizer, AWordLongerThanIsAllowedIsRefusedAndNotCut) {
+  const auto tokenizer = create(TestVocabulary().writer());
+  const EncodeLimits limits{.word_bytes = 8};
+  EXPECT_EQ(tokenizer->encode("abcdefgh abcdefg", {.add_special = false}, limits).value().size(), 16);
+  const auto refused = tokenizer->encode("abcdefghi", {.add_special = false}, limits);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().kind, ErrorKind::kBudget);
+  EXPECT_THAT(refused.error().message, HasSubstr("a word of 9 bytes"));
+}
+
+TEST(Tokenizer, EndsWhenItIsTold) {
+  const auto tokenizer = create(TestVocabulary().writer());
+  int left = 3;
+  const EncodeLimits limits{.goes_on = [&] { return --left > 0; }};
+  const auto ended = tokenizer->encode(std::string(1 << 20, '1'), {.add_special = false}, limits);
+  ASSERT_FALSE(ended.has_value());
+  EXPECT_EQ(ended.error().kind, ErrorKind::kInterrupted);
+  EXPECT_EQ(left, 0);
 }
 
 TEST(Tokenizer, ControlTokensAreReadOnlyWhenAskedForAndShownOnlyWhenAskedFor) {
