@@ -282,7 +282,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
                           .probed_bytes_per_second = copy.drive ? copy.drive->profile.bytes_per_second : 0});
   }
   ODMOE_ASSIGN_OR_RETURN(store_, ExpertStore::create(*source_, std::move(reader), options));
-  forward_->attach(*store_);
+  ODMOE_RETURN_IF_ERROR(forward_->attach(*store_));
   file_.reset();  // all that is needed of the metadata has been copied
   plan_.n_slot = store_->stats().n_slot;
   for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);

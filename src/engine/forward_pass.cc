@@ -8,6 +8,7 @@
 
 #include "base/units.h"
 #include "engine/live_stale_gate.h"
+#include "model/blocks/exact_rows.h"
 
 namespace odmoe {
 namespace {
@@ -243,7 +244,7 @@ void ForwardPass::make_lanes() {
   }
 }
 
-void ForwardPass::attach(ExpertStore& store) {
+Status ForwardPass::attach(ExpertStore& store) {
   store_ = &store;
   arena_ = backend_->wrap(store.arena());
   if (foresight_ != nullptr) foresight_->attach(store);
@@ -257,6 +258,34 @@ void ForwardPass::attach(ExpertStore& store) {
     experts.up.slot0 = first + view.up_offset;
     experts.down.slot0 = first + view.down_offset;
   }
+  return find_exact_rows();
+}
+
+Status ForwardPass::find_exact_rows() {
+  struct Tried {
+    ggml_type type;
+    int64_t n_in, n_out;
+    int32_t rows;
+  };
+  std::vector<Tried> tried;  // most layers have what another one has
+  const auto rows_of = [&](const ExpertMatrix& m) -> Result<int32_t> {
+    const auto same = std::ranges::find_if(
+        tried, [&](const Tried& t) { return t.type == m.type && t.n_in == m.n_in && t.n_out == m.n_out; });
+    if (same != tried.end()) return same->rows;
+    ODMOE_ASSIGN_OR_RETURN(const int32_t rows,
+                           exact_rows(*backend_, m.type, m.n_in, m.n_out, options_.lanes));
+    tried.push_back({.type = m.type, .n_in = m.n_in, .n_out = m.n_out, .rows = rows});
+    return rows;
+  };
+  for (const int layer : decoder_->expert_layers()) {
+    LayerExperts& experts = experts_[static_cast<size_t>(layer)];
+    experts.exact_rows = options_.lanes;
+    for (const ExpertMatrix* matrix : {&experts.gate, &experts.up, &experts.down}) {
+      ODMOE_ASSIGN_OR_RETURN(const int32_t rows, rows_of(*matrix));
+      experts.exact_rows = std::min(experts.exact_rows, rows);
+    }
+  }
+  return {};
 }
 
 void ForwardPass::use_predictor(std::unique_ptr<Predictor> predictor, PredictorShape shape, int32_t lookahead,

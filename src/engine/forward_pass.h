@@ -76,7 +76,9 @@ class ForwardPass {
   Result<std::unique_ptr<Predictor>> make_stale_gate(int32_t lookahead);
 
   // Must be called once before run(), when the dense weights are loaded.  The store must outlive this.
-  void attach(ExpertStore& store);
+  // Where there are several lanes, tries out how many rows of an expert a call may have (exact_rows.h).
+  // Errors: kIo, no memory for the trial.
+  Status attach(ExpertStore& store);
 
   // Shows `observer` what run() sees; null: nobody.
   void observe(RoutingObserver* observer);
@@ -102,8 +104,8 @@ class ForwardPass {
   // Evaluates one token of each of several timelines (1 to Options::lanes), layer by layer together: what
   // their routers choose is leased once for all of them.  `sink` gets each one's logits with the index into
   // `steps`, bit for bit as run() gives them to each alone: attention, dense weights and the output head are
-  // computed for one token at a time, since kernels for several round differently, and a routed expert's
-  // product is one dot product per row and token in every case (ggml_mul_mat_id).
+  // computed for one token at a time, since kernels for several round differently, and of a routed expert no
+  // more rows at once than round as one alone (LayerExperts::exact_rows).
   // Of several nothing is foreseen: the layers' demands together keep the drive busier than one token's, and
   // a predictor follows one timeline.  Nor does an observer see them.  Errors as run(); the sink may have
   // seen logits only after all layers of all went well.
@@ -117,6 +119,7 @@ class ForwardPass {
   ForwardPass(Backend& backend, const Decoder& decoder, const Options& options);
   Status allocate(const Checkpoint& file, KvCache& kv);
   void make_lanes();
+  Status find_exact_rows();
   LayerInputs inputs(Graph& graph, const Activations& a, KvCache& kv, int64_t n_token, int64_t n_kv) const;
   static void set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first, int64_t n_kv);
   void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);

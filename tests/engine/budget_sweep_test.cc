@@ -3,6 +3,9 @@
 
 #include <cstring>
 
+#include "expert_types.h"
+#include "runnable_model.h"
+#include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe {
@@ -25,7 +28,8 @@ std::filesystem::path model_path(const std::string& name) {
 class BudgetSweep : public ::testing::TestWithParam<const char*> {};
 
 // Every position of a chunk, then decoding with what the chunk left in memory.
-std::vector<float> run(const EngineOptions& options, uint64_t* misses = nullptr) {
+std::vector<float> run(const EngineOptions& options, uint64_t* misses = nullptr,
+                       std::string_view text = kText) {
   const auto engine = open_or_fail(options);
   if (engine == nullptr) return {};
   std::vector<float> logits;
@@ -33,7 +37,7 @@ std::vector<float> run(const EngineOptions& options, uint64_t* misses = nullptr)
     logits.insert(logits.end(), values.begin(), values.end());
   };
   auto session = engine->new_session().value();
-  const std::vector<Token> tokens = engine->encode(kText, true, true);
+  const std::vector<Token> tokens = engine->encode(text, true, true);
   EXPECT_TRUE(session->evaluate(tokens, collect).has_value());
   for (int i = 0; i < 8; ++i) {
     const auto next =
@@ -68,6 +72,28 @@ TEST_P(BudgetSweep, LogitsAtEveryPositionAreBitIdentical) {
       if (percent < 50) {
         EXPECT_GT(misses, resident_misses);
       }
+    }
+  }
+}
+
+// A chunk's waves divide its experts by when they arrive, and never the rows of one: ggml chooses kernels by
+// how many of them a call has.  Here that is 32 at most, and of some experts fewer than 8.
+TEST(BudgetSweepTypes, PromptsHaveTheSameBitsAtEveryBudgetInEveryType) {
+  const TempDir dir;
+  for (const ggml_type type : expert_types()) {
+    SCOPED_TRACE(ggml_type_name(type));
+    const auto path = dir.path() / (std::string(ggml_type_name(type)) + ".gguf");
+    runnable_model({.expert_type = type, .n_layer = 1, .n_expert = 6, .n_embd = 256, .n_ff_exp = 256})
+        .write(path);
+    EngineOptions options = reference_options(path);
+    options.chunk = 32;
+    const std::vector<float> wanted = run(options, nullptr, kText.substr(0, 80));
+    ASSERT_FALSE(wanted.empty());
+    for (const double percent : {60.0, 0.001}) {
+      options.memory.percent = percent;
+      const std::vector<float> got = run(options, nullptr, kText.substr(0, 80));
+      ASSERT_EQ(got.size(), wanted.size());
+      EXPECT_EQ(std::memcmp(got.data(), wanted.data(), got.size() * sizeof(float)), 0) << percent << " %";
     }
   }
 }

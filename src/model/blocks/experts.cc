@@ -83,6 +83,7 @@ Result<std::unique_ptr<ExpertCompute>> ExpertCompute::create(Backend& backend, c
   std::unique_ptr<ExpertCompute> compute(new ExpertCompute(backend, shape, chunk));
   ODMOE_ASSIGN_OR_RETURN(compute->memory_, AlignedBuffer::allocate(bytes(shape, chunk)));
   compute->buffer_ = backend.wrap(compute->memory_.span());
+  compute->turn_.reserve(static_cast<size_t>(chunk * compute->n_used_));
   return compute;
 }
 
@@ -146,7 +147,18 @@ Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t are
 
 Status ExpertCompute::run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena,
                                   const Activations& a, std::span<const ExpertPair> pairs) {
-  return run_in_waves(experts, arena, a, /*one_token=*/false, pairs);
+  // In turns: the first exact_rows pairs of each expert, the next, ...
+  for (size_t begin = 0;; begin += static_cast<size_t>(experts.exact_rows)) {
+    turn_.clear();
+    for (size_t i = 0, in_expert = 0; i < pairs.size(); ++i) {
+      in_expert = i > 0 && pairs[i].slot == pairs[i - 1].slot ? in_expert + 1 : 0;
+      if (in_expert >= begin && in_expert - begin < static_cast<size_t>(experts.exact_rows)) {
+        turn_.push_back(pairs[i]);
+      }
+    }
+    if (turn_.empty()) return {};
+    ODMOE_RETURN_IF_ERROR(run_in_waves(experts, arena, a, /*one_token=*/false, turn_));
+  }
 }
 
 Status ExpertCompute::run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena,

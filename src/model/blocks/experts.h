@@ -2,13 +2,15 @@
 //
 // The weights of one layer's experts are 3-d tensors whose third stride is the slot, so ggml_mul_mat_id runs
 // on what the drive delivered without a copy.  Work is a list of pairs (token, rank): each pair's result
-// depends on nothing but its token and its expert, so any division of the pairs into waves gives the same
-// bits, as long as all pairs of an expert are in one wave (kernels are chosen by an expert's number of rows).
+// depends on nothing but its token, its expert and how many pairs of that expert are in its call (ggml
+// chooses its kernels by that), so any division of the pairs into waves gives the same bits, as long as all
+// pairs of an expert are in one wave.
 // For one token, gate and up can be computed before down has arrived.
 #pragma once
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "backend/backend.h"
 #include "format/checkpoint.h"
@@ -28,6 +30,9 @@ struct ExpertMatrix {
 struct LayerExperts {
   ExpertMatrix gate, up, down;
   uint64_t slot_bytes = 0;  // from one slot to the next
+  // Pairs of one expert that a call may have for each to get the bits that it gets alone: exact_rows() of the
+  // three matrices.
+  int32_t exact_rows = 1;
 };
 
 // One routed expert of one token.
@@ -60,7 +65,8 @@ class ExpertCompute {
   Status run(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a, int64_t n_token,
              std::span<const ExpertPair> pairs);
 
-  // The same for tokens in any columns, whose number says nothing: each gets the bits that it gets alone.
+  // The same for tokens in any columns, whose number says nothing: each gets the bits that it gets alone,
+  // since the pairs of an expert are divided into calls of at most LayerExperts::exact_rows.
   Status run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
                      std::span<const ExpertPair> pairs);
 
@@ -96,6 +102,7 @@ class ExpertCompute {
   AlignedBuffer memory_;  // starts with the kept products of gate and up, [n_ff, n_used]
   ggml_backend_buffer_ptr buffer_;
   uint64_t used_ = 0;
+  std::vector<ExpertPair> turn_;  // scratch of run_columns()
 };
 
 }  // namespace odmoe

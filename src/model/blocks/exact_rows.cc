@@ -1,0 +1,133 @@
+#include "model/blocks/exact_rows.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "base/units.h"
+#include "io/aligned_buffer.h"
+#include "model/graph.h"
+
+namespace odmoe {
+namespace {
+
+// Rows of weights that are tried: whole groups of what kernels take at once, and the rest that the real
+// matrix has.  More would find nothing else, since every output is a sum of its own.
+constexpr int64_t kGroup = 64;
+
+// Multiplications that a trial may take: some ten milliseconds.
+constexpr int64_t kWork = int64_t{1} << 26;
+constexpr int64_t kMostGroups = 4;
+
+float uniform(std::mt19937& random) {
+  return static_cast<float>(random() >> 8U) / static_cast<float>(1U << 23U) - 1.0F;
+}
+
+void fill_weights(ggml_tensor* weights, std::mt19937& random) {
+  const auto n = static_cast<size_t>(ggml_nelements(weights));
+  const auto convert = ggml_get_type_traits(weights->type)->from_float_ref;
+  if (!ggml_is_quantized(weights->type) && (weights->type == GGML_TYPE_F32 || convert != nullptr)) {
+    std::vector<float> values(n);
+    for (float& value : values) value = uniform(random);
+    if (convert != nullptr) {
+      convert(values.data(), weights->data, static_cast<int64_t>(n));
+    } else {
+      std::memcpy(weights->data, values.data(), n * sizeof(float));
+    }
+    return;
+  }
+  // Any bytes are quantised values of some kind; below 0x40 none of a scale's encodings (half precision, an
+  // exponent, E4M3) is infinite or NaN.
+  auto* bytes = static_cast<uint8_t*>(weights->data);
+  for (size_t i = 0; i < ggml_nbytes(weights); ++i) bytes[i] = static_cast<uint8_t>(random() >> 26U);
+}
+
+// A product under trial: its tensors, and the memory that they lie in one after the other.
+class Trial {
+ public:
+  static Result<std::unique_ptr<Trial>> create(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out,
+                                               int64_t most) {
+    std::unique_ptr<Trial> trial(new Trial(backend));
+    const auto matrix = [](int64_t columns, int64_t rows) {
+      return round_up(static_cast<uint64_t>(columns * rows) * sizeof(float), kTensorAlignment);
+    };
+    const uint64_t weights_bytes =
+        round_up(ggml_row_size(type, n_in) * static_cast<uint64_t>(n_out), kTensorAlignment);
+    ODMOE_ASSIGN_OR_RETURN(trial->memory_,
+                           AlignedBuffer::allocate(weights_bytes + matrix(n_in, most) + matrix(1, most) +
+                                                   2 * matrix(n_out, most)));
+    trial->buffer_ = backend.wrap(trial->memory_.span());
+    ggml_context* ctx = trial->context_.get();
+    trial->weights_ = trial->place(ggml_new_tensor_3d(ctx, type, n_in, n_out, 1));
+    trial->input_ = trial->place(ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_in, 1, most));
+    trial->ids_ = trial->place(ggml_new_tensor_2d(ctx, GGML_TYPE_I32, 1, most));
+    trial->alone_ = trial->place(ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_out, most));
+    trial->together_ = trial->place(ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_out, most));
+    std::mt19937 random(1);
+    fill_weights(trial->weights_, random);
+    std::generate_n(static_cast<float*>(trial->input_->data), n_in * most, [&] { return uniform(random); });
+    return trial;  // the ids are zeros: the only expert
+  }
+
+  // Whether the first n rows in one call are what they are alone.  To be asked for 1, 2, 3, ... in turn.
+  Result<bool> same_together(int64_t n) {
+    graph_.reset();
+    multiply(n - 1, 1, alone_);
+    multiply(0, n, together_);
+    ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
+    return std::memcmp(together_->data, alone_->data, static_cast<size_t>(n) * alone_->nb[1]) == 0;
+  }
+
+ private:
+  explicit Trial(Backend& backend)
+      : backend_(&backend),
+        graph_(8),
+        context_(
+            ggml_init({.mem_size = ggml_tensor_overhead() * 8, .mem_buffer = nullptr, .no_alloc = true})) {}
+
+  ggml_tensor* place(ggml_tensor* tensor) {
+    ggml_backend_tensor_alloc(buffer_.get(), tensor, memory_.data() + used_);
+    used_ += round_up(ggml_nbytes(tensor), kTensorAlignment);
+    return tensor;
+  }
+
+  // Rows [first, first + n) into the same columns of `result`.
+  void multiply(int64_t first, int64_t n, ggml_tensor* result) {
+    ggml_context* ctx = graph_.context();
+    ggml_tensor* x = ggml_view_3d(ctx, input_, input_->ne[0], 1, n, input_->nb[1], input_->nb[2],
+                                  input_->nb[2] * static_cast<size_t>(first));
+    ggml_tensor* ids = ggml_view_2d(ctx, ids_, 1, n, ids_->nb[1], 0);
+    ggml_tensor* y = ggml_mul_mat_id(ctx, weights_, x, ids);
+    ggml_backend_tensor_alloc(
+        buffer_.get(), y, static_cast<std::byte*>(result->data) + result->nb[1] * static_cast<size_t>(first));
+    graph_.expand(y);
+  }
+
+  Backend* backend_;
+  Graph graph_;
+  ggml_context_ptr context_;
+  AlignedBuffer memory_;
+  ggml_backend_buffer_ptr buffer_;
+  uint64_t used_ = 0;
+  ggml_tensor *weights_ = nullptr, *input_ = nullptr, *ids_ = nullptr, *alone_ = nullptr,
+              *together_ = nullptr;
+};
+
+}  // namespace
+
+Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out, int32_t most) {
+  if (most <= 1) return 1;
+  const int64_t n_row = int64_t{most} * (most + 1) / 2;
+  const int64_t n_group = std::clamp(kWork / (n_row * n_in * kGroup), int64_t{1}, kMostGroups);
+  const int64_t n_tried = std::min(n_out, n_group * kGroup + n_out % kGroup);
+  ODMOE_ASSIGN_OR_RETURN(const auto trial, Trial::create(backend, type, n_in, n_tried, most));
+  for (int32_t n = 1; n <= most; ++n) {
+    ODMOE_ASSIGN_OR_RETURN(const bool same, trial->same_together(n));
+    if (!same) return std::max(n - 1, 1);
+  }
+  return most;
+}
+
+}  // namespace odmoe
