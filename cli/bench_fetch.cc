@@ -66,6 +66,9 @@ Result<std::unique_ptr<ExpertSource>> experts_of(const Checkpoint& file) {
     ODMOE_ASSIGN_OR_RETURN(const int64_t number, file.get_int(architecture + "." + key));
     numbers[i++] = static_cast<int>(std::clamp<int64_t>(number, 0, 1 << 20));
   }
+  // Without the blocks for speculation, whose experts no token uses.
+  if (const auto nextn = file.get_int(architecture + ".nextn_predict_layers"))
+    numbers[0] -= static_cast<int>(std::clamp<int64_t>(*nextn, 0, numbers[0]));
   return file.expert_source(numbers[0], numbers[1], numbers[2]);
 }
 

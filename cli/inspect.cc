@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <format>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -148,6 +149,33 @@ std::string speed_text(const Estimate& estimate) {
             : "not tried out yet: odmoe bench fetch does it");
 }
 
+// What of the file is not used and worth knowing: tensors, by reason, and what is refused.
+std::string left_over_text(const ModelInfo& model, const Checkpoint& file) {
+  struct Group {
+    std::string first;
+    size_t n = 0;
+    uint64_t bytes = 0;
+  };
+  std::map<std::string, Group> passed_over;  // by reason
+  std::string text;
+  for (const LeftOver& left : model.left_over) {
+    if (left.refused) {
+      text += std::format("  refused: {} {} {}\n", left.kind == LeftOver::Kind::kKey ? "key" : "tensor",
+                          left.name, left.reason);
+    } else if (left.kind == LeftOver::Kind::kTensor) {
+      Group& group = passed_over[left.reason];
+      if (group.n++ == 0) group.first = left.name;
+      const TensorInfo* tensor = file.find_tensor(left.name);
+      group.bytes += tensor != nullptr ? tensor->bytes : 0;
+    }
+  }
+  for (const auto& [reason, group] : passed_over) {
+    const std::string more = group.n > 1 ? std::format(" and {} more", group.n - 1) : "";
+    text += std::format("  {}{}, {}: {}\n", group.first, more, format_bytes(group.bytes), reason);
+  }
+  return text.empty() ? "" : "not used\n" + text;
+}
+
 std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context, const Checkpoint& file,
                      const Estimate& estimate) {
   using Rows = std::vector<std::pair<std::string, std::string>>;
@@ -182,7 +210,8 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
          table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +
-         "memory that makes sense (--memory)\n" + table(memory, Align::kLeft) + speed_text(estimate);
+         left_over_text(model, file) + "memory that makes sense (--memory)\n" + table(memory, Align::kLeft) +
+         speed_text(estimate);
 }
 
 nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context,
@@ -218,6 +247,13 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                       {"expert_bytes", sizes.expert_bytes},
                       {"expert_types", sizes.expert_types}});
   }
+  auto& left_over = json["not_used"] = nlohmann::ordered_json::array();
+  for (const LeftOver& left : model.left_over) {
+    left_over.push_back({{"kind", left.kind == LeftOver::Kind::kKey ? "key" : "tensor"},
+                         {"name", left.name},
+                         {"reason", left.reason},
+                         {"refused", left.refused}});
+  }
   auto& speed = json["estimate"] = nlohmann::ordered_json::object();
   const nlohmann::ordered_json unknown = nullptr;
   speed["memory_bytes_per_second"] = estimate.speed.memory_bytes_per_second;
@@ -240,9 +276,14 @@ std::string dimensions(const TensorInfo& tensor) {
   return text;
 }
 
-std::string everything(const Checkpoint& file) {
+std::string everything(const Checkpoint& file, const ModelInfo& model) {
   std::string text = "metadata\n";
   for (const auto& [key, value] : file.describe_metadata()) text += std::format("  {} = {}\n", key, value);
+  text += "metadata that is not used\n";
+  for (const LeftOver& left : model.left_over) {
+    if (left.kind == LeftOver::Kind::kKey && !left.refused)
+      text += std::format("  {}: {}\n", left.name, left.reason);
+  }
   text += std::format("tensors, {}\n", file.tensors().size());
   for (const TensorInfo& tensor : file.tensors()) {
     text += std::format("  {:<40} {:>7}  {:<24} {:>10}\n", tensor.name, ggml_type_name(tensor.type),
@@ -281,7 +322,7 @@ Result<int> inspect(InspectOptions options) {
     text = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   } else {
     text = readable(model, plan, context, *file, speed);
-    if (options.all) text += everything(*file);
+    if (options.all) text += everything(*file, model);
   }
   Output output = Output::standard_output();
   (void)output.write(text);

@@ -12,7 +12,8 @@ namespace odmoe {
 namespace {
 
 void exercise_tokenizer(const GgufFile& file) {
-  const auto tokenizer = Tokenizer::create(file);
+  Account account(file);
+  const auto tokenizer = Tokenizer::create(account);
   testing::exercise_result(tokenizer);
   if (!tokenizer.has_value()) return;
   constexpr std::string_view kText = "Hello, 世界! \xff 123abc\n <|im_end|>";

@@ -17,6 +17,7 @@
 
 #include "odmoe/chat.h"
 #include "odmoe/encode_limits.h"
+#include "odmoe/left_over.h"
 #include "odmoe/observer.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
@@ -36,6 +37,8 @@ struct ModelInfo {
   uint64_t kv_bytes_per_token = 0;                               // of one session, with the cache type chosen
   uint64_t cycle_bytes = 0;                                      // routed bytes that one token uses
   std::vector<std::pair<std::string, uint64_t>> bytes_per_type;  // "Q4_K" -> bytes, largest first
+  // What of the file is not used; where one is refused, Engine::open fails and only inspect() tells.
+  std::vector<LeftOver> left_over;
 };
 
 // An expert that is likely to be wanted.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "convert/tensor_source.h"
+#include "format/printable.h"
 #include "io/piece_reader.h"
 
 namespace odmoe {
@@ -37,6 +38,19 @@ class CheckpointSource final : public TensorSource {
   const std::vector<Tensor>& tensors() const override { return tensors_; }
   const std::vector<MetadataEntry>& metadata() const override { return metadata_; }
   const std::vector<File>& files() const override { return files_; }
+
+  // Whether each expert stack is of a layer that the model has.
+  Status check_stacks(const std::string& architecture) const {
+    for (size_t i = 0; i < stacks_.size(); ++i) {
+      const TensorInfo& tensor = checkpoint_->tensors()[i];
+      if (tensor.file >= 0 || stacks_[i]) continue;
+      return fail(ErrorKind::kBadFile,
+                  "{}: tensor {} is of a layer that {}.block_count, {}, leaves out; convert the model again",
+                  checkpoint_->path().string(), printable(tensor.name), printable(architecture),
+                  experts_->n_layer());
+    }
+    return {};
+  }
 
   Status read(size_t tensor, uint64_t offset, std::span<std::byte> out) const override {
     const TensorInfo& info = checkpoint_->tensors()[tensor];
@@ -87,7 +101,9 @@ Result<std::unique_ptr<TensorSource>> make_checkpoint_source(std::unique_ptr<Che
   }
   // For a GGUF too: it checks that the experts can be taken apart.
   ODMOE_ASSIGN_OR_RETURN(auto experts, checkpoint->expert_source(numbers[0], numbers[1], numbers[2]));
-  return std::make_unique<CheckpointSource>(std::move(checkpoint), std::move(experts));
+  auto source = std::make_unique<CheckpointSource>(std::move(checkpoint), std::move(experts));
+  ODMOE_RETURN_IF_ERROR(source->check_stacks(architecture));
+  return source;
 }
 
 }  // namespace odmoe

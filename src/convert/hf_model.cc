@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <format>
-#include <map>
 #include <set>
 #include <utility>
 
+#include "convert/hf_left_over.h"
 #include "format/printable.h"
 
 namespace odmoe {
@@ -27,17 +27,6 @@ constexpr std::array kFamilies = {
 };
 
 std::string shown(const std::filesystem::path& path) { return printable(path.string(), 400); }
-
-// What is left out on purpose: a part of another kind, by the first words of its tensors' names.
-std::string first_words(std::string_view name) {
-  size_t dot = name.find('.');
-  if (dot == std::string_view::npos) return std::string(name);
-  // "model.layers.61.": the layers beyond the model's, which predict further tokens.
-  if (const size_t layers = name.find("layers."); layers != std::string_view::npos) {
-    dot = name.find('.', layers + 7);
-  }
-  return std::string(name.substr(0, dot));
-}
 
 }  // namespace
 
@@ -197,7 +186,7 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
   model_.targets.push_back(std::move(made));
 }
 
-Result<HfModel> HfModelBuilder::finish() {
+Result<HfModel> HfModelBuilder::finish(const std::string& prefix) {
   if (failed_) return std::unexpected(std::move(error_));
   for (const HfTarget& target : model_.targets) {
     int64_t elements = 1;
@@ -209,7 +198,6 @@ Result<HfModel> HfModelBuilder::finish() {
       elements *= n;
     }
   }
-  // What no target refers to, by part of the model.
   std::set<std::string_view> used;
   for (const HfTarget& target : model_.targets) {
     for (const HfWeight& part : target.parts) {
@@ -218,16 +206,9 @@ Result<HfModel> HfModelBuilder::finish() {
       }
     }
   }
-  std::map<std::string, size_t> left_out;
-  for (const auto& [name, tensor] : checkpoint_->tensors()) {
-    if (used.contains(name) || name.ends_with(".weight_shape") || name.ends_with("rotary_emb.inv_freq"))
-      continue;
-    ++left_out[first_words(name)];
-  }
-  for (const auto& [words, count] : left_out) {
-    model_.notes.push_back(
-        std::format("left out: {} {} of {}", count, count == 1 ? "tensor" : "tensors", printable(words)));
-  }
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> left_out,
+                         hf_left_over(*checkpoint_, *config_, prefix, used));
+  model_.notes.insert(model_.notes.end(), left_out.begin(), left_out.end());
   return std::move(model_);
 }
 
@@ -308,7 +289,7 @@ Result<HfModel> map_hf_model(const HfCheckpoint& checkpoint) {
   ODMOE_ASSIGN_OR_RETURN(const std::string prefix, hf_name_prefix(checkpoint));
   HfModelBuilder builder(checkpoint, config, quantisation, std::string(family->architecture));
   family->map(builder, prefix);
-  return builder.finish();
+  return builder.finish(prefix);
 }
 
 }  // namespace odmoe

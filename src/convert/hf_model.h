@@ -97,8 +97,9 @@ class HfModelBuilder {
   void note(std::string line) { model_.notes.push_back(std::move(line)); }
   bool failed() const { return failed_; }
 
-  // What was gathered, with a note of the tensors that nothing is made of.
-  Result<HfModel> finish();
+  // What was gathered, with notes of what is left out (hf_left_over.h, which has the errors).  `prefix` is
+  // hf_name_prefix().
+  Result<HfModel> finish(const std::string& prefix);
 
  private:
   const HfCheckpoint* checkpoint_;

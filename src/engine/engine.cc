@@ -11,6 +11,7 @@
 #include "engine/memory_plan.h"
 #include "engine/routed_model.h"
 #include "format/mirror.h"
+#include "model/left_over.h"
 #include "model/tokenizer/chat_template.h"
 #include "predict/coactivation.h"
 #include "predict/previous_token.h"
@@ -42,7 +43,7 @@ ReaderKind reader_kind(ReaderChoice choice) {
 
 }  // namespace
 
-ModelInfo describe_model(const Checkpoint& file, const Decoder& decoder, const DenseWeights& weights,
+ModelInfo describe_model(const Account& account, const Decoder& decoder, const DenseWeights& weights,
                          const ExpertSource& source, CacheType cache_type) {
   const ModelShape& shape = decoder.shape();
   ModelInfo info;
@@ -58,6 +59,8 @@ ModelInfo describe_model(const Checkpoint& file, const Decoder& decoder, const D
   info.n_expert = shape.router.n_expert;
   info.n_expert_used = shape.router.n_expert_used;
   info.n_ff_exp = shape.n_ff_exp;
+  const Checkpoint& file = account.file();
+  info.left_over = left_over(account, shape);
   info.file_bytes = file.total_bytes();
   info.expert_bytes = source.total_bytes();
   info.dense_bytes = weights.bytes();
@@ -101,6 +104,7 @@ Result<std::unique_ptr<EngineImpl>> EngineImpl::open(const EngineOptions& option
   ODMOE_RETURN_IF_ERROR(options.validate());
   std::unique_ptr<EngineImpl> engine(new EngineImpl(options, dependencies));
   ODMOE_RETURN_IF_ERROR(engine->read_metadata());
+  ODMOE_RETURN_IF_ERROR(check_left_over(engine->info_.left_over, options.model.string()));
   ODMOE_ASSIGN_OR_RETURN(auto reader, engine->reserve_memory());
   ODMOE_RETURN_IF_ERROR(engine->load(std::move(reader), progress));
   return engine;
@@ -112,12 +116,13 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::make_reader(uint32_t depth) con
 
 Status EngineImpl::read_metadata() {
   ODMOE_ASSIGN_OR_RETURN(file_, open_checkpoint(options_.model));
-  weights_ = std::make_unique<DenseWeights>(*file_);
-  ODMOE_ASSIGN_OR_RETURN(decoder_, Decoder::create(*file_, *weights_));
+  Account account(*file_);
+  weights_ = std::make_unique<DenseWeights>(account);
+  ODMOE_ASSIGN_OR_RETURN(decoder_, Decoder::create(account, *weights_));
   const ModelShape& shape = decoder_->shape();
   ODMOE_ASSIGN_OR_RETURN(
       source_, file_->expert_source(shape.n_layer, shape.router.n_expert, shape.router.n_expert_used));
-  ODMOE_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::create(*file_));
+  ODMOE_ASSIGN_OR_RETURN(tokenizer_, Tokenizer::create(account));
   if (tokenizer_->n_vocab() != shape.n_vocab) {
     return fail(ErrorKind::kBadFile, "{}: the vocabulary has {} tokens, but token_embd.weight has {} rows",
                 options_.model.string(), tokenizer_->n_vocab(), shape.n_vocab);
@@ -131,7 +136,7 @@ Status EngineImpl::read_metadata() {
                          ModelIdentity::of(*file_, *source_, copies_, dependencies_.stamp_file));
   if (options_.context == 0) options_.context = std::min(shape.n_context_train, kDefaultContext);
   ODMOE_RETURN_IF_ERROR(KvCache::check(decoder_->architecture().kv_layout(), options_.cache_type));
-  info_ = describe_model(*file_, *decoder_, *weights_, *source_, options_.cache_type);
+  info_ = describe_model(account, *decoder_, *weights_, *source_, options_.cache_type);
   return {};
 }
 

@@ -179,7 +179,7 @@ class EngineImpl final : public Engine {
 };
 
 // What `inspect` and the engine both tell of a model.
-ModelInfo describe_model(const Checkpoint& file, const Decoder& decoder, const DenseWeights& weights,
+ModelInfo describe_model(const Account& account, const Decoder& decoder, const DenseWeights& weights,
                          const ExpertSource& source, CacheType cache_type);
 
 }  // namespace odmoe

@@ -69,6 +69,9 @@ LayerInputs ForwardPass::inputs(Graph& graph, const Activations& a, KvCache& kv,
           .positions = ggml_view_1d(ctx, a.positions, n_token, 0),
           .kv_rows = ggml_view_1d(ctx, a.kv_rows, n_token, 0),
           .mask = ggml_view_2d(ctx, a.mask, n_kv, n_token, ggml_row_size(GGML_TYPE_F16, n_kv), 0),
+          .query_scale = a.query_scale == nullptr ? nullptr
+                                                  : ggml_view_3d(ctx, a.query_scale, 1, 1, n_token,
+                                                                 sizeof(float), sizeof(float), 0),
           .kv = &kv,
           .flash_attention = options_.flash_attention};
 }
@@ -85,6 +88,7 @@ bool ForwardPass::supports_flash_attention(Backend& backend, const Decoder& deco
                            .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1),
                            .kv_rows = ggml_new_tensor_1d(ctx, GGML_TYPE_I64, 1),
                            .mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_kv, 1),
+                           .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, 1),
                            .kv = &kv,
                            .flash_attention = true};
   ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, 1);
@@ -122,6 +126,7 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
   activations_.positions = make(GGML_TYPE_I32, n, 1);
   activations_.kv_rows = make(GGML_TYPE_I64, n, 1);
   activations_.mask = make(GGML_TYPE_F16, n_kv, n);
+  if (decoder_->architecture().scales_queries()) activations_.query_scale = make(GGML_TYPE_F32, n, 1);
   activations_.layer_input = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.residual = make(GGML_TYPE_F32, shape.n_embd, n);
   activations_.ffn_input = make(GGML_TYPE_F32, shape.n_embd, n);
@@ -210,7 +215,7 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
 
 // Tensors of one column each, over the memory of activations_.
 void ForwardPass::make_lanes() {
-  constexpr size_t kTensors = 12;
+  constexpr size_t kTensors = 13;
   const auto n_lane = static_cast<size_t>(options_.lanes);
   lane_context_.reset(ggml_init(
       {.mem_size = ggml_tensor_overhead() * kTensors * n_lane, .mem_buffer = nullptr, .no_alloc = true}));
@@ -219,7 +224,8 @@ void ForwardPass::make_lanes() {
     ggml_backend_tensor_alloc(whole->buffer, tensor, static_cast<std::byte*>(whole->data) + offset);
     return tensor;
   };
-  const auto value = [&](const ggml_tensor* vector, size_t lane) {
+  const auto value = [&](const ggml_tensor* vector, size_t lane) -> ggml_tensor* {
+    if (vector == nullptr) return nullptr;
     return place(vector, 1, 1, lane * vector->nb[0]);
   };
   const auto columns = [&](const ggml_tensor* matrix, size_t lane, int64_t n = 1) -> ggml_tensor* {
@@ -233,6 +239,7 @@ void ForwardPass::make_lanes() {
                  .positions = value(activations_.positions, i),
                  .kv_rows = value(activations_.kv_rows, i),
                  .mask = columns(activations_.mask, i),
+                 .query_scale = value(activations_.query_scale, i),
                  .layer_input = columns(activations_.layer_input, i),
                  .residual = columns(activations_.residual, i),
                  .ffn_input = columns(activations_.ffn_input, i),
@@ -342,17 +349,19 @@ Status ForwardPass::check_interrupt() const {
 }
 
 void ForwardPass::set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first,
-                             int64_t n_kv) {
+                             int64_t n_kv) const {
   const auto n = static_cast<int64_t>(tokens.size());
   auto* ids = static_cast<int32_t*>(a.tokens->data);
   auto* positions = static_cast<int32_t*>(a.positions->data);
   auto* rows = static_cast<int64_t*>(a.kv_rows->data);
   auto* mask = static_cast<ggml_fp16_t*>(a.mask->data);
+  auto* scale = a.query_scale != nullptr ? static_cast<float*>(a.query_scale->data) : nullptr;
   const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
   for (int64_t i = 0; i < n; ++i) {
     ids[i] = tokens[static_cast<size_t>(i)];
     positions[i] = static_cast<int32_t>(first + i);
     rows[i] = first + i;
+    if (scale != nullptr) scale[i] = decoder_->architecture().query_scale(first + i);
     const int64_t visible = first + i + 1;
     std::fill_n(mask + i * n_kv, visible, ggml_fp16_t{0});
     std::fill_n(mask + i * n_kv + visible, n_kv - visible, hidden);

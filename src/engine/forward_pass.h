@@ -121,7 +121,7 @@ class ForwardPass {
   void make_lanes();
   Status find_exact_rows();
   LayerInputs inputs(Graph& graph, const Activations& a, KvCache& kv, int64_t n_token, int64_t n_kv) const;
-  static void set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first, int64_t n_kv);
+  void set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first, int64_t n_kv) const;
   void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);
   // Builds a graph into graph_, gives its tensors addresses in the compute buffer and runs it.
   template <typename Build>

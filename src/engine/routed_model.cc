@@ -80,7 +80,8 @@ Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelSha
 
 Result<RoutedModelData> read_routed_model(const std::filesystem::path& path) {
   ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(path));
-  ODMOE_ASSIGN_OR_RETURN(const auto architecture, make_architecture(*file));
+  Account account(*file);
+  ODMOE_ASSIGN_OR_RETURN(const auto architecture, make_architecture(account));
   return read_routed_model(*file, architecture->shape());
 }
 

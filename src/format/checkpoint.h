@@ -40,8 +40,8 @@ class Checkpoint : public KeyValues {
   // The file that a tensor lies in, for error messages; path() for one without a place of its own.
   const std::filesystem::path& path_of(const TensorInfo& tensor) const;
 
-  // Where the experts are; its files are files().  The numbers are the model's, from its metadata; checks
-  // that tensors agree with them.  The result does not refer to the checkpoint.
+  // Where the experts of the first n_layer layers are; its files are files().  The numbers are the model's,
+  // from its metadata; checks that tensors agree with them.  The result does not refer to the checkpoint.
   virtual Result<std::unique_ptr<ExpertSource>> expert_source(int n_layer, int n_expert,
                                                               int n_expert_used) const = 0;
 

@@ -84,7 +84,7 @@ std::string describe_element(const Header& header, const Value& value, uint64_t 
   }
 }
 
-std::string describe(const Header& header, const Value& value) {
+std::string describe_value(const Header& header, const Value& value) {
   constexpr uint64_t kMaxElements = 8;
   constexpr size_t kMaxStringBytes = 120;
   constexpr size_t kMaxElementBytes = 24;  // of a string in an array
@@ -162,16 +162,20 @@ Result<double> KeyValues::get_float(std::string_view key) const {
   return float_at(key, *value, 0);
 }
 
-Result<bool> KeyValues::get_bool(std::string_view key) const {
-  ODMOE_ASSIGN_OR_RETURN(const Value* value, find_scalar(key, "bool"));
-  if (value->type != GGUF_TYPE_BOOL) return wrong_type(key, *value, "bool");
-  const auto byte = load<uint8_t>(*header_, *value, 0);
+Result<bool> KeyValues::bool_at(std::string_view key, const Value& value, uint64_t index) const {
+  if (value.type != GGUF_TYPE_BOOL) return wrong_type(key, value, "bool");
+  const auto byte = load<uint8_t>(*header_, value, index);
   if (byte > 1) {
     return fail(ErrorKind::kBadFile,
                 "{}: key '{}' of type bool holds {}, which is out of range; download it again", name_,
                 printable(key), byte);
   }
   return byte == 1;
+}
+
+Result<bool> KeyValues::get_bool(std::string_view key) const {
+  ODMOE_ASSIGN_OR_RETURN(const Value* value, find_scalar(key, "bool"));
+  return bool_at(key, *value, 0);
 }
 
 Result<std::string> KeyValues::get_string(std::string_view key) const {
@@ -224,6 +228,28 @@ Result<std::vector<float>> KeyValues::get_floats(std::string_view key) const {
 
 std::span<const std::byte> KeyValues::encoded() const { return header_->bytes; }
 
+Result<std::vector<bool>> KeyValues::get_bools(std::string_view key) const {
+  ODMOE_ASSIGN_OR_RETURN(const Value* value, find(key));
+  std::vector<bool> flags;
+  flags.reserve(value->count);
+  for (uint64_t i = 0; i < value->count; ++i) {
+    ODMOE_ASSIGN_OR_RETURN(const bool flag, bool_at(key, *value, i));
+    flags.push_back(flag);
+  }
+  return flags;
+}
+
+std::string KeyValues::describe(std::string_view key) const {
+  return describe_value(*header_, *header_->find(key));
+}
+
+std::vector<std::string_view> KeyValues::keys() const {
+  std::vector<std::string_view> keys;
+  keys.reserve(header_->values.size());
+  for (const gguf::KeyValue& entry : header_->values) keys.push_back(entry.key);
+  return keys;
+}
+
 std::vector<MetadataEntry> KeyValues::entries() const {
   std::vector<MetadataEntry> entries;
   entries.reserve(header_->values.size());
@@ -259,7 +285,7 @@ std::vector<std::pair<std::string, std::string>> KeyValues::describe_metadata() 
   std::vector<std::pair<std::string, std::string>> lines;
   lines.reserve(header_->values.size());
   for (const gguf::KeyValue& entry : header_->values) {
-    lines.emplace_back(printable(entry.key), describe(*header_, entry.value));
+    lines.emplace_back(printable(entry.key), describe_value(*header_, entry.value));
   }
   return lines;
 }

@@ -41,6 +41,10 @@ class KeyValues {
   Result<std::vector<std::string>> get_strings(std::string_view key) const;
   Result<std::vector<int64_t>> get_ints(std::string_view key) const;
   Result<std::vector<float>> get_floats(std::string_view key) const;
+  Result<std::vector<bool>> get_bools(std::string_view key) const;
+
+  // A value as text, as describe_metadata() has it; the key must be there.
+  std::string describe(std::string_view key) const;
 
   // Every key in file order with its value as text (arrays and strings cut short, control characters
   // escaped), for `inspect --all`.
@@ -48,6 +52,9 @@ class KeyValues {
 
   // All of them, and what else the file's header says, as GGUF writes it: equal only where every value is.
   std::span<const std::byte> encoded() const;
+
+  // In file order; valid as long as this.
+  std::vector<std::string_view> keys() const;
 
   // All of them as they are, in file order, for a converter.
   std::vector<MetadataEntry> entries() const;
@@ -59,6 +66,7 @@ class KeyValues {
   std::unexpected<Error> wrong_type(std::string_view key, const gguf::Value& value,
                                     std::string_view wanted) const;
   Result<int64_t> int_at(std::string_view key, const gguf::Value& value, uint64_t index) const;
+  Result<bool> bool_at(std::string_view key, const gguf::Value& value, uint64_t index) const;
   Result<double> float_at(std::string_view key, const gguf::Value& value, uint64_t index) const;
 
   std::shared_ptr<const gguf::Header> header_;

@@ -26,9 +26,9 @@ ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 
 
 }  // namespace
 
-Result<std::unique_ptr<Decoder>> Decoder::create(const Checkpoint& file, DenseWeights& weights) {
+Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights& weights) {
   std::unique_ptr<Decoder> decoder(new Decoder);
-  ODMOE_ASSIGN_OR_RETURN(decoder->architecture_, make_architecture(file));
+  ODMOE_ASSIGN_OR_RETURN(decoder->architecture_, make_architecture(account));
   const ModelShape& shape = decoder->shape();
   const int64_t n_embd = shape.n_embd;
   decoder->token_embd_ = weights.require("token_embd.weight", {n_embd, shape.n_vocab});
@@ -44,11 +44,12 @@ Result<std::unique_ptr<Decoder>> Decoder::create(const Checkpoint& file, DenseWe
       decoder->expert_layers_.push_back(i);
       layer.router =
           weights.require(std::format("blk.{}.ffn_gate_inp.weight", i), {n_embd, shape.router.n_expert});
-      layer.router_bias =
-          weights.optional(std::format("blk.{}.exp_probs_b.bias", i), {shape.router.n_expert});
-      if (layer.router_bias != nullptr && layer.router_bias->type != GGML_TYPE_F32) {
-        return fail(ErrorKind::kUnsupported, "{}: blk.{}.exp_probs_b.bias is {}; F32 was expected",
-                    file.path().string(), i, ggml_type_name(layer.router_bias->type));
+      if (shape.selection_bias) {
+        layer.router_bias =
+            weights.optional(std::format("blk.{}.exp_probs_b.bias", i), {shape.router.n_expert});
+      }
+      for (const char* part : {"gate", "up", "gate_up", "down"}) {
+        account.use_tensor(std::format("blk.{}.ffn_{}_exps.weight", i, part));
       }
     } else {
       layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff);

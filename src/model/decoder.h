@@ -25,10 +25,11 @@ namespace odmoe {
 
 // The tensors that outlive a graph.  n is the number of tokens that they were made for.  All F32 unless said.
 struct Activations {
-  ggml_tensor* tokens = nullptr;     // i32 [n]
-  ggml_tensor* positions = nullptr;  // i32 [n]
-  ggml_tensor* kv_rows = nullptr;    // i64 [n]
-  ggml_tensor* mask = nullptr;       // f16 [n_kv * n], a [n_kv, n_token] matrix in use
+  ggml_tensor* tokens = nullptr;       // i32 [n]
+  ggml_tensor* positions = nullptr;    // i32 [n]
+  ggml_tensor* kv_rows = nullptr;      // i64 [n]
+  ggml_tensor* mask = nullptr;         // f16 [n_kv * n], a [n_kv, n_token] matrix in use
+  ggml_tensor* query_scale = nullptr;  // [n]; null unless Architecture::scales_queries()
   // What a layer begins with: the embedding or what the layer before left; after the last, what the output
   // head begins with.
   ggml_tensor* layer_input = nullptr;    // [n_embd, n]
@@ -44,8 +45,9 @@ struct Activations {
 // Immutable after create(); graphs are built into the caller's.
 class Decoder {
  public:
-  // Reads the metadata and declares all dense tensors in `weights`.
-  static Result<std::unique_ptr<Decoder>> create(const Checkpoint& file, DenseWeights& weights);
+  // Reads the metadata and declares all dense tensors in `weights`, which was made for the same account. Uses
+  // the routed experts' tensors too; what is left over then is nobody's (model/left_over.h).
+  static Result<std::unique_ptr<Decoder>> create(Account& account, DenseWeights& weights);
 
   const ModelShape& shape() const { return architecture_->shape(); }
   const Architecture& architecture() const { return *architecture_; }

@@ -38,6 +38,8 @@ struct LayerInputs {
   ggml_tensor* positions = nullptr;  // i32 [n_token]
   ggml_tensor* kv_rows = nullptr;    // i64 [n_token], rows of the KV cache that are written
   ggml_tensor* mask = nullptr;       // f16 [n_kv, n_token], 0 or -inf
+  // f32 [1, 1, n_token], Architecture::query_scale of each position; null unless the family scales queries
+  ggml_tensor* query_scale = nullptr;
   KvCache* kv = nullptr;
   bool flash_attention = true;
 };

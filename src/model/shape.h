@@ -13,6 +13,7 @@ struct ModelShape {
   std::string name;          // general.name
   int32_t n_layer = 0;
   int32_t n_layer_dense_lead = 0;  // first layers without experts
+  int32_t n_layer_nextn = 0;  // blocks of the file behind these layers: for speculation (MTP), passed over
   int32_t n_embd = 0;
   int32_t n_vocab = 0;
   int32_t n_context_train = 0;
@@ -21,6 +22,7 @@ struct ModelShape {
   int32_t n_ff_exp = 0;    // of one routed expert
   float norm_eps = 1e-6F;  // of RMSNorm
   RouterOptions router;
+  bool selection_bias = false;  // whether routers may have exp_probs_b
 
   bool has_experts(int layer) const { return layer >= n_layer_dense_lead; }
 };

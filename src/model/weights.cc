@@ -29,9 +29,9 @@ std::string shape_text(std::span<const int64_t> ne) {
 
 }  // namespace
 
-DenseWeights::DenseWeights(const Checkpoint& file) : file_(&file) {
+DenseWeights::DenseWeights(Account& account) : account_(&account), file_(&account.file()) {
   // A derived tensor is never more than one per tensor of the file.
-  context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * (2 * file.tensors().size() + 16),
+  context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * (2 * file_->tensors().size() + 16),
                             .mem_buffer = nullptr,
                             .no_alloc = true}));
 }
@@ -47,7 +47,7 @@ ggml_tensor* DenseWeights::require(const std::string& name, std::initializer_lis
 }
 
 ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_list<int64_t> ne) {
-  const TensorInfo* info = file_->find_tensor(name);
+  const TensorInfo* info = account_->use_tensor(name);
   if (!status_.has_value() || info == nullptr) return nullptr;
   std::array<int64_t, 4> wanted = {1, 1, 1, 1};
   std::ranges::copy(ne, wanted.begin());

@@ -16,7 +16,7 @@
 
 #include "backend/backend.h"
 #include "base/fingerprint.h"
-#include "format/checkpoint.h"
+#include "format/account.h"
 #include "io/aligned_buffer.h"
 #include "io/bulk_read.h"
 #include "odmoe/result.h"
@@ -26,8 +26,8 @@ namespace odmoe {
 // One owner while loading; immutable afterwards.
 class DenseWeights {
  public:
-  // `file` must outlive load().
-  explicit DenseWeights(const Checkpoint& file);
+  // What is declared is used in the account.  It must outlive the declarations, its checkpoint load().
+  explicit DenseWeights(Account& account);
 
   // Declares a tensor of exactly this shape (ggml order) and returns it; its memory comes with load().
   // A tensor that is missing or has another shape is an error of status(); the result is null then.
@@ -38,6 +38,11 @@ class DenseWeights {
   // backend may lay its rows out for its kernels: its bytes in memory are then not those of the file.
   ggml_tensor* require_matrix(const std::string& name, int64_t n_in, int64_t n_out);
   ggml_tensor* optional_matrix(const std::string& name, int64_t n_in, int64_t n_out);
+
+  // A tensor that need not be declared, and why (Account::pass_over_tensor).
+  void pass_over(const std::string& name, std::string_view reason) {
+    account_->pass_over_tensor(name, reason);
+  }
 
   // Declares an F32 tensor computed from `source` (a declared tensor) once that is loaded: `fill` gets the
   // source's values as F32 in its own order and writes all of the result's.
@@ -87,6 +92,7 @@ class DenseWeights {
   Status load_regions(AsyncReader& reader, int threads,
                       const std::function<bool(uint64_t bytes_done)>& progress, Fingerprint& all);
 
+  Account* account_;
   const Checkpoint* file_;
   ggml_context_ptr context_;
   std::vector<Declared> declared_;

@@ -144,6 +144,46 @@ TEST(HfModelRope, RowsInHalvesMeanSomethingElseThanAdjacentOnes) {
   EXPECT_GT(distance((dir / "adjacent").string(), exact), 1e-2);
 }
 
+// What HfSource says of a checkpoint in which keys of config.json are others.
+Result<std::unique_ptr<HfSource>> open_with(const std::string& name, const nlohmann::json& changes) {
+  const TempDir dir;
+  std::filesystem::copy(checkpoint(name), dir / "model");
+  auto config = nlohmann::json::parse(read_text(dir / "model" / "config.json"));
+  config.update(changes);
+  std::ofstream(dir / "model" / "config.json") << config;
+  return HfSource::open(dir / "model", {});
+}
+
+TEST(HfModelLeftOver, LayersForSpeculationAreLeftOutWithTheReason) {
+  const auto source = open_with("deepseek-v3", {{"num_hidden_layers", 2}, {"num_nextn_predict_layers", 1}});
+  ASSERT_TRUE(source.has_value()) << source.error().message;
+  EXPECT_THAT((*source)->notes(), Contains(::testing::AllOf(HasSubstr("model.layers.2"), HasSubstr("MTP"))));
+  for (const auto& tensor : (*source)->tensors())
+    EXPECT_FALSE(tensor.name.starts_with("blk.2.")) << tensor.name;
+}
+
+TEST(HfModelLeftOver, ALayerThatTheConfigDoesNotCountIsAnError) {
+  const auto source = open_with("deepseek-v3", {{"num_hidden_layers", 2}, {"num_nextn_predict_layers", 0}});
+  ASSERT_FALSE(source.has_value());
+  EXPECT_EQ(source.error().kind, ErrorKind::kBadFile);
+  EXPECT_THAT(source.error().message, HasSubstr("model.layers.2."));
+  EXPECT_THAT(source.error().message, HasSubstr("num_hidden_layers 2"));
+}
+
+TEST(HfModelLeftOver, ATensorThatNothingIsMadeOfIsAnErrorThatNamesIt) {
+  const auto source = open_with("deepseek-v3", {{"n_shared_experts", 0}});
+  ASSERT_FALSE(source.has_value());
+  EXPECT_EQ(source.error().kind, ErrorKind::kUnsupported);
+  EXPECT_THAT(source.error().message, HasSubstr("mlp.shared_experts."));
+}
+
+TEST(HfModelLeftOver, AHeadThatRepeatsTheEmbeddingIsLeftOutWithTheReason) {
+  const auto source = open_with("qwen3moe", {{"tie_word_embeddings", true}});
+  ASSERT_TRUE(source.has_value()) << source.error().message;
+  EXPECT_THAT((*source)->notes(),
+              Contains(::testing::AllOf(HasSubstr("lm_head.weight"), HasSubstr("tie_word_embeddings"))));
+}
+
 TEST(HfModelTypes, TheTypesAskedForAreMadeWhereRowsAllowIt) {
   const auto source = open_source("qwen3moe", {.experts = GGML_TYPE_Q4_K, .dense = GGML_TYPE_Q8_0});
   ASSERT_NE(source, nullptr);

@@ -11,7 +11,7 @@
 #include <string>
 #include <string_view>
 
-#include "format/checkpoint.h"
+#include "format/account.h"
 #include "model/graph.h"
 #include "model/kv_cache.h"
 #include "model/shape.h"
@@ -42,6 +42,10 @@ class Architecture {
   }
   virtual bool has_shared_expert() const { return false; }
 
+  // Whether attention() wants LayerInputs::query_scale, and what it is at a position.
+  virtual bool scales_queries() const { return false; }
+  virtual float query_scale(int64_t /*position*/) const { return 1; }
+
  protected:
   explicit Architecture(ModelShape shape) : shape_(std::move(shape)) {}
 
@@ -51,7 +55,7 @@ class Architecture {
 
 // Makes the family named by general.architecture.  Errors: kUnsupported, naming it and those that are known;
 // kBadFile for metadata that is missing or absurd.
-Result<std::unique_ptr<Architecture>> make_architecture(const Checkpoint& file);
+Result<std::unique_ptr<Architecture>> make_architecture(Account& account);
 
 // The names that make_architecture() knows, sorted.
 std::span<const std::string_view> known_architectures();

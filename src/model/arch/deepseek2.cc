@@ -32,6 +32,9 @@ class Deepseek2 final : public Architecture {
     return mla(inputs, mla_, layers_[static_cast<size_t>(layer)].mla, layer, x);
   }
 
+  bool scales_queries() const override { return mla_.temperature.scale != 0; }
+  float query_scale(int64_t position) const override { return mla_.temperature.at(position); }
+
   bool has_shared_expert() const override { return n_ff_shared_ > 0; }
   ggml_tensor* shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const override {
     return has_shared_expert() ? ffn(ctx, layers_[static_cast<size_t>(layer)].shared, x) : nullptr;
@@ -47,12 +50,53 @@ class Deepseek2 final : public Architecture {
   std::vector<Layer> layers_;
 };
 
+// With keys of the heads' own lengths, the plain ones are those of the cache, which follow from others.  Some
+// converters leave the heads' lengths in them.
+Status check_cache_lengths(const Metadata& m, const MlaShape& mla, int32_t head_dim) {
+  const auto check = [&m](std::string_view name, int64_t cache, int64_t head) -> Status {
+    ODMOE_ASSIGN_OR_RETURN(const int32_t value,
+                           m.integer_or(name, static_cast<int32_t>(cache), 1, INT32_MAX));
+    if (value == cache || value == head) return {};
+    return fail(ErrorKind::kBadFile, "{}: {} is {}; {} was expected", m.file().path().string(), m.key(name),
+                value, cache);
+  };
+  ODMOE_RETURN_IF_ERROR(check("attention.key_length", mla.cache_row(), head_dim));
+  return check("attention.value_length", mla.kv_lora_rank, mla.value_dim);
+}
+
+Result<float> read_softmax_scale(const Metadata& m, int64_t head_dim, RopeOptions& rope) {
+  ODMOE_ASSIGN_OR_RETURN(const float log_multiplier, m.number_or("rope.scaling.yarn_log_multiplier", 0));
+  return mla_softmax_scale(head_dim, log_multiplier, rope);
+}
+
+Result<QueryTemperature> read_temperature(const Metadata& m) {
+  QueryTemperature temperature;
+  ODMOE_ASSIGN_OR_RETURN(temperature.scale, m.number_or("attention.temperature_scale", 0));
+  const bool on = temperature.scale != 0;
+  ODMOE_ASSIGN_OR_RETURN(const int32_t length,
+                         m.integer_or("attention.temperature_length", 0, on ? 1 : 0, INT32_MAX));
+  if (on && length == 0) {
+    return fail(ErrorKind::kBadFile, "{}: {} without {}; download the model again", m.file().path().string(),
+                m.key("attention.temperature_scale"), m.key("attention.temperature_length"));
+  }
+  temperature.length = static_cast<uint32_t>(length);
+  return temperature;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Architecture>> make_deepseek2(const Checkpoint& file) {
+Result<std::unique_ptr<Architecture>> make_deepseek2(Account& account) {
   constexpr int32_t kMaxDim = 1 << 16;
-  const Metadata m(file, "deepseek2");
+  const Metadata m(account, "deepseek2");
   ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(m));
+  shape.selection_bias = true;
+  // Files of GLM-4.7-Flash were made before its converter said how it routes; it is known by its sizes, as in
+  // llama.cpp.
+  constexpr int32_t kGlmVocabulary = 154880;
+  if (!m.has("expert_gating_func") && (shape.n_layer == 47 || shape.n_layer == 48) &&
+      shape.n_vocab == kGlmVocabulary) {
+    shape.router.gating = Gating::kSigmoid;
+  }
   ODMOE_ASSIGN_OR_RETURN(shape.router.normalise, m.boolean_or("expert_weights_norm", false));
   ODMOE_ASSIGN_OR_RETURN(shape.router.scale, m.number_or("expert_weights_scale", 1));
 
@@ -69,9 +113,11 @@ Result<std::unique_ptr<Architecture>> make_deepseek2(const Checkpoint& file) {
       m.integer(has_mla_keys ? "attention.value_length_mla" : "attention.value_length", 1, kMaxDim));
   ODMOE_ASSIGN_OR_RETURN(mla.rope_dim, m.integer("rope.dimension_count", 2, head_dim - 1));
   mla.nope_dim = head_dim - mla.rope_dim;
+  if (has_mla_keys) ODMOE_RETURN_IF_ERROR(check_cache_lengths(m, mla, head_dim));
   ODMOE_ASSIGN_OR_RETURN(
-      mla.rope, read_rope(file, "deepseek2", RopePairs::kAdjacent, static_cast<int32_t>(mla.rope_dim)));
-  mla.kq_scale = mla_softmax_scale(head_dim, mla.rope);
+      mla.rope, read_rope(account, "deepseek2", RopePairs::kAdjacent, static_cast<int32_t>(mla.rope_dim)));
+  ODMOE_ASSIGN_OR_RETURN(mla.kq_scale, read_softmax_scale(m, head_dim, mla.rope));
+  ODMOE_ASSIGN_OR_RETURN(mla.temperature, read_temperature(m));
 
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_shared, m.integer_or("expert_shared_count", 0, 0, 1024));
   const int64_t n_ff_shared = static_cast<int64_t>(n_shared) * shape.n_ff_exp;

@@ -17,10 +17,10 @@ constexpr int32_t kMaxContext = 1 << 27;
 }  // namespace
 
 Result<int32_t> Metadata::integer(std::string_view name, int32_t least, int32_t most) const {
-  ODMOE_ASSIGN_OR_RETURN(const int64_t value, file_->get_int(key(name)));
+  ODMOE_ASSIGN_OR_RETURN(const int64_t value, account_->get_int(key(name)));
   if (value < least || value > most) {
     return fail(ErrorKind::kBadFile, "{}: {} is {}; a number from {} to {} was expected",
-                file_->path().string(), key(name), value, least, most);
+                file().path().string(), key(name), value, least, most);
   }
   return static_cast<int32_t>(value);
 }
@@ -32,9 +32,9 @@ Result<int32_t> Metadata::integer_or(std::string_view name, int32_t otherwise, i
 }
 
 Result<float> Metadata::number(std::string_view name) const {
-  ODMOE_ASSIGN_OR_RETURN(const double value, file_->get_float(key(name)));
+  ODMOE_ASSIGN_OR_RETURN(const double value, account_->get_float(key(name)));
   if (!std::isfinite(value)) {
-    return fail(ErrorKind::kBadFile, "{}: {} is not a finite number", file_->path().string(), key(name));
+    return fail(ErrorKind::kBadFile, "{}: {} is not a finite number", file().path().string(), key(name));
   }
   return static_cast<float>(value);
 }
@@ -46,18 +46,21 @@ Result<float> Metadata::number_or(std::string_view name, float otherwise) const 
 
 Result<bool> Metadata::boolean_or(std::string_view name, bool otherwise) const {
   if (!has(name)) return otherwise;
-  return file_->get_bool(key(name));
+  return account_->get_bool(key(name));
 }
 
 Result<ModelShape> read_shape(const Metadata& m) {
   ModelShape shape;
   shape.architecture = m.arch();
   const std::string& path = m.file().path().string();
-  if (m.file().has("general.name")) {
-    ODMOE_ASSIGN_OR_RETURN(const std::string name, m.file().get_string("general.name"));
+  if (m.account().has("general.name")) {
+    ODMOE_ASSIGN_OR_RETURN(const std::string name, m.account().get_string("general.name"));
     shape.name = printable(name);  // it is shown on terminals
   }
-  ODMOE_ASSIGN_OR_RETURN(shape.n_layer, m.integer("block_count", 1, kMaxLayers));
+  ODMOE_ASSIGN_OR_RETURN(const int32_t n_block, m.integer("block_count", 1, kMaxLayers));
+  // The last blocks predict the tokens after the next (MTP); they are no part of decoding token by token.
+  ODMOE_ASSIGN_OR_RETURN(shape.n_layer_nextn, m.integer_or("nextn_predict_layers", 0, 0, n_block - 1));
+  shape.n_layer = n_block - shape.n_layer_nextn;
   ODMOE_ASSIGN_OR_RETURN(shape.n_layer_dense_lead,
                          m.integer_or("leading_dense_block_count", 0, 0, shape.n_layer));
   ODMOE_ASSIGN_OR_RETURN(shape.n_embd, m.integer("embedding_length", 1, kMaxWidth));
@@ -129,6 +132,14 @@ Result<ModelShape> read_shape(const Metadata& m) {
                 shape.n_layer_dense_lead);
   }
   shape.n_ff_exp = static_cast<int32_t>(down->ne[0]);
+  ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff_exp,
+                         m.integer_or("expert_feed_forward_length", shape.n_ff_exp, 0, kMaxWidth));
+  // 0: not said.
+  if (n_ff_exp != 0 && n_ff_exp != shape.n_ff_exp) {
+    return fail(ErrorKind::kBadFile, "{}: {} is {}, but experts are {} wide (blk.{}.ffn_down_exps.weight)",
+                path, m.key("expert_feed_forward_length"), n_ff_exp, shape.n_ff_exp,
+                shape.n_layer_dense_lead);
+  }
   return shape;
 }
 

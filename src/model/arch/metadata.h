@@ -1,11 +1,12 @@
-// ARCH.* metadata with limits: what a family's create function reads its hyperparameters with.
+// ARCH.* metadata with limits: what a family's create function reads its hyperparameters with.  What it reads
+// is in the account; a key that no family's code asks for is judged by model/left_over.h.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "format/checkpoint.h"
+#include "format/account.h"
 #include "model/shape.h"
 #include "odmoe/result.h"
 
@@ -13,12 +14,13 @@ namespace odmoe {
 
 class Metadata {
  public:
-  Metadata(const Checkpoint& file, std::string arch) : file_(&file), arch_(std::move(arch)) {}
+  Metadata(Account& account, std::string arch) : account_(&account), arch_(std::move(arch)) {}
 
-  const Checkpoint& file() const { return *file_; }
+  Account& account() const { return *account_; }
+  const Checkpoint& file() const { return account_->file(); }
   const std::string& arch() const { return arch_; }
   std::string key(std::string_view name) const { return arch_ + "." + std::string(name); }
-  bool has(std::string_view name) const { return file_->has(key(name)); }
+  bool has(std::string_view name) const { return account_->has(key(name)); }
 
   // An integer from `least` to `most`; anything else is kBadFile with the range.
   Result<int32_t> integer(std::string_view name, int32_t least, int32_t most) const;
@@ -28,7 +30,7 @@ class Metadata {
   Result<bool> boolean_or(std::string_view name, bool otherwise) const;
 
  private:
-  const Checkpoint* file_;
+  Account* account_;
   std::string arch_;
 };
 

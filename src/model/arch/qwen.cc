@@ -3,6 +3,11 @@
 namespace odmoe {
 
 Result<GqaShape> read_gqa_shape(const Metadata& metadata, const ModelShape& shape) {
+  // The families' graphs know the softmax alone, whatever a file says.
+  if (shape.router.gating != Gating::kSoftmax) {
+    return fail(ErrorKind::kUnsupported, "{}: {} is not 1 (softmax), which {} models have",
+                metadata.file().path().string(), metadata.key("expert_gating_func"), metadata.arch());
+  }
   GqaShape gqa{.n_embd = shape.n_embd,
                .n_head = shape.n_head,
                .n_head_kv = shape.n_head_kv,
@@ -18,7 +23,7 @@ Result<GqaShape> read_gqa_shape(const Metadata& metadata, const ModelShape& shap
                 metadata.file().path().string(), key, value);
   }
   gqa.head_dim = key;
-  ODMOE_ASSIGN_OR_RETURN(gqa.rope, read_rope(metadata.file(), metadata.arch(), RopePairs::kHalves, key));
+  ODMOE_ASSIGN_OR_RETURN(gqa.rope, read_rope(metadata.account(), metadata.arch(), RopePairs::kHalves, key));
   return gqa;
 }
 

@@ -9,7 +9,8 @@
 
 namespace odmoe {
 
-// head_dim is attention.key_length, or n_embd / n_head where the file has no such key.
+// Errors: kUnsupported for what no such model has.  head_dim is attention.key_length, or n_embd / n_head
+// where the file has no such key.
 Result<GqaShape> read_gqa_shape(const Metadata& metadata, const ModelShape& shape);
 
 class QwenAttention : public Architecture {

@@ -39,14 +39,14 @@ class Qwen2Moe final : public QwenAttention {
 
 }  // namespace
 
-Result<std::unique_ptr<Architecture>> make_qwen2moe(const Checkpoint& file) {
-  const Metadata metadata(file, "qwen2moe");
+Result<std::unique_ptr<Architecture>> make_qwen2moe(Account& account) {
+  const Metadata metadata(account, "qwen2moe");
   ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(metadata));
-  shape.router.normalise = false;  // whatever the key says: the family never does
+  shape.router.normalise = false;  // the family never does
   ODMOE_ASSIGN_OR_RETURN(const GqaShape gqa, read_gqa_shape(metadata, shape));
   // Older files lack the key; the tensor knows.
   const TensorInfo* up =
-      file.find_tensor(std::format("blk.{}.ffn_up_shexp.weight", shape.n_layer_dense_lead));
+      account.file().find_tensor(std::format("blk.{}.ffn_up_shexp.weight", shape.n_layer_dense_lead));
   const int32_t in_file = up != nullptr && up->ne[1] <= 1 << 20 ? static_cast<int32_t>(up->ne[1]) : 0;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff_shared,
                          metadata.integer_or("expert_shared_feed_forward_length", in_file, 1, 1 << 20));

@@ -16,10 +16,10 @@ class Qwen3Moe final : public QwenAttention {
 
 }  // namespace
 
-Result<std::unique_ptr<Architecture>> make_qwen3moe(const Checkpoint& file) {
-  const Metadata metadata(file, "qwen3moe");
+Result<std::unique_ptr<Architecture>> make_qwen3moe(Account& account) {
+  const Metadata metadata(account, "qwen3moe");
   ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(metadata));
-  shape.router.normalise = true;  // whatever the key says: the family always does
+  shape.router.normalise = true;  // the family always does
   ODMOE_ASSIGN_OR_RETURN(const GqaShape gqa, read_gqa_shape(metadata, shape));
   return std::make_unique<Qwen3Moe>(std::move(shape), gqa);
 }

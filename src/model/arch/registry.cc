@@ -10,7 +10,7 @@ namespace {
 
 struct Family {
   std::string_view name;  // general.architecture
-  Result<std::unique_ptr<Architecture>> (*make)(const Checkpoint& file);
+  Result<std::unique_ptr<Architecture>> (*make)(Account& account);
 };
 
 // Sorted by name.
@@ -30,15 +30,15 @@ constexpr auto kNames = [] {
 
 std::span<const std::string_view> known_architectures() { return kNames; }
 
-Result<std::unique_ptr<Architecture>> make_architecture(const Checkpoint& file) {
-  ODMOE_ASSIGN_OR_RETURN(const std::string name, file.get_string("general.architecture"));
+Result<std::unique_ptr<Architecture>> make_architecture(Account& account) {
+  ODMOE_ASSIGN_OR_RETURN(const std::string name, account.get_string("general.architecture"));
   std::string known;
   for (const Family& family : kFamilies) {
-    if (family.name == name) return family.make(file);
+    if (family.name == name) return family.make(account);
     known += (known.empty() ? "" : ", ") + std::string(family.name);
   }
   return fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; supported are {}",
-              file.path().string(), printable(name), known);
+              account.file().path().string(), printable(name), known);
 }
 
 }  // namespace odmoe

@@ -7,8 +7,8 @@
 
 namespace odmoe {
 
-Result<std::unique_ptr<Architecture>> make_deepseek2(const Checkpoint& file);
-Result<std::unique_ptr<Architecture>> make_qwen2moe(const Checkpoint& file);
-Result<std::unique_ptr<Architecture>> make_qwen3moe(const Checkpoint& file);
+Result<std::unique_ptr<Architecture>> make_deepseek2(Account& account);
+Result<std::unique_ptr<Architecture>> make_qwen2moe(Account& account);
+Result<std::unique_ptr<Architecture>> make_qwen3moe(Account& account);
 
 }  // namespace odmoe

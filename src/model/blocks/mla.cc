@@ -8,13 +8,24 @@
 
 namespace odmoe {
 
-float mla_softmax_scale(int64_t head_dim, RopeOptions& rope) {
-  const float plain = 1.0F / std::sqrt(static_cast<float>(head_dim));
-  if (!rope.yarn() || rope.log_multiplier == 0) return plain;
+float QueryTemperature::at(int64_t position) const {
+  if (scale == 0) return 1;
+  // In llama.cpp's types, one after the other, so that the bits are its own.
+  const float steps = std::floor(static_cast<float>(position) / static_cast<float>(length));
+  return static_cast<float>(std::log(static_cast<double>(steps) + 1.0) * static_cast<double>(scale) + 1.0);
+}
+
+float mla_softmax_scale(int64_t head_dim, float log_multiplier, RopeOptions& rope) {
   const float log_factor = std::log(1.0F / rope.freq_scale);
-  rope.attn_factor /= 1.0F + 0.1F * log_factor;
-  const float magnitude = 1.0F + rope.log_multiplier * log_factor;
-  return magnitude * magnitude * plain;
+  const float yarn_magnitude = 1.0F + 0.1F * log_factor;
+  float magnitude = rope.attn_factor;
+  if (rope.yarn() && log_multiplier != 0) {
+    rope.attn_factor /= yarn_magnitude;
+  } else {
+    magnitude *= yarn_magnitude;
+  }
+  magnitude *= 1.0F + log_multiplier * log_factor;
+  return magnitude * magnitude * (1.0F / std::sqrt(static_cast<float>(head_dim)));
 }
 
 MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
@@ -34,6 +45,11 @@ MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
 
   const int64_t head_rows = s.nope_dim + s.value_dim;
   w.kv_b = weights.optional(prefix + "kv_b.weight", {s.kv_lora_rank, s.n_head * head_rows});
+  if (w.kv_b != nullptr) {
+    for (const char* part : {"k_b.weight", "v_b.weight"}) {
+      weights.pass_over(prefix + part, "attn_kv_b, which is there too, holds the same");
+    }
+  }
   if (w.kv_b == nullptr) {
     w.k_b = weights.require(prefix + "k_b.weight", {s.nope_dim, s.kv_lora_rank, s.n_head});
     w.v_b = weights.require(prefix + "v_b.weight", {s.kv_lora_rank, s.value_dim, s.n_head});
@@ -83,6 +99,7 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
   ggml_tensor* absorbed = ggml_mul_mat(ctx, w.k_b, ggml_permute(ctx, q_nope, 0, 2, 1, 3));
   absorbed = ggml_permute(ctx, absorbed, 0, 2, 1, 3);
   ggml_tensor* query = ggml_concat(ctx, absorbed, q_pe, 0);  // [cache_row, n_head, n_token]
+  if (s.temperature.scale != 0) query = ggml_mul(ctx, query, inputs.query_scale);
   ggml_tensor* row = ggml_concat(ctx, compressed, ggml_reshape_2d(ctx, k_pe, s.rope_dim, inputs.n_token), 0);
 
   ggml_tensor* cache = inputs.kv->key(layer);

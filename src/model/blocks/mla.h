@@ -11,6 +11,13 @@
 
 namespace odmoe {
 
+// Queries grow with their position (Mistral Large 3): times 1 + scale ln(1 + floor(position / length)).
+struct QueryTemperature {
+  float scale = 0;  // 0: not at all
+  uint32_t length = 0;
+  float at(int64_t position) const;
+};
+
 struct MlaShape {
   int64_t n_embd = 0, n_head = 0;
   int64_t q_lora_rank = 0;   // 0: queries are projected directly (V2-Lite)
@@ -21,6 +28,7 @@ struct MlaShape {
   float norm_eps = 1e-6F;
   float kq_scale = 0;
   RopeOptions rope;
+  QueryTemperature temperature;
 
   int64_t cache_row() const { return kv_lora_rank + rope_dim; }
 };
@@ -37,9 +45,11 @@ struct MlaWeights {
   ggml_tensor* output = nullptr;  // [n_head * value_dim, n_embd]
 };
 
-// Softmax scale: 1/sqrt(nope + rope), times YaRN's squared magnitude where the file gives its multiplier.
-// Sets rope.attn_factor so that YaRN's own scaling of cos and sin is undone in that case.
-float mla_softmax_scale(int64_t head_dim, RopeOptions& rope);
+// Softmax scale: 1/sqrt(nope + rope) times a squared magnitude, as llama.cpp has it: that of a file's
+// multiplier (rope.scaling.yarn_log_multiplier, 0.1 * mscale_all_dim; 0: none) and of
+// rope.scaling.attn_factor, and, but for YaRN with a multiplier, YaRN's own, with linear scaling too.  Sets
+// rope.attn_factor so that YaRN's scaling of cos and sin is undone where there is a multiplier.
+float mla_softmax_scale(int64_t head_dim, float log_multiplier, RopeOptions& rope);
 
 // blk.LAYER.attn_*.  Files with a joint attn_kv_b get k_b derived from it in F32 (its rows lie the wrong way
 // round for the product); v_b stays a view of kv_b as it is stored.

@@ -1,20 +1,74 @@
 #include "model/blocks/rope.h"
 
+#include <array>
+#include <format>
+#include <span>
+#include <string_view>
+
 #include "format/printable.h"
 
 namespace odmoe {
 namespace {
 
-Result<float> float_or(const Checkpoint& file, const std::string& key, float otherwise) {
+constexpr auto kFactorKeys = std::to_array<std::string_view>({"scaling.factor", "scale_linear"});
+constexpr auto kYarnKeys = std::to_array<std::string_view>(
+    {"scaling.original_context_length", "scaling.yarn_ext_factor", "scaling.yarn_attn_factor",
+     "scaling.yarn_beta_fast", "scaling.yarn_beta_slow"});
+
+Result<float> float_or(Account& file, const std::string& key, float otherwise) {
   if (!file.has(key)) return otherwise;
   ODMOE_ASSIGN_OR_RETURN(const double value, file.get_float(key));
   return static_cast<float>(value);
 }
 
+// rope.scaling.factor, or rope.scale_linear as older files have it; 0 is none.
+Status read_factor(Account& file, const std::string& rope, RopeOptions& options) {
+  const bool older = !file.has(rope + "scaling.factor");
+  const std::string key = rope + (older ? "scale_linear" : "scaling.factor");
+  if (!older) file.pass_over_key(rope + "scale_linear", "rope.scaling.factor is there, which goes before it");
+  ODMOE_ASSIGN_OR_RETURN(const float factor, float_or(file, key, 0));
+  if (!(factor >= 0)) {
+    return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected",
+                file.file().path().string(), key, factor);
+  }
+  options.freq_scale = factor == 0 ? 1 : 1 / factor;
+  return {};
+}
+
+// What a file may say of YaRN's other numbers: these families' models were all made with YaRN's own, and
+// llama.cpp takes those whatever the file says.  Other numbers are refused where they would make a
+// difference.
+Status check_yarn(Account& file, const std::string& rope, const RopeOptions& options) {
+  const auto refuse = [&](const std::string& key, float value, float usual) {
+    return fail(
+        ErrorKind::kUnsupported,
+        "{}: {} is {}; such models are computed with {}, so results would be wrong: use another file of "
+        "the model",
+        file.file().path().string(), key, value, usual);
+  };
+  for (const char* name : {"scaling.yarn_ext_factor", "scaling.yarn_attn_factor"}) {
+    ODMOE_ASSIGN_OR_RETURN(const float factor, float_or(file, rope + name, 1));
+    if (factor != 1) return refuse(rope + name, factor, 1);
+  }
+  const auto range = [&options](float beta_fast, float beta_slow) {
+    std::array<float, 2> dims{};
+    ggml_rope_yarn_corr_dims(options.n_rot, options.n_ctx_orig, options.freq_base, beta_fast, beta_slow,
+                             dims.data());
+    return dims;
+  };
+  const std::string fast_key = rope + "scaling.yarn_beta_fast";
+  const std::string slow_key = rope + "scaling.yarn_beta_slow";
+  ODMOE_ASSIGN_OR_RETURN(const float fast, float_or(file, fast_key, options.beta_fast));
+  ODMOE_ASSIGN_OR_RETURN(const float slow, float_or(file, slow_key, options.beta_slow));
+  const auto usual = range(options.beta_fast, options.beta_slow);
+  if (range(fast, options.beta_slow) != usual) return refuse(fast_key, fast, options.beta_fast);
+  if (range(options.beta_fast, slow) != usual) return refuse(slow_key, slow, options.beta_slow);
+  return {};
+}
+
 }  // namespace
 
-Result<RopeOptions> read_rope(const Checkpoint& file, const std::string& arch, RopePairs pairs,
-                              int32_t n_rot) {
+Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs pairs, int32_t n_rot) {
   const std::string rope = arch + ".rope.";
   RopeOptions options;
   options.pairs = pairs;
@@ -23,50 +77,50 @@ Result<RopeOptions> read_rope(const Checkpoint& file, const std::string& arch, R
     ODMOE_ASSIGN_OR_RETURN(const int64_t value, file.get_int(rope + "dimension_count"));
     if (value < 2 || value > n_rot || value % 2 != 0) {
       return fail(ErrorKind::kBadFile, "{}: {}dimension_count is {}; an even number up to {} was expected",
-                  file.path().string(), rope, value, n_rot);
+                  file.file().path().string(), rope, value, n_rot);
     }
     options.n_rot = static_cast<int32_t>(value);
   }
   ODMOE_ASSIGN_OR_RETURN(options.freq_base, float_or(file, rope + "freq_base", 10000));
   if (!(options.freq_base > 0)) {
     return fail(ErrorKind::kBadFile, "{}: {}freq_base is {}; a positive number was expected",
-                file.path().string(), rope, options.freq_base);
+                file.file().path().string(), rope, options.freq_base);
   }
 
-  std::string type = "none";
+  // The same whatever the type, as in llama.cpp.
+  ODMOE_ASSIGN_OR_RETURN(options.attn_factor, float_or(file, rope + "scaling.attn_factor", 1));
+  std::string type = "linear";
   if (file.has(rope + "scaling.type")) {
     ODMOE_ASSIGN_OR_RETURN(type, file.get_string(rope + "scaling.type"));
   }
   if (type != "none" && type != "linear" && type != "yarn") {
     return fail(ErrorKind::kUnsupported,
-                "{}: RoPE scaling '{}' is not known; known are none, linear and yarn", file.path().string(),
-                printable(type));
+                "{}: RoPE scaling '{}' is not known; known are none, linear and yarn",
+                file.file().path().string(), printable(type));
   }
-  if (type == "none") return options;
-
-  ODMOE_ASSIGN_OR_RETURN(const float factor, float_or(file, rope + "scaling.factor", 1));
-  if (!(factor > 0)) {
-    return fail(ErrorKind::kBadFile, "{}: {}scaling.factor is {}; a positive number was expected",
-                file.path().string(), rope, factor);
+  const auto pass_over = [&](std::span<const std::string_view> names) {
+    for (const std::string_view name : names) {
+      file.pass_over_key(rope + std::string(name), std::format("says nothing with RoPE scaling '{}'", type));
+    }
+  };
+  if (type != "yarn") pass_over(kYarnKeys);
+  if (type == "none") {
+    pass_over(kFactorKeys);
+    return options;
   }
-  options.freq_scale = 1 / factor;
-  ODMOE_ASSIGN_OR_RETURN(options.attn_factor, float_or(file, rope + "scaling.attn_factor", 1));
+  ODMOE_RETURN_IF_ERROR(read_factor(file, rope, options));
   if (type == "linear") return options;
 
   int64_t n_ctx_orig = 0;
   const std::string original = rope + "scaling.original_context_length";
   ODMOE_ASSIGN_OR_RETURN(n_ctx_orig, file.get_int(file.has(original) ? original : arch + ".context_length"));
   if (n_ctx_orig < 1 || n_ctx_orig > INT32_MAX) {
-    return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected", file.path().string(),
-                original, n_ctx_orig);
+    return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected",
+                file.file().path().string(), original, n_ctx_orig);
   }
   options.n_ctx_orig = static_cast<int32_t>(n_ctx_orig);
-  ODMOE_ASSIGN_OR_RETURN(options.ext_factor, float_or(file, rope + "scaling.yarn_ext_factor", 1));
-  ODMOE_ASSIGN_OR_RETURN(const float yarn_attn, float_or(file, rope + "scaling.yarn_attn_factor", 1));
-  options.attn_factor *= yarn_attn;
-  ODMOE_ASSIGN_OR_RETURN(options.beta_fast, float_or(file, rope + "scaling.yarn_beta_fast", 32));
-  ODMOE_ASSIGN_OR_RETURN(options.beta_slow, float_or(file, rope + "scaling.yarn_beta_slow", 1));
-  ODMOE_ASSIGN_OR_RETURN(options.log_multiplier, float_or(file, rope + "scaling.yarn_log_multiplier", 0));
+  options.ext_factor = 1;
+  ODMOE_RETURN_IF_ERROR(check_yarn(file, rope, options));
   return options;
 }
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <string>
 
-#include "format/checkpoint.h"
+#include "format/account.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -24,14 +24,13 @@ struct RopeOptions {
   float ext_factor = 0;   // 1 with YaRN, else 0
   float attn_factor = 1;  // multiplies cos and sin
   float beta_fast = 32, beta_slow = 1;
-  float log_multiplier = 0;  // rope.scaling.yarn_log_multiplier: 0.1 * mscale_all_dim
   bool yarn() const { return ext_factor != 0; }
 };
 
-// Reads ARCH.rope.*.  n_rot is the default for rope.dimension_count.
-// kUnsupported for a scaling type that is none of none, linear and yarn.
-Result<RopeOptions> read_rope(const Checkpoint& file, const std::string& arch, RopePairs pairs,
-                              int32_t n_rot);
+// Reads ARCH.rope.* but yarn_log_multiplier, which is for those who give it a meaning.  n_rot is the default
+// for rope.dimension_count.  Without a scaling type a factor is linear, as in llama.cpp. kUnsupported for a
+// scaling type that is none of none, linear and yarn.
+Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs pairs, int32_t n_rot);
 
 // x: [head_dim, n_head, n_token]; positions: i32 [n_token].
 ggml_tensor* rope(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& options);

@@ -16,7 +16,8 @@ std::unique_ptr<Tokenizer> bytes_tokenizer() {
   vocabulary.add("<|im_end|>", 3);
   const auto file = parse_gguf(vocabulary.writer());
   EXPECT_TRUE(file.has_value());
-  auto tokenizer = Tokenizer::create(**file);
+  Account account(**file);
+  auto tokenizer = Tokenizer::create(account);
   EXPECT_TRUE(tokenizer.has_value());
   return std::move(*tokenizer);
 }

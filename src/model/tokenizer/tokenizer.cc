@@ -23,28 +23,28 @@ constexpr std::string_view kKindsKey = "tokenizer.ggml.token_type";
 constexpr std::string_view kMergesKey = "tokenizer.ggml.merges";
 constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
 
-std::string name_of(const Checkpoint& file) { return file.path().string(); }
+std::string name_of(const Account& account) { return account.file().path().string(); }
 
 // -1 when the key is absent.
-Result<Token> read_token_id(const Checkpoint& file, std::string_view key, const Vocabulary& vocabulary) {
-  if (!file.has(key)) return -1;
-  ODMOE_ASSIGN_OR_RETURN(const int64_t id, file.get_int(key));
+Result<Token> read_token_id(Account& account, std::string_view key, const Vocabulary& vocabulary) {
+  if (!account.has(key)) return -1;
+  ODMOE_ASSIGN_OR_RETURN(const int64_t id, account.get_int(key));
   if (id < 0 || id >= vocabulary.size()) {
-    return fail(ErrorKind::kBadFile, "{}: {} is {}, beyond the {} tokens of the vocabulary", name_of(file),
+    return fail(ErrorKind::kBadFile, "{}: {} is {}, beyond the {} tokens of the vocabulary", name_of(account),
                 key, id, vocabulary.size());
   }
   return static_cast<Token>(id);
 }
 
 // `add` (BOS or EOS) as the file says, else as the rule does; an `id` is required then.
-Result<bool> read_add(const Checkpoint& file, std::string_view key, bool otherwise, Token id) {
+Result<bool> read_add(Account& account, std::string_view key, bool otherwise, Token id) {
   bool add = otherwise;
-  if (file.has(key)) {
-    ODMOE_ASSIGN_OR_RETURN(add, file.get_bool(key));
+  if (account.has(key)) {
+    ODMOE_ASSIGN_OR_RETURN(add, account.get_bool(key));
   }
   if (add && id < 0) {
-    return fail(ErrorKind::kBadFile, "{}: {} asks for a token whose id the file does not name", name_of(file),
-                key);
+    return fail(ErrorKind::kBadFile, "{}: {} asks for a token whose id the file does not name",
+                name_of(account), key);
   }
   return add;
 }
@@ -196,68 +196,69 @@ class BpeTokenizer final : public Tokenizer {
   }
 
   Parts parts_;
-  SpecialTokens special_;      // refers to parts_
+  SpecialTokens special_;     // refers to parts_
   size_t longest_token_ = 1;  // in bytes
 };
 
-Result<const SplitRule*> read_rule(const Checkpoint& file) {
-  ODMOE_ASSIGN_OR_RETURN(const std::string model, file.get_string(kModelKey));
+Result<const SplitRule*> read_rule(Account& account) {
+  ODMOE_ASSIGN_OR_RETURN(const std::string model, account.get_string(kModelKey));
   if (model != "gpt2") {
     return fail(ErrorKind::kUnsupported,
-                "{}: tokenizer model \"{}\" is not supported: this program knows gpt2", name_of(file),
+                "{}: tokenizer model \"{}\" is not supported: this program knows gpt2", name_of(account),
                 printable(model));
   }
-  ODMOE_ASSIGN_OR_RETURN(const std::string name, file.get_string(kRuleKey));
+  ODMOE_ASSIGN_OR_RETURN(const std::string name, account.get_string(kRuleKey));
   const SplitRule* rule = find_split_rule(name);
   if (rule == nullptr) {
     return fail(ErrorKind::kUnsupported,
-                "{}: tokenizer splitting rule \"{}\" is not supported: this program knows {}", name_of(file),
-                printable(name), known_split_rules());
+                "{}: tokenizer splitting rule \"{}\" is not supported: this program knows {}",
+                name_of(account), printable(name), known_split_rules());
   }
   return rule;
 }
 
-Result<Vocabulary> read_vocabulary(const Checkpoint& file) {
-  ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> texts, file.get_strings(kTokensKey));
+Result<Vocabulary> read_vocabulary(Account& account) {
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> texts, account.get_strings(kTokensKey));
   std::vector<int64_t> kinds;
-  if (file.has(kKindsKey)) {
-    ODMOE_ASSIGN_OR_RETURN(kinds, file.get_ints(kKindsKey));
+  if (account.has(kKindsKey)) {
+    ODMOE_ASSIGN_OR_RETURN(kinds, account.get_ints(kKindsKey));
   }
   Result<Vocabulary> vocabulary = Vocabulary::build(texts, kinds);
   if (!vocabulary.has_value()) {
-    return fail(vocabulary.error().kind, "{}: {}", name_of(file), vocabulary.error().message);
+    return fail(vocabulary.error().kind, "{}: {}", name_of(account), vocabulary.error().message);
   }
   return vocabulary;
 }
 
-Result<BpeMerges> read_merges(const Checkpoint& file, const Vocabulary& vocabulary) {
-  ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> texts, file.get_strings(kMergesKey));
+Result<BpeMerges> read_merges(Account& account, const Vocabulary& vocabulary) {
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<std::string> texts, account.get_strings(kMergesKey));
   Result<BpeMerges> merges = BpeMerges::build(texts, vocabulary);
-  if (!merges.has_value()) return fail(merges.error().kind, "{}: {}", name_of(file), merges.error().message);
+  if (!merges.has_value())
+    return fail(merges.error().kind, "{}: {}", name_of(account), merges.error().message);
   return merges;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Tokenizer>> Tokenizer::create(const Checkpoint& file) {
-  ODMOE_ASSIGN_OR_RETURN(const SplitRule* rule, read_rule(file));
+Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Account& account) {
+  ODMOE_ASSIGN_OR_RETURN(const SplitRule* rule, read_rule(account));
   ODMOE_ASSIGN_OR_RETURN(Splitter splitter, Splitter::compile(rule->expressions));
-  ODMOE_ASSIGN_OR_RETURN(Vocabulary vocabulary, read_vocabulary(file));
-  ODMOE_ASSIGN_OR_RETURN(BpeMerges merges, read_merges(file, vocabulary));
+  ODMOE_ASSIGN_OR_RETURN(Vocabulary vocabulary, read_vocabulary(account));
+  ODMOE_ASSIGN_OR_RETURN(BpeMerges merges, read_merges(account, vocabulary));
 
-  ODMOE_ASSIGN_OR_RETURN(const Token bos, read_token_id(file, "tokenizer.ggml.bos_token_id", vocabulary));
-  ODMOE_ASSIGN_OR_RETURN(const Token eos, read_token_id(file, "tokenizer.ggml.eos_token_id", vocabulary));
+  ODMOE_ASSIGN_OR_RETURN(const Token bos, read_token_id(account, "tokenizer.ggml.bos_token_id", vocabulary));
+  ODMOE_ASSIGN_OR_RETURN(const Token eos, read_token_id(account, "tokenizer.ggml.eos_token_id", vocabulary));
   std::vector<Token> named_ends = {eos};
   for (const std::string_view key : kEndTokenKeys) {
-    ODMOE_ASSIGN_OR_RETURN(const Token id, read_token_id(file, key, vocabulary));
+    ODMOE_ASSIGN_OR_RETURN(const Token id, read_token_id(account, key, vocabulary));
     named_ends.push_back(id);
   }
   ODMOE_ASSIGN_OR_RETURN(const bool add_bos,
-                         read_add(file, "tokenizer.ggml.add_bos_token", rule->add_bos, bos));
-  ODMOE_ASSIGN_OR_RETURN(const bool add_eos, read_add(file, "tokenizer.ggml.add_eos_token", false, eos));
+                         read_add(account, "tokenizer.ggml.add_bos_token", rule->add_bos, bos));
+  ODMOE_ASSIGN_OR_RETURN(const bool add_eos, read_add(account, "tokenizer.ggml.add_eos_token", false, eos));
   std::string chat_template;
-  if (file.has(kTemplateKey)) {
-    ODMOE_ASSIGN_OR_RETURN(chat_template, file.get_string(kTemplateKey));
+  if (account.has(kTemplateKey)) {
+    ODMOE_ASSIGN_OR_RETURN(chat_template, account.get_string(kTemplateKey));
   }
 
   std::vector<Token> ends = find_end_tokens(vocabulary, named_ends);

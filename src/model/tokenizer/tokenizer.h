@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "format/checkpoint.h"
+#include "format/account.h"
 #include "model/tokenizer/chat_text.h"
 #include "model/tokenizer/vocabulary.h"
 #include "odmoe/encode_limits.h"
@@ -20,10 +20,10 @@ namespace odmoe {
 class Tokenizer {
  public:
   // Reads tokenizer.ggml.*: model "gpt2", pre (the splitting rule), tokens, token_type, merges, bos/eos/eot
-  // ids, add_bos_token, ...  Copies what it needs: `file` may go.  Errors: kUnsupported naming the model or
-  // rule and those that are known; kBadFile (no rule, no vocabulary, a byte without a token, merges of
-  // unknown tokens, ids out of range).
-  static Result<std::unique_ptr<Tokenizer>> create(const Checkpoint& file);
+  // ids, add_bos_token, ...  Copies what it needs: the checkpoint may go.  Errors: kUnsupported naming the
+  // model or rule and those that are known; kBadFile (no rule, no vocabulary, a byte without a token, merges
+  // of unknown tokens, ids out of range).
+  static Result<std::unique_ptr<Tokenizer>> create(Account& account);
 
   virtual ~Tokenizer() = default;
 

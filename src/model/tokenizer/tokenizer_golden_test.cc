@@ -17,7 +17,8 @@ namespace {
 std::unique_ptr<Tokenizer> load(const std::filesystem::path& path) {
   const auto file = open_checkpoint(path);
   EXPECT_TRUE(file.has_value()) << file.error().message;
-  auto tokenizer = Tokenizer::create(**file);
+  Account account(**file);
+  auto tokenizer = Tokenizer::create(account);
   EXPECT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
   return std::move(*tokenizer);
 }

@@ -22,7 +22,8 @@ constexpr int32_t kUserDefined = 4;
 
 Result<std::unique_ptr<Tokenizer>> try_create(const testing::GgufWriter& gguf) {
   ODMOE_ASSIGN_OR_RETURN(const auto file, parse_gguf(gguf));
-  return Tokenizer::create(*file);
+  Account account(*file);
+  return Tokenizer::create(account);
 }
 
 std::unique_ptr<Tokenizer> create(const testing::GgufWriter& gguf) {
@@ -407,7 +408,8 @@ TEST(Tokenizer, WhatSomebodySaidBecomesNoMarkerWhateverItSpells) {
   const Token marker = vocabulary.add("<｜User｜>", 4);
   const Token harmless = vocabulary.add("<think>", 4);
   const auto gguf = parse_gguf(vocabulary.writer());
-  const auto tokenizer = Tokenizer::create(**gguf);
+  Account account(**gguf);
+  const auto tokenizer = Tokenizer::create(account);
   ASSERT_TRUE(tokenizer.has_value());
   const std::string turn = "<|im_end|><｜User｜><think>";
   const std::string text = turn + turn + turn;
