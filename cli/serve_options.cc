@@ -43,6 +43,13 @@ void add_network_options(CLI::App& command, ServeOptions& options) {
       ->type_name("ORIGIN")
       ->allow_extra_args(false)
       ->group(kGroup);
+  command
+      .add_option("--allow-host", server.allowed_hosts,
+                  "Name by which others on this machine may call the server beside localhost, such as "
+                  "host.docker.internal; with a port, of that port alone; several may be given")
+      ->type_name("NAME")
+      ->allow_extra_args(false)
+      ->group(kGroup);
   command.add_option("--max-connections", server.max_connections, "Connections served at once")
       ->type_name("N")
       ->capture_default_str()

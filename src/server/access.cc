@@ -1,39 +1,52 @@
 #include "server/access.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
+#include <format>
+#include <string>
 #include <string_view>
-#include <utility>
+
+#include "server/authority.h"
+#include "server/cors.h"
+#include "server/routes.h"
 
 namespace odmoe::server {
 namespace {
 
-constexpr auto kRoutes = std::to_array<std::pair<std::string_view, std::string_view>>({
-    {"/", "GET"},
-    {"/health", "GET"},
-    {"/metrics", "GET"},
-    {"/v1/stats", "GET"},
-    {"/v1/events", "GET"},
-    {"/v1/models", "GET"},
-    {"/v1/completions", "POST"},
-    {"/v1/chat/completions", "POST"},
-    {"/tokenize", "POST"},
-    {"/detokenize", "POST"},
-});
-
-// The page itself says nothing of the model; what it shows it asks for with the key.
-bool is_open(std::string_view path) { return path == "/health" || path == "/"; }
-
-// "Host" without its port.
-std::string_view host_name(std::string_view host) {
-  if (host.starts_with('[')) return host.substr(0, host.find(']') + 1);
-  return host.substr(0, host.rfind(':'));
-}
-
-bool same_name(std::string_view a, std::string_view b) {
+bool same_word(std::string_view a, std::string_view b) {
   return std::ranges::equal(
       a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
+}
+
+// The authority that the option names: of any port if it says none.
+bool is_allowed(std::string_view option, const Authority& asked) {
+  const auto allowed = parse_authority(option);
+  return allowed && allowed->host == asked.host && (!allowed->port || allowed->port == asked.port.value_or(80));
+}
+
+// A page whose name was made to point here (DNS rebinding) still calls the server by the page's name.
+bool is_own_name(const ServerOptions& options, const Authority& asked) {
+  if (!is_loopback_host(options.host) || is_loopback_name(asked.host)) return true;
+  return is_allowed(options.host, asked) ||
+         std::ranges::any_of(options.allowed_hosts, [&](const std::string& name) { return is_allowed(name, asked); });
+}
+
+std::optional<ApiError> check_host(const ServerOptions& options, const httplib::Request& request) {
+  if (!request.has_header("Host")) return std::nullopt;  // of HTTP/1.0, which no browser speaks
+  const auto asked = parse_authority(request.get_header_value("Host"));
+  if (!asked) {
+    return ApiError{.status = 400,
+                    .type = "invalid_request_error",
+                    .message = "the header Host names no host",
+                    .code = "malformed_request"};
+  }
+  if (is_own_name(options, *asked)) return std::nullopt;
+  return ApiError{.status = 403,
+                  .type = "invalid_request_error",
+                  .message = std::format("this server answers to localhost only: start it with --allow-host {} to be "
+                                         "reached by that name",
+                                         asked->host),
+                  .code = "host_not_allowed"};
 }
 
 bool has_key(const ServerOptions& options, const httplib::Request& request) {
@@ -41,7 +54,7 @@ bool has_key(const ServerOptions& options, const httplib::Request& request) {
   const std::string header = request.get_header_value("Authorization");
   std::string key = request.get_header_value("x-api-key");
   if (header.size() > kBearer.size() &&
-      same_name(std::string_view(header).substr(0, kBearer.size()), kBearer)) {
+      same_word(std::string_view(header).substr(0, kBearer.size()), kBearer)) {
     key = header.substr(kBearer.size());
   }
   bool known = false;
@@ -61,74 +74,59 @@ bool equal_in_constant_time(std::string_view given, std::string_view secret) {
   return difference == 0;
 }
 
-bool is_loopback_host(std::string_view host) {
-  if (same_name(host, "localhost") || host == "::1" || host == "[::1]") return true;
-  return host.starts_with("127.") &&
-         std::ranges::all_of(host, [](char c) { return c == '.' || (c >= '0' && c <= '9'); });
-}
+bool is_loopback_host(std::string_view host) { return is_loopback_name(host); }
 
-std::string_view allowed_methods(std::string_view path) {
-  if (path.starts_with("/v1/models/")) return "GET";
-  const auto* route = std::ranges::find(kRoutes, path, &std::pair<std::string_view, std::string_view>::first);
-  return route == kRoutes.end() ? std::string_view() : route->second;
+Status check_allowed_host(std::string_view host) {
+  if (parse_authority(host)) return {};
+  return fail(ErrorKind::kUsage, "--allow-host {}: give a name or a name and a port, such as host.docker.internal:8080",
+              host);
 }
 
 std::optional<ApiError> check_access(const ServerOptions& options, const httplib::Request& request) {
-  const std::string host = request.get_header_value("Host");
-  // A page whose name was made to point here (DNS rebinding) still calls the server by the page's name.
-  if (is_loopback_host(options.host) && !host.empty() && !is_loopback_host(host_name(host)) &&
-      !same_name(host_name(host), options.host)) {
-    return ApiError{
-        .status = 403,
-        .type = "invalid_request_error",
-        .message = "this server answers to localhost only: start it with --host to be reached by name",
-        .code = "host_not_allowed"};
-  }
+  if (auto error = check_host(options, request)) return error;
   // A page of another origin cannot read the answer, but it could still make the server work.
-  const std::string origin = request.get_header_value("Origin");
-  if (!origin.empty() && origin != "http://" + host && origin != "https://" + host &&
-      !std::ranges::contains(options.cors_origins, "*") &&
-      !std::ranges::contains(options.cors_origins, origin)) {
+  if (!may_ask(options, request)) {
     return ApiError{.status = 403,
                     .type = "invalid_request_error",
                     .message = "pages of this origin may not ask: start the server with --cors ORIGIN",
                     .code = "origin_not_allowed"};
   }
-  if (request.method == "OPTIONS") return std::nullopt;
+  const std::string_view methods = allowed_methods(request.path);
+  if (request.method == "OPTIONS") {
+    // A browser that is told no reads no error either: what is wrong it is told when it asks for it.
+    if (is_preflight(request) || !methods.empty() || request.path == "*") return std::nullopt;
+    return from_status(404);
+  }
   if (!options.api_keys.empty() && !is_open(request.path) && !has_key(options, request)) {
     return ApiError{.status = 401,
                     .type = "authentication_error",
                     .message = "the API key is missing or wrong: send it as \"Authorization: Bearer KEY\"",
                     .code = "invalid_api_key"};
   }
-  const std::string_view methods = allowed_methods(request.path);
   if (methods.empty()) return from_status(404);
-  if (request.method != methods && !(request.method == "HEAD" && methods == "GET")) {
+  const bool posts = takes_body(request.path);
+  if (posts ? request.method != "POST" : request.method != "GET" && request.method != "HEAD") {
     return ApiError{.status = 405,
                     .type = "invalid_request_error",
-                    .message = std::format("{} is asked for with {}", request.path, methods),
+                    .message = std::format("{} is asked for with {}", request.path, posts ? "POST" : "GET"),
                     .code = "method_not_allowed"};
   }
   // Nothing that unpacks to more than it seems.
   const std::string encoding = request.get_header_value("Content-Encoding");
-  if (!encoding.empty() && encoding != "identity") {
+  if (!encoding.empty() && !same_word(encoding, "identity")) {
     return ApiError{.status = 415,
                     .type = "invalid_request_error",
                     .message = "compressed bodies are not taken: send it as it is"};
   }
+  // Whatever else a body says it is, it is read as JSON: curl calls all that it sends a form.
+  constexpr std::string_view kMultipart = "multipart/";
+  const std::string type = request.get_header_value("Content-Type");
+  if (posts && type.size() >= kMultipart.size() && same_word(std::string_view(type).substr(0, kMultipart.size()), kMultipart)) {
+    return ApiError{.status = 415,
+                    .type = "invalid_request_error",
+                    .message = std::format("bodies of the type {} are not taken: send JSON", type.substr(0, type.find(';')))};
+  }
   return std::nullopt;
-}
-
-void add_cors(const ServerOptions& options, const httplib::Request& request, httplib::Response& response) {
-  const std::string origin = request.get_header_value("Origin");
-  const bool any = std::ranges::contains(options.cors_origins, "*");
-  if (origin.empty() || (!any && !std::ranges::contains(options.cors_origins, origin))) return;
-  response.set_header("Access-Control-Allow-Origin", any ? "*" : origin);
-  response.set_header("Vary", "Origin");
-  if (request.method != "OPTIONS") return;
-  response.set_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-  response.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key");
-  response.set_header("Access-Control-Max-Age", "600");
 }
 
 }  // namespace odmoe::server

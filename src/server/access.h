@@ -4,19 +4,17 @@
 #include <httplib.h>
 
 #include <optional>
+#include <string_view>
 
 #include "server/api_error.h"
 #include "server/server.h"
 
 namespace odmoe::server {
 
-// The error that the request gets for its headers; nothing: it may go on.
+// kUsage when it is no NAME or NAME:PORT.
+Status check_allowed_host(std::string_view host);
+
+// The error that the request, whose path is canonical (routes.h), gets for its headers; nothing: it may go on.
 std::optional<ApiError> check_access(const ServerOptions& options, const httplib::Request& request);
-
-// Headers that allow pages of other origins to read the answer, where they may.
-void add_cors(const ServerOptions& options, const httplib::Request& request, httplib::Response& response);
-
-// The methods that the path is there for, "" for a path that is not there.
-std::string_view allowed_methods(std::string_view path);
 
 }  // namespace odmoe::server

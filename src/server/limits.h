@@ -27,6 +27,19 @@ inline constexpr size_t kMaxLogitBias = 1024;
 inline constexpr size_t kMaxListeners = 8;            // of /v1/events, and half of the connections
 inline constexpr size_t kMaxHeldBackBytes = 1 << 20;  // output that waits for a client that does not read
 
+// The head of a request; a little less than what the HTTP library takes, which is shown more than was sent.
+inline constexpr size_t kMaxTargetBytes = 8000;
+inline constexpr size_t kMaxFieldBytes = 8000;  // of one header, with a "%" as three
+inline constexpr size_t kMaxFields = 96;
+inline constexpr size_t kMaxHeadBytes = 64 * 1024;
+inline constexpr size_t kMaxEmptyLines = 2;  // before it
+// A body in chunks, beside its data.
+inline constexpr size_t kMaxChunkDigits = 16;
+inline constexpr size_t kMaxChunkExtensionBytes = 256;  // of one chunk
+inline constexpr size_t kMaxTrailerBytes = 4 * 1024;
+// Of a browser's question what it may send from another origin.
+inline constexpr size_t kMaxPreflightBytes = 4 * 1024;
+
 // A connection that sends a request slower than this is closed: so long at first, and a second more for so
 // many bytes that came.
 inline constexpr std::chrono::seconds kRequestGrace{10};
@@ -35,14 +48,34 @@ inline constexpr size_t kSlowestBytesPerSecond = 64 * 1024;
 inline constexpr std::chrono::seconds kWriteTimeout{10};
 inline constexpr std::chrono::seconds kKeepAlive{10};
 inline constexpr size_t kKeepAliveRequests = 1000;  // of one connection
-// Connections beyond the limit that are told so, rather than left waiting.
+// What of a refused request's body is read so that the connection can go on.
+inline constexpr size_t kMaxSkippedBytes = 64 * 1024;
+// Whoever is answered before all was read is listened to for so much longer: what arrives at a closed socket
+// makes the system throw away the answer that is on its way.
+inline constexpr std::chrono::milliseconds kLinger{2000};
+inline constexpr size_t kMaxLingerBytes = 256 << 20;
+// Connections beyond the limit that are told so with all that belongs to an answer, if they ask for so long;
+// those beyond them are told so without being read.
 inline constexpr size_t kRefusalThreads = 4;
+inline constexpr std::chrono::milliseconds kRefusalGrace{250};
+inline constexpr size_t kMaxParting = 64;  // of those, listened to until they are gone
+// How long a new connection waits for one that is just about to give way to it.
+inline constexpr std::chrono::milliseconds kGivingWay{100};
+// A connection that was never asked for anything gives way to new ones when it is so old.
+inline constexpr std::chrono::milliseconds kSilence{1000};
 inline constexpr int kListenBacklog = 128;
+// How long nothing is accepted when the system has no descriptors or memory left for it.
+inline constexpr std::chrono::milliseconds kAcceptPause{50};
+// What a connection takes at most beside what its request and answer do: its buffers, and what of its thread's
+// stack is ever touched.
+inline constexpr size_t kConnectionBytes = 384 * 1024;
 
 // How often a request that waits looks whether its client is still there.
 inline constexpr std::chrono::milliseconds kLiveness{10};
 // How long the end of the server waits for those who listen to its live events to be told.
 inline constexpr std::chrono::seconds kEndOfEvents{1};
+// How long it then waits for those it answers to be told that it ends.
+inline constexpr std::chrono::milliseconds kEndOfAnswers{750};
 // A comment goes to a streaming client when nothing else did for so long, lest something on the way gives up.
 inline constexpr std::chrono::seconds kStreamKeepAlive{15};
 

@@ -1,164 +1,84 @@
 #include "server/listener.h"
 
-#include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
-#include <string_view>
+#include <optional>
+#include <system_error>
+#include <utility>
 
-#include "server/api_error.h"
+#include "server/event_log.h"
 #include "server/limits.h"
 
 namespace odmoe::server {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-constexpr size_t kReadBytes = 16 * 1024;
+using Clock = Connection::Clock;
 
-thread_local bool close_connection = false;
-
-// Whether the socket is ready for `events` before `limit`.
-bool wait_for(socket_t socket, short events, Clock::time_point limit) {
-  while (true) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(limit - Clock::now()).count();
-    if (left < 0) return false;
-    pollfd entry{.fd = socket, .events = events, .revents = 0};
-    const int ready = poll(&entry, 1, static_cast<int>(std::min<int64_t>(left + 1, 60'000)));
-    if (ready > 0) return true;
-    if (ready < 0 && errno != EINTR) return false;
-  }
-}
-
-void address_of(const sockaddr_storage& storage, std::string& ip, int& port) {
-  std::array<char, INET6_ADDRSTRLEN> text{};
-  if (storage.ss_family == AF_INET) {
-    sockaddr_in address{};
-    std::memcpy(&address, &storage, sizeof(address));
-    inet_ntop(AF_INET, &address.sin_addr, text.data(), text.size());
-    port = ntohs(address.sin_port);
-  } else if (storage.ss_family == AF_INET6) {
-    sockaddr_in6 address{};
-    std::memcpy(&address, &storage, sizeof(address));
-    inet_ntop(AF_INET6, &address.sin6_addr, text.data(), text.size());
-    port = ntohs(address.sin6_port);
-  }
-  ip = text.data();
-}
-
-// One connection.  A request must come at kSlowestBytesPerSecond or faster once its grace has passed.
-class BoundedStream final : public httplib::Stream {
- public:
-  BoundedStream(socket_t socket, const ConnectionLimits& limits) : socket_(socket), limits_(limits) {}
-
-  // Waits for the next request's first byte.
-  bool wait_for_request(Clock::time_point limit) { return begin_ < end_ || wait_for(socket_, POLLIN, limit); }
-  void start_request() {
-    started_ = Clock::now();
-    received_ = 0;
-  }
-
-  bool is_readable() const override { return begin_ < end_; }
-  bool wait_readable() const override { return begin_ < end_ || wait_for(socket_, POLLIN, read_limit()); }
-  bool wait_writable() const override {
-    const bool writable = wait_for(socket_, POLLOUT, Clock::now() + limits_.write_timeout);
-    broken_ = broken_ || !writable;
-    return writable;
-  }
-  // Whether all that was read and written went through.
-  bool sound() const { return !broken_ && get_error() == httplib::Error::Success; }
-
-  ssize_t read(char* data, size_t size) override {
-    if (begin_ == end_) {
-      if (Clock::now() >= read_limit() || !wait_readable()) {
-        error_ = httplib::Error::Timeout;
-        return -1;
-      }
-      const ssize_t n = receive();
-      if (n <= 0) return n;
-    }
-    const size_t n = std::min(size, end_ - begin_);
-    std::memcpy(data, buffer_.data() + begin_, n);
-    begin_ += n;
-    return static_cast<ssize_t>(n);
-  }
-
-  // All of it or nothing: a client that takes none of it for the limit is gone.
-  ssize_t write(const char* data, size_t size) override {
-    size_t done = 0;
-    while (done < size) {
-      if (!wait_for(socket_, POLLOUT, Clock::now() + limits_.write_timeout)) {
-        error_ = httplib::Error::Timeout;
-        return -1;
-      }
-      const ssize_t n = send(socket_, data + done, size - done, MSG_DONTWAIT);
-      if (n > 0) {
-        done += static_cast<size_t>(n);
-      } else if (n < 0 && errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK) {
-        error_ = httplib::Error::Write;
-        return -1;
-      }
-    }
-    return static_cast<ssize_t>(size);
-  }
-
-  void get_remote_ip_and_port(std::string& ip, int& port) const override {
-    sockaddr_storage address{};
-    socklen_t length = sizeof(address);
-    if (getpeername(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0)
-      address_of(address, ip, port);
-  }
-  void get_local_ip_and_port(std::string& ip, int& port) const override {
-    sockaddr_storage address{};
-    socklen_t length = sizeof(address);
-    if (getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0)
-      address_of(address, ip, port);
-  }
-  socket_t socket() const override { return socket_; }
-  time_t duration() const override { return 0; }
-
- private:
-  Clock::time_point read_limit() const {
-    return started_ + limits_.grace + std::chrono::milliseconds(received_ * 1000 / kSlowestBytesPerSecond);
-  }
-  ssize_t receive() {
-    while (true) {
-      const ssize_t n = recv(socket_, buffer_.data(), buffer_.size(), 0);
-      if (n < 0 && errno == EINTR) continue;
-      begin_ = 0;
-      end_ = n > 0 ? static_cast<size_t>(n) : 0;
-      received_ += end_;
-      if (n <= 0) error_ = n == 0 ? httplib::Error::ConnectionClosed : httplib::Error::Read;
-      return n;
-    }
-  }
-
-  socket_t socket_;
-  ConnectionLimits limits_;
-  Clock::time_point started_ = Clock::now();
-  uint64_t received_ = 0;  // of this request
-  mutable bool broken_ = false;
-  std::array<char, kReadBytes> buffer_{};
-  size_t begin_ = 0, end_ = 0;  // what of buffer_ has not been read
+// What the thread answers.
+struct Exchange {
+  Connection* connection;
+  bool last;          // no further request on this connection
+  bool one_too_many;  // it is not to be served
+  bool goes_on = false;
 };
+thread_local Exchange* exchange = nullptr;
+
+void close_on_exec(int descriptor) { fcntl(descriptor, F_SETFD, FD_CLOEXEC); }
+void never_block(int descriptor) { fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK); }
+
+int open_spare() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
+
+// As many descriptors as the connections need, as far as the system lets a process have them.
+void allow_descriptors(size_t connections) {
+  constexpr size_t kOthers = 256;  // of models, drives and prompts
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  const rlim_t wanted = std::min<rlim_t>(connections + kOthers, limit.rlim_max);
+  if (limit.rlim_cur >= wanted) return;
+  limit.rlim_cur = wanted;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 }  // namespace
 
-void Listener::close_after_answer() { close_connection = true; }
+ApiError too_many_connections() {
+  return {.status = 503,
+          .type = "server_error",
+          .message = "there are too many connections: try again, or start the server with a larger "
+                     "--max-connections",
+          .code = "too_many_connections",
+          .retry_after_s = 1};
+}
 
 Listener::Listener(const ConnectionLimits& limits) : limits_(limits) {
-  new_task_queue = [n = limits.connections] {
-    return new httplib::ThreadPool(std::min<size_t>(n, 4), n + kRefusalThreads, kListenBacklog);
-  };
-  set_tcp_nodelay(true);  // a token is a packet
-  set_keep_alive_max_count(kKeepAliveRequests);
+  // The library closes after every error, and says so; here that depends on what was read of the request.
+  set_post_routing_handler([this](const httplib::Request&, httplib::Response& response) {
+    response.headers.erase("Connection");
+    response.headers.erase("Keep-Alive");
+    exchange->goes_on = !exchange->last && exchange->connection->can_go_on();
+    if (!exchange->goes_on) {
+      response.set_header("Connection", "close");
+    } else {
+      const auto patience = std::chrono::duration_cast<std::chrono::seconds>(limits_.keep_alive);
+      response.set_header("Keep-Alive", std::format("timeout={}", patience.count()));
+    }
+  });
+}
+
+Listener::~Listener() {
+  stop(std::chrono::milliseconds(0));
+  for (const int descriptor : {bell_[0], bell_[1], spare_}) {
+    if (descriptor >= 0) ::close(descriptor);
+  }
 }
 
 int Listener::bind(const std::string& host, int port) {
@@ -172,58 +92,299 @@ int Listener::bind(const std::string& host, int port) {
   } else if (!bind_to_port(host, port)) {
     return -1;
   }
+  if (port <= 0) return port;
   // The library's backlog of 5 loses connections that come together.
-  if (port > 0) ::listen(svr_sock_, kListenBacklog);
+  ::listen(svr_sock_, kListenBacklog);
+  never_block(svr_sock_);
   return port;
 }
 
-bool Listener::process_and_close_socket(socket_t socket) {
-  const size_t before = connections_.fetch_add(1);
-  bool ok = false;
-  if (before < limits_.connections) {
-    ok = serve(socket);
-  } else {
-    const std::string body = error_json({.status = 503,
-                                         .type = "server_error",
-                                         .message = "there are too many connections: try again, or start the "
-                                                    "server with a larger --max-connections",
-                                         .code = "too_many_connections"});
-    const std::string answer = std::format(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n"
-        "Retry-After: 1\r\nConnection: close\r\n\r\n{}",
-        body.size(), body);
-    BoundedStream(socket, limits_).write(answer.data(), answer.size());
+void Listener::start() {
+  allow_descriptors(limits_.connections);
+  if (pipe(bell_.data()) == 0) {
+    for (const int end : bell_) {
+      close_on_exec(end);
+      never_block(end);
+    }
   }
-  ::shutdown(socket, SHUT_RDWR);
-  ::close(socket);
-  connections_.fetch_sub(1);
-  return ok;
+  spare_ = open_spare();
+  accepting_ = std::thread([this] { accept_clients(); });
 }
 
-bool Listener::serve(socket_t socket) {
-  BoundedStream stream(socket, limits_);
+void Listener::wake() const {
+  const char ring = 0;
+  (void)!::write(bell_[1], &ring, 1);
+}
+
+void Listener::stop(std::chrono::milliseconds limit) {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    for (Client& client : clients_) {
+      if (client.state != State::kAnswering) ::shutdown(client.socket, SHUT_RD);
+    }
+  }
+  wake();
+  if (accepting_.joinable()) accepting_.join();
+  const socket_t listening = svr_sock_;
+  if (listening != INVALID_SOCKET) ::close(listening);
+  {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, limit, [this] { return clients_.empty(); });
+    // What still answers sees that its client is gone.  The library ends its streams when it has no socket.
+    svr_sock_ = INVALID_SOCKET;
+    for (Client& client : clients_) ::shutdown(client.socket, SHUT_RDWR);
+    changed_.wait(lock, [this] { return clients_.empty(); });
+  }
+  reap();
+}
+
+size_t Listener::served() const {
+  return static_cast<size_t>(std::ranges::count_if(
+      clients_, [](const Client& client) { return !client.refused && !client.told_to_end; }));
+}
+
+size_t Listener::connections() const {
+  const std::lock_guard lock(mutex_);
+  return served();
+}
+
+void Listener::reap() {
+  std::vector<std::thread> ended;
+  {
+    const std::lock_guard lock(mutex_);
+    ended.swap(ended_);
+  }
+  for (std::thread& thread : ended) thread.join();
+}
+
+void Listener::accept_clients() {
+  bool paused = false;
+  std::vector<pollfd> entries;
+  while (true) {
+    entries = {{.fd = bell_[0], .events = POLLIN, .revents = 0}};
+    // While there are no descriptors the socket stays readable, and only time and those who leave help.
+    entries.push_back({.fd = paused ? -1 : svr_sock_.load(), .events = POLLIN, .revents = 0});
+    for (const Parting& client : parting_) entries.push_back({.fd = client.socket, .events = POLLIN, .revents = 0});
+    const int patience = static_cast<int>(kAcceptPause.count());
+    const int ready = poll(entries.data(), entries.size(), paused || !parting_.empty() ? patience : -1);
+    if (ready > 0 && entries[0].revents != 0) {
+      std::array<char, 64> rings{};
+      (void)!::read(bell_[0], rings.data(), rings.size());
+    }
+    see_off();
+    reap();
+    {
+      const std::lock_guard lock(mutex_);
+      if (stopping_) break;
+    }
+    if (paused || (ready > 0 && entries[1].revents != 0)) paused = !accept_one();
+  }
+  for (const Parting& client : parting_) ::close(client.socket);
+  parting_.clear();
+}
+
+// False: there is nothing left to accept with.
+bool Listener::accept_one() {
+  socket_t socket = ::accept(svr_sock_, nullptr, nullptr);
+  if (socket >= 0) {
+    scarce_ = false;
+    let_in(socket);
+    return true;
+  }
+  if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) {
+    return true;  // whoever it was is gone, or nobody was there
+  }
+  // At first it waits for those who are just leaving.
+  if (!std::exchange(scarce_, true)) {
+    log_event(spdlog::level::warn, "cannot_accept", {{"why", std::strerror(errno)}});
+    return false;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    if (give_way()) return false;
+  }
+  // Without one that can give way the client is told, by means of the descriptor kept for it.
+  if (spare_ >= 0) ::close(std::exchange(spare_, -1));
+  socket = ::accept(svr_sock_, nullptr, nullptr);
+  if (socket >= 0) {
+    const std::string answer = error_answer(too_many_connections());
+    (void)!::send(socket, answer.data(), answer.size(), MSG_DONTWAIT);
+    // There is no descriptor to wait with for what is still on its way.
+    std::array<char, 4096> unread{};
+    while (::recv(socket, unread.data(), unread.size(), MSG_DONTWAIT) > 0) {
+    }
+    ::close(socket);
+  }
+  spare_ = open_spare();
+  return socket >= 0;
+}
+
+// Ends the connection that waits longest, those first that had an answer.  A request that comes at this very moment
+// is not answered, as with any server that closes an idle connection: clients ask again.
+bool Listener::give_way() {
+  Client* best = nullptr;
+  const Clock::time_point now = Clock::now();
+  for (Client& client : clients_) {
+    if (client.refused || client.told_to_end) continue;
+    const bool idle = client.state == State::kLingering ||
+                      (client.state == State::kWaiting && (client.answered > 0 || now - client.since >= kSilence));
+    if (!idle) continue;
+    const auto rank = [](const Client& of) { return std::pair(of.answered == 0, of.since); };
+    if (best == nullptr || rank(client) < rank(*best)) best = &client;
+  }
+  if (best == nullptr) return false;
+  best->told_to_end = true;
+  ::shutdown(best->socket, SHUT_RD);
+  return true;
+}
+
+void Listener::let_in(socket_t socket) {
+  close_on_exec(socket);
+  never_block(socket);
+  const int on = 1;
+  setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // a token is a packet
+  {
+    std::unique_lock lock(mutex_);
+    // Those that were there when the server stopped have been told; this one would be the last to know.
+    const auto let_nobody_in = [&] {
+      if (stopping_) ::close(socket);
+      return stopping_;
+    };
+    if (let_nobody_in()) return;
+    const bool refused = served() >= limits_.connections && !give_way();
+    const size_t most = limits_.connections + kRefusalThreads;
+    // Whoever gave way leaves at once, unless a request of its came just then.
+    if (!refused) changed_.wait_for(lock, kGivingWay, [&] { return clients_.size() < most; });
+    if (let_nobody_in()) return;
+    if (clients_.size() < most) {
+      Client& client =
+          clients_.emplace_back(Client{.socket = socket, .refused = refused, .since = Clock::now(), .thread = {}});
+      try {
+        client.thread = std::thread([this, &client] { run(client); });
+        return;
+      } catch (const std::system_error& error) {
+        log_event(spdlog::level::warn, "no_threads", {{"why", error.what()}});
+        clients_.pop_back();
+      }
+    }
+  }
+  refuse_unread(socket);
+}
+
+// At once, by the thread that accepts: a short answer fits into any socket's buffer.
+void Listener::refuse_unread(socket_t socket) {
+  never_block(socket);
+  const ApiError error = too_many_connections();
+  const std::string answer = error_answer(error);
+  (void)!::send(socket, answer.data(), answer.size(), MSG_DONTWAIT);
+  if (refused_) refused_("", error);
+  ::shutdown(socket, SHUT_WR);
+  if (parting_.size() < kMaxParting) {
+    parting_.push_back({.socket = socket, .until = Clock::now() + limits_.linger});
+  } else {
+    ::close(socket);
+  }
+}
+
+// Reads what those that were refused unread still send, as Connection::linger() does.
+void Listener::see_off() {
+  std::array<char, 16 * 1024> unread{};
+  std::erase_if(parting_, [&](const Parting& client) {
+    const ssize_t n = ::recv(client.socket, unread.data(), unread.size(), MSG_DONTWAIT);
+    const bool waits = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+    if ((n > 0 || waits) && Clock::now() < client.until) return false;
+    ::close(client.socket);
+    return true;
+  });
+}
+
+// False: the server or the connection ends, so that nothing more is to be read from it.
+bool Listener::set_state(Client& client, State state) {
+  const std::lock_guard lock(mutex_);
+  client.state = state;
+  client.since = Clock::now();
+  if (state == State::kWaiting || state == State::kLingering) changed_.notify_all();
+  if (state == State::kWaiting) ++client.answered;
+  // What is not answering is told when the server stops; so is what begins to read after that.
+  if (stopping_ && state != State::kAnswering) ::shutdown(client.socket, SHUT_RD);
+  return !stopping_ && !client.told_to_end;
+}
+
+// Whether one that was too many is so no more: an answer reaches its client a moment before its connection is idle.
+void Listener::find_room(Client& client) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kGivingWay,
+                    [&] { return stopping_ || served() < limits_.connections || give_way(); });
+  client.refused = served() >= limits_.connections;
+}
+
+void Listener::run(Client& client) {
+  if (client.refused) find_room(client);
+  {
+    ConnectionLimits limits = limits_;
+    if (client.refused) limits.grace = limits.keep_alive = std::min(limits.grace, kRefusalGrace);
+    Connection connection(client.socket, limits, [&](bool begins) {
+      return set_state(client, begins ? State::kReading : State::kAnswering);
+    });
+    serve(connection, client);
+    if (connection.unread()) {
+      set_state(client, State::kLingering);
+      connection.linger();
+    }
+  }
+  const std::lock_guard lock(mutex_);
+  ::shutdown(client.socket, SHUT_RDWR);
+  ::close(client.socket);
+  ended_.push_back(std::move(client.thread));
+  std::erase_if(clients_, [&](const Client& other) { return &other == &client; });
+  changed_.notify_all();
+  wake();
+}
+
+void Listener::serve(Connection& connection, Client& client) {
   std::string remote, local;
   int remote_port = 0, local_port = 0;
-  stream.get_remote_ip_and_port(remote, remote_port);
-  stream.get_local_ip_and_port(local, local_port);
-  bool ok = false;
-  for (size_t left = keep_alive_max_count_; left > 0; --left) {
-    // In short waits, so that a connection that idles does not delay the end.
-    const Clock::time_point limit = Clock::now() + kKeepAlive;
-    while (!stream.wait_for_request(std::min(limit, Clock::now() + std::chrono::milliseconds(200)))) {
-      if (svr_sock_ == INVALID_SOCKET || Clock::now() >= limit) return ok;
+  connection.get_remote_ip_and_port(remote, remote_port);
+  connection.get_local_ip_and_port(local, local_port);
+  const auto refuse = [&](const ApiError& error) {
+    if (refused_) refused_(remote, error);
+    connection.answer(error);
+  };
+  for (size_t left = client.refused ? 1 : kKeepAliveRequests; left > 0; --left) {
+    if (!connection.wait_for_request(Clock::now() + (client.refused ? kRefusalGrace : limits_.keep_alive))) {
+      if (client.refused) refuse(too_many_connections());
+      return;
     }
-    stream.start_request();
+    if (!set_state(client, State::kReading)) return;
+    const auto head = connection.read_head(paths_);
+    if (!head.has_value()) return refuse(client.refused ? too_many_connections() : head.error());
+    if (!*head) return;
+    const bool ends = !set_state(client, State::kAnswering);
+    Exchange this_one{.connection = &connection,
+                      .last = left == 1 || ends || connection.head().close,
+                      .one_too_many = client.refused};
+    exchange = &this_one;
     bool closed = false;
-    close_connection = false;
-    bool understood = false;
-    ok = process_request(stream, remote, remote_port, local, local_port, left == 1, closed,
-                         [&](httplib::Request&) { understood = true; });
-    // Behind a request that was not understood nobody knows where the next one begins.
-    const bool sound = understood && stream.sound();
-    if (!ok || closed || close_connection || !sound) break;
+    const bool ok = process_request(connection, remote, remote_port, local, local_port, this_one.last, closed, nullptr);
+    exchange = nullptr;
+    if (!ok || !connection.sound() || !this_one.goes_on || !connection.skip_rest()) return;
+    if (!set_state(client, State::kWaiting)) return;
   }
-  return ok;
+}
+
+ApiResult<std::string> Listener::read_body(size_t max_bytes) { return exchange->connection->read_body(max_bytes); }
+
+bool Listener::one_too_many() { return exchange != nullptr && exchange->one_too_many; }
+
+void Listener::stream(const httplib::Request& request, httplib::Response& response, const std::string& type,
+                      httplib::ContentProviderWithoutLength provider,
+                      httplib::ContentProviderResourceReleaser release) {
+  if (request.version == "HTTP/1.0") {
+    response.set_content_provider(type, std::move(provider), std::move(release));
+  } else {
+    response.set_chunked_content_provider(type, std::move(provider), std::move(release));
+  }
 }
 
 }  // namespace odmoe::server

@@ -1,45 +1,117 @@
-// The HTTP server's sockets: every connection has limits in time and number.
+// The HTTP server's sockets: who is let in, and that whoever is let in is answered.
 //
-// The library reads and parses; what it reads from is ours, since its own time limits start anew with every
-// byte, so that a client sending one now and then would hold a thread for hours.
+// A connection has a thread of its own as long as it lasts, so that none waits for another.  When there are as many
+// as may be, one that waits for its next request gives way to a new one; where all are busy, the new one is told so
+// at once.
+//
+//   waiting    for the first byte of a request; ends when told to, or gives way
+//   reading    the request's head or its body; ends when told to
+//   answering  has all of it; when the server ends it may go on for a while
+//   lingering  answered before all was read (connection.h); ends when told to, or gives way
 #pragma once
 
 #include <httplib.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <mutex>
 #include <string>
+#include <thread>
+#include <vector>
 
-#include "server/limits.h"
+#include "server/api_error.h"
+#include "server/connection.h"
 
 namespace odmoe::server {
 
-struct ConnectionLimits {
-  size_t connections = 64;  // served at once; a few more are told that there are too many
-  std::chrono::milliseconds grace = kRequestGrace;
-  std::chrono::milliseconds write_timeout = kWriteTimeout;
-};
+// 503, for a connection that is one too many.
+ApiError too_many_connections();
 
-// Thread-safe as httplib::Server is.
+// Thread-safe, but for what sets it up, which is done before start().
 class Listener : public httplib::Server {
  public:
+  // A request that was answered without the library: nobody could read it, or it was one too many.
+  using Refused = std::function<void(const std::string& client, const ApiError& error)>;
+
   explicit Listener(const ConnectionLimits& limits);
+  ~Listener() override;  // stop()
+
+  // What the library is to take a path for.  None: as it is.
+  void set_paths(Connection::Paths paths) { paths_ = std::move(paths); }
+  void set_refused(Refused refused) { refused_ = std::move(refused); }
 
   // Listens on `port`, 0: any that is free.  The port, -1 when it cannot.
   int bind(const std::string& host, int port);
+  // Lets clients in, from now to stop().
+  void start();
+  // Lets nobody in.  Connections that answer have so long to end; those that do not end at once.  Returns when
+  // all have ended, which their handlers must see to once is_connection_closed().
+  void stop(std::chrono::milliseconds limit);
 
-  // Of the thread that answers: the connection ends with this answer, since not all of its request was read.
-  static void close_after_answer();
+  // Of the thread that answers: the request's whole body; and whether this connection is one too many, so that the
+  // answer can only be 503.
+  static ApiResult<std::string> read_body(size_t max_bytes);
+  static bool one_too_many();
+  // Answers with what `provider` writes until it is done, in chunks where the client knows them.
+  static void stream(const httplib::Request& request, httplib::Response& response, const std::string& type,
+                     httplib::ContentProviderWithoutLength provider,
+                     httplib::ContentProviderResourceReleaser release);
 
-  size_t connections() const { return connections_; }
+  size_t connections() const;  // served now
 
  private:
-  bool process_and_close_socket(socket_t socket) override;
-  bool serve(socket_t socket);
+  enum class State { kWaiting, kReading, kAnswering, kLingering };
+  struct Client {
+    socket_t socket;
+    bool refused;  // one too many; of its thread once that runs, which changes it with mutex_
+    State state = State::kWaiting;
+    Connection::Clock::time_point since;  // in that state
+    uint64_t answered = 0;
+    bool told_to_end = false;
+    std::thread thread;
+  };
+  // Refused without being read, and not yet gone.
+  struct Parting {
+    socket_t socket;
+    Connection::Clock::time_point until;
+  };
+
+  bool process_and_close_socket(socket_t) override { return false; }  // the library accepts none
+  void accept_clients();
+  bool accept_one();
+  void let_in(socket_t socket);
+  void refuse_unread(socket_t socket);
+  void see_off();
+  bool give_way();         // with mutex_
+  void reap();             // with mutex_ held by nobody
+  size_t served() const;   // with mutex_
+  void run(Client& client);
+  void find_room(Client& client);
+  void serve(Connection& connection, Client& client);
+  bool set_state(Client& client, State state);
+  void wake() const;
 
   const ConnectionLimits limits_;
-  std::atomic<size_t> connections_ = 0;
+  Connection::Paths paths_;
+  Refused refused_;
+  std::thread accepting_;
+  std::array<int, 2> bell_{-1, -1};  // wakes the thread that accepts
+  // Of that thread:
+  int spare_ = -1;  // a descriptor given up to tell a client that there are none left
+  bool scarce_ = false;
+  std::vector<Parting> parting_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::list<Client> clients_;
+  std::vector<std::thread> ended_;  // to be joined
+  bool stopping_ = false;
 };
 
 }  // namespace odmoe::server

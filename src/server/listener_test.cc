@@ -4,18 +4,25 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <format>
+#include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace odmoe::server {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 
 class Client {
@@ -27,7 +34,7 @@ class Client {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     connected_ = ::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
   }
-  ~Client() { ::close(socket_); }
+  ~Client() { close(); }
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
   bool connected() const { return connected_; }
@@ -35,9 +42,28 @@ class Client {
     return ::send(socket_, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
   }
   void half_close() const { ::shutdown(socket_, SHUT_WR); }
+  void close() const { if (socket_ >= 0) ::close(std::exchange(socket_, -1)); }
+  // One answer, with a body of known length or without one; bytes after it wait for the next call.
+  std::string answer() const {
+    std::array<char, 4096> buffer{};
+    while (true) {
+      if (const size_t end = read_.find("\r\n\r\n"); end != std::string::npos) {
+        const size_t at = read_.find("Content-Length: ");
+        const size_t size = end + 4 + (at < end ? std::stoul(read_.substr(at + 16)) : 0);
+        if (read_.size() >= size) {
+          std::string text = read_.substr(0, size);
+          read_.erase(0, size);
+          return text;
+        }
+      }
+      const ssize_t n = ::recv(socket_, buffer.data(), buffer.size(), 0);
+      if (n <= 0) return std::exchange(read_, "");
+      read_.append(buffer.data(), static_cast<size_t>(n));
+    }
+  }
   // All until the other side closes.
   std::string rest() const {
-    std::string text;
+    std::string text = std::exchange(read_, "");
     std::array<char, 4096> buffer{};
     for (ssize_t n = 0; (n = ::recv(socket_, buffer.data(), buffer.size(), 0)) > 0;) {
       text.append(buffer.data(), static_cast<size_t>(n));
@@ -46,7 +72,8 @@ class Client {
   }
 
  private:
-  int socket_;
+  mutable int socket_;
+  mutable std::string read_;
   bool connected_ = false;
 };
 
@@ -54,32 +81,65 @@ class ListenerTest : public ::testing::Test {
  protected:
   void start(const ConnectionLimits& limits) {
     listener_ = std::make_unique<Listener>(limits);
+    listener_->set_refused([this](const std::string&, const ApiError& error) { refused_ = error.status; });
+    listener_->set_pre_routing_handler([](const httplib::Request&, httplib::Response& response) {
+      if (!Listener::one_too_many()) return httplib::Server::HandlerResponse::Unhandled;
+      response.status = 503;
+      response.set_content(error_json(too_many_connections()), "application/json");
+      return httplib::Server::HandlerResponse::Handled;
+    });
     listener_->Get("/", [](const httplib::Request&, httplib::Response& response) {
       response.set_content("hello", "text/plain");
     });
-    listener_->Get("/large", [this](const httplib::Request&, httplib::Response& response) {
-      response.set_chunked_content_provider(
-          "text/plain",
+    listener_->Get("/large", [this](const httplib::Request& request, httplib::Response& response) {
+      Listener::stream(
+          request, response, "text/plain",
           [](size_t, httplib::DataSink& sink) {
             const std::string data(1 << 16, 'x');
             return sink.write(data.data(), data.size());
           },
           [this](bool success) { gave_up_ = !success; });
     });
+    listener_->Get("/three", [](const httplib::Request& request, httplib::Response& response) {
+      Listener::stream(
+          request, response, "text/plain",
+          [](size_t, httplib::DataSink& sink) {
+            sink.write("three", 5);
+            sink.done();
+            return true;
+          },
+          [](bool) {});
+    });
+    listener_->Get("/wait", [this](const httplib::Request& request, httplib::Response& response) {
+      ++waiting_;
+      while (!release_ && !request.is_connection_closed()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      response.set_content(release_ ? "waited" : "gone", "text/plain");
+    });
+    listener_->Post("/length", [](const httplib::Request&, httplib::Response& response) {
+      ++lengths_;
+      const auto body = Listener::read_body(kMaxBody);
+      response.status = body.has_value() ? 200 : body.error().status;
+      response.set_content(body.has_value() ? std::to_string(body->size()) : body.error().message, "text/plain");
+    });
+    listener_->Post("/refused", [](const httplib::Request&, httplib::Response& response) { response.status = 401; });
     port_ = listener_->bind("127.0.0.1", 0);
     ASSERT_GT(port_, 0);
-    thread_ = std::thread([this] { listener_->listen_after_bind(); });
-    listener_->wait_until_ready();
+    listener_->start();
   }
-  void TearDown() override {
-    listener_->stop();
-    thread_.join();
+  void until_connections(size_t n) const {
+    while (listener_->connections() != n) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
+  static constexpr size_t kMaxBody = 1 << 20;
+  std::atomic<bool> gave_up_ = false, release_ = false;
+  std::atomic<int> refused_ = 0, waiting_ = 0, lengths_ = 0;
   std::unique_ptr<Listener> listener_;
-  std::thread thread_;
-  std::atomic<bool> gave_up_ = false;
   int port_ = 0;
 };
+
+std::string get(std::string_view path) { return std::format("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path); }
+std::string post(std::string_view path, std::string_view fields, std::string_view body) {
+  return std::format("POST {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n{}", path, fields, body);
+}
 
 TEST_F(ListenerTest, AnswersAndKeepsTheConnection) {
   start({});
@@ -93,6 +153,38 @@ TEST_F(ListenerTest, AnswersAndKeepsTheConnection) {
   EXPECT_NE(second, std::string::npos);  // both, though they came at once
 }
 
+TEST_F(ListenerTest, EveryConnectionWithinTheLimitIsAnsweredWhateverTheOthersDo) {
+  constexpr size_t kConnections = 64;
+  start({.connections = kConnections});
+  std::vector<std::unique_ptr<Client>> clients;
+  // Half of them get an answer that does not end, the others are kept open.
+  for (size_t i = 0; i < kConnections; ++i) clients.push_back(std::make_unique<Client>(port_));
+  for (size_t i = 0; i < kConnections / 2; ++i) ASSERT_TRUE(clients[i]->send(get("/wait")));
+  while (waiting_ < static_cast<int>(kConnections / 2)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (int round = 0; round < 3; ++round) {
+    for (size_t i = kConnections / 2; i < kConnections; ++i) ASSERT_TRUE(clients[i]->send(get("/")));
+    for (size_t i = kConnections / 2; i < kConnections; ++i) EXPECT_THAT(clients[i]->answer(), HasSubstr("hello"));
+  }
+  EXPECT_EQ(listener_->connections(), kConnections);
+  release_ = true;
+  for (size_t i = 0; i < kConnections / 2; ++i) EXPECT_THAT(clients[i]->answer(), HasSubstr("waited"));
+}
+
+TEST_F(ListenerTest, AnIdleConnectionGivesWayToANewOne) {
+  start({.connections = 2});
+  const Client busy(port_), idle(port_);
+  ASSERT_TRUE(busy.send(get("/wait")));
+  while (waiting_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(idle.send(get("/")));
+  EXPECT_THAT(idle.answer(), HasSubstr("hello"));
+  const Client fresh(port_);
+  ASSERT_TRUE(fresh.send(get("/")));
+  EXPECT_THAT(fresh.answer(), HasSubstr("hello"));
+  EXPECT_EQ(idle.rest(), "");  // it was closed
+  release_ = true;
+  EXPECT_THAT(busy.answer(), HasSubstr("waited"));
+}
+
 TEST_F(ListenerTest, ARequestThatDripsInIsEnded) {
   start({.grace = std::chrono::milliseconds(300)});
   const Client client(port_);
@@ -104,8 +196,9 @@ TEST_F(ListenerTest, ARequestThatDripsInIsEnded) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   });
-  client.rest();  // comes to an end long before the dripping would
-  EXPECT_LT(listener_->connections(), 2);
+  EXPECT_THAT(client.rest(), StartsWith("HTTP/1.1 408"));  // long before the dripping would end
+  EXPECT_EQ(refused_, 408);
+  client.close();
   dripping.join();
 }
 
@@ -123,17 +216,183 @@ TEST_F(ListenerTest, ConnectionsBeyondTheLimitAreToldSo) {
     held.push_back(std::make_unique<Client>(port_));
     ASSERT_TRUE(held.back()->send("GET / HTTP/1.1\r\n"));
   }
-  while (listener_->connections() < 2) std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  const Client refused(port_);
-  const std::string answer = refused.rest();
-  EXPECT_THAT(answer, StartsWith("HTTP/1.1 503"));
-  EXPECT_THAT(answer, HasSubstr("Retry-After"));
-  EXPECT_THAT(answer, HasSubstr("too_many_connections"));
+  until_connections(2);
+  // More than there are threads to refuse with, and some that say nothing.
+  std::vector<std::unique_ptr<Client>> refused;
+  for (size_t i = 0; i < kRefusalThreads + 20; ++i) {
+    refused.push_back(std::make_unique<Client>(port_));
+    if (i % 3 != 0) refused.back()->send(get("/"));
+  }
+  for (const auto& client : refused) {
+    const std::string answer = client->rest();
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 503"));
+    EXPECT_THAT(answer, HasSubstr("too_many_connections"));
+  }
   held.clear();
-  while (listener_->connections() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  until_connections(0);
   const Client served(port_);
   ASSERT_TRUE(served.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
   EXPECT_THAT(served.rest(), HasSubstr("hello"));
+}
+
+TEST_F(ListenerTest, BodiesAreWholeHoweverTheyCome) {
+  start({});
+  const Client client(port_);
+  for (const size_t size : {size_t{0}, size_t{9000}, kMaxBody}) {
+    const std::string body(size, 'x');
+    ASSERT_TRUE(client.send(post("/length", std::format("Content-Length: {}\r\n", size), body)));
+    EXPECT_THAT(client.answer(), HasSubstr("\r\n\r\n" + std::to_string(size)));
+    const std::string chunks =
+        size == 0 ? "0\r\n\r\n" : std::format("1\r\nx\r\n{:x}\r\n{}\r\n0\r\n\r\n", size - 1, body.substr(1));
+    ASSERT_TRUE(client.send(post("/length", "Transfer-Encoding: chunked\r\n", chunks)));
+    EXPECT_THAT(client.answer(), HasSubstr("\r\n\r\n" + std::to_string(size)));
+  }
+}
+
+TEST_F(ListenerTest, OneByteTooMuchIsRefusedAndTheClientCanReadIt) {
+  start({});
+  const std::string body(kMaxBody + 1, 'x');
+  for (const std::string& request :
+       {post("/length", std::format("Content-Length: {}\r\n", body.size()), body),
+        post("/length", "Transfer-Encoding: chunked\r\n", std::format("{:x}\r\n{}\r\n0\r\n\r\n", body.size(), body))}) {
+    const Client client(port_);
+    client.send(request);
+    const std::string answer = client.rest();
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 413"));
+    EXPECT_THAT(answer, HasSubstr("Connection: close"));
+  }
+}
+
+TEST_F(ListenerTest, ABodyThatIsExpectedIsAskedForWhenItIsWanted) {
+  start({});
+  const Client client(port_);
+  ASSERT_TRUE(client.send(post("/length", "Expect: 100-continue\r\nContent-Length: 5\r\n", "")));
+  EXPECT_THAT(client.answer(), StartsWith("HTTP/1.1 100"));
+  ASSERT_TRUE(client.send("hello"));
+  EXPECT_THAT(client.answer(), HasSubstr("\r\n\r\n5"));
+  ASSERT_TRUE(client.send(post("/refused", "Expect: 100-continue\r\nContent-Length: 5\r\n", "")));
+  EXPECT_THAT(client.rest(), StartsWith("HTTP/1.1 401"));
+}
+
+TEST_F(ListenerTest, ARefusedBodyThatIsSmallIsReadPast) {
+  start({});
+  const Client client(port_);
+  ASSERT_TRUE(client.send(post("/refused", "Content-Length: 5\r\n", "GET /") + get("/")));
+  EXPECT_THAT(client.answer(), StartsWith("HTTP/1.1 401"));
+  EXPECT_THAT(client.answer(), HasSubstr("hello"));
+}
+
+TEST_F(ListenerTest, NothingBehindAMalformedRequestIsAnswered) {
+  start({});
+  for (const char* bad : {" GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+                          "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+                          "POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"}) {
+    const Client client(port_);
+    ASSERT_TRUE(client.send(bad + get("/")));
+    const std::string answer = client.rest();
+    EXPECT_THAT(answer, StartsWith("HTTP/1.1 400")) << bad;
+    EXPECT_THAT(answer, HasSubstr("Connection: close"));
+    EXPECT_EQ(answer.find("HTTP/1.1", 1), std::string::npos) << answer;
+  }
+}
+
+TEST_F(ListenerTest, AStreamGoesToOldClientsWithoutChunks) {
+  start({});
+  const Client old(port_), current(port_);
+  ASSERT_TRUE(old.send("GET /three HTTP/1.0\r\n\r\n"));
+  const std::string answer = old.rest();
+  EXPECT_THAT(answer, Not(HasSubstr("chunked")));
+  EXPECT_TRUE(answer.ends_with("\r\n\r\nthree")) << answer;
+  ASSERT_TRUE(current.send(get("/three")));
+  EXPECT_THAT(current.answer(), HasSubstr("Transfer-Encoding: chunked"));
+}
+
+TEST_F(ListenerTest, TheEndWaitsForThoseWhoAreAnsweredAndForNobodyElse) {
+  start({});
+  const Client idle(port_), half(port_), body(port_), slow(port_), answered(port_), lingering(port_), closed(port_);
+  ASSERT_TRUE(half.send("GET / HTT"));
+  ASSERT_TRUE(body.send(post("/length", "Content-Length: 100000\r\n", "x")));
+  ASSERT_TRUE(slow.send(get("/large")));
+  ASSERT_TRUE(answered.send(get("/wait")));
+  ASSERT_TRUE(lingering.send(post("/refused", "Content-Length: 1000000\r\n", "x")));
+  closed.half_close();
+  EXPECT_THAT(lingering.answer(), StartsWith("HTTP/1.1 401"));
+  while (waiting_ == 0 || lengths_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  std::thread ending([&] { listener_->stop(std::chrono::hours(1)); });
+  EXPECT_EQ(idle.rest(), "");
+  EXPECT_EQ(half.rest(), "");
+  EXPECT_THAT(body.rest(), StartsWith("HTTP/1.1 503"));
+  EXPECT_EQ(lingering.rest(), "");
+  slow.close();
+  release_ = true;
+  EXPECT_THAT(answered.rest(), HasSubstr("waited"));
+  ending.join();
+}
+
+TEST_F(ListenerTest, WhoDoesNotEndInTimeIsCutOff) {
+  start({});
+  const Client waits(port_), slow(port_);
+  ASSERT_TRUE(slow.send(get("/large")));
+  ASSERT_TRUE(waits.send(get("/wait")));
+  while (waiting_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  listener_->stop(std::chrono::milliseconds(20));
+  EXPECT_TRUE(gave_up_);
+  EXPECT_EQ(listener_->connections(), 0);
+}
+
+// Takes descriptors of this process until so few are left.
+class Descriptors {
+ public:
+  explicit Descriptors(size_t left) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit few = before_;
+    few.rlim_cur = std::min<rlim_t>(before_.rlim_max, 256);
+    setrlimit(RLIMIT_NOFILE, &few);
+    for (int fd = ::dup(0); fd >= 0; fd = ::dup(0)) taken_.push_back(fd);
+    for (; left > 0 && !taken_.empty(); --left) {
+      ::close(taken_.back());
+      taken_.pop_back();
+    }
+  }
+  ~Descriptors() {
+    for (const int fd : taken_) ::close(fd);
+    setrlimit(RLIMIT_NOFILE, &before_);
+  }
+  Descriptors(const Descriptors&) = delete;
+  Descriptors& operator=(const Descriptors&) = delete;
+
+ private:
+  rlimit before_{};
+  std::vector<int> taken_;
+};
+
+TEST_F(ListenerTest, WithoutDescriptorsClientsAreToldAndThoseAfterThemServed) {
+  start({});
+  const Client first(port_);
+  ASSERT_TRUE(first.send(get("/wait")));
+  while (waiting_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  {
+    const Descriptors one_left(1);
+    const Client refused(port_);
+    EXPECT_THAT(refused.rest(), HasSubstr("too_many_connections"));
+  }
+  const Client served(port_);
+  ASSERT_TRUE(served.send(get("/")));
+  EXPECT_THAT(served.answer(), HasSubstr("hello"));
+  release_ = true;
+  EXPECT_THAT(first.answer(), HasSubstr("waited"));
+}
+
+TEST_F(ListenerTest, WithoutDescriptorsAnIdleConnectionGivesWay) {
+  start({});
+  const Client idle(port_);
+  ASSERT_TRUE(idle.send(get("/")));
+  EXPECT_THAT(idle.answer(), HasSubstr("hello"));
+  const Descriptors one_left(1);
+  const Client fresh(port_);
+  ASSERT_TRUE(fresh.send(get("/")));
+  EXPECT_THAT(fresh.answer(), HasSubstr("hello"));
+  EXPECT_EQ(idle.rest(), "");
 }
 
 TEST_F(ListenerTest, EndsWhileConnectionsIdle) {
@@ -142,7 +401,7 @@ TEST_F(ListenerTest, EndsWhileConnectionsIdle) {
   ASSERT_TRUE(idle.connected());
   const Client half(port_);
   half.half_close();
-}  // TearDown() ends it, without waiting for kKeepAlive
+}  // without waiting for kKeepAlive
 
 }  // namespace
 }  // namespace odmoe::server

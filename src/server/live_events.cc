@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "server/limits.h"
+#include "server/listener.h"
 
 namespace odmoe::server {
 namespace {
@@ -59,8 +60,8 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
   listener->closed = request.is_connection_closed;
   response.set_header("Cache-Control", "no-store");
   response.set_header("X-Accel-Buffering", "no");
-  response.set_chunked_content_provider(
-      "text/event-stream",
+  server::Listener::stream(
+      request, response, "text/event-stream",
       [this, listener](size_t, httplib::DataSink& sink) { return send(*listener, sink); },
       [this](bool) {
         const std::lock_guard lock(mutex_);

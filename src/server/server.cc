@@ -15,6 +15,7 @@
 #include "server/call_grammar.h"
 #include "server/channel.h"
 #include "server/choice_sink.h"
+#include "server/cors.h"
 #include "server/event_log.h"
 #include "server/limits.h"
 #include "server/listener.h"
@@ -22,6 +23,7 @@
 #include "server/metrics.h"
 #include "server/page.h"
 #include "server/request.h"
+#include "server/routes.h"
 #include "server/scheduler.h"
 
 namespace odmoe::server {
@@ -119,6 +121,8 @@ Status ServerOptions::validate() const {
       return fail(ErrorKind::kUsage, "an API key must be of printable characters without spaces");
     }
   }
+  for (const std::string& origin : cors_origins) ODMOE_RETURN_IF_ERROR(check_cors_origin(origin));
+  for (const std::string& name : allowed_hosts) ODMOE_RETURN_IF_ERROR(check_allowed_host(name));
   return Vision(vision).check();
 }
 
@@ -133,6 +137,7 @@ class Server::Impl {
             [this] { return live_subject(); }, [this] { return live_model(); }) {}
 
   Status listen() {
+    set_up_listener();
     routes();
     port_ = listener_.bind(options_.host, options_.port);
     if (port_ <= 0) {
@@ -141,8 +146,7 @@ class Server::Impl {
                   "choose another with --port (0: any that is free)",
                   options_.host, options_.port);
     }
-    thread_ = std::thread([this] { listener_.listen_after_bind(); });
-    listener_.wait_until_ready();
+    listener_.start();
     return {};
   }
 
@@ -211,8 +215,8 @@ class Server::Impl {
       loaded->scheduler->drain();
       loaded->scheduler->cancel_all();
     }
-    listener_.stop();
-    if (thread_.joinable()) thread_.join();
+    // Those that are answered are told that it ends, as far as they take it in time.
+    listener_.stop(kEndOfAnswers);
     loaded.reset();
     const std::lock_guard lock(mutex_);
     loaded_.reset();
@@ -247,7 +251,10 @@ class Server::Impl {
                               loaded->context);
   }
 
+  void set_up_listener();
   void routes();
+  std::optional<ApiError> first_error(const Request& request) const;
+  size_t max_body_bytes() const;
   void health(Response& response);
   void models(const Request& request, Response& response);
   ApiStatus complete(const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded);
@@ -270,6 +277,16 @@ class Server::Impl {
       const ApiStatus status = handler(request, response, loaded);
       if (!status.has_value()) send(response, status.error());
     };
+  }
+  // The same of what takes a body, which is there as request.body then.
+  template <typename Handler>
+  httplib::Server::Handler with_body(Handler handler) {
+    return with_model([this, handler](const Request& request, Response& response,
+                                      const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
+      Request whole = request;
+      ODMOE_ASSIGN_OR_RETURN(whole.body, Listener::read_body(max_body_bytes()));
+      return handler(whole, response, loaded);
+    });
   }
 
   AnswerOptions answer_options(const char* prefix, const CommonRequest& request, size_t n_choice) const {
@@ -296,30 +313,47 @@ class Server::Impl {
   Vision vision_;
   LiveEvents events_;
   int port_ = 0;
-  std::thread thread_;
   std::atomic<bool> draining_ = false;
   std::atomic<int> answering_ = 0;
   mutable std::mutex mutex_;
   std::shared_ptr<Loaded> loaded_;
 };
 
-void Server::Impl::routes() {
-  const size_t otherwise = options_.vision.url.empty() ? kMaxBodyBytes : kMaxImageBodyBytes;
-  listener_.set_payload_max_length(options_.max_body_bytes > 0 ? options_.max_body_bytes : otherwise);
+size_t Server::Impl::max_body_bytes() const {
+  if (options_.max_body_bytes > 0) return options_.max_body_bytes;
+  return options_.vision.url.empty() ? kMaxBodyBytes : kMaxImageBodyBytes;
+}
+
+// What is wrong with a request before any of its body is read.
+std::optional<ApiError> Server::Impl::first_error(const Request& request) const {
+  if (Listener::one_too_many()) return too_many_connections();
+  return check_access(options_, request);
+}
+
+void Server::Impl::set_up_listener() {
+  listener_.set_paths(canonical_path);
+  listener_.set_refused([this](const std::string& client, const ApiError& error) {
+    metrics_.count_request("other", error.status);
+    log_event(spdlog::level::info, "refused",
+              {{"client", client}, {"status", error.status}, {"why", error.message}});
+  });
   listener_.set_pre_routing_handler([this](const Request& request, Response& response) {
     using Outcome = httplib::Server::HandlerResponse;
     add_cors(options_, request, response);
-    if (const auto error = check_access(options_, request)) {
-      if (error->status == 405) response.set_header("Allow", std::string(allowed_methods(request.path)));
-      // Its body is not read, so nothing more can be read from the connection.
-      if (request.has_header("Content-Length") || request.has_header("Transfer-Encoding")) {
-        Listener::close_after_answer();
-      }
+    const std::string_view methods = allowed_methods(request.path);
+    if (const auto error = first_error(request)) {
+      if (error->status == 405) response.set_header("Allow", std::string(methods));
       send(response, *error);
       return Outcome::Handled;
     }
-    if (request.method != "OPTIONS") return Outcome::Unhandled;
-    response.status = 204;
+    if (request.method == "OPTIONS") {
+      response.status = 204;
+      if (!methods.empty()) response.set_header("Allow", std::string(methods));
+      return Outcome::Handled;
+    }
+    // A name may be anything, which the library's patterns would have to be told.
+    if (!request.path.starts_with("/v1/models/")) return Outcome::Unhandled;
+    models(request, response);
     return Outcome::Handled;
   });
   // The library's own answers in the shape of the others.
@@ -340,18 +374,16 @@ void Server::Impl::routes() {
     send(response, from_status(500));
   });
   listener_.set_logger([this](const Request& request, const Response& response) {
-    const std::string_view methods = allowed_methods(request.path);
-    metrics_.count_request(methods.empty()                          ? "other"
-                           : request.path.starts_with("/v1/models") ? "/v1/models"
-                                                                    : request.path,
-                           response.status);
+    metrics_.count_request(route_label(request.path), response.status);
     log_event(spdlog::level::info, "request",
               {{"client", request.remote_addr},
                {"method", request.method},
                {"path", request.path},
                {"status", response.status}});
   });
+}
 
+void Server::Impl::routes() {
   listener_.Get("/", [](const Request&, Response& response) {
     for (const auto& [name, value] : live_page_headers()) response.set_header(name, value);
     response.set_content(live_page().data(), live_page().size(), "text/html; charset=utf-8");
@@ -374,18 +406,17 @@ void Server::Impl::routes() {
                   response.set_content(stats_json(loaded->engine->stats()), "application/json");
                   return ApiStatus();
                 }));
-  const auto models = [this](const Request& request, Response& response) { this->models(request, response); };
-  listener_.Get("/v1/models", models);
-  listener_.Get(R"(/v1/models/(.+))", models);
-  listener_.Post("/v1/completions", with_model([this](const Request& request, Response& response,
+  listener_.Get("/v1/models",
+                [this](const Request& request, Response& response) { models(request, response); });
+  listener_.Post("/v1/completions", with_body([this](const Request& request, Response& response,
                                                       const std::shared_ptr<Loaded>& loaded) {
                    return complete(request, response, loaded);
                  }));
-  listener_.Post("/v1/chat/completions", with_model([this](const Request& request, Response& response,
+  listener_.Post("/v1/chat/completions", with_body([this](const Request& request, Response& response,
                                                            const std::shared_ptr<Loaded>& loaded) {
                    return chat(request, response, loaded);
                  }));
-  listener_.Post("/tokenize", with_model([](const Request& request, Response& response,
+  listener_.Post("/tokenize", with_body([](const Request& request, Response& response,
                                             const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
                    ODMOE_ASSIGN_OR_RETURN(const TokenizeRequest text, parse_tokenize_request(request.body));
                    const auto tokens =
@@ -401,7 +432,7 @@ void Server::Impl::routes() {
                    send(response, Json{{"tokens", std::move(list)}, {"count", tokens.size()}});
                    return {};
                  }));
-  listener_.Post("/detokenize", with_model([](const Request& request, Response& response,
+  listener_.Post("/detokenize", with_body([](const Request& request, Response& response,
                                               const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
                    ODMOE_ASSIGN_OR_RETURN(
                        const auto tokens,
@@ -445,7 +476,7 @@ void Server::Impl::models(const Request& request, Response& response) {
   }
   if (request.path == "/v1/models")
     return send(response, Json{{"object", "list"}, {"data", Json::array({model})}});
-  if (request.matches.size() > 1 && request.matches[1] == options_.model_id) return send(response, model);
+  if (request.path == "/v1/models/" + options_.model_id) return send(response, model);
   send(response, ApiError{.status = 404,
                           .type = "invalid_request_error",
                           .message = std::format("there is no such model here, only {}", options_.model_id),
@@ -644,8 +675,8 @@ void Server::Impl::answer_stream(const Request& request, Response& response, std
     return text.empty() || write(sink, text);
   };
   auto begun = std::make_shared<bool>(false);
-  response.set_chunked_content_provider(
-      "text/event-stream",
+  Listener::stream(
+      request, response, "text/event-stream",
       [this, call, begun, write, write_all, closed = request.is_connection_closed](size_t,
                                                                                    httplib::DataSink& sink) {
         if (!*begun) {

@@ -24,6 +24,8 @@ struct ServerOptions {
   // Who may ask: "Authorization: Bearer KEY", or "x-api-key: KEY".  None: everybody.
   std::vector<std::string> api_keys;
   std::vector<std::string> cors_origins;  // pages that may ask from a browser; "*": all
+  // Names of this machine beside localhost, NAME or NAME:PORT, that are answered to on a loopback address.
+  std::vector<std::string> allowed_hosts;
   std::string model_id;                   // as /v1/models names it
   std::string chat_template;              // a family; empty: the model's own
   size_t max_body_bytes = 0;              // 0: kMaxBodyBytes, or kMaxImageBodyBytes where images are taken

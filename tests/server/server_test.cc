@@ -98,7 +98,7 @@ TEST(Server, ErrorsHaveOpenAisShape) {
   EXPECT_EQ(Json::parse(client.Get("/nothing")->body)["error"]["code"], "not_found");
   const auto wrong_method = client.Get("/v1/completions");
   EXPECT_EQ(wrong_method->status, 405);
-  EXPECT_EQ(wrong_method->get_header_value("Allow"), "POST");
+  EXPECT_EQ(wrong_method->get_header_value("Allow"), "POST, OPTIONS");
   const Json large = post(server, "/v1/completions", Json{{"prompt", std::string(8000, 'x')}}.dump(), 413);
   EXPECT_THAT(large["error"]["message"].get<std::string>(), HasSubstr("--max-body"));
 }
