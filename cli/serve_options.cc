@@ -1,11 +1,15 @@
 #include "cli/serve_options.h"
 
 #include <cstdlib>
+#include <filesystem>
+#include <format>
 #include <sstream>
+#include <system_error>
 
 #include "base/units.h"
 #include "cli/choice.h"
 #include "cli/input.h"
+#include "cli/output.h"
 
 namespace odmoe::cli {
 namespace {
@@ -13,6 +17,14 @@ namespace {
 constexpr const char* kKeyVariable = "ODMOE_API_KEY";
 constexpr uint64_t kDefaultPromptCacheBytes = 256 * kMiB;
 constexpr uint64_t kDefaultCacheDirBytes = 16 * kGiB;
+
+// Of a file on the disk; what comes by a pipe is nobody else's to read.
+bool is_open_to_others(const std::filesystem::path& path) {
+  std::error_code error;
+  const auto status = std::filesystem::status(path, error);
+  return !error && std::filesystem::is_regular_file(status) &&
+         (status.permissions() & std::filesystem::perms::others_all) != std::filesystem::perms::none;
+}
 
 void add_network_options(CLI::App& command, ServeOptions& options) {
   server::ServerOptions& server = options.server;
@@ -142,6 +154,11 @@ void add_cache_options(CLI::App& command, ServeOptions& options) {
       "equal, which is faster and may round differently in the last bits",
       [&server](server::PromptReuse reuse) { server.prompt_reuse = reuse; })
       ->group(kGroup);
+  command
+      .add_flag("--share-prompts", server.share_prompts,
+                "Use texts that came with one API key again for requests with another; cached_tokens then "
+                "tells each how much of a prompt others had asked")
+      ->group(kGroup);
 }
 
 void add_vision_options(CLI::App& command, ServeOptions& options) {
@@ -214,6 +231,10 @@ Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
   if (const char* key = std::getenv(kKeyVariable); key != nullptr && *key != '\0') keys.emplace_back(key);
   if (options.api_key_file.empty()) return keys;
   ODMOE_ASSIGN_OR_RETURN(const std::string text, read_file(options.api_key_file));
+  if (is_open_to_others(options.api_key_file)) {
+    (void)Output::standard_error().write(std::format(
+        "odmoe: --api-key-file {}: other users can read it; chmod 600 it\n", options.api_key_file));
+  }
   std::istringstream lines(text);
   const size_t before = keys.size();
   for (std::string line; std::getline(lines, line);) {

@@ -29,9 +29,7 @@ void Fingerprint::add(std::span<const std::byte> bytes) {
   XXH3_128bits_update(state_->xxh3.get(), bytes.data(), bytes.size());
 }
 
-void Fingerprint::add(uint64_t number) {
-  XXH3_128bits_update(state_->xxh3.get(), &number, sizeof(number));
-}
+void Fingerprint::add(uint64_t number) { XXH3_128bits_update(state_->xxh3.get(), &number, sizeof(number)); }
 
 void Fingerprint::add(const Value& value) {
   add(value.high);

@@ -132,8 +132,7 @@ Status EngineImpl::read_metadata() {
     ODMOE_ASSIGN_OR_RETURN(auto files, open_mirror(*file_, path));
     copies_.push_back({.files = std::move(files), .drive = {}});
   }
-  ODMOE_ASSIGN_OR_RETURN(identity_,
-                         ModelIdentity::of(*file_, *source_, copies_, dependencies_.stamp_file));
+  ODMOE_ASSIGN_OR_RETURN(identity_, ModelIdentity::of(*file_, *source_, copies_, dependencies_.stamp_file));
   if (options_.context == 0) options_.context = std::min(shape.n_context_train, kDefaultContext);
   ODMOE_RETURN_IF_ERROR(KvCache::check(decoder_->architecture().kv_layout(), options_.cache_type));
   info_ = describe_model(account, *decoder_, *weights_, *source_, options_.cache_type);

@@ -66,8 +66,7 @@ TEST_F(BulkRead, TellsOfEveryRangeOnceWhenAllOfItIsThere) {
   std::vector<BulkRange> ranges;
   for (uint64_t i = 0, used = 0; i < 9; ++i) {
     const uint64_t bytes = i * 5003;
-    ranges.push_back(
-        {.file = 0, .offset = 7001 * i, .destination = memory.span().subspan(used, bytes)});
+    ranges.push_back({.file = 0, .offset = 7001 * i, .destination = memory.span().subspan(used, bytes)});
     used += bytes;
   }
   std::vector<int> told(ranges.size());

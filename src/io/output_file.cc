@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,10 +16,10 @@ namespace {
 
 constexpr size_t kMaxWriteBytes = 1U << 30U;  // some systems refuse more than 2^31 at once
 
-int open_retrying(const std::filesystem::path& path, int flags) {
+int open_retrying(const std::filesystem::path& path, int flags, mode_t mode = 0666) {
   int descriptor = -1;
   do {
-    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, mode);
   } while (descriptor < 0 && errno == EINTR);
   return descriptor;
 }
@@ -66,6 +67,16 @@ Result<OutputFile> OutputFile::create(const std::filesystem::path& path, bool di
   if (direct && make_direct(descriptor).direct) {
     ODMOE_ASSIGN_OR_RETURN(file.staged_, AlignedBuffer::allocate(kStageBytes));
   }
+  return file;
+}
+
+Result<OutputFile> OutputFile::create_private(const std::filesystem::path& path) {
+  constexpr mode_t kMode = S_IRUSR | S_IWUSR;
+  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return write_error(path, errno);
+  const int descriptor = open_retrying(path, O_WRONLY | O_CREAT | O_EXCL, kMode);
+  if (descriptor < 0) return write_error(path, errno);
+  OutputFile file(descriptor, path);
+  if (::fchmod(descriptor, kMode) != 0) return write_error(path, errno);  // the umask may have taken more
   return file;
 }
 

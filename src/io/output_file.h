@@ -25,6 +25,9 @@ class OutputFile {
   // `direct` is for much that nobody reads soon: past the page cache where the file system allows it, in
   // pieces of kStageBytes from a buffer of the file's own.
   static Result<OutputFile> create(const std::filesystem::path& path, bool direct = false);
+  // Makes a new file at `path`, which its owner alone may read and write from its first moment on, whatever
+  // the umask; what was there goes, also a link, which is not followed.
+  static Result<OutputFile> create_private(const std::filesystem::path& path);
   // Creates `path` or opens it to write behind what it has, and takes a lock that lasts as long as the
   // process: kUsage when another process has it.
   static Result<OutputFile> append_locked(const std::filesystem::path& path);

@@ -2,9 +2,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <filesystem>
+#include <fstream>
 #include <string>
+#include <string_view>
 
 #include "io/testing.h"
 
@@ -27,6 +30,34 @@ TEST(OutputFile, WritesInOrderAndCountsBytes) {
   EXPECT_EQ(file.bytes(), 7U);
   EXPECT_EQ(text_of(folder.path() / "out"), "one two");
   ASSERT_TRUE(sync_directory(folder.path()).has_value());
+}
+
+TEST(OutputFile, APrivateOneIsItsOwnersAloneWhateverTheUmaskAndWhateverWasThere) {
+  using std::filesystem::perms;
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "private";
+  const auto other = folder.path() / "other";
+  const mode_t before = umask(0);
+  for (const mode_t mask : {0U, 0022U, 0777U}) {
+    umask(mask);
+    for (const char* there : {"nothing", "a file of everybody", "a link"}) {
+      std::filesystem::remove(path);
+      if (there == std::string_view("a link")) std::filesystem::create_symlink(other, path);
+      if (there == std::string_view("a file of everybody")) {
+        std::ofstream(path) << "theirs";
+        std::filesystem::permissions(path, static_cast<perms>(0666));
+      }
+      auto file = OutputFile::create_private(path);
+      ASSERT_TRUE(file.has_value()) << file.error().message;
+      ASSERT_TRUE(file->write("mine").has_value());
+      const auto status = std::filesystem::symlink_status(path);
+      EXPECT_EQ(status.type(), std::filesystem::file_type::regular) << there;
+      EXPECT_EQ(status.permissions(), perms::owner_read | perms::owner_write) << there << " " << mask;
+      EXPECT_EQ(text_of(path), "mine");
+      EXPECT_FALSE(std::filesystem::exists(other)) << "a link is not followed";
+    }
+  }
+  umask(before);
 }
 
 TEST(OutputFile, WritesTheSamePastThePageCache) {

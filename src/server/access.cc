@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cctype>
 #include <format>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "base/sha256.h"
 #include "server/authority.h"
 #include "server/cors.h"
 #include "server/routes.h"
+
 
 namespace odmoe::server {
 namespace {
@@ -49,7 +52,7 @@ std::optional<ApiError> check_host(const ServerOptions& options, const httplib::
                   .code = "host_not_allowed"};
 }
 
-bool has_key(const ServerOptions& options, const httplib::Request& request) {
+std::string given_key(const httplib::Request& request) {
   constexpr std::string_view kBearer = "Bearer ";
   const std::string header = request.get_header_value("Authorization");
   std::string key = request.get_header_value("x-api-key");
@@ -57,6 +60,11 @@ bool has_key(const ServerOptions& options, const httplib::Request& request) {
       same_word(std::string_view(header).substr(0, kBearer.size()), kBearer)) {
     key = header.substr(kBearer.size());
   }
+  return key;
+}
+
+bool has_key(const ServerOptions& options, const httplib::Request& request) {
+  const std::string key = given_key(request);
   bool known = false;
   for (const std::string& valid : options.api_keys) known = equal_in_constant_time(key, valid) || known;
   return known;
@@ -80,6 +88,12 @@ Status check_allowed_host(std::string_view host) {
   if (parse_authority(host)) return {};
   return fail(ErrorKind::kUsage, "--allow-host {}: give a name or a name and a port, such as host.docker.internal:8080",
               host);
+}
+
+std::string owner_of(const ServerOptions& options, const httplib::Request& request) {
+  if (options.api_keys.empty() || options.share_prompts) return {};
+  const std::string secret = "odmoe prompts of " + given_key(request);
+  return sha256_hex(std::as_bytes(std::span(secret)));
 }
 
 std::optional<ApiError> check_access(const ServerOptions& options, const httplib::Request& request) {

@@ -4,6 +4,7 @@
 #include <httplib.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "server/api_error.h"
@@ -13,6 +14,10 @@ namespace odmoe::server {
 
 // kUsage when it is no NAME or NAME:PORT.
 Status check_allowed_host(std::string_view host);
+
+// Whose earlier texts the request may use again: of those who know its key alone, unless prompts are shared
+// or there are no keys.  For PromptCache; the key cannot be told from it.
+std::string owner_of(const ServerOptions& options, const httplib::Request& request);
 
 // The error that the request, whose path is canonical (routes.h), gets for its headers; nothing: it may go on.
 std::optional<ApiError> check_access(const ServerOptions& options, const httplib::Request& request);

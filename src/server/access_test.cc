@@ -34,6 +34,26 @@ TEST(Access, KeysAreAskedForEverywhereButForTheHealthAndThePage) {
   EXPECT_EQ(status(options, request("GET", "/v1/models", {{"x-api-key", "beta"}})), 200);
 }
 
+TEST(Access, AKeyOwnsItsPromptsHoweverItIsSentAndCannotBeReadFromTheirOwner) {
+  ServerOptions options{.api_keys = {"alpha", "beta"}};
+  const auto owner = [&](const char* header, const char* value) {
+    return owner_of(options, request("POST", "/v1/completions", {{header, value}}));
+  };
+  const std::string alpha = owner("Authorization", "Bearer alpha");
+  EXPECT_EQ(alpha.size(), 64U);
+  EXPECT_FALSE(alpha.contains("alpha"));
+  EXPECT_EQ(owner("Authorization", "bearer alpha"), alpha);
+  EXPECT_EQ(owner("x-api-key", "alpha"), alpha);
+  EXPECT_NE(owner("x-api-key", "beta"), alpha);
+  // The one of the two that access is granted for.
+  EXPECT_EQ(owner_of(options, request("POST", "/v1/completions",
+                                      {{"x-api-key", "beta"}, {"Authorization", "Bearer alpha"}})),
+            alpha);
+  options.share_prompts = true;
+  EXPECT_EQ(owner("x-api-key", "alpha"), "");
+  EXPECT_EQ(owner_of({}, request("POST", "/v1/completions", {{"x-api-key", "alpha"}})), "");
+}
+
 TEST(Access, ComparesInConstantTimeAndRightly) {
   EXPECT_TRUE(equal_in_constant_time("abc", "abc"));
   EXPECT_FALSE(equal_in_constant_time("abd", "abc"));

@@ -1,11 +1,13 @@
 #include "server/prompt_cache.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cerrno>
 #include <chrono>
 #include <format>
 #include <fstream>
@@ -13,6 +15,7 @@
 #include <utility>
 
 #include "base/checksum.h"
+#include "base/fingerprint.h"
 #include "base/units.h"
 #include "io/output_file.h"
 
@@ -29,11 +32,16 @@ size_t shared_prefix(std::span<const Token> a, std::span<const Token> b) {
   return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
 
-std::string file_name(std::string_view identity, std::span<const Token> tokens) {
-  Checksum checksum;
-  checksum.add(std::as_bytes(std::span(identity)));
-  checksum.add(std::as_bytes(tokens));
-  return std::format("{:016x}{}", checksum.value(), kSuffix);
+std::string file_name(std::string_view identity, std::string_view owner, std::span<const Token> tokens) {
+  Fingerprint fingerprint;
+  fingerprint.add(identity);
+  fingerprint.add(owner);
+  fingerprint.add(std::as_bytes(tokens));
+  return fingerprint.value().hex() + std::string(kSuffix);
+}
+
+std::unexpected<Error> refuse(const std::filesystem::path& directory, std::string_view why) {
+  return fail(ErrorKind::kUsage, "--cache-dir {}: {}", directory.string(), why);
 }
 
 }  // namespace
@@ -66,13 +74,34 @@ PromptCache::~PromptCache() {
 }
 
 Status PromptCache::prepare(const std::filesystem::path& directory) {
-  namespace fs = std::filesystem;
+  constexpr mode_t kOthers = S_IRWXG | S_IRWXO;
+  constexpr std::string_view kRemedy = "; name a directory in which files can be made";
+  // "DIR/" names the same directory as "DIR".
+  const std::filesystem::path path = directory.has_filename() ? directory : directory.parent_path();
   std::error_code error;
-  if (fs::create_directories(directory, error)) fs::permissions(directory, fs::perms::owner_all, error);
-  if (!error && !fs::is_directory(directory, error)) error = std::make_error_code(std::errc::not_a_directory);
-  if (error || access(directory.c_str(), R_OK | W_OK | X_OK) != 0) {
-    return fail(ErrorKind::kUsage, "--cache-dir {}: {}; name a directory in which files can be made",
-                directory.string(), error ? error.message() : "it cannot be written to");
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  // Open to nobody else from its first moment, and whatever the umask also to us.
+  if (::mkdir(path.c_str(), S_IRWXU) == 0) {
+    (void)::chmod(path.c_str(), S_IRWXU);
+  } else if (errno != EEXIST) {
+    return refuse(directory, std::generic_category().message(errno) + std::string(kRemedy));
+  }
+  struct stat status{};
+  if (::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+    return refuse(directory, "it is no directory" + std::string(kRemedy));
+  }
+  if (status.st_uid != geteuid()) {
+    return refuse(directory,
+                  "it belongs to another user, who could read the prompts kept there; choose another");
+  }
+  if ((status.st_mode & kOthers) != 0) {
+    return refuse(directory,
+                  std::format("other users can get at it (mode {:04o}), and prompts are kept there; "
+                              "chmod 700 it or choose another",
+                              status.st_mode & 07777U));
+  }
+  if (access(path.c_str(), R_OK | W_OK | X_OK) != 0) {
+    return refuse(directory, "it cannot be written to" + std::string(kRemedy));
   }
   return {};
 }
@@ -91,7 +120,7 @@ Status PromptCache::read_directory() {
       if (!gone && fs::file_time_type::clock::now() - used > kAbandoned) fs::remove(path, gone);
       continue;
     }
-    if (gone || path.extension() != kSuffix || !entry->is_regular_file(gone)) continue;
+    if (gone || path.extension() != kSuffix || !fs::is_regular_file(entry->symlink_status(gone))) continue;
     auto header = read_header(path);
     if (!header.has_value()) {
       std::array<std::byte, sizeof(uint64_t)> beginning{};
@@ -101,6 +130,8 @@ Status PromptCache::read_directory() {
       if (damaged) fs::remove(path, gone);
       continue;
     }
+    // Earlier versions left it to the umask who may read a file.
+    fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write, gone);
     File file{.path = path, .header = std::move(*header), .used = used};
     file.ours = file.header.identity == options_.identity;
     file.bytes = file.header.file_bytes();
@@ -119,30 +150,31 @@ int32_t PromptCache::reusable_of(std::span<const Token> prompt, std::span<const 
   return reusable(prompt, tokens, whole, options_.chunk, options_.reuse);
 }
 
-PromptCache::Found PromptCache::best(std::span<const Token> prompt) const {
+PromptCache::Found PromptCache::best(std::string_view owner, std::span<const Token> prompt) const {
   Found found;
   for (const auto& state : states_) {
+    if (state->owner != owner) continue;
     const int32_t n = reusable_of(prompt, state->tokens, state->whole);
     if (n > found.n) found = {.n = n, .state = state, .file = {}};
   }
   for (const File& file : files_) {
-    if (!file.ours || file.header.state_bytes > options_.memory_bytes) continue;
+    if (!file.ours || file.header.owner != owner || file.header.state_bytes > options_.memory_bytes) continue;
     const int32_t n = reusable_of(prompt, file.header.tokens, file.header.whole);
     if (n > found.n) found = {.n = n, .state = nullptr, .file = file.path};
   }
   return found;
 }
 
-int32_t PromptCache::find(std::span<const Token> prompt) const {
+int32_t PromptCache::find(std::string_view owner, std::span<const Token> prompt) const {
   const std::lock_guard lock(mutex_);
-  return best(prompt).n;
+  return best(owner, prompt).n;
 }
 
-int32_t PromptCache::restore(std::span<const Token> prompt, Session& session) {
+int32_t PromptCache::restore(std::string_view owner, std::span<const Token> prompt, Session& session) {
   session.truncate(0);
   std::unique_lock lock(mutex_);
   while (true) {
-    Found found = best(prompt);
+    Found found = best(owner, prompt);
     if (found.n == 0) return 0;
     if (found.state == nullptr) {
       found.state = read(found.file, lock);
@@ -170,11 +202,15 @@ std::shared_ptr<PromptCache::State> PromptCache::read(const std::filesystem::pat
   const auto file = std::ranges::find(files_, path, &File::path);
   const SavedStateHeader header = file->header;
   auto state = std::make_shared<State>();
+  state->owner = header.owner;
   state->tokens = header.tokens;
   state->whole = header.whole;
   state->state_bytes = header.state_bytes;
   Status status;
-  if (!make_room(state->bytes(), lock, /*wait=*/true)) {
+  if (options_.check_identity) status = options_.check_identity();
+  if (!status.has_value()) {
+    status = fail(ErrorKind::kIo, "{}", status.error().message);  // no damage of the file
+  } else if (!make_room(state->bytes(), lock, /*wait=*/true)) {
     status = fail(ErrorKind::kBudget, "{}: it does not fit the memory of the prompt cache", path.string());
   } else if (auto memory = AlignedBuffer::allocate(header.state_bytes); !memory.has_value()) {
     status = std::unexpected(memory.error());
@@ -207,16 +243,16 @@ void PromptCache::forget_file(const std::filesystem::path& path) {
 }
 
 // Whether a state that is there brings back as much, whatever is asked for.
-bool PromptCache::covered(std::span<const Token> tokens, int32_t whole) const {
-  const auto covers = [&](std::span<const Token> other, int32_t other_whole) {
-    return other_whole >= whole && shared_prefix(tokens, other) == tokens.size();
+bool PromptCache::covered(const State& state) const {
+  const auto covers = [&](const auto& other) {
+    return other.owner == state.owner && other.whole >= state.whole &&
+           shared_prefix(state.tokens, other.tokens) == state.tokens.size();
   };
-  return std::ranges::any_of(states_, [&](const auto& s) { return covers(s->tokens, s->whole); }) ||
-         std::ranges::any_of(
-             files_, [&](const File& f) { return f.ours && covers(f.header.tokens, f.header.whole); });
+  return std::ranges::any_of(states_, [&](const auto& s) { return covers(*s); }) ||
+         std::ranges::any_of(files_, [&](const File& f) { return f.ours && covers(f.header); });
 }
 
-void PromptCache::save(const Session& session, int32_t kept, bool wait) {
+void PromptCache::save(std::string_view owner, const Session& session, int32_t kept, bool wait) {
   const std::span<const Token> all = session.tokens();
   int64_t n = options_.reuse == PromptReuse::kExact ? session.whole_chunks() : std::ssize(all);
   if (n == 0) return;
@@ -226,11 +262,12 @@ void PromptCache::save(const Session& session, int32_t kept, bool wait) {
   if (options_.reuse == PromptReuse::kExact) n = n / options_.chunk * options_.chunk;
   if (n <= kept) return;
   auto state = std::make_shared<State>();
+  state->owner = owner;
   state->tokens.assign(all.begin(), all.begin() + n);
   state->whole = std::min(session.whole_chunks(), static_cast<int32_t>(n) / options_.chunk * options_.chunk);
   state->state_bytes = session.state_bytes(static_cast<int32_t>(n));
   std::unique_lock lock(mutex_);
-  if (covered(state->tokens, state->whole) || !make_room(state->bytes(), lock, wait)) return;
+  if (covered(*state) || !make_room(state->bytes(), lock, wait)) return;
   auto memory = AlignedBuffer::allocate(state->state_bytes);
   if (!memory.has_value()) return;
   state->memory = std::move(*memory);
@@ -245,7 +282,8 @@ void PromptCache::save(const Session& session, int32_t kept, bool wait) {
 // In front of those that it makes superfluous, which go.
 void PromptCache::insert(std::shared_ptr<State> state) {
   std::erase_if(states_, [&](const auto& other) {
-    const bool needless = other->whole <= state->whole && !std::ranges::contains(to_write_, other) &&
+    const bool needless = other->owner == state->owner && other->whole <= state->whole &&
+                          !std::ranges::contains(to_write_, other) &&
                           shared_prefix(other->tokens, state->tokens) == other->tokens.size();
     if (needless) memory_bytes_ -= other->bytes();
     return needless;
@@ -281,7 +319,8 @@ void PromptCache::write_files() {
     work_.wait(lock, [&] { return stop_ || !to_write_.empty(); });
     if (to_write_.empty()) return;
     const std::shared_ptr<State> state = to_write_.front();
-    const uint64_t bytes = state->bytes() + options_.identity.size() + SavedStateHeader{}.state_offset();
+    const uint64_t bytes =
+        state->bytes() + options_.identity.size() + state->owner.size() + SavedStateHeader{}.state_offset();
     if (bytes <= options_.disk_bytes) {
       while (disk_bytes_ + bytes > options_.disk_bytes && !files_.empty()) {
         const auto path = std::ranges::min_element(files_, {}, &File::used)->path;
@@ -305,10 +344,13 @@ void PromptCache::write_files() {
 
 // Under another name first, so that no process ever sees half a file.
 Status PromptCache::write(const State& state) {
+  // What was computed before now is sound if the model's files are as they were even now.
+  if (options_.check_identity) ODMOE_RETURN_IF_ERROR(options_.check_identity());
   const std::span<const std::byte> bytes =
       std::span<const std::byte>(state.memory.span()).first(state.state_bytes);
-  File file{.path = options_.directory / file_name(options_.identity, state.tokens),
+  File file{.path = options_.directory / file_name(options_.identity, state.owner, state.tokens),
             .header = {.identity = options_.identity,
+                       .owner = state.owner,
                        .tokens = state.tokens,
                        .whole = state.whole,
                        .state_bytes = state.state_bytes,
@@ -319,7 +361,7 @@ Status PromptCache::write(const State& state) {
   const std::filesystem::path unfinished =
       options_.directory / std::format("{}.{}{}", file.path.filename().string(), getpid(), kUnfinished);
   const auto write_all = [&]() -> Status {
-    ODMOE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create(unfinished));
+    ODMOE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create_private(unfinished));
     ODMOE_RETURN_IF_ERROR(output.write(encode_header(file.header)));
     ODMOE_RETURN_IF_ERROR(output.write(bytes));
     return output.sync();
@@ -339,7 +381,8 @@ Status PromptCache::write(const State& state) {
   forget_file(file.path);
   // Files that this one makes superfluous.
   std::erase_if(files_, [&](const File& other) {
-    const bool needless = other.ours && other.header.whole <= file.header.whole &&
+    const bool needless = other.ours && other.header.owner == state.owner &&
+                          other.header.whole <= file.header.whole &&
                           shared_prefix(other.header.tokens, state.tokens) == other.header.tokens.size();
     if (needless) {
       std::filesystem::remove(other.path, error);

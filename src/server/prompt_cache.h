@@ -4,16 +4,21 @@
 // A prompt that begins as one of them did takes it up again instead of evaluating those tokens anew.  What is
 // written to a session's end is the state of its first tokens (Session::save_state), so that what follows is
 // bit for bit what it would have been in that session.
+//
+// Every text has an owner, any text of at most 256 bytes, and none finds what another's is: how much of a
+// prompt was there before tells what others asked.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -43,19 +48,21 @@ struct PromptCacheOptions {
   std::filesystem::path directory;  // of the files; empty: none.  Made if it is not there
   uint64_t disk_bytes = 0;          // of all files of saved states in it, other models' among them
   std::string identity;             // Engine::state_identity(), where there is a directory
+  // Whether the engine's states still belong to that; asked, by any thread, before a file is written or read.
+  std::function<Status()> check_identity;
   int32_t chunk = 512;              // EngineOptions::chunk
   PromptReuse reuse = PromptReuse::kExact;
 };
 
-// One owner, but for stats(); has a thread of its own that writes files.  The least recently used goes first,
-// in memory and on disk.  A file that is damaged is removed, one that is something else left alone; neither
-// is used, and the log has a line of it.
+// For one thread, but for stats(); has a thread of its own that writes files.  The least recently used goes
+// first, in memory and on disk.  A file that is damaged is removed, one that is something else left alone;
+// neither is used, and the log has a line of it.
 class PromptCache {
  public:
-  // kUsage when the directory cannot be made or written to.
+  // kUsage as prepare().
   static Result<std::unique_ptr<PromptCache>> create(const PromptCacheOptions& options);
-  // Makes the directory, readable by its owner alone, if it is not there.  kUsage when that cannot be, or no
-  // files can be made in it.
+  // Makes the directory, for its owner alone, if it is not there.  kUsage when that cannot be, when no files
+  // can be made in it, or when it is another user's or open to others: who can read it can read the texts.
   static Status prepare(const std::filesystem::path& directory);
   // Waits until what was saved is written.
   ~PromptCache();
@@ -63,15 +70,15 @@ class PromptCache {
   PromptCache& operator=(const PromptCache&) = delete;
 
   // How many of the prompt's tokens restore() would bring back at best.
-  int32_t find(std::span<const Token> prompt) const;
+  int32_t find(std::string_view owner, std::span<const Token> prompt) const;
   // Puts that state into the session and returns how many tokens its timeline has then; 0 when there is none
   // (any more), and the timeline is empty.
-  int32_t restore(std::span<const Token> prompt, Session& session);
+  int32_t restore(std::string_view owner, std::span<const Token> prompt, Session& session);
 
   // Keeps what is worth keeping of a session whose timeline is about to be forgotten but for its first `kept`
   // tokens.  Copies memory; the file is written by the thread.  Does nothing when there is no room because
   // others are still being written, unless `wait`.
-  void save(const Session& session, int32_t kept, bool wait = false);
+  void save(std::string_view owner, const Session& session, int32_t kept, bool wait = false);
 
   struct Stats {
     size_t states = 0, files = 0;
@@ -81,6 +88,7 @@ class PromptCache {
 
  private:
   struct State {
+    std::string owner;
     std::vector<Token> tokens;
     int32_t whole = 0;
     AlignedBuffer memory;  // may be larger than the state
@@ -102,8 +110,8 @@ class PromptCache {
   explicit PromptCache(const PromptCacheOptions& options);
   Status read_directory();
   int32_t reusable_of(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole) const;
-  Found best(std::span<const Token> prompt) const;
-  bool covered(std::span<const Token> tokens, int32_t whole) const;
+  Found best(std::string_view owner, std::span<const Token> prompt) const;
+  bool covered(const State& state) const;
   bool make_room(uint64_t bytes, std::unique_lock<std::mutex>& lock, bool wait);
   void insert(std::shared_ptr<State> state);
   std::shared_ptr<State> read(const std::filesystem::path& path, std::unique_lock<std::mutex>& lock);

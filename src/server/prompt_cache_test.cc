@@ -1,6 +1,8 @@
 #include "server/prompt_cache.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -102,16 +104,16 @@ TEST(Reusable, LongestTakesAllThatIsEqual) {
 
 TEST(PromptCacheTest, BringsBackTheLongestPrefixThatFits) {
   const auto cache = make(in_memory(100));
-  cache->save(session_with(text(1, 9)), 0);
-  cache->save(session_with(text(50, 30)), 0);
+  cache->save("", session_with(text(1, 9)), 0);
+  cache->save("", session_with(text(50, 30)), 0);
   std::vector<Token> prompt = text(50, 17);
   prompt.push_back(7);
-  EXPECT_EQ(cache->find(prompt), 16);
+  EXPECT_EQ(cache->find("", prompt), 16);
   FakeSession session = session_with(text(90, 5));
-  EXPECT_EQ(cache->restore(prompt, session), 16);
+  EXPECT_EQ(cache->restore("", prompt, session), 16);
   EXPECT_EQ(std::vector(session.tokens().begin(), session.tokens().end()), text(50, 16));
   EXPECT_EQ(session.whole_chunks(), 16);
-  EXPECT_EQ(cache->restore(text(70, 9), session), 0);
+  EXPECT_EQ(cache->restore("", text(70, 9), session), 0);
   EXPECT_TRUE(session.tokens().empty());
 }
 
@@ -119,48 +121,48 @@ TEST(PromptCacheTest, KeepsOnlyWhatCanBeUsedExactly) {
   const auto cache = make(in_memory(100));
   FakeSession session = session_with(text(1, 9));  // 8 in chunks, then one by one
   for (Token t = 10; t < 30; ++t) (void)session.evaluate(std::array{t}, {}, {});
-  cache->save(session, 0);
-  EXPECT_EQ(cache->find(text(1, 40)), 8);
+  cache->save("", session, 0);
+  EXPECT_EQ(cache->find("", text(1, 40)), 8);
   EXPECT_EQ(cache->stats().memory_bytes, 8 * kEach);
   const auto longest = make(in_memory(100, PromptReuse::kLongest));
-  longest->save(session, 0);
-  EXPECT_EQ(longest->find(text(1, 40)), 29);
+  longest->save("", session, 0);
+  EXPECT_EQ(longest->find("", text(1, 40)), 29);
 }
 
 TEST(PromptCacheTest, TheLeastRecentlyUsedGoesFirst) {
   const auto cache = make(in_memory(24));
-  cache->save(session_with(text(1, 8)), 0);
-  cache->save(session_with(text(20, 8)), 0);
-  cache->save(session_with(text(40, 8)), 0);
+  cache->save("", session_with(text(1, 8)), 0);
+  cache->save("", session_with(text(20, 8)), 0);
+  cache->save("", session_with(text(40, 8)), 0);
   FakeSession session;
-  EXPECT_EQ(cache->restore(text(1, 9), session), 8);
-  cache->save(session_with(text(60, 8)), 0);
-  EXPECT_EQ(cache->find(text(1, 9)), 8);
-  EXPECT_EQ(cache->find(text(20, 9)), 0);
-  EXPECT_EQ(cache->find(text(40, 9)), 8);
-  EXPECT_EQ(cache->find(text(60, 9)), 8);
+  EXPECT_EQ(cache->restore("", text(1, 9), session), 8);
+  cache->save("", session_with(text(60, 8)), 0);
+  EXPECT_EQ(cache->find("", text(1, 9)), 8);
+  EXPECT_EQ(cache->find("", text(20, 9)), 0);
+  EXPECT_EQ(cache->find("", text(40, 9)), 8);
+  EXPECT_EQ(cache->find("", text(60, 9)), 8);
   EXPECT_LE(cache->stats().memory_bytes, 24 * kEach);
 }
 
 TEST(PromptCacheTest, OfATextThatIsTooLongTheBeginningIsKept) {
   const auto cache = make(in_memory(10));
-  cache->save(session_with(text(1, 40)), 0);
-  EXPECT_EQ(cache->find(text(1, 41)), 8);
+  cache->save("", session_with(text(1, 40)), 0);
+  EXPECT_EQ(cache->find("", text(1, 41)), 8);
 }
 
 TEST(PromptCacheTest, ALongerTextTakesThePlaceOfItsBeginning) {
   const auto cache = make(in_memory(100));
-  cache->save(session_with(text(1, 8)), 0);
-  cache->save(session_with(text(1, 16)), 0);
+  cache->save("", session_with(text(1, 8)), 0);
+  cache->save("", session_with(text(1, 16)), 0);
   EXPECT_EQ(cache->stats().states, 1U);
-  cache->save(session_with(text(1, 12)), 0);  // is there already
+  cache->save("", session_with(text(1, 12)), 0);  // is there already
   EXPECT_EQ(cache->stats().states, 1U);
-  EXPECT_EQ(cache->find(text(1, 17)), 16);
+  EXPECT_EQ(cache->find("", text(1, 17)), 16);
 }
 
 TEST(PromptCacheTest, NothingIsSavedOfWhatTheSessionKeeps) {
   const auto cache = make(in_memory(100));
-  cache->save(session_with(text(1, 10)), 8);
+  cache->save("", session_with(text(1, 10)), 8);
   EXPECT_EQ(cache->stats().states, 0U);
 }
 
@@ -188,25 +190,25 @@ class PromptCacheFiles : public ::testing::Test {
 };
 
 TEST_F(PromptCacheFiles, OutliveTheProcess) {
-  make(options())->save(session_with(text(1, 10)), 0);
+  make(options())->save("", session_with(text(1, 10)), 0);
   const auto cache = make(options());
   EXPECT_EQ(cache->stats().states, 0U);
   EXPECT_EQ(cache->stats().files, 1U);
   FakeSession session;
-  EXPECT_EQ(cache->restore(text(1, 20), session), 8);
+  EXPECT_EQ(cache->restore("", text(1, 20), session), 8);
   EXPECT_EQ(cache->stats().states, 1U);
 }
 
 TEST_F(PromptCacheFiles, OfAnotherModelAreNotUsedButCount) {
-  make(options("another"))->save(session_with(text(1, 8)), 0);
+  make(options("another"))->save("", session_with(text(1, 8)), 0);
   const auto cache = make(options());
-  EXPECT_EQ(cache->find(text(1, 20)), 0);
+  EXPECT_EQ(cache->find("", text(1, 20)), 0);
   EXPECT_EQ(cache->stats().files, 1U);
   EXPECT_GT(cache->stats().disk_bytes, 8 * kTokenBytes);
 }
 
 TEST_F(PromptCacheFiles, ThatAreDamagedAreRemovedAndOthersLeftAlone) {
-  make(options())->save(session_with(text(1, 8)), 0);
+  make(options())->save("", session_with(text(1, 8)), 0);
   {
     std::fstream file(files().front(), std::ios::binary | std::ios::in | std::ios::out);
     file.seekp(-3, std::ios::end);
@@ -216,11 +218,11 @@ TEST_F(PromptCacheFiles, ThatAreDamagedAreRemovedAndOthersLeftAlone) {
   std::ofstream(directory_ / "mine.odmoe-kv") << "not what it is called";
   std::ofstream(directory_ / "short.odmoe-kv") << "ODMOEKV1";  // found out when the directory is read
   const auto cache = make(options());
-  EXPECT_EQ(cache->find(text(1, 20)), 8);
+  EXPECT_EQ(cache->find("", text(1, 20)), 8);
   FakeSession session;
-  EXPECT_EQ(cache->restore(text(1, 20), session), 0);
+  EXPECT_EQ(cache->restore("", text(1, 20), session), 0);
   EXPECT_TRUE(session.tokens().empty());
-  EXPECT_EQ(cache->find(text(1, 20)), 0);
+  EXPECT_EQ(cache->find("", text(1, 20)), 0);
   EXPECT_EQ(cache->stats().disk_bytes, 0U);
   std::vector<std::filesystem::path> left = files();
   std::ranges::sort(left);
@@ -234,13 +236,13 @@ TEST_F(PromptCacheFiles, StayWithinTheLimit) {
   small.disk_bytes = 20 * kEach + 400;
   {
     const auto cache = make(small);
-    for (Token t = 1; t < 100; t += 20) cache->save(session_with(text(t, 8)), 0, /*wait=*/true);
+    for (Token t = 1; t < 100; t += 20) cache->save("", session_with(text(t, 8)), 0, /*wait=*/true);
   }
   const auto cache = make(small);
   EXPECT_LE(cache->stats().disk_bytes, small.disk_bytes);
   EXPECT_EQ(cache->stats().files, 2U);
-  EXPECT_EQ(cache->find(text(81, 10)), 8) << "the last one is there";
-  EXPECT_EQ(cache->find(text(1, 10)), 0) << "the first one is not";
+  EXPECT_EQ(cache->find("", text(81, 10)), 8) << "the last one is there";
+  EXPECT_EQ(cache->find("", text(1, 10)), 0) << "the first one is not";
 }
 
 TEST_F(PromptCacheFiles, AreWrittenAllThoughTheMemoryHoldsOne) {
@@ -248,12 +250,12 @@ TEST_F(PromptCacheFiles, AreWrittenAllThoughTheMemoryHoldsOne) {
   small.memory_bytes = 8 * kEach;
   {
     const auto cache = make(small);
-    for (const Token t : {1, 20, 40, 60}) cache->save(session_with(text(t, 8)), 0, /*wait=*/true);
+    for (const Token t : {1, 20, 40, 60}) cache->save("", session_with(text(t, 8)), 0, /*wait=*/true);
     EXPECT_LE(cache->stats().memory_bytes, small.memory_bytes);
   }
   const auto cache = make(small);
   FakeSession session;
-  for (const Token t : {1, 20, 40, 60}) EXPECT_EQ(cache->restore(text(t, 9), session), 8);
+  for (const Token t : {1, 20, 40, 60}) EXPECT_EQ(cache->restore("", text(t, 9), session), 8);
   EXPECT_LE(cache->stats().memory_bytes, small.memory_bytes);
 }
 
@@ -264,12 +266,132 @@ TEST_F(PromptCacheFiles, CannotBeWhereNoDirectoryCanBe) {
   EXPECT_EQ(cache.error().kind, ErrorKind::kUsage);
 }
 
+TEST_F(PromptCacheFiles, AreFoundAgainByTheirOwnerAlone) {
+  {
+    const auto cache = make(options());
+    cache->save("anna", session_with(text(1, 8)), 0);
+    cache->save("bert", session_with(text(1, 8)), 0);  // the same text is a file of his own
+    cache->save("anna", session_with(text(50, 8)), 0);
+  }
+  const auto cache = make(options());
+  EXPECT_EQ(cache->stats().files, 3U);
+  FakeSession session;
+  EXPECT_EQ(cache->restore("bert", text(50, 9), session), 0);
+  EXPECT_EQ(cache->restore("", text(50, 9), session), 0);
+  EXPECT_EQ(cache->restore("anna", text(50, 9), session), 8);
+  EXPECT_EQ(cache->find("bert", text(50, 9)), 0) << "nor when it is in memory";
+  EXPECT_EQ(cache->find("bert", text(1, 9)), 8);
+}
+
+TEST_F(PromptCacheFiles, ALongerTextReplacesNoneOfAnotherOwner) {
+  {
+    const auto cache = make(options());
+    cache->save("anna", session_with(text(1, 8)), 0, /*wait=*/true);
+    cache->save("bert", session_with(text(1, 12)), 0, /*wait=*/true);
+    cache->save("anna", session_with(text(1, 4)), 0, /*wait=*/true);  // she has that already
+  }
+  const auto cache = make(options());
+  EXPECT_EQ(cache->stats().files, 2U);
+  EXPECT_EQ(cache->find("anna", text(1, 20)), 8);
+  EXPECT_EQ(cache->find("bert", text(1, 20)), 12);
+}
+
+TEST_F(PromptCacheFiles, AreNeitherWrittenNorReadOnceTheModelChanged) {
+  Status status;
+  PromptCacheOptions checked = options();
+  checked.check_identity = [&] { return status; };
+  make(checked)->save("", session_with(text(1, 8)), 0);
+  ASSERT_EQ(files().size(), 1U);
+  {
+    const auto cache = make(checked);
+    status = fail(ErrorKind::kBadFile, "the model was changed");
+    FakeSession session;
+    EXPECT_EQ(cache->restore("", text(1, 9), session), 0);
+    cache->save("", session_with(text(50, 8)), 0);
+  }
+  EXPECT_EQ(files().size(), 1U) << "what was there is no worse for it";
+  status = {};
+  const auto cache = make(checked);
+  EXPECT_EQ(cache->find("", text(1, 9)), 8);
+  EXPECT_EQ(cache->find("", text(50, 9)), 0);
+}
+
+using std::filesystem::perms;
+
+perms perms_of(const std::filesystem::path& path) { return std::filesystem::status(path).permissions(); }
+
+// Sets it for as long as it lives.
+class Umask {
+ public:
+  explicit Umask(mode_t mask) : before_(umask(mask)) {}
+  Umask(const Umask&) = delete;
+  Umask& operator=(const Umask&) = delete;
+  ~Umask() { umask(before_); }
+
+ private:
+  mode_t before_;
+};
+
+TEST_F(PromptCacheFiles, AreTheirOwnersAloneWhateverTheUmask) {
+  for (const mode_t mask : {0U, 0022U, 0777U}) {
+    const Umask set(mask);
+    make(options())->save("", session_with(text(1, 8)), 0);
+    EXPECT_EQ(perms_of(directory_), perms::owner_all);
+    ASSERT_EQ(files().size(), 1U);
+    EXPECT_EQ(perms_of(files().front()), perms::owner_read | perms::owner_write);
+    std::filesystem::remove_all(directory_);
+  }
+}
+
+TEST_F(PromptCacheFiles, OfEarlierVersionsAreClosedToOthers) {
+  make(options())->save("", session_with(text(1, 8)), 0);
+  std::filesystem::permissions(files().front(), static_cast<perms>(0644));
+  const auto cache = make(options());
+  EXPECT_EQ(perms_of(files().front()), perms::owner_read | perms::owner_write);
+  EXPECT_EQ(cache->find("", text(1, 9)), 8);
+}
+
+TEST_F(PromptCacheFiles, AreNotKeptInADirectoryThatIsOpenToOthers) {
+  std::filesystem::create_directory(directory_);
+  for (const unsigned mode : {0755U, 0750U, 0710U, 0701U, 0702U, 0704U}) {
+    std::filesystem::permissions(directory_, static_cast<perms>(mode));
+    const auto cache = PromptCache::create(options());
+    ASSERT_FALSE(cache.has_value()) << mode;
+    EXPECT_EQ(cache.error().kind, ErrorKind::kUsage);
+    EXPECT_TRUE(cache.error().message.contains("chmod 700")) << cache.error().message;
+  }
+  std::filesystem::permissions(directory_, perms::owner_all);
+  EXPECT_TRUE(PromptCache::create(options()).has_value());
+}
+
+TEST_F(PromptCacheFiles, AreNotKeptInADirectoryOfAnotherUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can give a directory away";
+  std::filesystem::create_directory(directory_);
+  std::filesystem::permissions(directory_, perms::owner_all);
+  ASSERT_EQ(chown(directory_.c_str(), 65534, 65534), 0);
+  const auto cache = PromptCache::create(options());
+  ASSERT_FALSE(cache.has_value());
+  EXPECT_TRUE(cache.error().message.contains("another user")) << cache.error().message;
+}
+
+TEST_F(PromptCacheFiles, ThatAreLinksAreLeftAlone) {
+  make(options())->save("", session_with(text(1, 8)), 0);
+  const std::filesystem::path elsewhere = directory_.string() + ".elsewhere";
+  const std::filesystem::path file = files().front();
+  std::filesystem::rename(file, elsewhere);
+  std::filesystem::create_symlink(elsewhere, file);
+  EXPECT_EQ(make(options())->stats().files, 0U);
+  make(options())->save("", session_with(text(1, 8)), 0);  // takes the link's place
+  EXPECT_TRUE(std::filesystem::is_regular_file(std::filesystem::symlink_status(file)));
+  std::filesystem::remove(elsewhere);
+}
+
 TEST_F(PromptCacheFiles, AFullDriveCostsNoAnswer) {
   PromptCacheOptions gone = options();
   const auto cache = make(gone);
   std::filesystem::remove_all(directory_);  // no file can be made now
-  cache->save(session_with(text(1, 8)), 0);
-  EXPECT_EQ(cache->find(text(1, 9)), 8) << "from memory";
+  cache->save("", session_with(text(1, 8)), 0);
+  EXPECT_EQ(cache->find("", text(1, 9)), 8) << "from memory";
 }
 
 }  // namespace

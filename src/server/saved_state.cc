@@ -12,17 +12,18 @@ constexpr uint64_t kMagic = 0x31564b454f4d444f;  // "ODMOEKV1" where the lowest 
 constexpr uint64_t kFixedBytes = 48;
 constexpr uint64_t kChecksumOffset = 40;
 constexpr uint32_t kMaxIdentityBytes = 4096;
+constexpr uint32_t kMaxOwnerBytes = 256;
 constexpr uint32_t kMaxTokens = 1 << 24;
 
 struct Fixed {
   uint64_t magic = kMagic;
-  uint32_t identity_bytes = 0, n_token = 0, whole = 0, zero = 0;
+  uint32_t identity_bytes = 0, n_token = 0, whole = 0, owner_bytes = 0;
   uint64_t state_bytes = 0, state_checksum = 0, header_checksum = 0;
 };
 static_assert(sizeof(Fixed) == kFixedBytes);
 
 uint64_t header_bytes(const Fixed& fixed) {
-  return kFixedBytes + fixed.identity_bytes + uint64_t{fixed.n_token} * sizeof(Token);
+  return kFixedBytes + fixed.identity_bytes + fixed.owner_bytes + uint64_t{fixed.n_token} * sizeof(Token);
 }
 
 uint64_t checksum_of(std::span<const std::byte> header) {
@@ -40,7 +41,7 @@ Result<Fixed> parse_fixed(std::span<const std::byte> bytes, uint64_t file_bytes,
   }
   std::memcpy(&fixed, bytes.data(), kFixedBytes);
   if (fixed.identity_bytes > kMaxIdentityBytes || fixed.n_token == 0 || fixed.n_token > kMaxTokens ||
-      fixed.whole > fixed.n_token || fixed.zero != 0 || header_bytes(fixed) > file_bytes ||
+      fixed.whole > fixed.n_token || fixed.owner_bytes > kMaxOwnerBytes || header_bytes(fixed) > file_bytes ||
       fixed.state_bytes != file_bytes - header_bytes(fixed)) {
     return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", name);
   }
@@ -50,19 +51,25 @@ Result<Fixed> parse_fixed(std::span<const std::byte> bytes, uint64_t file_bytes,
 }  // namespace
 
 uint64_t SavedStateHeader::state_offset() const {
-  return kFixedBytes + identity.size() + tokens.size() * sizeof(Token);
+  return kFixedBytes + identity.size() + owner.size() + tokens.size() * sizeof(Token);
 }
 
 std::vector<std::byte> encode_header(const SavedStateHeader& header) {
   Fixed fixed{.identity_bytes = static_cast<uint32_t>(header.identity.size()),
               .n_token = static_cast<uint32_t>(header.tokens.size()),
               .whole = static_cast<uint32_t>(header.whole),
+              .owner_bytes = static_cast<uint32_t>(header.owner.size()),
               .state_bytes = header.state_bytes,
               .state_checksum = header.state_checksum};
   std::vector<std::byte> bytes(header.state_offset());
-  std::memcpy(bytes.data() + kFixedBytes, header.identity.data(), header.identity.size());
-  std::memcpy(bytes.data() + kFixedBytes + header.identity.size(), header.tokens.data(),
-              header.tokens.size() * sizeof(Token));
+  std::byte* at = bytes.data() + kFixedBytes;
+  const auto put = [&at](const void* from, size_t n) {
+    std::memcpy(at, from, n);
+    at += n;
+  };
+  put(header.identity.data(), header.identity.size());
+  put(header.owner.data(), header.owner.size());
+  put(header.tokens.data(), header.tokens.size() * sizeof(Token));
   std::memcpy(bytes.data(), &fixed, kFixedBytes);
   fixed.header_checksum = checksum_of(bytes);
   std::memcpy(bytes.data(), &fixed, kFixedBytes);
@@ -81,13 +88,19 @@ Result<SavedStateHeader> parse_header(std::span<const std::byte> bytes, uint64_t
     return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", name);
   }
   SavedStateHeader header{.identity = std::string(fixed.identity_bytes, '\0'),
+                          .owner = std::string(fixed.owner_bytes, '\0'),
                           .tokens = std::vector<Token>(fixed.n_token),
                           .whole = static_cast<int32_t>(fixed.whole),
                           .state_bytes = fixed.state_bytes,
                           .state_checksum = fixed.state_checksum};
-  std::memcpy(header.identity.data(), bytes.data() + kFixedBytes, header.identity.size());
-  std::memcpy(header.tokens.data(), bytes.data() + kFixedBytes + header.identity.size(),
-              header.tokens.size() * sizeof(Token));
+  const std::byte* at = bytes.data() + kFixedBytes;
+  const auto take = [&at](void* to, size_t n) {
+    std::memcpy(to, at, n);
+    at += n;
+  };
+  take(header.identity.data(), header.identity.size());
+  take(header.owner.data(), header.owner.size());
+  take(header.tokens.data(), header.tokens.size() * sizeof(Token));
   return header;
 }
 

@@ -1,17 +1,18 @@
 // The file of a saved KV cache: the tokens of a timeline, and what Session::save_state() gave for them.
 //
-//   offset  bytes
+//    offset  bytes
 //        0      8  "ODMOEKV1", as one number in the machine's byte order
 //        8      4  n: bytes of the identity
 //       12      4  t: tokens
 //       16      4  whole: of the tokens, those evaluated in whole chunks (Session::whole_chunks)
-//       20      4  zero
+//       20      4  o: bytes of the owner; 0 in the files of versions that knew none
 //       24      8  s: bytes of the state
 //       32      8  XXH3 of the state
 //       40      8  XXH3 of all that is before and behind this number, up to the state
 //       48      n  Engine::state_identity() of the engine that it belongs to
-//     48+n    4 t  the tokens
-//  48+n+4t      s  the state, and the file's end
+//     48+n      o  whose text it is (PromptCache)
+//   48+n+o    4 t  the tokens
+// 48+n+o+4t     s  the state, and the file's end
 #pragma once
 
 #include <cstddef>
@@ -29,6 +30,7 @@ namespace odmoe::server {
 // All but the state itself.
 struct SavedStateHeader {
   std::string identity;
+  std::string owner;
   std::vector<Token> tokens;  // at least one
   int32_t whole = 0;          // 0 .. tokens.size()
   uint64_t state_bytes = 0;

@@ -18,6 +18,7 @@ class SavedStateTest : public ::testing::Test {
     state_.resize(1000);
     for (size_t i = 0; i < state_.size(); ++i) state_[i] = static_cast<std::byte>(i * 7);
     header_ = {.identity = "a model",
+               .owner = "somebody",
                .tokens = {5, 6, 7, 8, 9},
                .whole = 4,
                .state_bytes = state_.size(),
@@ -40,6 +41,7 @@ TEST_F(SavedStateTest, WhatIsWrittenIsReadAgain) {
   const auto header = read_header(path_);
   ASSERT_TRUE(header.has_value()) << header.error().message;
   EXPECT_EQ(header->identity, header_.identity);
+  EXPECT_EQ(header->owner, header_.owner);
   EXPECT_EQ(header->tokens, header_.tokens);
   EXPECT_EQ(header->whole, header_.whole);
   EXPECT_EQ(header->file_bytes(), bytes_.size());

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "engine/sampler.h"
 
@@ -66,6 +67,7 @@ class Scheduler::Job {
 
 struct Scheduler::Slot {
   std::unique_ptr<Session> session;
+  std::string owner;         // of the timeline; of the scheduler's thread
   std::shared_ptr<Job> job;  // null: free
   uint64_t last_used = 0;
 };
@@ -98,7 +100,7 @@ Scheduler::~Scheduler() {
   work_.notify_all();
   if (thread_.joinable()) thread_.join();
   if (cache_ == nullptr) return;
-  for (const auto& slot : slots_) cache_->save(*slot->session, 0, /*wait=*/true);
+  for (const auto& slot : slots_) cache_->save(slot->owner, *slot->session, 0, /*wait=*/true);
 }
 
 Scheduler::Ticket& Scheduler::Ticket::operator=(Ticket&& other) noexcept {
@@ -256,36 +258,41 @@ void Scheduler::admit(std::unique_lock<std::mutex>& lock) {
     if (job->matcher || !job->work.logit_bias.empty()) {
       job->adjusted.resize(static_cast<size_t>(job->n_vocab));
     }
-    job->end.reused_tokens = reuse(*job, *slot->session);
+    job->end.reused_tokens = reuse(*job, *slot);
     lock.lock();
   }
 }
 
 // Brings the session to what it need not evaluate of the prompt; returns how many tokens that are.
-int32_t Scheduler::reuse(const Job& job, Session& session) {
+int32_t Scheduler::reuse(const Job& job, Slot& slot) {
   const std::vector<Token>& prompt = job.work.prompt;
-  int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, session);
+  const std::string& owner = job.work.owner;
+  Session& session = *slot.session;
+  int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, slot);
+  const std::string before = std::exchange(slot.owner, owner);
   if (cache_ != nullptr && !job.work.prompt_logprobs) {
-    int32_t found = cache_->find(prompt);
+    int32_t found = cache_->find(owner, prompt);
     // Those who are served right now may have read as much as any before them.
-    for (const auto& slot : slots_) {
-      if (reusable_of(job, *slot->session) > std::max(shared, found)) {
-        cache_->save(*slot->session, 0);
-        found = cache_->find(prompt);
+    for (const auto& other : slots_) {
+      if (other.get() != &slot && reusable_of(job, *other) > std::max(shared, found)) {
+        cache_->save(other->owner, *other->session, 0);
+        found = cache_->find(owner, prompt);
       }
     }
     if (found > shared) {
-      cache_->save(session, 0);
-      if (const int32_t restored = cache_->restore(prompt, session); restored > 0) return restored;
+      cache_->save(before, session, 0);
+      if (const int32_t restored = cache_->restore(owner, prompt, session); restored > 0) return restored;
       shared = 0;
     }
   }
-  if (cache_ != nullptr) cache_->save(session, shared);
+  if (cache_ != nullptr) cache_->save(before, session, shared);
   session.truncate(shared);
   return shared;
 }
 
-int32_t Scheduler::reusable_of(const Job& job, const Session& session) const {
+int32_t Scheduler::reusable_of(const Job& job, const Slot& slot) const {
+  if (slot.owner != job.work.owner) return 0;
+  const Session& session = *slot.session;
   return reusable(job.work.prompt, session.tokens(), session.whole_chunks(), options_.chunk, options_.reuse);
 }
 
@@ -295,7 +302,7 @@ Scheduler::Slot* Scheduler::best_slot(const Job& job) {
   for (const auto& slot : slots_) {
     if (slot->job != nullptr) continue;
     const auto tokens = slot->session->tokens();
-    ptrdiff_t shared = reusable_of(job, *slot->session);
+    ptrdiff_t shared = reusable_of(job, *slot);
     // Where little of either would be kept, the timeline is worth more to whoever comes back to it.
     if (shared * 2 < std::ssize(tokens) && shared * 2 < std::ssize(job.work.prompt)) shared = 0;
     if (shared > best_shared || (shared == best_shared && slot->last_used < best->last_used)) {

@@ -1,10 +1,10 @@
 // The seam between HTTP and inference: who generates when.
 //
 // Requests wait in a bounded queue, in order, for one of the engine's sessions: the free one whose timeline
-// shares most with the prompt, so that its KV cache is used again.  Those that write get a token each in one
-// pass through the model (Engine::step), and between two such steps one of those that have a prompt to read
-// gets a chunk of it, in turns: neither stops the other.  Nothing here waits for a client: a sink takes what
-// is made or ends its request.
+// shares most with the prompt and is of the same owner, so that its KV cache is used again.  Those that write
+// get a token each in one pass through the model (Engine::step), and between two such steps one of those that
+// have a prompt to read gets a chunk of it, in turns: neither stops the other.  Nothing here waits for a
+// client: a sink takes what is made or ends its request.
 #pragma once
 
 #include <atomic>
@@ -18,6 +18,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -73,6 +74,7 @@ class GenerationSink {
 };
 
 struct Generation {
+  std::string owner;          // whose earlier texts may be used again: those of the same owner alone
   std::vector<Token> prompt;  // 1..context tokens
   SamplingOptions sampling;
   int32_t max_tokens = -1;                          // -1: until the model ends or the context is full
@@ -155,8 +157,8 @@ class Scheduler {
   void run();
   void admit(std::unique_lock<std::mutex>& lock);
   Slot* best_slot(const Job& job);
-  int32_t reusable_of(const Job& job, const Session& session) const;
-  int32_t reuse(const Job& job, Session& session);
+  int32_t reusable_of(const Job& job, const Slot& slot) const;
+  int32_t reuse(const Job& job, Slot& slot);
   bool goes_on(Slot& slot);
   void release(Slot& slot, Ending ending, Error error = {});
   Status evaluate(const Job* only, const std::function<Status()>& work);

@@ -284,6 +284,63 @@ TEST_F(SchedulerTest, TextsSurviveARestartInTheirDirectory) {
   std::filesystem::remove_all(directory);
 }
 
+TEST_F(SchedulerTest, TextsAreUsedAgainForTheirOwnerAlone) {
+  const auto directory = std::filesystem::path(::testing::TempDir()) / "odmoe-scheduler-owners";
+  std::filesystem::remove_all(directory);
+  const auto reused = [&](const char* owner) {
+    Generation generation = ask(kText, 4);
+    generation.owner = owner;
+    generate(std::move(generation));
+    return last_.reused_tokens;
+  };
+  for (const PromptReuse reuse : {PromptReuse::kExact, PromptReuse::kLongest}) {
+    options_.reuse = reuse;
+    cache_options_ = {.chunk = kChunk, .reuse = reuse};  // of the sessions alone
+    start();
+    EXPECT_EQ(reused("anna"), 0);
+    const int32_t all =
+        reuse == PromptReuse::kExact ? (last_.prompt_tokens - 1) / kChunk * kChunk : last_.prompt_tokens - 1;
+    EXPECT_EQ(reused("bert"), 0);
+    EXPECT_EQ(reused(""), 0) << "who has no key is not everybody";
+    EXPECT_EQ(reused("bert"), all) << "his session is not the one that was used longest ago";
+    EXPECT_EQ(reused("anna"), 0) << "her session went to who has no key, and nothing kept its text";
+
+    cache_options_ = {.memory_bytes = 8U << 20,
+                      .directory = directory,
+                      .disk_bytes = 8U << 20,
+                      .identity = "demo",
+                      .chunk = kChunk,
+                      .reuse = reuse};
+    start();
+    EXPECT_EQ(reused("anna"), 0);
+    EXPECT_EQ(reused("bert"), 0);
+    EXPECT_EQ(reused("cara"), 0);
+    EXPECT_EQ(reused("anna"), all) << "from memory";
+    start();
+    EXPECT_EQ(reused("dora"), 0);
+    EXPECT_EQ(reused("bert"), all) << "from the disk";
+    scheduler_.reset();
+    std::filesystem::remove_all(directory);
+  }
+}
+
+TEST_F(SchedulerTest, WhatIsBeingServedIsTakenUpForItsOwnerAlone) {
+  cache_options_ = {.memory_bytes = 8U << 20, .chunk = kChunk};
+  start();
+  Generation long_one = ask(kText, 100);
+  long_one.owner = "anna";
+  const auto sink = std::make_shared<Listener>();
+  const auto ticket = scheduler_->submit(std::move(long_one), sink).value();
+  sink->wait_for_tokens(1);  // her prompt is read
+  Generation same = ask(kText, 1);
+  same.owner = "bert";
+  generate(same);
+  EXPECT_EQ(last_.reused_tokens, 0);
+  same.owner = "anna";
+  generate(same);
+  EXPECT_EQ(last_.reused_tokens, (last_.prompt_tokens - 1) / kChunk * kChunk);
+}
+
 TEST_F(SchedulerTest, ThoseWhoWriteShareAStepAndAPromptComesBetween) {
   start();
   std::vector<std::shared_ptr<Listener>> sinks;

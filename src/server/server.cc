@@ -166,6 +166,10 @@ class Server::Impl {
                               .reuse = options_.prompt_reuse};
       if (!kept.directory.empty()) {
         ODMOE_ASSIGN_OR_RETURN(kept.identity, engine.state_identity());
+        kept.check_identity = [&engine]() -> Status {
+          ODMOE_ASSIGN_OR_RETURN(const std::string now, engine.state_identity());
+          return {};
+        };
       }
       ODMOE_ASSIGN_OR_RETURN(cache, PromptCache::create(kept));
     }
@@ -551,6 +555,7 @@ ApiStatus Server::Impl::complete(const Request& request, Response& response,
     if (echo) echo->push_back(text != nullptr ? *text : engine.decode(tokens));
     for (int32_t i = 0; i < body.n; ++i) {
       ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, tokens, i, "prompt"));
+      generation.owner = owner_of(options_, request);
       generation.prompt_logprobs = body.echo && body.top_logprobs >= 0;
       if (grammar) {
         generation.grammar = std::make_shared<grammar::TokenMasks>(
@@ -577,7 +582,8 @@ ApiStatus Server::Impl::describe_images(const Request& request, ChatRequest& cha
   if (chat.images.empty()) return {};
   std::vector<std::string> urls;
   for (const Image& image : chat.images) urls.push_back(image.url);
-  ODMOE_ASSIGN_OR_RETURN(const auto texts, vision_.describe(urls, request.is_connection_closed));
+  ODMOE_ASSIGN_OR_RETURN(const auto texts,
+                         vision_.describe(urls, request.is_connection_closed, owner_of(options_, request)));
   for (size_t i = chat.images.size(); i-- > 0;) {  // from the last, so that places stay what they are
     const Image& image = chat.images[i];
     chat.conversation.turns[image.turn].content.insert(image.at,
@@ -612,6 +618,7 @@ ApiStatus Server::Impl::chat(const Request& request, Response& response,
   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
   for (int32_t i = 0; i < body.n; ++i) {
     ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, *tokens, i, "messages"));
+    generation.owner = owner_of(options_, request);
     if (grammar) {
       generation.grammar = std::make_shared<grammar::TokenMasks>(
           grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words()});

@@ -36,6 +36,7 @@ struct ServerOptions {
   std::filesystem::path cache_dir;  // where timelines are kept; empty: nowhere
   uint64_t cache_dir_bytes = 0;     // of it, at most
   PromptReuse prompt_reuse = PromptReuse::kExact;
+  bool share_prompts = false;  // texts of one key are used again for another's requests, who can tell so
   VisionOptions vision;
   Status validate() const;  // kUsage naming the option
 };

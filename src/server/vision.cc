@@ -1,7 +1,6 @@
 #include "server/vision.h"
 
 #include <httplib.h>
-#include <xxhash.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +10,7 @@
 #include <future>
 #include <utility>
 
+#include "base/fingerprint.h"
 #include "server/json_guard.h"
 
 namespace odmoe::server {
@@ -30,11 +30,6 @@ Address split_url(const std::string& url) {
   while (address.path.ends_with('/')) address.path.pop_back();
   if (!address.path.ends_with("/v1")) address.path += "/v1";
   return address;
-}
-
-std::string hash_of(std::string_view bytes) {
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  return std::format("{:016x}{:016x}", hash.high64, hash.low64);
 }
 
 }  // namespace
@@ -163,7 +158,7 @@ void Vision::remember(const std::string& key, const std::string& text) {
   }
 }
 
-ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
+ApiResult<std::string> Vision::ask(const std::string& url, size_t index, std::string_view owner) {
   const auto failed = [&](int status, std::string_view why) {
     {
       const std::lock_guard lock(mutex_);
@@ -176,10 +171,14 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
                  .param = "messages",
                  .code = "vision_failed"});
   };
-  // What is remembered is the picture, whatever URL it came in.
+  // What is remembered is the picture, whatever URL it came in; how long the answer takes would tell others
+  // that it was here.
   const size_t comma = url.find(',');
   const bool data = url.starts_with("data:");
-  const std::string key = hash_of(data ? std::string_view(url).substr(comma + 1) : std::string_view(url));
+  Fingerprint fingerprint;
+  fingerprint.add(owner);
+  fingerprint.add(data ? std::string_view(url).substr(comma + 1) : std::string_view(url));
+  const std::string key = fingerprint.value().hex();
   std::string text;
   if (data && find(key, text)) return text;
 
@@ -233,7 +232,8 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index) {
 }
 
 ApiResult<std::vector<std::string>> Vision::describe(const std::vector<std::string>& urls,
-                                                     const std::function<bool()>& cancelled) {
+                                                     const std::function<bool()>& cancelled,
+                                                     std::string_view owner) {
   for (size_t i = 0; i < urls.size(); ++i) ODMOE_RETURN_IF_ERROR(check_image(urls[i], i));
   // As many threads as may ask at once, each taking the next image; none begins once one has failed or the
   // client has gone.
@@ -242,7 +242,7 @@ ApiResult<std::vector<std::string>> Vision::describe(const std::vector<std::stri
   std::atomic<bool> stop = false;
   const auto work = [&] {
     for (size_t i = next++; i < urls.size() && !stop; i = next++) {
-      texts[i] = ask(urls[i], i);
+      texts[i] = ask(urls[i], i, owner);
       if (!texts[i].has_value()) stop = true;
     }
   };

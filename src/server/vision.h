@@ -45,9 +45,11 @@ class Vision {
   Status check() const;
 
   // The descriptions of these images, in order.  400 for one that cannot be read or is not allowed, 502 when
-  // the vision server fails, 504 when it takes too long.  `cancelled` is asked now and then.
+  // the vision server fails, 504 when it takes too long.  `cancelled` is asked now and then.  What is
+  // remembered is remembered for this owner.
   ApiResult<std::vector<std::string>> describe(const std::vector<std::string>& urls,
-                                               const std::function<bool()>& cancelled);
+                                               const std::function<bool()>& cancelled,
+                                               std::string_view owner = {});
 
   struct Counters {
     uint64_t asked = 0, cached = 0, failed = 0;
@@ -59,7 +61,7 @@ class Vision {
     std::string key, text;
   };
   ApiStatus check_image(std::string_view url, size_t index) const;
-  ApiResult<std::string> ask(const std::string& url, size_t index);
+  ApiResult<std::string> ask(const std::string& url, size_t index, std::string_view owner);
   bool find(const std::string& key, std::string& text);
   void remember(const std::string& key, const std::string& text);
 

@@ -72,6 +72,15 @@ TEST(Vision, DescribesImagesInOrderSeveralAtOnce) {
   EXPECT_EQ(server.authorization_, "Bearer k");
 }
 
+TEST(Vision, RemembersForWhoAskedAlone) {
+  VisionServer server;
+  Vision vision({.url = server.url()});
+  for (const char* owner : {"anna", "bert", "anna", "bert", ""}) {
+    ASSERT_TRUE(vision.describe({kA}, kHere, owner).has_value());
+  }
+  EXPECT_EQ(server.asked_, 3) << "once for each of them";
+}
+
 TEST(Vision, RemembersWhatWasDescribedByItsBytes) {
   VisionServer server;
   Vision vision({.url = server.url() + "/v1/"});

@@ -4,6 +4,8 @@
 #include <httplib.h>
 
 #include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
@@ -16,6 +18,7 @@ namespace {
 
 using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using ::testing::StartsWith;
 using Json = nlohmann::ordered_json;
 
@@ -230,6 +233,78 @@ TEST(Server, WhatItCannotStartWithIsSaid) {
   ServerProcess template_unknown({"--chat-template", "klingon"}, false);
   EXPECT_NE(template_unknown.wait(), 0);
   EXPECT_THAT(template_unknown.said(), HasSubstr("chatml"));
+}
+
+// How many tokens of the prompt the server had already, for a client with this key.
+int cached_tokens(const ServerProcess& server, const std::string& key) {
+  httplib::Client client = client_of(server);
+  if (!key.empty()) client.set_bearer_token_auth(key);
+  const auto answer = client.Post(
+      "/v1/completions",
+      R"({"prompt":"A secret: the dagger is buried under the old oak by the river","max_tokens":1})",
+      "application/json");
+  EXPECT_TRUE(answer);
+  if (!answer) return -1;
+  EXPECT_EQ(answer->status, 200) << answer->body;
+  return Json::parse(answer->body)["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>();
+}
+
+TEST(Server, AKeyIsNotToldWhatOthersAsked) {
+  const TempDir dir;
+  const auto options = [&](std::initializer_list<std::string> more) {
+    std::vector<std::string> all = {"--prompt-reuse", "longest",     "--prompt-cache",
+                                    "4MiB",           "--cache-dir", (dir / "prompts").string()};
+    all.insert(all.end(), more);
+    return all;
+  };
+  const auto with_keys = options({"--api-key", "alpha", "--api-key", "beta"});
+  {
+    ServerProcess server(with_keys);
+    EXPECT_EQ(cached_tokens(server, "alpha"), 0);
+    EXPECT_EQ(cached_tokens(server, "beta"), 0);
+    EXPECT_GT(cached_tokens(server, "alpha"), 5);
+    server.signal(SIGTERM);
+    EXPECT_EQ(server.wait(), 0);
+  }
+  for (const auto& file : std::filesystem::directory_iterator(dir / "prompts")) {
+    std::ifstream in(file.path(), std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+    EXPECT_THAT(bytes, Not(HasSubstr("alpha")));
+  }
+  {
+    ServerProcess server(options({"--api-key", "gamma", "--api-key", "alpha"}));
+    EXPECT_EQ(cached_tokens(server, "gamma"), 0);
+    EXPECT_GT(cached_tokens(server, "alpha"), 5) << "after a restart";
+  }
+  {
+    const ServerProcess server(options({}));
+    EXPECT_EQ(cached_tokens(server, ""), 0) << "without keys nobody is anybody";
+  }
+  {
+    auto sharing = with_keys;
+    sharing.emplace_back("--share-prompts");
+    const ServerProcess server(sharing);
+    EXPECT_EQ(cached_tokens(server, "alpha"), 0) << "what was not to be shared is not";
+    EXPECT_GT(cached_tokens(server, "beta"), 5);
+  }
+}
+
+TEST(Server, WhoCanReadPromptsAndKeysIsSeenTo) {
+  namespace fs = std::filesystem;
+  const TempDir dir;
+  fs::create_directory(dir / "open");
+  fs::permissions(dir / "open", static_cast<fs::perms>(0755));
+  ServerProcess refused({"--cache-dir", (dir / "open").string()}, false);
+  EXPECT_NE(refused.wait(), 0);
+  EXPECT_THAT(refused.said(), HasSubstr("chmod 700"));
+
+  const fs::path keys = dir.write("keys", "alpha\n");
+  fs::permissions(keys, static_cast<fs::perms>(0644));
+  const ServerProcess warned({"--api-key-file", keys.string()});
+  EXPECT_THAT(warned.said(), HasSubstr("other users can read it; chmod 600"));
+  fs::permissions(keys, static_cast<fs::perms>(0640));
+  const ServerProcess content({"--api-key-file", keys.string()});
+  EXPECT_THAT(content.said(), Not(HasSubstr("chmod 600")));
 }
 
 TEST(Server, ImagesAreDescribedByTheSecondMachine) {
