@@ -27,8 +27,9 @@ struct Read {
   std::string body;
   bool operator==(const Read& other) const {
     return status == other.status && head_bytes == other.head_bytes && body_bytes == other.body_bytes &&
-           head.method == other.head.method && head.target == other.head.target && head.fields == other.head.fields &&
-           head.body == other.head.body && head.content_length == other.head.content_length && body == other.body;
+           head.method == other.head.method && head.target == other.head.target &&
+           head.fields == other.head.fields && head.body == other.head.body &&
+           head.content_length == other.head.content_length && body == other.body;
   }
 };
 
@@ -84,7 +85,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (const std::string* host = whole.head.find("Host"); host != nullptr) {
     const auto authority = parse_authority(*host);
-    require(authority && parse_authority(authority->host) == (Authority{.host = authority->host, .port = std::nullopt}));
+    require(authority &&
+            parse_authority(authority->host) == (Authority{.host = authority->host, .port = std::nullopt}));
   }
   return 0;
 }

@@ -7,15 +7,16 @@
 
 namespace odmoe {
 
-// A function that the assistant asked to be called.
-struct ChatToolCall {
-  std::string id;
-  std::string name;
-  std::string arguments;  // JSON text of an object
-};
-
 // NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
 // member without one.
+// A function that the assistant asked to be called.
+struct ChatToolCall {
+  std::string id = {};
+  std::string name = {};
+  std::string arguments = {};      // JSON text of an object
+  bool arguments_are_json = true;  // false: a model wrote something else, which is shown as it is
+};
+
 struct ChatTurn {
   std::string role;  // "system", "user", "assistant", "tool"
   std::string content;
@@ -25,19 +26,26 @@ struct ChatTurn {
   std::string tool_call_id = {};              // of role "tool": what it answers
 };
 
+// What the model is to do with the last turn: answer it, or go on with it where it ends, in the assistant's
+// thought or in what it says.
+enum class Continuation { kNone, kThought, kAnswer };
+
 struct Conversation {
   std::vector<ChatTurn> turns;
   std::vector<std::string> tools = {};  // each the JSON text of {"type": "function", "function": {...}}
   std::optional<bool> thinking = {};    // the thinking switch of templates that have one; nothing: as they do
   bool add_generation_prompt = true;    // end where the assistant begins to speak
+  // Other than kNone the last turn must be the assistant's, without calls: the text ends where its reasoning
+  // (kThought, which it must have) or its content ends, and there is no generation prompt.
+  Continuation continuation = Continuation::kNone;
 };
 // NOLINTEND(readability-redundant-member-init)
 
 // How a model family writes its calls of tools.
 enum class ToolCallSyntax {
-  kHermes,       // Qwen: <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call>
-  kKimi,         // <|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
-  kDeepSeekV3,   // <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n```<｜tool▁call▁end｜>
+  kHermes,  // Qwen: <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call>
+  kKimi,    // <|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
+  kDeepSeekV3,  // <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n```<｜tool▁call▁end｜>
   kDeepSeekV31,  // <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{...}<｜tool▁call▁end｜>
   kDeepSeekV32,  // <｜DSML｜invoke name="NAME">\n<｜DSML｜parameter name="x" string="true">...
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <limits>
 
 namespace odmoe::grammar {
@@ -42,8 +43,27 @@ std::string_view Vocabulary::bytes_of(int32_t token) const {
   return entry < 0 ? std::string_view() : bytes(entries_[static_cast<size_t>(entry)]);
 }
 
+namespace {
+
+// Where the bytes lead from there; kDead: nowhere.
+int32_t walk(Automaton& automaton, int32_t state, std::string_view bytes) {
+  for (const char byte : bytes) {
+    state = automaton.next(state, static_cast<uint8_t>(byte));
+    if (state == Automaton::kDead) break;
+  }
+  return state;
+}
+
+}  // namespace
+
+bool may_begin(const std::shared_ptr<const Grammar>& grammar, std::string_view bytes) {
+  Automaton automaton(grammar);
+  return walk(automaton, automaton.start(), bytes) != Automaton::kDead;
+}
+
 Matcher::Matcher(const TokenMasks& masks) : vocabulary_(masks.vocabulary), automaton_(masks.grammar) {
-  state_ = automaton_.start();
+  state_ = walk(automaton_, automaton_.start(), masks.begun);
+  assert(state_ != Automaton::kDead);
 }
 
 // States and masks that are too many are forgotten; they come again as they are needed.
@@ -96,15 +116,8 @@ bool Matcher::mask(std::span<float> logits) {
 
 bool Matcher::accept(int32_t token) {
   const std::string_view bytes = vocabulary_->bytes_of(token);
-  int32_t state = state_;
-  if (bytes.empty()) {
-    state = automaton_.next_token(state, token);
-  } else {
-    for (const char byte : bytes) {
-      state = automaton_.next(state, static_cast<uint8_t>(byte));
-      if (state == Automaton::kDead) break;
-    }
-  }
+  const int32_t state =
+      bytes.empty() ? automaton_.next_token(state_, token) : walk(automaton_, state_, bytes);
   if (state == Automaton::kDead) return false;
   state_ = state;
   return automaton_.goes_on(state_);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -54,7 +55,11 @@ inline constexpr size_t kMaxMasks = 256;                // kept, one bit per tok
 struct TokenMasks {
   std::shared_ptr<const Grammar> grammar;
   std::shared_ptr<const Vocabulary> vocabulary;
+  std::string begun = {};  // what was written already; the grammar must allow it (may_begin())
 };
+
+// Whether a text of the grammar may begin with these bytes.
+bool may_begin(const std::shared_ptr<const Grammar>& grammar, std::string_view bytes);
 
 // Follows one text.  One owner.  Masks of states that come again (inside of a string, say) are kept.
 class Matcher {

@@ -24,14 +24,16 @@ bool same_word(std::string_view a, std::string_view b) {
 // The authority that the option names: of any port if it says none.
 bool is_allowed(std::string_view option, const Authority& asked) {
   const auto allowed = parse_authority(option);
-  return allowed && allowed->host == asked.host && (!allowed->port || allowed->port == asked.port.value_or(80));
+  return allowed && allowed->host == asked.host &&
+         (!allowed->port || allowed->port == asked.port.value_or(80));
 }
 
 // A page whose name was made to point here (DNS rebinding) still calls the server by the page's name.
 bool is_own_name(const ServerOptions& options, const Authority& asked) {
   if (!is_loopback_host(options.host) || is_loopback_name(asked.host)) return true;
   return is_allowed(options.host, asked) ||
-         std::ranges::any_of(options.allowed_hosts, [&](const std::string& name) { return is_allowed(name, asked); });
+         std::ranges::any_of(options.allowed_hosts,
+                             [&](const std::string& name) { return is_allowed(name, asked); });
 }
 
 std::optional<ApiError> check_host(const ServerOptions& options, const httplib::Request& request) {
@@ -44,12 +46,13 @@ std::optional<ApiError> check_host(const ServerOptions& options, const httplib::
                     .code = "malformed_request"};
   }
   if (is_own_name(options, *asked)) return std::nullopt;
-  return ApiError{.status = 403,
-                  .type = "invalid_request_error",
-                  .message = std::format("this server answers to localhost only: start it with --allow-host {} to be "
-                                         "reached by that name",
-                                         asked->host),
-                  .code = "host_not_allowed"};
+  return ApiError{
+      .status = 403,
+      .type = "invalid_request_error",
+      .message = std::format("this server answers to localhost only: start it with --allow-host {} to be "
+                             "reached by that name",
+                             asked->host),
+      .code = "host_not_allowed"};
 }
 
 std::string given_key(const httplib::Request& request) {
@@ -86,8 +89,8 @@ bool is_loopback_host(std::string_view host) { return is_loopback_name(host); }
 
 Status check_allowed_host(std::string_view host) {
   if (parse_authority(host)) return {};
-  return fail(ErrorKind::kUsage, "--allow-host {}: give a name or a name and a port, such as host.docker.internal:8080",
-              host);
+  return fail(ErrorKind::kUsage,
+              "--allow-host {}: give a name or a name and a port, such as host.docker.internal:8080", host);
 }
 
 std::string owner_of(const ServerOptions& options, const httplib::Request& request) {
@@ -135,10 +138,12 @@ std::optional<ApiError> check_access(const ServerOptions& options, const httplib
   // Whatever else a body says it is, it is read as JSON: curl calls all that it sends a form.
   constexpr std::string_view kMultipart = "multipart/";
   const std::string type = request.get_header_value("Content-Type");
-  if (posts && type.size() >= kMultipart.size() && same_word(std::string_view(type).substr(0, kMultipart.size()), kMultipart)) {
+  if (posts && type.size() >= kMultipart.size() &&
+      same_word(std::string_view(type).substr(0, kMultipart.size()), kMultipart)) {
     return ApiError{.status = 415,
                     .type = "invalid_request_error",
-                    .message = std::format("bodies of the type {} are not taken: send JSON", type.substr(0, type.find(';')))};
+                    .message = std::format("bodies of the type {} are not taken: send JSON",
+                                           type.substr(0, type.find(';')))};
   }
   return std::nullopt;
 }

@@ -19,7 +19,8 @@ Status check_allowed_host(std::string_view host);
 // or there are no keys.  For PromptCache; the key cannot be told from it.
 std::string owner_of(const ServerOptions& options, const httplib::Request& request);
 
-// The error that the request, whose path is canonical (routes.h), gets for its headers; nothing: it may go on.
+// The error that the request, whose path is canonical (routes.h), gets for its headers; nothing: it may go
+// on.
 std::optional<ApiError> check_access(const ServerOptions& options, const httplib::Request& request);
 
 }  // namespace odmoe::server

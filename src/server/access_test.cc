@@ -64,8 +64,8 @@ TEST(Access, ComparesInConstantTimeAndRightly) {
 
 TEST(Access, OnLoopbackOnlyNamesOfTheMachineItselfAreAnswered) {
   const ServerOptions options;
-  for (const char* good : {"localhost:8080", "127.0.0.1:8080", "LOCALHOST", "[::1]:8080", "127.1.2.3", "localhost.",
-                           "x.localhost:8080", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]:1"}) {
+  for (const char* good : {"localhost:8080", "127.0.0.1:8080", "LOCALHOST", "[::1]:8080", "127.1.2.3",
+                           "localhost.", "x.localhost:8080", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]:1"}) {
     EXPECT_EQ(status(options, request("GET", "/health", {{"Host", good}})), 200) << good;
   }
   for (const char* bad :
@@ -80,16 +80,21 @@ TEST(Access, OnLoopbackOnlyNamesOfTheMachineItselfAreAnswered) {
 
 TEST(Access, NamesThatTheUserAllowsAreAnsweredToo) {
   const ServerOptions options{.allowed_hosts = {"Host.Docker.Internal", "mac.local:8080", "plain.local:80"}};
-  for (const char* good : {"host.docker.internal", "host.docker.internal:8080", "HOST.docker.internal.", "mac.local:8080",
-                           "plain.local", "plain.local:80", "localhost"}) {
+  for (const char* good : {"host.docker.internal", "host.docker.internal:8080", "HOST.docker.internal.",
+                           "mac.local:8080", "plain.local", "plain.local:80", "localhost"}) {
     EXPECT_EQ(status(options, request("GET", "/health", {{"Host", good}})), 200) << good;
   }
-  for (const char* bad : {"mac.local", "mac.local:8081", "x.host.docker.internal", "docker.internal", "evil.example"}) {
+  for (const char* bad :
+       {"mac.local", "mac.local:8081", "x.host.docker.internal", "docker.internal", "evil.example"}) {
     EXPECT_EQ(status(options, request("GET", "/health", {{"Host", bad}})), 403) << bad;
   }
   // A page that was reached by such a name asks with it.
-  EXPECT_EQ(status(options, request("POST", "/tokenize", {{"Host", "mac.local:8080"}, {"Origin", "http://mac.local:8080"}})), 200);
-  EXPECT_EQ(status(options, request("POST", "/tokenize", {{"Host", "mac.local:8080"}, {"Origin", "http://evil.example"}})), 403);
+  EXPECT_EQ(status(options, request("POST", "/tokenize",
+                                    {{"Host", "mac.local:8080"}, {"Origin", "http://mac.local:8080"}})),
+            200);
+  EXPECT_EQ(status(options, request("POST", "/tokenize",
+                                    {{"Host", "mac.local:8080"}, {"Origin", "http://evil.example"}})),
+            403);
 }
 
 TEST(Access, NamesThatAreNoneAreSaidAtTheStart) {
@@ -123,10 +128,12 @@ TEST(Access, PathsAndMethodsThatAreNotThereAreToldSo) {
 }
 
 TEST(Access, ABodyMayCallItselfWhatItLikesUnlessItIsInParts) {
-  for (const char* type : {"application/x-www-form-urlencoded", "text/plain", "application/octet-stream", "x"}) {
+  for (const char* type :
+       {"application/x-www-form-urlencoded", "text/plain", "application/octet-stream", "x"}) {
     EXPECT_EQ(status({}, request("POST", "/tokenize", {{"Content-Type", type}})), 200) << type;
   }
-  const auto error = check_access({}, request("POST", "/tokenize", {{"Content-Type", "Multipart/form-data; boundary=x"}}));
+  const auto error =
+      check_access({}, request("POST", "/tokenize", {{"Content-Type", "Multipart/form-data; boundary=x"}}));
   ASSERT_TRUE(error);
   EXPECT_EQ(error->status, 415);
   EXPECT_NE(error->message.find("Multipart/form-data"), std::string::npos);
@@ -135,10 +142,12 @@ TEST(Access, ABodyMayCallItselfWhatItLikesUnlessItIsInParts) {
 TEST(Access, ABrowserThatAsksWhatItMaySendNeedsNoKey) {
   const ServerOptions options{.api_keys = {"alpha"}, .cors_origins = {"http://chat.example"}};
   const auto preflight = [&](const char* path, const char* origin) {
-    return status(options, request("OPTIONS", path, {{"Origin", origin}, {"Access-Control-Request-Method", "POST"}}));
+    return status(options,
+                  request("OPTIONS", path, {{"Origin", origin}, {"Access-Control-Request-Method", "POST"}}));
   };
   EXPECT_EQ(preflight("/v1/completions", "http://chat.example"), 200);
-  EXPECT_EQ(preflight("/v1/nothing", "http://chat.example"), 200);  // the page is to read the 404 that follows
+  EXPECT_EQ(preflight("/v1/nothing", "http://chat.example"),
+            200);  // the page is to read the 404 that follows
   EXPECT_EQ(preflight("/v1/completions", "http://evil.example"), 403);
   EXPECT_EQ(status({}, request("OPTIONS", "/v1/nothing")), 404);
   EXPECT_EQ(status({}, request("OPTIONS", "*")), 200);

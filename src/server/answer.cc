@@ -46,8 +46,10 @@ class ChatAnswer final : public Answer {
   ChatAnswer(const Engine& engine, AnswerOptions options, const ChatAnswerOptions& chat)
       : Answer(engine, std::move(options)), chat_(chat) {
     for (size_t i = 0; i < options_.n_choice; ++i) {
-      choices_.push_back({.text = AssistantText(chat.syntax, chat.thinks,
+      choices_.push_back({.text = AssistantText(chat.syntax, chat.start,
                                                 std::format("call_{}_{}_", options_.id.substr(9), i))});
+      const bool thinks = chat.start == AssistantText::Start::kThought;
+      (thinks ? choices_.back().reasoning : choices_.back().content) = chat.echo;
     }
     prompt_of_choice_.assign(options_.n_choice, 0);
   }
@@ -55,7 +57,10 @@ class ChatAnswer final : public Answer {
   std::vector<Json> begin() override {
     std::vector<Json> chunks;
     for (size_t i = 0; options_.stream && i < options_.n_choice; ++i) {
-      chunks.push_back(chunk(i, {{"role", "assistant"}, {"content", ""}, {"refusal", nullptr}}));
+      const Choice& choice = choices_[i];
+      Json delta = {{"role", "assistant"}, {"content", choice.content}, {"refusal", nullptr}};
+      if (!choice.reasoning.empty()) delta["reasoning_content"] = choice.reasoning;
+      chunks.push_back(chunk(i, std::move(delta)));
     }
     return chunks;
   }

@@ -73,8 +73,9 @@ class Answer {
 
 struct ChatAnswerOptions {
   std::optional<ToolCallSyntax> syntax;  // calls are looked for
-  bool thinks = false;                   // the prompt ended inside of a thought
-  bool one_call = false;                 // parallel_tool_calls: false
+  AssistantText::Start start = AssistantText::Start::kAnswer;
+  std::string echo = {};  // of the thought or the answer that is gone on with: comes first
+  bool one_call = false;  // parallel_tool_calls: false
 };
 std::unique_ptr<Answer> make_chat_answer(const Engine& engine, AnswerOptions options,
                                          const ChatAnswerOptions& chat);

@@ -151,8 +151,12 @@ std::optional<ChatToolCall> parse_tool_call(ToolCallSyntax syntax, std::string_v
   return call;
 }
 
-AssistantText::AssistantText(std::optional<ToolCallSyntax> syntax, bool thinks, std::string id_prefix)
-    : syntax_(syntax), id_prefix_(std::move(id_prefix)), state_(thinks ? State::kThought : State::kStart) {}
+AssistantText::AssistantText(std::optional<ToolCallSyntax> syntax, Start start, std::string id_prefix)
+    : syntax_(syntax),
+      id_prefix_(std::move(id_prefix)),
+      state_(start == Start::kThought   ? State::kThought
+             : start == Start::kContent ? State::kContent
+                                        : State::kStart) {}
 
 AssistantDelta AssistantText::push(std::string_view text) {
   pending_ += text;

@@ -20,9 +20,12 @@ struct AssistantDelta {
 // One owner.  Nothing is lost: a call that does not parse, or does not end, comes as content.
 class AssistantText {
  public:
-  // `syntax`: how calls are written, nothing: they are not looked for.  `thinks`: the prompt ended inside of
-  // <think>.  `id_prefix` makes the ids of calls whose syntax has none.
-  AssistantText(std::optional<ToolCallSyntax> syntax, bool thinks, std::string id_prefix);
+  // Where the prompt ended: before the answer, which may begin with a thought, inside of a thought, or in
+  // what is said.
+  enum class Start { kAnswer, kThought, kContent };
+  // `syntax`: how calls are written, nothing: they are not looked for.  `id_prefix` makes the ids of calls
+  // whose syntax has none.
+  AssistantText(std::optional<ToolCallSyntax> syntax, Start start, std::string id_prefix);
 
   AssistantDelta push(std::string_view text);
   AssistantDelta finish();

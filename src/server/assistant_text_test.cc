@@ -13,11 +13,12 @@ struct Whole {
 };
 
 // The text in pieces of all sizes: what comes out must not depend on them.
-Whole read(std::optional<ToolCallSyntax> syntax, std::string_view text, bool thinks = false) {
+Whole read(std::optional<ToolCallSyntax> syntax, std::string_view text,
+           AssistantText::Start start = AssistantText::Start::kAnswer) {
   std::optional<Whole> first;
   std::mt19937 random(1);
   for (int round = 0; round < 20; ++round) {
-    AssistantText parser(syntax, thinks, "call_");
+    AssistantText parser(syntax, start, "call_");
     Whole whole;
     const auto take = [&](AssistantDelta delta) {
       whole.reasoning += delta.reasoning;
@@ -102,11 +103,12 @@ TEST(AssistantText, ThoughtsAreKeptApart) {
   for (const bool inside : {false, true}) {
     const Whole whole =
         read(ToolCallSyntax::kHermes,
-             inside ? "I wonder.\n</think>\n\nYes." : "<think>I wonder.\n</think>\n\nYes.", inside);
+             inside ? "I wonder.\n</think>\n\nYes." : "<think>I wonder.\n</think>\n\nYes.",
+             inside ? AssistantText::Start::kThought : AssistantText::Start::kAnswer);
     EXPECT_EQ(whole.reasoning, "I wonder.\n");
     EXPECT_EQ(whole.content, "Yes.");
   }
-  EXPECT_EQ(read({}, "never ends", true).reasoning, "never ends");
+  EXPECT_EQ(read({}, "never ends", AssistantText::Start::kThought).reasoning, "never ends");
   EXPECT_EQ(read({}, "<thin").content, "<thin");
 }
 

@@ -59,13 +59,15 @@ bool is_loopback_ipv4(std::string_view host) {
 
 std::optional<Authority> parse_authority(std::string_view text) {
   const bool bracketed = text.starts_with('[');
-  const size_t end = bracketed ? std::min(text.find(']'), text.size() - 1) + 1 : std::min(text.find(':'), text.size());
+  const size_t end =
+      bracketed ? std::min(text.find(']'), text.size() - 1) + 1 : std::min(text.find(':'), text.size());
   std::string_view host = text.substr(0, end), rest = text.substr(end);
   if (bracketed) {
     if (!ipv6(host)) return std::nullopt;
   } else {
     if (host.ends_with('.')) host.remove_suffix(1);
-    const bool good = !host.empty() && host.size() <= kMaxNameBytes && std::ranges::all_of(host, is_name_byte);
+    const bool good =
+        !host.empty() && host.size() <= kMaxNameBytes && std::ranges::all_of(host, is_name_byte);
     if (!good || host.front() == '.' || host.ends_with('.') || host.contains("..")) return std::nullopt;
   }
   Authority authority{.host = small(host), .port = std::nullopt};
@@ -85,7 +87,9 @@ std::optional<Origin> parse_origin(std::string_view text) {
   const size_t colon = text.find("://");
   if (colon == std::string_view::npos || colon == 0 || !is_letter(text.front())) return std::nullopt;
   const std::string_view scheme = text.substr(0, colon);
-  const auto is_scheme_byte = [](char c) { return is_letter(c) || is_digit(c) || c == '+' || c == '-' || c == '.'; };
+  const auto is_scheme_byte = [](char c) {
+    return is_letter(c) || is_digit(c) || c == '+' || c == '-' || c == '.';
+  };
   if (!std::ranges::all_of(scheme, is_scheme_byte)) return std::nullopt;
   auto authority = parse_authority(text.substr(colon + 3));
   if (!authority) return std::nullopt;

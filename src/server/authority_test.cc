@@ -19,12 +19,44 @@ TEST(Authority, SpellingsOfAnAddressAreOne) {
 }
 
 TEST(Authority, WhatIsMoreThanThatIsNone) {
-  for (const char* bad :
-       {"", ":", ":80", ".", "..", ".localhost", "a..b", "localhost..", "[::1].evil.com", "[::1]evil.com", "[::1", "::1", "[]",
-        "[::g]", "[::1%25eth0]", "[127.0.0.1]", "127.0.0.1:80@evil.com", "user@localhost", "localhost:80:90",
-        "localhost:http", "localhost:-1", "localhost:+80", "localhost:65536", "localhost:080808", "localhost: 80",
-        "local host", "localhost/", "localhost,evil.com", "localhost%2eevil.com", "localhost\t", "http://localhost",
-        "localhost?", "localhost#", "localhost\\", "l\xC3\xB6" "calhost", "*", "[::1]x:80"}) {
+  for (const char* bad : {"",
+                          ":",
+                          ":80",
+                          ".",
+                          "..",
+                          ".localhost",
+                          "a..b",
+                          "localhost..",
+                          "[::1].evil.com",
+                          "[::1]evil.com",
+                          "[::1",
+                          "::1",
+                          "[]",
+                          "[::g]",
+                          "[::1%25eth0]",
+                          "[127.0.0.1]",
+                          "127.0.0.1:80@evil.com",
+                          "user@localhost",
+                          "localhost:80:90",
+                          "localhost:http",
+                          "localhost:-1",
+                          "localhost:+80",
+                          "localhost:65536",
+                          "localhost:080808",
+                          "localhost: 80",
+                          "local host",
+                          "localhost/",
+                          "localhost,evil.com",
+                          "localhost%2eevil.com",
+                          "localhost\t",
+                          "http://localhost",
+                          "localhost?",
+                          "localhost#",
+                          "localhost\\",
+                          "l\xC3\xB6"
+                          "calhost",
+                          "*",
+                          "[::1]x:80"}) {
     EXPECT_FALSE(parse_authority(bad)) << bad;
   }
   EXPECT_FALSE(parse_authority(std::string_view("localhost\0evil", 14)));
@@ -35,21 +67,22 @@ TEST(Authority, OriginsHaveTheirSchemesPort) {
   EXPECT_EQ(parse_origin("https://a.example"), parse_origin("https://a.example:443"));
   EXPECT_NE(parse_origin("http://a.example"), parse_origin("https://a.example"));
   EXPECT_TRUE(parse_origin("chrome-extension://abcdefgh"));
-  for (const char* bad : {"", "null", "localhost", "://localhost", "http://", "http://a/", "http://a@b", "1://a"}) {
+  for (const char* bad :
+       {"", "null", "localhost", "://localhost", "http://", "http://a/", "http://a@b", "1://a"}) {
     EXPECT_FALSE(parse_origin(bad)) << bad;
   }
 }
 
 TEST(Authority, NamesOfTheMachineItselfAreKnown) {
-  for (const char* good :
-       {"localhost", "LOCALHOST", "localhost.", "x.localhost", "a.b.localhost.", "127.0.0.1", "127.1", "127.255.3.4",
-        "127.0.0.1.", "::1", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"}) {
+  for (const char* good : {"localhost", "LOCALHOST", "localhost.", "x.localhost", "a.b.localhost.",
+                           "127.0.0.1", "127.1", "127.255.3.4", "127.0.0.1.", "::1", "[::1]",
+                           "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"}) {
     EXPECT_TRUE(is_loopback_name(good)) << good;
   }
   for (const char* bad :
-       {"", "localhost.evil.example", "xlocalhost", ".localhost", "127.0.0.1.evil.example", "127.0.0.256", "127", "127.",
-        "127.0.0.1.1", "127.0.0.1x", "127..1", "128.0.0.1", "0.0.0.0", "10.0.0.1", "[::]", "[::2]", "[::ffff:10.0.0.1]",
-        "[::1].evil.example", "evil.example"}) {
+       {"", "localhost.evil.example", "xlocalhost", ".localhost", "127.0.0.1.evil.example", "127.0.0.256",
+        "127", "127.", "127.0.0.1.1", "127.0.0.1x", "127..1", "128.0.0.1", "0.0.0.0", "10.0.0.1", "[::]",
+        "[::2]", "[::ffff:10.0.0.1]", "[::1].evil.example", "evil.example"}) {
     EXPECT_FALSE(is_loopback_name(bad)) << bad;
   }
 }

@@ -86,49 +86,65 @@ class CallGrammar {
   CallMarks marks_;
 };
 
-ApiResult<Expression> add_format(GrammarBuilder& builder, const CommonRequest& request) {
-  if (request.json_object) return grammar::add_json_object(builder);
-  auto schema = grammar::add_json_schema(builder, request.schema);
-  if (!schema.has_value()) {
-    return bad_request("response_format.json_schema.schema", "{}", schema.error().message);
+using Form = AnswerForm::Kind;
+
+ApiResult<Expression> add_form(GrammarBuilder& builder, const AnswerForm& form) {
+  switch (form.kind) {
+    case Form::kText:
+      break;
+    case Form::kObject:
+      return grammar::add_json_object(builder);
+    case Form::kSchema: {
+      auto schema = grammar::add_json_schema(builder, form.schema);
+      if (!schema.has_value()) return bad_request(form.param, "{}", schema.error().message);
+      return *schema;
+    }
+    case Form::kPattern:
+      return bad_request(form.param, "{} is not supported: use a JSON schema or a list of choices",
+                         form.param);
+    case Form::kChoice: {
+      std::vector<Expression> ways;
+      for (const std::string& text : form.choices) ways.push_back(builder.literal(text));
+      return builder.choice(std::move(ways));
+    }
   }
-  return *schema;
+  std::unreachable();
 }
 
 ApiResult<std::shared_ptr<const grammar::Grammar>> build(GrammarBuilder& builder, Expression root,
-                                                         const char* param) {
+                                                         const std::string& param) {
   auto grammar = builder.build(root);
-  if (!grammar.has_value()) return bad_request(param, "the schema: {}", grammar.error().message);
+  if (!grammar.has_value()) return bad_request(param, "{}: {}", param, grammar.error().message);
   return *grammar;
 }
 
 }  // namespace
 
 ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request) {
-  if (!request.json_object && request.schema.is_null()) return nullptr;
+  if (request.form.kind == Form::kText) return nullptr;
   GrammarBuilder builder;
-  ODMOE_ASSIGN_OR_RETURN(const Expression root, add_format(builder, request));
-  return build(builder, root, "response_format");
+  ODMOE_ASSIGN_OR_RETURN(const Expression root, add_form(builder, request.form));
+  return build(builder, root, request.form.param);
 }
 
 ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine,
                                                               const ChatRequest& request,
                                                               ToolCallSyntax syntax) {
   using Kind = ToolChoice::Kind;
-  const bool formatted = request.json_object || !request.schema.is_null();
+  const bool formed = request.form.kind != Form::kText;
   const bool may_call = !request.tools.empty() && request.tool_choice.kind != Kind::kNone;
   const bool must_call = may_call && request.tool_choice.kind != Kind::kAuto;
-  if (!formatted && !must_call) return nullptr;
+  if (!formed && !must_call) return nullptr;
   if (!may_call) return grammar_of(static_cast<const CommonRequest&>(request));
   GrammarBuilder builder;
   std::vector<Expression> ways;
-  if (formatted && !must_call) {
-    ODMOE_ASSIGN_OR_RETURN(const Expression format, add_format(builder, request));
-    ways.push_back(format);
+  if (formed && !must_call) {
+    ODMOE_ASSIGN_OR_RETURN(const Expression form, add_form(builder, request.form));
+    ways.push_back(form);
   }
   ODMOE_ASSIGN_OR_RETURN(const Expression calls, CallGrammar(engine, builder, request, syntax).calls());
   ways.push_back(calls);
-  return build(builder, builder.choice(std::move(ways)), must_call ? "tools" : "response_format");
+  return build(builder, builder.choice(std::move(ways)), must_call ? "tools" : request.form.param);
 }
 
 }  // namespace odmoe::server

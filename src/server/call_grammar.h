@@ -1,4 +1,4 @@
-// Grammars of requests: what response_format and tool_choice allow a model to write.
+// Grammars of requests: what the form of the answer and tool_choice allow a model to write.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,7 @@ namespace odmoe::server {
 ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine,
                                                               const ChatRequest& request,
                                                               ToolCallSyntax syntax);
-// Of response_format alone.
+// Of the form of the answer alone.
 ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request);
 
 }  // namespace odmoe::server

@@ -1,5 +1,6 @@
 #include "server/choice_sink.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace odmoe::server {
@@ -21,6 +22,7 @@ void ChoiceSink::on_prompt(const GeneratedToken& token) {
 }
 
 bool ChoiceSink::on_token(const GeneratedToken& token) {
+  if (std::ranges::contains(options_.stop_tokens, token.token)) return false;
   if (options_.logprobs) held_.push_back(token);
   std::string text = stops_.push(decoder_.push_bytes(bytes_of(token.token)));
   if (text.empty() && held_.empty()) return !stops_.stopped();

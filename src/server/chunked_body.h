@@ -1,5 +1,5 @@
-// A body that comes in chunks (RFC 9112, 7.1), read to the letter: whoever reads sizes in a looser way than others
-// can be told two requests where the others see one.
+// A body that comes in chunks (RFC 9112, 7.1), read to the letter: whoever reads sizes in a looser way than
+// others can be told two requests where the others see one.
 #pragma once
 
 #include <cstddef>
@@ -20,13 +20,23 @@ class ChunkedBody {
   bool done() const { return state_ == State::kDone; }
 
  private:
-  enum class State { kSize, kExtension, kSizeEnd, kData, kDataEnd, kDataLineFeed, kTrailer, kTrailerEnd, kDone };
+  enum class State {
+    kSize,
+    kExtension,
+    kSizeEnd,
+    kData,
+    kDataEnd,
+    kDataLineFeed,
+    kTrailer,
+    kTrailerEnd,
+    kDone
+  };
   ApiStatus take_byte(char c);
 
   State state_ = State::kSize;
-  uint64_t left_ = 0;     // of the chunk
-  uint64_t total_ = 0;    // data so far
-  size_t digits_ = 0;     // of the size
+  uint64_t left_ = 0;      // of the chunk
+  uint64_t total_ = 0;     // data so far
+  size_t digits_ = 0;      // of the size
   size_t line_bytes_ = 0;  // of an extension, or of the trailers together
   bool line_empty_ = true;
 };

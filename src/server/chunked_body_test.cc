@@ -44,10 +44,11 @@ TEST(ChunkedBody, IsTheSameHoweverItsBytesCome) {
 }
 
 TEST(ChunkedBody, WhatIsWrittenInAnotherWayIsRefused) {
-  for (const char* bad : {"\r\n", " 5\r\nhello\r\n", "+5\r\nhello\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5 \r\nhello\r\n",
-                          "5\nhello\r\n", "5\r\nhello\n", "5\r\nhelloX", "5\r\nhello\r0", "g\r\n", ";x\r\n", "5\rhello",
-                          "11111111111111111\r\n", "00000000000000005\r\nhello\r\n", "5;\x01\r\nhello\r\n",
-                          "0\r\nTrailer: 1\n\r\n", "0\r\n\rx", "5;a\nb\r\n"}) {
+  for (const char* bad :
+       {"\r\n", " 5\r\nhello\r\n", "+5\r\nhello\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5 \r\nhello\r\n",
+        "5\nhello\r\n", "5\r\nhello\n", "5\r\nhelloX", "5\r\nhello\r0", "g\r\n", ";x\r\n", "5\rhello",
+        "11111111111111111\r\n", "00000000000000005\r\nhello\r\n", "5;\x01\r\nhello\r\n",
+        "0\r\nTrailer: 1\n\r\n", "0\r\n\rx", "5;a\nb\r\n"}) {
     EXPECT_EQ(take(bad).status, 400) << bad;
   }
   EXPECT_EQ(take("1;" + std::string(kMaxChunkExtensionBytes + 1, 'x') + "\r\n").status, 400);
@@ -67,7 +68,8 @@ TEST(ChunkedBody, ASizeThatIsTooLargeIsRefusedBeforeItComes) {
 }
 
 TEST(ChunkedBody, WhatEndsEarlyIsNotDone) {
-  for (const char* cut : {"5", "5\r", "5\r\n", "5\r\nhel", "5\r\nhello", "5\r\nhello\r\n", "0\r\n", "0\r\n\r", "0\r\nT: 1\r\n"}) {
+  for (const char* cut : {"5", "5\r", "5\r\n", "5\r\nhel", "5\r\nhello", "5\r\nhello\r\n", "0\r\n", "0\r\n\r",
+                          "0\r\nT: 1\r\n"}) {
     EXPECT_EQ(take(cut).status, 1) << cut;
   }
 }

@@ -1,7 +1,7 @@
 // One client's connection: requests are read from it, answers written to it, both with limits in time.
 //
-// The library answers; what it reads is ours.  It is given heads that were read to the letter (http_head.h) and no
-// bodies: those are asked for by whoever wants them, so that it neither limits nor parses them.
+// The library answers; what it reads is ours.  It is given heads that were read to the letter (http_head.h)
+// and no bodies: those are asked for by whoever wants them, so that it neither limits nor parses them.
 #pragma once
 
 #include <httplib.h>
@@ -48,8 +48,8 @@ class Connection final : public httplib::Stream {
 
   // The whole body of the request, for the thread that answers it.
   ApiResult<std::string> read_body(size_t max_bytes);
-  // Whether the next request can be read once this one is answered: all that is left of it is little, and comes
-  // without being asked for.
+  // Whether the next request can be read once this one is answered: all that is left of it is little, and
+  // comes without being asked for.
   bool can_go_on() const;
   // Reads past what is left of it; false when it did not come.
   bool skip_rest();

@@ -55,8 +55,10 @@ bool any_may(const ServerOptions& options) { return std::ranges::contains(option
 
 Status check_cors_origin(std::string_view origin) {
   if (origin == "*" || origin == "null" || parse_origin(origin)) return {};
-  return fail(ErrorKind::kUsage,
-              "--cors {}: an origin is SCHEME://HOST[:PORT] without a path, such as http://localhost:3000, or *", origin);
+  return fail(
+      ErrorKind::kUsage,
+      "--cors {}: an origin is SCHEME://HOST[:PORT] without a path, such as http://localhost:3000, or *",
+      origin);
 }
 
 bool may_ask(const ServerOptions& options, const httplib::Request& request) {
@@ -74,9 +76,10 @@ void add_cors(const ServerOptions& options, const httplib::Request& request, htt
   if (options.cors_origins.empty()) return;
   const bool preflight = is_preflight(request);
   // Caches are to keep apart what is told to one origin and to another, also when this one is told nothing.
-  response.set_header("Vary", preflight ? "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, "
-                                          "Access-Control-Request-Private-Network"
-                                        : "Origin");
+  response.set_header("Vary", preflight
+                                  ? "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, "
+                                    "Access-Control-Request-Private-Network"
+                                  : "Origin");
   const std::string origin = request.get_header_value("Origin");
   const bool named = is_named(options, origin);
   if (origin.empty() || (!named && !any_may(options))) return;
@@ -88,12 +91,14 @@ void add_cors(const ServerOptions& options, const httplib::Request& request, htt
   constexpr std::string_view kMethods = "GET, HEAD, POST, OPTIONS";
   const std::string method = request.get_header_value("Access-Control-Request-Method");
   std::string methods(kMethods);
-  if (is_token(method) && method.size() <= kMaxPreflightBytes && !kMethods.contains(method)) methods += ", " + method;
+  if (is_token(method) && method.size() <= kMaxPreflightBytes && !kMethods.contains(method))
+    methods += ", " + method;
   response.set_header("Access-Control-Allow-Methods", methods);
   const std::string headers = words_of(request.get_header_value("Access-Control-Request-Headers"));
   if (!headers.empty()) response.set_header("Access-Control-Allow-Headers", headers);
   response.set_header("Access-Control-Max-Age", "600");
-  // A page of the public web that asks a machine of one's own network: only where it was named, "*" is not enough.
+  // A page of the public web that asks a machine of one's own network: only where it was named, "*" is not
+  // enough.
   if (named && request.get_header_value("Access-Control-Request-Private-Network") == "true") {
     response.set_header("Access-Control-Allow-Private-Network", "true");
   }

@@ -20,8 +20,8 @@ bool may_ask(const ServerOptions& options, const httplib::Request& request);
 // Whether a browser asks what a page may send, which it does without a key.
 bool is_preflight(const httplib::Request& request);
 
-// Headers that allow a page of another origin to read the answer, where it may; and, for a browser that asks, what
-// it may send: what it asked for, since a header that nobody here reads does no harm.
+// Headers that allow a page of another origin to read the answer, where it may; and, for a browser that asks,
+// what it may send: what it asked for, since a header that nobody here reads does no harm.
 void add_cors(const ServerOptions& options, const httplib::Request& request, httplib::Response& response);
 
 }  // namespace odmoe::server

@@ -26,7 +26,8 @@ httplib::Response answer(const ServerOptions& options, const httplib::Request& a
 const ServerOptions kNamed{.cors_origins = {"http://chat.example"}};
 const ServerOptions kAny{.cors_origins = {"*"}};
 
-httplib::Response preflight(const ServerOptions& options, const std::string& headers, const std::string& method = "POST") {
+httplib::Response preflight(const ServerOptions& options, const std::string& headers,
+                            const std::string& method = "POST") {
   return answer(options, request("OPTIONS", {{"Origin", "http://chat.example"},
                                              {"Access-Control-Request-Method", method},
                                              {"Access-Control-Request-Headers", headers},
@@ -36,7 +37,8 @@ httplib::Response preflight(const ServerOptions& options, const std::string& hea
 TEST(Cors, APreflightIsAnsweredWithWhatItAskedFor) {
   const httplib::Response response = preflight(kNamed, "authorization,content-type, x-stainless-os");
   EXPECT_EQ(response.get_header_value("Access-Control-Allow-Origin"), "http://chat.example");
-  EXPECT_EQ(response.get_header_value("Access-Control-Allow-Headers"), "authorization, content-type, x-stainless-os");
+  EXPECT_EQ(response.get_header_value("Access-Control-Allow-Headers"),
+            "authorization, content-type, x-stainless-os");
   EXPECT_EQ(response.get_header_value("Access-Control-Allow-Methods"), "GET, HEAD, POST, OPTIONS");
   EXPECT_EQ(response.get_header_value("Access-Control-Max-Age"), "600");
   EXPECT_THAT(response.get_header_value("Vary"), HasSubstr("Access-Control-Request-Headers"));
@@ -46,9 +48,12 @@ TEST(Cors, APreflightIsAnsweredWithWhatItAskedFor) {
 }
 
 TEST(Cors, OnlyWordsAreEchoed) {
-  EXPECT_EQ(preflight(kNamed, "a, b c, ,\"d\", e\x01, f/g, h").get_header_value("Access-Control-Allow-Headers"), "a, h");
+  EXPECT_EQ(
+      preflight(kNamed, "a, b c, ,\"d\", e\x01, f/g, h").get_header_value("Access-Control-Allow-Headers"),
+      "a, h");
   EXPECT_FALSE(preflight(kNamed, std::string(100'000, 'x')).has_header("Access-Control-Allow-Headers"));
-  EXPECT_EQ(preflight(kNamed, "", "P OST").get_header_value("Access-Control-Allow-Methods"), "GET, HEAD, POST, OPTIONS");
+  EXPECT_EQ(preflight(kNamed, "", "P OST").get_header_value("Access-Control-Allow-Methods"),
+            "GET, HEAD, POST, OPTIONS");
 }
 
 TEST(Cors, APrivateNetworkIsOpenToNamedOriginsAlone) {
@@ -74,7 +79,8 @@ TEST(Cors, PagesOfThisServerAndNamedOnesMayAsk) {
   EXPECT_TRUE(may({}, "http://localhost:8080"));
   EXPECT_TRUE(may({}, "http://LOCALHOST:8080"));
   for (const char* bad : {"http://localhost", "http://localhost:3000", "http://evil.example", "null", "",
-                          "http://localhost:8080@evil.example", "file://localhost:8080", "http://localhost:8080.evil.example"}) {
+                          "http://localhost:8080@evil.example", "file://localhost:8080",
+                          "http://localhost:8080.evil.example"}) {
     EXPECT_FALSE(may({}, bad)) << bad;
   }
   EXPECT_TRUE(may(kNamed, "http://chat.example"));

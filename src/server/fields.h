@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10,6 +11,10 @@
 #include "server/json_guard.h"
 
 namespace odmoe::server {
+
+// An integer, or a number without a fraction, as languages write them that know no other numbers; nothing
+// when it is neither, or beyond what 64 bits (a double: 53) tell apart.
+std::optional<int64_t> whole_number(const Json& json);
 
 // A view of the object, which must outlive it.  A field that is null counts as missing, as in OpenAI's API,
 // and what is missing leaves `value` as it is.

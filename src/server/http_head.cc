@@ -57,14 +57,14 @@ bool has_member(std::string_view list, std::string_view member) {
 }
 
 // Fields of which a second one would leave open which of them counts.
-constexpr auto kOnce = std::to_array<std::string_view>({"Host", "Content-Length", "Transfer-Encoding", "Content-Type",
-                                                        "Content-Encoding", "Authorization", "X-Api-Key", "Origin",
-                                                        "Expect"});
-// What the library is not shown: framing, which is settled; ranges, which nothing here has; and what nobody asks
-// for and it might refuse a request for.
-constexpr auto kWithheld = std::to_array<std::string_view>({"Content-Length", "Transfer-Encoding", "Connection",
-                                                        "Keep-Alive", "Expect", "Range", "If-Range", "Upgrade",
-                                                        "Accept", "Cookie", "TE", "Trailer"});
+constexpr auto kOnce =
+    std::to_array<std::string_view>({"Host", "Content-Length", "Transfer-Encoding", "Content-Type",
+                                     "Content-Encoding", "Authorization", "X-Api-Key", "Origin", "Expect"});
+// What the library is not shown: framing, which is settled; ranges, which nothing here has; and what nobody
+// asks for and it might refuse a request for.
+constexpr auto kWithheld = std::to_array<std::string_view>(
+    {"Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Expect", "Range", "If-Range",
+     "Upgrade", "Accept", "Cookie", "TE", "Trailer"});
 
 }  // namespace
 
@@ -86,7 +86,8 @@ ApiResult<size_t> HeadParser::take(std::string_view bytes) {
 ApiStatus HeadParser::take_byte(char c) {
   if (++bytes_ > kMaxHeadBytes) return refused(431, "the request's headers are too large");
   if (after_cr_) {
-    if (c != '\n') return malformed("a line of the request's head ends in a carriage return without a line feed");
+    if (c != '\n')
+      return malformed("a line of the request's head ends in a carriage return without a line feed");
     after_cr_ = false;
     return end_line();
   }
@@ -94,12 +95,14 @@ ApiStatus HeadParser::take_byte(char c) {
     after_cr_ = true;
     return {};
   }
-  if (c == '\n') return malformed("a line of the request's head ends in a line feed without a carriage return");
+  if (c == '\n')
+    return malformed("a line of the request's head ends in a line feed without a carriage return");
   if (!has_request_line_) {
     // Looked at as it comes, so that what is no HTTP at all is told at once.
     if (line_.empty() && !is_token_byte(c)) {
-      return malformed(c == '\x16' ? "this looks like TLS, and the server speaks plain HTTP: use http:// for it"
-                                   : "the request does not begin with a method");
+      return malformed(c == '\x16'
+                           ? "this looks like TLS, and the server speaks plain HTTP: use http:// for it"
+                           : "the request does not begin with a method");
     }
     if (line_.size() >= kMaxTargetBytes + 32) return refused(414, "the request's address is too long");
   } else if (line_.size() >= kMaxFieldBytes) {
@@ -161,7 +164,8 @@ ApiStatus HeadParser::request_line() {
     head_.target = target;
     return {};
   }
-  if (!target.starts_with('/')) return malformed("the request's target is neither a path nor an http address");
+  if (!target.starts_with('/'))
+    return malformed("the request's target is neither a path nor an http address");
   head_.target = target;
   return {};
 }
@@ -181,16 +185,19 @@ ApiStatus HeadParser::field() {
   if (line.size() + 2 * static_cast<size_t>(std::ranges::count(value, '%')) > kMaxFieldBytes) {
     return refused(431, "a header of the request is too large");
   }
-  if (!std::ranges::all_of(value, is_value_byte)) return malformed("a header's value has a control character");
+  if (!std::ranges::all_of(value, is_value_byte))
+    return malformed("a header's value has a control character");
   const bool once = std::ranges::any_of(kOnce, [&](std::string_view word) { return same(name, word); });
-  if (once && head_.find(name) != nullptr) return malformed(std::format("the request has two headers {}", name));
+  if (once && head_.find(name) != nullptr)
+    return malformed(std::format("the request has two headers {}", name));
   head_.fields.emplace_back(name, value);
   return {};
 }
 
 ApiStatus HeadParser::finish() {
   // RFC 9112, 3.2.2: an absolute target counts, whatever the field says; but a field there must be.
-  const auto host = std::ranges::find_if(head_.fields, [](const auto& field) { return same(field.first, "Host"); });
+  const auto host =
+      std::ranges::find_if(head_.fields, [](const auto& field) { return same(field.first, "Host"); });
   if (host == head_.fields.end()) {
     if (!head_.http_1_0) return malformed("the request has no header Host");
     if (!authority_.empty()) head_.fields.emplace_back("Host", authority_);
@@ -222,7 +229,8 @@ ApiStatus HeadParser::settle_body() {
     return {};
   }
   if (length == nullptr) return {};
-  const bool digits = !length->empty() && std::ranges::all_of(*length, [](char c) { return c >= '0' && c <= '9'; });
+  const bool digits =
+      !length->empty() && std::ranges::all_of(*length, [](char c) { return c >= '0' && c <= '9'; });
   const char* end = length->data() + length->size();
   if (!digits || std::from_chars(length->data(), end, head_.content_length).ec != std::errc()) {
     return malformed("the header Content-Length is no number of bytes");
@@ -235,7 +243,8 @@ std::string head_for_library(const HttpHead& head, std::string_view path) {
   std::string text = head.method;
   text += ' ';
   text += path;
-  if (const size_t query = head.target.find('?'); query != std::string::npos) text += head.target.substr(query);
+  if (const size_t query = head.target.find('?'); query != std::string::npos)
+    text += head.target.substr(query);
   text += head.http_1_0 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n";
   for (const auto& [name, value] : head.fields) {
     if (std::ranges::any_of(kWithheld, [&](std::string_view word) { return same(name, word); })) continue;

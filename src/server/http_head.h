@@ -1,8 +1,8 @@
 // The head of an HTTP/1 request: its first line and its header fields, read to the letter of RFC 9112.
 //
 // Where two readers of one head could disagree on what it says (whose host it is, where its body ends), it is
-// refused rather than guessed at.  What passes goes to the HTTP library written anew, so that the library sees
-// no other spelling than one.
+// refused rather than guessed at.  What passes goes to the HTTP library written anew, so that the library
+// sees no other spelling than one.
 #pragma once
 
 #include <cstddef>
@@ -35,8 +35,8 @@ struct HttpHead {
 // One owner.  Takes the bytes of a head as they come.
 class HeadParser {
  public:
-  // How many of the bytes belong to the head: all of them until it is done().  400 for what is no head, 405 for a
-  // method that nobody has, 414 and 431 for what is too large; nothing can be taken after that.
+  // How many of the bytes belong to the head: all of them until it is done().  400 for what is no head, 405
+  // for a method that nobody has, 414 and 431 for what is too large; nothing can be taken after that.
   ApiResult<size_t> take(std::string_view bytes);
   bool done() const { return done_; }
   bool empty() const { return bytes_ == 0; }
@@ -59,7 +59,8 @@ class HeadParser {
 };
 
 // The head as the library is to read it: without a body and without what the library must not act on, since
-// bodies, the end of connections and "Expect" are seen to outside of it.  `path` takes the place of the target's.
+// bodies, the end of connections and "Expect" are seen to outside of it.  `path` takes the place of the
+// target's.
 std::string head_for_library(const HttpHead& head, std::string_view path);
 
 }  // namespace odmoe::server

@@ -35,7 +35,8 @@ std::string post(std::string_view fields) {
 }
 
 TEST(HttpHead, SaysWhatIsAskedFor) {
-  const auto head = parse("POST /v1/models?x=%20 HTTP/1.1\r\nhost: localhost:80\r\nX-A:\t a b \t\r\nContent-Length: 12\r\n\r\n");
+  const auto head = parse(
+      "POST /v1/models?x=%20 HTTP/1.1\r\nhost: localhost:80\r\nX-A:\t a b \t\r\nContent-Length: 12\r\n\r\n");
   ASSERT_TRUE(head.has_value());
   EXPECT_EQ(head->method, "POST");
   EXPECT_EQ(head->target, "/v1/models?x=%20");
@@ -56,13 +57,35 @@ TEST(HttpHead, EndsWhereItsEmptyLineIsHoweverItsBytesCome) {
 
 TEST(HttpHead, LinesThatReadersTakeDifferentlyAreRefused) {
   const std::string host = "Host: localhost\r\n\r\n";
-  for (const char* line :
-       {" GET / HTTP/1.1\r\n", "\tGET / HTTP/1.1\r\n", "\x01GET / HTTP/1.1\r\n", "GET  / HTTP/1.1\r\n", "GET /  HTTP/1.1\r\n",
-        "GET / HTTP/1.1 \r\n", "GET\t/ HTTP/1.1\r\n", "GET /a b HTTP/1.1\r\n", "GET / HTTP/1.1\n", "GET / HTTP/1.1\r",
-        "GET /\r\n", "GET\r\n", "G(T / HTTP/1.1\r\n", "GET / HTTP/1.9\r\n", "GET / HTTP/2.0\r\n", "GET / HTTP/0.9\r\n",
-        "GET / http/1.1\r\n", "GET / HTTP/1.1x\r\n", "GET / HTTP/11\r\n", "GET / \r\n", "PRI * HTTP/2.0\r\n",
-        "GET a HTTP/1.1\r\n", "GET * HTTP/1.1\r\n", "CONNECT localhost:80 HTTP/1.1\r\n", "GET /# HTTP/1.1\r\n",
-        "GET ftp://localhost/ HTTP/1.1\r\n", "GET /\x7F HTTP/1.1\r\n", "\r\n\r\n\r\nGET / HTTP/1.1\r\n", "\x16\x03\x01"}) {
+  for (const char* line : {" GET / HTTP/1.1\r\n",
+                           "\tGET / HTTP/1.1\r\n",
+                           "\x01GET / HTTP/1.1\r\n",
+                           "GET  / HTTP/1.1\r\n",
+                           "GET /  HTTP/1.1\r\n",
+                           "GET / HTTP/1.1 \r\n",
+                           "GET\t/ HTTP/1.1\r\n",
+                           "GET /a b HTTP/1.1\r\n",
+                           "GET / HTTP/1.1\n",
+                           "GET / HTTP/1.1\r",
+                           "GET /\r\n",
+                           "GET\r\n",
+                           "G(T / HTTP/1.1\r\n",
+                           "GET / HTTP/1.9\r\n",
+                           "GET / HTTP/2.0\r\n",
+                           "GET / HTTP/0.9\r\n",
+                           "GET / http/1.1\r\n",
+                           "GET / HTTP/1.1x\r\n",
+                           "GET / HTTP/11\r\n",
+                           "GET / \r\n",
+                           "PRI * HTTP/2.0\r\n",
+                           "GET a HTTP/1.1\r\n",
+                           "GET * HTTP/1.1\r\n",
+                           "CONNECT localhost:80 HTTP/1.1\r\n",
+                           "GET /# HTTP/1.1\r\n",
+                           "GET ftp://localhost/ HTTP/1.1\r\n",
+                           "GET /\x7F HTTP/1.1\r\n",
+                           "\r\n\r\n\r\nGET / HTTP/1.1\r\n",
+                           "\x16\x03\x01"}) {
     EXPECT_EQ(status(line + host), 400) << line;
   }
   EXPECT_EQ(status("get / HTTP/1.1\r\n" + host), 405);
@@ -70,14 +93,17 @@ TEST(HttpHead, LinesThatReadersTakeDifferentlyAreRefused) {
 }
 
 TEST(HttpHead, FieldsThatReadersTakeDifferentlyAreRefused) {
-  for (const char* fields :
-       {"X : a\r\n", "X\t: a\r\n", ": a\r\n", "X\r\n", " X: a\r\n", "X: a\r\n b\r\n", "X: a\r\n\tb\r\n", "X: a\n", "X: a\r",
-        "X: \x01\r\n", "X: \x7F\r\n", "X Y: a\r\n", "X(: a\r\n", "X: a\rb\r\n", "\xFF: a\r\n"}) {
+  for (const char* fields : {"X : a\r\n", "X\t: a\r\n", ": a\r\n", "X\r\n", " X: a\r\n", "X: a\r\n b\r\n",
+                             "X: a\r\n\tb\r\n", "X: a\n", "X: a\r", "X: \x01\r\n", "X: \x7F\r\n",
+                             "X Y: a\r\n", "X(: a\r\n", "X: a\rb\r\n", "\xFF: a\r\n"}) {
     EXPECT_EQ(status(post(fields)), 400) << fields;
   }
   EXPECT_EQ(status(post(std::string_view("X: a\0b\r\n", 8))), 400);
-  for (const char* name : {"Host", "HOST", "Origin", "Authorization", "X-Api-Key", "Content-Type", "Content-Encoding"}) {
-    EXPECT_EQ(status(std::format("GET / HTTP/1.1\r\nHost: localhost\r\n{0}: localhost\r\n{0}: localhost\r\n\r\n", name)), 400);
+  for (const char* name :
+       {"Host", "HOST", "Origin", "Authorization", "X-Api-Key", "Content-Type", "Content-Encoding"}) {
+    EXPECT_EQ(status(std::format(
+                  "GET / HTTP/1.1\r\nHost: localhost\r\n{0}: localhost\r\n{0}: localhost\r\n\r\n", name)),
+              400);
   }
   EXPECT_EQ(status(post("X: a\r\nX: b\r\nX:\r\n")), 0);
 }
@@ -87,7 +113,8 @@ TEST(HttpHead, AHostThereMustBeAndOne) {
   EXPECT_EQ(status("GET / HTTP/1.0\r\n\r\n"), 0);
   EXPECT_EQ(status(get("/", "Host: localhost\r\nHost: localhost\r\n")), 400);
   EXPECT_EQ(status(get("/", "Host: localhost\r\nhost: evil.example\r\n")), 400);
-  for (const char* bad : {"", "[::1].evil.com", "127.0.0.1:80@evil.com", "localhost:80:90", "localhost:x", "a, b", "a b"}) {
+  for (const char* bad :
+       {"", "[::1].evil.com", "127.0.0.1:80@evil.com", "localhost:80:90", "localhost:x", "a, b", "a b"}) {
     EXPECT_EQ(status(get("/", std::format("Host: {}\r\n", bad))), 400) << bad;
   }
 }
@@ -100,7 +127,8 @@ TEST(HttpHead, AnAbsoluteTargetNamesTheHost) {
   EXPECT_EQ(parse(get("HTTP://localhost"))->target, "/");
   EXPECT_EQ(parse(get("https://localhost?a"))->target, "/?a");
   EXPECT_EQ(*parse("GET http://localhost/ HTTP/1.0\r\n\r\n")->find("Host"), "localhost");
-  for (const char* bad : {"http:///health", "http://user@localhost/", "http://[::1/", "http://localhost:x/", "http:/a"}) {
+  for (const char* bad :
+       {"http:///health", "http://user@localhost/", "http://[::1/", "http://localhost:x/", "http:/a"}) {
     EXPECT_EQ(status(get(bad)), 400) << bad;
   }
   EXPECT_EQ(status("GET http://localhost/ HTTP/1.1\r\n\r\n"), 400);  // the field must be there all the same
@@ -108,15 +136,27 @@ TEST(HttpHead, AnAbsoluteTargetNamesTheHost) {
 }
 
 TEST(HttpHead, WhereABodyEndsCannotBeSaidInTwoWays) {
-  for (const char* fields :
-       {"Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length: 5\r\nContent-Length: 5\r\n", "Content-Length: 5, 5\r\n",
-        "Content-Length: -1\r\n", "Content-Length: +5\r\n", "Content-Length: 0x5\r\n", "Content-Length: 5 5\r\n",
-        "Content-Length:\r\n", "Content-Length: five\r\n", "Content-Length: 5.0\r\n",
-        "Content-Length: 18446744073709551616\r\n", "Content-Length: 99999999999999999999999999\r\n",
-        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: gzip, chunked\r\n",
-        "Transfer-Encoding: chunked, identity\r\n", "Transfer-Encoding: identity\r\n", "Transfer-Encoding: xchunked\r\n",
-        "Transfer-Encoding: \"chunked\"\r\n", "Transfer-Encoding:\r\n"}) {
+  for (const char* fields : {"Content-Length: 5\r\nContent-Length: 6\r\n",
+                             "Content-Length: 5\r\nContent-Length: 5\r\n",
+                             "Content-Length: 5, 5\r\n",
+                             "Content-Length: -1\r\n",
+                             "Content-Length: +5\r\n",
+                             "Content-Length: 0x5\r\n",
+                             "Content-Length: 5 5\r\n",
+                             "Content-Length:\r\n",
+                             "Content-Length: five\r\n",
+                             "Content-Length: 5.0\r\n",
+                             "Content-Length: 18446744073709551616\r\n",
+                             "Content-Length: 99999999999999999999999999\r\n",
+                             "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                             "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+                             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                             "Transfer-Encoding: gzip, chunked\r\n",
+                             "Transfer-Encoding: chunked, identity\r\n",
+                             "Transfer-Encoding: identity\r\n",
+                             "Transfer-Encoding: xchunked\r\n",
+                             "Transfer-Encoding: \"chunked\"\r\n",
+                             "Transfer-Encoding:\r\n"}) {
     EXPECT_EQ(status(post(fields)), 400) << fields;
   }
   EXPECT_EQ(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
@@ -154,12 +194,14 @@ TEST(HttpHead, OnlyAContinueCanBeExpected) {
 }
 
 TEST(HttpHead, TheLibraryIsShownNothingOfBodiesAndRanges) {
-  const auto head = parse("POST /a?b=c HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a%41\r\nRange: bytes=0-1\r\n"
-                          "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\nAccept: ;\r\nConnection: close\r\n\r\n");
+  const auto head = parse(
+      "POST /a?b=c HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a%41\r\nRange: bytes=0-1\r\n"
+      "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\nAccept: ;\r\nConnection: close\r\n\r\n");
   ASSERT_TRUE(head.has_value());
-  EXPECT_EQ(head_for_library(*head, "/v1/a"),
-            "POST /v1/a?b=c HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a%2541\r\nContent-Length: 0\r\n"
-            "Connection: close\r\n\r\n");
+  EXPECT_EQ(
+      head_for_library(*head, "/v1/a"),
+      "POST /v1/a?b=c HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer a%2541\r\nContent-Length: 0\r\n"
+      "Connection: close\r\n\r\n");
 }
 
 }  // namespace

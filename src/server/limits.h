@@ -22,6 +22,9 @@ inline constexpr int32_t kMaxChoices = 16;
 inline constexpr size_t kMaxGenerations = 64;  // prompts times choices
 inline constexpr size_t kMaxStops = 16;
 inline constexpr size_t kMaxStopBytes = 1024;
+inline constexpr size_t kMaxStopTokens = 128;
+inline constexpr int32_t kMaxPenaltyLast = 1 << 20;  // tokens, SamplingOptions::penalty_last_n
+inline constexpr size_t kMaxChoiceTexts = 1000;      // of guided_choice
 inline constexpr int32_t kMaxTopLogprobs = 20;
 inline constexpr size_t kMaxLogitBias = 1024;
 inline constexpr size_t kMaxListeners = 8;            // of /v1/events, and half of the connections
@@ -66,9 +69,9 @@ inline constexpr std::chrono::milliseconds kSilence{1000};
 inline constexpr int kListenBacklog = 128;
 // How long nothing is accepted when the system has no descriptors or memory left for it.
 inline constexpr std::chrono::milliseconds kAcceptPause{50};
-// What a connection takes at most beside what its request and answer do: its buffers, and what of its thread's
-// stack is ever touched.
-inline constexpr size_t kConnectionBytes = 384 * 1024;
+// What a connection takes beside what its request and answer do: its buffers, and what of its thread's stack
+// is ever touched.  64 that were asked for /health took 63 KiB each.
+inline constexpr size_t kConnectionBytes = 96 * 1024;
 
 // How often a request that waits looks whether its client is still there.
 inline constexpr std::chrono::milliseconds kLiveness{10};

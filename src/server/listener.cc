@@ -53,8 +53,9 @@ void allow_descriptors(size_t connections) {
 ApiError too_many_connections() {
   return {.status = 503,
           .type = "server_error",
-          .message = "there are too many connections: try again, or start the server with a larger "
-                     "--max-connections",
+          .message =
+              "there are too many connections: try again, or start the server with a larger "
+              "--max-connections",
           .code = "too_many_connections",
           .retry_after_s = 1};
 }
@@ -64,7 +65,7 @@ Listener::Listener(const ConnectionLimits& limits) : limits_(limits) {
   set_post_routing_handler([this](const httplib::Request&, httplib::Response& response) {
     response.headers.erase("Connection");
     response.headers.erase("Keep-Alive");
-    exchange->goes_on = !exchange->last && exchange->connection->can_go_on();
+    exchange->goes_on = !exchange->last && !is_stopping() && exchange->connection->can_go_on();
     if (!exchange->goes_on) {
       response.set_header("Connection", "close");
     } else {
@@ -149,6 +150,11 @@ size_t Listener::connections() const {
   return served();
 }
 
+bool Listener::is_stopping() const {
+  const std::lock_guard lock(mutex_);
+  return stopping_;
+}
+
 void Listener::reap() {
   std::vector<std::thread> ended;
   {
@@ -165,7 +171,8 @@ void Listener::accept_clients() {
     entries = {{.fd = bell_[0], .events = POLLIN, .revents = 0}};
     // While there are no descriptors the socket stays readable, and only time and those who leave help.
     entries.push_back({.fd = paused ? -1 : svr_sock_.load(), .events = POLLIN, .revents = 0});
-    for (const Parting& client : parting_) entries.push_back({.fd = client.socket, .events = POLLIN, .revents = 0});
+    for (const Parting& client : parting_)
+      entries.push_back({.fd = client.socket, .events = POLLIN, .revents = 0});
     const int patience = static_cast<int>(kAcceptPause.count());
     const int ready = poll(entries.data(), entries.size(), paused || !parting_.empty() ? patience : -1);
     if (ready > 0 && entries[0].revents != 0) {
@@ -174,10 +181,7 @@ void Listener::accept_clients() {
     }
     see_off();
     reap();
-    {
-      const std::lock_guard lock(mutex_);
-      if (stopping_) break;
-    }
+    if (is_stopping()) break;
     if (paused || (ready > 0 && entries[1].revents != 0)) paused = !accept_one();
   }
   for (const Parting& client : parting_) ::close(client.socket);
@@ -220,15 +224,16 @@ bool Listener::accept_one() {
   return socket >= 0;
 }
 
-// Ends the connection that waits longest, those first that had an answer.  A request that comes at this very moment
-// is not answered, as with any server that closes an idle connection: clients ask again.
+// Ends the connection that waits longest, those first that had an answer.  A request that comes at this very
+// moment is not answered, as with any server that closes an idle connection: clients ask again.
 bool Listener::give_way() {
   Client* best = nullptr;
   const Clock::time_point now = Clock::now();
   for (Client& client : clients_) {
     if (client.refused || client.told_to_end) continue;
-    const bool idle = client.state == State::kLingering ||
-                      (client.state == State::kWaiting && (client.answered > 0 || now - client.since >= kSilence));
+    const bool idle =
+        client.state == State::kLingering ||
+        (client.state == State::kWaiting && (client.answered > 0 || now - client.since >= kSilence));
     if (!idle) continue;
     const auto rank = [](const Client& of) { return std::pair(of.answered == 0, of.since); };
     if (best == nullptr || rank(client) < rank(*best)) best = &client;
@@ -258,8 +263,8 @@ void Listener::let_in(socket_t socket) {
     if (!refused) changed_.wait_for(lock, kGivingWay, [&] { return clients_.size() < most; });
     if (let_nobody_in()) return;
     if (clients_.size() < most) {
-      Client& client =
-          clients_.emplace_back(Client{.socket = socket, .refused = refused, .since = Clock::now(), .thread = {}});
+      Client& client = clients_.emplace_back(
+          Client{.socket = socket, .refused = refused, .since = Clock::now(), .thread = {}});
       try {
         client.thread = std::thread([this, &client] { run(client); });
         return;
@@ -311,7 +316,8 @@ bool Listener::set_state(Client& client, State state) {
   return !stopping_ && !client.told_to_end;
 }
 
-// Whether one that was too many is so no more: an answer reaches its client a moment before its connection is idle.
+// Whether one that was too many is so no more: an answer reaches its client a moment before its connection is
+// idle.
 void Listener::find_room(Client& client) {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, kGivingWay,
@@ -366,14 +372,17 @@ void Listener::serve(Connection& connection, Client& client) {
                       .one_too_many = client.refused};
     exchange = &this_one;
     bool closed = false;
-    const bool ok = process_request(connection, remote, remote_port, local, local_port, this_one.last, closed, nullptr);
+    const bool ok =
+        process_request(connection, remote, remote_port, local, local_port, this_one.last, closed, nullptr);
     exchange = nullptr;
     if (!ok || !connection.sound() || !this_one.goes_on || !connection.skip_rest()) return;
     if (!set_state(client, State::kWaiting)) return;
   }
 }
 
-ApiResult<std::string> Listener::read_body(size_t max_bytes) { return exchange->connection->read_body(max_bytes); }
+ApiResult<std::string> Listener::read_body(size_t max_bytes) {
+  return exchange->connection->read_body(max_bytes);
+}
 
 bool Listener::one_too_many() { return exchange != nullptr && exchange->one_too_many; }
 

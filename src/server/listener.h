@@ -1,8 +1,8 @@
 // The HTTP server's sockets: who is let in, and that whoever is let in is answered.
 //
-// A connection has a thread of its own as long as it lasts, so that none waits for another.  When there are as many
-// as may be, one that waits for its next request gives way to a new one; where all are busy, the new one is told so
-// at once.
+// A connection has a thread of its own as long as it lasts, so that none waits for another.  When there are
+// as many as may be, one that waits for its next request gives way to a new one; where all are busy, the new
+// one is told so at once.
 //
 //   waiting    for the first byte of a request; ends when told to, or gives way
 //   reading    the request's head or its body; ends when told to
@@ -50,12 +50,12 @@ class Listener : public httplib::Server {
   int bind(const std::string& host, int port);
   // Lets clients in, from now to stop().
   void start();
-  // Lets nobody in.  Connections that answer have so long to end; those that do not end at once.  Returns when
-  // all have ended, which their handlers must see to once is_connection_closed().
+  // Lets nobody in.  Connections that answer have so long to end; those that do not end at once.  Returns
+  // when all have ended, which their handlers must see to once is_connection_closed().
   void stop(std::chrono::milliseconds limit);
 
-  // Of the thread that answers: the request's whole body; and whether this connection is one too many, so that the
-  // answer can only be 503.
+  // Of the thread that answers: the request's whole body; and whether this connection is one too many, so
+  // that the answer can only be 503.
   static ApiResult<std::string> read_body(size_t max_bytes);
   static bool one_too_many();
   // Answers with what `provider` writes until it is done, in chunks where the client knows them.
@@ -88,9 +88,10 @@ class Listener : public httplib::Server {
   void let_in(socket_t socket);
   void refuse_unread(socket_t socket);
   void see_off();
-  bool give_way();         // with mutex_
-  void reap();             // with mutex_ held by nobody
-  size_t served() const;   // with mutex_
+  bool give_way();        // with mutex_
+  void reap();            // with mutex_ held by nobody
+  size_t served() const;  // with mutex_
+  bool is_stopping() const;
   void run(Client& client);
   void find_room(Client& client);
   void serve(Connection& connection, Client& client);

@@ -42,7 +42,9 @@ class Client {
     return ::send(socket_, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
   }
   void half_close() const { ::shutdown(socket_, SHUT_WR); }
-  void close() const { if (socket_ >= 0) ::close(std::exchange(socket_, -1)); }
+  void close() const {
+    if (socket_ >= 0) ::close(std::exchange(socket_, -1));
+  }
   // One answer, with a body of known length or without one; bytes after it wait for the next call.
   std::string answer() const {
     std::array<char, 4096> buffer{};
@@ -112,16 +114,19 @@ class ListenerTest : public ::testing::Test {
     });
     listener_->Get("/wait", [this](const httplib::Request& request, httplib::Response& response) {
       ++waiting_;
-      while (!release_ && !request.is_connection_closed()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      while (!release_ && !request.is_connection_closed())
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
       response.set_content(release_ ? "waited" : "gone", "text/plain");
     });
-    listener_->Post("/length", [](const httplib::Request&, httplib::Response& response) {
+    listener_->Post("/length", [this](const httplib::Request&, httplib::Response& response) {
       ++lengths_;
       const auto body = Listener::read_body(kMaxBody);
       response.status = body.has_value() ? 200 : body.error().status;
-      response.set_content(body.has_value() ? std::to_string(body->size()) : body.error().message, "text/plain");
+      response.set_content(body.has_value() ? std::to_string(body->size()) : body.error().message,
+                           "text/plain");
     });
-    listener_->Post("/refused", [](const httplib::Request&, httplib::Response& response) { response.status = 401; });
+    listener_->Post("/refused",
+                    [](const httplib::Request&, httplib::Response& response) { response.status = 401; });
     port_ = listener_->bind("127.0.0.1", 0);
     ASSERT_GT(port_, 0);
     listener_->start();
@@ -136,7 +141,9 @@ class ListenerTest : public ::testing::Test {
   int port_ = 0;
 };
 
-std::string get(std::string_view path) { return std::format("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path); }
+std::string get(std::string_view path) {
+  return std::format("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+}
 std::string post(std::string_view path, std::string_view fields, std::string_view body) {
   return std::format("POST {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n{}", path, fields, body);
 }
@@ -160,10 +167,12 @@ TEST_F(ListenerTest, EveryConnectionWithinTheLimitIsAnsweredWhateverTheOthersDo)
   // Half of them get an answer that does not end, the others are kept open.
   for (size_t i = 0; i < kConnections; ++i) clients.push_back(std::make_unique<Client>(port_));
   for (size_t i = 0; i < kConnections / 2; ++i) ASSERT_TRUE(clients[i]->send(get("/wait")));
-  while (waiting_ < static_cast<int>(kConnections / 2)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (waiting_ < static_cast<int>(kConnections / 2))
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   for (int round = 0; round < 3; ++round) {
     for (size_t i = kConnections / 2; i < kConnections; ++i) ASSERT_TRUE(clients[i]->send(get("/")));
-    for (size_t i = kConnections / 2; i < kConnections; ++i) EXPECT_THAT(clients[i]->answer(), HasSubstr("hello"));
+    for (size_t i = kConnections / 2; i < kConnections; ++i)
+      EXPECT_THAT(clients[i]->answer(), HasSubstr("hello"));
   }
   EXPECT_EQ(listener_->connections(), kConnections);
   release_ = true;
@@ -198,7 +207,7 @@ TEST_F(ListenerTest, ARequestThatDripsInIsEnded) {
   });
   EXPECT_THAT(client.rest(), StartsWith("HTTP/1.1 408"));  // long before the dripping would end
   EXPECT_EQ(refused_, 408);
-  client.close();
+  client.half_close();  // nothing more can be dripped
   dripping.join();
 }
 
@@ -254,7 +263,8 @@ TEST_F(ListenerTest, OneByteTooMuchIsRefusedAndTheClientCanReadIt) {
   const std::string body(kMaxBody + 1, 'x');
   for (const std::string& request :
        {post("/length", std::format("Content-Length: {}\r\n", body.size()), body),
-        post("/length", "Transfer-Encoding: chunked\r\n", std::format("{:x}\r\n{}\r\n0\r\n\r\n", body.size(), body))}) {
+        post("/length", "Transfer-Encoding: chunked\r\n",
+             std::format("{:x}\r\n{}\r\n0\r\n\r\n", body.size(), body))}) {
     const Client client(port_);
     client.send(request);
     const std::string answer = client.rest();
@@ -284,9 +294,10 @@ TEST_F(ListenerTest, ARefusedBodyThatIsSmallIsReadPast) {
 
 TEST_F(ListenerTest, NothingBehindAMalformedRequestIsAnswered) {
   start({});
-  for (const char* bad : {" GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
-                          "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
-                          "POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"}) {
+  for (const char* bad :
+       {" GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "POST /length HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST /length HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"}) {
     const Client client(port_);
     ASSERT_TRUE(client.send(bad + get("/")));
     const std::string answer = client.rest();
@@ -309,7 +320,8 @@ TEST_F(ListenerTest, AStreamGoesToOldClientsWithoutChunks) {
 
 TEST_F(ListenerTest, TheEndWaitsForThoseWhoAreAnsweredAndForNobodyElse) {
   start({});
-  const Client idle(port_), half(port_), body(port_), slow(port_), answered(port_), lingering(port_), closed(port_);
+  const Client idle(port_), half(port_), body(port_), slow(port_), answered(port_), lingering(port_),
+      closed(port_);
   ASSERT_TRUE(half.send("GET / HTT"));
   ASSERT_TRUE(body.send(post("/length", "Content-Length: 100000\r\n", "x")));
   ASSERT_TRUE(slow.send(get("/large")));

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "server/limits.h"
+#include "server/request_fields.h"
 #include "server/request_parts.h"
 
 namespace odmoe::server {
@@ -14,31 +15,33 @@ ApiResult<Json> parse_object(std::string_view body) {
   return json;
 }
 
-// Fields of OpenAI's that would change the answer and that nobody here can honour.
-ApiStatus refuse_unsupported(const Fields& fields,
-                             std::initializer_list<std::pair<const char*, const char*>> keys) {
-  for (const auto& [key, advice] : keys) {
-    const Json* json = fields.find(key);
-    if (json == nullptr || (json->is_string() && json->get<std::string>().empty())) continue;
-    return bad_request(key, "{} is not supported{}{}", key, *advice != '\0' ? ": " : "", advice);
+// How many alternatives, as completions have it; some clients send chat's true or false.
+ApiStatus read_logprobs(const Fields& fields, int32_t& top_logprobs) {
+  const Json* json = fields.find("logprobs");
+  if (json == nullptr || *json == false) return {};
+  if (*json == true) {
+    top_logprobs = 0;
+    return {};
   }
-  return {};
+  return fields.read("logprobs", top_logprobs, 0, kMaxTopLogprobs);
 }
 
-// The switch that templates have, by the names that they and their users give it.
-ApiStatus read_thinking(const Fields& fields, Conversation& conversation) {
-  const auto read = [&](const Fields& from, const char* name) -> ApiStatus {
-    if (!from.has(name)) return {};
-    bool thinking = true;
-    ODMOE_RETURN_IF_ERROR(from.read(name, thinking));
-    conversation.thinking = thinking;
-    return {};
-  };
-  ODMOE_RETURN_IF_ERROR(read(fields, "enable_thinking"));
-  if (const Json* options = fields.find("chat_template_kwargs"); options != nullptr && options->is_object()) {
-    const Fields inner(*options, "chat_template_kwargs.");
-    ODMOE_RETURN_IF_ERROR(read(inner, "enable_thinking"));
-    ODMOE_RETURN_IF_ERROR(read(inner, "thinking"));
+// A switch, with the number beside it; some clients send the completions' number, of which 0 is off here.
+ApiStatus read_chat_logprobs(const Fields& fields, int32_t& top_logprobs) {
+  const Json* json = fields.find("logprobs");
+  bool logprobs = false;
+  int32_t top = 0;
+  if (json != nullptr && json->is_number()) {
+    ODMOE_RETURN_IF_ERROR(fields.read("logprobs", top, 0, kMaxTopLogprobs));
+    logprobs = top > 0;
+  } else {
+    ODMOE_RETURN_IF_ERROR(fields.read("logprobs", logprobs));
+  }
+  ODMOE_RETURN_IF_ERROR(fields.read("top_logprobs", top, 0, kMaxTopLogprobs));
+  if (logprobs) {
+    top_logprobs = top;
+  } else if (top > 0) {
+    return bad_request("top_logprobs", "top_logprobs is only allowed with logprobs: true");
   }
   return {};
 }
@@ -47,18 +50,13 @@ ApiStatus read_thinking(const Fields& fields, Conversation& conversation) {
 
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab) {
   ODMOE_ASSIGN_OR_RETURN(const Json json, parse_object(body));
+  ODMOE_RETURN_IF_ERROR(check_fields(json, Endpoint::kCompletions));
   const Fields fields(json);
   CompletionRequest request;
   request.max_tokens = 16;  // as OpenAI's
   ODMOE_RETURN_IF_ERROR(read_sampling(fields, n_vocab, request));
-  ODMOE_RETURN_IF_ERROR(read_response_format(fields, request));
-  ODMOE_RETURN_IF_ERROR(
-      refuse_unsupported(fields, {{"suffix", "write the text so that it ends where to go on"}}));
-  int32_t best_of = request.n;
-  ODMOE_RETURN_IF_ERROR(fields.read("best_of", best_of, 1, kMaxChoices));
-  if (best_of != request.n) return bad_request("best_of", "best_of must be equal to n");
-  ODMOE_RETURN_IF_ERROR(fields.read("echo", request.echo));
-  ODMOE_RETURN_IF_ERROR(fields.read("logprobs", request.top_logprobs, 0, kMaxTopLogprobs));
+  ODMOE_RETURN_IF_ERROR(read_format(fields, request));
+  ODMOE_RETURN_IF_ERROR(read_logprobs(fields, request.top_logprobs));
 
   const Json* prompt = fields.find("prompt");
   if (prompt == nullptr) return bad_request("prompt", "prompt is missing");
@@ -84,27 +82,12 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int
 
 ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab) {
   ODMOE_ASSIGN_OR_RETURN(const Json json, parse_object(body));
+  ODMOE_RETURN_IF_ERROR(check_fields(json, Endpoint::kChat));
   const Fields fields(json);
   ChatRequest request;
   ODMOE_RETURN_IF_ERROR(read_sampling(fields, n_vocab, request));
-  ODMOE_RETURN_IF_ERROR(read_response_format(fields, request));
-  if (request.max_tokens == 0) return bad_request("max_tokens", "max_tokens must be 1 or more");
-  ODMOE_RETURN_IF_ERROR(refuse_unsupported(fields, {{"functions", "use tools"},
-                                                    {"function_call", "use tool_choice"},
-                                                    {"audio", ""},
-                                                    {"prediction", ""},
-                                                    {"web_search_options", ""}}));
-  if (const Json* modalities = fields.find("modalities");
-      modalities != nullptr && *modalities != Json::array({"text"})) {
-    return bad_request("modalities", "modalities may only be [\"text\"]");
-  }
-  bool logprobs = false;
-  ODMOE_RETURN_IF_ERROR(fields.read("logprobs", logprobs));
-  if (logprobs) request.top_logprobs = 0;
-  if (fields.has("top_logprobs")) {
-    if (!logprobs) return bad_request("top_logprobs", "top_logprobs is only allowed with logprobs: true");
-    ODMOE_RETURN_IF_ERROR(fields.read("top_logprobs", request.top_logprobs, 0, kMaxTopLogprobs));
-  }
+  ODMOE_RETURN_IF_ERROR(read_format(fields, request));
+  ODMOE_RETURN_IF_ERROR(read_chat_logprobs(fields, request.top_logprobs));
   ODMOE_RETURN_IF_ERROR(read_tools(fields, request));
   ODMOE_RETURN_IF_ERROR(read_thinking(fields, request.conversation));
   ODMOE_RETURN_IF_ERROR(read_messages(fields, request));

@@ -1,8 +1,9 @@
 // What a client asks for: the bodies of /v1/completions and /v1/chat/completions, checked against every
 // limit.
 //
-// Fields that are known are read as OpenAI defines them, and those that would change the answer and cannot be
-// honoured are refused by name.  Fields that nobody here knows are passed over, as clients send many.
+// Which fields are honoured, refused by name or passed over is in request_fields.h.  What is honoured is read
+// as OpenAI defines it, and as leniently as most servers do: null is as good as missing, 5.0 is 5, and
+// whatever an answer of ours said may come back in a message.
 #pragma once
 
 #include <memory>
@@ -21,6 +22,16 @@
 
 namespace odmoe::server {
 
+// The form that the answer is held to.
+struct AnswerForm {
+  enum class Kind { kText, kObject, kSchema, kPattern, kChoice };
+  Kind kind = Kind::kText;
+  Json schema = nullptr;                  // of kSchema
+  std::string pattern = {};               // of kPattern: of the whole answer
+  std::vector<std::string> choices = {};  // of kChoice: the answer is one of them
+  std::string param = {};                 // the field that says so
+};
+
 // What both endpoints take.
 struct CommonRequest {
   // OpenAI's defaults: the model's own distribution.
@@ -29,18 +40,18 @@ struct CommonRequest {
   int32_t max_tokens = -1;       // -1: as many as fit
   int32_t n = 1;
   std::vector<std::string> stop;
+  std::vector<Token> stop_tokens;  // end the answer too, unseen
   std::vector<std::pair<Token, float>> logit_bias;
   int32_t top_logprobs = -1;  // -1: no logprobs
   bool ignore_eos = false;
   bool stream = false;
   bool include_usage = false;  // in a stream
-  Json schema;                 // of response_format; null: any text
-  bool json_object = false;    // response_format json_object
+  bool echo = false;           // what is gone on with comes before the answer
+  AnswerForm form;
 };
 
 struct CompletionRequest : CommonRequest {
   std::vector<std::variant<std::string, std::vector<Token>>> prompts;
-  bool echo = false;
 };
 
 struct Image {

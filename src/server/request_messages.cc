@@ -1,70 +1,153 @@
 // The messages of a chat.
+//
+// Whatever an answer said may come back: calls with arguments that are no JSON, messages without content.
+#include <algorithm>
+#include <deque>
+#include <utility>
+
 #include "server/limits.h"
 #include "server/request_parts.h"
 
 namespace odmoe::server {
 namespace {
 
+ApiStatus read_image(const Fields& part, const std::string& param, size_t index, ChatTurn& turn,
+                     std::vector<Image>& images) {
+  const Json* image = part.find("image_url");
+  std::string url;
+  if (image != nullptr && image->is_string()) {
+    url = image->get<std::string>();
+  } else if (image != nullptr && image->is_object()) {
+    ODMOE_RETURN_IF_ERROR(Fields(*image, param + ".image_url.").read("url", url));
+  }
+  if (url.empty()) return bad_request(param, "{}.image_url.url is missing", param);
+  if (images.size() == kMaxImages) return bad_request(param, "there are more than {} images", kMaxImages);
+  images.push_back({.url = std::move(url), .turn = index, .at = turn.content.size()});
+  return {};
+}
+
 // Text as it is; the place of images is kept for what they show.
-ApiStatus read_parts(const Json& parts, size_t index, ChatTurn& turn, std::vector<Image>& images) {
-  for (size_t i = 0; i < parts.size(); ++i) {
-    const std::string param = std::format("messages[{}].content[{}]", index, i);
-    if (!parts[i].is_object()) return bad_request(param, "{} must be an object", param);
-    const Fields part(parts[i], param + ".");
-    std::string type;
-    ODMOE_RETURN_IF_ERROR(part.read("type", type));
-    if (type == "text") {
-      std::string text;
-      ODMOE_RETURN_IF_ERROR(part.read("text", text));
-      turn.content += text;
-    } else if (type == "refusal") {
-      std::string text;
-      ODMOE_RETURN_IF_ERROR(part.read("refusal", text));
-      turn.content += text;
-    } else if (type == "image_url") {
-      const Json* image = part.find("image_url");
-      std::string url;
-      if (image != nullptr && image->is_string()) {
-        url = image->get<std::string>();
-      } else if (image != nullptr && image->is_object()) {
-        ODMOE_RETURN_IF_ERROR(Fields(*image, param + ".image_url.").read("url", url));
-      }
-      if (url.empty()) return bad_request(param, "{}.image_url.url is missing", param);
-      if (images.size() == kMaxImages) return bad_request(param, "there are more than {} images", kMaxImages);
-      images.push_back({.url = std::move(url), .turn = index, .at = turn.content.size()});
-    } else {
-      return bad_request(param, "{}: parts of type text and image_url are supported, not \"{}\"", param,
-                         type.substr(0, 32));
-    }
+ApiStatus read_part(const Json& json, const std::string& param, size_t index, ChatTurn& turn,
+                    std::vector<Image>& images) {
+  if (json.is_string()) {
+    turn.content += json.get_ref<const std::string&>();
+    return {};
+  }
+  if (!json.is_object()) return bad_request(param, "{} must be an object", param);
+  const Fields part(json, param + ".");
+  std::string type = "text";
+  ODMOE_RETURN_IF_ERROR(part.read("type", type));
+  const auto add = [&](const char* key, std::string& to) -> ApiStatus {
+    std::string text;
+    ODMOE_RETURN_IF_ERROR(part.read(key, text));
+    to += text;
+    return {};
+  };
+  if (type == "text" || type == "input_text" || type == "output_text") return add("text", turn.content);
+  if (type == "refusal") return add("refusal", turn.content);
+  if (type == "thinking" && turn.role == "assistant") {
+    if (!turn.reasoning) turn.reasoning.emplace();
+    return add("thinking", *turn.reasoning);
+  }
+  if (type == "image_url" || type == "input_image") return read_image(part, param, index, turn, images);
+  return bad_request(param, "{}: parts of type text and image_url are supported, not \"{}\"", param,
+                     type.substr(0, 32));
+}
+
+ApiStatus read_content(const Fields& fields, size_t index, ChatTurn& turn, std::vector<Image>& images) {
+  const Json* content = fields.find("content");
+  if (content == nullptr) return {};
+  const std::string param = fields.path("content");
+  if (content->is_string()) {
+    turn.content = content->get<std::string>();
+    return {};
+  }
+  if (!content->is_array()) return bad_request(param, "{} must be a string or a list of parts", param);
+  for (size_t i = 0; i < content->size(); ++i) {
+    ODMOE_RETURN_IF_ERROR(read_part((*content)[i], std::format("{}[{}]", param, i), index, turn, images));
   }
   return {};
 }
 
+// Text as it is, anything else as JSON.
+std::string text_of(const Json* json) {
+  if (json == nullptr) return {};
+  return json->is_string() ? json->get<std::string>() : dump_json(*json);
+}
+
+// "name" and "arguments": an object, the text of one, or what a model wrote instead.
+ApiStatus read_function(const Json& json, const std::string& where, ChatToolCall& call) {
+  const Fields function(json, where + ".");
+  ODMOE_RETURN_IF_ERROR(function.read("name", call.name));
+  call.arguments = text_of(function.find("arguments"));
+  if (call.arguments.empty()) call.arguments = "{}";
+  // It is parsed on its way to the model: within the same bounds as the body, or not at all.
+  call.arguments_are_json = parse_json(call.arguments).has_value();
+  return {};
+}
+
 ApiStatus read_calls(const Json& calls, const std::string& where, ChatTurn& turn) {
-  if (!calls.is_array() || calls.size() > kMaxTools) {
-    return bad_request(where, "{} must be a list of at most {} calls", where, kMaxTools);
-  }
-  for (const Json& json : calls) {
-    ChatToolCall call;
-    if (!json.is_object() || !json.contains("function") || !json["function"].is_object()) {
-      return bad_request(where, "{}: a call is {{\"id\", \"type\": \"function\", \"function\"}}", where);
+  if (!calls.is_array()) return bad_request(where, "{} must be a list of calls", where);
+  for (size_t i = 0; i < calls.size(); ++i) {
+    const std::string param = std::format("{}[{}]", where, i);
+    const Json& json = calls[i];
+    if (!json.is_object()) return bad_request(param, "{} must be an object", param);
+    const Fields fields(json, param + ".");
+    std::string type = "function";
+    ODMOE_RETURN_IF_ERROR(fields.read("type", type));
+    if (type != "function" && !type.empty()) {
+      return bad_request(fields.path("type"), "{}: calls of type function are supported, not \"{}\"",
+                         fields.path("type"), type.substr(0, 32));
     }
-    ODMOE_RETURN_IF_ERROR(Fields(json, where + ".").read("id", call.id));
-    const Fields function(json["function"], where + ".function.");
-    ODMOE_RETURN_IF_ERROR(function.read("name", call.name));
-    const Json* arguments = function.find("arguments");
-    if (arguments == nullptr) {
-      call.arguments = "{}";
-    } else if (arguments->is_string()) {
-      call.arguments = arguments->get<std::string>();
-      if (call.arguments.empty()) call.arguments = "{}";
-      // It is shown to the model, and parsed on the way: the same bounds as for the body.
-      const auto parsed = parse_json(call.arguments);
-      if (!parsed.has_value()) return bad_request(where, "{}: arguments: {}", where, parsed.error().message);
-    } else {
-      call.arguments = dump_json(*arguments);
+    const Json* function = fields.find("function");
+    if (function == nullptr || !function->is_object()) {
+      return bad_request(param, "{}: a call is {{\"id\", \"type\": \"function\", \"function\"}}", param);
     }
+    ChatToolCall call{.id = text_of(fields.find("id"))};
+    ODMOE_RETURN_IF_ERROR(read_function(*function, fields.path("function"), call));
     turn.tool_calls.push_back(std::move(call));
+  }
+  return {};
+}
+
+ApiStatus read_assistant(const Fields& fields, ChatTurn& turn) {
+  for (const char* name : {"thinking", "reasoning", "reasoning_content"}) {
+    if (!fields.has(name)) continue;
+    turn.reasoning.emplace();
+    ODMOE_RETURN_IF_ERROR(fields.read(name, *turn.reasoning));
+  }
+  if (turn.content.empty()) ODMOE_RETURN_IF_ERROR(fields.read("refusal", turn.content));
+  if (const Json* calls = fields.find("tool_calls")) {
+    ODMOE_RETURN_IF_ERROR(read_calls(*calls, fields.path("tool_calls"), turn));
+  }
+  const Json* call = fields.find("function_call");  // before there were tools
+  if (call == nullptr) return {};
+  const std::string where = fields.path("function_call");
+  if (!call->is_object()) return bad_request(where, "{} must be an object", where);
+  turn.tool_calls.emplace_back();
+  return read_function(*call, where, turn.tool_calls.back());
+}
+
+// The name of a role as templates have it; empty: there is no such role.
+std::string_view known_role(std::string_view role) {
+  if (role == "developer") return "system";  // OpenAI's later word for it
+  if (role == "function") return "tool";     // and its earlier one
+  for (const std::string_view known : {"system", "user", "assistant", "tool"}) {
+    if (role == known) return known;
+  }
+  return {};
+}
+
+// Members that would change what is said and cannot be honoured.
+ApiStatus check_members(const Fields& fields, std::string_view role) {
+  if (fields.has("audio")) {
+    return bad_request(fields.path("audio"), "{} is not supported: give its text as content",
+                       fields.path("audio"));
+  }
+  const Json* calls = fields.find("tool_calls");
+  if (role != "assistant" && calls != nullptr && !(calls->is_array() && calls->empty())) {
+    return bad_request(fields.path("tool_calls"), "{}: only messages of role assistant have calls",
+                       fields.path("tool_calls"));
   }
   return {};
 }
@@ -75,37 +158,101 @@ ApiStatus read_message(const Json& json, size_t index, ChatRequest& request) {
   const Fields fields(json, where + ".");
   ChatTurn turn;
   ODMOE_RETURN_IF_ERROR(fields.read("role", turn.role));
-  if (turn.role == "developer") turn.role = "system";  // OpenAI's later word for it
-  if (turn.role != "system" && turn.role != "user" && turn.role != "assistant" && turn.role != "tool") {
-    return bad_request(where + ".role", "{}.role must be system, developer, user, assistant or tool", where);
+  turn.role = known_role(turn.role);
+  if (turn.role.empty()) {
+    return bad_request(where + ".role",
+                       "{}.role must be system, developer, user, assistant, tool or function", where);
   }
+  ODMOE_RETURN_IF_ERROR(check_members(fields, turn.role));
   ODMOE_RETURN_IF_ERROR(fields.read("name", turn.name));
-  if (const Json* content = fields.find("content")) {
-    if (content->is_string()) {
-      turn.content = content->get<std::string>();
-    } else if (content->is_array()) {
-      ODMOE_RETURN_IF_ERROR(read_parts(*content, index, turn, request.images));
-    } else {
-      return bad_request(where + ".content", "{}.content must be a string or a list of parts", where);
-    }
-  } else if (turn.role != "assistant") {
-    return bad_request(where + ".content", "{}.content is missing", where);
-  }
-  if (turn.role == "assistant") {
-    for (const char* name : {"reasoning", "reasoning_content"}) {
-      if (!fields.has(name)) continue;
-      turn.reasoning.emplace();
-      ODMOE_RETURN_IF_ERROR(fields.read(name, *turn.reasoning));
-    }
-    if (const Json* calls = fields.find("tool_calls")) {
-      ODMOE_RETURN_IF_ERROR(read_calls(*calls, where + ".tool_calls", turn));
-    }
-  }
-  if (turn.role == "tool") {
-    ODMOE_RETURN_IF_ERROR(fields.read("tool_call_id", turn.tool_call_id));
-    if (turn.tool_call_id.empty()) return bad_request(where, "{}.tool_call_id is missing", where);
-  }
+  ODMOE_RETURN_IF_ERROR(read_content(fields, index, turn, request.images));
+  if (turn.role == "assistant") ODMOE_RETURN_IF_ERROR(read_assistant(fields, turn));
+  if (turn.role == "tool") turn.tool_call_id = text_of(fields.find("tool_call_id"));
   request.conversation.turns.push_back(std::move(turn));
+  return {};
+}
+
+// Results that do not say which call they answer take the next one.
+void give_ids(std::vector<ChatTurn>& turns) {
+  std::deque<std::string> open;
+  for (ChatTurn& turn : turns) {
+    for (const ChatToolCall& call : turn.tool_calls) open.push_back(call.id);
+    if (turn.role != "tool") continue;
+    const auto own = std::ranges::find(open, turn.tool_call_id);
+    if (!turn.tool_call_id.empty()) {
+      if (own != open.end()) open.erase(own);
+    } else if (!open.empty()) {
+      turn.tool_call_id = open.front();
+      open.pop_front();
+    }
+  }
+}
+
+// An answer's thought that stands in its content, as models write it, is taken apart: who goes on with it
+// must know whether it is still being thought.
+Continuation split_thought(ChatTurn& turn) {
+  constexpr std::string_view kBegin = "<think>", kEnd = "</think>";
+  if (!turn.content.starts_with(kBegin)) {
+    return turn.content.empty() && turn.reasoning ? Continuation::kThought : Continuation::kAnswer;
+  }
+  turn.content.erase(0, kBegin.size());
+  const size_t end = turn.content.find(kEnd);
+  if (end == std::string::npos) {
+    turn.reasoning = std::exchange(turn.content, "");
+    return Continuation::kThought;
+  }
+  turn.reasoning = turn.content.substr(0, end);
+  turn.content.erase(0, end + kEnd.size());
+  turn.content.erase(0, turn.content.find_first_not_of('\n'));
+  return Continuation::kAnswer;
+}
+
+// Whether the last message is one that the model is to go on with: the request says so (vLLM, Transformers),
+// or the message does (Mistral's and DeepSeek's "prefix", Moonshot's "partial").
+ApiStatus read_continuation(const Fields& fields, const Json& messages, ChatRequest& request) {
+  Conversation& conversation = request.conversation;
+  bool goes_on = false;
+  const char* said = "continue_final_message";
+  ODMOE_RETURN_IF_ERROR(fields.read(said, goes_on));
+  for (size_t i = 0; i < messages.size(); ++i) {
+    for (const char* name : {"prefix", "partial"}) {
+      bool marked = false;
+      const Fields message(messages[i], std::format("messages[{}].", i));
+      ODMOE_RETURN_IF_ERROR(message.read(name, marked));
+      if (!marked) continue;
+      if (i + 1 < messages.size()) {
+        return bad_request(message.path(name), "{} is only allowed in the last message", message.path(name));
+      }
+      goes_on = true;
+      said = name;
+    }
+  }
+  bool prompts = !goes_on;
+  ODMOE_RETURN_IF_ERROR(fields.read("add_generation_prompt", prompts));
+  if (!goes_on) {
+    conversation.add_generation_prompt = prompts;
+    return {};
+  }
+  if (prompts) {
+    return bad_request("add_generation_prompt", "add_generation_prompt and {} cannot both be true", said);
+  }
+  ChatTurn& last = conversation.turns.back();
+  const std::string where = std::format("messages[{}]", conversation.turns.size() - 1);
+  if (last.role != "assistant") {
+    return bad_request(where + ".role", "{}: the last message must be the assistant's, to be gone on with",
+                       said);
+  }
+  if (!last.tool_calls.empty()) {
+    return bad_request(where + ".tool_calls", "{}: a message with calls cannot be gone on with", said);
+  }
+  if (!request.images.empty() && request.images.back().turn + 1 == conversation.turns.size()) {
+    return bad_request(where + ".content", "{}: a message with images cannot be gone on with", said);
+  }
+  if (last.content.empty() && last.reasoning.value_or("").empty()) {  // nothing was said yet
+    conversation.turns.pop_back();
+    return {};
+  }
+  conversation.continuation = split_thought(last);
   return {};
 }
 
@@ -118,7 +265,8 @@ ApiStatus read_messages(const Fields& fields, ChatRequest& request) {
   }
   for (size_t i = 0; i < messages->size(); ++i)
     ODMOE_RETURN_IF_ERROR(read_message((*messages)[i], i, request));
-  return {};
+  give_ids(request.conversation.turns);
+  return read_continuation(fields, *messages, request);
 }
 
 }  // namespace odmoe::server

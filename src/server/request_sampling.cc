@@ -3,6 +3,8 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <optional>
+#include <utility>
 
 #include "server/limits.h"
 #include "server/request_parts.h"
@@ -10,6 +12,7 @@
 namespace odmoe::server {
 namespace {
 
+// A string that is empty ends nothing, and is what forms send for a field that was left open.
 ApiStatus read_stop(const Fields& fields, std::vector<std::string>& stop) {
   const Json* json = fields.find("stop");
   if (json == nullptr) return {};
@@ -18,32 +21,101 @@ ApiStatus read_stop(const Fields& fields, std::vector<std::string>& stop) {
   for (const Json& item : list) {
     if (!item.is_string()) return bad_request("stop", "stop must be a string or a list of strings");
     auto text = item.get<std::string>();
-    if (text.empty() || text.size() > kMaxStopBytes) {
-      return bad_request("stop", "a stop string must have 1 to {} bytes", kMaxStopBytes);
+    if (text.size() > kMaxStopBytes) {
+      return bad_request("stop", "a stop string may have {} bytes at most", kMaxStopBytes);
     }
-    stop.push_back(std::move(text));
+    if (!text.empty()) stop.push_back(std::move(text));
   }
   return {};
 }
 
+ApiStatus read_stop_tokens(const Fields& fields, int32_t n_vocab, std::vector<Token>& stop) {
+  const Json* json = fields.find("stop_token_ids");
+  if (json == nullptr) return {};
+  if (!json->is_array() || json->size() > kMaxStopTokens) {
+    return bad_request("stop_token_ids", "stop_token_ids must be a list of at most {} tokens",
+                       kMaxStopTokens);
+  }
+  ODMOE_ASSIGN_OR_RETURN(stop, read_tokens(*json, "stop_token_ids", n_vocab));
+  return {};
+}
+
+ApiResult<Token> read_biased_token(const Json& key, int32_t n_vocab) {
+  std::optional<int64_t> token;
+  if (key.is_string()) {
+    const auto& text = key.get_ref<const std::string&>();
+    int64_t number = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error == std::errc() && end == text.data() + text.size()) token = number;
+  } else {
+    token = whole_number(key);
+  }
+  if (!token || *token < 0 || *token >= n_vocab) {
+    return bad_request("logit_bias", "logit_bias: {} is no token from 0 to {}", dump_json(key).substr(0, 32),
+                       n_vocab - 1);
+  }
+  return static_cast<Token>(*token);
+}
+
+// {"15": -100} or, as llama.cpp has it too, [[15, -100]]; false forbids the token.
 ApiStatus read_logit_bias(const Fields& fields, int32_t n_vocab, std::vector<std::pair<Token, float>>& bias) {
   const Json* json = fields.find("logit_bias");
   if (json == nullptr) return {};
-  if (!json->is_object() || json->size() > kMaxLogitBias) {
+  if (!json->is_structured() || json->size() > kMaxLogitBias) {
     return bad_request("logit_bias", "logit_bias must be an object of at most {} tokens", kMaxLogitBias);
   }
-  for (const auto& [key, value] : json->items()) {
-    Token token = -1;
-    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token);
-    if (error != std::errc() || end != key.data() + key.size() || token < 0 || token >= n_vocab) {
-      return bad_request("logit_bias", "logit_bias: \"{}\" is no token from 0 to {}", key.substr(0, 32),
-                         n_vocab - 1);
+  const auto add = [&](const Json& key, const Json& value) -> ApiStatus {
+    ODMOE_ASSIGN_OR_RETURN(const Token token, read_biased_token(key, n_vocab));
+    const bool forbidden = value == false;
+    if (!forbidden && (!value.is_number() || !(std::abs(value.get<double>()) <= 100))) {
+      return bad_request("logit_bias", "logit_bias: a bias is a number from -100 to 100, or false");
     }
-    if (!value.is_number() || !(std::abs(value.get<double>()) <= 100)) {
-      return bad_request("logit_bias", "logit_bias: a bias is a number from -100 to 100");
-    }
-    const auto amount = value.get<float>();
+    const float amount = forbidden ? -100 : value.get<float>();
     bias.emplace_back(token, amount <= -100 ? -std::numeric_limits<float>::infinity() : amount);
+    return {};
+  };
+  if (json->is_object()) {
+    for (const auto& [key, value] : json->items()) ODMOE_RETURN_IF_ERROR(add(Json(key), value));
+    return {};
+  }
+  for (const Json& pair : *json) {
+    if (!pair.is_array() || pair.size() != 2) {
+      return bad_request("logit_bias", "logit_bias: a list must be of [token, bias]");
+    }
+    ODMOE_RETURN_IF_ERROR(add(pair[0], pair[1]));
+  }
+  return {};
+}
+
+// By OpenAI's names or another's: the first of them counts.  -1: as many as fit.
+ApiStatus read_max_tokens(const Fields& fields, int32_t& max_tokens) {
+  for (const char* name :
+       {"max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "n_predict"}) {
+    const Json* json = fields.find(name);
+    if (json == nullptr) continue;
+    const auto number = whole_number(*json);
+    if (!number || *number < -1) {
+      return bad_request(name, "{} must be a whole number from 0 on, or -1 for as many as fit", name);
+    }
+    max_tokens = static_cast<int32_t>(std::min<int64_t>(*number, std::numeric_limits<int32_t>::max()));
+    return {};
+  }
+  return {};
+}
+
+// -1: a new one, as llama.cpp has it.
+ApiStatus read_seed(const Fields& fields, std::optional<uint64_t>& seed) {
+  for (const char* name : {"seed", "random_seed"}) {
+    const Json* json = fields.find(name);
+    if (json == nullptr) continue;
+    if (json->is_number_unsigned()) {
+      seed = json->get<uint64_t>();
+      return {};
+    }
+    const auto number = whole_number(*json);
+    if (!number) return bad_request(name, "{} must be a whole number", name);
+    if (*number != -1) seed = static_cast<uint64_t>(*number);
+    return {};
   }
   return {};
 }
@@ -54,10 +126,11 @@ ApiResult<std::vector<Token>> read_tokens(const Json& list, const std::string& p
   std::vector<Token> tokens;
   tokens.reserve(list.size());
   for (const Json& item : list) {
-    if (!item.is_number_integer() || item.get<int64_t>() < 0 || item.get<int64_t>() >= n_vocab) {
+    const auto token = whole_number(item);
+    if (!token || *token < 0 || *token >= n_vocab) {
       return bad_request(param, "{} must be tokens from 0 to {}", param, n_vocab - 1);
     }
-    tokens.push_back(item.get<Token>());
+    tokens.push_back(static_cast<Token>(*token));
   }
   return tokens;
 }
@@ -76,24 +149,24 @@ ApiStatus read_sampling(const Fields& fields, int32_t n_vocab, CommonRequest& re
   for (const char* name : {"repetition_penalty", "repeat_penalty"}) {
     ODMOE_RETURN_IF_ERROR(fields.read(name, sampling.repetition_penalty, 0.01, 100));
   }
-  if (const Json* seed = fields.find("seed")) {
-    if (!seed->is_number_integer()) return bad_request("seed", "seed must be a whole number");
-    request.seed =
-        seed->is_number_unsigned() ? seed->get<uint64_t>() : static_cast<uint64_t>(seed->get<int64_t>());
-  }
+  ODMOE_RETURN_IF_ERROR(fields.read("repeat_last_n", sampling.penalty_last_n, -1, kMaxPenaltyLast));
+  ODMOE_RETURN_IF_ERROR(read_seed(fields, request.seed));
   ODMOE_RETURN_IF_ERROR(fields.read("n", request.n, 1, kMaxChoices));
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  ODMOE_RETURN_IF_ERROR(fields.read("max_tokens", request.max_tokens, 0, kMost));
-  ODMOE_RETURN_IF_ERROR(fields.read("max_completion_tokens", request.max_tokens, 0, kMost));
+  int32_t best_of = request.n;
+  ODMOE_RETURN_IF_ERROR(fields.read("best_of", best_of, 1, kMaxChoices));
+  if (best_of != request.n) return bad_request("best_of", "best_of must be equal to n");
+  ODMOE_RETURN_IF_ERROR(read_max_tokens(fields, request.max_tokens));
   ODMOE_RETURN_IF_ERROR(read_stop(fields, request.stop));
+  ODMOE_RETURN_IF_ERROR(read_stop_tokens(fields, n_vocab, request.stop_tokens));
   ODMOE_RETURN_IF_ERROR(read_logit_bias(fields, n_vocab, request.logit_bias));
   ODMOE_RETURN_IF_ERROR(fields.read("ignore_eos", request.ignore_eos));
+  ODMOE_RETURN_IF_ERROR(fields.read("echo", request.echo));
   ODMOE_RETURN_IF_ERROR(fields.read("stream", request.stream));
   if (const Json* options = fields.find("stream_options")) {
     if (!options->is_object()) return bad_request("stream_options", "stream_options must be an object");
-    if (!request.stream) return bad_request("stream_options", "stream_options is only allowed with stream");
     ODMOE_RETURN_IF_ERROR(Fields(*options, "stream_options.").read("include_usage", request.include_usage));
   }
+  request.include_usage = request.include_usage && request.stream;
   return {};
 }
 

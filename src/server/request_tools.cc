@@ -1,68 +1,151 @@
 // The tools of a request and which of them may be called.
 #include <algorithm>
 #include <cctype>
+#include <set>
+#include <utility>
 
 #include "server/limits.h"
 #include "server/request_parts.h"
 
 namespace odmoe::server {
+namespace {
+
+using Kind = ToolChoice::Kind;
+
+// {"type": "function", "function": {...}}, or the newer {"type": "function", "name": ..., ...} made into it.
+ApiResult<Json> function_tool(const Json& tool, const std::string& param) {
+  if (!tool.is_object()) return bad_request(param, "{} must be an object", param);
+  const Fields fields(tool, param + ".");
+  std::string type = "function";
+  ODMOE_RETURN_IF_ERROR(fields.read("type", type));
+  if (type != "function") {
+    return bad_request(fields.path("type"), "{}: tools of type function are supported, not \"{}\"",
+                       fields.path("type"), type.substr(0, 32));
+  }
+  Json whole = {{"type", "function"}};
+  if (const Json* function = fields.find("function")) {
+    if (!function->is_object())
+      return bad_request(fields.path("function"), "{} must be an object", fields.path("function"));
+    // What else stands beside it is shown to the model, as templates do; cache_control is for the server.
+    whole = tool;
+    whole.erase("cache_control");
+    whole["type"] = "function";
+    return whole;
+  }
+  if (!fields.has("name")) {
+    return bad_request(param, "{} must be {{\"type\": \"function\", \"function\": {{...}}}}", param);
+  }
+  Json function = tool;
+  function.erase("type");
+  function.erase("cache_control");
+  whole["function"] = std::move(function);
+  return whole;
+}
+
+ApiStatus read_tool(const Json& json, const std::string& param, ChatRequest& request) {
+  ODMOE_ASSIGN_OR_RETURN(const Json tool, function_tool(json, param));
+  const Json& function = tool["function"];
+  Tool known;
+  ODMOE_RETURN_IF_ERROR(Fields(function, param + ".function.").read("name", known.name));
+  const bool name_ok =
+      !known.name.empty() && known.name.size() <= 64 && std::ranges::all_of(known.name, [](unsigned char c) {
+        return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
+      });
+  if (!name_ok) {
+    return bad_request(param + ".function.name",
+                       "{}.function.name must have 1 to 64 letters, digits, _, - or .", param);
+  }
+  if (std::ranges::contains(request.tools, known.name, &Tool::name)) {
+    return bad_request(param + ".function.name", "there are two tools named {}", known.name);
+  }
+  if (function.contains("parameters")) known.parameters = function["parameters"];
+  request.tools.push_back(std::move(known));
+  request.conversation.tools.push_back(dump_json(tool));
+  return {};
+}
+
+// The name in {"type": "function", "function": {"name": ...}} or the newer {"type": "function", "name": ...}.
+ApiResult<std::string> named_function(const Json& json, const std::string& param,
+                                      const ChatRequest& request) {
+  const auto function = json.find("function");
+  const bool inside = function != json.end() && function->is_object();
+  std::string name;
+  ODMOE_RETURN_IF_ERROR(
+      Fields(inside ? *function : json, param + (inside ? ".function." : ".")).read("name", name));
+  if (!std::ranges::contains(request.tools, name, &Tool::name)) {
+    return bad_request(param, "{} names a function that is not among tools", param);
+  }
+  return name;
+}
+
+// {"mode": "auto" or "required", "tools": [...]}: the others are not shown to the model.
+ApiStatus allow_tools(const Json& json, ChatRequest& request) {
+  const std::string param = "tool_choice.allowed_tools";
+  const Fields fields(json, param + ".");
+  std::string mode = "auto";
+  ODMOE_RETURN_IF_ERROR(fields.read("mode", mode));
+  if (mode != "auto" && mode != "required") {
+    return bad_request(fields.path("mode"), "{} must be auto or required", fields.path("mode"));
+  }
+  request.tool_choice.kind = mode == "auto" ? Kind::kAuto : Kind::kRequired;
+  const Json* list = fields.find("tools");
+  if (list == nullptr || !list->is_array() || list->empty() || list->size() > kMaxTools) {
+    return bad_request(fields.path("tools"), "{} must be a list of 1 to {} tools", fields.path("tools"),
+                       kMaxTools);
+  }
+  std::set<std::string> allowed;
+  for (const Json& tool : *list) {
+    if (!tool.is_object())
+      return bad_request(fields.path("tools"), "{} must be objects", fields.path("tools"));
+    ODMOE_ASSIGN_OR_RETURN(std::string name, named_function(tool, fields.path("tools"), request));
+    allowed.insert(std::move(name));
+  }
+  for (size_t i = request.tools.size(); i-- > 0;) {
+    if (allowed.contains(request.tools[i].name)) continue;
+    request.tools.erase(request.tools.begin() + static_cast<ptrdiff_t>(i));
+    request.conversation.tools.erase(request.conversation.tools.begin() + static_cast<ptrdiff_t>(i));
+  }
+  return {};
+}
+
+ApiStatus read_choice(const Json& given, ChatRequest& request) {
+  ToolChoice& choice = request.tool_choice;
+  const Json word = given.is_object() ? given.value("type", Json()) : given;
+  if (word == "none") {
+    choice.kind = Kind::kNone;
+  } else if (word == "auto") {
+    choice.kind = Kind::kAuto;
+  } else if (request.tools.empty()) {
+    return bad_request("tool_choice", "tool_choice asks for a call, and there are no tools");
+  } else if (word == "required" || word == "any") {
+    choice.kind = Kind::kRequired;
+  } else if (word == "function" && given.is_object()) {
+    choice.kind = Kind::kNamed;
+    ODMOE_ASSIGN_OR_RETURN(choice.name, named_function(given, "tool_choice", request));
+  } else if (word == "allowed_tools" && given.is_object()) {
+    const auto inner = given.find("allowed_tools");
+    return allow_tools(inner != given.end() && inner->is_object() ? *inner : given, request);
+  } else {
+    return bad_request("tool_choice",
+                       "tool_choice must be none, auto, required, or an object of type function (with its "
+                       "name) or allowed_tools");
+  }
+  return {};
+}
+
+}  // namespace
 
 ApiStatus read_tools(const Fields& fields, ChatRequest& request) {
   if (const Json* tools = fields.find("tools")) {
     if (!tools->is_array() || tools->size() > kMaxTools) {
       return bad_request("tools", "tools must be a list of at most {} tools", kMaxTools);
     }
-    for (size_t i = 0; i < tools->size(); ++i) {
-      const Json& tool = (*tools)[i];
-      const std::string param = std::format("tools[{}]", i);
-      if (!tool.is_object() || tool.value("type", Json()) != "function" || !tool.contains("function") ||
-          !tool["function"].is_object()) {
-        return bad_request(param, "{} must be {{\"type\": \"function\", \"function\": {{...}}}}", param);
-      }
-      const Json& function = tool["function"];
-      Tool known;
-      ODMOE_RETURN_IF_ERROR(Fields(function, param + ".function.").read("name", known.name));
-      const bool name_ok = !known.name.empty() && known.name.size() <= 64 &&
-                           std::ranges::all_of(known.name, [](unsigned char c) {
-                             return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-                           });
-      if (!name_ok) {
-        return bad_request(param + ".function.name",
-                           "{}.function.name must have 1 to 64 letters, digits, _, - or .", param);
-      }
-      if (std::ranges::contains(request.tools, known.name, &Tool::name)) {
-        return bad_request(param + ".function.name", "there are two tools named {}", known.name);
-      }
-      if (function.contains("parameters")) known.parameters = function["parameters"];
-      request.tools.push_back(std::move(known));
-      request.conversation.tools.push_back(dump_json(tool));
-    }
+    for (size_t i = 0; i < tools->size(); ++i)
+      ODMOE_RETURN_IF_ERROR(read_tool((*tools)[i], std::format("tools[{}]", i), request));
   }
   ODMOE_RETURN_IF_ERROR(fields.read("parallel_tool_calls", request.parallel_tool_calls));
-  ToolChoice& choice = request.tool_choice;
-  const Json* given = fields.find("tool_choice");
-  if (given == nullptr) return {};
-  if (request.tools.empty() && *given != "none") {
-    return bad_request("tool_choice", "tool_choice is only allowed with tools");
-  }
-  if (*given == "none") {
-    choice.kind = ToolChoice::Kind::kNone;
-  } else if (*given == "auto") {
-    choice.kind = ToolChoice::Kind::kAuto;
-  } else if (*given == "required") {
-    choice.kind = ToolChoice::Kind::kRequired;
-  } else if (given->is_object() && given->value("type", Json()) == "function" &&
-             given->contains("function") && (*given)["function"].is_object()) {
-    choice.kind = ToolChoice::Kind::kNamed;
-    ODMOE_RETURN_IF_ERROR(Fields((*given)["function"], "tool_choice.function.").read("name", choice.name));
-    if (!std::ranges::contains(request.tools, choice.name, &Tool::name)) {
-      return bad_request("tool_choice", "tool_choice names a function that is not among tools");
-    }
-  } else {
-    return bad_request("tool_choice",
-                       "tool_choice must be none, auto, required or a function's name in an object");
-  }
-  return {};
+  const Json* choice = fields.find("tool_choice");
+  return choice == nullptr || *choice == "" ? ApiStatus() : read_choice(*choice, request);
 }
 
 }  // namespace odmoe::server

@@ -6,9 +6,9 @@
 
 namespace odmoe::server {
 
-// The address as the others know it.  Clients have base addresses with and without /v1, with and without a slash at
-// their ends, and put one of their own between or not: all mean the same here.  What is no address of the server stays
-// as it is.  `path` is still percent-encoded and has no query.
+// The address as the others know it.  Clients have base addresses with and without /v1, with and without a
+// slash at their ends, and put one of their own between or not: all mean the same here.  What is no address
+// of the server stays as it is.  `path` is still percent-encoded and has no query.
 std::string canonical_path(std::string_view path);
 
 // The rest are of canonical paths.

@@ -15,6 +15,7 @@
 #include "server/call_grammar.h"
 #include "server/channel.h"
 #include "server/choice_sink.h"
+#include "server/continuation.h"
 #include "server/cors.h"
 #include "server/event_log.h"
 #include "server/limits.h"
@@ -413,15 +414,15 @@ void Server::Impl::routes() {
   listener_.Get("/v1/models",
                 [this](const Request& request, Response& response) { models(request, response); });
   listener_.Post("/v1/completions", with_body([this](const Request& request, Response& response,
-                                                      const std::shared_ptr<Loaded>& loaded) {
+                                                     const std::shared_ptr<Loaded>& loaded) {
                    return complete(request, response, loaded);
                  }));
   listener_.Post("/v1/chat/completions", with_body([this](const Request& request, Response& response,
-                                                           const std::shared_ptr<Loaded>& loaded) {
+                                                          const std::shared_ptr<Loaded>& loaded) {
                    return chat(request, response, loaded);
                  }));
   listener_.Post("/tokenize", with_body([](const Request& request, Response& response,
-                                            const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
+                                           const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
                    ODMOE_ASSIGN_OR_RETURN(const TokenizeRequest text, parse_tokenize_request(request.body));
                    const auto tokens =
                        loaded->engine->encode(text.content, text.add_special, text.parse_special);
@@ -437,7 +438,7 @@ void Server::Impl::routes() {
                    return {};
                  }));
   listener_.Post("/detokenize", with_body([](const Request& request, Response& response,
-                                              const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
+                                             const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
                    ODMOE_ASSIGN_OR_RETURN(
                        const auto tokens,
                        parse_detokenize_request(request.body, loaded->engine->model().n_vocab));
@@ -564,6 +565,7 @@ ApiStatus Server::Impl::complete(const Request& request, Response& response,
       auto sink = std::make_shared<ChoiceSink>(engine, call->channel,
                                                ChoiceOptions{.choice = generations.size(),
                                                              .stop = body.stop,
+                                                             .stop_tokens = body.stop_tokens,
                                                              .logprobs = body.top_logprobs >= 0,
                                                              .echo = generation.prompt_logprobs});
       generations.emplace_back(std::move(generation), std::move(sink));
@@ -599,20 +601,16 @@ ApiStatus Server::Impl::chat(const Request& request, Response& response,
   if (!loaded->syntax.has_value()) return bad_request("messages", "{}", loaded->syntax.error().message);
   const ToolCallSyntax syntax = *loaded->syntax;
   ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(engine, body, syntax));
+  ODMOE_ASSIGN_OR_RETURN(const std::string begun, begun_text(body, grammar));
   ODMOE_RETURN_IF_ERROR(describe_images(request, body));
   const bool may_call = !body.tools.empty() && body.tool_choice.kind != ToolChoice::Kind::kNone;
   if (!may_call) body.conversation.tools.clear();
   // What a grammar is about is the answer, so thoughts do not come before it.
-  if (grammar && !body.conversation.thinking) body.conversation.thinking = false;
-  const auto tokens = engine.encode_chat(body.conversation, options_.chat_template);
+  if (grammar) body.conversation.thinking = false;
+  auto tokens = engine.encode_chat(body.conversation, options_.chat_template);
   if (!tokens.has_value()) return std::unexpected(from_engine(tokens.error()));
+  if (grammar) end_thought(engine, *tokens);
 
-  // Where the prompt ends tells whether the answer begins inside of a thought.
-  std::string tail;
-  for (const Token token : std::span(*tokens).last(std::min<size_t>(tokens->size(), 8))) {
-    tail += engine.token_bytes(token, true);
-  }
-  while (tail.ends_with('\n')) tail.pop_back();
   auto call = std::make_shared<Call>();
   call->loaded = loaded;
   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
@@ -621,18 +619,20 @@ ApiStatus Server::Impl::chat(const Request& request, Response& response,
     generation.owner = owner_of(options_, request);
     if (grammar) {
       generation.grammar = std::make_shared<grammar::TokenMasks>(
-          grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words()});
+          grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words(), .begun = begun});
     }
     auto sink = std::make_shared<ChoiceSink>(engine, call->channel,
                                              ChoiceOptions{.choice = static_cast<size_t>(i),
                                                            .stop = body.stop,
+                                                           .stop_tokens = body.stop_tokens,
                                                            .logprobs = body.top_logprobs >= 0,
                                                            .show_markup = true});
     generations.emplace_back(std::move(generation), std::move(sink));
   }
-  ChatAnswerOptions chat{.thinks = tail.ends_with("<think>"),
+  ChatAnswerOptions chat{.syntax = may_call ? std::optional(syntax) : std::nullopt,
+                         .start = start_of(engine, body.conversation, *tokens),
+                         .echo = body.echo ? begun : "",
                          .one_call = may_call && !body.parallel_tool_calls};
-  if (may_call) chat.syntax = syntax;
   call->answer = make_chat_answer(engine, answer_options("chatcmpl-", body, generations.size()), chat);
   ODMOE_RETURN_IF_ERROR(submit(*call, std::move(generations)));
   if (!body.stream) return answer_whole(request, response, *call);

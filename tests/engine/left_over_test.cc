@@ -193,7 +193,9 @@ TEST(LeftOver, ABlockForSpeculationChangesNothingAndTakesNoRoom) {
     const auto n_tensor = std::ranges::count(info.left_over, LeftOver::Kind::kTensor, &LeftOver::kind);
     EXPECT_GE(n_tensor, 10);
     for (const LeftOver& left : info.left_over) {
-      if (left.kind == LeftOver::Kind::kTensor) EXPECT_THAT(left.reason, HasSubstr("MTP")) << left.name;
+      if (left.kind == LeftOver::Kind::kTensor) {
+        EXPECT_THAT(left.reason, HasSubstr("MTP")) << left.name;
+      }
     }
   }
 }

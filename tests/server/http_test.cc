@@ -30,7 +30,8 @@ std::string get(std::string_view path, std::string_view fields = "") {
   return std::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, fields);
 }
 std::string post(std::string_view path, std::string_view body, std::string_view fields = "") {
-  return std::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n{}", path, body.size(), fields, body);
+  return std::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n{}", path,
+                     body.size(), fields, body);
 }
 
 int status_of(std::string_view answer) {
@@ -102,7 +103,8 @@ TEST(Http, TheEndWaitsForNoConnectionWhateverItDoes) {
       deaf(server.port()), events(server.port());
   ASSERT_TRUE(half.send("GET /health HTTP/1.1\r\nHo"));
   ASSERT_TRUE(body.send("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{"));
-  ASSERT_TRUE(expecting.send("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"));
+  ASSERT_TRUE(expecting.send(
+      "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"));
   EXPECT_EQ(expecting.read_some(), "HTTP/1.1 100 Continue\r\n\r\n");
   ASSERT_TRUE(deaf.send(post("/v1/completions", kEndlessStream)));
   ASSERT_TRUE(events.send(get("/v1/events")));
@@ -143,8 +145,8 @@ TEST(Http, ABodyIsJsonWhateverItCallsItselfAndAsLargeAsItMayBe) {
     const std::string begin = R"({"content":"a+b%41&c=d )", end = R"("})";
     return begin + std::string(size - begin.size() - end.size(), ' ') + end;
   };
-  for (const char* type : {"", "Content-Type: application/x-www-form-urlencoded\r\n", "Content-Type: text/plain\r\n",
-                           "Content-Type: application/json\r\n"}) {
+  for (const char* type : {"", "Content-Type: application/x-www-form-urlencoded\r\n",
+                           "Content-Type: text/plain\r\n", "Content-Type: application/json\r\n"}) {
     for (const size_t size : {size_t{9 * 1024}, kMost}) {
       const std::string answer = ask(server, post("/tokenize", body_of(size), type + kClose));
       EXPECT_EQ(status_of(answer), 200) << type << size;
@@ -153,13 +155,18 @@ TEST(Http, ABodyIsJsonWhateverItCallsItselfAndAsLargeAsItMayBe) {
   }
   const std::string body = body_of(20'000);
   const auto chunked = [&](const std::string& all) {
-    return std::format("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n{}\r\n10\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
-                       kClose, all.substr(0, 16), all.size() - 16, all.substr(16));
+    return std::format(
+        "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
+        "chunked\r\n{}\r\n10\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
+        kClose, all.substr(0, 16), all.size() - 16, all.substr(16));
   };
-  const auto json = [](const std::string& answer) { return Json::parse(answer.substr(answer.find("\r\n\r\n") + 4)); };
+  const auto json = [](const std::string& answer) {
+    return Json::parse(answer.substr(answer.find("\r\n\r\n") + 4));
+  };
   EXPECT_EQ(json(ask(server, chunked(body))), json(ask(server, post("/tokenize", body, kClose))));
   EXPECT_EQ(status(server, chunked(body_of(kMost + 1))), 413);
-  const std::string parts = ask(server, post("/tokenize", "--x\r\n", "Content-Type: multipart/form-data; boundary=x\r\n" + kClose));
+  const std::string parts =
+      ask(server, post("/tokenize", "--x\r\n", "Content-Type: multipart/form-data; boundary=x\r\n" + kClose));
   EXPECT_EQ(status_of(parts), 415);
   EXPECT_THAT(parts, HasSubstr("multipart/form-data"));
 }
@@ -167,15 +174,17 @@ TEST(Http, ABodyIsJsonWhateverItCallsItselfAndAsLargeAsItMayBe) {
 TEST(Http, AnAddressIsFoundUnderAllItsNamesAndCountedUnderOne) {
   const ServerProcess server({});
   const std::string body = R"({"prompt":"KING","max_tokens":1})";
-  for (const char* path : {"/v1/completions", "/completions", "/v1/completions/", "//v1/completions", "/v1/v1/completions"}) {
+  for (const char* path :
+       {"/v1/completions", "/completions", "/v1/completions/", "//v1/completions", "/v1/v1/completions"}) {
     EXPECT_EQ(status(server, post(path, body, kClose)), 200) << path;
   }
-  for (const char* path : {"/models", "/v1/models/", "/models/demo", "/v1/models/demo/", "/health/", "/v1/health", "/metrics/",
-                           "/stats", "/v1/"}) {
+  for (const char* path : {"/models", "/v1/models/", "/models/demo", "/v1/models/demo/", "/health/",
+                           "/v1/health", "/metrics/", "/stats", "/v1/"}) {
     EXPECT_EQ(status(server, get(path, kClose)), std::string_view(path) == "/v1/" ? 404 : 200) << path;
   }
   EXPECT_EQ(status(server, "HEAD /models/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), 200);
-  const std::string options = ask(server, "OPTIONS /chat/completions/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+  const std::string options =
+      ask(server, "OPTIONS /chat/completions/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
   EXPECT_EQ(status_of(options), 204);
   EXPECT_THAT(options, HasSubstr("Allow: POST, OPTIONS\r\n"));
   const std::string wrong = ask(server, get("/chat/completions", kClose));
@@ -191,15 +200,21 @@ TEST(Http, AHostIsAnsweredByTheNamesItHas) {
   const auto host = [&](const std::string& name) {
     return status(server, std::format("GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", name));
   };
-  for (const char* good : {"localhost.", "x.localhost", "host.docker.internal:1", "mac.local:8080", "[::ffff:127.0.0.1]:80"}) {
+  for (const char* good :
+       {"localhost.", "x.localhost", "host.docker.internal:1", "mac.local:8080", "[::ffff:127.0.0.1]:80"}) {
     EXPECT_EQ(host(good), 200) << good;
   }
   for (const char* bad : {"evil.example", "mac.local", "10.0.0.1"}) EXPECT_EQ(host(bad), 403) << bad;
   for (const char* none : {"[::1].evil.com", "127.0.0.1:80@evil.com", "localhost:80:90", "localhost:x", ""}) {
     EXPECT_EQ(host(none), 400) << none;
   }
-  EXPECT_EQ(status(server, "GET http://127.0.0.1:8080/health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"), 200);
-  EXPECT_EQ(status(server, "GET http://evil.example/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"), 403);
+  EXPECT_EQ(
+      status(server,
+             "GET http://127.0.0.1:8080/health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n"),
+      200);
+  EXPECT_EQ(status(server,
+                   "GET http://evil.example/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+            403);
   ServerProcess wrong({"--allow-host", "http://mac.local"}, false);
   EXPECT_EQ(wrong.wait(), 2);
   EXPECT_THAT(wrong.said(), HasSubstr("--allow-host http://mac.local"));
@@ -209,7 +224,8 @@ TEST(Http, AnOldClientGetsAStreamUpToTheEndOfTheConnection) {
   const ServerProcess server({});
   const std::string body = R"({"prompt":"KING","max_tokens":2,"stream":true})";
   const std::string answer =
-      ask(server, std::format("POST /v1/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
+      ask(server,
+          std::format("POST /v1/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
   EXPECT_EQ(status_of(answer), 200);
   EXPECT_THAT(answer, Not(HasSubstr("Transfer-Encoding")));
   EXPECT_THAT(answer, HasSubstr("\r\n\r\ndata: "));
@@ -217,7 +233,8 @@ TEST(Http, AnOldClientGetsAStreamUpToTheEndOfTheConnection) {
 }
 
 TEST(Http, ErrorsCanBeReadByPagesThatMayAsk) {
-  const ServerProcess server({"--cors", "http://chat.example", "--api-key", "secret", "--max-body", "1KiB", "--max-connections", "1"});
+  const ServerProcess server({"--cors", "http://chat.example", "--api-key", "secret", "--max-body", "1KiB",
+                              "--max-connections", "1"});
   const std::string from = "Origin: http://chat.example\r\n", key = "Authorization: Bearer secret\r\n";
   const auto expect = [&](int wanted, const std::string& request) {
     const std::string answer = ask(server, request);
@@ -229,26 +246,43 @@ TEST(Http, ErrorsCanBeReadByPagesThatMayAsk) {
   expect(405, get("/tokenize", from + key + kClose));
   expect(413, post("/tokenize", std::string(2000, 'x'), from + key + kClose));
   expect(400, post("/tokenize", "{", from + key + kClose));
-  expect(204, "OPTIONS /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://chat.example\r\n"
-              "Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: authorization,x-stainless-os\r\n" + kClose + "\r\n");
+  expect(204,
+         "OPTIONS /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://chat.example\r\n"
+         "Access-Control-Request-Method: GET\r\nAccess-Control-Request-Headers: "
+         "authorization,x-stainless-os\r\n" +
+             kClose + "\r\n");
   const Connection held(server.port());
   ASSERT_TRUE(held.send("GET /health HTTP/1.1\r\nHo"));
-  while (status(server, get("/health", kClose)) != 503) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  while (status(server, get("/health", kClose)) != 503)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
   expect(503, get("/health", from));
 }
 
-// Requests that are wrong in ways that have led two readers of one connection to see different requests in it, and others
-// that are merely rubbish.  Behind each stands one that would be answered if it were seen.
+// Requests that are wrong in ways that have led two readers of one connection to see different requests in
+// it, and others that are merely rubbish.  Behind each stands one that would be answered if it were seen.
 TEST(Http, RubbishIsRefusedAndNothingBehindItIsAnswered) {
   const ServerProcess server({});
   const std::string hidden = get("/v1/models", kClose);
   const std::vector<std::string> lines = {"GET /health HTTP/1.1\r\n", "POST /tokenize HTTP/1.1\r\n"};
-  const std::vector<std::string> wrong = {
-      "Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-      "Transfer-Encoding : chunked\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
-      "Transfer-Encoding:\x0b" "chunked\r\n", "Transfer-Encoding: xchunked\r\n", "X: y\r\n Transfer-Encoding: chunked\r\n",
-      "Content-Length: -1\r\n", "Content-Length: 99999999999999999999\r\n", "Content-Length: 1e1\r\n", "Content-Length: 0x10\r\n",
-      "Host: localhost\r\n", "Host : localhost\r\n", "X: \r \n", "X\n: y\r\n", ": y\r\n", "X: \x7F\r\n", std::string("X: \0\r\n", 6)};
+  const std::vector<std::string> wrong = {"Content-Length: 5\r\nContent-Length: 6\r\n",
+                                          "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                                          "Transfer-Encoding : chunked\r\n",
+                                          "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+                                          "Transfer-Encoding:\x0b"
+                                          "chunked\r\n",
+                                          "Transfer-Encoding: xchunked\r\n",
+                                          "X: y\r\n Transfer-Encoding: chunked\r\n",
+                                          "Content-Length: -1\r\n",
+                                          "Content-Length: 99999999999999999999\r\n",
+                                          "Content-Length: 1e1\r\n",
+                                          "Content-Length: 0x10\r\n",
+                                          "Host: localhost\r\n",
+                                          "Host : localhost\r\n",
+                                          "X: \r \n",
+                                          "X\n: y\r\n",
+                                          ": y\r\n",
+                                          "X: \x7F\r\n",
+                                          std::string("X: \0\r\n", 6)};
   int refused = 0;
   for (const std::string& line : lines) {
     for (const std::string& fields : wrong) {
@@ -258,17 +292,21 @@ TEST(Http, RubbishIsRefusedAndNothingBehindItIsAnswered) {
       ++refused;
     }
   }
-  for (const char* line : {" GET /health HTTP/1.1", "GET  /health HTTP/1.1", "GET /health HTTP/1.9", "GET /health HTTP/2.0",
-                           "GET /health", "GET /he alth HTTP/1.1", "\x01GET /health HTTP/1.1", "GET health HTTP/1.1"}) {
+  for (const char* line :
+       {" GET /health HTTP/1.1", "GET  /health HTTP/1.1", "GET /health HTTP/1.9", "GET /health HTTP/2.0",
+        "GET /health", "GET /he alth HTTP/1.1", "\x01GET /health HTTP/1.1", "GET health HTTP/1.1"}) {
     const std::string answer = ask(server, std::string(line) + "\r\nHost: localhost\r\n\r\n" + hidden);
     EXPECT_EQ(status_of(answer), 400) << line;
     EXPECT_THAT(answer, Not(HasSubstr("\"data\""))) << line;
     ++refused;
   }
-  for (const char* chunks : {"-1\r\n", "ffffffffffffffffff\r\n", " 5\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "5\r\nhelloX\r\n",
-                             "0x5\r\nhello\r\n0\r\n\r\n", "\r\n"}) {
+  for (const char* chunks :
+       {"-1\r\n", "ffffffffffffffffff\r\n", " 5\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloX\r\n", "0x5\r\nhello\r\n0\r\n\r\n", "\r\n"}) {
     const std::string answer =
-        ask(server, std::string("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n") + chunks + hidden);
+        ask(server,
+            std::string("POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n") +
+                chunks + hidden);
     EXPECT_EQ(status_of(answer), 400) << chunks;
     EXPECT_THAT(answer, Not(HasSubstr("\"data\""))) << chunks;
     ++refused;
@@ -283,7 +321,8 @@ TEST(Http, ThousandsOfBrokenHeadsLeaveTheServerAsItWas) {
   const std::vector<std::string> seeds = {
       get("http://localhost/v1/models?x=y", "Origin: http://localhost\r\nConnection: keep-alive\r\n"),
       post("/tokenize", R"({"content":"a"})", "Expect: 100-continue\r\nContent-Type: text/plain\r\n"),
-      "POST /detokenize HTTP/1.1\r\nHost: [::1]:80\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\n{\"tok\r\n9\r\nens\":[1]}\r\n0\r\nT: 1\r\n\r\n",
+      "POST /detokenize HTTP/1.1\r\nHost: [::1]:80\r\nTransfer-Encoding: "
+      "chunked\r\n\r\n5;x=y\r\n{\"tok\r\n9\r\nens\":[1]}\r\n0\r\nT: 1\r\n\r\n",
       "OPTIONS * HTTP/1.0\r\nHost: x.localhost\r\nAccess-Control-Request-Headers: a, b\r\n\r\n"};
   std::mt19937 random(10);
   for (int i = 0; i < 3000; ++i) {
@@ -310,7 +349,8 @@ TEST(Http, ThousandsOfBrokenHeadsLeaveTheServerAsItWas) {
     const std::string answer = connection.read_all();
     if (answer.empty()) continue;  // it was cut off before its end
     const int got = status_of(answer);
-    EXPECT_TRUE(got == 100 || got == 200 || got == 204 || (got >= 400 && got < 500)) << got << " for " << sent;
+    EXPECT_TRUE(got == 100 || got == 200 || got == 204 || (got >= 400 && got < 500))
+        << got << " for " << sent;
   }
   EXPECT_EQ(status(server, get("/health", kClose)), 200);
 }

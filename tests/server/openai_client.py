@@ -160,6 +160,31 @@ def tools(client, model):
     check(not none.choices[0].message.tool_calls, "none is none")
 
 
+def history(client, model):
+    """What the client was given, it may send back, and go on with."""
+    messages = [{"role": "user", "content": "Weather?"}]
+    for choice in ("required", "auto"):
+        for length in (1, 7, 23, 60):
+            answer = client.chat.completions.create(model=model, messages=messages, tools=TOOLS, tool_choice=choice,
+                                                    max_tokens=length, seed=length)
+            message = answer.choices[0].message
+            for call in message.tool_calls or []:
+                call.function.arguments = call.function.arguments[:-1]  # as if it had been cut off
+            results = [{"role": "tool", "tool_call_id": call.id, "content": None} for call in message.tool_calls or []]
+            client.chat.completions.create(model=model, messages=[*messages, message, *results, *messages], tools=TOOLS,
+                                           max_tokens=1)
+    begun = {"role": "assistant", "content": "The weather is"}
+    rest = client.chat.completions.create(model=model, messages=[*messages, begun], max_tokens=4, temperature=0,
+                                          extra_body={"continue_final_message": True, "add_generation_prompt": False})
+    again = client.chat.completions.create(model=model, messages=[*messages, {**begun, "prefix": True}], max_tokens=4,
+                                           temperature=0, extra_body={"echo": True})
+    check(again.choices[0].message.content == begun["content"] + rest.choices[0].message.content, "an answer goes on")
+    anew = client.chat.completions.create(model=model, messages=[*messages, begun], max_tokens=4, temperature=0)
+    check(anew.usage.prompt_tokens > rest.usage.prompt_tokens, "unless that is asked for, a new one begins")
+    chosen = client.chat.completions.create(model=model, messages=messages, extra_body={"guided_choice": ["rain", "sun"]})
+    check(chosen.choices[0].message.content in ("rain", "sun"), "a choice is one of them")
+
+
 def errors(server, client, model):
     def fails(kind, **request):
         try:
@@ -211,7 +236,7 @@ def main():
         client = openai.OpenAI(base_url=server.url + "/v1", api_key=KEY, max_retries=0, timeout=120)
         model = client.models.list().data[0].id
         check(client.models.retrieve(model).id == model, "the model is found by its name")
-        for test in (completions, chat, formats, tools, cancels):
+        for test in (completions, chat, formats, tools, history, cancels):
             start = time.monotonic()
             test(client, model)
             print(f"{test.__name__}: ok ({time.monotonic() - start:.1f} s)", flush=True)

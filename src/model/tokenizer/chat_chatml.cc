@@ -70,7 +70,7 @@ void append_calls(const ChatTurn& turn, bool on_new_line, ChatText* out) {
     *out += "<tool_call>\n{\"name\": \"";
     out->say(call.name);
     *out += "\", \"arguments\": ";
-    out->say(python_json(call.arguments));
+    out->say(shown_arguments(call));
     *out += "}\n</tool_call>";
   }
 }
@@ -111,6 +111,26 @@ void append_answer(const ChatTurn& message, bool after_query, bool last, ChatTex
   close_turn(out);
 }
 
+// The answer that the model goes on with.  `shows_thoughts`: the template has a thought before this answer,
+// if only an empty one.
+void append_begun(const ChatTurn& message, Continuation continuation, bool shows_thoughts, ChatText* out) {
+  open_turn(message.role, out);
+  const std::string_view thinking = message.reasoning ? std::string_view(*message.reasoning) : "";
+  if (continuation == Continuation::kThought) {
+    *out += "<think>\n";
+    out->say(strip_left(thinking));
+    return;
+  }
+  if (!shows_thoughts && thinking.empty()) {
+    out->say(message.content);
+    return;
+  }
+  *out += "<think>\n";
+  out->say(strip_right(strip_left(thinking)));
+  *out += "\n</think>\n\n";
+  out->say(strip_left(message.content));
+}
+
 // Results of tools that follow one another share a turn of the user's.
 void append_tool_result(std::span<const ChatTurn> messages, size_t i, ChatText* out) {
   if (i == 0 || messages[i - 1].role != "tool") *out += "<|im_start|>user";
@@ -133,7 +153,9 @@ ChatText render_chatml(std::string_view jinja, const Conversation& conversation)
   const size_t query = thinks ? last_query(messages) : 0;
   for (size_t i = system_first ? 1 : 0; i < messages.size(); ++i) {
     const ChatTurn& message = messages[i];
-    if (message.role == "tool" && knows_tools) {
+    if (const Continuation how = continuation_of(conversation, message); how != Continuation::kNone) {
+      append_begun(message, how, thinks && i > query, &out);
+    } else if (message.role == "tool" && knows_tools) {
       append_tool_result(messages, i, &out);
     } else if (thinks && message.role == "assistant") {
       append_answer(message, i > query, i + 1 == messages.size(), &out);
@@ -144,7 +166,7 @@ ChatText render_chatml(std::string_view jinja, const Conversation& conversation)
       close_turn(&out);
     }
   }
-  if (conversation.add_generation_prompt) {
+  if (wants_generation_prompt(conversation)) {
     // Models that always think; others have only the empty thought of the switch.
     const bool always = jinja.contains("<|im_start|>assistant\n<think>\n'");
     out += always ? "<|im_start|>assistant\n<think>\n" : "<|im_start|>assistant\n";

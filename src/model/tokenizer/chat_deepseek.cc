@@ -114,6 +114,26 @@ void declare_tools(const Conversation& conversation, ToolCallSyntax syntax, Chat
       "- For multiple tool calls, chain them directly without separators or spaces\n";
 }
 
+// The answer that the model goes on with, behind the marker.  `before`: what the template puts there before
+// an answer without a thought.
+void append_begun(const ChatTurn& turn, Continuation continuation, std::string_view line,
+                  std::string_view before, ChatText* out) {
+  const bool thought = continuation == Continuation::kThought;
+  if (!thought && !turn.reasoning) {
+    *out += before;
+  } else {
+    *out += kThinkBegin;
+    *out += line;
+    if (turn.reasoning) out->say(*turn.reasoning);
+    if (thought) return;
+    *out += line;
+    *out += kThinkEnd;
+    *out += line;
+    *out += line;
+  }
+  out->say(turn.content);
+}
+
 // V3.2: tools and calls in a markup of its own.
 constexpr std::string_view kDsmlHead =
     "## Tools\n\nYou have access to a set of tools you can use to answer the user's question.\nYou can "
@@ -152,7 +172,14 @@ void append_dsml_calls(const ChatTurn& turn, ChatText* out) {
     *out += "<｜DSML｜invoke name=\"";
     out->say(call.name);
     *out += "\">\n";
-    for (const JsonMember& argument : json_members(call.arguments)) {
+    const std::string shown = shown_arguments(call);
+    const bool object = call.arguments_are_json && shown.starts_with('{');
+    // What is no object has no parameters to be told in.
+    if (!object) {
+      out->say(shown);
+      *out += "\n";
+    }
+    for (const JsonMember& argument : object ? json_members(call.arguments) : std::vector<JsonMember>()) {
       *out += "<｜DSML｜parameter name=\"";
       out->say(argument.key);
       *out += argument.is_string ? "\" string=\"true\">" : "\" string=\"false\">";
@@ -183,6 +210,12 @@ ChatText render_v32(const Details& details, const Conversation& conversation) {
       asked = true;
       answered = false;
     } else if (turn.role == "assistant") {
+      if (const Continuation how = continuation_of(conversation, turn); how != Continuation::kNone) {
+        if (asked || answered) out += asked ? kAssistant : "\n\n";
+        const bool shows = thinking && static_cast<ptrdiff_t>(i) > last_user;
+        append_begun(turn, how, "", !asked && !answered ? "" : shows ? "<think></think>" : kThinkEnd, &out);
+        return out;
+      }
       if (asked || answered) {
         out += asked ? kAssistant : "\n\n";
         if (thinking && static_cast<ptrdiff_t>(i) > last_user) {
@@ -213,7 +246,7 @@ ChatText render_v32(const Details& details, const Conversation& conversation) {
       }
     }
   }
-  if (conversation.add_generation_prompt && (asked || answered)) {
+  if (wants_generation_prompt(conversation) && (asked || answered)) {
     out += asked ? kAssistant : "\n\n";
     out += thinking ? kThinkBegin : details.before_generation;
   }
@@ -233,6 +266,11 @@ ChatText render_v31(const Details& details, const Conversation& conversation) {
       asked = true;
       tool = false;
     } else if (turn.role == "assistant") {
+      if (const Continuation how = continuation_of(conversation, turn); how != Continuation::kNone) {
+        if (asked) out += kAssistant;
+        append_begun(turn, how, "", asked ? details.before_answer : "", &out);
+        return out;
+      }
       if (asked) {
         out += kAssistant;
         out += details.before_answer;
@@ -245,7 +283,7 @@ ChatText render_v31(const Details& details, const Conversation& conversation) {
           out += kCallBegin;
           out.say(call.name);
           out += kSeparator;
-          out.say(python_json(call.arguments));
+          out.say(shown_arguments(call));
           out += kCallEnd;
         }
         out += kCallsEnd;
@@ -262,7 +300,7 @@ ChatText render_v31(const Details& details, const Conversation& conversation) {
       out += kOutputEnd;
     }
   }
-  if (conversation.add_generation_prompt && asked) {
+  if (wants_generation_prompt(conversation) && asked) {
     out += kAssistant;
     out += conversation.thinking.value_or(false) ? kThinkBegin : details.before_generation;
   }
@@ -287,6 +325,10 @@ ChatText render_v3(const Details& details, const Conversation& conversation) {
       asked = true;
     } else if (turn.role == "assistant") {
       if (details.marker == Marker::kWithAnswer && !tool) out += kAssistant;
+      if (const Continuation how = continuation_of(conversation, turn); how != Continuation::kNone) {
+        append_begun(turn, how, "\n", "", &out);
+        return out;
+      }
       out.say(without_thoughts(turn.content, details.thoughts));
       if (!turn.tool_calls.empty()) {
         out += kCallsBegin;
@@ -315,7 +357,7 @@ ChatText render_v3(const Details& details, const Conversation& conversation) {
   }
   if (tool) out += "<｜tool▁outputs▁end｜>";
   const bool wants_marker = details.marker == Marker::kWithAnswer || !asked;
-  if (conversation.add_generation_prompt && !tool && wants_marker) {
+  if (wants_generation_prompt(conversation) && !tool && wants_marker) {
     out += kAssistant;
     out += details.before_generation;
   }
@@ -340,6 +382,10 @@ ChatText render_deepseek_v2(const Conversation& conversation) {
       out += "\n\n";
     } else if (turn.role == "assistant") {
       out += "Assistant: ";
+      if (const Continuation how = continuation_of(conversation, turn); how != Continuation::kNone) {
+        append_begun(turn, how, "\n", "", &out);
+        return out;
+      }
       out.say(turn.content);
       out += kEnd;
     } else if (turn.role == "system") {
@@ -347,7 +393,7 @@ ChatText render_deepseek_v2(const Conversation& conversation) {
       out += "\n\n";
     }
   }
-  if (conversation.add_generation_prompt) out += "Assistant:";
+  if (wants_generation_prompt(conversation)) out += "Assistant:";
   return out;
 }
 

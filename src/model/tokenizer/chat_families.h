@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "model/tokenizer/chat_template.h"
+#include "odmoe/chat.h"
 
 namespace odmoe {
 
@@ -13,6 +14,16 @@ ChatText render_chatml(std::string_view jinja, const Conversation& conversation)
 ChatText render_kimi_k2(std::string_view jinja, const Conversation& conversation);
 ChatText render_deepseek_v2(const Conversation& conversation);
 ChatText render_deepseek_v3(std::string_view jinja, const Conversation& conversation);
+
+// What the model is to go on with, if it is this turn.
+inline Continuation continuation_of(const Conversation& conversation, const ChatTurn& turn) {
+  return &turn == &conversation.turns.back() ? conversation.continuation : Continuation::kNone;
+}
+inline bool wants_generation_prompt(const Conversation& conversation) {
+  return conversation.add_generation_prompt && conversation.continuation == Continuation::kNone;
+}
+// A call's arguments as templates show them: as Python writes JSON, and as they are where they are none.
+std::string shown_arguments(const ChatToolCall& call);
 
 // Of the DeepSeek family, by the version that the template is of.
 ToolCallSyntax deepseek_tool_syntax(std::string_view jinja);

@@ -46,7 +46,7 @@ class Renderer {
         turns, [](const ChatTurn& turn) { return turn.role == "assistant" && turn.tool_calls.empty(); });
     const auto n_past = answer == turns.end() ? 0 : answer - turns.begin() + 1;
     for (const ChatTurn& turn : turns) message(turn, &turn - turns.data() >= n_past);
-    if (conversation_->add_generation_prompt) generation_prompt();
+    if (wants_generation_prompt(*conversation_)) generation_prompt();
     return std::move(out_);
   }
 
@@ -77,15 +77,19 @@ class Renderer {
     out_ += opening(turn.role);
     out_.say(first_ || turn.name.empty() ? turn.role : turn.name);
     out_ += kMiddle;
-    if (turn.role == "assistant" && thinks_) {
+    const Continuation how = continuation_of(*conversation_, turn);
+    const bool thought = how == Continuation::kThought;
+    const bool begun = how == Continuation::kAnswer;
+    if (turn.role == "assistant" && (thinks_ || thought || (begun && turn.reasoning))) {
       out_ += "<think>";
-      if (in_progress && turn.reasoning) out_.say(*turn.reasoning);
+      if ((in_progress || thought || begun) && turn.reasoning) out_.say(*turn.reasoning);
+      if (thought) return;
       out_ += "</think>";
     }
     if (turn.role == "tool") tool_result(turn);
     out_.say(turn.content);
     if (turn.role == "assistant" && !turn.tool_calls.empty()) calls(turn);
-    out_ += kEnd;
+    if (!begun) out_ += kEnd;
   }
 
   void calls(const ChatTurn& turn) {
@@ -97,7 +101,7 @@ class Renderer {
       out_ += "<|tool_call_begin|>";
       out_.say(id);
       out_ += "<|tool_call_argument_begin|>";
-      out_.say(python_json(call.arguments));
+      out_.say(shown_arguments(call));
       out_ += "<|tool_call_end|>";
     }
     out_ += "<|tool_calls_section_end|>";

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "model/tokenizer/chat_families.h"
+#include "model/tokenizer/python_json.h"
 
 namespace odmoe {
 namespace {
@@ -74,6 +75,10 @@ ChatText render_chat(ChatFamily family, std::string_view jinja, const Conversati
       return render_deepseek_v3(resolved, conversation);
   }
   std::unreachable();
+}
+
+std::string shown_arguments(const ChatToolCall& call) {
+  return call.arguments_are_json ? python_json(call.arguments) : call.arguments;
 }
 
 std::string resolve_escapes(std::string_view jinja) {

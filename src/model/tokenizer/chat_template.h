@@ -37,7 +37,9 @@ bool chat_template_has_bos(std::string_view jinja);
 ToolCallSyntax tool_call_syntax(ChatFamily family, std::string_view jinja);
 
 // Renders as the published template does.  `jinja` decides the details within the family and may be empty.
-// With add_generation_prompt the text ends where the assistant begins to speak.
+// With add_generation_prompt the text ends where the assistant begins to speak; with a continuation where the
+// last turn ends, as Transformers' continue_final_message has it.  Its thought is shown whether or not the
+// template shows those of earlier turns.
 //
 // To keep the KV cache across turns, render the whole conversation each time and evaluate what follows the
 // longest common prefix of the tokens.  That prefix reaches to the end of the last turn for templates that

@@ -1,0 +1,29 @@
+// Where an answer begins: anew, within a thought, or where the last message ended.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "grammar/grammar.h"
+#include "odmoe/engine.h"
+#include "server/api_error.h"
+#include "server/assistant_text.h"
+#include "server/request.h"
+
+namespace odmoe::server {
+
+// Where the answer to this prompt begins.
+AssistantText::Start start_of(const Engine& engine, const Conversation& conversation,
+                              std::span<const Token> prompt);
+
+// A prompt that leads the model into a thought is made to end it: what a grammar is about is the answer.
+void end_thought(const Engine& engine, std::vector<Token>& prompt);
+
+// What the answer, or the thought, that is gone on with says so far; empty: there is none.  400 when it is
+// not how a text of the grammar may begin: the two together are to be one.
+ApiResult<std::string> begun_text(const ChatRequest& request,
+                                  const std::shared_ptr<const grammar::Grammar>& grammar);
+
+}  // namespace odmoe::server
