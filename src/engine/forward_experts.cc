@@ -100,6 +100,7 @@ Status ForwardPass::run_experts_of_one(const Activations& a, int layer) {
       collect_pairs(fresh.subspan(landed.ready_new, landed.gate_up_new));
       ODMOE_RETURN_IF_ERROR(compute_->run_gate_up(experts, arena_.get(), a, pairs_));
     }
+    ODMOE_RETURN_IF_ERROR(check_experts(a, layer));
     const auto at = [&](size_t i) { return leases_.begin() + static_cast<ptrdiff_t>(i); };
     leases_.erase(at(n_begun), at(n_begun + landed.ready_new));
     leases_.erase(at(0), at(landed.ready));
@@ -142,6 +143,7 @@ Result<size_t> ForwardPass::compute_some(int layer, int64_t n_token, size_t n_re
   const LayerExperts& experts = experts_[static_cast<size_t>(layer)];
   ODMOE_RETURN_IF_ERROR(in_lanes ? compute_->run_columns(experts, arena_.get(), activations_, pairs_)
                                  : compute_->run(experts, arena_.get(), activations_, n_token, pairs_));
+  ODMOE_RETURN_IF_ERROR(check_experts(activations_, layer));
   return n_done;
 }
 

@@ -33,10 +33,17 @@ int64_t padded_kv(int64_t length) {
 
 }  // namespace
 
-DecodeGraphs::DecodeGraphs(const Decoder& decoder, int32_t lane) : lane_(lane), head_(kSmallGraphNodes) {
-  for (int i = 0; i < decoder.n_segment(); ++i) segments_.emplace_back(decoder.max_segment_nodes(i));
+DecodeGraphs::DecodeGraphs(const Decoder& decoder, int32_t lane)
+    : lane_(lane), head_(kSmallGraphNodes), kept_head_(kSmallGraphNodes) {
+  for (int i = 0; i < decoder.n_segment(); ++i) {
+    segments_.emplace_back(decoder.max_segment_nodes(i));
+    kept_.emplace_back(decoder.max_segment_nodes(i));
+  }
   if (!decoder.architecture().has_shared_expert()) return;
-  for (size_t i = 0; i < decoder.expert_layers().size(); ++i) shared_.emplace_back(kSmallGraphNodes);
+  for (size_t i = 0; i < decoder.expert_layers().size(); ++i) {
+    shared_.emplace_back(kSmallGraphNodes);
+    kept_shared_.emplace_back(kSmallGraphNodes);
+  }
 }
 
 ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options& options)
@@ -44,6 +51,7 @@ ForwardPass::ForwardPass(Backend& backend, const Decoder& decoder, const Options
       decoder_(&decoder),
       options_(options),
       graph_(decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1)),
+      checked_(2 * (decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1))),
       router_(decoder.shape().router),
       routing_(experts_per_layer(decoder.shape())) {
   const int64_t n_token = std::max<int64_t>(options.chunk, options.lanes);
@@ -165,43 +173,62 @@ Status ForwardPass::allocate(const Checkpoint& file, KvCache& kv) {
 
   // The compute buffer is made for the largest graph, so that no later one makes it grow.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
-  const auto reserve = [&](const char* what) -> Status {
-    for (int i = 0; i < ggml_graph_n_nodes(graph_.graph()); ++i) {
-      const ggml_tensor* node = ggml_graph_node(graph_.graph(), i);
+  const auto reserve_graph = [&](const Graph& graph, const char* what) -> Status {
+    for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
+      const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
       if (!backend_->supports(node)) {
         return fail(ErrorKind::kUnsupported, "{}: this ggml cannot compute {} on {} in the {}",
                     file.path().string(), ggml_op_desc(node),
                     ggml_type_name(node->src[0] != nullptr ? node->src[0]->type : node->type), what);
       }
     }
-    if (!ggml_gallocr_reserve(allocator_.get(), graph_.graph())) {
+    if (!ggml_gallocr_reserve(allocator_.get(), graph.graph())) {
       return fail(ErrorKind::kIo, "no memory for the compute buffer; use a smaller --chunk or --context");
     }
     return {};
   };
-  for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
+  const auto reserve_checked = [&](const char* what, FiniteChecks::What checks) {
+    checked_.reset();
+    checks_.add(graph_.graph(), checked_, checks);
+    return reserve_graph(checked_, what);
+  };
+  KeptOperands kept(decoder_->max_segment_nodes(0) + decoder_->max_segment_nodes(1));
+  // `build` makes a graph of as many tokens; of one, in a lane, operands are kept.
+  const auto reserve = [&](const char* what, int64_t most, const auto& build) -> Status {
     graph_.reset();
-    decoder_->build_segment(inputs(graph_, activations_, kv, chunk, n_kv), activations_, segment);
-    ODMOE_RETURN_IF_ERROR(reserve("layers"));
+    build(activations_, most);
+    ODMOE_RETURN_IF_ERROR(reserve_checked(what, FiniteChecks::What::kHiding));
+    graph_.reset();
+    build(lanes_[0], 1);
+    kept.keep(graph_.graph());
+    return reserve_graph(graph_, what);
+  };
+  for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
+    ODMOE_RETURN_IF_ERROR(reserve("layers", chunk, [&](const Activations& a, int64_t n_token) {
+      decoder_->build_segment(inputs(graph_, a, kv, n_token, n_kv), a, segment);
+    }));
   }
+  graph_.reset();
+  decoder_->build_segment(inputs(graph_, activations_, kv, chunk, n_kv), activations_, 0);
+  ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteChecks::What::kAll));
   if (activations_.shared_output != nullptr) {
     for (const int layer : decoder_->expert_layers()) {
-      graph_.reset();
-      decoder_->build_shared_expert(graph_.context(), graph_.graph(), activations_, layer, chunk);
-      ODMOE_RETURN_IF_ERROR(reserve("shared expert"));
+      ODMOE_RETURN_IF_ERROR(reserve("shared expert", chunk, [&](const Activations& a, int64_t n_token) {
+        decoder_->build_shared_expert(graph_.context(), graph_.graph(), a, layer, n_token);
+      }));
     }
   }
+  ODMOE_RETURN_IF_ERROR(
+      reserve("output head", std::min(chunk, kHeadColumns), [&](const Activations& a, int64_t n_token) {
+        decoder_->build_head(graph_.context(), graph_.graph(), a, 0, n_token, logits_);
+      }));
   graph_.reset();
   for (int32_t d = 0; d < std::min(kMaxLookahead, decoder_->n_segment() - 1); ++d) {
     const auto target = static_cast<size_t>(d);
     decoder_->build_stale_gate(graph_.context(), graph_.graph(), activations_, target,
                                decoder_->router(target), d);
   }
-  ODMOE_RETURN_IF_ERROR(reserve("stale gate"));
-  graph_.reset();
-  decoder_->build_head(graph_.context(), graph_.graph(), activations_, 0, std::min(chunk, kHeadColumns),
-                       logits_);
-  ODMOE_RETURN_IF_ERROR(reserve("output head"));
+  ODMOE_RETURN_IF_ERROR(reserve_graph(graph_, "stale gate"));
 
   // ggml's CPU backend converts the inputs of a product to the weights' own dot type in a work buffer of its
   // own; no row of ours is wider than this, and no dot type wider than F32.
@@ -265,6 +292,7 @@ Status ForwardPass::attach(ExpertStore& store) {
     experts.up.slot0 = first + view.up_offset;
     experts.down.slot0 = first + view.down_offset;
   }
+  ODMOE_RETURN_IF_ERROR(check_router_biases());
   return find_exact_rows();
 }
 
@@ -368,14 +396,6 @@ void ForwardPass::set_inputs(const Activations& a, std::span<const int32_t> toke
   }
 }
 
-template <typename Build>
-Status ForwardPass::build_and_run(const Build& build) {
-  graph_.reset();
-  build(graph_);
-  ggml_gallocr_alloc_graph(allocator_.get(), graph_.graph());
-  return backend_->compute(graph_.graph());
-}
-
 void ForwardPass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv) {
   const Activations& a = lanes_[static_cast<size_t>(graphs.lane_)];
   // Addresses are in the compute buffer, which never moves: a graph can run again and again.
@@ -384,6 +404,7 @@ void ForwardPass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t
     Graph& graph = graphs.segments_[static_cast<size_t>(segment)];
     graph.reset();
     decoder_->build_segment(inputs(graph, a, kv, 1, n_kv), a, segment);
+    graphs.kept_[static_cast<size_t>(segment)].keep(graph.graph());
     place(graph);
   }
   if (graphs.n_kv_ == 0) {  // the others do not depend on the length
@@ -391,10 +412,12 @@ void ForwardPass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t
       Graph& graph = graphs.shared_[i];
       graph.reset();
       decoder_->build_shared_expert(graph.context(), graph.graph(), a, decoder_->expert_layers()[i], 1);
+      graphs.kept_shared_[i].keep(graph.graph());
       place(graph);
     }
     graphs.head_.reset();
     decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), a, 0, 1, logits_);
+    graphs.kept_head_.keep(graphs.head_.graph());
     place(graphs.head_);
   }
   graphs.n_kv_ = n_kv;
@@ -411,40 +434,32 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   std::iota(column_.begin(), column_.begin() + n_token, 0);
   if (n_token == 1 && decode_graphs.n_kv_ != n_kv) build_decode_graphs(kv, decode_graphs, n_kv);
   if (foresight_ != nullptr && n_token == 1) ODMOE_RETURN_IF_ERROR(foresee_token(kv, tokens[0], first));
-  const Status status = run_layers(a, kv, decode_graphs, n_token, first, n_kv);
+  const Part part{.a = &a, .kv = &kv, .graphs = &decode_graphs, .n_token = n_token, .n_kv = n_kv, .index = 0};
+  const Status status = run_layers(part, first);
   leases_.clear();  // none is left but after an error
   ODMOE_RETURN_IF_ERROR(status);
-  ODMOE_RETURN_IF_ERROR(run_head(decode_graphs, n_token, logits, sink));
+  ODMOE_RETURN_IF_ERROR(run_head(part, logits, sink));
   if (foresight_ != nullptr && n_token == 1) foresight_->end_token(options_.clock->now_us());
   return {};
 }
 
-Status ForwardPass::run_layers(const Activations& a, KvCache& kv, DecodeGraphs& decode_graphs,
-                               int64_t n_token, int64_t first, int64_t n_kv) {
-  const bool decode = n_token == 1;
+Status ForwardPass::run_layers(const Part& part, int64_t first) {
+  const Activations& a = *part.a;
+  const bool decode = part.n_token == 1;
   const std::vector<int>& layers = decoder_->expert_layers();
   for (size_t segment = 0;; ++segment) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
-    ODMOE_RETURN_IF_ERROR(decode ? backend_->compute(decode_graphs.segments_[segment].graph())
-                                 : build_and_run([&](Graph& graph) {
-                                     decoder_->build_segment(inputs(graph, a, kv, n_token, n_kv), a,
-                                                             static_cast<int>(segment));
-                                   }));
+    ODMOE_RETURN_IF_ERROR(compute_segment(part, segment));
     if (segment == layers.size()) return {};
     const int layer = layers[segment];
-    route(a, layer, n_token);
+    route(a, layer, part.n_token);
     lease_pending(layer);
-    if (observer_ != nullptr) ODMOE_RETURN_IF_ERROR(show(a, segment, n_token, first));
+    if (observer_ != nullptr) ODMOE_RETURN_IF_ERROR(show(a, segment, part.n_token, first));
     if (foresight_ != nullptr && decode) ODMOE_RETURN_IF_ERROR(foresee(a, segment));
-    if (a.shared_output != nullptr) {  // while the reads are under way
-      ODMOE_RETURN_IF_ERROR(decode ? backend_->compute(decode_graphs.shared_[segment].graph())
-                                   : build_and_run([&](Graph& graph) {
-                                       decoder_->build_shared_expert(graph.context(), graph.graph(), a, layer,
-                                                                     n_token);
-                                     }));
-    }
+    // While the reads are under way.
+    if (a.shared_output != nullptr) ODMOE_RETURN_IF_ERROR(compute_shared_expert(part, segment));
     ODMOE_RETURN_IF_ERROR(decode ? run_experts_of_one(a, layer)
-                                 : run_experts(segment, n_token, /*in_lanes=*/false));
+                                 : run_experts(segment, part.n_token, /*in_lanes=*/false));
   }
 }
 
@@ -467,10 +482,20 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
   ODMOE_RETURN_IF_ERROR(status);
   const auto n_vocab = static_cast<size_t>(decoder_->shape().n_vocab);
   for (size_t i = 0; i < steps.size(); ++i) {
-    ODMOE_RETURN_IF_ERROR(backend_->compute(steps[i].graphs->head_.graph()));
+    ODMOE_RETURN_IF_ERROR(compute_head(part_of(steps, i), 0, 1));
     sink(static_cast<int64_t>(i), {static_cast<const float*>(logits_->data), n_vocab});
   }
   return {};
+}
+
+ForwardPass::Part ForwardPass::part_of(std::span<const Step> steps, size_t i) {
+  const Step& step = steps[i];
+  return {.a = &lanes_[static_cast<size_t>(step.graphs->lane_)],
+          .kv = step.kv,
+          .graphs = step.graphs,
+          .n_token = 1,
+          .n_kv = padded_kv(step.position + 1),
+          .index = i};
 }
 
 Status ForwardPass::step_layers(std::span<const Step> steps) {
@@ -478,16 +503,16 @@ Status ForwardPass::step_layers(std::span<const Step> steps) {
   const std::vector<int>& layers = decoder_->expert_layers();
   for (size_t segment = 0;; ++segment) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
-    for (const Step& step : steps) {
-      ODMOE_RETURN_IF_ERROR(backend_->compute(step.graphs->segments_[segment].graph()));
+    for (size_t i = 0; i < steps.size(); ++i) {
+      ODMOE_RETURN_IF_ERROR(compute_segment(part_of(steps, i), segment));
     }
     if (segment == layers.size()) return {};
     const int layer = layers[segment];
     route(activations_, layer, n_token);
     lease_pending(layer);
     if (activations_.shared_output != nullptr) {
-      for (const Step& step : steps) {
-        ODMOE_RETURN_IF_ERROR(backend_->compute(step.graphs->shared_[segment].graph()));
+      for (size_t i = 0; i < steps.size(); ++i) {
+        ODMOE_RETURN_IF_ERROR(compute_shared_expert(part_of(steps, i), segment));
       }
     }
     ODMOE_RETURN_IF_ERROR(run_experts(segment, n_token, /*in_lanes=*/true));
@@ -522,17 +547,14 @@ Status ForwardPass::foresee(const Activations& a, size_t segment) {
                              .weights = values(a.expert_weight, n_used)});
 }
 
-Status ForwardPass::run_head(DecodeGraphs& decode_graphs, int64_t n_token, Logits logits, const Sink& sink) {
+Status ForwardPass::run_head(const Part& part, Logits logits, const Sink& sink) {
   if (logits == Logits::kNone) return {};
   const auto n_vocab = static_cast<size_t>(decoder_->shape().n_vocab);
-  int64_t first = logits == Logits::kLast ? n_token - 1 : 0;
-  while (first < n_token) {
+  int64_t first = logits == Logits::kLast ? part.n_token - 1 : 0;
+  while (first < part.n_token) {
     ODMOE_RETURN_IF_ERROR(check_interrupt());
-    const int64_t n = std::min(kHeadColumns, n_token - first);
-    ODMOE_RETURN_IF_ERROR(
-        n_token == 1 ? backend_->compute(decode_graphs.head_.graph()) : build_and_run([&](Graph& graph) {
-          decoder_->build_head(graph.context(), graph.graph(), activations_, first, n, logits_);
-        }));
+    const int64_t n = std::min(kHeadColumns, part.n_token - first);
+    ODMOE_RETURN_IF_ERROR(compute_head(part, first, n));
     for (int64_t i = 0; i < n; ++i) {
       sink(first + i, {static_cast<const float*>(logits_->data) + static_cast<size_t>(i) * n_vocab, n_vocab});
     }

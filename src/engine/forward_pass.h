@@ -16,6 +16,7 @@
 #include "io/aligned_buffer.h"
 #include "model/blocks/experts.h"
 #include "model/decoder.h"
+#include "model/finite_watch.h"
 #include "model/kv_cache.h"
 #include "odmoe/observer.h"
 #include "odmoe/options.h"
@@ -42,6 +43,8 @@ class DecodeGraphs {
   std::vector<Graph> segments_;  // of the decoder
   std::vector<Graph> shared_;    // the shared expert that follows each segment; empty without one
   Graph head_;
+  std::vector<KeptOperands> kept_, kept_shared_;  // of segments_ and shared_
+  KeptOperands kept_head_;
 };
 
 // One owner at a time.
@@ -77,7 +80,7 @@ class ForwardPass {
 
   // Must be called once before run(), when the dense weights are loaded.  The store must outlive this.
   // Where there are several lanes, tries out how many rows of an expert a call may have (exact_rows.h).
-  // Errors: kIo, no memory for the trial.
+  // Errors: kIo, no memory for the trial; kBadFile, a router's bias is not a number.
   Status attach(ExpertStore& store);
 
   // Shows `observer` what run() sees; null: nobody.
@@ -89,7 +92,8 @@ class ForwardPass {
 
   // Evaluates tokens (1 to chunk) at positions first, first + 1, ... of a timeline whose earlier positions
   // are in `kv`.  `sink` gets the logits asked for, with the index into `tokens`; valid during the call.
-  // Errors: of the store (an expert could not be read), kInterrupted.
+  // Errors: of the store (an expert could not be read), kInterrupted; kBadFile when a value is not finite on
+  // which a logit asked for, or the KV cache, depends, with the layer and the part of it where that began.
   Status run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens, int64_t first,
              Logits logits, const Sink& sink);
 
@@ -123,11 +127,28 @@ class ForwardPass {
   LayerInputs inputs(Graph& graph, const Activations& a, KvCache& kv, int64_t n_token, int64_t n_kv) const;
   void set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first, int64_t n_kv) const;
   void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);
-  // Builds a graph into graph_, gives its tensors addresses in the compute buffer and runs it.
+  // Builds a graph into graph_, adds checks_, gives its tensors addresses in the compute buffer and runs it.
   template <typename Build>
   Status build_and_run(const Build& build);
-  Status run_layers(const Activations& a, KvCache& kv, DecodeGraphs& decode_graphs, int64_t n_token,
-                    int64_t first, int64_t n_kv);
+  // Tokens of one timeline in neighbouring columns: those of run(), or one of those of step().
+  struct Part {
+    const Activations* a;
+    KvCache* kv;
+    DecodeGraphs* graphs;
+    int64_t n_token, n_kv;
+    size_t index;  // of its first token among those of the evaluation
+  };
+  Status run_layers(const Part& part, int64_t first);
+  // A graph runs, and what it gave is looked at (forward_checks.cc).
+  Status compute_segment(const Part& part, size_t segment);
+  Status compute_shared_expert(const Part& part, size_t segment);
+  Status compute_head(const Part& part, int64_t first, int64_t n);
+  Status check_experts(const Activations& a, int layer);
+  Status check_router_biases() const;
+  Error where_it_began(const Part& part, size_t segment);
+  Error where_it_began_in_the_first(const Part& part);
+  Error in_experts(const Part& part, size_t segment, int64_t token) const;
+  Part part_of(std::span<const Step> steps, size_t i);
   Status step_layers(std::span<const Step> steps);
   void route(const Activations& a, int layer, int64_t n_token);
   Status show(const Activations& a, size_t segment, int64_t n_token, int64_t first);
@@ -140,7 +161,7 @@ class ForwardPass {
   void collect_pairs(std::span<const ExpertLease> leases);
   void add_pairs(const ExpertLease& lease);
   Result<size_t> compute_some(int layer, int64_t n_token, size_t n_ready, bool in_lanes);
-  Status run_head(DecodeGraphs& decode_graphs, int64_t n_token, Logits logits, const Sink& sink);
+  Status run_head(const Part& part, Logits logits, const Sink& sink);
   Status check_interrupt() const;
 
   Backend* backend_;
@@ -159,7 +180,8 @@ class ForwardPass {
   std::vector<Activations> lanes_;  // columns of activations_, one each
   ggml_tensor* logits_ = nullptr;   // [n_vocab, kHeadColumns]
   ggml_gallocr_ptr allocator_;
-  Graph graph_;
+  Graph graph_, checked_;  // the second is the first with checks_
+  FiniteChecks checks_;
   std::unique_ptr<ExpertCompute> compute_;
 
   RoutingObserver* observer_ = nullptr;

@@ -15,8 +15,9 @@
 
 namespace odmoe::testing {
 
-ServerProcess::ServerProcess(std::vector<std::string> options, bool wait_until_ready) {
-  std::vector<std::string> arguments = {ODMOE_PROGRAM, "serve", ODMOE_SOURCE_DIR "/models/demo.gguf"};
+ServerProcess::ServerProcess(std::vector<std::string> options, bool wait_until_ready,
+                             const std::string& model) {
+  std::vector<std::string> arguments = {ODMOE_PROGRAM, "serve", model};
   for (const auto& [option, value] : std::initializer_list<std::pair<const char*, const char*>>{
            {"--port", "0"}, {"--memory", "50%"}, {"--context", "512"}, {"--threads", "1"}}) {
     if (!std::ranges::contains(options, option)) arguments.insert(arguments.end(), {option, value});

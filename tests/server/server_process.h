@@ -12,8 +12,10 @@ namespace odmoe::testing {
 // One owner; kills the server if it was not ended.
 class ServerProcess {
  public:
-  // Waits until it says that it is ready, unless it ends before.
-  explicit ServerProcess(std::vector<std::string> options, bool wait_until_ready = true);
+  // Of the bundled model, unless another one is given.  Waits until it says that it is ready, unless it ends
+  // before.
+  explicit ServerProcess(std::vector<std::string> options, bool wait_until_ready = true,
+                         const std::string& model = ODMOE_SOURCE_DIR "/models/demo.gguf");
   ~ServerProcess();
   ServerProcess(const ServerProcess&) = delete;
   ServerProcess& operator=(const ServerProcess&) = delete;

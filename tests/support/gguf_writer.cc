@@ -141,6 +141,13 @@ GgufWriter& GgufWriter::override_offset(uint64_t offset) {
   return *this;
 }
 
+GgufWriter& GgufWriter::damage(std::string_view name, uint64_t offset, std::span<const std::byte> bytes) {
+  const auto tensor = std::ranges::find(tensors_, name, &Tensor::name);
+  assert(tensor != tensors_.end() && offset + bytes.size() <= tensor->data.size());
+  std::ranges::copy(bytes, tensor->data.begin() + static_cast<ptrdiff_t>(offset));
+  return *this;
+}
+
 GgufWriter& GgufWriter::override_type(uint32_t type) {
   tensors_.back().type = type;
   return *this;

@@ -86,6 +86,8 @@ class GgufWriter {
                          std::span<const float> values);
   // Writes the last tensor's offset within the data as this, wherever its bytes really are.
   GgufWriter& override_offset(uint64_t offset);
+  // Replaces bytes of a tensor that was added, from `offset` within it on.
+  GgufWriter& damage(std::string_view name, uint64_t offset, std::span<const std::byte> bytes);
   // Writes the last tensor's type as this number.
   GgufWriter& override_type(uint32_t type);
 

@@ -105,7 +105,9 @@ class Builder {
     return random_values(++seed_, product(ne), scale);
   }
   void add(const std::string& name, const std::vector<int64_t>& ne, float scale = 0) {
-    w_.add_values(name, GGML_TYPE_F32, ne, values(ne, scale));
+    const bool fits =
+        ne.size() == 2 && ne[0] % ggml_blck_size(o_.dense_type) == 0 && !name.contains("gate_inp");
+    w_.add_values(name, fits ? o_.dense_type : GGML_TYPE_F32, ne, values(ne, scale));
   }
 
   void gqa() {

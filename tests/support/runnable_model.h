@@ -10,6 +10,7 @@ struct RunnableModelOptions {
   const char* architecture = "qwen3moe";  // or "qwen2moe", "deepseek2"
   ggml_type expert_type = GGML_TYPE_F32;
   ggml_type down_type = GGML_TYPE_COUNT;  // of the second layer's down projections; COUNT: expert_type
+  ggml_type dense_type = GGML_TYPE_F32;   // of dense matrices whose rows it divides
   int n_layer = 2;                        // deepseek2 has a dense one before them
   int n_expert = 8;
   int n_expert_used = 2;

@@ -10,6 +10,8 @@ namespace odmoe {
 namespace {
 
 constexpr int kMaxNodes = 16;
+// As many rows are looked at by one thread sooner than by a node of the graph, at which all threads meet.
+constexpr int64_t kRowsOfOneThread = 64;
 
 Result<ExpertMatrix> describe(const Checkpoint& file, const std::string& name, std::array<int64_t, 3> ne,
                               bool merged_gate_up) {
@@ -66,7 +68,7 @@ uint64_t ExpertCompute::bytes(const ModelShape& shape, int64_t chunk) {
       2 * matrix_bytes(shape.n_embd, some) + 2 * matrix_bytes(shape.n_ff_exp, some) + 3 * index_bytes(some);
   // All pairs: gate, up; slot numbers.  Inputs and outputs are the activations themselves.
   const uint64_t whole = 2 * matrix_bytes(shape.n_ff_exp, all) + index_bytes(all);
-  return kept + std::max(partial, whole);
+  return kept + std::max(partial, whole) + kTensorAlignment;  // and what a check gives
 }
 
 ExpertCompute::ExpertCompute(Backend& backend, const ModelShape& shape, int64_t chunk)
@@ -115,6 +117,24 @@ bool ExpertCompute::supported(const LayerExperts& experts) {
     if (!backend_->supports(ggml_mul_mat_id(ctx, weights, x, ids))) return false;
   }
   return true;
+}
+
+// To be called before down is made part of the graph.
+void ExpertCompute::check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden) {
+  checks_.forget();
+  if (!ggml_is_quantized(down.type) || ggml_nrows(hidden) <= kRowsOfOneThread) return;
+  graph_.expand(place(checks_.node(graph_.context(), hidden)));
+}
+
+// After the graph has run.  `pair_of` says whose a row is.
+template <typename PairOf>
+void ExpertCompute::look_at(const ExpertMatrix& down, const ggml_tensor* hidden, const PairOf& pair_of) {
+  if (not_finite_ || !ggml_is_quantized(down.type)) return;
+  if (const int64_t n_row = ggml_nrows(hidden); n_row <= kRowsOfOneThread) {
+    if (const int64_t row = first_row_not_finite(hidden, 0, n_row); row < n_row) not_finite_ = pair_of(row);
+  } else if (const NotFinite found = checks_.found()) {
+    not_finite_ = pair_of(found.row);
+  }
 }
 
 ExpertCompute::SlotSpan ExpertCompute::span_of(std::span<const ExpertPair> pairs) {
@@ -193,10 +213,16 @@ Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
   ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
   ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);  // element by element, so in place
+  check_in_graph(experts.down, hidden);
   ggml_tensor* y = ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids);
   ggml_backend_tensor_alloc(a.expert_output->buffer, y, a.expert_output->data);
   graph_.expand(y);
-  return backend_->compute(graph_.graph());
+  ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
+  look_at(experts.down, hidden, [&](int64_t row) {
+    return ExpertPair{.token = static_cast<int32_t>(row / n_used_),
+                      .rank = static_cast<int32_t>(row % n_used_)};
+  });
+  return {};
 }
 
 Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
@@ -221,9 +247,12 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
   ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
   ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);
+  check_in_graph(experts.down, hidden);
   ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
   graph_.expand(ggml_set_rows(ctx, a.expert_output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
-  return backend_->compute(graph_.graph());
+  ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
+  look_at(experts.down, hidden, [&](int64_t row) { return pairs[static_cast<size_t>(row)]; });
+  return {};
 }
 
 Status ExpertCompute::run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena,
@@ -238,8 +267,10 @@ Status ExpertCompute::run_gate_up(const LayerExperts& experts, ggml_backend_buff
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
   ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
   ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);
+  check_in_graph(experts.down, hidden);
   graph_.expand(hidden);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
+  look_at(experts.down, hidden, [&](int64_t row) { return pairs[static_cast<size_t>(row)]; });
   auto* kept = reinterpret_cast<float*>(memory_.data());
   for (size_t i = 0; i < pairs.size(); ++i) {
     std::copy_n(static_cast<const float*>(hidden->data) + static_cast<int64_t>(i) * n_ff_, n_ff_,

@@ -9,13 +9,16 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
 #include "format/checkpoint.h"
 #include "io/aligned_buffer.h"
 #include "model/decoder.h"
+#include "model/finite_watch.h"
 #include "model/graph.h"
 
 namespace odmoe {
@@ -77,6 +80,11 @@ class ExpertCompute {
   Status run_down(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
                   std::span<const ExpertPair> pairs);
 
+  // The first pair, since this was last asked, between whose gate and up and whose down there was a value
+  // that is not finite.  Looked for where down is quantised, since ggml would lose it there; what else is not
+  // finite shows in Activations::expert_output.
+  std::optional<ExpertPair> take_not_finite() { return std::exchange(not_finite_, std::nullopt); }
+
  private:
   // The slots that a wave reaches over: a kernel's cost grows with the number of slots that it is shown.
   struct SlotSpan {
@@ -93,6 +101,9 @@ class ExpertCompute {
                       bool one_token, std::span<const ExpertPair> pairs);
   ggml_tensor* place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0, int64_t ne1);
   ggml_tensor* place(ggml_tensor* tensor);
+  void check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden);
+  template <typename PairOf>
+  void look_at(const ExpertMatrix& down, const ggml_tensor* hidden, const PairOf& pair_of);
   ggml_tensor* slots(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,
                      SlotSpan span);
 
@@ -103,6 +114,8 @@ class ExpertCompute {
   ggml_backend_buffer_ptr buffer_;
   uint64_t used_ = 0;
   std::vector<ExpertPair> turn_;  // scratch of run_columns()
+  FiniteChecks checks_;
+  std::optional<ExpertPair> not_finite_;
 };
 
 }  // namespace odmoe
