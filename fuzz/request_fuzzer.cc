@@ -10,6 +10,7 @@
 
 #include "grammar/automaton.h"
 #include "grammar/json_schema.h"
+#include "model/tokenizer/chat_template.h"
 #include "server/assistant_text.h"
 #include "server/request.h"
 #include "server/vision.h"
@@ -61,9 +62,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 0:
       (void)parse_completion_request(text, kVocab);
       break;
-    case 1:
-      (void)parse_chat_request(text, kVocab);
+    case 1: {
+      const auto request = parse_chat_request(text, kVocab);
+      if (!request.has_value()) break;
+      for (const ChatFamily family :
+           {ChatFamily::kChatMl, ChatFamily::kKimiK2, ChatFamily::kDeepSeekV2, ChatFamily::kDeepSeekV3}) {
+        (void)render_chat(family, "", request->conversation);
+      }
       break;
+    }
     case 2:
       (void)parse_tokenize_request(text);
       (void)parse_detokenize_request(text, kVocab);
@@ -80,7 +87,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       break;
     default: {
       const auto syntax = static_cast<ToolCallSyntax>(data[0] / 6 % 5);
-      AssistantText parser(syntax, data[0] > 127, "call_");
+      using Start = AssistantText::Start;
+      AssistantText parser(syntax, data[0] > 127 ? Start::kThought : Start::kAnswer, "call_");
       size_t told = 0;
       for (size_t at = 0; at < text.size(); at += 7) told += parser.push(text.substr(at, 7)).content.size();
       told += parser.finish().content.size();

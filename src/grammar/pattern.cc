@@ -51,8 +51,12 @@ std::string utf8(uint32_t c) {
 
 class Parser {
  public:
-  Parser(GrammarBuilder& builder, std::string_view pattern, Expression any_character)
-      : builder_(&builder), rest_(pattern), anything_(builder.repeat(any_character, 0, -1)) {}
+  // `any_character`: of a JSON string, of which the pattern need only match a part; nothing: of a plain text,
+  // which it matches whole.
+  Parser(GrammarBuilder& builder, std::string_view pattern, std::optional<Expression> any_character)
+      : builder_(&builder), rest_(pattern) {
+    if (any_character) anything_ = builder.repeat(*any_character, 0, -1);
+  }
 
   Result<Expression> parse() {
     std::vector<Expression> ways;
@@ -61,9 +65,9 @@ class Parser {
       ODMOE_ASSIGN_OR_RETURN(const Expression inside, sequence(0));
       const bool to_end = eat("$");
       std::vector<Expression> parts;
-      if (!from_start) parts.push_back(anything_);
+      if (!from_start && anything_) parts.push_back(*anything_);
       parts.push_back(inside);
-      if (!to_end) parts.push_back(anything_);
+      if (!to_end && anything_) parts.push_back(*anything_);
       ways.push_back(builder_->sequence(std::move(parts)));
       if (rest_.empty()) return builder_->choice(std::move(ways));
       if (rest_[0] == ')') return refuse("a ) without its (");
@@ -264,7 +268,7 @@ class Parser {
     return b.choice(std::move(ways));
   }
 
-  // A character of the class, as it stands in a JSON string.
+  // A character of the class, as it stands in the text.
   Expression one_of(Class ranges) {
     GrammarBuilder& b = *builder_;
     ByteSet plain;
@@ -272,7 +276,7 @@ class Parser {
     std::vector<Expression> ways;
     for (const Range& range : ranges) {
       for (uint32_t c = range.first; c <= std::min<uint32_t>(range.last, 0x7F); ++c) {
-        if (c < 0x20 || c == '"' || c == '\\' || c == 0x7F) {
+        if (anything_ && (c < 0x20 || c == '"' || c == '\\' || c == 0x7F)) {
           escaped[c] = true;
         } else {
           plain.set(c);
@@ -315,15 +319,24 @@ class Parser {
 
   GrammarBuilder* builder_;
   std::string_view rest_;
-  Expression anything_;
+  std::optional<Expression> anything_;  // in a JSON string, where the pattern is not held
 };
+
+Result<Expression> parse(GrammarBuilder& builder, std::string_view pattern,
+                         std::optional<Expression> any_character) {
+  if (pattern.size() > kMaxPatternBytes)
+    return fail(ErrorKind::kUsage, "it is longer than {} bytes", kMaxPatternBytes);
+  return Parser(builder, pattern, any_character).parse();
+}
 
 }  // namespace
 
 Result<Expression> add_pattern(GrammarBuilder& builder, std::string_view pattern, Expression any_character) {
-  if (pattern.size() > kMaxPatternBytes)
-    return fail(ErrorKind::kUsage, "it is longer than {} bytes", kMaxPatternBytes);
-  return Parser(builder, pattern, any_character).parse();
+  return parse(builder, pattern, any_character);
+}
+
+Result<Expression> add_whole_pattern(GrammarBuilder& builder, std::string_view pattern) {
+  return parse(builder, pattern, std::nullopt);
 }
 
 }  // namespace odmoe::grammar

@@ -1,4 +1,4 @@
-// Regular expressions, as JSON schemas hold strings to them (keyword "pattern").
+// Regular expressions, as JSON schemas hold strings to them (keyword "pattern") and users whole answers.
 //
 // Known of ECMA-262's syntax: characters, . | ( ) (?: ) [ ] and [^ ] with ranges, the quantifiers * + ? {n}
 // {n,} {n,m}, also lazy, which take the same; \d \w \s and their opposites, \t \n \r \f \v \0, \xHH, \uHHHH,
@@ -23,5 +23,9 @@ inline constexpr int kMaxPatternRepeat = 1000;
 // known.
 Result<GrammarBuilder::Expression> add_pattern(GrammarBuilder& builder, std::string_view pattern,
                                                GrammarBuilder::Expression any_character);
+
+// A text, all of which the pattern matches, as it is: ^ and $ change nothing where they are allowed.  kUsage
+// as above.
+Result<GrammarBuilder::Expression> add_whole_pattern(GrammarBuilder& builder, std::string_view pattern);
 
 }  // namespace odmoe::grammar

@@ -109,5 +109,44 @@ TEST(Pattern, OneThatGrowsBeyondBoundsIsRefused) {
   }
 }
 
+// Whether a plain text may be written that the pattern matches whole.
+bool matches_whole(const std::string& pattern, const std::string& text) {
+  GrammarBuilder builder;
+  const auto root = add_whole_pattern(builder, pattern);
+  EXPECT_TRUE(root.has_value()) << pattern;
+  if (!root.has_value()) return false;
+  Automaton automaton(builder.build(*root).value());
+  int32_t state = automaton.start();
+  for (const char c : text) {
+    state = automaton.next(state, static_cast<uint8_t>(c));
+    if (state == Automaton::kDead) return false;
+  }
+  return automaton.accepts(state);
+}
+
+TEST(Pattern, APlainTextIsMatchedWholeAndAsItIs) {
+  const struct {
+    const char* pattern;
+    std::vector<const char*> good, bad;
+  } cases[] = {
+      {"ab", {"ab"}, {"xab", "abx", "a"}},
+      {"^ab$", {"ab"}, {"xab", "abx"}},
+      {"a|bc", {"a", "bc"}, {"ac", "b", "abc"}},
+      {"^a|b$", {"a", "b"}, {"ab", "xb"}},
+      {"\"[^\"\\\\]*\"", {"\"\"", "\"a\nb\""}, {"\"", "\\\"a\\\"", "a"}},
+      {"\\w+\\n\\t\\\\", {"a\n\t\\"}, {"a\\n\\t\\\\"}},
+      {".{2}", {"é🚀", "\\\""}, {"é", "a\nb", "abc"}},
+      {"(\\d{1,3}\\.){3}\\d{1,3}", {"127.0.0.1"}, {"127.0.0", "127.0.0.1 "}},
+  };
+  for (const auto& [pattern, good, bad] : cases) {
+    for (const char* text : good) EXPECT_TRUE(matches_whole(pattern, text)) << pattern << ": " << text;
+    for (const char* text : bad) EXPECT_FALSE(matches_whole(pattern, text)) << pattern << ": " << text;
+  }
+  GrammarBuilder builder;
+  const auto refused = add_whole_pattern(builder, "(a)\\1");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message, HasSubstr("\\1"));
+}
+
 }  // namespace
 }  // namespace odmoe::grammar

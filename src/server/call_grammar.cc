@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "grammar/json_schema.h"
+#include "grammar/pattern.h"
 #include "server/assistant_text.h"
 #include "server/limits.h"
 
@@ -99,9 +100,11 @@ ApiResult<Expression> add_form(GrammarBuilder& builder, const AnswerForm& form) 
       if (!schema.has_value()) return bad_request(form.param, "{}", schema.error().message);
       return *schema;
     }
-    case Form::kPattern:
-      return bad_request(form.param, "{} is not supported: use a JSON schema or a list of choices",
-                         form.param);
+    case Form::kPattern: {
+      auto pattern = grammar::add_whole_pattern(builder, form.pattern);
+      if (!pattern.has_value()) return bad_request(form.param, "{}: {}", form.param, pattern.error().message);
+      return *pattern;
+    }
     case Form::kChoice: {
       std::vector<Expression> ways;
       for (const std::string& text : form.choices) ways.push_back(builder.literal(text));

@@ -6,6 +6,7 @@
 
 #include <format>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,8 @@ class Client {
     std::istringstream lines(post(body));
     for (std::string line; std::getline(lines, line);) {
       if (!line.starts_with("data: {")) continue;
-      for (const Json& choice : Json::parse(line.substr(6)).at("choices")) {
+      const Json chunk = Json::parse(line.substr(6));
+      for (const Json& choice : chunk.at("choices")) {
         const size_t index = choice["index"];
         if (messages.size() <= index) messages.resize(index + 1, Json::object());
         merge(messages[index], choice["delta"]);
@@ -85,6 +87,7 @@ void send_back(Client& client, const Json& answer, const Json& tools = kTools) {
 }
 
 TEST(History, AnswersOfEveryKindAreTakenBackWhereverTheyWereCutOff) {
+  int n_call = 0, n_cut = 0;
   for (const char* family : {"chatml", "kimi-k2", "deepseek-v3", "deepseek-v2"}) {
     const ServerProcess server({"--chat-template", family, "--context", "1024"});
     Client client(server);
@@ -97,17 +100,19 @@ TEST(History, AnswersOfEveryKindAreTakenBackWhereverTheyWereCutOff) {
         {{"guided_choice", {"Rain.", "Sun."}}},
     };
     for (const Json& kind : kinds) {
-      // A call of the tool is written in some 60 tokens of this vocabulary; fewer cut it off anywhere.
-      for (int max_tokens = 0; max_tokens <= 72; max_tokens += 3) {
+      // The longest is enough for a call of the tool; the others cut it off.
+      for (const int max_tokens : {0, 1, 3, 8, 20, 45, 150}) {
         Json body = {{"messages", {kQuestion}}, {"max_tokens", max_tokens}, {"seed", max_tokens}};
         body.update(kind);
         std::vector<Json> whole;
         const Json answer = client.ask(body);
         for (const Json& choice : answer["choices"]) {
+          n_call += choice["finish_reason"] == "tool_calls" ? 1 : 0;
+          n_cut += choice["finish_reason"] == "length" ? 1 : 0;
           whole.push_back(choice["message"]);
           send_back(client, whole.back());
         }
-        if (max_tokens % 9 != 0) continue;
+        if (max_tokens % 10 != 0) continue;
         const std::vector<Json> streamed = client.stream(body);
         ASSERT_EQ(streamed.size(), whole.size());
         for (size_t i = 0; i < whole.size(); ++i) {
@@ -120,6 +125,8 @@ TEST(History, AnswersOfEveryKindAreTakenBackWhereverTheyWereCutOff) {
       }
     }
   }
+  EXPECT_GT(n_call, 0);
+  EXPECT_GT(n_cut, 0);
 }
 
 TEST(History, CallsAreTakenBackWhereverTheirArgumentsEnd) {
@@ -222,6 +229,20 @@ TEST(History, AChoiceIsWrittenAndNothingElse) {
                 ::testing::AnyOf("yes", "yes, but", "no"));
     EXPECT_EQ(answer["choices"][0]["finish_reason"], "stop");
   }
+}
+
+TEST(History, AnAnswerMatchesTheWholeOfAPattern) {
+  const ServerProcess server({"--context", "512"});
+  Client client(server);
+  for (int seed = 0; seed < 4; ++seed) {
+    const Json answer = client.ask(
+        {{"messages", {kQuestion}}, {"guided_regex", R"((rain|"sun"\n), \d{1,2} degrees)"}, {"seed", seed}});
+    EXPECT_THAT(answer["choices"][0]["message"]["content"].get<std::string>(),
+                ::testing::MatchesRegex("(rain|\"sun\"\n), [0-9][0-9]? degrees"));
+    EXPECT_EQ(answer["choices"][0]["finish_reason"], "stop");
+  }
+  const Json refused = client.ask({{"messages", {kQuestion}}, {"guided_regex", R"((a)\1)"}}, 400);
+  EXPECT_EQ(refused["error"]["param"], "guided_regex");
 }
 
 TEST(History, AStopTokenEndsTheAnswerUnseen) {

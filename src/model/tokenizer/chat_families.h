@@ -28,6 +28,10 @@ std::string shown_arguments(const ChatToolCall& call);
 // Of the DeepSeek family, by the version that the template is of.
 ToolCallSyntax deepseek_tool_syntax(std::string_view jinja);
 
+// DeepSeek-V3.2's words for tools and calls.
+void declare_dsml_tools(const Conversation& conversation, ChatText* out);
+void append_dsml_calls(const ChatTurn& turn, ChatText* out);
+
 // Jinja source with the escapes of its string literals (\n, \', \", \\) resolved, so that text can be
 // searched for whether the template writes it in a literal or as it is.
 std::string resolve_escapes(std::string_view jinja);
