@@ -30,7 +30,7 @@ std::string describe_plan(const MemoryPlan& plan) {
   std::vector<std::pair<std::string, std::string>> rows{{"dense weights", format_bytes(plan.dense_bytes)},
                                                         {"KV cache", format_bytes(plan.kv_bytes)},
                                                         {"buffers", format_bytes(plan.buffer_bytes)}};
-  if (plan.reserved_bytes > 0) rows.emplace_back("prompt cache", format_bytes(plan.reserved_bytes));
+  if (plan.reserved_bytes > 0) rows.emplace_back("requests, prompts kept", format_bytes(plan.reserved_bytes));
   rows.emplace_back(std::format("experts, {} of {} ({:.0f} %)", plan.n_slot, plan.n_expert_total, share),
                     format_bytes(plan.arena_bytes));
   return std::format("memory plan, {} of at least {}\n", format_bytes(plan.budget_bytes),

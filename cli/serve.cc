@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/heap.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
@@ -66,7 +67,8 @@ void wait_for_signal() {
 }
 
 Result<int> serve(ServeOptions options) {
-  settle_prompt_cache(options);
+  settle_heap();
+  settle_memory(options);
   ODMOE_RETURN_IF_ERROR(options.inference.engine.validate());
   ODMOE_ASSIGN_OR_RETURN(options.server.api_keys, api_keys(options));
   if (options.server.model_id.empty())

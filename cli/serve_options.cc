@@ -10,6 +10,7 @@
 #include "cli/choice.h"
 #include "cli/input.h"
 #include "cli/output.h"
+#include "server/memory_needs.h"
 
 namespace odmoe::cli {
 namespace {
@@ -76,7 +77,7 @@ void add_network_options(CLI::App& command, ServeOptions& options) {
           },
           "Largest body of a request")
       ->type_name("SIZE")
-      ->default_str("8MiB, with --vision-url 64MiB")
+      ->default_str("1MiB and 128 bytes for each token of the context, 8MiB at most; with --vision-url 64MiB")
       ->group(kGroup);
 }
 
@@ -220,10 +221,16 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
   add_inference_options(command, options.inference);
 }
 
-void settle_prompt_cache(ServeOptions& options) {
+void settle_memory(ServeOptions& options) {
   options.server.prompt_cache_bytes =
       options.prompt_cache_bytes.value_or(options.server.cache_dir.empty() ? 0 : kDefaultPromptCacheBytes);
-  options.inference.engine.reserved_bytes = options.server.prompt_cache_bytes;
+  EngineOptions& engine = options.inference.engine;
+  if (options.server.max_body_bytes == 0) {
+    options.server.max_body_bytes = server::default_max_body_bytes(options.server, engine.context);
+  }
+  const server::ServerNeeds needs = server::server_needs(options.server, engine.sessions);
+  engine.reserved_bytes = needs.bytes;
+  engine.reserved_bytes_per_token = needs.bytes_per_token;
 }
 
 Result<std::vector<std::string>> api_keys(const ServeOptions& options) {

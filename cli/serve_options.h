@@ -24,8 +24,8 @@ struct ServeOptions {
 // `options` must outlive `command`.
 void add_serve_options(CLI::App& command, ServeOptions& options);
 
-// Once the options are parsed: what the prompt cache takes, for the server and the memory plan.
-void settle_prompt_cache(ServeOptions& options);
+// Once the options are parsed: what the server takes of memory, for it and the memory plan.
+void settle_memory(ServeOptions& options);
 
 // The keys of the options, of the file and of the environment together.
 Result<std::vector<std::string>> api_keys(const ServeOptions& options);

@@ -14,7 +14,7 @@ struct MemoryPlan {
   uint64_t dense_bytes = 0;     // embeddings, attention, norms, routers, shared experts
   uint64_t kv_bytes = 0;        // KV caches of all sessions
   uint64_t arena_bytes = 0;     // slots of routed experts
-  uint64_t reserved_bytes = 0;  // EngineOptions::reserved_bytes
+  uint64_t reserved_bytes = 0;  // EngineOptions::reserved_bytes and reserved_bytes_per_token
   uint64_t buffer_bytes = 0;  // activations, compute buffers, reads in flight, vocabulary, the program itself
   uint64_t minimum_bytes = 0;  // the smallest budget that would do with these options
   uint64_t expert_bytes = 0;   // all routed experts, resident or not

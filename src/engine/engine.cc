@@ -182,7 +182,8 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .kv_bytes = KvCache::bytes(layout, options_.cache_type, options_.context) *
                   static_cast<uint64_t>(options_.sessions),
       .buffer_bytes = forward_->buffer_bytes() + resident_bytes() + kProcessSlack,
-      .reserved_bytes = options_.reserved_bytes,
+      .reserved_bytes =
+          options_.reserved_bytes + options_.reserved_bytes_per_token * static_cast<uint64_t>(info_.n_vocab),
       .load_bytes = weights_->load_bytes(),
       .min_arena_bytes = ExpertStore::min_arena_bytes(*source_, reader->alignment()),
       .max_arena_bytes = ExpertStore::max_arena_bytes(*source_, reader->alignment()),

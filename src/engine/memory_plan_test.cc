@@ -92,6 +92,16 @@ TEST(MemoryPlan, LargeBuffersInATooSmallBudgetSuggestASmallerChunk) {
   EXPECT_THAT(plan_memory(bytes(kMiB), needs()).error().message, Not(HasSubstr("--chunk")));
 }
 
+TEST(MemoryPlan, WhatRequestsTakeIsNamedInATooSmallBudget) {
+  MemoryNeeds n = needs();
+  n.reserved_bytes = 500 * kMiB;
+  const std::string message = plan_memory(bytes(kMiB), n).error().message;
+  EXPECT_THAT(message, HasSubstr("500 MiB requests"));
+  EXPECT_THAT(message, HasSubstr("--max-body"));
+  EXPECT_EQ(plan_memory(bytes(2000 * kMiB), n).value().minimum_bytes, 700 * kMiB);
+  EXPECT_THAT(plan_memory(bytes(kMiB), needs()).error().message, Not(HasSubstr("requests")));
+}
+
 TEST(MemoryBudgetText, SizesSharesAndAutoAreRead) {
   EXPECT_EQ(parse_memory_budget("8GiB")->bytes, 8 * kGiB);
   EXPECT_EQ(parse_memory_budget("12.5%")->percent, 12.5);

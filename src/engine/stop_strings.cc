@@ -5,29 +5,41 @@
 
 namespace odmoe {
 
-StopStrings::StopStrings(std::vector<std::string> stops) : stops_(std::move(stops)) {
-  std::erase_if(stops_, [](const std::string& stop) { return stop.empty(); });
+StopStrings::StopStrings(std::vector<std::string> stops) {
+  for (std::string& text : stops) {
+    if (text.empty()) continue;
+    std::vector<uint32_t> borders(text.size());
+    for (uint32_t i = 1, border = 0; i < text.size(); ++i) {
+      while (border > 0 && text[i] != text[border]) border = borders[border - 1];
+      if (text[i] == text[border]) ++border;
+      borders[i] = border;
+    }
+    stops_.push_back({.text = std::move(text), .borders = std::move(borders)});
+  }
 }
 
 std::string StopStrings::push(std::string_view text) {
   if (stopped_) return {};
+  const size_t before = pending_.size();
   pending_ += text;
-  size_t found = std::string::npos;
-  for (const std::string& stop : stops_) found = std::min(found, pending_.find(stop));
+  size_t found = std::string::npos;  // where the first of them begins
+  size_t keep = 0;                   // the longest end of the text that begins a stop string
+  for (Stop& stop : stops_) {
+    for (size_t i = before; i < pending_.size(); ++i) {
+      while (stop.matched > 0 && pending_[i] != stop.text[stop.matched]) {
+        stop.matched = stop.borders[stop.matched - 1];
+      }
+      if (pending_[i] == stop.text[stop.matched]) ++stop.matched;
+      if (stop.matched < stop.text.size()) continue;
+      found = std::min(found, i + 1 - stop.text.size());
+      break;
+    }
+    keep = std::max<size_t>(keep, stop.matched);
+  }
   if (found != std::string::npos) {
     stopped_ = true;
     pending_.resize(found);
     return std::exchange(pending_, {});
-  }
-  // The longest end of the text that begins a stop string stays.
-  size_t keep = 0;
-  for (const std::string& stop : stops_) {
-    for (size_t n = std::min(stop.size() - 1, pending_.size()); n > keep; --n) {
-      if (pending_.ends_with(std::string_view(stop).substr(0, n))) {
-        keep = n;
-        break;
-      }
-    }
   }
   std::string shown = pending_.substr(0, pending_.size() - keep);
   pending_.erase(0, pending_.size() - keep);

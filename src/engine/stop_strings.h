@@ -1,13 +1,15 @@
 // Finds stop strings in text that arrives in pieces.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace odmoe {
 
-// Holds back what might be the beginning of a stop string, so that nothing of one is ever shown.  One owner.
+// Holds back what might be the beginning of a stop string, so that nothing of one is ever shown.  Takes time in
+// proportion to the text, whatever the stop strings are, and four bytes for each of theirs.  One owner.
 class StopStrings {
  public:
   // Empty strings never match.
@@ -21,7 +23,13 @@ class StopStrings {
   std::string finish();
 
  private:
-  std::vector<std::string> stops_;
+  struct Stop {
+    std::string text;
+    // [bytes of text]: of its first i + 1 bytes, how many at their end are its beginning too (Knuth-Morris-Pratt).
+    std::vector<uint32_t> borders;
+    uint32_t matched = 0;  // how much of its beginning the text ends with
+  };
+  std::vector<Stop> stops_;
   std::string pending_;
   bool stopped_ = false;
 };

@@ -1,6 +1,7 @@
 #include "server/answer.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <utility>
 
@@ -41,6 +42,19 @@ size_t characters(std::string_view text) {
       std::ranges::count_if(text, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
 }
 
+// What an event takes of the memory of its answer: all of it where that is kept until it is whole; of a stream the
+// text, which may be held back until a call in it ends.
+size_t kept_bytes(const ChannelEvent& event, bool stream) {
+  if (stream) return 2 * event.text.size();
+  // The text, where it is put together with twice the room, and once more each as a value and as JSON.
+  size_t bytes = event.text.size() * 5;
+  // A list that grows has up to three times the room.
+  for (const GeneratedToken& token : event.tokens) {
+    bytes += 3 * sizeof(token) + token.top.size() * sizeof(TokenLogprob) + 16;
+  }
+  return bytes;
+}
+
 class ChatAnswer final : public Answer {
  public:
   ChatAnswer(const Engine& engine, AnswerOptions options, const ChatAnswerOptions& chat)
@@ -67,25 +81,7 @@ class ChatAnswer final : public Answer {
 
   bool enough(size_t choice) const override { return chat_.one_call && choices_[choice].n_call > 0; }
 
-  Json whole() const override {
-    Json json = envelope("chat.completion");
-    json["choices"] = Json::array();
-    for (size_t i = 0; i < choices_.size(); ++i) {
-      const Choice& choice = choices_[i];
-      Json message = {{"role", "assistant"}, {"content", choice.content}, {"refusal", nullptr}};
-      if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
-      if (!choice.calls.empty()) {
-        if (choice.content.empty()) message["content"] = nullptr;
-        message["tool_calls"] = choice.calls;
-      }
-      json["choices"].push_back({{"index", i},
-                                 {"message", std::move(message)},
-                                 {"logprobs", logprobs(choice.logprobs)},
-                                 {"finish_reason", choice.finish}});
-    }
-    json["usage"] = usage();
-    return json;
-  }
+  bool write_whole(const PieceSink& sink) const override { return write_envelope("chat.completion", sink); }
 
  private:
   struct Choice {
@@ -93,9 +89,28 @@ class ChatAnswer final : public Answer {
     std::string content, reasoning;
     Json calls = Json::array();
     int n_call = 0;
-    Json logprobs = Json::array();
+    std::vector<GeneratedToken> tokens;  // with logprobs
     const char* finish = nullptr;
   };
+
+  bool write_choice(size_t index, const PieceSink& sink) const override {
+    const Choice& choice = choices_[index];
+    Json message = {{"role", "assistant"}, {"content", choice.content}, {"refusal", nullptr}};
+    if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
+    if (!choice.calls.empty()) {
+      if (choice.content.empty()) message["content"] = nullptr;
+      message["tool_calls"] = choice.calls;
+    }
+    if (!sink(std::format("{{\"index\":{},\"message\":{},\"logprobs\":", index, dump_json(message)))) return false;
+    if (options_.top_logprobs < 0) {
+      if (!sink("null")) return false;
+    } else {
+      const auto text = [&](size_t i) { return dump_json(describe(choice.tokens[i])); };
+      if (!sink("{\"content\":") || !write_json_list(choice.tokens.size(), text, sink)) return false;
+      if (!sink(",\"refusal\":null}")) return false;
+    }
+    return sink(std::format(",\"finish_reason\":{}}}", dump_json(choice.finish)));
+  }
 
   Json logprobs(const Json& content) const {
     if (options_.top_logprobs < 0) return nullptr;
@@ -126,7 +141,9 @@ class ChatAnswer final : public Answer {
   void add(const ChannelEvent& event, std::vector<Json>& chunks) override {
     Choice& choice = choices_[event.choice];
     Json tokens = Json::array();
-    for (const GeneratedToken& token : event.tokens) tokens.push_back(describe(token));
+    if (options_.stream) {
+      for (const GeneratedToken& token : event.tokens) tokens.push_back(describe(token));
+    }
     const bool silent = enough(event.choice);  // what comes after the one call that was wanted
     AssistantDelta delta = silent ? AssistantDelta() : choice.text.push(event.text);
     if (event.end && !silent) {
@@ -138,7 +155,7 @@ class ChatAnswer final : public Answer {
     if (!options_.stream) {
       choice.content += delta.content;
       choice.reasoning += delta.reasoning;
-      std::ranges::copy(tokens, std::back_inserter(choice.logprobs));
+      std::ranges::copy(event.tokens, std::back_inserter(choice.tokens));
     }
     if (!delta.reasoning.empty() && options_.stream) {
       chunks.push_back(chunk(event.choice, {{"reasoning_content", delta.reasoning}}));
@@ -190,27 +207,55 @@ class CompletionAnswer final : public Answer {
     }
   }
 
-  Json whole() const override {
-    Json json = envelope("text_completion");
-    json["choices"] = Json::array();
-    for (size_t i = 0; i < choices_.size(); ++i) {
-      json["choices"].push_back({{"text", choices_[i].echoed + choices_[i].text},
-                                 {"index", i},
-                                 {"logprobs", choices_[i].logprobs},
-                                 {"finish_reason", choices_[i].finish}});
-    }
-    json["usage"] = usage();
-    return json;
-  }
+  bool write_whole(const PieceSink& sink) const override { return write_envelope("text_completion", sink); }
 
  private:
   struct Choice {
     std::string text, echoed, pending;
-    Json logprobs;
-    size_t offset = 0;  // in characters, of the tokens so far
+    std::vector<GeneratedToken> tokens;  // with logprobs
+    bool begins_with_prompt = false;     // the first of them is the prompt's first
+    size_t offset = 0;                   // in characters, of the tokens so far
     const char* finish = nullptr;
   };
 
+  Json logprob_of(const GeneratedToken& token, bool first_of_prompt) const {
+    return first_of_prompt ? Json(nullptr) : Json(token.logprob);
+  }
+  Json top_of(const GeneratedToken& token, bool first_of_prompt) const {
+    if (first_of_prompt || token.top.empty()) return nullptr;
+    Json top = Json::object();
+    for (const TokenLogprob& other : token.top) top[text_of(other.token)] = other.logprob;
+    return top;
+  }
+
+  bool write_choice(size_t index, const PieceSink& sink) const override {
+    const Choice& choice = choices_[index];
+    const std::string text = dump_json(choice.echoed + choice.text);
+    if (!sink(std::format("{{\"text\":{},\"index\":{},\"logprobs\":", text, index))) return false;
+    if (options_.top_logprobs < 0 ? !sink("null") : !write_logprobs(choice, sink)) return false;
+    return sink(std::format(",\"finish_reason\":{}}}", dump_json(choice.finish)));
+  }
+
+  bool write_logprobs(const Choice& choice, const PieceSink& sink) const {
+    const auto list = [&](const char* name, const std::function<std::string(size_t)>& item) {
+      return sink(name) && write_json_list(choice.tokens.size(), item, sink);
+    };
+    const auto first = [&](size_t i) { return i == 0 && choice.begins_with_prompt; };
+    size_t offset = 0;
+    return list("{\"tokens\":", [&](size_t i) { return dump_json(text_of(choice.tokens[i].token)); }) &&
+           list(",\"token_logprobs\":",
+                [&](size_t i) { return dump_json(logprob_of(choice.tokens[i], first(i))); }) &&
+           list(",\"top_logprobs\":", [&](size_t i) { return dump_json(top_of(choice.tokens[i], first(i))); }) &&
+           list(",\"text_offset\":",
+                [&](size_t i) {
+                  const size_t here = offset;
+                  offset += characters(text_of(choice.tokens[i].token));
+                  return std::to_string(here);
+                }) &&
+           sink("}");
+  }
+
+  // What a chunk of a stream says of its tokens.
   void describe(Choice& choice, const ChannelEvent& event, Json& logprobs) const {
     if (options_.top_logprobs < 0) return;
     if (logprobs.is_null()) {
@@ -223,11 +268,8 @@ class CompletionAnswer final : public Answer {
       const bool first_of_prompt = event.prompt && choice.offset == 0 && logprobs["tokens"].empty();
       const std::string text = text_of(token.token);
       logprobs["tokens"].push_back(text);
-      logprobs["token_logprobs"].push_back(first_of_prompt ? Json(nullptr) : Json(token.logprob));
-      Json top = Json::object();
-      for (const TokenLogprob& other : token.top) top[text_of(other.token)] = other.logprob;
-      logprobs["top_logprobs"].push_back(first_of_prompt || token.top.empty() ? Json(nullptr)
-                                                                              : std::move(top));
+      logprobs["token_logprobs"].push_back(logprob_of(token, first_of_prompt));
+      logprobs["top_logprobs"].push_back(top_of(token, first_of_prompt));
       logprobs["text_offset"].push_back(choice.offset);
       choice.offset += characters(text);
     }
@@ -238,7 +280,8 @@ class CompletionAnswer final : public Answer {
     if (event.end) choice.finish = finish_reason(event);
     if (!options_.stream) {
       choice.text += event.text;
-      describe(choice, event, choice.logprobs);
+      choice.begins_with_prompt = choice.begins_with_prompt || (event.prompt && choice.tokens.empty());
+      std::ranges::copy(event.tokens, std::back_inserter(choice.tokens));
       return;
     }
     Json logprobs;
@@ -278,8 +321,26 @@ std::vector<Json> Answer::take(const ChannelEvent& event) {
     counted_[prompt] = true;
     generated_tokens_ += event.end->generated_tokens;
   }
+  if (!error_ && !options_.memory.try_grow(kept_bytes(event, options_.stream))) {
+    error_ = ApiError{.status = 503,
+                      .type = "server_error",
+                      .message = "the answer takes more memory than is left for answers: ask for fewer choices, no "
+                                 "logprobs or a stream, or try again later",
+                      .code = "request_memory",
+                      .retry_after_s = 1};
+  }
   if (!error_) add(event, chunks);
   return chunks;
+}
+
+bool Answer::write_envelope(const char* object, const PieceSink& sink) const {
+  std::string head = dump_json(envelope(object));
+  head.pop_back();  // the object goes on
+  if (!sink(head + ",\"choices\":[")) return false;
+  for (size_t i = 0; i < options_.n_choice; ++i) {
+    if ((i > 0 && !sink(",")) || !write_choice(i, sink)) return false;
+  }
+  return sink(std::format("],\"usage\":{}}}\n", dump_json(usage())));
 }
 
 Json Answer::envelope(const char* object) const {

@@ -12,6 +12,8 @@
 #include "server/assistant_text.h"
 #include "server/channel.h"
 #include "server/json_guard.h"
+#include "server/json_pieces.h"
+#include "server/request_memory.h"
 
 namespace odmoe::server {
 
@@ -22,7 +24,8 @@ struct AnswerOptions {
   size_t n_choice = 1;
   int32_t top_logprobs = -1;
   bool stream = false;
-  bool include_usage = false;  // in a stream
+  bool include_usage = false;    // in a stream
+  RequestMemory::Share memory;  // what is kept until the answer is whole is taken from it
 };
 
 // Takes the events of one request and makes of them what the client is sent.  One owner.
@@ -34,8 +37,9 @@ class Answer {
   // Chunks to send before anything was generated, and for an event.  None unless it is a stream.
   virtual std::vector<Json> begin() { return {}; }
   std::vector<Json> take(const ChannelEvent& event);
-  // The whole, once finished().
-  virtual Json whole() const = 0;
+  // The whole, once finished(), as JSON text in pieces, always the same ones: probabilities are kept as numbers,
+  // and their text would be ten times as large.  False when the sink wanted no more.
+  virtual bool write_whole(const PieceSink& sink) const = 0;
   // The last chunk, with the usage; nothing when it was not asked for.
   std::optional<Json> usage_chunk() const;
 
@@ -53,6 +57,9 @@ class Answer {
 
  protected:
   virtual void add(const ChannelEvent& event, std::vector<Json>& chunks) = 0;
+  // The whole of an answer whose choices write_choice() writes.
+  bool write_envelope(const char* object, const PieceSink& sink) const;
+  virtual bool write_choice(size_t index, const PieceSink& sink) const = 0;
   Json envelope(const char* object) const;
   Json usage() const;
   std::string text_of(Token token) const;  // with U+FFFD for parts of characters

@@ -229,11 +229,13 @@ void AssistantText::add_content(std::string_view text, AssistantDelta& delta) {
     delta.content += text;
     return;
   }
+  const size_t end = text.find_last_not_of(kSpaces);
+  if (end != std::string_view::npos) {
+    delta.content += std::exchange(spaces_, {});
+    delta.content += text.substr(0, end + 1);
+    text.remove_prefix(end + 1);
+  }
   spaces_ += text;
-  const size_t end = spaces_.find_last_not_of(kSpaces);
-  if (end == std::string::npos) return;
-  delta.content += spaces_.substr(0, end + 1);
-  spaces_.erase(0, end + 1);
 }
 
 bool AssistantText::read_content(AssistantDelta& delta, bool last) {
@@ -270,9 +272,12 @@ bool AssistantText::read_content(AssistantDelta& delta, bool last) {
 
 bool AssistantText::read_call(AssistantDelta& delta, bool last) {
   const CallMarks marks = call_marks(*syntax_);
-  const size_t end = pending_.find(marks.close);
+  // What was looked at before cannot hold more of the mark than its beginning.
+  const size_t end = pending_.find(marks.close, seen_ - std::min(seen_, marks.close.size() - 1));
+  seen_ = end == std::string::npos ? pending_.size() : 0;
   if (end == std::string::npos) {
     if (!last) return false;
+    seen_ = 0;
     delta.content += marks.open;
     delta.content += std::exchange(pending_, "");
     state_ = State::kContent;

@@ -43,6 +43,7 @@ class AssistantText {
   std::string id_prefix_;
   State state_;
   std::string pending_;
+  size_t seen_ = 0;     // of pending_, within a call: has no end of it
   std::string spaces_;  // content that is not told until more follows: calls stand behind empty lines
   int n_call_ = 0;
   bool after_thought_ = false;

@@ -16,7 +16,7 @@ bool Channel::push(ChannelEvent event) {
   {
     const std::lock_guard lock(mutex_);
     const size_t bytes = bytes_of(event);
-    if (!event.end && bytes_ + bytes > max_bytes_) return false;
+    if (!event.end && (bytes_ + bytes > max_bytes_ || !memory_.try_grow(bytes))) return false;
     bytes_ += bytes;
     events_.push_back(std::move(event));
   }
@@ -30,6 +30,7 @@ std::optional<ChannelEvent> Channel::pop(std::chrono::milliseconds limit) {
   ChannelEvent event = std::move(events_.front());
   events_.pop_front();
   bytes_ -= bytes_of(event);
+  memory_.shrink(bytes_);
   return event;
 }
 

@@ -8,8 +8,10 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "server/request_memory.h"
 #include "server/scheduler.h"
 
 namespace odmoe::server {
@@ -27,7 +29,9 @@ struct ChannelEvent {
 // Thread-safe.  Bounded: what does not fit ends its generation.
 class Channel {
  public:
-  explicit Channel(size_t max_bytes) : max_bytes_(max_bytes) {}
+  // What waits is taken from `memory` as well.
+  explicit Channel(size_t max_bytes, RequestMemory::Share memory = {})
+      : max_bytes_(max_bytes), memory_(std::move(memory)) {}
 
   // False when too much waits already; an event with an end is always taken.
   bool push(ChannelEvent event);
@@ -37,6 +41,7 @@ class Channel {
  private:
   static size_t bytes_of(const ChannelEvent& event);
   const size_t max_bytes_;
+  RequestMemory::Share memory_;
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<ChannelEvent> events_;

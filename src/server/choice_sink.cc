@@ -18,10 +18,11 @@ std::string ChoiceSink::bytes_of(Token token) const {
 
 void ChoiceSink::on_prompt(const GeneratedToken& token) {
   if (!options_.echo) return;
-  (void)channel_->push({.choice = options_.choice, .tokens = {token}, .prompt = true});
+  too_slow_ = too_slow_ || !channel_->push({.choice = options_.choice, .tokens = {token}, .prompt = true});
 }
 
 bool ChoiceSink::on_token(const GeneratedToken& token) {
+  if (too_slow_) return false;
   if (std::ranges::contains(options_.stop_tokens, token.token)) return false;
   if (options_.logprobs) held_.push_back(token);
   std::string text = stops_.push(decoder_.push_bytes(bytes_of(token.token)));

@@ -133,9 +133,19 @@ void Connection::ask_for_body() {
   write(kContinue.data(), kContinue.size());
 }
 
-ApiResult<std::string> Connection::read_body(size_t max_bytes) {
-  std::string data;
+ApiStatus Connection::take_memory(const TakeMemory& take, uint64_t bytes) {
+  const Clock::time_point before = Clock::now();
+  const ApiStatus status = take(bytes);
+  started_ += Clock::now() - before;  // that the server waited is not the client's fault
+  return status;
+}
+
+ApiResult<std::string> Connection::read_body(size_t max_bytes, const TakeMemory& take) {
   if (head_.content_length > max_bytes) return std::unexpected(from_status(413));
+  std::string data;
+  // Addresses alone, which become memory as they are written: it is never moved as it grows.
+  data.reserve(head_.body == HttpHead::Body::kChunked ? max_bytes : head_.content_length);
+  uint64_t taken = 0;
   const auto failed = [&](ApiError error) {
     body_failed_ = true;
     return std::unexpected(std::move(error));
@@ -164,7 +174,12 @@ ApiResult<std::string> Connection::read_body(size_t max_bytes) {
                        .code = "request_too_slow"});
       }
     }
-    const ApiStatus status = take_body(data, max_bytes);
+    ApiStatus status;
+    if (const uint64_t wanted = data.size() + buffered().size(); wanted > taken) {
+      status = take_memory(take, wanted - taken);
+      taken = wanted;
+    }
+    if (status.has_value()) status = take_body(data, max_bytes);
     if (!status.has_value()) {
       reading_(false);
       return failed(status.error());

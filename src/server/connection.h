@@ -46,8 +46,11 @@ class Connection final : public httplib::Stream {
   ApiResult<bool> read_head(const Paths& paths);
   const HttpHead& head() const { return head_; }
 
-  // The whole body of the request, for the thread that answers it.
-  ApiResult<std::string> read_body(size_t max_bytes);
+  // Asked for so much more memory before it is used; may wait.  An error from it is the answer.
+  using TakeMemory = std::function<ApiStatus(uint64_t bytes)>;
+  // The whole body of the request, for the thread that answers it.  Its memory is asked for as it comes: no client
+  // has any for what it only announces.
+  ApiResult<std::string> read_body(size_t max_bytes, const TakeMemory& take);
   // Whether the next request can be read once this one is answered: all that is left of it is little, and
   // comes without being asked for.
   bool can_go_on() const;
@@ -79,6 +82,7 @@ class Connection final : public httplib::Stream {
   Clock::time_point read_limit() const;
   std::string_view buffered() const { return {buffer_.data() + begin_, end_ - begin_}; }
   ApiStatus take_body(std::string& data, size_t max_bytes);
+  ApiStatus take_memory(const TakeMemory& take, uint64_t bytes);
   bool body_done() const;
   void ask_for_body();
 

@@ -1,55 +1,46 @@
 #include "server/json_guard.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "base/ordered_json.h"
+#include "base/units.h"
 #include "server/limits.h"
 
 namespace odmoe::server {
 
+ApiResult<Json> parse_json(std::string_view body, RequestWork& work) {
+  const size_t longest = longest_json_string(body);
+  if (longest > kMaxJsonStringBytes) {
+    return bad_request("", "the body has a string of {}, and {} are the most", format_bytes(longest),
+                       format_bytes(kMaxJsonStringBytes));
+  }
+  const uint64_t reading = longest * kJsonReaderBytesPerByte;
+  ODMOE_RETURN_IF_ERROR(work.take(reading));
+  ApiStatus taken;
+  const auto take = [&](size_t bytes) {
+    if (!work.hurries_on()) taken = work.goes_on();
+    if (taken.has_value()) taken = work.take(bytes);
+    return taken.has_value();
+  };
+  auto json = read_ordered_json(body, {.depth = kMaxJsonDepth, .keys = kMaxJsonKeys, .take = take});
+  work.give_back_to(work.bytes() - std::min(work.bytes(), reading));
+  if (json.has_value()) return std::move(*json);
+  switch (json.error().kind) {
+    case JsonError::Kind::kDepth:
+      return bad_request("", "the body nests deeper than {}", kMaxJsonDepth);
+    case JsonError::Kind::kKeys:
+      return bad_request("", "the body has an object of more than {} keys", kMaxJsonKeys);
+    case JsonError::Kind::kEnded:
+      return std::unexpected(taken.error());
+    default:
+      return bad_request("", "the body is not valid JSON: {}", json.error().message);
+  }
+}
+
 ApiResult<Json> parse_json(std::string_view body) {
-  size_t depth = 0, values = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < body.size(); ++i) {
-    const char c = body[i];
-    if (in_string) {
-      if (c == '\\') {
-        ++i;
-      } else if (c == '"') {
-        in_string = false;
-      }
-      continue;
-    }
-    switch (c) {
-      case '"':
-        in_string = true;
-        break;
-      case '{':
-      case '[':
-        ++values;
-        if (++depth > kMaxJsonDepth) return bad_request("", "the body nests deeper than {}", kMaxJsonDepth);
-        break;
-      case '}':
-      case ']':
-        depth -= std::min<size_t>(depth, 1);
-        break;
-      case ',':
-        ++values;
-        break;
-      default:
-        break;
-    }
-    if (values > kMaxJsonValues) return bad_request("", "the body has more than {} values", kMaxJsonValues);
-  }
-  try {
-    return Json::parse(body);
-  } catch (const Json::exception& error) {
-    // Its text ends in a quotation of the body; where it is wrong is in the beginning.
-    std::string what = error.what();
-    const size_t at = what.find("parse error");
-    if (at != std::string::npos) what.erase(0, at);
-    what = what.substr(0, what.find(" - "));
-    return bad_request("", "the body is not valid JSON: {}", what);
-  }
+  RequestWork work;
+  return parse_json(body, work);
 }
 
 std::string dump_json(const Json& json) {

@@ -1,16 +1,21 @@
-// A JSON body, looked at before it is parsed so that a small one cannot take much memory or stack.
+// JSON from outside, within bounds of depth, keys, memory and time.
 #pragma once
 
 #include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "server/api_error.h"
+#include "server/request_memory.h"
 
 namespace odmoe::server {
 
 using Json = nlohmann::ordered_json;
 
-// 400 when it is no JSON, nests deeper than kMaxJsonDepth or has more than kMaxJsonValues.
+// 400 when it is no JSON, nests deeper than kMaxJsonDepth, has an object of more than kMaxJsonKeys, or a string
+// of more than kMaxJsonStringBytes.  Its memory is taken from `work`, which may end it (RequestWork::take()):
+// what the value takes stays taken, what reading it takes besides is given back.
+ApiResult<Json> parse_json(std::string_view body, RequestWork& work);
+// The same for what is small.
 ApiResult<Json> parse_json(std::string_view body);
 
 // Compact, with U+FFFD for bytes that are no UTF-8: never throws.

@@ -7,12 +7,21 @@
 
 namespace odmoe::server {
 
-inline constexpr size_t kMaxBodyBytes = 8 << 20;        // unless --max-body says otherwise
+// Unless --max-body says otherwise: what a context can hold has no more bytes than so many for each token.
+inline constexpr size_t kMaxBodyBytes = 8 << 20;
+inline constexpr size_t kLeastMaxBodyBytes = 1 << 20;
+inline constexpr size_t kBodyBytesPerToken = 128;
 inline constexpr size_t kMaxImageBodyBytes = 64 << 20;  // the same with --vision-url
 
-// Of a JSON body, before it is parsed: what it would take in memory is bounded by these, not by its bytes.
+// Of a JSON body.  What its values take in memory is bounded by the requests' memory besides.
 inline constexpr size_t kMaxJsonDepth = 64;
-inline constexpr size_t kMaxJsonValues = 500'000;
+inline constexpr size_t kMaxJsonKeys = 8192;              // of one object
+inline constexpr size_t kMaxJsonStringBytes = 16 << 20;   // of one string
+
+// The memory that all requests share (request_memory.h).
+inline constexpr size_t kRequestMemoryBytes = 8 << 20;    // besides what a body of --max-body takes
+inline constexpr size_t kSmallRequestBytes = 256 << 10;   // requests up to this have a part that others have not
+inline constexpr std::chrono::seconds kMemoryWait{5};     // for what others have
 
 inline constexpr size_t kMaxMessages = 4096;
 inline constexpr size_t kMaxTools = 128;
@@ -42,6 +51,10 @@ inline constexpr size_t kMaxChunkExtensionBytes = 256;  // of one chunk
 inline constexpr size_t kMaxTrailerBytes = 4 * 1024;
 // Of a browser's question what it may send from another origin.
 inline constexpr size_t kMaxPreflightBytes = 4 * 1024;
+// What a generation takes that waits, its prompt and lists apart.
+inline constexpr size_t kGenerationBytes = 4 << 10;
+// What following a grammar takes, of each session.
+inline constexpr size_t kMatcherBytes = 4 << 20;
 
 // A connection that sends a request slower than this is closed: so long at first, and a second more for so
 // many bytes that came.

@@ -380,8 +380,8 @@ void Listener::serve(Connection& connection, Client& client) {
   }
 }
 
-ApiResult<std::string> Listener::read_body(size_t max_bytes) {
-  return exchange->connection->read_body(max_bytes);
+ApiResult<std::string> Listener::read_body(size_t max_bytes, const Connection::TakeMemory& take) {
+  return exchange->connection->read_body(max_bytes, take);
 }
 
 bool Listener::one_too_many() { return exchange != nullptr && exchange->one_too_many; }

@@ -56,7 +56,7 @@ class Listener : public httplib::Server {
 
   // Of the thread that answers: the request's whole body; and whether this connection is one too many, so
   // that the answer can only be 503.
-  static ApiResult<std::string> read_body(size_t max_bytes);
+  static ApiResult<std::string> read_body(size_t max_bytes, const Connection::TakeMemory& take);
   static bool one_too_many();
   // Answers with what `provider` writes until it is done, in chunks where the client knows them.
   static void stream(const httplib::Request& request, httplib::Response& response, const std::string& type,

@@ -120,7 +120,7 @@ class ListenerTest : public ::testing::Test {
     });
     listener_->Post("/length", [this](const httplib::Request&, httplib::Response& response) {
       ++lengths_;
-      const auto body = Listener::read_body(kMaxBody);
+      const auto body = Listener::read_body(kMaxBody, [](uint64_t) { return ApiStatus(); });
       response.status = body.has_value() ? 200 : body.error().status;
       response.set_content(body.has_value() ? std::to_string(body->size()) : body.error().message,
                            "text/plain");

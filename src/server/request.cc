@@ -1,5 +1,6 @@
 #include "server/request.h"
 
+#include <functional>
 #include <utility>
 
 #include "server/limits.h"
@@ -9,10 +10,20 @@
 namespace odmoe::server {
 namespace {
 
-ApiResult<Json> parse_object(std::string_view body) {
-  ODMOE_ASSIGN_OR_RETURN(Json json, parse_json(body));
+// Reads the body's JSON and what it asks for, which takes no more than the JSON did: so much stays taken.
+template <typename Request>
+ApiResult<Request> read_body(std::string_view body, RequestWork* given,
+                             const std::function<ApiResult<Request>(const Json&, RequestWork&)>& read) {
+  RequestWork without;
+  RequestWork& work = given != nullptr ? *given : without;
+  const uint64_t before = work.bytes();
+  ODMOE_ASSIGN_OR_RETURN(const Json json, parse_json(body, work));
   if (!json.is_object()) return bad_request("", "the body must be a JSON object");
-  return json;
+  const uint64_t bytes = work.bytes() - before;
+  ODMOE_RETURN_IF_ERROR(work.take(bytes));
+  auto request = read(json, work);
+  work.give_back_to(before + bytes);
+  return request;
 }
 
 // How many alternatives, as completions have it; some clients send chat's true or false.
@@ -46,10 +57,7 @@ ApiStatus read_chat_logprobs(const Fields& fields, int32_t& top_logprobs) {
   return {};
 }
 
-}  // namespace
-
-ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab) {
-  ODMOE_ASSIGN_OR_RETURN(const Json json, parse_object(body));
+ApiResult<CompletionRequest> read_completion(const Json& json, int32_t n_vocab) {
   ODMOE_RETURN_IF_ERROR(check_fields(json, Endpoint::kCompletions));
   const Fields fields(json);
   CompletionRequest request;
@@ -61,10 +69,10 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int
   const Json* prompt = fields.find("prompt");
   if (prompt == nullptr) return bad_request("prompt", "prompt is missing");
   const bool list_of_many = prompt->is_array() && !prompt->empty() && !(*prompt)[0].is_number();
-  const Json prompts = list_of_many ? *prompt : Json::array({*prompt});
-  if (prompts.size() > kMaxPrompts)
-    return bad_request("prompt", "there may be {} prompts at most", kMaxPrompts);
-  for (const Json& one : prompts) {
+  const size_t n_prompt = list_of_many ? prompt->size() : 1;
+  if (n_prompt > kMaxPrompts) return bad_request("prompt", "there may be {} prompts at most", kMaxPrompts);
+  for (size_t i = 0; i < n_prompt; ++i) {
+    const Json& one = list_of_many ? (*prompt)[i] : *prompt;
     if (one.is_string()) {
       request.prompts.emplace_back(one.get<std::string>());
     } else if (one.is_array()) {
@@ -80,8 +88,7 @@ ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int
   return request;
 }
 
-ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab) {
-  ODMOE_ASSIGN_OR_RETURN(const Json json, parse_object(body));
+ApiResult<ChatRequest> read_chat(const Json& json, int32_t n_vocab, RequestWork& work) {
   ODMOE_RETURN_IF_ERROR(check_fields(json, Endpoint::kChat));
   const Fields fields(json);
   ChatRequest request;
@@ -90,13 +97,11 @@ ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab
   ODMOE_RETURN_IF_ERROR(read_chat_logprobs(fields, request.top_logprobs));
   ODMOE_RETURN_IF_ERROR(read_tools(fields, request));
   ODMOE_RETURN_IF_ERROR(read_thinking(fields, request.conversation));
-  ODMOE_RETURN_IF_ERROR(read_messages(fields, request));
+  ODMOE_RETURN_IF_ERROR(read_messages(fields, request, work));
   return request;
 }
 
-ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body) {
-  ODMOE_ASSIGN_OR_RETURN(const Json json, parse_object(body));
-  const Fields fields(json);
+ApiResult<TokenizeRequest> read_tokenize(const Fields& fields) {
   TokenizeRequest request;
   if (!fields.has("content") && !fields.has("prompt")) return bad_request("content", "content is missing");
   ODMOE_RETURN_IF_ERROR(fields.read(fields.has("content") ? "content" : "prompt", request.content));
@@ -106,12 +111,35 @@ ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body) {
   return request;
 }
 
-ApiResult<std::vector<Token>> parse_detokenize_request(std::string_view body, int32_t n_vocab) {
-  ODMOE_ASSIGN_OR_RETURN(const Json json, parse_object(body));
-  const Json* tokens = Fields(json).find("tokens");
+ApiResult<std::vector<Token>> read_detokenize(const Fields& fields, int32_t n_vocab) {
+  const Json* tokens = fields.find("tokens");
   if (tokens == nullptr || !tokens->is_array())
     return bad_request("tokens", "tokens must be a list of tokens");
   return read_tokens(*tokens, "tokens", n_vocab);
+}
+
+}  // namespace
+
+ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab, RequestWork* work) {
+  return read_body<CompletionRequest>(
+      body, work, [&](const Json& json, RequestWork&) { return read_completion(json, n_vocab); });
+}
+
+ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab, RequestWork* work) {
+  return read_body<ChatRequest>(body, work, [&](const Json& json, RequestWork& bounds) {
+    return read_chat(json, n_vocab, bounds);
+  });
+}
+
+ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body, RequestWork* work) {
+  return read_body<TokenizeRequest>(
+      body, work, [&](const Json& json, RequestWork&) { return read_tokenize(Fields(json)); });
+}
+
+ApiResult<std::vector<Token>> parse_detokenize_request(std::string_view body, int32_t n_vocab,
+                                                       RequestWork* work) {
+  return read_body<std::vector<Token>>(
+      body, work, [&](const Json& json, RequestWork&) { return read_detokenize(Fields(json), n_vocab); });
 }
 
 }  // namespace odmoe::server

@@ -79,8 +79,10 @@ struct ChatRequest : CommonRequest {
   bool parallel_tool_calls = true;
 };
 
-ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab);
-ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab);
+// Within the bounds of `work`, which keeps what the request takes; null: without.
+ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab,
+                                                      RequestWork* work = nullptr);
+ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab, RequestWork* work = nullptr);
 
 struct TokenizeRequest {
   std::string content;
@@ -88,7 +90,8 @@ struct TokenizeRequest {
   bool parse_special = true;
   bool with_pieces = false;
 };
-ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body);
-ApiResult<std::vector<Token>> parse_detokenize_request(std::string_view body, int32_t n_vocab);
+ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body, RequestWork* work = nullptr);
+ApiResult<std::vector<Token>> parse_detokenize_request(std::string_view body, int32_t n_vocab,
+                                                       RequestWork* work = nullptr);
 
 }  // namespace odmoe::server

@@ -3,6 +3,7 @@
 // Whatever an answer said may come back: calls with arguments that are no JSON, messages without content.
 #include <algorithm>
 #include <deque>
+#include <unordered_map>
 #include <utility>
 
 #include "server/limits.h"
@@ -76,17 +77,21 @@ std::string text_of(const Json* json) {
 }
 
 // "name" and "arguments": an object, the text of one, or what a model wrote instead.
-ApiStatus read_function(const Json& json, const std::string& where, ChatToolCall& call) {
+ApiStatus read_function(const Json& json, const std::string& where, ChatToolCall& call, RequestWork& work) {
   const Fields function(json, where + ".");
   ODMOE_RETURN_IF_ERROR(function.read("name", call.name));
   call.arguments = text_of(function.find("arguments"));
   if (call.arguments.empty()) call.arguments = "{}";
   // It is parsed on its way to the model: within the same bounds as the body, or not at all.
-  call.arguments_are_json = parse_json(call.arguments).has_value();
+  const uint64_t before = work.bytes();
+  const auto parsed = parse_json(call.arguments, work);
+  work.give_back_to(before);
+  if (!parsed.has_value() && parsed.error().status != 400) return std::unexpected(parsed.error());
+  call.arguments_are_json = parsed.has_value();
   return {};
 }
 
-ApiStatus read_calls(const Json& calls, const std::string& where, ChatTurn& turn) {
+ApiStatus read_calls(const Json& calls, const std::string& where, ChatTurn& turn, RequestWork& work) {
   if (!calls.is_array()) return bad_request(where, "{} must be a list of calls", where);
   for (size_t i = 0; i < calls.size(); ++i) {
     const std::string param = std::format("{}[{}]", where, i);
@@ -104,13 +109,13 @@ ApiStatus read_calls(const Json& calls, const std::string& where, ChatTurn& turn
       return bad_request(param, "{}: a call is {{\"id\", \"type\": \"function\", \"function\"}}", param);
     }
     ChatToolCall call{.id = text_of(fields.find("id"))};
-    ODMOE_RETURN_IF_ERROR(read_function(*function, fields.path("function"), call));
+    ODMOE_RETURN_IF_ERROR(read_function(*function, fields.path("function"), call, work));
     turn.tool_calls.push_back(std::move(call));
   }
   return {};
 }
 
-ApiStatus read_assistant(const Fields& fields, ChatTurn& turn) {
+ApiStatus read_assistant(const Fields& fields, ChatTurn& turn, RequestWork& work) {
   for (const char* name : {"thinking", "reasoning", "reasoning_content"}) {
     if (!fields.has(name)) continue;
     turn.reasoning.emplace();
@@ -118,14 +123,14 @@ ApiStatus read_assistant(const Fields& fields, ChatTurn& turn) {
   }
   if (turn.content.empty()) ODMOE_RETURN_IF_ERROR(fields.read("refusal", turn.content));
   if (const Json* calls = fields.find("tool_calls")) {
-    ODMOE_RETURN_IF_ERROR(read_calls(*calls, fields.path("tool_calls"), turn));
+    ODMOE_RETURN_IF_ERROR(read_calls(*calls, fields.path("tool_calls"), turn, work));
   }
   const Json* call = fields.find("function_call");  // before there were tools
   if (call == nullptr) return {};
   const std::string where = fields.path("function_call");
   if (!call->is_object()) return bad_request(where, "{} must be an object", where);
   turn.tool_calls.emplace_back();
-  return read_function(*call, where, turn.tool_calls.back());
+  return read_function(*call, where, turn.tool_calls.back(), work);
 }
 
 // The name of a role as templates have it; empty: there is no such role.
@@ -152,7 +157,7 @@ ApiStatus check_members(const Fields& fields, std::string_view role) {
   return {};
 }
 
-ApiStatus read_message(const Json& json, size_t index, ChatRequest& request) {
+ApiStatus read_message(const Json& json, size_t index, ChatRequest& request, RequestWork& work) {
   const std::string where = std::format("messages[{}]", index);
   if (!json.is_object()) return bad_request(where, "{} must be an object", where);
   const Fields fields(json, where + ".");
@@ -166,7 +171,7 @@ ApiStatus read_message(const Json& json, size_t index, ChatRequest& request) {
   ODMOE_RETURN_IF_ERROR(check_members(fields, turn.role));
   ODMOE_RETURN_IF_ERROR(fields.read("name", turn.name));
   ODMOE_RETURN_IF_ERROR(read_content(fields, index, turn, request.images));
-  if (turn.role == "assistant") ODMOE_RETURN_IF_ERROR(read_assistant(fields, turn));
+  if (turn.role == "assistant") ODMOE_RETURN_IF_ERROR(read_assistant(fields, turn, work));
   if (turn.role == "tool") turn.tool_call_id = text_of(fields.find("tool_call_id"));
   request.conversation.turns.push_back(std::move(turn));
   return {};
@@ -174,16 +179,30 @@ ApiStatus read_message(const Json& json, size_t index, ChatRequest& request) {
 
 // Results that do not say which call they answer take the next one.
 void give_ids(std::vector<ChatTurn>& turns) {
-  std::deque<std::string> open;
+  struct Call {
+    std::string id;
+    bool open = true;
+  };
+  std::deque<Call> calls;
+  size_t next = 0;                                                // of calls: none before it is open
+  std::unordered_map<std::string, std::deque<size_t>> open_ones;  // by their ids, in order
+  const auto close = [&](size_t place) {
+    calls[place].open = false;
+    open_ones[calls[place].id].pop_front();  // of those with one id the first is always the next
+    while (next < calls.size() && !calls[next].open) ++next;
+  };
   for (ChatTurn& turn : turns) {
-    for (const ChatToolCall& call : turn.tool_calls) open.push_back(call.id);
+    for (const ChatToolCall& call : turn.tool_calls) {
+      open_ones[call.id].push_back(calls.size());
+      calls.push_back({.id = call.id});
+    }
     if (turn.role != "tool") continue;
-    const auto own = std::ranges::find(open, turn.tool_call_id);
     if (!turn.tool_call_id.empty()) {
-      if (own != open.end()) open.erase(own);
-    } else if (!open.empty()) {
-      turn.tool_call_id = open.front();
-      open.pop_front();
+      const auto own = open_ones.find(turn.tool_call_id);
+      if (own != open_ones.end() && !own->second.empty()) close(own->second.front());
+    } else if (next < calls.size()) {
+      turn.tool_call_id = calls[next].id;
+      close(next);
     }
   }
 }
@@ -258,13 +277,13 @@ ApiStatus read_continuation(const Fields& fields, const Json& messages, ChatRequ
 
 }  // namespace
 
-ApiStatus read_messages(const Fields& fields, ChatRequest& request) {
+ApiStatus read_messages(const Fields& fields, ChatRequest& request, RequestWork& work) {
   const Json* messages = fields.find("messages");
   if (messages == nullptr || !messages->is_array() || messages->empty() || messages->size() > kMaxMessages) {
     return bad_request("messages", "messages must be a list of 1 to {} messages", kMaxMessages);
   }
   for (size_t i = 0; i < messages->size(); ++i)
-    ODMOE_RETURN_IF_ERROR(read_message((*messages)[i], i, request));
+    ODMOE_RETURN_IF_ERROR(read_message((*messages)[i], i, request, work));
   give_ids(request.conversation.turns);
   return read_continuation(fields, *messages, request);
 }

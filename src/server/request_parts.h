@@ -25,6 +25,6 @@ ApiStatus read_tools(const Fields& fields, ChatRequest& request);
 ApiStatus read_thinking(const Fields& fields, Conversation& conversation);
 
 // request_messages.cc: messages, continue_final_message, add_generation_prompt.
-ApiStatus read_messages(const Fields& fields, ChatRequest& request);
+ApiStatus read_messages(const Fields& fields, ChatRequest& request, RequestWork& work);
 
 }  // namespace odmoe::server

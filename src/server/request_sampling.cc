@@ -16,9 +16,10 @@ namespace {
 ApiStatus read_stop(const Fields& fields, std::vector<std::string>& stop) {
   const Json* json = fields.find("stop");
   if (json == nullptr) return {};
-  const Json list = json->is_array() ? *json : Json::array({*json});
-  if (list.size() > kMaxStops) return bad_request("stop", "stop may hold {} strings at most", kMaxStops);
-  for (const Json& item : list) {
+  const size_t n_stop = json->is_array() ? json->size() : 1;
+  if (n_stop > kMaxStops) return bad_request("stop", "stop may hold {} strings at most", kMaxStops);
+  for (size_t i = 0; i < n_stop; ++i) {
+    const Json& item = json->is_array() ? (*json)[i] : *json;
     if (!item.is_string()) return bad_request("stop", "stop must be a string or a list of strings");
     auto text = item.get<std::string>();
     if (text.size() > kMaxStopBytes) {

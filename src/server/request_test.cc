@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <format>
+
 #include "server/testing_request.h"
 
 namespace odmoe::server {
@@ -120,14 +122,43 @@ TEST(Request, WhatIsWrongIsNamedWithItsField) {
 
 TEST(Request, SmallBodiesThatWouldGrowLargeAreRefused) {
   EXPECT_THAT(chat_error(std::string(100, '[')).message, HasSubstr("nests deeper"));
-  std::string many = "[1";
-  for (int i = 0; i < 600'000; ++i) many += ",1";
-  EXPECT_THAT(chat_error(many + "]").message, HasSubstr("more than 500000 values"));
+  std::string keys = "{\"a\":1";
+  for (int i = 0; i < 490'000; ++i) keys += std::format(",\"{}\":1", i);
+  EXPECT_THAT(chat_error(keys + "}").message, HasSubstr("more than 8192 keys"));
   EXPECT_EQ(
       chat_error(
           R"({"messages":[{"role":"user","content":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["}]})")
           .status,
       200);
+}
+
+TEST(Request, WhatABodysValuesTakeIsTakenFromTheAccountBeforeTheyAreThere) {
+  const auto memory = std::make_shared<RequestMemory>(uint64_t{8} << 20);
+  std::string body = R"({"prompt":"x","unknown":[0)";
+  for (int i = 0; i < 300'000; ++i) body += ",[]";
+  body += "]}";
+  {
+    RequestWork work(memory, std::nullopt, nullptr, {});
+    const auto request = parse_completion_request(body, kVocab, &work);
+    ASSERT_FALSE(request.has_value());
+    EXPECT_EQ(request.error().status, 413);
+    EXPECT_LT(memory->taken(), memory->total());
+  }
+  EXPECT_EQ(memory->taken(), 0);
+  RequestWork work(memory, std::nullopt, nullptr, {});
+  const auto request = parse_completion_request(R"({"prompt":")" + std::string(100'000, 'x') + R"("})", kVocab, &work);
+  ASSERT_TRUE(request.has_value());
+  EXPECT_GE(work.bytes(), 100'000);  // the prompt; what reading it took is given back
+  EXPECT_LT(work.bytes(), 150'000);
+}
+
+TEST(Request, ReadingABodyEndsAtTheDeadline) {
+  std::string body = R"({"prompt":"x","unknown":[0)";
+  for (int i = 0; i < 100'000; ++i) body += ",0";
+  body += "]}";
+  RequestWork work(std::make_shared<RequestMemory>(uint64_t{64} << 20),
+                   RequestWork::Clock::now() - std::chrono::seconds(1), nullptr, {});
+  EXPECT_EQ(parse_completion_request(body, kVocab, &work).error().status, 504);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/heap.h"
 #include "server/access.h"
 #include "server/answer.h"
 #include "server/call_grammar.h"
@@ -21,11 +22,14 @@
 #include "server/limits.h"
 #include "server/listener.h"
 #include "server/live_events.h"
+#include "server/memory_needs.h"
 #include "server/metrics.h"
 #include "server/page.h"
 #include "server/request.h"
+#include "server/request_memory.h"
 #include "server/routes.h"
 #include "server/scheduler.h"
+#include "server/token_routes.h"
 
 namespace odmoe::server {
 namespace {
@@ -55,8 +59,13 @@ struct Loaded {
 
 // One request on its way: what is generated for it and what its client is sent.
 struct Call {
+  Call(std::shared_ptr<Loaded> with, const std::shared_ptr<RequestMemory>& account)
+      : loaded(std::move(with)),
+        channel(std::make_shared<Channel>(kMaxHeldBackBytes, RequestMemory::Share(account))) {}
+
   std::shared_ptr<Loaded> loaded;
-  std::shared_ptr<Channel> channel = std::make_shared<Channel>(kMaxHeldBackBytes);
+  RequestMemory::Share memory;  // what its generations take
+  std::shared_ptr<Channel> channel;
   std::vector<Scheduler::Ticket> tickets;  // one per choice; cancel when they go
   std::unique_ptr<Answer> answer;
   std::optional<Clock::time_point> deadline;
@@ -131,6 +140,7 @@ class Server::Impl {
  public:
   explicit Impl(const ServerOptions& options)
       : options_(options),
+        memory_(std::make_shared<RequestMemory>(request_memory_bytes(options))),
         listener_({.connections = options.max_connections}),
         vision_(options.vision),
         events_(
@@ -209,7 +219,7 @@ class Server::Impl {
   }
 
   void stop() {
-    draining_ = true;
+    draining_ = stopping_ = true;
     events_.end(std::chrono::milliseconds(0));
     std::shared_ptr<Loaded> loaded;
     {
@@ -259,12 +269,13 @@ class Server::Impl {
   void set_up_listener();
   void routes();
   std::optional<ApiError> first_error(const Request& request) const;
-  size_t max_body_bytes() const;
   void health(Response& response);
   void models(const Request& request, Response& response);
-  ApiStatus complete(const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded);
-  ApiStatus chat(const Request& request, Response& response, const std::shared_ptr<Loaded>& loaded);
-  ApiStatus describe_images(const Request& request, ChatRequest& chat);
+  ApiStatus complete(const Request& request, std::string body, RequestWork& work, Response& response,
+                     const std::shared_ptr<Loaded>& loaded);
+  ApiStatus chat(const Request& request, std::string body, RequestWork& work, Response& response,
+                 const std::shared_ptr<Loaded>& loaded);
+  ApiStatus describe_images(const Request& request, ChatRequest& chat, RequestWork& work);
 
   // Wraps what needs the model.
   template <typename Handler>
@@ -283,14 +294,25 @@ class Server::Impl {
       if (!status.has_value()) send(response, status.error());
     };
   }
-  // The same of what takes a body, which is there as request.body then.
+  // The same of what takes a body: read, answered and forgotten within what a request may take.
   template <typename Handler>
   httplib::Server::Handler with_body(Handler handler) {
     return with_model([this, handler](const Request& request, Response& response,
                                       const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
-      Request whole = request;
-      ODMOE_ASSIGN_OR_RETURN(whole.body, Listener::read_body(max_body_bytes()));
-      return handler(whole, response, loaded);
+      uint64_t most = 0;
+      ApiStatus status;
+      {
+        std::optional<Clock::time_point> deadline;
+        if (options_.timeout.count() > 0) deadline = Clock::now() + options_.timeout;
+        RequestWork work(memory_, deadline, &stopping_, request.is_connection_closed);
+        auto body = Listener::read_body(max_body_bytes(options_), [&](uint64_t bytes) { return work.take(bytes); });
+        status = body.has_value() ? handler(request, std::move(*body), work, response, loaded)
+                                  : ApiStatus(std::unexpected(std::move(body).error()));
+        most = work.most_taken();
+      }
+      constexpr uint64_t kMuch = 1 << 20;
+      if (most >= kMuch) return_free_memory();
+      return status;
     });
   }
 
@@ -301,33 +323,35 @@ class Server::Impl {
             .n_choice = n_choice,
             .top_logprobs = request.top_logprobs,
             .stream = request.stream,
-            .include_usage = request.include_usage};
+            .include_usage = request.include_usage,
+            .memory = RequestMemory::Share(memory_)};
   }
 
+  ApiResult<std::vector<Token>> checked_prompt(const Loaded& loaded, std::vector<Token> prompt,
+                                               const char* param) const;
+  ApiError prompt_error(const Loaded& loaded, const Error& error, const RequestWork& work,
+                        const char* param) const;
   ApiResult<Generation> generation(const Loaded& loaded, const CommonRequest& request,
-                                   std::vector<Token> prompt, int32_t choice, const char* param) const;
+                                   const std::vector<Token>& prompt, int32_t choice, RequestWork& work) const;
   ApiStatus submit(Call& call,
                    std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations);
   void answer_stream(const Request& request, Response& response, std::shared_ptr<Call> call);
-  ApiStatus answer_whole(const Request& request, Response& response, Call& call);
+  ApiStatus answer_whole(const Request& request, Response& response, std::shared_ptr<Call> call);
   void log_call(const Call& call, const char* what) const;
 
   ServerOptions options_;
+  const std::shared_ptr<RequestMemory> memory_;
   Metrics metrics_;
   Listener listener_;
   Vision vision_;
   LiveEvents events_;
   int port_ = 0;
   std::atomic<bool> draining_ = false;
+  std::atomic<bool> stopping_ = false;  // what was not given to the scheduler yet is not to be
   std::atomic<int> answering_ = 0;
   mutable std::mutex mutex_;
   std::shared_ptr<Loaded> loaded_;
 };
-
-size_t Server::Impl::max_body_bytes() const {
-  if (options_.max_body_bytes > 0) return options_.max_body_bytes;
-  return options_.vision.url.empty() ? kMaxBodyBytes : kMaxImageBodyBytes;
-}
 
 // What is wrong with a request before any of its body is read.
 std::optional<ApiError> Server::Impl::first_error(const Request& request) const {
@@ -413,39 +437,23 @@ void Server::Impl::routes() {
                 }));
   listener_.Get("/v1/models",
                 [this](const Request& request, Response& response) { models(request, response); });
-  listener_.Post("/v1/completions", with_body([this](const Request& request, Response& response,
-                                                     const std::shared_ptr<Loaded>& loaded) {
-                   return complete(request, response, loaded);
+  listener_.Post("/v1/completions",
+                 with_body([this](const Request& request, std::string body, RequestWork& work, Response& response,
+                                  const std::shared_ptr<Loaded>& loaded) {
+                   return complete(request, std::move(body), work, response, loaded);
                  }));
-  listener_.Post("/v1/chat/completions", with_body([this](const Request& request, Response& response,
-                                                          const std::shared_ptr<Loaded>& loaded) {
-                   return chat(request, response, loaded);
+  listener_.Post("/v1/chat/completions",
+                 with_body([this](const Request& request, std::string body, RequestWork& work, Response& response,
+                                  const std::shared_ptr<Loaded>& loaded) {
+                   return chat(request, std::move(body), work, response, loaded);
                  }));
-  listener_.Post("/tokenize", with_body([](const Request& request, Response& response,
-                                           const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
-                   ODMOE_ASSIGN_OR_RETURN(const TokenizeRequest text, parse_tokenize_request(request.body));
-                   const auto tokens =
-                       loaded->engine->encode(text.content, text.add_special, text.parse_special);
-                   Json list = Json::array();
-                   for (const Token token : tokens) {
-                     if (!text.with_pieces) {
-                       list.push_back(token);
-                     } else {
-                       list.push_back({{"id", token}, {"piece", loaded->engine->token_bytes(token, true)}});
-                     }
-                   }
-                   send(response, Json{{"tokens", std::move(list)}, {"count", tokens.size()}});
-                   return {};
+  listener_.Post("/tokenize", with_body([](const Request&, std::string body, RequestWork& work, Response& response,
+                                           const std::shared_ptr<Loaded>& loaded) {
+                   return answer_tokenize(*loaded->engine, std::move(body), work, response);
                  }));
-  listener_.Post("/detokenize", with_body([](const Request& request, Response& response,
-                                             const std::shared_ptr<Loaded>& loaded) -> ApiStatus {
-                   ODMOE_ASSIGN_OR_RETURN(
-                       const auto tokens,
-                       parse_detokenize_request(request.body, loaded->engine->model().n_vocab));
-                   std::string text;
-                   for (const Token token : tokens) text += loaded->engine->token_bytes(token, true);
-                   send(response, Json{{"content", text}});
-                   return {};
+  listener_.Post("/detokenize", with_body([](const Request&, std::string body, RequestWork& work, Response& response,
+                                             const std::shared_ptr<Loaded>& loaded) {
+                   return answer_detokenize(*loaded->engine, std::move(body), work, response);
                  }));
 }
 
@@ -489,9 +497,19 @@ void Server::Impl::models(const Request& request, Response& response) {
                           .code = "model_not_found"});
 }
 
-ApiResult<Generation> Server::Impl::generation(const Loaded& loaded, const CommonRequest& request,
-                                               std::vector<Token> prompt, int32_t choice,
-                                               const char* param) const {
+ApiError Server::Impl::prompt_error(const Loaded& loaded, const Error& error, const RequestWork& work,
+                                    const char* param) const {
+  ApiError refused = not_encoded(error, work, param);
+  if (error.kind != ErrorKind::kBudget) return refused;
+  refused.message = std::format("the prompt does not fit: {}, and this server's context is {} tokens; start it "
+                                "with a larger --context or shorten the prompt",
+                                error.message, loaded.context);
+  refused.code = "context_length_exceeded";
+  return refused;
+}
+
+ApiResult<std::vector<Token>> Server::Impl::checked_prompt(const Loaded& loaded, std::vector<Token> prompt,
+                                                           const char* param) const {
   if (prompt.empty()) return bad_request(param, "the prompt is empty: give at least one token of text");
   if (std::cmp_greater(prompt.size(), loaded.context)) {
     auto error = bad_request(param,
@@ -501,7 +519,16 @@ ApiResult<Generation> Server::Impl::generation(const Loaded& loaded, const Commo
     error.error().code = "context_length_exceeded";
     return error;
   }
-  Generation generation{.prompt = std::move(prompt),
+  return prompt;
+}
+
+ApiResult<Generation> Server::Impl::generation(const Loaded&, const CommonRequest& request,
+                                               const std::vector<Token>& prompt, int32_t choice,
+                                               RequestWork& work) const {
+  uint64_t bytes = kGenerationBytes + prompt.size() * sizeof(Token) + request.logit_bias.size() * 8;
+  for (const std::string& stop : request.stop) bytes += 8 * stop.size();
+  ODMOE_RETURN_IF_ERROR(work.take(bytes));
+  Generation generation{.prompt = prompt,
                         .sampling = request.sampling,
                         .max_tokens = request.max_tokens,
                         .logit_bias = request.logit_bias,
@@ -512,7 +539,7 @@ ApiResult<Generation> Server::Impl::generation(const Loaded& loaded, const Commo
       request.sampling.presence_penalty == 0 && request.sampling.frequency_penalty == 0;
   generation.sampling.seed =
       request.seed ? *request.seed + static_cast<uint64_t>(choice) : std::random_device{}();
-  if (options_.timeout.count() > 0) generation.deadline = Clock::now() + options_.timeout;
+  generation.deadline = work.deadline();
   return generation;
 }
 
@@ -539,23 +566,51 @@ ApiStatus Server::Impl::submit(
                                   .retry_after_s = refusal.retry_after_s});
 }
 
-ApiStatus Server::Impl::complete(const Request& request, Response& response,
+namespace {
+
+// A body that was read to its end.
+void forget(std::string& body, RequestWork& work) {
+  const uint64_t bytes = body.size();
+  body = std::string();
+  work.give_back_to(work.bytes() - std::min(work.bytes(), bytes));
+}
+
+}  // namespace
+
+ApiStatus Server::Impl::complete(const Request& request, std::string text, RequestWork& work, Response& response,
                                  const std::shared_ptr<Loaded>& loaded) {
   Engine& engine = *loaded->engine;
-  ODMOE_ASSIGN_OR_RETURN(const CompletionRequest body,
-                         parse_completion_request(request.body, engine.model().n_vocab));
+  ODMOE_ASSIGN_OR_RETURN(CompletionRequest body,
+                         parse_completion_request(text, engine.model().n_vocab, &work));
+  forget(text, work);
+  const uint64_t of_body = work.bytes();
   ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(body));
-  auto call = std::make_shared<Call>();
-  call->loaded = loaded;
+  auto call = std::make_shared<Call>(loaded, memory_);
   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
   std::optional<std::vector<std::string>> echo;
   if (body.echo) echo.emplace();
-  for (const auto& prompt : body.prompts) {
-    const auto* text = std::get_if<std::string>(&prompt);
-    const auto tokens = text != nullptr ? engine.encode(*text) : std::get<std::vector<Token>>(prompt);
-    if (echo) echo->push_back(text != nullptr ? *text : engine.decode(tokens));
+  for (auto& prompt : body.prompts) {
+    std::vector<Token> tokens;
+    if (const auto* said = std::get_if<std::string>(&prompt)) {
+      const TokenBounds bounds = token_bounds(work, static_cast<size_t>(loaded->context), said->size());
+      const uint64_t before = work.bytes();
+      ODMOE_RETURN_IF_ERROR(work.take(bounds.bytes));
+      auto encoded = engine.encode_within(*said, true, true, bounds.limits);
+      if (!encoded.has_value()) return std::unexpected(prompt_error(*loaded, encoded.error(), work, "prompt"));
+      tokens = std::move(*encoded);
+      work.give_back_to(before);
+    } else {
+      tokens = std::move(std::get<std::vector<Token>>(prompt));
+    }
+    ODMOE_ASSIGN_OR_RETURN(tokens, checked_prompt(*loaded, std::move(tokens), "prompt"));
+    if (echo) {
+      const auto* said = std::get_if<std::string>(&prompt);
+      echo->push_back(said != nullptr ? *said : engine.decode(tokens));
+      // Each choice has it, and its answer as text and JSON.
+      ODMOE_RETURN_IF_ERROR(work.take(echo->back().size() * static_cast<size_t>(1 + 5 * body.n)));
+    }
     for (int32_t i = 0; i < body.n; ++i) {
-      ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, tokens, i, "prompt"));
+      ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, tokens, i, work));
       generation.owner = owner_of(options_, request);
       generation.prompt_logprobs = body.echo && body.top_logprobs >= 0;
       if (grammar) {
@@ -573,19 +628,31 @@ ApiStatus Server::Impl::complete(const Request& request, Response& response,
   }
   call->answer = make_completion_answer(engine, answer_options("cmpl-", body, generations.size()), body.n,
                                         std::move(echo));
+  const bool stream = body.stream;
+  body = CompletionRequest();
+  work.give_back_to(work.bytes() - of_body);
+  call->memory = work.keep();
   ODMOE_RETURN_IF_ERROR(submit(*call, std::move(generations)));
-  if (!body.stream) return answer_whole(request, response, *call);
+  if (!stream) return answer_whole(request, response, std::move(call));
   answer_stream(request, response, std::move(call));
   return {};
 }
 
 // Puts the descriptions where the images were.
-ApiStatus Server::Impl::describe_images(const Request& request, ChatRequest& chat) {
+ApiStatus Server::Impl::describe_images(const Request& request, ChatRequest& chat, RequestWork& work) {
   if (chat.images.empty()) return {};
   std::vector<std::string> urls;
-  for (const Image& image : chat.images) urls.push_back(image.url);
+  uint64_t bytes = 0;
+  for (Image& image : chat.images) {
+    bytes += image.url.size();
+    urls.push_back(std::move(image.url));
+  }
+  // Each is put into a request of its own.
+  const uint64_t before = work.bytes();
+  ODMOE_RETURN_IF_ERROR(work.take(3 * bytes));
   ODMOE_ASSIGN_OR_RETURN(const auto texts,
                          vision_.describe(urls, request.is_connection_closed, owner_of(options_, request)));
+  work.give_back_to(before);
   for (size_t i = chat.images.size(); i-- > 0;) {  // from the last, so that places stay what they are
     const Image& image = chat.images[i];
     chat.conversation.turns[image.turn].content.insert(image.at,
@@ -594,28 +661,58 @@ ApiStatus Server::Impl::describe_images(const Request& request, ChatRequest& cha
   return {};
 }
 
-ApiStatus Server::Impl::chat(const Request& request, Response& response,
+namespace {
+
+// What putting a conversation into the model's template takes.
+uint64_t rendering_bytes(const Conversation& conversation) {
+  // As the text grows it is there three times over.  What is JSON is read on the way, one after the other, and the
+  // shortest values take most: "[]," 96 bytes.
+  constexpr uint64_t kTextBytesPerByte = 3, kJsonBytesPerByte = 32;
+  uint64_t text = 0, longest_json = 0;
+  const auto add_json = [&](const std::string& json) {
+    text += 2 * json.size();
+    longest_json = std::max<uint64_t>(longest_json, json.size());
+  };
+  for (const std::string& tool : conversation.tools) add_json(tool);
+  for (const ChatTurn& turn : conversation.turns) {
+    text += turn.content.size() + (turn.reasoning ? turn.reasoning->size() : 0) + turn.name.size();
+    for (const ChatToolCall& call : turn.tool_calls) add_json(call.arguments);
+  }
+  return text * kTextBytesPerByte + longest_json * kJsonBytesPerByte;
+}
+
+}  // namespace
+
+ApiStatus Server::Impl::chat(const Request& request, std::string text, RequestWork& work, Response& response,
                              const std::shared_ptr<Loaded>& loaded) {
   Engine& engine = *loaded->engine;
-  ODMOE_ASSIGN_OR_RETURN(ChatRequest body, parse_chat_request(request.body, engine.model().n_vocab));
+  ODMOE_ASSIGN_OR_RETURN(ChatRequest body, parse_chat_request(text, engine.model().n_vocab, &work));
+  forget(text, work);
+  const uint64_t of_body = work.bytes();
   if (!loaded->syntax.has_value()) return bad_request("messages", "{}", loaded->syntax.error().message);
   const ToolCallSyntax syntax = *loaded->syntax;
   ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(engine, body, syntax));
   ODMOE_ASSIGN_OR_RETURN(const std::string begun, begun_text(body, grammar));
-  ODMOE_RETURN_IF_ERROR(describe_images(request, body));
+  ODMOE_RETURN_IF_ERROR(describe_images(request, body, work));
   const bool may_call = !body.tools.empty() && body.tool_choice.kind != ToolChoice::Kind::kNone;
   if (!may_call) body.conversation.tools.clear();
   // What a grammar is about is the answer, so thoughts do not come before it.
   if (grammar) body.conversation.thinking = false;
-  auto tokens = engine.encode_chat(body.conversation, options_.chat_template);
-  if (!tokens.has_value()) return std::unexpected(from_engine(tokens.error()));
-  if (grammar) end_thought(engine, *tokens);
+  const uint64_t before = work.bytes();
+  const uint64_t rendering = rendering_bytes(body.conversation);
+  const TokenBounds bounds = token_bounds(work, static_cast<size_t>(loaded->context), rendering / 3);
+  ODMOE_RETURN_IF_ERROR(work.take(rendering + bounds.bytes));
+  auto encoded = engine.encode_chat(body.conversation, options_.chat_template, bounds.limits);
+  if (!encoded.has_value()) return std::unexpected(prompt_error(*loaded, encoded.error(), work, "messages"));
+  work.give_back_to(before);
+  if (grammar) end_thought(engine, *encoded);
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<Token> tokens,
+                         checked_prompt(*loaded, std::move(*encoded), "messages"));
 
-  auto call = std::make_shared<Call>();
-  call->loaded = loaded;
+  auto call = std::make_shared<Call>(loaded, memory_);
   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
   for (int32_t i = 0; i < body.n; ++i) {
-    ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, *tokens, i, "messages"));
+    ODMOE_ASSIGN_OR_RETURN(Generation generation, this->generation(*loaded, body, tokens, i, work));
     generation.owner = owner_of(options_, request);
     if (grammar) {
       generation.grammar = std::make_shared<grammar::TokenMasks>(
@@ -630,12 +727,16 @@ ApiStatus Server::Impl::chat(const Request& request, Response& response,
     generations.emplace_back(std::move(generation), std::move(sink));
   }
   ChatAnswerOptions chat{.syntax = may_call ? std::optional(syntax) : std::nullopt,
-                         .start = start_of(engine, body.conversation, *tokens),
+                         .start = start_of(engine, body.conversation, tokens),
                          .echo = body.echo ? begun : "",
                          .one_call = may_call && !body.parallel_tool_calls};
   call->answer = make_chat_answer(engine, answer_options("chatcmpl-", body, generations.size()), chat);
+  const bool stream = body.stream;
+  body = ChatRequest();
+  work.give_back_to(work.bytes() - of_body);
+  call->memory = work.keep();
   ODMOE_RETURN_IF_ERROR(submit(*call, std::move(generations)));
-  if (!body.stream) return answer_whole(request, response, *call);
+  if (!stream) return answer_whole(request, response, std::move(call));
   answer_stream(request, response, std::move(call));
   return {};
 }
@@ -647,25 +748,25 @@ void Server::Impl::log_call(const Call& call, const char* what) const {
              {"generated_tokens", call.answer->generated_tokens()}});
 }
 
-ApiStatus Server::Impl::answer_whole(const Request& request, Response& response, Call& call) {
+ApiStatus Server::Impl::answer_whole(const Request& request, Response& response, std::shared_ptr<Call> call) {
   struct Count {
     std::atomic<int>* n;
     explicit Count(std::atomic<int>* count) : n(count) { n->fetch_add(1); }
     ~Count() { n->fetch_sub(1); }
   } count(&answering_);
-  while (!call.answer->finished()) {
-    if (const auto event = call.next()) {
-      call.take(*event);
+  while (!call->answer->finished()) {
+    if (const auto event = call->next()) {
+      call->take(*event);
     } else if (request.is_connection_closed()) {
-      call.cancel(Ending::kCancelled);
-      log_call(call, "client_gone");
+      call->cancel(Ending::kCancelled);
+      log_call(*call, "client_gone");
       return std::unexpected(
           ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
     }
   }
-  log_call(call, "answered");
-  if (call.answer->error()) return std::unexpected(*call.answer->error());
-  send(response, call.answer->whole());
+  log_call(*call, "answered");
+  if (call->answer->error()) return std::unexpected(*call->answer->error());
+  send_pieces(response, [call](const PieceSink& sink) { return call->answer->write_whole(sink); });
   return {};
 }
 

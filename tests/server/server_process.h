@@ -21,6 +21,7 @@ class ServerProcess {
   ServerProcess& operator=(const ServerProcess&) = delete;
 
   int port() const { return port_; }
+  pid_t pid() const { return child_; }
   const std::string& said() const { return said_; }  // on standard error, so far
   void signal(int number) const;
   // Until it has said this; false when it ended first.

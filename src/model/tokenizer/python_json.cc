@@ -1,6 +1,6 @@
 #include "model/tokenizer/python_json.h"
 
-#include <nlohmann/json.hpp>
+#include "base/ordered_json.h"
 
 namespace odmoe {
 namespace {
@@ -36,7 +36,10 @@ std::string dump(const Json& json) {
   return out;
 }
 
-Json parse(std::string_view text) { return Json::parse(text, nullptr, /*allow_exceptions=*/false); }
+// Discarded when it is none.
+Json parse(std::string_view text) {
+  return read_ordered_json(text, {.depth = kMaxDepth}).value_or(Json(Json::value_t::discarded));
+}
 
 }  // namespace
 

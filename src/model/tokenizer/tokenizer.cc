@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -73,6 +74,10 @@ class BpeTokenizer final : public Tokenizer {
   Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options,
                                     const EncodeLimits& limits) const override {
     Work work(limits);
+    if (limits.tokens < std::numeric_limits<size_t>::max()) {
+      // More than the limit is never kept but for the last word's.
+      work.tokens.reserve(std::min(limits.tokens, text.size() + 2));
+    }
     if (options.add_special && parts_.add_bos) work.tokens.push_back(parts_.bos);
     for (size_t done = 0; done < text.size();) {
       const SpecialTokens::Match match = options.said.empty()

@@ -1,0 +1,555 @@
+#!/usr/bin/python3
+"""`odmoe serve` among clients that mean it no good: what they can make it take is in its memory plan, and it goes on.
+
+    bench/scenarios/hostile_requests.py MODEL [--requests 1000] [--at-once 8] [--odmoe build/release/cli/odmoe]
+        [--memory 50%] [--context 1024] [--limit PROGRAM] [--seed 1] [-- --max-connections 16 ...]
+
+Sends that many requests, drawn by chance and so many at a time: bodies as large as may be and larger, JSON that grows
+when it is read (empty lists, numbers, keys by the hundred thousand, deep nesting), prompts that nothing divides, texts
+and lists of hundreds of thousands of tokens to convert, schemas that are large as grammars, as many choices and
+probabilities as may be asked for, damaged HTTP, bodies that come slowly or never, connections that idle, listen, half
+close or leave.  Each may be refused with a status that says why; what is right at rest must be answered right while
+all that goes on, and after it bit for bit as before.
+
+Prints Markdown; ends with status 1 when anything was wrong: a request without an answer, a failure of the server (500), a
+wrong answer, a peak of memory above the plan's budget and 5 %, memory that did not come back, descriptors or threads
+left over, or a server that SIGTERM does not end with status 0.
+
+With --limit the server runs under that program, which is called `PROGRAM BYTES COMMAND...` and ends the command
+when it takes more than so many bytes, here the budget and 5 %.  What comes after `--` goes to the server.
+"""
+import argparse
+import atexit
+import collections
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+MIB = 1 << 20
+PATIENCE = 300  # seconds until a request counts as not answered: a limit for a machine that hangs
+REFUSED = {400, 408, 413, 414, 415, 429, 431, 499, 501, 503, 504, 505}
+
+
+class Server:
+    """odmoe serve on a free port, with what its plan says."""
+
+    def __init__(self, command):
+        self.log = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, start_new_session=True)
+        atexit.register(self.process.kill)
+        while not (address := re.search(r"ready: http://[^ ]*:(\d+)", self.said())):
+            if self.process.poll() is not None:
+                sys.exit(f"hostile_requests: {' '.join(command)} did not start:\n{self.said()}")
+            time.sleep(0.05)
+        self.port = int(address[1])
+        plan = re.search(r"memory plan, ([\d.]+) (KiB|MiB|GiB)", self.said())
+        self.budget = int(float(plan[1]) * {"KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}[plan[2]])
+        self.pid = self.find("serve")
+        atexit.register(lambda: self.process.poll() is None and os.kill(self.pid, signal.SIGKILL))
+
+    def find(self, word):
+        """The process itself, or the one below it that serves."""
+        pid = self.process.pid
+        while True:
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    parts = file.read().split(b"\0")
+                if len(parts) > 1 and parts[1] == word.encode():
+                    return pid
+                with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+                    pid = int(file.read().split()[0])
+            except (FileNotFoundError, IndexError):
+                return pid
+
+    def said(self):
+        self.log.flush()
+        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def status(self):
+        """-> bytes resident, at most so far, threads, descriptors; None where the system does not tell"""
+        try:
+            with open(f"/proc/{self.pid}/status", encoding="utf-8") as file:
+                status = dict(line.split(":", 1) for line in file)
+            return (int(status["VmRSS"].split()[0]) * 1024, int(status["VmHWM"].split()[0]) * 1024,
+                    int(status["Threads"]), len(os.listdir(f"/proc/{self.pid}/fd")))
+        except (FileNotFoundError, KeyError):
+            return None
+
+    def connect(self):
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        return connection
+
+    def ask(self, path, body, method="POST", headers=None):
+        """-> status, text"""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            data = body if isinstance(body, (str, bytes)) or body is None else json.dumps(body)
+            try:
+                connection.request(method, path, data, {"Content-Type": "application/json"} | (headers or {}))
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused before all was sent: the answer is there all the same
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+def completion(**more):
+    return {"prompt": "KING", "max_tokens": 4, "temperature": 0} | more
+
+
+def chat(**more):
+    return {"messages": [{"role": "user", "content": "Who are you?"}], "max_tokens": 4, "temperature": 0} | more
+
+
+def schema_of(properties):
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": {
+        "type": "object", "additionalProperties": False, "properties": properties}}}
+
+
+class Requests:
+    """The kinds.  Each takes a random generator and gives what was answered, as a word or a status."""
+
+    def __init__(self, server, max_body):
+        self.server = server
+        self.max_body = max_body
+
+    def all(self):
+        return [getattr(self, name) for name in dir(self) if name.startswith("ask_")]
+
+    def post(self, path, body, **more):
+        return self.server.ask(path, body, **more)[0]
+
+    def sizes(self, rng):
+        """Mostly as much as a body may have, at times more."""
+        return int(self.max_body * rng.choice((0.05, 0.3, 0.9, 0.97, 1.5)))
+
+    # Bodies and JSON.
+
+    def ask_amplifying_json(self, rng):
+        unit, end = rng.choice((("[],", "[]"), ("{},", "{}"), ("1,", "1"), ("\"\",", "\"\""), ("[[[]]],", "1"),
+                                ("{\"a\":1},", "1"), ("\"\\u0000\",", "1"), ("1e5,", "1"), ("null,", "1")))
+        listed = "[" + unit * (self.sizes(rng) // len(unit)) + end + "]"
+        path, body = rng.choice((("/v1/completions", "{\"prompt\":%s,\"max_tokens\":1}"),
+                                 ("/v1/chat/completions", "{\"messages\":%s}"),
+                                 ("/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":%s}]}"),
+                                 ("/v1/chat/completions", "{\"messages\":[],\"unknown\":%s}"),
+                                 ("/v1/completions", "{\"prompt\":\"x\",\"max_tokens\":1,\"stop\":%s}"),
+                                 ("/detokenize", "{\"tokens\":%s}"), ("/tokenize", "{\"content\":%s}")))
+        return self.post(path, body % listed)
+
+    def ask_many_keys(self, rng):
+        n = self.sizes(rng) // 10
+        keys = "".join(f"\"{i:x}\":1," for i in range(n))
+        where = rng.choice(("{%s\"prompt\":\"x\"}", "{\"prompt\":\"x\",\"logit_bias\":{%s\"a\":1}}",
+                            "{\"prompt\":\"x\",\"response_format\":{%s\"type\":\"text\"}}", "{\"x\":{%s\"a\":1}}"))
+        return self.post("/v1/completions", where % keys)
+
+    def ask_keys_in_arguments(self, rng):
+        arguments = "{" + "".join(f"\"{i:x}\":[]," for i in range(self.sizes(rng) // 16)) + "\"a\":1"
+        call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments + rng.choice("}]")}}
+        messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": [call]},
+                    {"role": "tool", "tool_call_id": "c", "content": "y"}]
+        return self.post("/v1/chat/completions", chat(messages=messages))
+
+    def ask_deep(self, rng):
+        n = rng.choice((60, 65, 100_000, self.max_body // 2))
+        opening, closing = rng.choice((("[", "]"), ("{\"a\":", "}")))
+        n = min(n, self.max_body // 6)
+        return self.post("/v1/completions", "{\"prompt\":" + opening * n + "1" + closing * n + "}")
+
+    def ask_damaged_json(self, rng):
+        body = bytearray(json.dumps(chat(stop=["a"] * 16, seed=1)).encode())
+        for _ in range(rng.randrange(1, 5)):
+            body[rng.randrange(len(body))] = rng.randrange(256)
+        return self.post("/v1/chat/completions", bytes(body))
+
+    def ask_large_string(self, rng):
+        unit = rng.choice(("x", "1", " ", "<|", "\\u0000", "\\ud83d\\ude00", "é", "\\n", "ab ", "<|im_start|>", "-", "漢"))
+        text = unit * (self.sizes(rng) // len(unit.encode()))
+        path, body = rng.choice((("/v1/completions", "{\"prompt\":\"%s\",\"max_tokens\":1}"),
+                                 ("/v1/completions", "{\"prompt\":[\"%s\"],\"max_tokens\":1,\"n\":16}"),
+                                 ("/v1/chat/completions", "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}]}"),
+                                 ("/v1/chat/completions", "{\"messages\":[{\"role\":\"%s\",\"content\":\"x\"}]}"),
+                                 ("/v1/completions", "{\"model\":\"%s\",\"prompt\":\"x\",\"max_tokens\":1}"),
+                                 ("/v1/completions", "{\"stop\":\"%s\",\"prompt\":\"x\",\"max_tokens\":1}"),
+                                 ("/tokenize", "{\"content\":\"%s\"}"),
+                                 ("/tokenize", "{\"content\":\"%s\",\"with_pieces\":true}")))
+        return self.post(path, (body % text).encode())
+
+    def ask_many_messages(self, rng):
+        n = rng.choice((1000, 4096, 20_000))
+        parts = [{"type": "text", "text": "a"}] * rng.choice((1, 20))
+        messages = [{"role": rng.choice(("user", "assistant")), "content": rng.choice(("x", parts))} for _ in range(n)]
+        return self.post("/v1/chat/completions", chat(messages=messages))
+
+    def ask_many_tools(self, rng):
+        tools = [{"type": "function", "function": {"name": f"f{i}", "description": "d" * rng.choice((1, 5000)),
+                  "parameters": {"type": "object", "properties": {f"p{j}": {"type": "string"} for j in range(20)}}}}
+                 for i in range(rng.choice((100, 128, 5000)))]
+        return self.post("/v1/chat/completions", chat(tools=tools, tool_choice=rng.choice(("auto", "required"))))
+
+    # Tokens.
+
+    def ask_token_lists(self, rng):
+        n = self.sizes(rng) // 4
+        tokens = ("1," * n)[:-1]
+        path, body = rng.choice((("/detokenize", "{\"tokens\":[%s]}"),
+                                 ("/v1/completions", "{\"prompt\":[%s],\"max_tokens\":1}"),
+                                 ("/v1/completions", "{\"prompt\":[[%s]],\"max_tokens\":1,\"n\":16}")))
+        return self.post(path, body % tokens)
+
+    def ask_most_of_the_context(self, rng):
+        return self.post("/v1/completions", completion(prompt=[1] * 900, max_tokens=1, n=rng.choice((1, 16))))
+
+    def ask_logit_bias(self, rng):
+        n = rng.choice((1000, 1024, 100_000))
+        return self.post("/v1/completions", completion(logit_bias={str(i % 3000) + " " * (i // 3000): 1 for i in range(n)}))
+
+    def ask_many_logprobs(self, rng):
+        n = rng.choice((4, 16))
+        return rng.choice((
+            lambda: self.post("/v1/completions", completion(n=n, logprobs=20, max_tokens=64, ignore_eos=True)),
+            lambda: self.post("/v1/completions", completion(prompt="a b c " * 100, logprobs=20, echo=True, max_tokens=1)),
+            lambda: self.post("/v1/chat/completions", chat(n=n, logprobs=True, top_logprobs=20, max_tokens=64))))()
+
+    def ask_many_generations(self, rng):
+        return self.post("/v1/completions", completion(prompt=["A", "B", "C", "D"], n=16, max_tokens=2,
+                                                       stop=["x" * 1000] * rng.choice((1, 16, 17))))
+
+    # Grammars.
+
+    def ask_large_schema(self, rng):
+        n = rng.choice((100, 2500))
+        return self.post("/v1/chat/completions", chat(response_format=rng.choice((
+            schema_of({f"p{i}": {"type": "string"} for i in range(n)}),
+            schema_of({f"p{i}": {"type": "string", "maxLength": 2000} for i in range(n)}),
+            schema_of({"a": {"enum": [f"value {i}" for i in range(rng.choice((900, 20_000)))]}}),
+            schema_of({"a": {"type": "string", "pattern": "^(a{0,900}b{0,900}){0,900}$"}}),
+            schema_of({"a": {"type": "array", "minItems": 10_000, "items": {"type": "string", "maxLength": 1000}}}),
+            schema_of({"a": {"type": "number", "multipleOf": 0.37, "minimum": 0, "maximum": 1e15}}),
+            schema_of({"a": {"anyOf": [{"const": {"x": i}} for i in range(n)]}})))))
+
+    def ask_schema_of_references(self, rng):
+        depth = rng.choice((8, 30))
+        definitions = {f"d{i}": {"type": "object", "properties": {
+            "a": {"$ref": f"#/$defs/d{i + 1}"}, "b": {"$ref": f"#/$defs/d{i + 1}"}}} for i in range(depth)}
+        definitions[f"d{depth}"] = {"type": "string"}
+        schema = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": definitions}
+        return self.post("/v1/chat/completions", chat(response_format={
+            "type": "json_schema", "json_schema": {"name": "x", "schema": schema}}))
+
+    # HTTP.
+
+    def raw(self, data, leave=False, half_close=False):
+        with self.server.connect() as connection:
+            try:
+                connection.sendall(data)
+                if leave:
+                    return "left"
+                if half_close:
+                    connection.shutdown(socket.SHUT_WR)
+                answer = b""
+                while chunk := connection.recv(65536):
+                    answer = (answer + chunk)[:64]
+                    if not half_close:
+                        break
+            except (BrokenPipeError, ConnectionResetError):
+                return "closed"
+        status = re.match(rb"HTTP/1\.1 (\d+)", answer)
+        if answer and not status:
+            raise ValueError(f"no HTTP was answered: {answer!r}")
+        return int(status[1]) if status else "closed"
+
+    def post_head(self, path, length, more=""):
+        return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{more}"
+                f"Content-Length: {length}\r\n\r\n").encode()
+
+    def ask_damaged_http(self, rng):
+        data = bytearray(self.post_head("/v1/completions", 12) + b"{\"prompt\":1}")
+        for _ in range(rng.randrange(1, 6)):
+            at = rng.randrange(len(data))
+            piece = rng.choice((b"\r\n", b"\x00", b"\xff" * 100, b"Content-Length: 1\r\n", b" ", b"Host: x\r\n", b"a" * 9000))
+            data[at:at + rng.randrange(3)] = piece
+        return self.raw(bytes(data), half_close=True)
+
+    def ask_many_headers(self, rng):
+        lines = "".join(f"X-{i}: {'v' * rng.choice((1, 800))}\r\n" for i in range(rng.choice((50, 99, 5000))))
+        return self.raw(self.post_head("/tokenize", 15, lines) + b"{\"content\":\"x\"}", half_close=True)
+
+    def ask_more_than_is_announced(self, rng):
+        return self.raw(self.post_head("/v1/completions", self.max_body * 10) + b"x" * rng.choice((10, 1_000_000)))
+
+    def ask_chunked(self, rng):
+        size = rng.choice((1, 100, 60_000))
+        chunk = f"{size:x}\r\n{'x' * size}\r\n".encode()
+        n = min(self.sizes(rng) // size, 20_000)
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        return self.raw(head + chunk * n + rng.choice((b"0\r\n\r\n", b"ffffffffffffffff\r\n", b"-1\r\n", b"zz\r\n")),
+                        half_close=True)
+
+    def ask_half_a_body(self, rng):
+        """Stalls, then leaves, or closes half of the connection."""
+        with self.server.connect() as connection:
+            connection.sendall(self.post_head("/v1/completions", self.max_body - 1))
+            connection.sendall(b"x" * int(self.max_body * rng.random() * 0.9))
+            time.sleep(rng.random())
+            if rng.random() < 0.5:
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(4096)
+            elif rng.random() < 0.5:  # with a reset
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return "left"
+
+    def ask_slowly(self, rng):
+        with self.server.connect() as connection:
+            for byte in (self.post_head("/tokenize", 15) + b"{\"content\":\"x\"}")[:rng.randrange(20, 140)]:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.01)
+        return "left"
+
+    def ask_idle_connections(self, rng):
+        connections = [self.server.connect() for _ in range(rng.randrange(1, 12))]
+        try:
+            for connection in connections:
+                if rng.random() < 0.5:
+                    connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(rng.random())
+        except (BrokenPipeError, ConnectionResetError):
+            return "closed"
+        finally:
+            for connection in connections:
+                connection.close()
+        return "left"
+
+    def ask_to_listen(self, rng):
+        with self.server.connect() as connection:
+            connection.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if rng.random() < 0.5:
+                connection.recv(1000)
+            time.sleep(rng.random())
+        return "left"
+
+    def ask_and_do_not_read(self, rng):
+        with self.server.connect() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            body = json.dumps(rng.choice((
+                completion(stream=True, ignore_eos=True, max_tokens=200, logprobs=20),
+                completion(ignore_eos=True, max_tokens=100, logprobs=20, n=4)))).encode()
+            connection.sendall(self.post_head("/v1/completions", len(body)) + body)
+            time.sleep(2 * rng.random())
+        return "left"
+
+    def ask_and_leave(self, rng):
+        body = json.dumps(completion(prompt="x " * 400, max_tokens=400, ignore_eos=True,
+                                     stream=rng.random() < 0.5)).encode()
+        return self.raw(self.post_head("/v1/completions", len(body)) + body, leave=True)
+
+    def ask_other_methods(self, rng):
+        method = rng.choice(("PUT", "DELETE", "GET", "PATCH", "OPTIONS", "BREW"))
+        return self.post(rng.choice(("/v1/completions", "/tokenize", "/nothing")), "x" * 1000, method=method)
+
+
+# What must be answered right at rest, among the others and after them.
+RIGHT = [("/v1/completions", completion(prompt="KING RICHARD:", max_tokens=12, logprobs=2)),
+         ("/v1/chat/completions", chat(max_tokens=12, logprobs=True, top_logprobs=2)),
+         ("/v1/completions", completion(prompt="Once upon a time", n=2, seed=3, temperature=1, max_tokens=8)),
+         ("/tokenize", {"content": "To be, or not", "with_pieces": True})]
+
+
+def essence(text):
+    answer = json.loads(text)
+    return {key: answer[key] for key in answer if key not in ("id", "created", "usage")}
+
+
+class Attack:
+    def __init__(self, options):
+        self.options = options
+        command = [options.odmoe, "serve", options.model, "--port", "0", "--memory", options.memory, "--context",
+                   str(options.context), "--chunk", "128", "--timeout", "60", "--drain", "5", *options.server_flags]
+        self.server = Server(command)
+        self.most = int(self.server.budget * 1.05)
+        if options.limit:
+            os.kill(self.server.pid, signal.SIGTERM)
+            self.server.process.wait()
+            self.server = Server([options.limit, str(self.most), *command])
+        self.requests = Requests(self.server, options.max_body)
+        self.lock = threading.Lock()
+        self.left = options.requests
+        self.counts = collections.Counter()
+        self.wrong = []
+        self.done = threading.Event()
+        self.right = [self.answer_of(i) for i in range(len(RIGHT))]
+        self.health_max = 0.0
+
+    def is_wrong(self, what):
+        with self.lock:
+            self.wrong.append(what)
+            print(f"wrong: {what}", file=sys.stderr, flush=True)
+
+    def answer_of(self, i):
+        """What is answered at last, whoever else has the memory or the places now."""
+        path, body = RIGHT[i]
+        while True:
+            status, text = self.server.ask(path, body)
+            if status not in (429, 503):
+                return status, essence(text) if status == 200 else text.decode()
+            time.sleep(0.2)
+
+    def attack(self, seed):
+        rng = random.Random(seed)
+        kinds = self.requests.all()
+        while True:
+            with self.lock:
+                if self.left == 0:
+                    return
+                self.left -= 1
+            kind = rng.choice(kinds)
+            name = kind.__name__.removeprefix("ask_").replace("_", " ")
+            begun = time.monotonic()
+            try:
+                what = kind(rng)
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                if isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
+                    what = "closed"
+                else:
+                    self.is_wrong(f"{name}: {error!r} after {time.monotonic() - begun:.0f} s")
+                    what = "failed"
+            if isinstance(what, int) and what >= 500 and what not in REFUSED:
+                self.is_wrong(f"{name}: {what}")
+            if self.server.process.poll() is not None:
+                self.is_wrong(f"{name}: the server ended with {self.server.process.returncode}")
+                with self.lock:
+                    self.left = 0
+            with self.lock:
+                self.counts[name, str(what)] += 1
+
+    def watch(self):
+        """Right answers all the while, and whether the server is there at all."""
+        i = 0
+        while not self.done.is_set():
+            try:
+                i = (i + 1) % len(RIGHT)
+                if (answer := self.answer_of(i)) != self.right[i]:
+                    self.is_wrong(f"among the others {RIGHT[i]} was answered {answer}, not {self.right[i]}")
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                if self.server.process.poll() is None and not isinstance(error, ConnectionError):
+                    self.is_wrong(f"among the others {RIGHT[i]}: {error!r}")
+            self.done.wait(0.3)
+
+    def at_rest(self, before):
+        """What the server has once threads and descriptors are as before, or will not be."""
+        for _ in range(300):
+            now = self.server.status()
+            if now is None or (now[2] <= before[2] and now[3] <= before[3]):
+                return now
+            time.sleep(0.2)
+        return now
+
+    def run(self):
+        time.sleep(0.5)
+        before = self.server.status()
+        try:
+            with open(f"/proc/{self.server.pid}/clear_refs", "w", encoding="ascii") as file:
+                file.write("5")  # the peak is counted from here on
+        except OSError:
+            pass
+        begun = time.monotonic()
+        watcher = threading.Thread(target=self.watch)
+        watcher.start()
+        attackers = [threading.Thread(target=self.attack, args=(self.options.seed * 1000 + i,))
+                     for i in range(self.options.at_once)]
+        for thread in attackers:
+            thread.start()
+        for thread in attackers:
+            thread.join()
+        seconds = time.monotonic() - begun
+        self.done.set()
+        watcher.join()
+        if self.server.process.poll() is None:
+            self.look_after(before)
+        self.report(before, seconds)
+        return 1 if self.wrong else 0
+
+    def look_after(self, before):
+        for i, right in enumerate(self.right):
+            if (answer := self.answer_of(i)) != right:
+                self.is_wrong(f"afterwards {RIGHT[i]} was answered {answer}, not {right}")
+        self.after = self.at_rest(before) if before else None
+        if self.after:
+            resident, peak, threads, descriptors = self.after
+            if peak > self.most:
+                self.is_wrong(f"at its peak it had {peak / MIB:.1f} MiB, and its plan and 5 % are {self.most / MIB:.1f} MiB")
+            # What the plan calls buffers, experts and KV cache it may have taken only now.
+            if resident > max(before[0] * 1.25, before[0] + 12 * MIB):
+                self.is_wrong(f"it had {before[0] / MIB:.1f} MiB at rest, and {resident / MIB:.1f} MiB afterwards")
+            if threads > before[2] or descriptors > before[3]:
+                self.is_wrong(f"it had {before[2]} threads and {before[3]} descriptors at rest, and {threads} and "
+                              f"{descriptors} afterwards")
+        # In the middle of requests, of which none may keep it.
+        ends = [threading.Thread(target=self.last_request, args=(i,)) for i in range(4)]
+        for thread in ends:
+            thread.start()
+        time.sleep(0.3)
+        os.kill(self.server.pid, signal.SIGTERM)
+        for thread in ends:
+            thread.join()
+        status = self.server.process.wait(timeout=PATIENCE)
+        if status != 0:
+            self.is_wrong(f"it ended with {status}:\n{self.server.said()[-2000:]}")
+
+    def last_request(self, i):
+        rng = random.Random(i)
+        try:
+            (self.requests.ask_amplifying_json, self.requests.ask_half_a_body, self.requests.ask_large_schema,
+             self.requests.ask_and_do_not_read)[i](rng)
+        except (OSError, http.client.HTTPException):
+            pass
+
+    def report(self, before, seconds):
+        print(f"\n{self.options.requests} requests, {self.options.at_once} at a time, in {seconds:.0f} s\n")
+        kinds = sorted({name for name, _ in self.counts})
+        print("| kind | answers |\n|---|---|")
+        for kind in kinds:
+            answers = ", ".join(f"{what} ({n})" for (name, what), n in sorted(self.counts.items()) if name == kind)
+            print(f"| {kind} | {answers} |")
+        after = getattr(self, "after", None)
+        if before and after:
+            print(f"\nplan {self.server.budget / MIB:.1f} MiB; resident {before[0] / MIB:.1f} MiB before, at most "
+                  f"{after[1] / MIB:.1f} MiB, {after[0] / MIB:.1f} MiB afterwards; threads {before[2]} and {after[2]}, "
+                  f"descriptors {before[3]} and {after[3]}")
+        print(f"\nwrong: {len(self.wrong)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--odmoe", default="build/release/cli/odmoe")
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--memory", default="50%")
+    parser.add_argument("--context", type=int, default=1024)
+    parser.add_argument("--max-body", type=int, default=0, help="what the server takes, if it is told; bytes")
+    parser.add_argument("--limit", help="program that runs a command with a limit of memory")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("server_flags", nargs="*")
+    options = parser.parse_args()
+    if options.max_body:
+        options.server_flags += ["--max-body", str(options.max_body)]
+    else:
+        options.max_body = MIB + 128 * options.context
+    sys.exit(Attack(options).run())
+
+
+if __name__ == "__main__":
+    main()
