@@ -32,7 +32,10 @@ Result<bool> read_some(int descriptor, const std::string& name, std::string& tex
       }
       return got > 0;
     }
-    if (errno != EINTR) return fail(ErrorKind::kIo, "cannot read {}: {}", name, std::strerror(errno));
+    if (errno != EINTR && errno != EAGAIN && errno != EWOULDBLOCK) {
+      return fail(ErrorKind::kIo, "cannot read {}: {}", name,
+                  errno == EBADF ? "it is closed" : std::strerror(errno));
+    }
   }
 }
 

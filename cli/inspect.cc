@@ -8,10 +8,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
+#include "base/processors.h"
 #include "base/units.h"
 #include "cli/command.h"
 #include "cli/drive_cache.h"
@@ -110,9 +110,8 @@ Result<Estimate> estimate(const EngineOptions& options, const Checkpoint& file, 
   const TensorInfo* embedding = file.find_tensor("token_embd.weight");
   if (embedding != nullptr && file.find_tensor("output.weight") != nullptr)
     result.speed.dense_read_bytes -= std::min(model.dense_bytes, embedding->bytes);
-  const int threads =
-      options.threads > 0 ? options.threads : static_cast<int>(std::thread::hardware_concurrency());
-  result.speed.memory_bytes_per_second = measure_memory_bandwidth(std::max(threads, 1));
+  const int threads = options.threads > 0 ? options.threads : usable_processors();
+  result.speed.memory_bytes_per_second = measure_memory_bandwidth(threads);
   const DriveSetup setup{.drive_file = options.drive_file,
                          .reader = {.direct = true},
                          .make_reader = make_reader,

@@ -6,11 +6,14 @@
 #include <csignal>
 #include <exception>
 #include <iostream>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/standard_descriptors.h"
 
 namespace {
 
@@ -35,6 +38,8 @@ int exit_code(const Error& error) {
   }
 }
 
+int finish(const Result<int>& outcome) { return outcome.has_value() ? *outcome : exit_code(outcome.error()); }
+
 int run(int argc, char** argv) {
   // The log goes where the errors go: standard output is for text.
   spdlog::set_default_logger(spdlog::stderr_color_mt("odmoe"));
@@ -46,7 +51,13 @@ int run(int argc, char** argv) {
   try {
     program.app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return program.app.exit(error);  // --help, --version
+    if (error.get_exit_code() == 0) {  // --help, --version
+      std::ostringstream text;
+      program.app.exit(error, text, text);
+      Output output = Output::standard_output();
+      (void)output.write(text.str());
+      return finish(output.exit_code());
+    }
     // CLI11 would say that a command is required, to someone who misspelt one.
     const std::vector<std::string> unknown = program.app.remaining();
     if (program.app.get_subcommands().empty() && !unknown.empty() && !unknown.front().starts_with('-')) {
@@ -56,13 +67,13 @@ int run(int argc, char** argv) {
     for (const CLI::App* used : program.app.get_subcommands()) command += " " + used->get_name();
     return complain(std::string(error.what()) + " (see '" + command + " --help')", kExitUsage);
   }
-  const auto outcome = program.action();
-  return outcome.has_value() ? *outcome : exit_code(outcome.error());
+  return finish(program.action());
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  hold_standard_descriptors();
   try {
     return run(argc, argv);
   } catch (const std::bad_alloc&) {

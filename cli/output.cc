@@ -1,6 +1,7 @@
 #include "cli/output.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -36,9 +37,14 @@ Status Output::write(std::string_view bytes) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written >= 0) {
       bytes.remove_prefix(static_cast<size_t>(written));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      // Somebody we share it with has made it one that does not wait: we do.
+      pollfd room{.fd = descriptor_, .events = POLLOUT, .revents = 0};
+      (void)::poll(&room, 1, -1);
     } else if (errno != EINTR) {
       reader_gone_ = errno == EPIPE;
-      status_ = fail(ErrorKind::kIo, "cannot write to {}: {}", name_, std::strerror(errno));
+      status_ = fail(ErrorKind::kIo, "cannot write to {}: {}", name_,
+                     errno == EBADF ? "it is closed" : std::strerror(errno));
     }
   }
   return status_;

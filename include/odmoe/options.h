@@ -70,7 +70,7 @@ struct EngineOptions {
   int32_t context = 0;  // tokens of the KV cache; 0: the model's own, at most 4096
   CacheType cache_type = CacheType::kF16;
   FlashAttention flash_attention = FlashAttention::kAuto;
-  int32_t threads = 0;   // 0: one per core
+  int32_t threads = 0;   // 0: one per processor that affinity and quotas allow
   int32_t chunk = 512;   // tokens of a prompt evaluated at once.  Results depend on it in the last
                          // bits (so it is never derived from the budget); memory grows with it
   int32_t sessions = 1;  // KV caches planned for, 1..kMaxSessions

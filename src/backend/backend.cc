@@ -6,7 +6,8 @@
 #include <cstdlib>
 #include <mutex>
 #include <string_view>
-#include <thread>
+
+#include "base/processors.h"
 
 namespace odmoe {
 namespace {
@@ -57,8 +58,12 @@ Result<std::unique_ptr<Backend>> Backend::create(int threads) {
     return fail(ErrorKind::kUnsupported, "ggml's device {} cannot compute on memory of the host",
                 ggml_backend_dev_name(backend->device_));
   }
-  backend->threads_ =
-      threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int usable = usable_processors();
+  backend->threads_ = threads > 0 ? threads : usable;
+  if (threads > usable) {
+    spdlog::warn("{} threads compute where this process may use {} processor{}: that is slower than {}", threads,
+                 usable, usable == 1 ? "" : "s", usable);
+  }
   const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
       ggml_backend_dev_backend_reg(backend->device_), "ggml_backend_set_n_threads"));
   if (set_threads != nullptr) set_threads(backend->backend_.get(), backend->threads_);

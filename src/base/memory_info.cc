@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/cgroup.h"
+
 #ifdef __APPLE__
 #include <mach/mach.h>
 #endif
@@ -79,26 +81,6 @@ uint64_t left_in_group(const fs::path& folder, const Controller& names) {
   return limit - std::min(limit, held);
 }
 
-// A limit anywhere above counts, so walk up to the mount point.  A group that is not visible below the mount
-// (a container with its own view of the tree) is skipped, and its visible ancestors, down to the mount
-// itself, still count.
-uint64_t left_in_ancestors(const fs::path& mount, fs::path group, const Controller& names) {
-  uint64_t left = kNoLimit;
-  for (group = group.relative_path();; group = group.parent_path()) {
-    left = std::min(left, left_in_group(group.empty() ? mount : mount / group, names));
-    if (group.empty()) return left;
-  }
-}
-
-bool has_controller(std::string_view list, std::string_view name) {
-  while (!list.empty()) {
-    const size_t comma = std::min(list.find(','), list.size());
-    if (list.substr(0, comma) == name) return true;
-    list.remove_prefix(std::min(comma + 1, list.size()));
-  }
-  return false;
-}
-
 // The microseconds behind "total=" in the line "some ..." of a file of pressure stall information.
 std::optional<uint64_t> read_stall_us(const fs::path& path) {
   std::ifstream in(path);
@@ -112,21 +94,9 @@ std::optional<uint64_t> read_stall_us(const fs::path& path) {
 }
 
 uint64_t left_in_cgroups(const fs::path& root) {
-  const fs::path mount = root / "sys/fs/cgroup";
   uint64_t left = kNoLimit;
-  std::ifstream in(root / "proc/self/cgroup");  // lines "hierarchy:controllers:path"
-  for (std::string line; std::getline(in, line);) {
-    const size_t first = line.find(':');
-    const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
-    if (second == std::string::npos) continue;
-    const std::string_view controllers = std::string_view(line).substr(first + 1, second - first - 1);
-    const fs::path group = line.substr(second + 1);
-    if (controllers.empty()) {  // v2, alone or beside v1
-      left = std::min(
-          {left, left_in_ancestors(mount, group, kV2), left_in_ancestors(mount / "unified", group, kV2)});
-    } else if (has_controller(controllers, "memory")) {
-      left = std::min(left, left_in_ancestors(mount / "memory", group, kV1));
-    }
+  for (const CgroupFolder& folder : cgroup_folders(root, "memory")) {
+    left = std::min(left, left_in_group(folder.path, folder.v2 ? kV2 : kV1));
   }
   return left;
 }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/testing_root.h"
 #include "base/units.h"
 
 namespace odmoe {
@@ -15,23 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A machine described by a few files under a temporary root.
-class MemoryInfo : public testing::Test {
+class MemoryInfo : public MachineTest {
  protected:
-  void SetUp() override {
-    root_ = fs::path(testing::TempDir()) / ("odmoe_memory_info_" + std::to_string(getpid()) + "_" +
-                                            testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(root_);
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  void write(const fs::path& path, std::string_view text) {
-    fs::create_directories((root_ / path).parent_path());
-    std::ofstream(root_ / path) << text;
-  }
   uint64_t available() { return linux_memory::available_bytes(root_); }
-
-  fs::path root_;
 };
 
 TEST_F(MemoryInfo, WithoutCgroupsTheMachineDecides) {

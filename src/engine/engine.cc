@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/memory_info.h"
+#include "base/processors.h"
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/memory_plan.h"
@@ -237,7 +238,7 @@ Status EngineImpl::set_up_predictor() {
   }
   if (dependencies_.wrap_predictor) predictor = dependencies_.wrap_predictor(std::move(predictor), predicted);
   // Where all cores compute, a thread of its own would only take one from them.
-  const bool has_core = std::thread::hardware_concurrency() > static_cast<unsigned>(options_.threads);
+  const bool has_core = usable_processors() > options_.threads;
   const bool worth_a_thread =
       predictor->stands_alone() && predictor->bytes_per_prediction() >= kLeastForThread;
   const auto ask = has_core && worth_a_thread ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "engine/engine_impl.h"
 #include "engine/sampler.h"
@@ -102,7 +103,13 @@ Result<GenerateResult> EngineImpl::generate(Session& session, std::span<const To
       }
       logits = masked;
     }
-    const Token token = sampler.sample(logits);
+    const std::optional<Token> drawn = sampler.sample(logits);
+    if (!drawn) {
+      return fail(ErrorKind::kBadFile,
+                  "'{}': after {} tokens the model gives no token a likelihood: check the file (odmoe inspect)",
+                  options_.model.string(), session.tokens().size());
+    }
+    const Token token = *drawn;
     if (result.generated_tokens == 0)
       note_first_token(static_cast<double>(clock_->now_us() - begin_us) * 1e-3);
     if (!options.ignore_eos && tokenizer_->is_end(token)) return done(FinishReason::kEnd);

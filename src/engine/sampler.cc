@@ -115,17 +115,17 @@ float Sampler::adjusted(float logit, size_t token) const {
   return static_cast<float>(std::clamp<double>(value, -kMax, kMax));
 }
 
-Token Sampler::likeliest(std::span<const float> logits) const {
-  size_t best = 0;
+std::optional<Token> Sampler::likeliest(std::span<const float> logits) const {
+  std::optional<Token> best;
   float best_logit = kLowest;
   for (size_t i = 0; i < logits.size(); ++i) {
     const float logit = adjusted(logits[i], i);
     if (logit > best_logit) {
-      best = i;
+      best = static_cast<Token>(i);
       best_logit = logit;
     }
   }
-  return static_cast<Token>(best);
+  return best;
 }
 
 void Sampler::select_top_k(std::span<const float> logits) {
@@ -204,11 +204,11 @@ Token Sampler::draw() {
   return candidates_[last].token;
 }
 
-Token Sampler::sample(std::span<const float> logits) {
+std::optional<Token> Sampler::sample(std::span<const float> logits) {
   assert(logits.size() == n_vocab_);
   if (options_.temperature == 0) return likeliest(logits);
   select_top_k(logits);
-  if (candidates_.empty()) return 0;  // nothing above -inf
+  if (candidates_.empty()) return std::nullopt;
   if (options_.top_p < 1) keep_top_p();
   if (options_.min_p > 0) keep_min_p();
   return draw();

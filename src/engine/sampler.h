@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <span>
 #include <vector>
@@ -19,9 +20,10 @@ class Sampler {
   // Requires options.validate() to hold and n_vocab > 0.
   Sampler(const SamplingOptions& options, int32_t n_vocab);
 
-  // The next token; `logits` has n_vocab elements.  NaN counts as -inf and +inf as the largest float; when
-  // all are -inf it is token 0.  Draws one random number unless the temperature is 0.
-  Token sample(std::span<const float> logits);
+  // The next token, never one whose logit is -inf: that is how tokens are forbidden.  None when all are.
+  // `logits` has n_vocab elements.  NaN counts as -inf and +inf as the largest float.  Draws one random number
+  // unless the temperature is 0 or there is no token.
+  std::optional<Token> sample(std::span<const float> logits);
 
   // Tells that `token` (of the prompt, or the one sampled) is part of the text, for the penalties.
   void accept(Token token);
@@ -34,7 +36,7 @@ class Sampler {
   static bool better(const Candidate& a, const Candidate& b);
 
   float adjusted(float logit, size_t token) const;
-  Token likeliest(std::span<const float> logits) const;
+  std::optional<Token> likeliest(std::span<const float> logits) const;
   void select_top_k(std::span<const float> logits);
   void keep_top_p();
   void keep_min_p();

@@ -47,7 +47,7 @@ TEST(SamplerAllocation, SamplingAllocatesNothing) {
         options.penalty_last_n = 4;
         Sampler sampler(options, kVocab);
         const int before = allocations;
-        for (int i = 0; i < 10; ++i) sampler.accept(sampler.sample(logits));
+        for (int i = 0; i < 10; ++i) sampler.accept(sampler.sample(logits).value());
         EXPECT_EQ(allocations, before)
             << "top_k " << top_k << " temperature " << temperature << " top_p " << top_p;
       }

@@ -41,7 +41,7 @@ std::map<Token, int> draw_many(const SamplingOptions& options, const std::vector
                                int n = 20000) {
   Sampler sampler(options, static_cast<int32_t>(logits.size()));
   std::map<Token, int> counts;
-  for (int i = 0; i < n; ++i) ++counts[sampler.sample(logits)];
+  for (int i = 0; i < n; ++i) ++counts[sampler.sample(logits).value()];
   return counts;
 }
 
@@ -88,8 +88,8 @@ TEST(Sampler, NanAndInfinityAreSurvived) {
     Sampler sampler(options, 4);
     EXPECT_EQ(sampler.sample(std::vector<float>{kNan, -kInf, 1, kNan}), 2);
     EXPECT_EQ(sampler.sample(std::vector<float>{1, kInf, -kInf, kNan}), 1);
-    EXPECT_EQ(sampler.sample(std::vector<float>{-kInf, -kInf, -kInf, -kInf}), 0);
-    EXPECT_EQ(sampler.sample(std::vector<float>{kNan, kNan, kNan, kNan}), 0);
+    EXPECT_EQ(sampler.sample(std::vector<float>{-kInf, -kInf, -kInf, -kInf}), std::nullopt);
+    EXPECT_EQ(sampler.sample(std::vector<float>{kNan, -kInf, kNan, kNan}), std::nullopt);
   }
 }
 
@@ -148,7 +148,7 @@ TEST(Sampler, TopKFindsTheLargestAmongManyWhereverTheyAre) {
   options.top_k = 3;
   std::set<Token> tokens;
   Sampler sampler(options, kVocab);
-  for (int i = 0; i < 100; ++i) tokens.insert(sampler.sample(logits));
+  for (int i = 0; i < 100; ++i) tokens.insert(sampler.sample(logits).value());
   EXPECT_THAT(tokens, ElementsAre(5, 80000, 163839));
 }
 
@@ -291,7 +291,7 @@ std::vector<Token> sequence(uint64_t seed, int n) {
     logits[i] = 4 * std::sqrt(static_cast<float>(i * 37 % 1000) / 1000);
   Sampler sampler(options, 1000);
   std::vector<Token> tokens;
-  for (int i = 0; i < n; ++i) tokens.push_back(sampler.sample(logits));
+  for (int i = 0; i < n; ++i) tokens.push_back(sampler.sample(logits).value());
   return tokens;
 }
 

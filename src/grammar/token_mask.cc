@@ -103,24 +103,51 @@ const std::vector<uint64_t>& Matcher::allowed() {
   return allowed_.emplace(state_, std::move(mask)).first->second;
 }
 
-bool Matcher::mask(std::span<float> logits) {
+void Matcher::mask(std::span<float> logits) {
   const std::vector<uint64_t>& mask = allowed();
-  bool any = false;
   for (size_t token = 0; token < logits.size(); ++token) {
     const bool may = token / 64 < mask.size() && (mask[token / 64] >> (token % 64) & 1U) != 0;
     if (!may) logits[token] = -std::numeric_limits<float>::infinity();
-    any = any || may;
   }
-  return any;
+}
+
+bool Matcher::allows(int32_t token) {
+  if (token < 0 || token >= vocabulary_->n_token()) return false;
+  return (allowed()[static_cast<size_t>(token) / 64] >> (static_cast<size_t>(token) % 64) & 1U) != 0;
+}
+
+bool Matcher::allows_any() {
+  return std::ranges::any_of(allowed(), [](uint64_t tokens) { return tokens != 0; });
+}
+
+ByteSet Matcher::next_bytes() {
+  ByteSet bytes;
+  for (size_t byte = 0; byte < bytes.size(); ++byte) {
+    bytes[byte] = automaton_.next(state_, static_cast<uint8_t>(byte)) != Automaton::kDead;
+  }
+  return bytes;
 }
 
 bool Matcher::accept(int32_t token) {
   const std::string_view bytes = vocabulary_->bytes_of(token);
-  const int32_t state =
-      bytes.empty() ? automaton_.next_token(state_, token) : walk(automaton_, state_, bytes);
-  if (state == Automaton::kDead) return false;
-  state_ = state;
+  if (bytes.empty()) {
+    const int32_t state = automaton_.next_token(state_, token);
+    if (state == Automaton::kDead) return false;
+    state_ = state;
+  } else if (!accept_bytes(bytes)) {
+    return false;
+  }
   return automaton_.goes_on(state_);
+}
+
+bool Matcher::accept_bytes(std::string_view bytes) {
+  int32_t state = state_;
+  for (const char byte : bytes) {
+    state = automaton_.next(state, static_cast<uint8_t>(byte));
+    if (state == Automaton::kDead) return false;
+  }
+  state_ = state;
+  return true;
 }
 
 }  // namespace odmoe::grammar

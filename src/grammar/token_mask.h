@@ -67,12 +67,21 @@ class Matcher {
   explicit Matcher(const TokenMasks& masks);
 
   // Sets the logits [n_token] of what may not come next to -infinity.  Where the grammar may end, tokens that
-  // end a text may come.  False when nothing can follow, not even a token: the text is complete.
-  bool mask(std::span<float> logits);
-  // The token was chosen.  False when the text is complete with it, so that nothing more may follow.
+  // end a text may come.
+  void mask(std::span<float> logits);
+  // Whether mask() leaves this token; whether it leaves any.  It need not leave one: a vocabulary may lack
+  // the bytes that must follow.
+  bool allows(int32_t token);
+  bool allows_any();
+  // The token was chosen, one that mask() left.  False when the text is complete with it, so that nothing
+  // more may follow.
   bool accept(int32_t token);
+  // The same with bytes that no mask was asked for: false, and nothing changes, when they may not come next.
+  bool accept_bytes(std::string_view bytes);
   // Whether the text so far is of the grammar.
   bool complete() const { return automaton_.accepts(state_); }
+  // The bytes that may come next, whether the vocabulary can write them or not.
+  ByteSet next_bytes();
 
  private:
   const std::vector<uint64_t>& allowed();

@@ -51,7 +51,7 @@ TEST(TokenMask, AllowsExactlyTheTokensThatTheGrammarTakes) {
     int32_t state = plain.start();
     for (int step = 0; step < 60; ++step) {
       std::vector<float> logits(words.tokens.size(), 0);
-      const bool any = matcher.mask(logits);
+      matcher.mask(logits);
       std::vector<int32_t> allowed;
       for (int32_t token = 0; std::cmp_less(token, words.tokens.size()); ++token) {
         int32_t next = state;
@@ -63,9 +63,10 @@ TEST(TokenMask, AllowsExactlyTheTokensThatTheGrammarTakes) {
         if (token == words.control) expected = false;
         ASSERT_EQ(logits[static_cast<size_t>(token)] == 0, expected)
             << words.tokens[static_cast<size_t>(token)];
+        ASSERT_EQ(matcher.allows(token), expected);
         if (expected && token != words.end) allowed.push_back(token);
       }
-      if (!any || allowed.empty()) break;
+      if (allowed.empty()) break;
       const int32_t chosen = allowed[random() % allowed.size()];
       for (const char c : words.tokens[static_cast<size_t>(chosen)])
         state = plain.next(state, static_cast<uint8_t>(c));
@@ -84,7 +85,7 @@ TEST(TokenMask, EndsWhereNothingMayFollow) {
   EXPECT_FALSE(matcher.accept('e'));
   EXPECT_TRUE(matcher.complete());
   std::vector<float> logits(words.tokens.size(), 0);
-  EXPECT_TRUE(matcher.mask(logits));  // the end alone
+  matcher.mask(logits);  // the end alone
   EXPECT_EQ(logits[static_cast<size_t>(words.end)], 0);
   EXPECT_LT(logits['e'], 0);
 }
@@ -102,7 +103,7 @@ TEST(TokenMask, AFullStringOfRandomTokensIsValidJson) {
     std::string text;
     for (int step = 0; step < 400; ++step) {
       std::vector<float> logits(words.tokens.size(), 0);
-      if (!matcher.mask(logits)) break;
+      matcher.mask(logits);
       std::vector<int32_t> allowed;
       for (int32_t token = 0; std::cmp_less(token, words.tokens.size()); ++token) {
         if (logits[static_cast<size_t>(token)] == 0) allowed.push_back(token);
@@ -130,17 +131,32 @@ TEST(TokenMask, ControlTokensComeOnlyWhereTheGrammarNamesThem) {
   const TokenMasks masks{.grammar = builder.build(root).value(), .vocabulary = words.vocabulary()};
   Matcher matcher(masks);
   std::vector<float> logits(words.tokens.size(), 0);
-  EXPECT_TRUE(matcher.mask(logits));
+  matcher.mask(logits);
   EXPECT_LT(logits[static_cast<size_t>(words.control)], 0);
   EXPECT_TRUE(matcher.accept('a'));
   EXPECT_TRUE(matcher.accept('b'));
   std::fill(logits.begin(), logits.end(), 0);
-  EXPECT_TRUE(matcher.mask(logits));
+  matcher.mask(logits);
   EXPECT_EQ(logits[static_cast<size_t>(words.control)], 0);
   EXPECT_LT(logits['c'], 0);
   EXPECT_TRUE(matcher.accept(words.control));
   EXPECT_FALSE(matcher.accept('c'));
   EXPECT_TRUE(matcher.complete());
+}
+
+TEST(TokenMask, SaysWhatMustFollowWhereTheVocabularyHasNoTokenForIt) {
+  const std::vector<std::string> tokens = {"t", "r", "u", "x", "<end>"};
+  const auto vocabulary = std::make_shared<Vocabulary>(
+      5, [&](int32_t t) { return tokens[static_cast<size_t>(t)]; }, [](int32_t t) { return t == 4; });
+  Matcher matcher({.grammar = json_schema_grammar(nlohmann::ordered_json::parse(R"({"const":true})")).value(),
+                   .vocabulary = vocabulary});
+  for (const int32_t token : {0, 1, 2}) {
+    ASSERT_TRUE(matcher.allows_any());
+    ASSERT_TRUE(matcher.accept(token));
+  }
+  EXPECT_FALSE(matcher.allows_any());
+  EXPECT_FALSE(matcher.complete());
+  EXPECT_EQ(matcher.next_bytes(), ByteSet().set('e'));
 }
 
 }  // namespace

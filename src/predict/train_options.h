@@ -32,7 +32,7 @@ struct TrainOptions {
   double weight_decay = 0.01;
   double dropout = 0;  // of hidden units
   uint64_t seed = 0;
-  int32_t threads = 0;                       // 0: one per core
+  int32_t threads = 0;                       // 0: one per processor that affinity and quotas allow
   uint64_t data_bytes = uint64_t{4} << 30U;  // of states held in memory at once, but at least one layer's
   bool half = false;                         // weights as f16
   Status validate() const;                   // kUsage naming the option and its range

@@ -20,7 +20,8 @@ std::optional<ApiError> error_of(const ChannelEvent& event) {
   }
   switch (end.ending) {
     case Ending::kError:
-      return from_engine(end.error);
+    case Ending::kForbidden:
+      return failure(end.ending, end.error);
     case Ending::kDeadline:
       return ApiError{.status = 504,
                       .type = "server_error",
@@ -302,6 +303,12 @@ class CompletionAnswer final : public Answer {
 };
 
 }  // namespace
+
+ApiError failure(Ending ending, const Error& error) {
+  ApiError result = from_engine(error);
+  if (ending == Ending::kForbidden) result.param = "logit_bias";
+  return result;
+}
 
 Answer::Answer(const Engine& engine, AnswerOptions options)
     : engine_(&engine), options_(std::move(options)) {}

@@ -28,6 +28,9 @@ struct AnswerOptions {
   RequestMemory::Share memory;  // what is kept until the answer is whole is taken from it
 };
 
+// What kError and kForbidden are to the client.
+ApiError failure(Ending ending, const Error& error);
+
 // Takes the events of one request and makes of them what the client is sent.  One owner.
 class Answer {
  public:

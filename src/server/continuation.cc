@@ -39,14 +39,6 @@ AssistantText::Start start_of(const Engine& engine, const Conversation& conversa
   return ends_in_thought(tail_of(engine, prompt)) ? Start::kThought : Start::kAnswer;
 }
 
-void end_thought(const Engine& engine, std::vector<Token>& prompt) {
-  const std::string tail = tail_of(engine, prompt);
-  if (!ends_in_thought(tail)) return;
-  // As templates write a thought that is empty.
-  const auto end = engine.encode(tail.ends_with('\n') ? "\n</think>\n\n" : "</think>", false, true);
-  prompt.insert(prompt.end(), end.begin(), end.end());
-}
-
 ApiResult<std::string> begun_text(const ChatRequest& request,
                                   const std::shared_ptr<const grammar::Grammar>& grammar) {
   const Conversation& conversation = request.conversation;

@@ -18,9 +18,6 @@ namespace odmoe::server {
 AssistantText::Start start_of(const Engine& engine, const Conversation& conversation,
                               std::span<const Token> prompt);
 
-// A prompt that leads the model into a thought is made to end it: what a grammar is about is the answer.
-void end_thought(const Engine& engine, std::vector<Token>& prompt);
-
 // What the answer, or the thought, that is gone on with says so far; empty: there is none.  400 when it is
 // not how a text of the grammar may begin: the two together are to be one.
 ApiResult<std::string> begun_text(const ChatRequest& request,

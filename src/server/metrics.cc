@@ -26,6 +26,8 @@ std::string_view ending_name(Ending ending) {
       return "cancelled";
     case Ending::kDeadline:
       return "deadline";
+    case Ending::kForbidden:
+      return "forbidden";
     case Ending::kError:
       return "error";
   }

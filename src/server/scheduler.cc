@@ -4,7 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "engine/sampler.h"
+#include "server/token_draw.h"
 
 namespace odmoe::server {
 namespace {
@@ -52,9 +52,7 @@ class Scheduler::Job {
 
   // Of the scheduler's thread, from admission on.
   Time admitted, first_token;
-  std::optional<Sampler> sampler;
-  std::optional<grammar::Matcher> matcher;
-  std::vector<float> adjusted;  // logits with bias and grammar; empty: the model's own do
+  std::optional<TokenDraw> tokens;
   GenerationEnd end;
   bool prefilled = false;
   size_t n_reported = 0;         // of the prompt, to on_prompt()
@@ -253,11 +251,7 @@ void Scheduler::admit(std::unique_lock<std::mutex>& lock) {
     lock.unlock();
     job->admitted = std::chrono::steady_clock::now();
     job->end.queue_ms = ms_between(job->submitted, job->admitted);
-    job->sampler.emplace(job->work.sampling, job->n_vocab);
-    if (job->work.grammar != nullptr) job->matcher.emplace(*job->work.grammar);
-    if (job->matcher || !job->work.logit_bias.empty()) {
-      job->adjusted.resize(static_cast<size_t>(job->n_vocab));
-    }
+    job->tokens.emplace(job->work, job->n_vocab);
     job->end.reused_tokens = reuse(*job, *slot);
     lock.lock();
   }
@@ -384,10 +378,10 @@ void Scheduler::read_prompt(Slot& slot) {
   job->prefilled = session.tokens().size() == prompt.size();
   if (!job->prefilled) return;
   if (job->work.penalize_prompt) {
-    for (const Token token : prompt) job->sampler->accept(token);
+    for (const Token token : prompt) job->tokens->read(token);
   }
   if (job->work.max_tokens == 0) return release(slot, Ending::kLength);
-  if (const auto ending = choose(*job, session.logits())) release(slot, *ending);
+  if (auto end = choose(*job, session.logits())) release(slot, end->ending, std::move(end->error));
 }
 
 // A token for everybody who writes.
@@ -415,33 +409,33 @@ void Scheduler::write_tokens() {
         continue;
       }
     }
-    if (const auto ending = choose(*slot.job, slot.session->logits())) release(slot, *ending);
+    if (auto end = choose(*slot.job, slot.session->logits())) {
+      release(slot, end->ending, std::move(end->error));
+    }
   }
 }
 
 // The next token: to the sink, and to be evaluated at the next turn unless it was the last.
-std::optional<Ending> Scheduler::choose(Job& job, std::span<const float> model_logits) {
-  std::span<const float> logits = model_logits;
-  if (!job.adjusted.empty()) {
-    std::ranges::copy(model_logits, job.adjusted.begin());
-    for (const auto& [token, bias] : job.work.logit_bias) job.adjusted[static_cast<size_t>(token)] += bias;
-    if (job.matcher) {
-      if (!job.matcher->mask(job.adjusted)) return Ending::kGrammar;
-    }
-    logits = job.adjusted;
-  }
-  const Token token = job.sampler->sample(logits);
+std::optional<DrawEnd> Scheduler::choose(Job& job, std::span<const float> model_logits) {
+  const auto drawn = job.tokens->draw(model_logits);
+  if (!drawn.has_value()) return drawn.error();
+  const Token token = *drawn;
   if (job.first_token == Time()) job.first_token = std::chrono::steady_clock::now();
-  // With a grammar the end is a token that may be chosen where what it describes may end.
-  if (engine_->is_end(token) && !job.work.ignore_eos) return Ending::kEndToken;
-  job.sampler->accept(token);
+  // With a grammar the end is a token that may be chosen where what it describes may end; nothing of it could
+  // follow, so it ends the text also for those who would go on after an end token.
+  if (engine_->is_end(token) && (!job.work.ignore_eos || job.work.grammar != nullptr)) {
+    return DrawEnd{.ending = Ending::kEndToken};
+  }
+  const bool may_go_on = job.tokens->accept(token);
   ++job.end.generated_tokens;
   const bool wants_logprob = job.work.top_logprobs >= 0;
   const bool goes_on = job.sink->on_token(wants_logprob ? describe(token, model_logits, job.work.top_logprobs)
                                                         : GeneratedToken{.token = token});
-  if (!goes_on) return Ending::kSink;
-  if (job.matcher && !job.matcher->accept(token)) return Ending::kGrammar;
-  if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) return Ending::kLength;
+  if (!goes_on) return DrawEnd{.ending = Ending::kSink};
+  if (!may_go_on) return DrawEnd{.ending = Ending::kGrammar};
+  if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) {
+    return DrawEnd{.ending = Ending::kLength};
+  }
   job.pending = token;
   return std::nullopt;
 }

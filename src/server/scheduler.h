@@ -29,6 +29,8 @@
 
 namespace odmoe::server {
 
+struct DrawEnd;
+
 struct TokenLogprob {
   Token token = -1;
   float logprob = 0;  // natural logarithm, of the model's own distribution before any sampling option
@@ -48,12 +50,13 @@ enum class Ending {
   kSink,       // the sink had enough
   kCancelled,  // Ticket::cancel()
   kDeadline,
+  kForbidden,  // the request's bias leaves no token that may follow
   kError,
 };
 
 struct GenerationEnd {
   Ending ending = Ending::kEndToken;
-  Error error = {};  // of kError
+  Error error = {};  // of kError and kForbidden
   int32_t prompt_tokens = 0;
   int32_t reused_tokens = 0;  // of the prompt, from a KV cache that was there
   int32_t generated_tokens = 0;
@@ -78,12 +81,16 @@ struct Generation {
   std::vector<Token> prompt;  // 1..context tokens
   SamplingOptions sampling;
   int32_t max_tokens = -1;                          // -1: until the model ends or the context is full
-  std::vector<std::pair<Token, float>> logit_bias;  // added; -infinity forbids
+  std::vector<std::pair<Token, float>> logit_bias;  // of tokens of the model; added; -infinity forbids
   int32_t top_logprobs = -1;                        // alternatives reported; -1: not even the token's own
   bool prompt_logprobs = false;                     // evaluates the whole prompt, whatever is cached
   bool penalize_prompt = false;                     // penalties count its tokens too
   bool ignore_eos = false;
   std::shared_ptr<const grammar::TokenMasks> grammar;  // what may be written; null: anything
+  // With a grammar: it begins behind this text or this token, before which anything but an end may be written
+  // (a thought).  Empty: at once.
+  std::string grammar_after = {};
+  Token grammar_after_token = -1;  // -1: the vocabulary has none for that text
   std::optional<std::chrono::steady_clock::time_point> deadline;
 };
 
@@ -164,7 +171,7 @@ class Scheduler {
   Status evaluate(const Job* only, const std::function<Status()>& work);
   void read_prompt(Slot& slot);
   void write_tokens();
-  std::optional<Ending> choose(Job& job, std::span<const float> model_logits);
+  std::optional<DrawEnd> choose(Job& job, std::span<const float> model_logits);
   void finish(const std::shared_ptr<Job>& job, Ending ending, Error error = {});
   void cancel(const std::shared_ptr<Job>& job, Ending why);
 

@@ -29,6 +29,7 @@
 #include "server/request_memory.h"
 #include "server/routes.h"
 #include "server/scheduler.h"
+#include "server/token_draw.h"
 #include "server/token_routes.h"
 
 namespace odmoe::server {
@@ -44,6 +45,7 @@ struct Loaded {
   int32_t sessions;
   // How calls are written; an error when the chat template is not known.
   Result<ToolCallSyntax> syntax;
+  std::mutex checking;
   std::once_flag vocabulary_made;
   std::shared_ptr<const grammar::Vocabulary> vocabulary;  // made when the first grammar asks for it
 
@@ -545,7 +547,18 @@ ApiResult<Generation> Server::Impl::generation(const Loaded&, const CommonReques
 
 ApiStatus Server::Impl::submit(
     Call& call, std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations) {
-  call.deadline = generations.front().first.deadline;
+  const Generation& first = generations.front().first;
+  if (!first.logit_bias.empty() && first.max_tokens != 0) {
+    // The choices share bias and grammar.  Refused before a prompt is read, and before a stream begins; one
+    // after the other, for each takes a matcher's memory.
+    const std::lock_guard lock(call.loaded->checking);
+    TokenDraw draw({.sampling = {.temperature = 0}, .logit_bias = first.logit_bias, .grammar = first.grammar},
+                   call.loaded->engine->model().n_vocab);
+    if (const auto possible = draw.check(); !possible.has_value()) {
+      return std::unexpected(failure(possible.error().ending, possible.error().error));
+    }
+  }
+  call.deadline = first.deadline;
   auto tickets = call.loaded->scheduler->submit_all(std::move(generations));
   if (tickets.has_value()) {
     call.tickets = std::move(*tickets);
@@ -696,8 +709,9 @@ ApiStatus Server::Impl::chat(const Request& request, std::string text, RequestWo
   ODMOE_RETURN_IF_ERROR(describe_images(request, body, work));
   const bool may_call = !body.tools.empty() && body.tool_choice.kind != ToolChoice::Kind::kNone;
   if (!may_call) body.conversation.tools.clear();
-  // What a grammar is about is the answer, so thoughts do not come before it.
-  if (grammar) body.conversation.thinking = false;
+  // What a grammar is about is the answer: thoughts do not come before it unless they are asked for, or the
+  // model has no way without.
+  if (grammar && !body.conversation.thinking) body.conversation.thinking = false;
   const uint64_t before = work.bytes();
   const uint64_t rendering = rendering_bytes(body.conversation);
   const TokenBounds bounds = token_bounds(work, static_cast<size_t>(loaded->context), rendering / 3);
@@ -705,10 +719,12 @@ ApiStatus Server::Impl::chat(const Request& request, std::string text, RequestWo
   auto encoded = engine.encode_chat(body.conversation, options_.chat_template, bounds.limits);
   if (!encoded.has_value()) return std::unexpected(prompt_error(*loaded, encoded.error(), work, "messages"));
   work.give_back_to(before);
-  if (grammar) end_thought(engine, *encoded);
   ODMOE_ASSIGN_OR_RETURN(const std::vector<Token> tokens,
                          checked_prompt(*loaded, std::move(*encoded), "messages"));
 
+  const AssistantText::Start start = start_of(engine, body.conversation, tokens);
+  const std::string thought_end = "</think>";
+  const std::vector<Token> thought_end_tokens = engine.encode(thought_end, false, true);
   auto call = std::make_shared<Call>(loaded, memory_);
   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
   for (int32_t i = 0; i < body.n; ++i) {
@@ -716,7 +732,11 @@ ApiStatus Server::Impl::chat(const Request& request, std::string text, RequestWo
     generation.owner = owner_of(options_, request);
     if (grammar) {
       generation.grammar = std::make_shared<grammar::TokenMasks>(
-          grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words(), .begun = begun});
+            grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words(), .begun = begun});
+      if (start == AssistantText::Start::kThought) {
+        generation.grammar_after = thought_end;
+        if (thought_end_tokens.size() == 1) generation.grammar_after_token = thought_end_tokens[0];
+      }
     }
     auto sink = std::make_shared<ChoiceSink>(engine, call->channel,
                                              ChoiceOptions{.choice = static_cast<size_t>(i),
@@ -727,7 +747,7 @@ ApiStatus Server::Impl::chat(const Request& request, std::string text, RequestWo
     generations.emplace_back(std::move(generation), std::move(sink));
   }
   ChatAnswerOptions chat{.syntax = may_call ? std::optional(syntax) : std::nullopt,
-                         .start = start_of(engine, body.conversation, tokens),
+                         .start = start,
                          .echo = body.echo ? begun : "",
                          .one_call = may_call && !body.parallel_tool_calls};
   call->answer = make_chat_answer(engine, answer_options("chatcmpl-", body, generations.size()), chat);

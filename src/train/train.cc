@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/processors.h"
 #include "base/whole_file.h"
 #include "predict/json_members.h"
 #include "predict/routed_model_json.h"
@@ -421,7 +422,8 @@ class Training {
     spec.seed = options_->seed;
     groups_ = make_groups(spec);
     ODMOE_RETURN_IF_ERROR(checkpoint_.open(identity_of(*options_, collection_, judge_collection_, spec)));
-    if (options_->threads > 0) torch::set_num_threads(options_->threads);
+    const int usable = std::min(torch::get_num_threads(), usable_processors());
+    torch::set_num_threads(options_->threads > 0 ? options_->threads : usable);
     for (size_t g = 0; g < groups_.size(); ++g) ODMOE_RETURN_IF_ERROR(train_group(g));
     ODMOE_RETURN_IF_ERROR(write());
     checkpoint_.remove();

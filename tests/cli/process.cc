@@ -63,6 +63,7 @@ Outcome odmoe(const std::vector<std::string>& arguments, const Setting& setting)
       need(file >= 0, setting.output_file.c_str());
       dup2(file, STDOUT_FILENO);
     }
+    for (const int descriptor : setting.closed) close(descriptor);
     execute(arguments);
   }
   close(in.ends[0]);

@@ -19,6 +19,7 @@ struct Setting {
   std::string input;          // what it reads
   std::string output_file;    // standard output goes there; empty: to Outcome::out
   bool close_output = false;  // the reader of standard output goes away before anything is written
+  std::vector<int> closed;    // descriptors that the program starts without
   // Called as output comes, with all of it so far.
   std::function<void(pid_t, const std::string& out)> watch;
 };

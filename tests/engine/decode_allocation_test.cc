@@ -61,7 +61,7 @@ TEST_P(DecodeAllocation, DecodingAndSamplingAllocateNothing) {
   ASSERT_TRUE(session->evaluate(engine->encode("And God said unto the king,", true, true)).has_value());
   const auto decode = [&](int n) {
     for (int i = 0; i < n; ++i) {
-      const Token token = sampler.sample(session->logits());
+      const Token token = sampler.sample(session->logits()).value();
       sampler.accept(token);
       if (!session->evaluate({&token, 1}).has_value()) std::abort();
     }
