@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -12,7 +13,11 @@
 
 namespace odmoe::grammar {
 
-// One owner.  Takes about 1 kB for every state visited; flush() bounds them.
+// Of the places that one state may stand for; the others are left out, which takes no end from those that
+// stay.
+inline constexpr size_t kMaxPlacesOfState = 8192;
+
+// One owner.  Takes about 1 kB for every state visited, and bytes() in all; flush() bounds them.
 class Automaton {
  public:
   static constexpr int32_t kDead = -1;
@@ -27,9 +32,12 @@ class Automaton {
   bool goes_on(int32_t state) const { return !states_[static_cast<size_t>(state)].places.empty(); }
   std::vector<int32_t> tokens(int32_t state) const;  // control tokens that may follow
   size_t n_state() const { return states_.size(); }
-  size_t n_place() const { return n_place_; }  // of all states together, 16 bytes each
-  // Forgets all states but the start's and this one; returns its new number.
-  int32_t flush(int32_t keep);
+  // What the states take, within a tenth.
+  size_t bytes() const;
+  // Places looked at so far: what the walk has cost.
+  uint64_t work() const { return work_; }
+  // Forgets all states but the start's and these, whose new numbers it puts in their place.
+  void flush(std::span<int32_t> keep);
 
  private:
   static constexpr int32_t kUnknown = -2;
@@ -45,16 +53,18 @@ class Automaton {
   struct State {
     std::vector<Place> places;  // sorted; those with an edge that takes something
     bool accepts = false;
-    std::array<int32_t, 256> next;
+    std::array<int32_t, 256> next{};
   };
   uint32_t push(uint32_t state, uint32_t below);
   int32_t state_of(std::vector<Place> places);
+  int32_t intern(State state);
 
   std::shared_ptr<const Grammar> grammar_;
   std::vector<Frame> stacks_;
   std::unordered_map<uint64_t, uint32_t> stack_numbers_;  // state and below
   std::vector<State> states_;
   size_t n_place_ = 0;
+  uint64_t work_ = 0;
   std::map<std::pair<std::vector<Place>, bool>, int32_t> state_numbers_;
 };
 

@@ -1,7 +1,6 @@
 #include "grammar/json_values.h"
 
-#include <algorithm>
-#include <string>
+#include <string_view>
 #include <vector>
 
 namespace odmoe::grammar {
@@ -27,6 +26,7 @@ Expression JsonValues::once(std::optional<GrammarBuilder::Rule>& rule, Expressio
 Expression JsonValues::any() { return once(any_, &JsonValues::make_any); }
 Expression JsonValues::object() { return once(object_, &JsonValues::make_object); }
 Expression JsonValues::array() { return once(array_, &JsonValues::make_array); }
+Expression JsonValues::string() { return once(string_, &JsonValues::make_string); }
 Expression JsonValues::number() { return once(number_, &JsonValues::make_number); }
 Expression JsonValues::integer() { return once(integer_, &JsonValues::make_integer); }
 Expression JsonValues::space() { return once(space_, &JsonValues::make_space); }
@@ -78,9 +78,9 @@ Expression JsonValues::make_character() {
        b.sequence({b.literal("\\"), b.choice({b.bytes(escapes), b.sequence({b.literal("u"), unit})})})});
 }
 
-Expression JsonValues::string(int32_t min_length, int32_t max_length) {
+Expression JsonValues::make_string() {
   GrammarBuilder& b = *builder_;
-  return b.sequence({b.literal("\""), b.repeat(character(), min_length, max_length), b.literal("\"")});
+  return b.sequence({b.literal("\""), b.repeat(character(), 0, -1), b.literal("\"")});
 }
 
 Expression JsonValues::boolean() {
@@ -112,60 +112,6 @@ Expression JsonValues::make_number() {
   return builder_->sequence({builder_->optional(builder_->literal("-")), non_negative_number()});
 }
 
-Expression JsonValues::same_length_range(std::string_view low, std::string_view high) {
-  GrammarBuilder& b = *builder_;
-  if (low.empty()) return b.empty();
-  // Any digits: without this both halves below would be halved again and again.
-  if (low.find_first_not_of('0') == low.npos && high.find_first_not_of('9') == high.npos) {
-    return digits(static_cast<int32_t>(low.size()), static_cast<int32_t>(low.size()));
-  }
-  const auto digit_at = [](std::string_view text) { return static_cast<uint8_t>(text[0]); };
-  const std::string_view low_rest = low.substr(1), high_rest = high.substr(1);
-  if (low[0] == high[0]) {
-    return b.sequence({b.range(digit_at(low), digit_at(low)), same_length_range(low_rest, high_rest)});
-  }
-  const auto rest = static_cast<int32_t>(low_rest.size());
-  const std::string nines(low_rest.size(), '9'), zeros(low_rest.size(), '0');
-  std::vector<Expression> ways = {
-      b.sequence({b.range(digit_at(low), digit_at(low)), same_length_range(low_rest, nines)}),
-      b.sequence({b.range(digit_at(high), digit_at(high)), same_length_range(zeros, high_rest)})};
-  if (high[0] - low[0] > 1) {
-    const auto first = static_cast<uint8_t>(low[0] + 1), last = static_cast<uint8_t>(high[0] - 1);
-    ways.push_back(b.sequence({b.range(first, last), digits(rest, rest)}));
-  }
-  return b.choice(std::move(ways));
-}
-
-Expression JsonValues::non_negative_range(uint64_t low, uint64_t high) {
-  std::vector<Expression> ways;
-  while (true) {
-    const std::string text = std::to_string(low);
-    const std::string nines(text.size(), '9');
-    const uint64_t last = std::min<uint64_t>(high, std::stoull(nines));
-    ways.push_back(same_length_range(text, std::to_string(last)));
-    if (last == high) break;
-    low = last + 1;
-  }
-  return builder_->choice(std::move(ways));
-}
-
-Expression JsonValues::integer(std::optional<int64_t> min, std::optional<int64_t> max) {
-  constexpr int64_t kMost = 999'999'999'999'999'999;  // kMaxDigits of them
-  const int64_t low = std::clamp(min.value_or(-kMost), -kMost, kMost);
-  const int64_t high = std::clamp(max.value_or(kMost), -kMost, kMost);
-  std::vector<Expression> ways;
-  if (high >= 0) {
-    ways.push_back(
-        non_negative_range(static_cast<uint64_t>(std::max<int64_t>(low, 0)), static_cast<uint64_t>(high)));
-  }
-  if (low < 0) {
-    const auto least = static_cast<uint64_t>(std::max<int64_t>(-high, 1));
-    ways.push_back(
-        builder_->sequence({builder_->literal("-"), non_negative_range(least, static_cast<uint64_t>(-low))}));
-  }
-  return builder_->choice(std::move(ways));
-}
-
 Expression JsonValues::make_any() {
   return builder_->choice({object(), array(), string(), number(), boolean(), null()});
 }
@@ -183,43 +129,6 @@ Expression JsonValues::make_array() {
   const Expression more = b.repeat(b.sequence({comma(), any()}), 0, -1);
   return b.choice(
       {b.literal("[]"), b.sequence({b.literal("["), space(), any(), more, space(), b.literal("]")})});
-}
-
-std::optional<Expression> JsonValues::format(std::string_view name) {
-  GrammarBuilder& b = *builder_;
-  const auto quoted = [&](Expression inside) {
-    return b.sequence({b.literal("\""), inside, b.literal("\"")});
-  };
-  const auto two = [&](std::string_view low, std::string_view high) { return same_length_range(low, high); };
-  // Days that every month has: the others would need to know the month.
-  const auto date = [&] {
-    return b.sequence({digits(4, 4), b.literal("-"), two("01", "12"), b.literal("-"), two("01", "28")});
-  };
-  const auto time = [&] {
-    const Expression clock =
-        b.sequence({two("00", "23"), b.literal(":"), two("00", "59"), b.literal(":"), two("00", "59")});
-    ByteSet sign;
-    sign.set('+').set('-');
-    const Expression zone = b.choice(
-        {b.literal("Z"), b.sequence({b.bytes(sign), two("00", "23"), b.literal(":"), two("00", "59")})});
-    return b.sequence({clock, b.optional(b.sequence({b.literal("."), digits(1, 9)})), zone});
-  };
-  if (name == "date") return quoted(date());
-  if (name == "time") return quoted(time());
-  if (name == "date-time") return quoted(b.sequence({date(), b.literal("T"), time()}));
-  if (name == "uuid") {
-    ByteSet hex;
-    for (const char c : std::string_view("0123456789abcdef")) hex.set(static_cast<uint8_t>(c));
-    const auto some = [&](int32_t n) { return b.repeat(b.bytes(hex), n, n); };
-    return quoted(b.sequence({some(8), b.literal("-"), some(4), b.literal("-"), some(4), b.literal("-"),
-                              some(4), b.literal("-"), some(12)}));
-  }
-  if (name == "ipv4") {
-    const auto part = [&] { return non_negative_range(0, 255); };
-    return quoted(
-        b.sequence({part(), b.literal("."), part(), b.literal("."), part(), b.literal("."), part()}));
-  }
-  return std::nullopt;
 }
 
 }  // namespace odmoe::grammar

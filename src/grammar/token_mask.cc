@@ -66,18 +66,10 @@ Matcher::Matcher(const TokenMasks& masks) : vocabulary_(masks.vocabulary), autom
   assert(state_ != Automaton::kDead);
 }
 
-// States and masks that are too many are forgotten; they come again as they are needed.
-void Matcher::bound() {
-  if (automaton_.n_state() > kMaxAutomatonStates || automaton_.n_place() > kMaxAutomatonPlaces) {
-    state_ = automaton_.flush(state_);
-    allowed_.clear();
-  }
-  if (allowed_.size() >= kMaxMasks) allowed_.clear();
-}
-
 const std::vector<uint64_t>& Matcher::allowed() {
   if (const auto known = allowed_.find(state_); known != allowed_.end()) return known->second;
-  bound();
+  // Masks that are too many are forgotten; they come again as they are needed.
+  if (allowed_.size() >= kMaxMasks) allowed_.clear();
   std::vector<uint64_t> mask((static_cast<size_t>(vocabulary_->n_token()) + 63) / 64);
   const auto allow = [&](int32_t token) {
     mask[static_cast<size_t>(token) / 64] |= uint64_t{1} << (static_cast<size_t>(token) % 64);
@@ -85,16 +77,27 @@ const std::vector<uint64_t>& Matcher::allowed() {
   std::array<int32_t, kMaxPath> path;  // the state after each byte of the token before
   path[0] = state_;
   size_t reached = 0;  // bytes of it that the grammar took
+  uint64_t most_work = automaton_.work() + kMaxMaskWork;
   for (const Vocabulary::Entry& entry : vocabulary_->entries()) {
     if (entry.shared > reached) continue;  // it failed within what the two share
     const std::string_view bytes = vocabulary_->bytes(entry);
     reached = entry.shared;
+    if (bytes.size() > 1 && automaton_.work() > most_work) continue;
     while (reached < bytes.size()) {
       const int32_t next = automaton_.next(path[reached], static_cast<uint8_t>(bytes[reached]));
       if (next == Automaton::kDead) break;
       path[++reached] = next;
+      if (automaton_.bytes() > 2 * kMaxAutomatonBytes) break;
     }
     if (reached == bytes.size()) allow(entry.token);
+    if (automaton_.bytes() > kMaxAutomatonBytes) {
+      // States too are forgotten, but for those along this token.
+      automaton_.flush(std::span(path).first(reached + 1));
+      state_ = path[0];
+      allowed_.clear();
+      // Those alone are too many.
+      if (automaton_.bytes() > kMaxAutomatonBytes) most_work = 0;
+    }
   }
   for (const int32_t token : automaton_.tokens(state_)) allow(token);
   if (automaton_.accepts(state_)) {

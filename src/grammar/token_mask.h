@@ -47,9 +47,16 @@ class Vocabulary {
 };
 
 inline constexpr size_t kMaxTokenBytes = 1024;
-inline constexpr size_t kMaxAutomatonStates = 16'384;   // at once, about 1 kB each
-inline constexpr size_t kMaxAutomatonPlaces = 1 << 20;  // of all of them, 16 bytes each
 inline constexpr size_t kMaxMasks = 256;                // kept, one bit per token each
+inline constexpr size_t kMaxAutomatonBytes = 4 << 20;  // of the states of one text, twice that for a moment
+// Of one mask, in places looked at, some 20 ns each.  Beyond it only tokens of one byte are looked at, of
+// which there are few: others are not drawn, which leaves what is written within the grammar.
+inline constexpr uint64_t kMaxMaskWork = 1 << 24;
+
+// What a Matcher takes at most, of a vocabulary of so many tokens.
+constexpr size_t max_matcher_bytes(size_t n_token) {
+  return 2 * kMaxAutomatonBytes + kMaxMasks * (n_token / 8 + 64);
+}
 
 // A grammar and the vocabulary that it is written with.  Immutable, so thread-safe.
 struct TokenMasks {
@@ -85,7 +92,6 @@ class Matcher {
 
  private:
   const std::vector<uint64_t>& allowed();
-  void bound();
 
   std::shared_ptr<const Vocabulary> vocabulary_;
   Automaton automaton_;

@@ -4,8 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "grammar/grammar_builder.h"
 #include "grammar/json_schema.h"
-#include "grammar/pattern.h"
+#include "grammar/text_grammar.h"
 #include "server/assistant_text.h"
 #include "server/limits.h"
 
@@ -17,9 +18,15 @@ using Expression = GrammarBuilder::Expression;
 
 class CallGrammar {
  public:
-  CallGrammar(const Engine& engine, GrammarBuilder& builder, const ChatRequest& request,
-              ToolCallSyntax syntax)
-      : engine_(&engine), b_(&builder), request_(&request), syntax_(syntax), marks_(call_marks(syntax)) {}
+  // `any_arguments`: the tools' schemas are not held.
+  CallGrammar(const Engine& engine, GrammarBuilder& builder, const ChatRequest& request, ToolCallSyntax syntax,
+              bool any_arguments)
+      : engine_(&engine),
+        b_(&builder),
+        request_(&request),
+        syntax_(syntax),
+        any_arguments_(any_arguments),
+        marks_(call_marks(syntax)) {}
 
   // One call or more of the tools that may be called.
   ApiResult<Expression> calls() {
@@ -31,13 +38,8 @@ class CallGrammar {
       const Tool& tool = request_->tools[i];
       const bool named = request_->tool_choice.kind == ToolChoice::Kind::kNamed;
       if (named && tool.name != request_->tool_choice.name) continue;
-      const auto schema = tool.parameters.is_null() || tool.parameters.empty()
-                              ? Result<Expression>(grammar::add_json_object(*b_))
-                              : grammar::add_json_schema(*b_, tool.parameters);
-      if (!schema.has_value()) {
-        return bad_request(std::format("tools[{}].function.parameters", i), "{}", schema.error().message);
-      }
-      ways.push_back(call(tool.name, *schema));
+      ODMOE_ASSIGN_OR_RETURN(const Expression schema, arguments(tool, i));
+      ways.push_back(call(tool.name, schema));
     }
     const GrammarBuilder::Rule rule = b_->declare();
     b_->define(rule, b_->sequence({mark(marks_.open), b_->choice(std::move(ways)), mark(marks_.close)}));
@@ -57,6 +59,15 @@ class CallGrammar {
   }
 
  private:
+  ApiResult<Expression> arguments(const Tool& tool, size_t index) {
+    if (any_arguments_ || tool.parameters.is_null() || tool.parameters.empty()) {
+      return grammar::add_json_object(*b_);
+    }
+    const auto schema = grammar::add_json_schema(*b_, tool.parameters);
+    if (schema.has_value()) return *schema;
+    return bad_request(std::format("tools[{}].function.parameters", index), "{}", schema.error().message);
+  }
+
   // A control token where the vocabulary has one, else its text.
   Expression mark(std::string_view text) {
     const std::vector<Token> tokens = engine_->encode(text, false, true);
@@ -84,6 +95,7 @@ class CallGrammar {
   GrammarBuilder* b_;
   const ChatRequest* request_;
   ToolCallSyntax syntax_;
+  bool any_arguments_;
   CallMarks marks_;
 };
 
@@ -105,11 +117,8 @@ ApiResult<Expression> add_form(GrammarBuilder& builder, const AnswerForm& form) 
       if (!pattern.has_value()) return bad_request(form.param, "{}: {}", form.param, pattern.error().message);
       return *pattern;
     }
-    case Form::kChoice: {
-      std::vector<Expression> ways;
-      for (const std::string& text : form.choices) ways.push_back(builder.literal(text));
-      return builder.choice(std::move(ways));
-    }
+    case Form::kChoice:
+      return builder.one_of(form.choices);
   }
   std::unreachable();
 }
@@ -121,33 +130,50 @@ ApiResult<std::shared_ptr<const grammar::Grammar>> build(GrammarBuilder& builder
   return *grammar;
 }
 
+bool may_call(const ChatRequest& request) {
+  return !request.tools.empty() && request.tool_choice.kind != ToolChoice::Kind::kNone;
+}
+bool must_call(const ChatRequest& request) {
+  return may_call(request) && request.tool_choice.kind != ToolChoice::Kind::kAuto;
+}
+
 }  // namespace
 
-ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request) {
-  if (request.form.kind == Form::kText) return nullptr;
-  GrammarBuilder builder;
+bool asks_for_grammar(const CommonRequest& request) { return request.form.kind != Form::kText; }
+bool asks_for_grammar(const ChatRequest& request) {
+  return asks_for_grammar(static_cast<const CommonRequest&>(request)) || must_call(request);
+}
+
+ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request, grammar::Stop stop) {
+  if (!asks_for_grammar(request)) return nullptr;
+  GrammarBuilder builder(std::move(stop));
   ODMOE_ASSIGN_OR_RETURN(const Expression root, add_form(builder, request.form));
   return build(builder, root, request.form.param);
 }
 
 ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engine,
                                                               const ChatRequest& request,
-                                                              ToolCallSyntax syntax) {
-  using Kind = ToolChoice::Kind;
-  const bool formed = request.form.kind != Form::kText;
-  const bool may_call = !request.tools.empty() && request.tool_choice.kind != Kind::kNone;
-  const bool must_call = may_call && request.tool_choice.kind != Kind::kAuto;
-  if (!formed && !must_call) return nullptr;
-  if (!may_call) return grammar_of(static_cast<const CommonRequest&>(request));
-  GrammarBuilder builder;
-  std::vector<Expression> ways;
-  if (formed && !must_call) {
-    ODMOE_ASSIGN_OR_RETURN(const Expression form, add_form(builder, request.form));
-    ways.push_back(form);
-  }
-  ODMOE_ASSIGN_OR_RETURN(const Expression calls, CallGrammar(engine, builder, request, syntax).calls());
-  ways.push_back(calls);
-  return build(builder, builder.choice(std::move(ways)), must_call ? "tools" : request.form.param);
+                                                              ToolCallSyntax syntax, grammar::Stop stop) {
+  if (!asks_for_grammar(request)) return nullptr;
+  if (!may_call(request)) return grammar_of(static_cast<const CommonRequest&>(request), std::move(stop));
+  const bool only_calls = must_call(request);
+  // What a form or a call must be; with tool_choice auto a call's arguments are the model's own, so that a schema
+  // of a tool that cannot be held does not stand in the way of the form.
+  const auto grammar = [&](bool any_arguments) -> ApiResult<std::shared_ptr<const grammar::Grammar>> {
+    GrammarBuilder builder(stop);
+    std::vector<Expression> ways;
+    if (!only_calls) {
+      ODMOE_ASSIGN_OR_RETURN(const Expression form, add_form(builder, request.form));
+      ways.push_back(form);
+    }
+    CallGrammar calls(engine, builder, request, syntax, any_arguments);
+    ODMOE_ASSIGN_OR_RETURN(const Expression call, calls.calls());
+    ways.push_back(call);
+    return build(builder, builder.choice(std::move(ways)), only_calls ? "tools" : request.form.param);
+  };
+  auto held = grammar(false);
+  if (held.has_value() || only_calls || (stop && stop())) return held;
+  return grammar(true);
 }
 
 }  // namespace odmoe::server

@@ -53,8 +53,6 @@ inline constexpr size_t kMaxTrailerBytes = 4 * 1024;
 inline constexpr size_t kMaxPreflightBytes = 4 * 1024;
 // What a generation takes that waits, its prompt and lists apart.
 inline constexpr size_t kGenerationBytes = 4 << 10;
-// What following a grammar takes, of each session.
-inline constexpr size_t kMatcherBytes = 4 << 20;
 
 // A connection that sends a request slower than this is closed: so long at first, and a second more for so
 // many bytes that came.

@@ -5,6 +5,7 @@
 #include <cctype>
 #include <ctime>
 #include <format>
+#include <functional>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -340,6 +341,10 @@ class Server::Impl {
   void answer_stream(const Request& request, Response& response, std::shared_ptr<Call> call);
   ApiStatus answer_whole(const Request& request, Response& response, std::shared_ptr<Call> call);
   void log_call(const Call& call, const char* what) const;
+  // The grammar that a request wants, if it does.
+  ApiResult<std::shared_ptr<const grammar::Grammar>> compiled(
+      RequestWork& work, bool wanted,
+      const std::function<ApiResult<std::shared_ptr<const grammar::Grammar>>(grammar::Stop)>& compile);
 
   ServerOptions options_;
   const std::shared_ptr<RequestMemory> memory_;
@@ -352,6 +357,7 @@ class Server::Impl {
   std::atomic<bool> stopping_ = false;  // what was not given to the scheduler yet is not to be
   std::atomic<int> answering_ = 0;
   mutable std::mutex mutex_;
+  std::timed_mutex compiling_;  // held while a grammar is made
   std::shared_ptr<Loaded> loaded_;
 };
 
@@ -590,6 +596,19 @@ void forget(std::string& body, RequestWork& work) {
 
 }  // namespace
 
+ApiResult<std::shared_ptr<const grammar::Grammar>> Server::Impl::compiled(
+    RequestWork& work, bool wanted,
+    const std::function<ApiResult<std::shared_ptr<const grammar::Grammar>>(grammar::Stop)>& compile) {
+  if (!wanted) return nullptr;
+  // One at a time: what it takes is in the memory plan once.
+  while (!compiling_.try_lock_for(kLiveness)) ODMOE_RETURN_IF_ERROR(work.goes_on());
+  const std::lock_guard held(compiling_, std::adopt_lock);
+  auto grammar = compile([&work] { return !work.hurries_on(); });
+  ODMOE_RETURN_IF_ERROR(work.goes_on());
+  if (grammar.has_value()) ODMOE_RETURN_IF_ERROR(work.take((*grammar)->bytes()));
+  return grammar;
+}
+
 ApiStatus Server::Impl::complete(const Request& request, std::string text, RequestWork& work, Response& response,
                                  const std::shared_ptr<Loaded>& loaded) {
   Engine& engine = *loaded->engine;
@@ -597,7 +616,9 @@ ApiStatus Server::Impl::complete(const Request& request, std::string text, Reque
                          parse_completion_request(text, engine.model().n_vocab, &work));
   forget(text, work);
   const uint64_t of_body = work.bytes();
-  ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(body));
+  ODMOE_ASSIGN_OR_RETURN(const auto grammar, compiled(work, asks_for_grammar(body), [&](grammar::Stop stop) {
+                           return grammar_of(body, std::move(stop));
+                         }));
   auto call = std::make_shared<Call>(loaded, memory_);
   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
   std::optional<std::vector<std::string>> echo;
@@ -704,7 +725,9 @@ ApiStatus Server::Impl::chat(const Request& request, std::string text, RequestWo
   const uint64_t of_body = work.bytes();
   if (!loaded->syntax.has_value()) return bad_request("messages", "{}", loaded->syntax.error().message);
   const ToolCallSyntax syntax = *loaded->syntax;
-  ODMOE_ASSIGN_OR_RETURN(const auto grammar, grammar_of(engine, body, syntax));
+  ODMOE_ASSIGN_OR_RETURN(const auto grammar, compiled(work, asks_for_grammar(body), [&](grammar::Stop stop) {
+                           return grammar_of(engine, body, syntax, std::move(stop));
+                         }));
   ODMOE_ASSIGN_OR_RETURN(const std::string begun, begun_text(body, grammar));
   ODMOE_RETURN_IF_ERROR(describe_images(request, body, work));
   const bool may_call = !body.tools.empty() && body.tool_choice.kind != ToolChoice::Kind::kNone;
