@@ -51,7 +51,9 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       ->default_str("auto")
       ->group("Memory");
 
-  command.add_option("-t,--threads", engine.threads, "Threads that compute; 0: one per processor that affinity and quota (cgroup) allow")
+  command
+      .add_option("-t,--threads", engine.threads,
+                  "Threads that compute; 0: one per processor that affinity and quota (cgroup) allow")
       ->type_name("N")
       ->capture_default_str()
       ->group("Speed");

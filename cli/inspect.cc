@@ -148,29 +148,31 @@ std::string speed_text(const Estimate& estimate) {
             : "not tried out yet: odmoe bench fetch does it");
 }
 
-// What of the file is not used and worth knowing: tensors, by reason, and what is refused.
+// What of the file is not used and worth knowing: what is refused, and tensors that are passed over.
+// Thousands of tensors may have one reason and are one line.
 std::string left_over_text(const ModelInfo& model, const Checkpoint& file) {
   struct Group {
     std::string first;
     size_t n = 0;
     uint64_t bytes = 0;
   };
-  std::map<std::string, Group> passed_over;  // by reason
   std::string text;
+  std::map<std::pair<bool, std::string>, Group> tensors;  // by whether they pass, and the reason
   for (const LeftOver& left : model.left_over) {
-    if (left.refused) {
-      text += std::format("  refused: {} {} {}\n", left.kind == LeftOver::Kind::kKey ? "key" : "tensor",
-                          left.name, left.reason);
-    } else if (left.kind == LeftOver::Kind::kTensor) {
-      Group& group = passed_over[left.reason];
-      if (group.n++ == 0) group.first = left.name;
-      const TensorInfo* tensor = file.find_tensor(left.name);
-      group.bytes += tensor != nullptr ? tensor->bytes : 0;
+    if (left.kind == LeftOver::Kind::kKey) {
+      if (left.refused) text += std::format("  refused: key {} {}\n", left.name, left.reason);
+      continue;
     }
+    Group& group = tensors[{!left.refused, left.reason}];
+    if (group.n++ == 0) group.first = left.name;
+    const TensorInfo* tensor = file.find_tensor(left.name);
+    group.bytes += tensor != nullptr ? tensor->bytes : 0;
   }
-  for (const auto& [reason, group] : passed_over) {
+  for (const auto& [judged, group] : tensors) {
+    const auto& [passes, reason] = judged;
     const std::string more = group.n > 1 ? std::format(" and {} more", group.n - 1) : "";
-    text += std::format("  {}{}, {}: {}\n", group.first, more, format_bytes(group.bytes), reason);
+    text += std::format("  {}tensor {}{}, {}: {}\n", passes ? "" : "refused: ", group.first, more,
+                        format_bytes(group.bytes), reason);
   }
   return text.empty() ? "" : "not used\n" + text;
 }

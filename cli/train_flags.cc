@@ -132,7 +132,9 @@ void add_training_options(CLI::App& command, TrainOptions& options) {
       ->type_name("N")
       ->capture_default_str()
       ->group("Training");
-  command.add_option("-t,--threads", options.threads, "Threads that compute; 0: one per processor that affinity and quota (cgroup) allow")
+  command
+      .add_option("-t,--threads", options.threads,
+                  "Threads that compute; 0: one per processor that affinity and quota (cgroup) allow")
       ->type_name("N")
       ->capture_default_str()
       ->group("Training");

@@ -1,5 +1,5 @@
-// JSON schemas and regular expressions as a hostile client would write them.  Whatever their grammar is, who follows it
-// never comes to where nothing fits, and what may end is JSON.
+// JSON schemas and regular expressions as a hostile client would write them.  Whatever their grammar is, who
+// follows it never comes to where nothing fits, and what may end is JSON.
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -53,7 +53,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!schema.is_discarded()) follow(schema, text);
   } else {
     // Its first byte says how long the string may be.
-    const Json pattern = Json::parse(Json(text.substr(1)).dump(-1, ' ', false, Json::error_handler_t::replace));
+    const Json pattern =
+        Json::parse(Json(text.substr(1)).dump(-1, ' ', false, Json::error_handler_t::replace));
     follow({{"type", "string"}, {"pattern", pattern}, {"maxLength", static_cast<uint8_t>(text[0])}}, text);
   }
   return 0;

@@ -97,7 +97,7 @@ def distinct_requests():
     completion("refused", "long " * 5000)
     completion("refused", [10**9])
     chat("refused", "x", response_format={"type": "json_schema", "json_schema": {
-        "name": "x", "schema": {"type": "string", "contentEncoding": "base64"}}})
+        "name": "x", "schema": {"type": "string", "pattern": "(a)\\1"}}})
     add("refused", "/v1/chat/completions", {"messages": []})
     add("refused", "/v1/completions", "{\"prompt\": ")
     add("refused", "/v1/nothing", {})

@@ -43,9 +43,9 @@ struct Conversation {
 
 // How a model family writes its calls of tools.
 enum class ToolCallSyntax {
-  kHermes,  // Qwen: <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call>
-  kKimi,    // <|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
-  kDeepSeekV3,  // <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n```<｜tool▁call▁end｜>
+  kHermes,       // Qwen: <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call>
+  kKimi,         // <|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
+  kDeepSeekV3,   // <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n```<｜tool▁call▁end｜>
   kDeepSeekV31,  // <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{...}<｜tool▁call▁end｜>
   kDeepSeekV32,  // <｜DSML｜invoke name="NAME">\n<｜DSML｜parameter name="x" string="true">...
 };

@@ -15,7 +15,8 @@ struct EncodeLimits {
   // Of a run of text that nothing divides before it is made into tokens; merging takes
   // kMergeBytesPerByte of memory for each byte of the longest.
   size_t word_bytes = std::numeric_limits<size_t>::max();
-  std::function<bool()> goes_on = {};  // asked some times in a millisecond; false: end.  Empty: to the end
+  // Asked some times in a millisecond; false: end.  Empty: to the end.
+  std::function<bool()> goes_on = {};  // NOLINT(readability-redundant-member-init)
 };
 inline constexpr size_t kMergeBytesPerByte = 16;
 

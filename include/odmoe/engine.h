@@ -105,8 +105,8 @@ class Engine {
   virtual std::vector<Token> encode(std::string_view text, bool add_special = true,
                                     bool parse_special = true) const = 0;
   // The same within limits: kBudget or kInterrupted where one is met.
-  virtual Result<std::vector<Token>> encode_within(std::string_view text, bool add_special, bool parse_special,
-                                                   const EncodeLimits& limits) const = 0;
+  virtual Result<std::vector<Token>> encode_within(std::string_view text, bool add_special,
+                                                   bool parse_special, const EncodeLimits& limits) const = 0;
   virtual std::string decode(std::span<const Token> tokens) const = 0;
   // The bytes of one token, maybe a part of a character; those of control tokens only if `special`.
   virtual std::string token_bytes(Token token, bool special = false) const = 0;
@@ -117,7 +117,8 @@ class Engine {
   // kUnsupported when it is not known, naming those that are.
   // What the turns say never becomes a control token, whatever it spells.
   // Within limits as encode_within().
-  virtual Result<std::vector<Token>> encode_chat(const Conversation& conversation, std::string_view family = {},
+  virtual Result<std::vector<Token>> encode_chat(const Conversation& conversation,
+                                                 std::string_view family = {},
                                                  const EncodeLimits& limits = {}) const = 0;
   Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
                                          std::string_view family = {}) const {

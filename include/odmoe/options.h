@@ -74,8 +74,8 @@ struct EngineOptions {
   int32_t chunk = 512;   // tokens of a prompt evaluated at once.  Results depend on it in the last
                          // bits (so it is never derived from the budget); memory grows with it
   int32_t sessions = 1;  // KV caches planned for, 1..kMaxSessions
-  // Memory of the budget that somebody else in the process uses, such as a server's requests and prompt cache,
-  // and what it takes besides for each token of the vocabulary.
+  // Memory of the budget that somebody else in the process uses, such as a server's requests and prompt
+  // cache, and what it takes besides for each token of the vocabulary.
   uint64_t reserved_bytes = 0;
   uint64_t reserved_bytes_per_token = 0;
   ReaderChoice reader = ReaderChoice::kAuto;

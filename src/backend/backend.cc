@@ -61,8 +61,8 @@ Result<std::unique_ptr<Backend>> Backend::create(int threads) {
   const int usable = usable_processors();
   backend->threads_ = threads > 0 ? threads : usable;
   if (threads > usable) {
-    spdlog::warn("{} threads compute where this process may use {} processor{}: that is slower than {}", threads,
-                 usable, usable == 1 ? "" : "s", usable);
+    spdlog::warn("{} threads compute where this process may use {} processor{}: that is slower than {}",
+                 threads, usable, usable == 1 ? "" : "s", usable);
   }
   const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
       ggml_backend_dev_backend_reg(backend->device_), "ggml_backend_set_n_threads"));

@@ -20,8 +20,8 @@ inline constexpr uint64_t kTensorAlignment = 64;
 // One owner: one thread at a time computes.
 class Backend {
  public:
-  // Loads ggml's backends once per process and takes the best CPU device.  `threads` 0: one per processor that may
-  // be used (base/processors.h); more than these are said in the log, for they wait for each other.
+  // Loads ggml's backends once per process and takes the best CPU device.  `threads` 0: one per processor
+  // that may be used (base/processors.h); more than these are said in the log, for they wait for each other.
   // Errors: kUnsupported when ggml finds no device that computes on host memory.
   static Result<std::unique_ptr<Backend>> create(int threads);
 

@@ -47,8 +47,8 @@ std::vector<Mount> mounts_of(const fs::path& root, bool v2, std::string_view con
   std::vector<Mount> mounts;
   std::ifstream in(root / "proc/self/mountinfo");
   if (!in) {  // the usual places
-    for (const std::string_view name : {v2 ? std::string_view() : controller,
-                                        std::string_view(v2 ? "unified" : "cpu,cpuacct")}) {
+    for (const std::string_view name :
+         {v2 ? std::string_view() : controller, std::string_view(v2 ? "unified" : "cpu,cpuacct")}) {
       if (!v2 && name != controller && !has(name, controller)) continue;
       mounts.push_back({.top = "/", .point = root / "sys/fs/cgroup" / name});
     }

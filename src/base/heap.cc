@@ -12,8 +12,8 @@ namespace odmoe {
 
 void settle_heap() {
 #if defined(__GLIBC__)
-  // Left to itself glibc takes ever larger blocks from its arenas once one was freed, and eight arenas a core,
-  // each of which keeps what its threads once took: 3.2 GB stayed after one request.
+  // Left to itself glibc takes ever larger blocks from its arenas once one was freed, and eight arenas a
+  // core, each of which keeps what its threads once took: 3.2 GB stayed after one request.
   mallopt(M_MMAP_THRESHOLD, 256 * 1024);
   mallopt(M_TRIM_THRESHOLD, 512 * 1024);
   mallopt(M_ARENA_MAX, 2);

@@ -3,8 +3,9 @@
 
 namespace odmoe {
 
-// Large blocks have pages of their own, which go with them, and threads share a few arenas: for a process that
-// serves others for long.  Called before it has threads.  No effect where the library has no such switches.
+// Large blocks have pages of their own, which go with them, and threads share a few arenas: for a process
+// that serves others for long.  Called before it has threads.  No effect where the library has no such
+// switches.
 void settle_heap();
 
 // Gives back to the system what nobody uses: after much was freed.  Thread-safe; takes some milliseconds.

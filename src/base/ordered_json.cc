@@ -47,9 +47,8 @@ class Builder final : public nlohmann::json_sax<Json> {
     Json::object_t::Container& members = open.value->get_ref<Json::object_t&>();
     const auto place_of = [&]() -> size_t {
       if (members.size() <= kKeysWithoutIndex) {
-        const auto same = std::ranges::find(members, name, [](const auto& member) -> const auto& {
-          return member.first;
-        });
+        const auto same =
+            std::ranges::find(members, name, [](const auto& member) -> const auto& { return member.first; });
         return static_cast<size_t>(same - members.begin());
       }
       if (open.places.empty()) {
@@ -140,7 +139,8 @@ class Builder final : public nlohmann::json_sax<Json> {
 std::expected<Json, JsonError> read_ordered_json(std::string_view text, const JsonLimits& limits) {
   Json root;
   Builder builder(limits, root);
-  if (!Json::sax_parse(text, &builder) || !builder.settle()) return std::unexpected(std::move(builder.error()));
+  if (!Json::sax_parse(text, &builder) || !builder.settle())
+    return std::unexpected(std::move(builder.error()));
   return root;
 }
 

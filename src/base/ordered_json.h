@@ -1,6 +1,7 @@
 // JSON texts of others as values: in linear time, within bounds that are kept while it is read.
 //
-// nlohmann's own reader looks through all keys of an object for every one of them, and ends when the text does.
+// nlohmann's own reader looks through all keys of an object for every one of them, and ends when the text
+// does.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +23,9 @@ inline constexpr size_t kJsonKeyBytes = 160;
 inline constexpr size_t kJsonReaderBytesPerByte = 4;
 
 struct JsonLimits {
-  size_t depth = 256;                                      // of arrays and objects in each other
-  size_t keys = std::numeric_limits<size_t>::max();        // of one object
-  size_t bytes = std::numeric_limits<size_t>::max();       // that the value takes in memory
+  size_t depth = 256;                                 // of arrays and objects in each other
+  size_t keys = std::numeric_limits<size_t>::max();   // of one object
+  size_t bytes = std::numeric_limits<size_t>::max();  // that the value takes in memory
   // Told how much memory the value will take, before it does, for some hundred values at once; false: end.
   // Empty: nobody asks.
   std::function<bool(size_t bytes)> take = {};
@@ -40,7 +41,8 @@ struct JsonError {
 std::expected<nlohmann::ordered_json, JsonError> read_ordered_json(std::string_view text,
                                                                    const JsonLimits& limits = {});
 
-// The most bytes between two quotation marks, whether or not the text is JSON: what the longest string may have.
+// The most bytes between two quotation marks, whether or not the text is JSON: what the longest string may
+// have.
 size_t longest_json_string(std::string_view text);
 
 }  // namespace odmoe

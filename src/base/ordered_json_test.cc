@@ -14,9 +14,10 @@ using Kind = JsonError::Kind;
 
 TEST(OrderedJson, ReadsWhatTheLibraryReadsAndRefusesWhatItRefuses) {
   std::mt19937 random(1);
-  constexpr std::string_view kPieces[] = {"{",    "}",     "[",     "]",    ",",    ":",  "\"a\"", "\"b\"",
-                                          "\"\"", "1",     "-2",    "3.5",  "1e9",  "\"\\u00e9\"", "null",
-                                          "true", "false", "\"\\\"", " ",   "{\"a\":1}", "[1,2]", "\"k\":"};
+  constexpr std::string_view kPieces[] = {"{",     "}",           "[",     "]",     ",",     ":",
+                                          "\"a\"", "\"b\"",       "\"\"",  "1",     "-2",    "3.5",
+                                          "1e9",   "\"\\u00e9\"", "null",  "true",  "false", "\"\\\"",
+                                          " ",     "{\"a\":1}",   "[1,2]", "\"k\":"};
   size_t valid = 0;
   for (int i = 0; i < 40'000; ++i) {
     std::string text = random() % 2 == 0 ? "{\"a\":" : "[";

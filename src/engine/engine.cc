@@ -536,7 +536,8 @@ Result<std::vector<Token>> EngineImpl::encode_chat(const Conversation& conversat
   const ChatText text = render_chat(chat, jinja, conversation);
   ODMOE_ASSIGN_OR_RETURN(
       std::vector<Token> tokens,
-      tokenizer_->encode(text.text(), {.add_special = true, .parse_special = true, .said = text.said()}, limits));
+      tokenizer_->encode(text.text(), {.add_special = true, .parse_special = true, .said = text.said()},
+                         limits));
   // A template that writes BOS itself, with a tokenizer that does not add one.
   if (chat_template_has_bos(jinja) && !tokenizer_->add_bos() && tokenizer_->bos() >= 0) {
     tokens.insert(tokens.begin(), tokenizer_->bos());

@@ -144,7 +144,7 @@ class EngineImpl final : public Engine {
   std::unique_ptr<Backend> backend_;
   ModelInfo info_;
   MemoryPlan plan_;
-  std::vector<ModelCopy> copies_;  // the model's own files first, then its mirrors
+  std::vector<ModelCopy> copies_;          // the model's own files first, then its mirrors
   std::optional<ModelIdentity> identity_;  // once the metadata is read
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
   MemoryGovernor::Limits limits_;

@@ -105,9 +105,10 @@ Result<GenerateResult> EngineImpl::generate(Session& session, std::span<const To
     }
     const std::optional<Token> drawn = sampler.sample(logits);
     if (!drawn) {
-      return fail(ErrorKind::kBadFile,
-                  "'{}': after {} tokens the model gives no token a likelihood: check the file (odmoe inspect)",
-                  options_.model.string(), session.tokens().size());
+      return fail(
+          ErrorKind::kBadFile,
+          "'{}': after {} tokens the model gives no token a likelihood: check the file (odmoe inspect)",
+          options_.model.string(), session.tokens().size());
     }
     const Token token = *drawn;
     if (result.generated_tokens == 0)

@@ -41,21 +41,19 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
     }
   }
   if (plan.budget_bytes < plan.minimum_bytes) {
-    return fail(ErrorKind::kBudget,
-                "a budget of {} is too small: this model needs at least {} ({} dense weights, {} KV cache, "
-                "{} buffers, {}"
-                "{} experts); use --memory {}MiB or more{}",
-                format_bytes(plan.budget_bytes), format_bytes(plan.minimum_bytes),
-                format_bytes(needs.dense_bytes), format_bytes(needs.kv_bytes),
-                format_bytes(needs.buffer_bytes),
-                needs.reserved_bytes > 0 ? format_bytes(needs.reserved_bytes) + " requests, " : "",
-                format_bytes(needs.min_arena_bytes),
-                (plan.minimum_bytes + kMiB - 1) / kMiB,
-                needs.kv_bytes > plan.minimum_bytes / 4       ? ", or a smaller --context"
-                : needs.buffer_bytes > plan.minimum_bytes / 4 ? ", or a smaller --chunk"
-                : needs.reserved_bytes > plan.minimum_bytes / 4
-                    ? ", or a smaller --max-body and --prompt-cache"
-                    : "");
+    return fail(
+        ErrorKind::kBudget,
+        "a budget of {} is too small: this model needs at least {} ({} dense weights, {} KV cache, "
+        "{} buffers, {}"
+        "{} experts); use --memory {}MiB or more{}",
+        format_bytes(plan.budget_bytes), format_bytes(plan.minimum_bytes), format_bytes(needs.dense_bytes),
+        format_bytes(needs.kv_bytes), format_bytes(needs.buffer_bytes),
+        needs.reserved_bytes > 0 ? format_bytes(needs.reserved_bytes) + " requests, " : "",
+        format_bytes(needs.min_arena_bytes), (plan.minimum_bytes + kMiB - 1) / kMiB,
+        needs.kv_bytes > plan.minimum_bytes / 4         ? ", or a smaller --context"
+        : needs.buffer_bytes > plan.minimum_bytes / 4   ? ", or a smaller --chunk"
+        : needs.reserved_bytes > plan.minimum_bytes / 4 ? ", or a smaller --max-body and --prompt-cache"
+                                                        : "");
   }
   plan.arena_bytes = std::min(plan.budget_bytes - fixed, needs.max_arena_bytes);
   return plan;

@@ -21,8 +21,8 @@ class Sampler {
   Sampler(const SamplingOptions& options, int32_t n_vocab);
 
   // The next token, never one whose logit is -inf: that is how tokens are forbidden.  None when all are.
-  // `logits` has n_vocab elements.  NaN counts as -inf and +inf as the largest float.  Draws one random number
-  // unless the temperature is 0 or there is no token.
+  // `logits` has n_vocab elements.  NaN counts as -inf and +inf as the largest float.  Draws one random
+  // number unless the temperature is 0 or there is no token.
   std::optional<Token> sample(std::span<const float> logits);
 
   // Tells that `token` (of the prompt, or the one sampled) is part of the text, for the penalties.

@@ -8,8 +8,8 @@
 
 namespace odmoe {
 
-// Holds back what might be the beginning of a stop string, so that nothing of one is ever shown.  Takes time in
-// proportion to the text, whatever the stop strings are, and four bytes for each of theirs.  One owner.
+// Holds back what might be the beginning of a stop string, so that nothing of one is ever shown.  Takes time
+// in proportion to the text, whatever the stop strings are, and four bytes for each of theirs.  One owner.
 class StopStrings {
  public:
   // Empty strings never match.
@@ -25,7 +25,8 @@ class StopStrings {
  private:
   struct Stop {
     std::string text;
-    // [bytes of text]: of its first i + 1 bytes, how many at their end are its beginning too (Knuth-Morris-Pratt).
+    // [bytes of text]: of its first i + 1 bytes, how many at their end are its beginning too
+    // (Knuth-Morris-Pratt).
     std::vector<uint32_t> borders;
     uint32_t matched = 0;  // how much of its beginning the text ends with
   };

@@ -68,8 +68,8 @@ TEST(StopStrings, FindsTheFirstOfThemHoweverTheTextIsCut) {
     }
     shown += stops.finish();
     ASSERT_EQ(stops.stopped(), first != std::string::npos) << text;
-    // What comes in one piece with a later stop string may hold an earlier one: the earliest counts, as far as
-    // nothing was shown.
+    // What comes in one piece with a later stop string may hold an earlier one: the earliest counts, as far
+    // as nothing was shown.
     if (first == std::string::npos) {
       ASSERT_EQ(shown, text);
       continue;

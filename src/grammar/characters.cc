@@ -78,7 +78,12 @@ std::string utf8(uint32_t c) {
 
 std::optional<uint32_t> next_character(std::string_view& text) {
   const auto first = static_cast<uint8_t>(text[0]);
-  const size_t n = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+  const size_t n = first < 0x80   ? 1
+                   : first < 0xC2 ? 0
+                   : first < 0xE0 ? 2
+                   : first < 0xF0 ? 3
+                   : first < 0xF5 ? 4
+                                  : 0;
   if (n == 0 || text.size() < n) return std::nullopt;
   uint32_t c = n == 1 ? first : first & (0x7FU >> n);
   for (size_t i = 1; i < n; ++i) {

@@ -39,8 +39,8 @@ std::string utf8(uint32_t character);
 // The next character of a text; nothing where it is no UTF-8.
 std::optional<uint32_t> next_character(std::string_view& text);
 
-// Characters as they stand in a text.  In a JSON string each has one spelling, itself or its escape where JSON
-// wants one.  Surrogates are no characters.  One owner, of one builder.
+// Characters as they stand in a text.  In a JSON string each has one spelling, itself or its escape where
+// JSON wants one.  Surrogates are no characters.  One owner, of one builder.
 class CharacterGrammar {
  public:
   using Expression = GrammarBuilder::Expression;

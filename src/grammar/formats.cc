@@ -9,12 +9,15 @@ namespace {
 
 // Days that their months have, in leap years too; there is no year 0.
 constexpr std::string_view kDate =
-    "(?:(?:000[1-9]|00[1-9]\\d|0[1-9]\\d\\d|[1-9]\\d{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\\d|30)|"
-    "02-(?:0[1-9]|1\\d|2[0-8]))|(?:\\d\\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
+    "(?:(?:000[1-9]|00[1-9]\\d|0[1-9]\\d\\d|[1-9]\\d{3})-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\\d|3[01])|(?:0["
+    "469]|11)-(?:0[1-9]|[12]\\d|30)|"
+    "02-(?:0[1-9]|1\\d|2[0-8]))|(?:\\d\\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])"
+    "00)"
     "-02-29)";
 // Zones are those that there are.
 constexpr std::string_view kTime =
-    "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:0\\d|1[01]):[0-5]\\d|[+-]12:00|\\+1[34]:00)";
+    "(?:[01]\\d|2[0-3]):[0-5]\\d:[0-5]\\d(?:\\.\\d{1,9})?(?:Z|[+-](?:0\\d|1[01]):[0-5]\\d|[+-]12:00|\\+1[34]:"
+    "00)";
 // RFC 3339, appendix A.
 constexpr std::string_view kDuration =
     "P(?:\\d{1,9}W|(?:\\d{1,9}D|\\d{1,9}M(?:\\d{1,9}D)?|\\d{1,9}Y(?:\\d{1,9}M(?:\\d{1,9}D)?)?)(?:T@)?|T@)";
@@ -56,17 +59,18 @@ struct Addresses {
     const std::string label = std::format("[A-Za-z0-9{0}](?:[A-Za-z0-9{0}-]*[A-Za-z0-9{0}])?", more);
     // The last part begins with a letter, or it would have to be an address.
     const std::string last = std::format("[A-Za-z{0}](?:[A-Za-z0-9{0}-]*[A-Za-z0-9{0}])?", more);
-    authority = std::format("//{}(?:(?:{}\\.)*{}\\.?|{})(?::(?:[1-5]\\d{{4}}|\\d{{1,4}}))?", user, label, last, ipv4());
+    authority = std::format("//{}(?:(?:{}\\.)*{}\\.?|{})(?::(?:[1-5]\\d{{4}}|\\d{{1,4}}))?", user, label,
+                            last, ipv4());
     segments = std::format("(?:/{}*)*", character);
     tail = std::format("(?:\\?(?:{0}|[/?])*)?(?:#(?:{0}|[/?])*)?", character);
   }
   std::string absolute() const {
-    return std::format("(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{0}{1}|/?{2}+{1}|/)|file://(?:/{2}*)+){3}", authority, segments,
-                       character, tail);
+    return std::format("(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{0}{1}|/?{2}+{1}|/)|file://(?:/{2}*)+){3}", authority,
+                       segments, character, tail);
   }
   std::string reference() const {
-    return std::format("(?:{0}|(?:{1}{2}|/(?:{3}+{2})?|{4}+{2}|){5})", absolute(), authority, segments, character,
-                       first, tail);
+    return std::format("(?:{0}|(?:{1}{2}|/(?:{3}+{2})?|{4}+{2}|){5})", absolute(), authority, segments,
+                       character, first, tail);
   }
   std::string character, first, authority, segments, tail;
 };
@@ -81,8 +85,10 @@ std::string regular_expression(int depth) {
       "(?:[^\\\\^$.*+?()\\[\\]{}|\\x00-\\x1f]|\\.|\\\\[dDwWsStnrfv^$\\\\.*+?()\\[\\]{}|/-]|"
       "\\[\\^?(?:a-z|A-Z|0-9|[^\\\\\\[\\]^\\x00-\\x1f&~|-]|\\\\[dDwWsStnr\\\\\\]\\[^.-])+\\]";
   constexpr std::string_view kQuantifier =
-      "(?:(?:[*+?]|\\{(?:\\d{1,3},?|0,\\d{1,3}|[1-9],[1-9]\\d{1,2}|1,[1-9]|2,[2-9]|3,[3-9]|4,[4-9]|5,[5-9]|6,[6-9]|"
-      "7,[7-9]|8,[89]|9,9)\\})\\?" "?)?";
+      "(?:(?:[*+?]|\\{(?:\\d{1,3},?|0,\\d{1,3}|[1-9],[1-9]\\d{1,2}|1,[1-9]|2,[2-9]|3,[3-9]|4,[4-9]|5,[5-9]|6,"
+      "[6-9]|"
+      "7,[7-9]|8,[89]|9,9)\\})\\?"
+      "?)?";
   const std::string sequence = std::format("\\^?(?:{}{}){})*\\$?", kAtom, inside, kQuantifier);
   return std::format("(?:{0}(?:\\|{0})*)", sequence);
 }
@@ -108,13 +114,15 @@ std::optional<std::string> format_pattern(std::string_view name) {
   if (name == "uri-reference") return whole(Addresses(false).reference());
   if (name == "iri-reference") return whole(Addresses(true).reference());
   if (name == "uri-template") {
-    return "^(?:[A-Za-z0-9._~!$&()*+,;=:@/?#\\[\\]-]|%[0-9A-Fa-f]{2}|\\{[+#./;?&]?[A-Za-z0-9_]+(?:\\*|:[1-9]\\d{0,3})?"
+    return "^(?:[A-Za-z0-9._~!$&()*+,;=:@/?#\\[\\]-]|%[0-9A-Fa-f]{2}|\\{[+#./"
+           ";?&]?[A-Za-z0-9_]+(?:\\*|:[1-9]\\d{0,3})?"
            "(?:,[A-Za-z0-9_]+(?:\\*|:[1-9]\\d{0,3})?)*\\})*$";
   }
   if (name == "json-pointer") return whole(json_pointer());
   if (name == "relative-json-pointer") return whole("(?:0|[1-9]\\d{0,8})(?:#|" + json_pointer() + ")");
   if (name == "regex") return whole(regular_expression(2));
-  if (name == "byte") return "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
+  if (name == "byte")
+    return "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$";
   return std::nullopt;
 }
 

@@ -11,8 +11,8 @@
 
 namespace odmoe::grammar {
 
-// Regular expressions (regex.h) that the string matches, all of them; none for a format that says nothing, or is
-// not known.
+// Regular expressions (regex.h) that the string matches, all of them; none for a format that says nothing, or
+// is not known.
 std::vector<std::string> format_patterns(std::string_view name);
 
 // The least and the greatest number of a format of numbers, as JSON has them.

@@ -465,7 +465,8 @@ Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression root) {
     return fail(ErrorKind::kUsage, "{}", explanation_);
   }
   trim(*grammar);
-  if (left_recursive(*grammar)) return fail(ErrorKind::kUsage, "the schema: it refers to itself without an end");
+  if (left_recursive(*grammar))
+    return fail(ErrorKind::kUsage, "the schema: it refers to itself without an end");
   return grammar;
 }
 

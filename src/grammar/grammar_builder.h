@@ -15,8 +15,8 @@
 
 namespace odmoe::grammar {
 
-inline constexpr size_t kMaxNodes = 250'000;       // of the expressions
-inline constexpr size_t kMaxNodeParts = 750'000;   // of all of them
+inline constexpr size_t kMaxNodes = 250'000;      // of the expressions
+inline constexpr size_t kMaxNodeParts = 750'000;  // of all of them
 inline constexpr size_t kMaxRules = 100'000;
 // What a builder and the grammar that comes of it take at most while build() runs, so at any time.
 inline constexpr size_t kMaxBuilderBytes = 24 << 20;
@@ -76,7 +76,7 @@ class GrammarBuilder {
   struct Node {
     enum class Kind : uint8_t { kEmpty, kNothing, kBytes, kToken, kSequence, kChoice, kCall, kLoop, kGraph };
     Kind kind = Kind::kEmpty;
-    uint32_t what = 0;             // kBytes: of sets; kToken: id; kCall: rule; kLoop: expression; kGraph: of them
+    uint32_t what = 0;  // kBytes: of sets; kToken: id; kCall: rule; kLoop: expression; kGraph: of them
     uint32_t first = 0, n_part = 0;  // of parts_
   };
   struct FlatEdge {

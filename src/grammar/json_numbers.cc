@@ -272,13 +272,18 @@ Status JsonNumbers::between(const NumberRule& rule, const std::optional<Factor>&
       return {};
     }
     return fail(ErrorKind::kUsage,
-                "multipleOf {} is not supported: it must be a power of ten, times an integer up to {}, or have bounds "
+                "multipleOf {} is not supported: it must be a power of ten, times an integer up to {}, or "
+                "have bounds "
                 "with at most {} multiples between them",
                 rule.factors[0].text(), kMaxFactor, kMaxListedMultiples);
   }
-  Magnitudes what{.places = whole ? 0 : factor ? -factor->exponent : kMaxSignificant, .fractional = rule.fractional};
+  Magnitudes what{.places = whole    ? 0
+                            : factor ? -factor->exponent
+                                     : kMaxSignificant,
+                  .fractional = rule.fractional};
   if (needs_factor) what.factor = factor;
-  const auto fit = [&](const std::optional<Decimal>& low, bool above, const std::optional<Decimal>& high, bool below) {
+  const auto fit = [&](const std::optional<Decimal>& low, bool above, const std::optional<Decimal>& high,
+                       bool below) {
     what.low = low;
     what.above = above;
     what.high = high;
@@ -303,7 +308,8 @@ Status JsonNumbers::between(const NumberRule& rule, const std::optional<Factor>&
     };
     const bool bound = rule.max && rule.max->negative;
     what.not_zero = true;
-    fit(bound ? positive(rule.max) : std::nullopt, bound && rule.below_max, positive(rule.min), rule.above_min);
+    fit(bound ? positive(rule.max) : std::nullopt, bound && rule.below_max, positive(rule.min),
+        rule.above_min);
     if (const auto way = magnitudes(what)) {
       ways.push_back(builder_->sequence({builder_->literal("-"), *way}));
     }

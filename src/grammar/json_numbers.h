@@ -1,8 +1,8 @@
 // Numbers between bounds, multiples, integers and what is none, as grammars.
 //
 // What is written under a bound or a multiple is exact under a reader of decimals and under one of doubles
-// alike: numbers that are no integers have at most kMaxSignificant digits, and no two decimals of so few round
-// to the same double.  They have no exponent.
+// alike: numbers that are no integers have at most kMaxSignificant digits, and no two decimals of so few
+// round to the same double.  They have no exponent.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,10 @@
 namespace odmoe::grammar {
 
 inline constexpr int32_t kMaxSignificant = 15;
-inline constexpr int32_t kMaxWholeDigits = 18;       // of integers whose bounds do not ask for more
-inline constexpr size_t kMaxBoundDigits = 20;        // of bounds that are held to the digit: 64 bits
-inline constexpr int64_t kMaxFactor = 1000;          // of multiples, times a power of ten
-inline constexpr int64_t kMaxListedMultiples = 1000; // between two bounds, of other factors
+inline constexpr int32_t kMaxWholeDigits = 18;        // of integers whose bounds do not ask for more
+inline constexpr size_t kMaxBoundDigits = 20;         // of bounds that are held to the digit: 64 bits
+inline constexpr int64_t kMaxFactor = 1000;           // of multiples, times a power of ten
+inline constexpr int64_t kMaxListedMultiples = 1000;  // between two bounds, of other factors
 inline constexpr size_t kMaxNumberStates = 32'768;
 
 // What a number must be: all of it.

@@ -18,8 +18,7 @@ Result<Expression> add_json_schema(GrammarBuilder& builder, const nlohmann::orde
 
 Expression add_json_object(GrammarBuilder& builder) { return JsonValues(builder).object(); }
 
-Result<std::shared_ptr<const Grammar>> json_schema_grammar(const nlohmann::ordered_json& schema,
-                                                           Stop stop) {
+Result<std::shared_ptr<const Grammar>> json_schema_grammar(const nlohmann::ordered_json& schema, Stop stop) {
   GrammarBuilder builder(std::move(stop));
   ODMOE_ASSIGN_OR_RETURN(const Expression root, add_json_schema(builder, schema));
   return builder.build(root);

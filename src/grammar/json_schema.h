@@ -15,12 +15,12 @@
 
 namespace odmoe::grammar {
 
-// What compiling takes at most: the builder's, and the shapes and automata while a schema is read.  The grammar
-// that comes of it takes Grammar::bytes(), at most Grammar::kMaxBytes.
+// What compiling takes at most: the builder's, and the shapes and automata while a schema is read.  The
+// grammar that comes of it takes Grammar::bytes(), at most Grammar::kMaxBytes.
 inline constexpr size_t kMaxCompileBytes = kMaxBuilderBytes + (24 << 20);
 
-// Adds the schema's grammar to the builder, whose build() fails where the schema allows nothing.  kUsage, with
-// where in the schema and which keyword; kInterrupted when the builder was asked to stop.
+// Adds the schema's grammar to the builder, whose build() fails where the schema allows nothing.  kUsage,
+// with where in the schema and which keyword; kInterrupted when the builder was asked to stop.
 Result<GrammarBuilder::Expression> add_json_schema(GrammarBuilder& builder,
                                                    const nlohmann::ordered_json& schema);
 // Any JSON object.

@@ -190,7 +190,8 @@ TEST(JsonSchema, WhatIsBeyondABoundByTheLastDigitIsNotTaken) {
   EXPECT_TRUE(both.takes("1.4999"));
   EXPECT_FALSE(both.takes("1.5"));
   EXPECT_THAT(error_of(R"({"type":"number","minimum":1e20})"), HasSubstr("no number fits it"));
-  EXPECT_THAT(error_of(R"({"type":"number","minimum":1e-20,"maximum":2e-20})"), HasSubstr("no number fits it"));
+  EXPECT_THAT(error_of(R"({"type":"number","minimum":1e-20,"maximum":2e-20})"),
+              HasSubstr("no number fits it"));
   EXPECT_THAT(error_of(R"({"type":"number","minimum":2,"maximum":1.5})"), HasSubstr("less than its minimum"));
   EXPECT_THAT(error_of(R"({"type":"number","exclusiveMinimum":"0"})"), HasSubstr("must be a number"));
 }
@@ -276,7 +277,8 @@ TEST(JsonSchema, UniqueItemsOfAnEnumComeOnceEach) {
   EXPECT_TRUE(one.takes("[1]"));
   EXPECT_FALSE(one.takes("[1,1]"));
   // Of many the order is the enum's.
-  Schema many(R"({"type":"array","items":{"type":"integer","minimum":1,"maximum":12},"uniqueItems":true,"minItems":2})");
+  Schema many(
+      R"({"type":"array","items":{"type":"integer","minimum":1,"maximum":12},"uniqueItems":true,"minItems":2})");
   EXPECT_TRUE(many.takes("[1,5, 12]"));
   EXPECT_FALSE(many.takes("[1]"));
   EXPECT_FALSE(many.takes("[5,5]"));

@@ -18,7 +18,7 @@ class JsonValues {
   Expression object();  // any object
   Expression array();   // any array
   Expression string();
-  Expression character();                                     // of a string
+  Expression character();  // of a string
   Expression number();
   Expression integer();
   Expression non_negative_number();

@@ -1,5 +1,3 @@
-#include "grammar/text_grammar.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -8,6 +6,7 @@
 
 #include "grammar/automaton.h"
 #include "grammar/json_schema.h"
+#include "grammar/text_grammar.h"
 
 namespace odmoe::grammar {
 namespace {

@@ -97,7 +97,8 @@ class Parser {
       possessive.reset();
       if (gives_nothing_back) possessive = parts.size() - 1;
     }
-    if (possessive && depth > 0) return refuse("possessive quantifiers are only supported before what cannot follow them");
+    if (possessive && depth > 0)
+      return refuse("possessive quantifiers are only supported before what cannot follow them");
     if (parts.size() == 1) return parts[0];
     if (parts.empty()) return regex_.add({});
     return regex_.add({.kind = Kind::kSequence, .parts = std::move(parts)});
@@ -173,7 +174,8 @@ class Parser {
   static std::optional<int32_t> number(std::string_view& text) {
     size_t n = 0;
     int32_t value = 0;
-    for (; n < text.size() && n < 8 && text[n] >= '0' && text[n] <= '9'; ++n) value = value * 10 + (text[n] - '0');
+    for (; n < text.size() && n < 8 && text[n] >= '0' && text[n] <= '9'; ++n)
+      value = value * 10 + (text[n] - '0');
     if (n == 0) return std::nullopt;
     text.remove_prefix(n);
     return value;

@@ -2,10 +2,11 @@
 //
 // Known of ECMA-262's syntax: characters, . | ( ) (?: ) (?<name> ) [ ] and [^ ] with ranges, the quantifiers
 // * + ? {n} {n,} {n,m}, also lazy, which take the same; \d \w \s and their opposites, \p{...} and \P{...},
-// \t \n \r \f \v \0, \cX, \xHH, \uHHHH, \u{...}, a backslash before punctuation; ^ $ \b \B, (?= ) (?! ) (?<= )
-// (?<! ).  Of other dialects, where ECMA-262 has no meaning for it: (?P<name> ), \A \Z \z, {,m}, (?i) and (?s),
-// and possessive quantifiers where they take what greedy ones do.  Characters are code points.  Anything else
-// (back references, atomic groups) is refused by name.
+// \t \n \r \f \v \0, \cX, \xHH, \uHHHH, \u{...}, a backslash before punctuation; ^ $ \b \B, (?= ) (?! ) (?<=
+// )
+// (?<! ).  Of other dialects, where ECMA-262 has no meaning for it: (?P<name> ), \A \Z \z, {,m}, (?i) and
+// (?s), and possessive quantifiers where they take what greedy ones do.  Characters are code points. Anything
+// else (back references, atomic groups) is refused by name.
 #pragma once
 
 #include <cstdint>
@@ -31,12 +32,12 @@ struct Regex {
       kSet,
       kSequence,
       kChoice,
-      kRepeat,   // of one part, min to max times; max -1: any number
-      kStart,    // of the text
-      kEnd,      // of the text
-      kWordEdge, // negated: no edge
-      kAhead,    // the part follows here; negated: it does not
-      kBehind,   // the part ends here; negated: it does not
+      kRepeat,    // of one part, min to max times; max -1: any number
+      kStart,     // of the text
+      kEnd,       // of the text
+      kWordEdge,  // negated: no edge
+      kAhead,     // the part follows here; negated: it does not
+      kBehind,    // the part ends here; negated: it does not
     };
     Kind kind = Kind::kEmpty;
     bool negated = false;

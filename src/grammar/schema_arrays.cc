@@ -42,7 +42,8 @@ Result<Expression> SchemaCompiler::array(const Shape& given) {
   GrammarBuilder& b = *builder_;
   Shape shape = given;
   const size_t n_prefix = prefix_of(shape);
-  const bool free = shape.arrays.empty() && shape.contains.empty() && shape.min_items == 0 && shape.max_items < 0;
+  const bool free =
+      shape.arrays.empty() && shape.contains.empty() && shape.min_items == 0 && shape.max_items < 0;
   if (free && !shape.unique_items) return values_.array();
   // Where nothing may come, the list ends.
   for (size_t i = 0; i <= n_prefix; ++i) {
@@ -60,7 +61,8 @@ Result<Expression> SchemaCompiler::array(const Shape& given) {
     reader_.note(at_, "minItems is more than its items allow");
     return b.nothing();
   }
-  std::erase_if(shape.contains, [](const Contains& contains) { return contains.min == 0 && contains.max < 0; });
+  std::erase_if(shape.contains,
+                [](const Contains& contains) { return contains.min == 0 && contains.max < 0; });
   if (shape.unique_items && shape.max_items != 0 && shape.max_items != 1) return unique(shape);
   if (!shape.contains.empty()) return containing(shape);
   if (shape.max_items == 0) return b.literal("[]");
@@ -72,7 +74,8 @@ Expression SchemaCompiler::tuple(const Shape& shape, int64_t n_prefix) {
   GrammarBuilder& b = *builder_;
   const int64_t min = shape.min_items, max = shape.max_items;
   const Expression close = b.sequence({values_.space(), b.literal("]")});
-  const Expression rest = max >= 0 && max <= n_prefix ? b.nothing() : value(item_goal(shape, static_cast<size_t>(n_prefix)));
+  const Expression rest =
+      max >= 0 && max <= n_prefix ? b.nothing() : value(item_goal(shape, static_cast<size_t>(n_prefix)));
   // What may follow when the first ones and then any number of the rest were written.
   const auto more = [&](int64_t written) {
     const int64_t least = std::max<int64_t>(0, min - written);
@@ -98,7 +101,8 @@ Expression SchemaCompiler::tuple(const Shape& shape, int64_t n_prefix) {
   }
   const bool goes_on = max < 0 || max > n_own;
   if (goes_on || n_own >= min) {
-    graph.edges.push_back({.from = static_cast<uint32_t>(n_own), .to = end, .by = goes_on ? more(n_own) : close});
+    graph.edges.push_back(
+        {.from = static_cast<uint32_t>(n_own), .to = end, .by = goes_on ? more(n_own) : close});
   }
   ways.push_back(b.graph(std::move(graph)));
   return b.choice(std::move(ways));
@@ -129,7 +133,8 @@ Result<Expression> SchemaCompiler::containing(const Shape& shape) {
   while (!pending.empty() && b.work().spend()) {
     const At at = pending.back();
     pending.pop_back();
-    if (numbers.size() > kMaxCountedStates) return refuse("contains with such minItems and maxItems is too large");
+    if (numbers.size() > kMaxCountedStates)
+      return refuse("contains with such minItems and maxItems is too large");
     const uint32_t from = numbers[at];
     const auto [n, n_wanted] = at;
     const bool fits = n >= shape.min_items && n_wanted >= contains.min;
@@ -161,7 +166,8 @@ Result<std::optional<std::vector<SchemaJson>>> SchemaCompiler::all_values(const 
   const auto add = [&](const SchemaJson& value) -> Status {
     ODMOE_ASSIGN_OR_RETURN(const bool fits, holds(value, goal));
     if (!builder_->work().spend(all.size())) return std::unexpected(builder_->excess());
-    const bool known = std::ranges::any_of(all, [&](const SchemaJson& one) { return equal_json(one, value); });
+    const bool known =
+        std::ranges::any_of(all, [&](const SchemaJson& one) { return equal_json(one, value); });
     if (fits && !known) all.push_back(value);
     return {};
   };
@@ -180,10 +186,12 @@ Result<std::optional<std::vector<SchemaJson>>> SchemaCompiler::all_values(const 
     const NumberRule& rule = shape.number;
     if (!rule.integral || !rule.min || !rule.max) return std::nullopt;
     const auto whole = [](const Decimal& bound) {
-      return Decimal{.negative = bound.negative, .whole = bound.whole, .fraction = ""}.units(0).value_or(INT64_MAX / 4);
+      return Decimal{.negative = bound.negative, .whole = bound.whole, .fraction = ""}.units(0).value_or(
+          INT64_MAX / 4);
     };
     const int64_t low = whole(*rule.min), high = whole(*rule.max);
-    if (high - low > static_cast<int64_t>(kMaxOrderedUnique) || std::abs(low) > INT64_MAX / 8) return std::nullopt;
+    if (high - low > static_cast<int64_t>(kMaxOrderedUnique) || std::abs(low) > INT64_MAX / 8)
+      return std::nullopt;
     for (int64_t number = low; number <= high; ++number) ODMOE_RETURN_IF_ERROR(add(number));
   }
   if (all.size() > kMaxOrderedUnique) return std::nullopt;
@@ -197,7 +205,8 @@ Result<Expression> SchemaCompiler::unique(const Shape& shape) {
   }
   if (!values) {
     return refuse(
-        "the keyword \"uniqueItems\" is only supported where items is an enum or has bounds, of up to {} values",
+        "the keyword \"uniqueItems\" is only supported where items is an enum or has bounds, of up to {} "
+        "values",
         kMaxOrderedUnique);
   }
   if (std::cmp_greater(shape.min_items, values->size())) {
@@ -242,7 +251,9 @@ Expression SchemaCompiler::in_order(const std::vector<SchemaJson>& values, const
     return b.nothing();
   }
   // Per value and count: before the value's turn, behind a comma or the bracket; and behind an item.
-  const auto turn = [&](int64_t i, int64_t count) { return static_cast<uint32_t>(2 + (i * (most + 1) + count) * 2); };
+  const auto turn = [&](int64_t i, int64_t count) {
+    return static_cast<uint32_t>(2 + (i * (most + 1) + count) * 2);
+  };
   GrammarBuilder::Graph graph{.n_state = turn(n, most) + 2, .ends = {1}};
   const Expression skip = b.empty();
   const Expression close = b.sequence({values_.space(), b.literal("]")});
@@ -258,7 +269,8 @@ Expression SchemaCompiler::in_order(const std::vector<SchemaJson>& values, const
       }
       if (count == 0) continue;
       if (count >= min) graph.edges.push_back({.from = behind, .to = 1, .by = close});
-      if (max < 0 || count < max) graph.edges.push_back({.from = behind, .to = before, .by = values_.comma()});
+      if (max < 0 || count < max)
+        graph.edges.push_back({.from = behind, .to = before, .by = values_.comma()});
     }
   }
   return b.graph(std::move(graph));

@@ -8,15 +8,44 @@ namespace odmoe::grammar {
 namespace {
 
 // Keywords that say which values are valid; all others describe.
-constexpr auto kAssertions = std::to_array<const char*>(
-    {"type",          "enum",          "$ref",         "allOf",        "anyOf",
-     "oneOf",         "not",           "if",           "minimum",      "maximum",
-     "multipleOf",    "minLength",     "maxLength",    "pattern",      "format",
-     "items",         "prefixItems",   "minItems",     "maxItems",     "uniqueItems",
-     "contains",      "properties",    "required",     "propertyNames", "patternProperties",
-     "minProperties", "maxProperties", "dependencies", "nullable",     "additionalProperties",
-     "$dynamicRef",   "$recursiveRef", "exclusiveMinimum",             "exclusiveMaximum",
-     "dependentRequired", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems"});
+constexpr auto kAssertions = std::to_array<const char*>({"type",
+                                                         "enum",
+                                                         "$ref",
+                                                         "allOf",
+                                                         "anyOf",
+                                                         "oneOf",
+                                                         "not",
+                                                         "if",
+                                                         "minimum",
+                                                         "maximum",
+                                                         "multipleOf",
+                                                         "minLength",
+                                                         "maxLength",
+                                                         "pattern",
+                                                         "format",
+                                                         "items",
+                                                         "prefixItems",
+                                                         "minItems",
+                                                         "maxItems",
+                                                         "uniqueItems",
+                                                         "contains",
+                                                         "properties",
+                                                         "required",
+                                                         "propertyNames",
+                                                         "patternProperties",
+                                                         "minProperties",
+                                                         "maxProperties",
+                                                         "dependencies",
+                                                         "nullable",
+                                                         "additionalProperties",
+                                                         "$dynamicRef",
+                                                         "$recursiveRef",
+                                                         "exclusiveMinimum",
+                                                         "exclusiveMaximum",
+                                                         "dependentRequired",
+                                                         "dependentSchemas",
+                                                         "unevaluatedProperties",
+                                                         "unevaluatedItems"});
 
 // Whether the schema says nothing but by this keyword.
 bool says_only(const SchemaJson& schema, std::string_view wanted) {
@@ -51,7 +80,8 @@ Result<SchemaCompiler::Expression> SchemaCompiler::compile() {
       return fail(excess.kind, "{}: {}", reader_.place(at_), excess.message);
     }
   }
-  builder_->explain(reader_.reason().empty() ? "the schema: it refers to itself without an end" : reader_.reason());
+  builder_->explain(reader_.reason().empty() ? "the schema: it refers to itself without an end"
+                                             : reader_.reason());
   return root;
 }
 

@@ -14,8 +14,9 @@
 
 namespace odmoe::grammar {
 
-inline constexpr size_t kMaxGoals = 20'000;          // different sets of schemas that some value must be valid under
-inline constexpr size_t kMaxMemberPatterns = 6;      // of one object: its names are told apart by all of them at once
+inline constexpr size_t kMaxGoals = 20'000;  // different sets of schemas that some value must be valid under
+inline constexpr size_t kMaxMemberPatterns =
+    6;  // of one object: its names are told apart by all of them at once
 inline constexpr size_t kMaxCountedStates = 65'536;  // of an object or array whose size is bound
 inline constexpr size_t kMaxUnique = 8;              // values that may come in any order, each once
 inline constexpr size_t kMaxOrderedUnique = 4096;    // values that come in their order, each once

@@ -43,14 +43,15 @@ Status SchemaReader::read_types(const SchemaJson& schema, Shape& shape) {
   if (type == nullptr) return {};
   const SchemaJson list = type->is_array() ? *type : SchemaJson::array({*type});
   if (list.empty()) return refuse(&schema, "type is empty");
-  static constexpr auto kTypes = std::to_array<std::pair<std::string_view, uint8_t>>({{"null", kNullType},
-                                                                              {"boolean", kBooleanType},
-                                                                              {"number", kNumberType},
-                                                                              {"integer", kNumberType},
-                                                                              {"string", kStringType},
-                                                                              {"object", kObjectType},
-                                                                              {"array", kArrayType},
-                                                                              {"any", kAllTypes}});
+  static constexpr auto kTypes =
+      std::to_array<std::pair<std::string_view, uint8_t>>({{"null", kNullType},
+                                                           {"boolean", kBooleanType},
+                                                           {"number", kNumberType},
+                                                           {"integer", kNumberType},
+                                                           {"string", kStringType},
+                                                           {"object", kObjectType},
+                                                           {"array", kArrayType},
+                                                           {"any", kAllTypes}});
   uint8_t types = 0;
   bool any_number = false;
   for (const SchemaJson& one : list) {

@@ -27,8 +27,8 @@ TEST(SchemaLimits, WhatGeneratorsWriteIsCompiledInFewStepsAndBytes) {
   std::ifstream file(std::filesystem::path(shared) / "schemas/generated.json");
   // No value, or no finite one, is valid under these.
   const std::set<std::string> impossible = {
-      "other ref self only", "other ref cycle", "other recursive required (no end)", "other allOf two (inheritance)",
-      "other required missing props closed"};
+      "other ref self only", "other ref cycle", "other recursive required (no end)",
+      "other allOf two (inheritance)", "other required missing props closed"};
   size_t n = 0;
   const Json all = Json::parse(file);
   for (const auto& [name, schema] : all.items()) {
@@ -53,24 +53,34 @@ std::string repeated(int n, auto part) {
 // Each ends, within the limits, with a grammar or with an error that says what is too large.
 TEST(SchemaLimits, HostileSchemasEndWithinTheLimits) {
   const auto alternatives = [](int i) {
-    return std::format(R"({{"anyOf":[{{"required":["a{0}"]}},{{"required":["b{0}"]}},{{"minProperties":{0}}}]}})", i);
+    return std::format(
+        R"({{"anyOf":[{{"required":["a{0}"]}},{{"required":["b{0}"]}},{{"minProperties":{0}}}]}})", i);
   };
   const std::string hostile[] = {
       std::format(R"({{"allOf":[{}]}})", repeated(40, alternatives)),
-      std::format(R"({{"oneOf":[{}]}})", repeated(300, [](int i) {
-                    return std::format(R"({{"properties":{{"a":{{"minimum":{0}}},"b":{{"pattern":"{0}"}}}}}})", i);
-                  })),
-      std::format(R"({{"enum":[{}]}})", repeated(200'000, [](int i) { return std::format("\"value{}\"", i); })),
+      std::format(R"({{"oneOf":[{}]}})",
+                  repeated(300,
+                           [](int i) {
+                             return std::format(
+                                 R"({{"properties":{{"a":{{"minimum":{0}}},"b":{{"pattern":"{0}"}}}}}})", i);
+                           })),
+      std::format(R"({{"enum":[{}]}})",
+                  repeated(200'000, [](int i) { return std::format("\"value{}\"", i); })),
       std::format(R"({{"type":"object","properties":{{{}}}}})",
-                  repeated(12'000, [](int i) { return std::format(R"("a property with a rather long name {}":{{"type":"string"}})", i); })),
-      std::format(R"({{"allOf":[{}]}})", repeated(60, [](int i) {
-                    return std::format(R"({{"type":"string","pattern":"a.{{{}}}b"}})", i);
-                  })),
+                  repeated(12'000,
+                           [](int i) {
+                             return std::format(
+                                 R"("a property with a rather long name {}":{{"type":"string"}})", i);
+                           })),
+      std::format(
+          R"({{"allOf":[{}]}})",
+          repeated(60, [](int i) { return std::format(R"({{"type":"string","pattern":"a.{{{}}}b"}})", i); })),
       R"({"type":"string","pattern":"^(?:.*a.{40})$","minLength":3})",
       R"({"type":"string","pattern":"((a{1000}){1000}){1000}","maxLength":1000000000})",
       R"x({"type":"string","pattern":"^[a-z]{3,900}[^x]{3,900}(?!q)","minLength":800,"maxLength":1700})x",
-      std::format(R"({{"type":"object","patternProperties":{{{}}}}})",
-                  repeated(6, [](int i) { return std::format(R"("{}.*[a-f]{{9}}x":{{"type":"null"}})", i); })),
+      std::format(
+          R"({{"type":"object","patternProperties":{{{}}}}})",
+          repeated(6, [](int i) { return std::format(R"("{}.*[a-f]{{9}}x":{{"type":"null"}})", i); })),
       std::format(R"({{"type":"object","properties":{{{}}},"minProperties":900,"maxProperties":1000}})",
                   repeated(2000, [](int i) { return std::format(R"("p{}":{{"type":"string"}})", i); })),
       R"({"$defs":{"a":{"properties":{"x":{"allOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/b"}]}}},
@@ -103,7 +113,8 @@ TEST(SchemaLimits, SchemasThatNestAreReadAsDeepAsTheyAre) {
 
 TEST(SchemaLimits, CompilingStopsWhenAsked) {
   const auto grammar = json_schema_grammar(
-      Json::parse(R"({"type":"string","pattern":"^[a-z]{1,50}x[a-z]{1,50}$","maxLength":99})"), [] { return true; });
+      Json::parse(R"({"type":"string","pattern":"^[a-z]{1,50}x[a-z]{1,50}$","maxLength":99})"),
+      [] { return true; });
   ASSERT_FALSE(grammar.has_value());
   EXPECT_EQ(grammar.error().kind, ErrorKind::kInterrupted);
 }

@@ -19,7 +19,8 @@ Shapes SchemaReader::not_values(const std::vector<const SchemaJson*>& values) {
     if (value->is_string()) texts.push_back(value->get<std::string>());
   }
   if (!texts.empty()) {
-    others.text.parts.push_back({.regex = std::make_shared<const Regex>(literal_regex(texts)), .negated = true});
+    others.text.parts.push_back(
+        {.regex = std::make_shared<const Regex>(literal_regex(texts)), .negated = true});
   }
   Shapes shapes;
   if (no_true || no_false) {
@@ -78,7 +79,8 @@ Status SchemaReader::negate_scalars(const SchemaJson& schema, Shapes& shapes) {
     add(kStringType, [&](Shape& shape) { shape.text.min_length = own.text.max_length + 1; });
   }
   for (const TextRule::Part& part : own.text.parts) {
-    add(kStringType, [&](Shape& shape) { shape.text.parts.push_back({.regex = part.regex, .negated = true}); });
+    add(kStringType,
+        [&](Shape& shape) { shape.text.parts.push_back({.regex = part.regex, .negated = true}); });
   }
   return {};
 }

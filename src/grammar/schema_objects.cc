@@ -148,8 +148,8 @@ Status SchemaCompiler::add_extras(const Shape& shape, const Shapes& names, Membe
   return {};
 }
 
-// From '{' to '}'.  After a quote that begins a name the next members may come, as far as none that is required
-// is passed over; counts are kept only where the schema bounds them.
+// From '{' to '}'.  After a quote that begins a name the next members may come, as far as none that is
+// required is passed over; counts are kept only where the schema bounds them.
 Result<Expression> SchemaCompiler::object_of(const Members& members, const Shape& shape) {
   GrammarBuilder& b = *builder_;
   const size_t n = members.named.size();

@@ -31,7 +31,8 @@ void SchemaReader::note(const SchemaJson* schema, std::string_view why) {
   if (reason_.empty()) reason_ = std::format("{}: {}", place(schema), why);
 }
 
-Result<std::shared_ptr<const Regex>> SchemaReader::regex(const SchemaJson* schema, const std::string& pattern) {
+Result<std::shared_ptr<const Regex>> SchemaReader::regex(const SchemaJson* schema,
+                                                         const std::string& pattern) {
   const auto known = regexes_.find(pattern);
   if (known != regexes_.end()) return known->second;
   work_->spend(pattern.size() * 8);
@@ -52,8 +53,9 @@ Status SchemaReader::charge(const SchemaJson* schema, size_t parts) {
 }
 
 size_t SchemaReader::parts_of(const Shape& shape) {
-  return 16 + shape.required.size() + shape.excluded.size() / 4 + (shape.values ? shape.values->size() / 4 : 0) +
-         shape.text.parts.size() + shape.number.excluded.size() * 2 + shape.objects.size() + shape.arrays.size();
+  return 16 + shape.required.size() + shape.excluded.size() / 4 +
+         (shape.values ? shape.values->size() / 4 : 0) + shape.text.parts.size() +
+         shape.number.excluded.size() * 2 + shape.objects.size() + shape.arrays.size();
 }
 
 Shape SchemaReader::absent(const std::string& name) {
@@ -97,7 +99,8 @@ Result<Shapes> SchemaReader::meet(const Shapes& a, const Shapes& b, const Schema
       const size_t n_value = one.values ? one.values->size() : 1;
       const size_t n_other = other.values ? other.values->size() : 1;
       const size_t n_excluded = 1 + one.excluded.size() + other.excluded.size();
-      if (!work_->spend(16 + one.required.size() + other.required.size() + n_value * (n_other + n_excluded))) {
+      if (!work_->spend(16 + one.required.size() + other.required.size() +
+                        n_value * (n_other + n_excluded))) {
         return refuse(schema, "it is too large: its combinations take more than {} steps", kMaxCompileSteps);
       }
       Shape shape = one;
@@ -145,7 +148,8 @@ Result<bool> SchemaReader::disjoint(const SchemaJson& a, const SchemaJson& b) {
   ODMOE_ASSIGN_OR_RETURN(const Shapes other, read({.schema = &b}, Mode::kAround));
   for (const Shape& x : one) {
     for (const Shape& y : other) {
-      if (!work_->spend(16)) return refuse(&a, "it is too large: its combinations take more than {} steps", kMaxCompileSteps);
+      if (!work_->spend(16))
+        return refuse(&a, "it is too large: its combinations take more than {} steps", kMaxCompileSteps);
       if ((x.types & y.types) == 0) continue;
       Shape both = x;
       both.meet(y);
@@ -163,7 +167,8 @@ Result<const SchemaJson*> SchemaReader::target(const SchemaJson& schema) {
   const SchemaJson* found = references_.find(name, schema);
   if (found != nullptr) return found;
   const std::string_view shown = std::string_view(name).substr(0, 80);
-  if (!name.starts_with('#')) return refuse(&schema, "$ref \"{}\" is not within the schema", escape_pointer(shown));
+  if (!name.starts_with('#'))
+    return refuse(&schema, "$ref \"{}\" is not within the schema", escape_pointer(shown));
   return refuse(&schema, "there is nothing at $ref \"{}\"", shown);
 }
 
@@ -178,7 +183,8 @@ Result<Shapes> SchemaReader::positive(const SchemaJson& schema, Mode mode) {
     return refuse(&schema, "it is too large: it takes more than {} steps", kMaxCompileSteps);
   }
   for (const char* unknown : {"$dynamicRef", "$recursiveRef"}) {
-    if (keyword(schema, unknown) != nullptr) return refuse(&schema, "the keyword \"{}\" is not supported", unknown);
+    if (keyword(schema, unknown) != nullptr)
+      return refuse(&schema, "the keyword \"{}\" is not supported", unknown);
   }
   Shape own;
   ODMOE_RETURN_IF_ERROR(read_types(schema, own));
@@ -191,14 +197,16 @@ Result<Shapes> SchemaReader::positive(const SchemaJson& schema, Mode mode) {
   Shape all;
   all.meet(own);
   if (mode == Mode::kWithin) {
-    if (own.values && !own.values->empty() && all.values->empty()) note(&schema, "no value of enum is of its type");
+    if (own.values && !own.values->empty() && all.values->empty())
+      note(&schema, "no value of enum is of its type");
     if ((types & kNumberType) != 0 && own.number.is_empty()) {
       const bool order = own.number.min && own.number.max && compare(*own.number.max, *own.number.min) < 0;
       note(&schema, order ? "its maximum is less than its minimum" : "no number fits it");
     }
     if ((types & ~all.types & kStringType) != 0) note(&schema, "maxLength is less than minLength");
     if ((types & ~all.types & kArrayType) != 0) note(&schema, "maxItems is less than minItems");
-    if ((types & ~all.types & kObjectType) != 0) note(&schema, "maxProperties is less than the members it requires");
+    if ((types & ~all.types & kObjectType) != 0)
+      note(&schema, "maxProperties is less than the members it requires");
   }
   Shapes shapes;
   if (!all.is_empty()) shapes.push_back(std::move(all));
@@ -263,7 +271,8 @@ Status SchemaReader::read_combinations(const SchemaJson& schema, Shapes& shapes,
     }
     const bool had = !shapes.empty() && !some.empty();
     ODMOE_ASSIGN_OR_RETURN(shapes, meet(shapes, some, list));
-    if (mode == Mode::kWithin && had && shapes.empty()) note(list, "none of its alternatives fits what stands beside it");
+    if (mode == Mode::kWithin && had && shapes.empty())
+      note(list, "none of its alternatives fits what stands beside it");
   }
   return {};
 }
@@ -341,7 +350,8 @@ Status SchemaReader::read_unevaluated(const SchemaJson& schema, Shapes& shapes) 
       bool all_known = false;
       for (const auto& known : shape.arrays) {
         all_known = all_known || known->rest;
-        layer->prefix.resize(std::max(layer->prefix.size(), known->prefix.size()), {.schema = &anything_schema()});
+        layer->prefix.resize(std::max(layer->prefix.size(), known->prefix.size()),
+                             {.schema = &anything_schema()});
       }
       shape.about |= kArrayType;
       if (!all_known) shape.arrays.push_back(std::move(layer));

@@ -11,8 +11,9 @@ std::string percent_decoded(std::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     uint8_t byte = 0;
-    const bool escape = text[i] == '%' && i + 2 < text.size() &&
-                        std::from_chars(text.data() + i + 1, text.data() + i + 3, byte, 16).ptr == text.data() + i + 3;
+    const bool escape =
+        text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(text.data() + i + 1, text.data() + i + 3, byte, 16).ptr == text.data() + i + 3;
     out += escape ? static_cast<char>(byte) : text[i];
     if (escape) i += 2;
   }
@@ -86,7 +87,8 @@ void SchemaReferences::index(const SchemaJson& schema, const std::string& outer,
     if (!base.empty() && schema.contains("$ref")) bases_.emplace(&schema, base);
     for (const auto& [key, value] : schema.items()) {
       // These hold values, not schemas.
-      if (key == "enum" || key == "const" || key == "default" || key == "examples" || key == "example") continue;
+      if (key == "enum" || key == "const" || key == "default" || key == "examples" || key == "example")
+        continue;
       index(value, base, depth + 1);
     }
     return;
@@ -102,7 +104,8 @@ const SchemaJson* SchemaReferences::follow(const SchemaJson& from, std::string_v
     pointer.remove_prefix(token.size());
     std::string key;
     for (size_t i = 0; i < token.size(); ++i) {
-      const bool escape = token[i] == '~' && i + 1 < token.size() && (token[i + 1] == '0' || token[i + 1] == '1');
+      const bool escape =
+          token[i] == '~' && i + 1 < token.size() && (token[i + 1] == '0' || token[i + 1] == '1');
       key += escape ? (token[i + 1] == '0' ? '~' : '/') : token[i];
       if (escape) ++i;
     }

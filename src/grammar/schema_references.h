@@ -26,13 +26,15 @@ class SchemaReferences {
 
  private:
   void index(const SchemaJson& schema, const std::string& base, int depth);
-  static bool find_path(const SchemaJson& value, const SchemaJson* schema, int depth, std::vector<std::string>& path);
+  static bool find_path(const SchemaJson& value, const SchemaJson* schema, int depth,
+                        std::vector<std::string>& path);
   static const SchemaJson* follow(const SchemaJson& from, std::string_view pointer);
 
   const SchemaJson* root_;
-  std::map<std::string, const SchemaJson*> resources_;                       // by their address
+  std::map<std::string, const SchemaJson*> resources_;                        // by their address
   std::map<std::pair<std::string, std::string>, const SchemaJson*> anchors_;  // by address and name
-  std::unordered_map<const SchemaJson*, std::string> bases_;  // of those that hold references, where not the root's
+  std::unordered_map<const SchemaJson*, std::string>
+      bases_;  // of those that hold references, where not the root's
 };
 
 // A name as a JSON pointer has it, cut and without control characters.

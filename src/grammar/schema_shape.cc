@@ -88,7 +88,8 @@ void Shape::meet(const Shape& other) {
   if (number.is_empty()) types &= ~kNumberType;
   if (text.max_length >= 0 && text.max_length < text.min_length) types &= ~kStringType;
   if (max_items >= 0 && max_items < min_items) types &= ~kArrayType;
-  if (max_members >= 0 && max_members < std::max<int64_t>(min_members, static_cast<int64_t>(required.size()))) {
+  if (max_members >= 0 &&
+      max_members < std::max<int64_t>(min_members, static_cast<int64_t>(required.size()))) {
     types &= ~kObjectType;
   }
   if (!values) return;
@@ -99,7 +100,8 @@ void Shape::meet(const Shape& other) {
 }
 
 bool Shape::is_free() const {
-  return types == kAllTypes && about == 0 && !values && excluded.empty() && number.is_free() && text.is_free();
+  return types == kAllTypes && about == 0 && !values && excluded.empty() && number.is_free() &&
+         text.is_free();
 }
 
 bool Shape::is_empty() const { return types == 0 || (values && values->empty()); }

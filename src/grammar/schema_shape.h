@@ -67,9 +67,9 @@ struct Contains {
 // What a keyword says of one type holds only for values of that type.
 struct Shape {
   uint8_t types = kAllTypes;
-  uint8_t about = 0;  // types that keywords speak of
+  uint8_t about = 0;                                     // types that keywords speak of
   std::optional<std::vector<const SchemaJson*>> values;  // one of these
-  std::vector<const SchemaJson*> excluded;               // none of these; strings and numbers are in their rules too
+  std::vector<const SchemaJson*> excluded;  // none of these; strings and numbers are in their rules too
   NumberRule number;
   TextRule text;
   std::vector<std::shared_ptr<const ArrayLayer>> arrays;
@@ -86,8 +86,8 @@ struct Shape {
   void meet(const Shape& other);
   bool is_free() const;   // anything
   bool is_empty() const;  // by what is seen at once
-  // All that a member must be whose name fits these patterns of the layers; null: one that none names.  Nothing
-  // where no layer speaks of it.
+  // All that a member must be whose name fits these patterns of the layers; null: one that none names.
+  // Nothing where no layer speaks of it.
   std::optional<Goal> member(const std::string* name, const std::vector<std::vector<bool>>& matches) const;
 };
 using Shapes = std::vector<Shape>;

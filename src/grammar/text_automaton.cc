@@ -234,8 +234,9 @@ class Determinizer {
   }
 
   static std::unexpected<Error> refuse_inside() {
-    return fail(ErrorKind::kUsage,
-                "(?<= and (?<! are only supported outside of other (? groups, and without (?= (?! \\b and $ inside");
+    return fail(
+        ErrorKind::kUsage,
+        "(?<= and (?<! are only supported outside of other (? groups, and without (?= (?! \\b and $ inside");
   }
 
   Result<uint32_t> build_repeat(const Regex::Node& node, uint32_t then) {
@@ -270,9 +271,10 @@ class Determinizer {
     std::array<Assertion, 3> some;
     for (const Before start : {kNothing, kWord, kOther}) {
       if (!needs_before_ && start != kNothing) break;
-      ODMOE_ASSIGN_OR_RETURN(some[start].automaton,
-                             Determinizer(*regex_, *alphabet_, *work_)
-                                 .run(node.parts[0], {.before = false, .start = start, .in_assertion = true}));
+      ODMOE_ASSIGN_OR_RETURN(
+          some[start].automaton,
+          Determinizer(*regex_, *alphabet_, *work_)
+              .run(node.parts[0], {.before = false, .start = start, .in_assertion = true}));
       Assertion& one = some[start];
       one.negated = node.negated;
       one.can_take = one.automaton.alive();
@@ -387,7 +389,8 @@ class Determinizer {
     const bool word = word_[symbol];
     std::vector<uint32_t> global = state.first;
     if (needs_before_) global[0] = word ? kWord : kOther;
-    for (size_t i = 0; i < behinds_.size(); ++i) global[1 + i] = behinds_[i].automaton.after(global[1 + i], symbol);
+    for (size_t i = 0; i < behinds_.size(); ++i)
+      global[1 + i] = behinds_[i].automaton.after(global[1 + i], symbol);
     std::vector<Thread> moved;
     for (const Thread& thread : state.second) {
       const Place& place = places_[thread[0]];
@@ -404,8 +407,9 @@ class Determinizer {
     }
     std::vector<Thread> threads = closure(global, std::move(moved));
     // What was before is of no interest where everything is decided.
-    if (threads.empty() || (threads.size() == 1 && around_.behind && threads[0].size() == 2 &&
-                            threads[0][1] == kNextAny && places_[threads[0][0]].kind == Place::Kind::kMatch)) {
+    if (threads.empty() ||
+        (threads.size() == 1 && around_.behind && threads[0].size() == 2 && threads[0][1] == kNextAny &&
+         places_[threads[0][0]].kind == Place::Kind::kMatch)) {
       global.assign(global.size(), 0);
     }
     return {std::move(global), std::move(threads)};

@@ -16,9 +16,9 @@
 namespace odmoe::grammar {
 
 inline constexpr size_t kMaxSymbols = 4096;
-inline constexpr size_t kMaxThreads = 20'000;            // states of a regular expression before it is deterministic
-inline constexpr size_t kMaxTextTransitions = 1 << 20;   // of one automaton, 4 bytes each
-inline constexpr size_t kMaxTextThreads = 1 << 17;       // of all its states together while it is made
+inline constexpr size_t kMaxThreads = 20'000;  // states of a regular expression before it is deterministic
+inline constexpr size_t kMaxTextTransitions = 1 << 20;  // of one automaton, 4 bytes each
+inline constexpr size_t kMaxTextThreads = 1 << 17;      // of all its states together while it is made
 
 // Characters that no expression tells from each other are one symbol.  Immutable.
 class Alphabet {

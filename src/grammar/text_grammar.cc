@@ -27,7 +27,8 @@ class Direct {
       std::span<const Index> parts = node.parts;
       if (node.kind != Kind::kSequence) return is_plain(regex, way) || is_anchor(node);
       if (regex.nodes[parts.front()].kind == Kind::kStart) parts = parts.subspan(1);
-      if (!parts.empty() && regex.nodes[parts.back()].kind == Kind::kEnd) parts = parts.first(parts.size() - 1);
+      if (!parts.empty() && regex.nodes[parts.back()].kind == Kind::kEnd)
+        parts = parts.first(parts.size() - 1);
       return std::ranges::all_of(parts, [&](Index part) { return is_plain(regex, part); });
     });
   }
@@ -55,7 +56,9 @@ class Direct {
   }
 
  private:
-  static bool is_anchor(const Regex::Node& node) { return node.kind == Kind::kStart || node.kind == Kind::kEnd; }
+  static bool is_anchor(const Regex::Node& node) {
+    return node.kind == Kind::kStart || node.kind == Kind::kEnd;
+  }
 
   static bool is_plain(const Regex& regex, Index index) {
     const Regex::Node& node = regex.nodes[index];
@@ -172,7 +175,8 @@ void TextRule::meet(const TextRule& other) {
 namespace {
 
 // Of the texts that an automaton takes, the shortest's length and, where there is a longest one, its.
-std::pair<int64_t, std::optional<int64_t>> lengths(const TextAutomaton& automaton, const std::vector<bool>& alive) {
+std::pair<int64_t, std::optional<int64_t>> lengths(const TextAutomaton& automaton,
+                                                   const std::vector<bool>& alive) {
   const size_t n_state = automaton.n_state();
   std::vector<std::vector<uint32_t>> to(n_state);
   std::vector<size_t> n_from(n_state);
@@ -225,6 +229,7 @@ struct TextGrammar::Product {
 Result<TextGrammar::Product> TextGrammar::product(const TextRule& rule) {
   Work& work = builder_->work();
   std::vector<const Regex*> regexes;
+  regexes.reserve(rule.parts.size());
   for (const TextRule::Part& part : rule.parts) regexes.push_back(part.regex.get());
   auto alphabet = Alphabet::of(regexes, work);
   if (!alphabet) {
@@ -246,6 +251,7 @@ Result<TextGrammar::Product> TextGrammar::product(const TextRule& rule) {
     return Product{*std::move(alphabet), std::move(automata[0]), std::move(alive)};
   }
   std::vector<std::vector<bool>> part_alive;
+  part_alive.reserve(automata.size());
   for (const TextAutomaton& one : automata) part_alive.push_back(one.alive());
   TextAutomaton all{.n_symbol = n_symbol};
   std::map<std::vector<uint32_t>, uint32_t> numbers;
@@ -326,6 +332,7 @@ std::optional<Expression> TextGrammar::laid_out(const Product& product, int64_t 
     const bool is_last = max < 0 && count == min;  // what follows is counted no more
     std::map<uint32_t, uint32_t> next;
     std::vector<uint32_t> pending;
+    pending.reserve(level.size());
     for (const auto& [state, number] : level) pending.push_back(state);
     while (!pending.empty()) {
       const uint32_t state = pending.back();
@@ -370,7 +377,8 @@ Result<std::optional<Expression>> TextGrammar::inside(const TextRule& rule) {
   if ((max >= 0 && shortest > max) || (longest && *longest < min)) return std::nullopt;
   auto all_of_them = laid_out(all, min, max);
   if (all_of_them || builder_->too_large()) return all_of_them;
-  return fail(ErrorKind::kUsage, "it is too large: with its lengths it takes more than {} states", kMaxTextStates);
+  return fail(ErrorKind::kUsage, "it is too large: with its lengths it takes more than {} states",
+              kMaxTextStates);
 }
 
 Result<bool> TextGrammar::takes(const TextRule& rule, std::string_view text) {
@@ -385,7 +393,8 @@ Result<bool> TextGrammar::takes(const TextRule& rule, std::string_view text) {
       if (known_.size() >= kMaxKnownTexts) known_.clear();
       const Regex* regex = part.regex.get();
       auto alphabet = Alphabet::of(std::span(&regex, 1), builder_->work());
-      if (!alphabet) return fail(ErrorKind::kUsage, "it is too large: more than {} kinds of characters", kMaxSymbols);
+      if (!alphabet)
+        return fail(ErrorKind::kUsage, "it is too large: more than {} kinds of characters", kMaxSymbols);
       ODMOE_ASSIGN_OR_RETURN(TextAutomaton automaton, determinize(*regex, *alphabet, builder_->work()));
       entry = known_.emplace(part.regex, std::pair(*std::move(alphabet), std::move(automaton))).first;
     }

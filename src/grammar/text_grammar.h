@@ -46,9 +46,10 @@ class TextGrammar {
   explicit TextGrammar(GrammarBuilder& builder)
       : builder_(&builder), characters_(builder, CharacterGrammar::Spelling::kPlain) {}
 
-  // The inside of a JSON string, quotes apart, or the text as it is.  Without parts a character may be spelled in any way, else in
-  // one.  Nothing where no string fits.  Where lengths are bound from above and the parts are large, the
-  // longest strings may be left out.  kUsage: too large, or not known (text_automaton.h).
+  // The inside of a JSON string, quotes apart, or the text as it is.  Without parts a character may be
+  // spelled in any way, else in one.  Nothing where no string fits.  Where lengths are bound from above and
+  // the parts are large, the longest strings may be left out.  kUsage: too large, or not known
+  // (text_automaton.h).
   Result<std::optional<Expression>> inside(const TextRule& rule);
   // Whether the text is such a string.
   Result<bool> takes(const TextRule& rule, std::string_view text);
@@ -65,8 +66,8 @@ class TextGrammar {
   std::map<std::shared_ptr<const Regex>, std::pair<Alphabet, TextAutomaton>> known_;  // of takes()
 };
 
-// A text as it is, all of which the regular expression matches: ^ where a way begins and $ where it ends change
-// nothing.  kUsage as parse_regex() and TextGrammar::inside(), and where it matches no text.
+// A text as it is, all of which the regular expression matches: ^ where a way begins and $ where it ends
+// change nothing.  kUsage as parse_regex() and TextGrammar::inside(), and where it matches no text.
 Result<GrammarBuilder::Expression> add_whole_pattern(GrammarBuilder& builder, std::string_view pattern);
 
 }  // namespace odmoe::grammar

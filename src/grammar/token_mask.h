@@ -47,7 +47,7 @@ class Vocabulary {
 };
 
 inline constexpr size_t kMaxTokenBytes = 1024;
-inline constexpr size_t kMaxMasks = 256;                // kept, one bit per token each
+inline constexpr size_t kMaxMasks = 256;               // kept, one bit per token each
 inline constexpr size_t kMaxAutomatonBytes = 4 << 20;  // of the states of one text, twice that for a moment
 // Of one mask, in places looked at, some 20 ns each.  Beyond it only tokens of one byte are looked at, of
 // which there are few: others are not drawn, which leaves what is written within the grammar.

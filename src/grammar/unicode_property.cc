@@ -17,25 +17,25 @@ namespace {
 constexpr uint32_t kEndOfLetters = 0x33480;
 
 // ECMA-262's long names of general categories, which PCRE2 does not know.
-constexpr auto kLongNames = std::to_array<std::pair<std::string_view, std::string_view>>(
-    {{"Letter", "L"},
-     {"Lowercase_Letter", "Ll"},
-     {"Uppercase_Letter", "Lu"},
-     {"Titlecase_Letter", "Lt"},
-     {"Modifier_Letter", "Lm"},
-     {"Other_Letter", "Lo"},
-     {"Mark", "M"},
-     {"Nonspacing_Mark", "Mn"},
-     {"Number", "N"},
-     {"Decimal_Number", "Nd"},
-     {"digit", "Nd"},
-     {"Punctuation", "P"},
-     {"punct", "P"},
-     {"Symbol", "S"},
-     {"Separator", "Z"},
-     {"Space_Separator", "Zs"},
-     {"Other", "C"},
-     {"Control", "Cc"}});
+constexpr auto kLongNames =
+    std::to_array<std::pair<std::string_view, std::string_view>>({{"Letter", "L"},
+                                                                  {"Lowercase_Letter", "Ll"},
+                                                                  {"Uppercase_Letter", "Lu"},
+                                                                  {"Titlecase_Letter", "Lt"},
+                                                                  {"Modifier_Letter", "Lm"},
+                                                                  {"Other_Letter", "Lo"},
+                                                                  {"Mark", "M"},
+                                                                  {"Nonspacing_Mark", "Mn"},
+                                                                  {"Number", "N"},
+                                                                  {"Decimal_Number", "Nd"},
+                                                                  {"digit", "Nd"},
+                                                                  {"Punctuation", "P"},
+                                                                  {"punct", "P"},
+                                                                  {"Symbol", "S"},
+                                                                  {"Separator", "Z"},
+                                                                  {"Space_Separator", "Zs"},
+                                                                  {"Other", "C"},
+                                                                  {"Control", "Cc"}});
 
 std::string short_name(std::string_view name) {
   for (const std::string_view prefix : {"General_Category=", "gc="}) {

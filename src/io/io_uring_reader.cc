@@ -42,8 +42,8 @@ std::unexpected<Error> unsupported(std::string_view what, int error) {
 }
 
 // The ring may stop working at any time: a sandbox that allows setting it up and then forbids to enter it, or
-// one that comes later.  Then it is given up: what the kernel has already been given completes by itself and is
-// waited for, everything else is read with pread, one after the other.
+// one that comes later.  Then it is given up: what the kernel has already been given completes by itself and
+// is waited for, everything else is read with pread, one after the other.
 class IoUringReader final : public AsyncReader {
  public:
   explicit IoUringReader(const ReaderOptions& options)
@@ -244,8 +244,8 @@ class IoUringReader final : public AsyncReader {
     return ::poll(&bell, 1, limit_ms) > 0 && ::read(wake_descriptor_, &wake_value_, sizeof wake_value_) > 0;
   }
 
-  // Whether an operation runs from its submission to its end: of the sandboxes that forbid io_uring some do so
-  // only when it is entered.
+  // Whether an operation runs from its submission to its end: of the sandboxes that forbid io_uring some do
+  // so only when it is entered.
   Status try_out() {
     arm_wake();
     wake();

@@ -35,7 +35,8 @@ bool forbid(long number, int error) {
       sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
   const sock_fprog program{.len = code.size(), .filter = code.data()};
-  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+         prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 // Runs it in a child that is ended should it hang, and says what it came to.
@@ -134,8 +135,11 @@ TEST_F(IoUringSandbox, WhenEnteringItIsForbiddenLaterItReadsOn) {
         if (!idle) {  // one that the kernel has, one that it was not given
           (*reader)->submit({.id = 1, .file = *file, .bytes = kBlock, .destination = buffer_.data()});
           (*reader)->flush();
-          (*reader)->submit(
-              {.id = 2, .file = *file, .offset = kBlock, .bytes = kBlock, .destination = buffer_.data() + kBlock});
+          (*reader)->submit({.id = 2,
+                             .file = *file,
+                             .offset = kBlock,
+                             .bytes = kBlock,
+                             .destination = buffer_.data() + kBlock});
         }
         if (!forbid(SYS_io_uring_enter, error)) return kSkipped;
         std::array<ReadCompletion, 4> done{};

@@ -12,7 +12,6 @@
 #include "server/cors.h"
 #include "server/routes.h"
 
-
 namespace odmoe::server {
 namespace {
 

@@ -43,8 +43,8 @@ size_t characters(std::string_view text) {
       std::ranges::count_if(text, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
 }
 
-// What an event takes of the memory of its answer: all of it where that is kept until it is whole; of a stream the
-// text, which may be held back until a call in it ends.
+// What an event takes of the memory of its answer: all of it where that is kept until it is whole; of a
+// stream the text, which may be held back until a call in it ends.
 size_t kept_bytes(const ChannelEvent& event, bool stream) {
   if (stream) return 2 * event.text.size();
   // The text, where it is put together with twice the room, and once more each as a value and as JSON.
@@ -102,7 +102,8 @@ class ChatAnswer final : public Answer {
       if (choice.content.empty()) message["content"] = nullptr;
       message["tool_calls"] = choice.calls;
     }
-    if (!sink(std::format("{{\"index\":{},\"message\":{},\"logprobs\":", index, dump_json(message)))) return false;
+    if (!sink(std::format("{{\"index\":{},\"message\":{},\"logprobs\":", index, dump_json(message))))
+      return false;
     if (options_.top_logprobs < 0) {
       if (!sink("null")) return false;
     } else {
@@ -246,7 +247,8 @@ class CompletionAnswer final : public Answer {
     return list("{\"tokens\":", [&](size_t i) { return dump_json(text_of(choice.tokens[i].token)); }) &&
            list(",\"token_logprobs\":",
                 [&](size_t i) { return dump_json(logprob_of(choice.tokens[i], first(i))); }) &&
-           list(",\"top_logprobs\":", [&](size_t i) { return dump_json(top_of(choice.tokens[i], first(i))); }) &&
+           list(",\"top_logprobs\":",
+                [&](size_t i) { return dump_json(top_of(choice.tokens[i], first(i))); }) &&
            list(",\"text_offset\":",
                 [&](size_t i) {
                   const size_t here = offset;
@@ -331,8 +333,9 @@ std::vector<Json> Answer::take(const ChannelEvent& event) {
   if (!error_ && !options_.memory.try_grow(kept_bytes(event, options_.stream))) {
     error_ = ApiError{.status = 503,
                       .type = "server_error",
-                      .message = "the answer takes more memory than is left for answers: ask for fewer choices, no "
-                                 "logprobs or a stream, or try again later",
+                      .message =
+                          "the answer takes more memory than is left for answers: ask for fewer choices, no "
+                          "logprobs or a stream, or try again later",
                       .code = "request_memory",
                       .retry_after_s = 1};
   }

@@ -24,7 +24,7 @@ struct AnswerOptions {
   size_t n_choice = 1;
   int32_t top_logprobs = -1;
   bool stream = false;
-  bool include_usage = false;    // in a stream
+  bool include_usage = false;   // in a stream
   RequestMemory::Share memory;  // what is kept until the answer is whole is taken from it
 };
 
@@ -40,8 +40,8 @@ class Answer {
   // Chunks to send before anything was generated, and for an event.  None unless it is a stream.
   virtual std::vector<Json> begin() { return {}; }
   std::vector<Json> take(const ChannelEvent& event);
-  // The whole, once finished(), as JSON text in pieces, always the same ones: probabilities are kept as numbers,
-  // and their text would be ten times as large.  False when the sink wanted no more.
+  // The whole, once finished(), as JSON text in pieces, always the same ones: probabilities are kept as
+  // numbers, and their text would be ten times as large.  False when the sink wanted no more.
   virtual bool write_whole(const PieceSink& sink) const = 0;
   // The last chunk, with the usage; nothing when it was not asked for.
   std::optional<Json> usage_chunk() const;

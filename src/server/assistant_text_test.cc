@@ -101,10 +101,9 @@ TEST(AssistantText, NothingIsLostOfACallThatIsNone) {
 
 TEST(AssistantText, ThoughtsAreKeptApart) {
   for (const bool inside : {false, true}) {
-    const Whole whole =
-        read(ToolCallSyntax::kHermes,
-             inside ? "I wonder.\n</think>\n\nYes." : "<think>I wonder.\n</think>\n\nYes.",
-             inside ? AssistantText::Start::kThought : AssistantText::Start::kAnswer);
+    const Whole whole = read(ToolCallSyntax::kHermes,
+                             inside ? "I wonder.\n</think>\n\nYes." : "<think>I wonder.\n</think>\n\nYes.",
+                             inside ? AssistantText::Start::kThought : AssistantText::Start::kAnswer);
     EXPECT_EQ(whole.reasoning, "I wonder.\n");
     EXPECT_EQ(whole.content, "Yes.");
   }

@@ -53,8 +53,7 @@ TEST(Authority, WhatIsMoreThanThatIsNone) {
                           "localhost?",
                           "localhost#",
                           "localhost\\",
-                          "l\xC3\xB6"
-                          "calhost",
+                          "localh\xC3\xB6st",
                           "*",
                           "[::1]x:80"}) {
     EXPECT_FALSE(parse_authority(bad)) << bad;

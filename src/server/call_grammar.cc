@@ -19,8 +19,8 @@ using Expression = GrammarBuilder::Expression;
 class CallGrammar {
  public:
   // `any_arguments`: the tools' schemas are not held.
-  CallGrammar(const Engine& engine, GrammarBuilder& builder, const ChatRequest& request, ToolCallSyntax syntax,
-              bool any_arguments)
+  CallGrammar(const Engine& engine, GrammarBuilder& builder, const ChatRequest& request,
+              ToolCallSyntax syntax, bool any_arguments)
       : engine_(&engine),
         b_(&builder),
         request_(&request),
@@ -144,7 +144,8 @@ bool asks_for_grammar(const ChatRequest& request) {
   return asks_for_grammar(static_cast<const CommonRequest&>(request)) || must_call(request);
 }
 
-ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request, grammar::Stop stop) {
+ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const CommonRequest& request,
+                                                              grammar::Stop stop) {
   if (!asks_for_grammar(request)) return nullptr;
   GrammarBuilder builder(std::move(stop));
   ODMOE_ASSIGN_OR_RETURN(const Expression root, add_form(builder, request.form));
@@ -157,8 +158,8 @@ ApiResult<std::shared_ptr<const grammar::Grammar>> grammar_of(const Engine& engi
   if (!asks_for_grammar(request)) return nullptr;
   if (!may_call(request)) return grammar_of(static_cast<const CommonRequest&>(request), std::move(stop));
   const bool only_calls = must_call(request);
-  // What a form or a call must be; with tool_choice auto a call's arguments are the model's own, so that a schema
-  // of a tool that cannot be held does not stand in the way of the form.
+  // What a form or a call must be; with tool_choice auto a call's arguments are the model's own, so that a
+  // schema of a tool that cannot be held does not stand in the way of the form.
   const auto grammar = [&](bool any_arguments) -> ApiResult<std::shared_ptr<const grammar::Grammar>> {
     GrammarBuilder builder(stop);
     std::vector<Expression> ways;

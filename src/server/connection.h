@@ -48,8 +48,8 @@ class Connection final : public httplib::Stream {
 
   // Asked for so much more memory before it is used; may wait.  An error from it is the answer.
   using TakeMemory = std::function<ApiStatus(uint64_t bytes)>;
-  // The whole body of the request, for the thread that answers it.  Its memory is asked for as it comes: no client
-  // has any for what it only announces.
+  // The whole body of the request, for the thread that answers it.  Its memory is asked for as it comes: no
+  // client has any for what it only announces.
   ApiResult<std::string> read_body(size_t max_bytes, const TakeMemory& take);
   // Whether the next request can be read once this one is answered: all that is left of it is little, and
   // comes without being asked for.

@@ -14,21 +14,8 @@ class ContinuationTest : public ::testing::Test {
                                 .threads = 1};
     engine_ = Engine::open(options).value();
   }
-  std::string ended(const char* prompt) {
-    std::vector<Token> tokens = engine_->encode(prompt, false, true);
-    end_thought(*engine_, tokens);
-    return engine_->decode(tokens);
-  }
   std::unique_ptr<Engine> engine_;
 };
-
-TEST_F(ContinuationTest, AnAnswerWithAFormHasNoThoughtBeforeIt) {
-  EXPECT_EQ(ended("Well?\n<think>\n"), "Well?\n<think>\n\n</think>\n\n");
-  EXPECT_EQ(ended("Well?<think>"), "Well?<think></think>");
-  EXPECT_EQ(ended("Well? think>"), "Well? think>");
-  EXPECT_EQ(ended("Well?<think></think>"), "Well?<think></think>");
-  EXPECT_EQ(ended(""), "");
-}
 
 TEST_F(ContinuationTest, WhereThePromptEndsTheAnswerBegins) {
   using Start = AssistantText::Start;

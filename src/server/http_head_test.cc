@@ -1,15 +1,11 @@
 #include "server/http_head.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "server/limits.h"
 
 namespace odmoe::server {
 namespace {
-
-using ::testing::HasSubstr;
-using ::testing::Not;
 
 ApiResult<HttpHead> parse(std::string_view text) {
   HeadParser parser;

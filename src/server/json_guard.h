@@ -11,9 +11,9 @@ namespace odmoe::server {
 
 using Json = nlohmann::ordered_json;
 
-// 400 when it is no JSON, nests deeper than kMaxJsonDepth, has an object of more than kMaxJsonKeys, or a string
-// of more than kMaxJsonStringBytes.  Its memory is taken from `work`, which may end it (RequestWork::take()):
-// what the value takes stays taken, what reading it takes besides is given back.
+// 400 when it is no JSON, nests deeper than kMaxJsonDepth, has an object of more than kMaxJsonKeys, or a
+// string of more than kMaxJsonStringBytes.  Its memory is taken from `work`, which may end it
+// (RequestWork::take()): what the value takes stays taken, what reading it takes besides is given back.
 ApiResult<Json> parse_json(std::string_view body, RequestWork& work);
 // The same for what is small.
 ApiResult<Json> parse_json(std::string_view body);

@@ -164,6 +164,7 @@ TEST_F(ListenerTest, EveryConnectionWithinTheLimitIsAnsweredWhateverTheOthersDo)
   constexpr size_t kConnections = 64;
   start({.connections = kConnections});
   std::vector<std::unique_ptr<Client>> clients;
+  clients.reserve(kConnections);
   // Half of them get an answer that does not end, the others are kept open.
   for (size_t i = 0; i < kConnections; ++i) clients.push_back(std::make_unique<Client>(port_));
   for (size_t i = 0; i < kConnections / 2; ++i) ASSERT_TRUE(clients[i]->send(get("/wait")));

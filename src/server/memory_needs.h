@@ -9,7 +9,8 @@
 namespace odmoe::server {
 
 // ServerOptions::max_body_bytes where it is not chosen: what fills a context of so many tokens (0: not chosen
-// either) many times over, from kLeastMaxBodyBytes to kMaxBodyBytes; kMaxImageBodyBytes where images are taken.
+// either) many times over, from kLeastMaxBodyBytes to kMaxBodyBytes; kMaxImageBodyBytes where images are
+// taken.
 size_t default_max_body_bytes(const ServerOptions& options, int32_t context);
 size_t max_body_bytes(const ServerOptions& options);
 
@@ -18,7 +19,7 @@ size_t max_body_bytes(const ServerOptions& options);
 uint64_t request_memory_bytes(const ServerOptions& options);
 
 struct ServerNeeds {
-  uint64_t bytes = 0;            // EngineOptions::reserved_bytes: prompt cache, requests, connections, grammars
+  uint64_t bytes = 0;  // EngineOptions::reserved_bytes: prompt cache, requests, connections, grammars
   uint64_t bytes_per_token = 0;  // EngineOptions::reserved_bytes_per_token
 };
 ServerNeeds server_needs(const ServerOptions& options, int32_t sessions);

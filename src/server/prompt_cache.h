@@ -50,7 +50,7 @@ struct PromptCacheOptions {
   std::string identity;             // Engine::state_identity(), where there is a directory
   // Whether the engine's states still belong to that; asked, by any thread, before a file is written or read.
   std::function<Status()> check_identity;
-  int32_t chunk = 512;              // EngineOptions::chunk
+  int32_t chunk = 512;  // EngineOptions::chunk
   PromptReuse reuse = PromptReuse::kExact;
 };
 

@@ -120,15 +120,15 @@ ApiResult<std::vector<Token>> read_detokenize(const Fields& fields, int32_t n_vo
 
 }  // namespace
 
-ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab, RequestWork* work) {
+ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab,
+                                                      RequestWork* work) {
   return read_body<CompletionRequest>(
       body, work, [&](const Json& json, RequestWork&) { return read_completion(json, n_vocab); });
 }
 
 ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab, RequestWork* work) {
-  return read_body<ChatRequest>(body, work, [&](const Json& json, RequestWork& bounds) {
-    return read_chat(json, n_vocab, bounds);
-  });
+  return read_body<ChatRequest>(
+      body, work, [&](const Json& json, RequestWork& bounds) { return read_chat(json, n_vocab, bounds); });
 }
 
 ApiResult<TokenizeRequest> parse_tokenize_request(std::string_view body, RequestWork* work) {

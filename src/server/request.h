@@ -22,6 +22,8 @@
 
 namespace odmoe::server {
 
+// NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
+// member without one.
 // The form that the answer is held to.
 struct AnswerForm {
   enum class Kind { kText, kObject, kSchema, kPattern, kChoice };
@@ -31,6 +33,7 @@ struct AnswerForm {
   std::vector<std::string> choices = {};  // of kChoice: the answer is one of them
   std::string param = {};                 // the field that says so
 };
+// NOLINTEND(readability-redundant-member-init)
 
 // What both endpoints take.
 struct CommonRequest {
@@ -82,7 +85,8 @@ struct ChatRequest : CommonRequest {
 // Within the bounds of `work`, which keeps what the request takes; null: without.
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab,
                                                       RequestWork* work = nullptr);
-ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab, RequestWork* work = nullptr);
+ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab,
+                                          RequestWork* work = nullptr);
 
 struct TokenizeRequest {
   std::string content;

@@ -84,13 +84,14 @@ ApiStatus RequestWork::take(uint64_t bytes) {
   if (share_.try_grow(bytes)) return {};
   const uint64_t most = share_.account()->most();
   if (share_.bytes() + bytes > most) {
-    return std::unexpected(ApiError{.status = 413,
-                                    .type = "invalid_request_error",
-                                    .message = std::format("the request takes more than the {} of memory that "
-                                                           "one may take: send less, or start the server with "
-                                                           "a larger --max-body",
-                                                           format_bytes(most)),
-                                    .code = "request_too_large"});
+    return std::unexpected(
+        ApiError{.status = 413,
+                 .type = "invalid_request_error",
+                 .message = std::format("the request takes more than the {} of memory that "
+                                        "one may take: send less, or start the server with "
+                                        "a larger --max-body",
+                                        format_bytes(most)),
+                 .code = "request_too_large"});
   }
   const auto end = Clock::now() + kMemoryWait;
   while (Clock::now() < end) {

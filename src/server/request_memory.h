@@ -1,8 +1,9 @@
 // The memory that requests take: an account that the memory plan holds, shared by all that are under way.
 //
 // What a client can make large is taken from it before it is allocated: a body as it comes, the values of its
-// JSON, the work of making it into tokens, the tokens and grammars of a request that waits, what was generated
-// and its client has not read.  Who finds nothing left waits a little, and is then told to come back.
+// JSON, the work of making it into tokens, the tokens and grammars of a request that waits, what was
+// generated and its client has not read.  Who finds nothing left waits a little, and is then told to come
+// back.
 #pragma once
 
 #include <atomic>
@@ -86,7 +87,7 @@ class RequestWork {
   void give_back_to(uint64_t bytes) { share_.shrink(bytes); }
   uint64_t bytes() const { return share_.bytes(); }
   uint64_t most_taken() const { return most_taken_; }  // at any time
-  uint64_t most() const;  // that one request may have
+  uint64_t most() const;                               // that one request may have
   std::optional<Clock::time_point> deadline() const { return deadline_; }
   // What it has taken, for as long as its generations live.
   RequestMemory::Share keep() { return std::move(share_); }

@@ -308,7 +308,8 @@ class Server::Impl {
         std::optional<Clock::time_point> deadline;
         if (options_.timeout.count() > 0) deadline = Clock::now() + options_.timeout;
         RequestWork work(memory_, deadline, &stopping_, request.is_connection_closed);
-        auto body = Listener::read_body(max_body_bytes(options_), [&](uint64_t bytes) { return work.take(bytes); });
+        auto body =
+            Listener::read_body(max_body_bytes(options_), [&](uint64_t bytes) { return work.take(bytes); });
         status = body.has_value() ? handler(request, std::move(*body), work, response, loaded)
                                   : ApiStatus(std::unexpected(std::move(body).error()));
         most = work.most_taken();
@@ -446,21 +447,21 @@ void Server::Impl::routes() {
   listener_.Get("/v1/models",
                 [this](const Request& request, Response& response) { models(request, response); });
   listener_.Post("/v1/completions",
-                 with_body([this](const Request& request, std::string body, RequestWork& work, Response& response,
-                                  const std::shared_ptr<Loaded>& loaded) {
+                 with_body([this](const Request& request, std::string body, RequestWork& work,
+                                  Response& response, const std::shared_ptr<Loaded>& loaded) {
                    return complete(request, std::move(body), work, response, loaded);
                  }));
   listener_.Post("/v1/chat/completions",
-                 with_body([this](const Request& request, std::string body, RequestWork& work, Response& response,
-                                  const std::shared_ptr<Loaded>& loaded) {
+                 with_body([this](const Request& request, std::string body, RequestWork& work,
+                                  Response& response, const std::shared_ptr<Loaded>& loaded) {
                    return chat(request, std::move(body), work, response, loaded);
                  }));
-  listener_.Post("/tokenize", with_body([](const Request&, std::string body, RequestWork& work, Response& response,
-                                           const std::shared_ptr<Loaded>& loaded) {
+  listener_.Post("/tokenize", with_body([](const Request&, std::string body, RequestWork& work,
+                                           Response& response, const std::shared_ptr<Loaded>& loaded) {
                    return answer_tokenize(*loaded->engine, std::move(body), work, response);
                  }));
-  listener_.Post("/detokenize", with_body([](const Request&, std::string body, RequestWork& work, Response& response,
-                                             const std::shared_ptr<Loaded>& loaded) {
+  listener_.Post("/detokenize", with_body([](const Request&, std::string body, RequestWork& work,
+                                             Response& response, const std::shared_ptr<Loaded>& loaded) {
                    return answer_detokenize(*loaded->engine, std::move(body), work, response);
                  }));
 }
@@ -509,9 +510,10 @@ ApiError Server::Impl::prompt_error(const Loaded& loaded, const Error& error, co
                                     const char* param) const {
   ApiError refused = not_encoded(error, work, param);
   if (error.kind != ErrorKind::kBudget) return refused;
-  refused.message = std::format("the prompt does not fit: {}, and this server's context is {} tokens; start it "
-                                "with a larger --context or shorten the prompt",
-                                error.message, loaded.context);
+  refused.message = std::format(
+      "the prompt does not fit: {}, and this server's context is {} tokens; start it "
+      "with a larger --context or shorten the prompt",
+      error.message, loaded.context);
   refused.code = "context_length_exceeded";
   return refused;
 }
@@ -609,8 +611,8 @@ ApiResult<std::shared_ptr<const grammar::Grammar>> Server::Impl::compiled(
   return grammar;
 }
 
-ApiStatus Server::Impl::complete(const Request& request, std::string text, RequestWork& work, Response& response,
-                                 const std::shared_ptr<Loaded>& loaded) {
+ApiStatus Server::Impl::complete(const Request& request, std::string text, RequestWork& work,
+                                 Response& response, const std::shared_ptr<Loaded>& loaded) {
   Engine& engine = *loaded->engine;
   ODMOE_ASSIGN_OR_RETURN(CompletionRequest body,
                          parse_completion_request(text, engine.model().n_vocab, &work));
@@ -630,7 +632,8 @@ ApiStatus Server::Impl::complete(const Request& request, std::string text, Reque
       const uint64_t before = work.bytes();
       ODMOE_RETURN_IF_ERROR(work.take(bounds.bytes));
       auto encoded = engine.encode_within(*said, true, true, bounds.limits);
-      if (!encoded.has_value()) return std::unexpected(prompt_error(*loaded, encoded.error(), work, "prompt"));
+      if (!encoded.has_value())
+        return std::unexpected(prompt_error(*loaded, encoded.error(), work, "prompt"));
       tokens = std::move(*encoded);
       work.give_back_to(before);
     } else {
@@ -699,8 +702,8 @@ namespace {
 
 // What putting a conversation into the model's template takes.
 uint64_t rendering_bytes(const Conversation& conversation) {
-  // As the text grows it is there three times over.  What is JSON is read on the way, one after the other, and the
-  // shortest values take most: "[]," 96 bytes.
+  // As the text grows it is there three times over.  What is JSON is read on the way, one after the other,
+  // and the shortest values take most: "[]," 96 bytes.
   constexpr uint64_t kTextBytesPerByte = 3, kJsonBytesPerByte = 32;
   uint64_t text = 0, longest_json = 0;
   const auto add_json = [&](const std::string& json) {
@@ -755,7 +758,7 @@ ApiStatus Server::Impl::chat(const Request& request, std::string text, RequestWo
     generation.owner = owner_of(options_, request);
     if (grammar) {
       generation.grammar = std::make_shared<grammar::TokenMasks>(
-            grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words(), .begun = begun});
+          grammar::TokenMasks{.grammar = grammar, .vocabulary = loaded->words(), .begun = begun});
       if (start == AssistantText::Start::kThought) {
         generation.grammar_after = thought_end;
         if (thought_end_tokens.size() == 1) generation.grammar_after_token = thought_end_tokens[0];

@@ -26,9 +26,9 @@ struct ServerOptions {
   std::vector<std::string> cors_origins;  // pages that may ask from a browser; "*": all
   // Names of this machine beside localhost, NAME or NAME:PORT, that are answered to on a loopback address.
   std::vector<std::string> allowed_hosts;
-  std::string model_id;                   // as /v1/models names it
-  std::string chat_template;              // a family; empty: the model's own
-  size_t max_body_bytes = 0;              // 0: default_max_body_bytes()
+  std::string model_id;       // as /v1/models names it
+  std::string chat_template;  // a family; empty: the model's own
+  size_t max_body_bytes = 0;  // 0: default_max_body_bytes()
   size_t max_connections = 64;
   size_t max_queue = 64;
   std::chrono::seconds timeout{0};  // of a request, from its arrival to its last token; 0: none

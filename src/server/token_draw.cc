@@ -4,6 +4,7 @@
 #include <cmath>
 #include <format>
 #include <limits>
+#include <utility>
 
 namespace odmoe::server {
 namespace {
@@ -37,7 +38,10 @@ std::expected<void, DrawEnd> TokenDraw::check() {
   if (matcher_) matcher_->mask(adjusted_);
   if (any_left(adjusted_)) return {};
   before_ = false;  // what is missing is of the grammar
-  return std::unexpected(nothing_left({}));
+  DrawEnd end = nothing_left({});
+  // A text that was begun may be whole already.
+  if (end.ending == Ending::kGrammar) return {};
+  return std::unexpected(std::move(end));
 }
 
 std::expected<Token, DrawEnd> TokenDraw::draw(std::span<const float> model_logits) {
@@ -117,16 +121,17 @@ DrawEnd TokenDraw::nothing_left(std::span<const float> model_logits) {
     return {.ending = Ending::kForbidden,
             .error = {ErrorKind::kUsage,
                       !free() ? std::format("the answer must go on with {}{}, and logit_bias forbids every "
-                                             "token that does: allow one of them",
-                                             what_may_follow(), where)
-                               : std::string("logit_bias forbids every token that the model has: allow one")}};
+                                            "token that does: allow one of them",
+                                            what_may_follow(), where)
+                              : std::string("logit_bias forbids every token that the model has: allow one")}};
   }
   const auto bad = std::ranges::count_if(model_logits, [](float logit) { return !std::isfinite(logit); });
-  return {.ending = Ending::kError,
-          .error = {ErrorKind::kBadFile,
-                    std::format("the model gives no token that may follow{} a likelihood ({} of its {} logits "
-                                "are no finite numbers): check its file",
-                                where, bad, model_logits.size())}};
+  return {
+      .ending = Ending::kError,
+      .error = {ErrorKind::kBadFile,
+                std::format("the model gives no token that may follow{} a likelihood ({} of its {} logits "
+                            "are no finite numbers): check its file",
+                            where, bad, model_logits.size())}};
 }
 
 std::string TokenDraw::what_may_follow() {

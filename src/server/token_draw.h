@@ -1,6 +1,6 @@
 // Draws the tokens of one request: the model's logits, the request's bias, its grammar, its sampler, in this
-// order.  What is drawn is always within the grammar and never a token that the bias forbids; where nothing is
-// left to be drawn there is an end or an error instead.
+// order.  What is drawn is always within the grammar and never a token that the bias forbids; where nothing
+// is left to be drawn there is an end or an error instead.
 #pragma once
 
 #include <expected>
@@ -27,8 +27,8 @@ class TokenDraw {
   // What is used of `generation` is copied.
   TokenDraw(const Generation& generation, int32_t n_vocab);
 
-  // Whether bias and grammar leave a token to begin what the grammar describes with: kForbidden or kError where they do not.  Before any
-  // logits are there, so that such a request costs no evaluation.
+  // Whether bias and grammar leave a token to begin what the grammar describes with: kForbidden or kError
+  // where they do not.  Before any logits are there, so that such a request costs no evaluation.
   std::expected<void, DrawEnd> check();
 
   // A token of the prompt, for the penalties.
@@ -55,7 +55,7 @@ class TokenDraw {
   Sampler sampler_;
   std::optional<grammar::Matcher> matcher_;
   std::shared_ptr<const grammar::Vocabulary> vocabulary_;  // of the grammar
-  bool before_ = false;       // the grammar has not begun yet
+  bool before_ = false;                                    // the grammar has not begun yet
   bool left_ = false;         // the token that ended what comes before it went on with what it does not take
   std::string after_, tail_;  // what it begins behind, the end of what was written before
   Token after_token_ = -1;

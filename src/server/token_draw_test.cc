@@ -26,7 +26,8 @@ struct Words {
   Token end, control;
   Words() {
     for (int byte = 0; byte < 256; ++byte) tokens.emplace_back(1, static_cast<char>(byte));
-    for (const char* word : {"true", "tr", "fal", "{\"", "\":", "[1", "null}", "  "}) tokens.emplace_back(word);
+    for (const char* word : {"true", "tr", "fal", "{\"", "\":", "[1", "null}", "  "})
+      tokens.emplace_back(word);
     end = static_cast<Token>(tokens.size());
     tokens.emplace_back("<end>");
     control = static_cast<Token>(tokens.size());
@@ -219,9 +220,13 @@ TEST(TokenDraw, WhatIsDrawnIsWithinTheGrammarWhateverElseIsAskedFor) {
   const std::array schemas = {
       words.masks(R"({"type":"boolean"})"), words.masks(R"({"enum":["a","ab",null,12]})"),
       words.masks(R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"}}})"),
-      words.masks(R"({"type":"array","items":{"type":"boolean"},"maxItems":3})")};
-  constexpr std::array kStrange = {std::numeric_limits<float>::quiet_NaN(), kInf, -kInf,
-                                   std::numeric_limits<float>::max(), std::numeric_limits<float>::lowest(),
+      words.masks(R"({"type":"array","items":{"type":"boolean"},"maxItems":3})"),
+      words.masks(R"({"type":"integer"})")};  // whole, and may go on
+  constexpr std::array kStrange = {std::numeric_limits<float>::quiet_NaN(),
+                                   kInf,
+                                   -kInf,
+                                   std::numeric_limits<float>::max(),
+                                   std::numeric_limits<float>::lowest(),
                                    std::numeric_limits<float>::denorm_min()};
   std::mt19937 random(7);
   const auto below = [&](uint32_t n) { return static_cast<uint32_t>(random()) % n; };
@@ -266,7 +271,9 @@ TEST(TokenDraw, WhatIsDrawnIsWithinTheGrammarWhateverElseIsAskedFor) {
           ASSERT_FALSE(automaton.accepts(state));
           ASSERT_FALSE(end.error.message.empty());
           ++(end.ending == Ending::kForbidden ? n_forbidden : n_failed);
-          if (end.ending == Ending::kForbidden) ASSERT_GT(n_bias, 0);
+          if (end.ending == Ending::kForbidden) {
+            ASSERT_GT(n_bias, 0);
+          }
         }
         break;
       }

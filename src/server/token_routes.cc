@@ -28,9 +28,11 @@ void forget(std::string& body, RequestWork& work) {
 }  // namespace
 
 TokenBounds token_bounds(RequestWork& work, size_t tokens, size_t text_bytes) {
-  // Half of what a request may have is for merging, the rest for the text and its tokens.
-  const size_t word_bytes = work.most() / 2 / kMergeBytesPerByte;
-  return {.limits = {.tokens = tokens, .word_bytes = word_bytes, .goes_on = [&work] { return work.hurries_on(); }},
+  // A quarter of what a request may have is for merging, the rest for the text and its tokens.
+  const size_t word_bytes = work.most() / 4 / kMergeBytesPerByte;
+  return {.limits = {.tokens = tokens,
+                     .word_bytes = word_bytes,
+                     .goes_on = [&work] { return work.hurries_on(); }},
           // The last word may become more tokens than are wanted, which is known when they are there.
           .bytes = std::min(word_bytes, text_bytes) * (kMergeBytesPerByte + 2 * sizeof(Token)) +
                    std::min(tokens, text_bytes + 2) * sizeof(Token)};
@@ -44,7 +46,8 @@ ApiError not_encoded(const Error& error, const RequestWork& work, const char* pa
   return {.status = 400, .type = "invalid_request_error", .message = error.message, .param = param};
 }
 
-ApiStatus answer_tokenize(const Engine& engine, std::string body, RequestWork& work, httplib::Response& response) {
+ApiStatus answer_tokenize(const Engine& engine, std::string body, RequestWork& work,
+                          httplib::Response& response) {
   ODMOE_ASSIGN_OR_RETURN(TokenizeRequest text, parse_tokenize_request(body, &work));
   forget(body, work);
   const size_t most = work.most() / 4 / sizeof(Token);

@@ -11,10 +11,12 @@
 
 namespace odmoe::server {
 
-// The engine must outlive the response's answer, which is written in pieces.  `work` bounds what is taken, and is
-// kept with the answer.
-ApiStatus answer_tokenize(const Engine& engine, std::string body, RequestWork& work, httplib::Response& response);
-ApiStatus answer_detokenize(const Engine& engine, std::string body, RequestWork& work, httplib::Response& response);
+// The engine must outlive the response's answer, which is written in pieces.  `work` bounds what is taken,
+// and is kept with the answer.
+ApiStatus answer_tokenize(const Engine& engine, std::string body, RequestWork& work,
+                          httplib::Response& response);
+ApiStatus answer_detokenize(const Engine& engine, std::string body, RequestWork& work,
+                            httplib::Response& response);
 
 // How much of a text may be made into tokens for a request, whose memory for it has to be taken with it.
 struct TokenBounds {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli/process.h"
+#include "runnable_model.h"
 #include "temp_dir.h"
 
 namespace odmoe::testing {
@@ -342,6 +343,31 @@ TEST(Inspect, AllShowsMetadataAndTensors) {
   const auto json = nlohmann::json::parse(odmoe({"inspect", kModel, "--all", "--json"}).out);
   EXPECT_FALSE(json["tensors"].empty());
   EXPECT_TRUE(json["metadata"].contains("general.architecture"));
+}
+
+TEST(Inspect, TellsWhatOfAFileIsRefusedWhereOthersDoNotOpenIt) {
+  const TempDir dir;
+  GgufWriter model = runnable_model({});
+  model.set("qwen3moe.zebra_stripes", uint32_t{7});
+  const std::vector<float> half = {0.5F};
+  for (const char* name : {"blk.0.attn_q.scale", "blk.1.attn_q.scale", "blk.1.attn_k.scale"})
+    model.add_values(name, GGML_TYPE_F32, {1}, half);
+  const std::string path = dir / "model.gguf";
+  model.write(path);
+  const Outcome outcome = odmoe({"inspect", path});
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("refused: key qwen3moe.zebra_stripes is 7"));
+  EXPECT_THAT(outcome.out, HasSubstr("refused: tensor blk.0.attn_q.scale and 2 more"));
+  const auto json = nlohmann::json::parse(odmoe({"inspect", path, "--json"}).out);
+  EXPECT_EQ(std::ranges::count_if(json["not_used"],
+                                  [](const auto& left) { return left["refused"].template get<bool>(); }),
+            4);
+  std::ofstream(dir / "text.txt") << "the quick brown fox";
+  for (const Arguments& command : {Arguments{"run", path, "-p", "x"},
+                                   {"perplexity", path, "-f", (dir / "text.txt").string()},
+                                   {"serve", path}}) {
+    expect_error(odmoe(command), 1, "qwen3moe.zebra_stripes");
+  }
 }
 
 TEST(Inspect, ItsBudgetsAreAcceptedAndOneMibLessThanTheLeastIsNot) {

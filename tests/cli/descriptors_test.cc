@@ -72,8 +72,12 @@ TEST(StandardDescriptors, AnInputThatIsClosedCannotBeReadFrom) {
 }
 
 TEST(StandardDescriptors, AnOutputThatIsClosedIsAnErrorOfEveryCommandThatWrites) {
-  for (const Arguments& arguments : {Arguments{"--help"}, {"--version"}, {"run", "--help"}, {"man"},
-                                     {"completion", "bash"}, {"inspect", kModel}}) {
+  for (const Arguments& arguments : {Arguments{"--help"},
+                                     {"--version"},
+                                     {"run", "--help"},
+                                     {"man"},
+                                     {"completion", "bash"},
+                                     {"inspect", kModel}}) {
     for (const std::vector<int>& closed : kClosings) {
       const Outcome outcome = odmoe(arguments, {.closed = closed});
       EXPECT_EQ(outcome.exit_code, has(closed, 1) ? 1 : 0) << arguments.front();

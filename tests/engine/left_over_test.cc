@@ -305,9 +305,7 @@ TEST(LeftOver, WholeNumbersArraysAndFlagsAreJudgedByValueToo) {
   EXPECT_THAT(with([&](GgufWriter& m) { m.set(key("expert_weights_norm"), false); }),
               HasSubstr("expert_weights_norm"));
   EXPECT_EQ(with([&](GgufWriter& m) { m.set_array(key("swiglu_clamp_exp"), std::vector<float>{0, 0}); }), "");
-  EXPECT_THAT(with([&](GgufWriter& m) {
-                m.set_array(key("swiglu_clamp_exp"), std::vector<float>{0, 7});
-              }),
+  EXPECT_THAT(with([&](GgufWriter& m) { m.set_array(key("swiglu_clamp_exp"), std::vector<float>{0, 7}); }),
               HasSubstr("swiglu_clamp_exp"));
   EXPECT_THAT(with([&](GgufWriter& m) { m.set(key("expert_gating_func"), uint32_t{2}); }),
               HasSubstr("expert_gating_func"));

@@ -1,5 +1,5 @@
-// Reads schemas, one JSON value a line: {"schema": ..., "seed": n, "texts": n, "valid": [...]}; writes for each what
-// was written by chance under its grammar and which of the valid values the grammar does not take:
+// Reads schemas, one JSON value a line: {"schema": ..., "seed": n, "texts": n, "valid": [...]}; writes for
+// each what was written by chance under its grammar and which of the valid values the grammar does not take:
 // {"texts": [...], "refused": [...]}, or {"error": "..."}.
 #include <algorithm>
 #include <cstdint>
@@ -45,7 +45,8 @@ Json written(Automaton& automaton, std::mt19937& random) {
     if (may.empty()) return Json{{"stuck_behind", text}};
     uint8_t drawn = may[random() % may.size()];
     for (const char end : std::string("\"}]0,")) {
-      if (text.size() > patience && random() % 8 != 0 && std::ranges::contains(may, static_cast<uint8_t>(end))) {
+      if (text.size() > patience && random() % 8 != 0 &&
+          std::ranges::contains(may, static_cast<uint8_t>(end))) {
         drawn = static_cast<uint8_t>(end);
         break;
       }
@@ -75,7 +76,8 @@ int main() {
       }
       Automaton automaton(*grammar);
       for (const Json& value : request["valid"]) {
-        if (!takes(automaton, value.dump()) || !takes(automaton, value.dump(2))) answer["refused"].push_back(value);
+        if (!takes(automaton, value.dump()) || !takes(automaton, value.dump(2)))
+          answer["refused"].push_back(value);
       }
     } else {
       answer = {{"error", grammar.error().message}};

@@ -35,9 +35,9 @@ constexpr std::array<std::pair<std::string_view, int>, 15> kLevels = {{
 }};
 
 // Public headers that are plain data, which every level may use; the others are what the engine implements.
-constexpr std::array<std::string_view, 6> kPublicData = {"odmoe/result.h",    "odmoe/chat.h",
-                                                         "odmoe/left_over.h", "odmoe/options.h",
-                                                         "odmoe/sampling.h",  "odmoe/stats.h"};
+constexpr std::array<std::string_view, 7> kPublicData = {
+    "odmoe/result.h",  "odmoe/chat.h",     "odmoe/encode_limits.h", "odmoe/left_over.h",
+    "odmoe/options.h", "odmoe/sampling.h", "odmoe/stats.h"};
 constexpr std::string_view kPublic = "odmoe";
 
 // CMake targets that are a part of a module.

@@ -88,7 +88,7 @@ void send_back(Client& client, const Json& answer, const Json& tools = kTools) {
 
 TEST(History, AnswersOfEveryKindAreTakenBackWhereverTheyWereCutOff) {
   int n_call = 0, n_cut = 0;
-  for (const char* family : {"chatml", "kimi-k2", "deepseek-v3", "deepseek-v2"}) {
+  for (const char* family : {"chatml", "kimi-k2", "deepseek-v3"}) {
     const ServerProcess server({"--chat-template", family, "--context", "1024"});
     Client client(server);
     const std::vector<Json> kinds = {
@@ -101,7 +101,7 @@ TEST(History, AnswersOfEveryKindAreTakenBackWhereverTheyWereCutOff) {
     };
     for (const Json& kind : kinds) {
       // The longest is enough for a call of the tool; the others cut it off.
-      for (const int max_tokens : {0, 1, 3, 8, 20, 45, 150}) {
+      for (const int max_tokens : {0, 1, 12, 40, 150}) {
         Json body = {{"messages", {kQuestion}}, {"max_tokens", max_tokens}, {"seed", max_tokens}};
         body.update(kind);
         std::vector<Json> whole;
@@ -112,7 +112,7 @@ TEST(History, AnswersOfEveryKindAreTakenBackWhereverTheyWereCutOff) {
           whole.push_back(choice["message"]);
           send_back(client, whole.back());
         }
-        if (max_tokens % 10 != 0) continue;
+        if (max_tokens < 40) continue;
         const std::vector<Json> streamed = client.stream(body);
         ASSERT_EQ(streamed.size(), whole.size());
         for (size_t i = 0; i < whole.size(); ++i) {

@@ -77,10 +77,11 @@ TEST(RequestBounds, TokensOfALongTextAndTheirPiecesComeBackAsTheyAre) {
   const std::string text = repeated("To be, or not to be \xC3\xA9\xE6\xBC\xA2 ", 4000);
   const Json tokens = Json::parse(post(server, "/tokenize", Json{{"content", text}}.dump()).body);
   EXPECT_EQ(tokens["count"], tokens["tokens"].size());
-  EXPECT_EQ(Json::parse(post(server, "/detokenize", Json{{"tokens", tokens["tokens"]}}.dump()).body)["content"],
-            text);
-  const Json pieces =
-      Json::parse(post(server, "/tokenize", Json{{"content", "KING \xC3\xA9"}, {"with_pieces", true}}.dump()).body);
+  EXPECT_EQ(
+      Json::parse(post(server, "/detokenize", Json{{"tokens", tokens["tokens"]}}.dump()).body)["content"],
+      text);
+  const Json pieces = Json::parse(
+      post(server, "/tokenize", Json{{"content", "KING \xC3\xA9"}, {"with_pieces", true}}.dump()).body);
   EXPECT_EQ(pieces["count"], pieces["tokens"].size());
   EXPECT_EQ(pieces["tokens"][0]["piece"], "KING");
   EXPECT_TRUE(pieces["tokens"][0]["id"].is_number_integer());
@@ -107,7 +108,8 @@ TEST(RequestBounds, AnObjectOfVeryManyKeysIsRefused) {
 
 TEST(RequestBounds, WhatNoRequestMayTakeIs413) {
   const ServerProcess server({"--max-body", "2MiB"});
-  const Answer answer = post(server, "/v1/completions", "{\"prompt\":\"x\",\"y\":[" + repeated("[],", 600'000) + "1]}");
+  const Answer answer =
+      post(server, "/v1/completions", "{\"prompt\":\"x\",\"y\":[" + repeated("[],", 600'000) + "1]}");
   EXPECT_EQ(answer.status, 413);
   EXPECT_EQ(Json::parse(answer.body)["error"]["code"], "request_too_large");
 }
@@ -115,11 +117,14 @@ TEST(RequestBounds, WhatNoRequestMayTakeIs413) {
 // Probabilities are written as the answer goes out: it is the same as a stream's.
 TEST(RequestBounds, AnAnswerOfManyProbabilitiesIsWhole) {
   const ServerProcess server({});
-  const std::string body = R"("prompt":"KING RICHARD:","max_tokens":24,"temperature":0,"logprobs":20,"echo":true)";
+  const std::string body =
+      R"("prompt":"KING RICHARD:","max_tokens":24,"temperature":0,"logprobs":20,"echo":true)";
   const Answer whole = post(server, "/v1/completions", "{" + body + "}");
   ASSERT_EQ(whole.status, 200);
   const Json choice = Json::parse(whole.body)["choices"][0];
-  Json joined = {{"tokens", Json::array()}, {"token_logprobs", Json::array()}, {"top_logprobs", Json::array()},
+  Json joined = {{"tokens", Json::array()},
+                 {"token_logprobs", Json::array()},
+                 {"top_logprobs", Json::array()},
                  {"text_offset", Json::array()}};
   std::string text;
   const std::string stream = post(server, "/v1/completions", "{" + body + ",\"stream\":true}").body;

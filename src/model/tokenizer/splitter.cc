@@ -81,8 +81,8 @@ struct Splitter::Expressions {
   using Data = std::vector<MatchData>;  // one for each expression
 
   // Cuts the piece by the expressions from `step` on.  Every piece is a subject of its own, as it is in the
-  // tokenizers that are followed: lookaheads see its end.  Each piece goes through all of them before the next
-  // is looked for, so that nothing is kept.
+  // tokenizers that are followed: lookaheads see its end.  Each piece goes through all of them before the
+  // next is looked for, so that nothing is kept.
   bool split_piece(size_t step, std::string_view piece, const Data& data, const WordSink& sink) const {
     if (step == codes.size()) return sink(piece);
     if (data[step] == nullptr) return split_piece(step + 1, piece, data, sink);  // out of memory: fewer cuts
@@ -93,7 +93,8 @@ struct Splitter::Expressions {
       if (match.begin > done && !split_piece(step + 1, piece.substr(done, match.begin - done), data, sink)) {
         return false;
       }
-      if (!split_piece(step + 1, piece.substr(match.begin, match.end - match.begin), data, sink)) return false;
+      if (!split_piece(step + 1, piece.substr(match.begin, match.end - match.begin), data, sink))
+        return false;
       done = match.end;
     }
     return done == piece.size() || split_piece(step + 1, piece.substr(done), data, sink);
@@ -135,7 +136,8 @@ Result<Splitter> Splitter::compile(std::span<const std::string_view> expressions
 
 bool Splitter::split(std::string_view text, const WordSink& sink) const {
   Expressions::Data data;
-  for (size_t i = 0; i < expressions_->codes.size(); ++i) data.emplace_back(pcre2_match_data_create(1, nullptr));
+  for (size_t i = 0; i < expressions_->codes.size(); ++i)
+    data.emplace_back(pcre2_match_data_create(1, nullptr));
   size_t begin = 0;  // of the run of valid, or of invalid, characters
   bool valid = true;
   const auto end_run = [&](size_t end) {

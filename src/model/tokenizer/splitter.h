@@ -23,8 +23,8 @@ class Splitter {
   // Takes a word; false: no more are wanted.
   using WordSink = std::function<bool(std::string_view word)>;
   // Finds the words of `text` in order, and keeps none of them.  They cover it exactly: no byte is lost or
-  // repeated, whatever the bytes are and even if matching fails.  A run of bytes that is not UTF-8 is a word of
-  // its own.  False when the sink wanted no more.
+  // repeated, whatever the bytes are and even if matching fails.  A run of bytes that is not UTF-8 is a word
+  // of its own.  False when the sink wanted no more.
   bool split(std::string_view text, const WordSink& sink) const;
 
  private:

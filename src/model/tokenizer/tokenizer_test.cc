@@ -81,8 +81,8 @@ TEST(Tokenizer, AWordOfAMegabyteIsOrdinaryWork) {
   EXPECT_EQ(encode(*tokenizer, text), std::vector<Token>((1 << 20) / 64, longest));
 }
 
-// The definition: of all pairs that stand beside each other the one of the lowest rank, the leftmost of these,
-// again and again.
+// The definition: of all pairs that stand beside each other the one of the lowest rank, the leftmost of
+// these, again and again.
 std::vector<std::string> merge_by_definition(const std::vector<std::pair<std::string, std::string>>& merges,
                                              std::string_view word) {
   std::vector<std::string> symbols;
@@ -110,7 +110,8 @@ TEST(Tokenizer, MergesAsTheDefinitionSaysWhateverTheMerges) {
     std::vector<std::pair<std::string, std::string>> merges;
     const size_t n_merge = 1 + random() % 30;
     while (merges.size() < n_merge) {
-      std::pair<std::string, std::string> merge = {known[random() % known.size()], known[random() % known.size()]};
+      std::pair<std::string, std::string> merge = {known[random() % known.size()],
+                                                   known[random() % known.size()]};
       if (std::ranges::contains(merges, merge)) break;
       const std::string whole = merge.first + merge.second;
       if (!std::ranges::contains(known, whole)) {
@@ -153,9 +154,9 @@ TEST(Tokenizer, StopsAtTheMostTokensThatAreWanted) {
   int asked = 0;
   const std::string large(size_t{64} << 20, 'a');
   const auto answer = tokenizer->encode(large, {.add_special = false}, {.tokens = 1000, .goes_on = [&] {
-                                                                         ++asked;
-                                                                         return true;
-                                                                       }});
+                                                                          ++asked;
+                                                                          return true;
+                                                                        }});
   EXPECT_FALSE(answer.has_value());
   EXPECT_EQ(asked, 1);
 }
