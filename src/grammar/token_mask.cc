@@ -45,11 +45,12 @@ std::string_view Vocabulary::bytes_of(int32_t token) const {
 
 namespace {
 
-// Where the bytes lead from there; kDead: nowhere.
+// Where the bytes lead from there; kDead: nowhere.  The states of a long text are forgotten on the way.
 int32_t walk(Automaton& automaton, int32_t state, std::string_view bytes) {
   for (const char byte : bytes) {
     state = automaton.next(state, static_cast<uint8_t>(byte));
     if (state == Automaton::kDead) break;
+    if (automaton.bytes() > kMaxAutomatonBytes) automaton.flush(std::span(&state, 1));
   }
   return state;
 }

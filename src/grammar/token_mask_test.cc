@@ -159,5 +159,19 @@ TEST(TokenMask, SaysWhatMustFollowWhereTheVocabularyHasNoTokenForIt) {
   EXPECT_EQ(matcher.next_bytes(), ByteSet().set('e'));
 }
 
+// Each character of it is a state of its own: more than are kept.
+TEST(TokenMask, ALongTextThatWasBegunIsGoneOnWith) {
+  const Words words;
+  TokenMasks masks = masks_of(R"({"type":"string","maxLength":30000})", words);
+  masks.begun = '"' + std::string(29'999, 'a');
+  ASSERT_TRUE(may_begin(masks.grammar, masks.begun));
+  Matcher matcher(masks);
+  EXPECT_TRUE(matcher.allows('b'));
+  EXPECT_TRUE(matcher.allows('"'));
+  ASSERT_TRUE(matcher.accept('b'));
+  EXPECT_FALSE(matcher.allows('b'));
+  EXPECT_TRUE(matcher.allows('"'));
+}
+
 }  // namespace
 }  // namespace odmoe::grammar
