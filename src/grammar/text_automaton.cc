@@ -171,7 +171,17 @@ class Determinizer {
     std::vector<uint32_t> to;
   };
   using Thread = std::vector<uint32_t>;  // place, next, then an assertion and its state, again and again
-  using State = std::pair<std::vector<uint32_t>, std::vector<Thread>>;  // before, behinds' states; threads
+  // A thread's number: its place where anything may come next and no assertion is open, as nearly always;
+  // then of special_.
+  using Id = uint32_t;
+  // What came before, the states of behinds_, then the threads.
+  using State = std::vector<uint32_t>;
+  struct StateHash {
+    size_t operator()(const State& state) const {
+      return std::hash<std::string_view>()(
+          {reinterpret_cast<const char*>(state.data()), state.size() * sizeof(uint32_t)});
+    }
+  };
 
   static std::unexpected<Error> too_large() {
     return fail(ErrorKind::kUsage, "it is too large: it takes more than {} states", kMaxThreads);
@@ -294,65 +304,87 @@ class Determinizer {
     return static_cast<uint32_t>(behinds_.size() - 1);
   }
 
-  // All threads from these before a character is taken.
-  std::vector<Thread> closure(const std::vector<uint32_t>& global, std::vector<Thread> pending) {
-    std::set<Thread> seen;
-    std::vector<Thread> kept;
+  Id id_of(Thread thread) {
+    if (thread.size() == 2 && thread[1] == kNextAny) return thread[0];
+    const auto [known, fresh] =
+        special_ids_.try_emplace(thread, static_cast<Id>(places_.size() + special_.size()));
+    if (fresh) special_.push_back(std::move(thread));
+    return known->second;
+  }
+  bool is_plain(Id id) const { return id < places_.size(); }
+  Thread thread(Id id) const { return is_plain(id) ? Thread{id, kNextAny} : special_[id - places_.size()]; }
+  uint32_t place_of(Id id) const { return is_plain(id) ? id : special_[id - places_.size()][0]; }
+  uint32_t next_of(Id id) const { return is_plain(id) ? kNextAny : special_[id - places_.size()][1]; }
+  bool takes_whatever_follows(Id id) const {
+    return around_.behind && is_plain(id) && places_[id].kind == Place::Kind::kMatch;
+  }
+
+  // All threads from these before a character is taken, in the order of their numbers.  `before`: what came
+  // before and the states of behinds_.
+  std::vector<Id> closure(std::span<const uint32_t> before, std::vector<Id> pending) {
+    ++round_;
+    std::vector<Id> kept;
     while (!pending.empty() && work_->spend()) {
-      Thread thread = std::move(pending.back());
+      const Id id = pending.back();
       pending.pop_back();
-      if (!seen.insert(thread).second) continue;
-      const Place& place = places_[thread[0]];
+      if (id >= seen_in_.size()) seen_in_.resize(places_.size() + special_.size());
+      if (std::exchange(seen_in_[id], round_) == round_) continue;
+      const Place& place = places_[place_of(id)];
       const auto go = [&](uint32_t next) {
         if (next == 0) return;
-        thread[0] = place.to[0];
-        thread[1] = next;
-        pending.push_back(std::move(thread));
+        Thread moved = thread(id);
+        moved[0] = place.to[0];
+        moved[1] = next;
+        pending.push_back(id_of(std::move(moved)));
       };
       switch (place.kind) {
         case Place::Kind::kSet:
         case Place::Kind::kAny:
-          if ((thread[1] & (kNextWord | kNextOther)) != 0) kept.push_back(std::move(thread));
+          if ((next_of(id) & (kNextWord | kNextOther)) != 0) kept.push_back(id);
           break;
         case Place::Kind::kMatch:
-          kept.push_back(std::move(thread));
+          kept.push_back(id);
           break;
         case Place::Kind::kSplit:
-          for (const uint32_t to : place.to) {
-            thread[0] = to;
-            pending.push_back(thread);
+          if (is_plain(id)) {
+            pending.insert(pending.end(), place.to.begin(), place.to.end());
+          } else {
+            Thread moved = thread(id);
+            for (const uint32_t to : place.to) {
+              moved[0] = to;
+              pending.push_back(id_of(moved));
+            }
           }
           break;
         case Place::Kind::kStart:
-          go(global[0] == kNothing ? thread[1] : 0);
+          go(before[0] == kNothing ? next_of(id) : 0);
           break;
         case Place::Kind::kEnd:
-          go(thread[1] & kNextEnd);
+          go(next_of(id) & kNextEnd);
           break;
         case Place::Kind::kWordEdge: {
-          const bool other_side_is_word = (global[0] == kWord) == place.negated;
-          go(thread[1] & (other_side_is_word ? kNextWord : kNextOther | kNextEnd));
+          const bool other_side_is_word = (before[0] == kWord) == place.negated;
+          go(next_of(id) & (other_side_is_word ? kNextWord : kNextOther | kNextEnd));
           break;
         }
         case Place::Kind::kAhead: {
-          const uint32_t number = place.what * 3 + (needs_before_ ? global[0] : 0);
-          if (add_assertion(thread, number, 0)) go(thread[1]);
+          const uint32_t number = place.what * 3 + (needs_before_ ? before[0] : 0);
+          Thread moved = thread(id);
+          if (!add_assertion(moved, number, 0)) break;
+          moved[0] = place.to[0];
+          pending.push_back(id_of(std::move(moved)));
           break;
         }
         case Place::Kind::kBehind: {
           const Assertion& one = behinds_[place.what];
-          go(one.automaton.accepts[global[1 + place.what]] != one.negated ? thread[1] : 0);
+          go(one.automaton.accepts[before[1 + place.what]] != one.negated ? next_of(id) : 0);
           break;
         }
       }
     }
     // One that takes whatever follows makes the others needless.
-    for (const Thread& thread : kept) {
-      if (around_.behind && places_[thread[0]].kind == Place::Kind::kMatch && thread[1] == kNextAny &&
-          thread.size() == 2) {
-        return {thread};
-      }
-    }
+    const auto decided = std::ranges::find_if(kept, [&](Id id) { return takes_whatever_follows(id); });
+    if (decided != kept.end()) return {*decided};
     std::ranges::sort(kept);
     return kept;
   }
@@ -376,8 +408,10 @@ class Determinizer {
     return true;
   }
 
-  bool holds_at_end(const Thread& thread) const {
-    if (places_[thread[0]].kind != Place::Kind::kMatch || (thread[1] & kNextEnd) == 0) return false;
+  bool holds_at_end(Id id) const {
+    if (places_[place_of(id)].kind != Place::Kind::kMatch || (next_of(id) & kNextEnd) == 0) return false;
+    if (is_plain(id)) return true;
+    const Thread& thread = special_[id - places_.size()];
     for (size_t i = 2; i < thread.size(); i += 2) {
       const Assertion& one = assertion(thread[i]);
       if (one.automaton.accepts[thread[i + 1]] == one.negated) return false;
@@ -385,61 +419,75 @@ class Determinizer {
     return true;
   }
 
+  size_t n_before() const { return 1 + behinds_.size(); }
+  std::span<const Id> threads_of(const State& state) const { return std::span(state).subspan(n_before()); }
+
+  // The state of what came before and threads, which are empty or closure()'s.
+  State state_of(std::vector<uint32_t> before, std::span<const Id> threads) const {
+    // What came before is of no interest where everything is decided.
+    if (threads.empty() || takes_whatever_follows(threads[0])) before.assign(before.size(), 0);
+    before.insert(before.end(), threads.begin(), threads.end());
+    return before;
+  }
+
   State step(const State& state, uint32_t symbol) {
     const bool word = word_[symbol];
-    std::vector<uint32_t> global = state.first;
-    if (needs_before_) global[0] = word ? kWord : kOther;
+    std::vector<uint32_t> before(state.begin(), state.begin() + static_cast<std::ptrdiff_t>(n_before()));
+    if (needs_before_) before[0] = word ? kWord : kOther;
     for (size_t i = 0; i < behinds_.size(); ++i)
-      global[1 + i] = behinds_[i].automaton.after(global[1 + i], symbol);
-    std::vector<Thread> moved;
-    for (const Thread& thread : state.second) {
-      const Place& place = places_[thread[0]];
-      if ((thread[1] & (word ? kNextWord : kNextOther)) == 0) continue;
+      before[1 + i] = behinds_[i].automaton.after(before[1 + i], symbol);
+    std::vector<Id> moved;
+    for (const Id id : threads_of(state)) {
+      const Place& place = places_[place_of(id)];
+      if ((next_of(id) & (word ? kNextWord : kNextOther)) == 0) continue;
       if (place.kind == Place::Kind::kSet && !sets_[place.what][symbol]) continue;
-      if (place.kind == Place::Kind::kMatch && !around_.behind) continue;
-      Thread next = {place.kind == Place::Kind::kMatch ? thread[0] : place.to[0], kNextAny};
+      const bool matched = place.kind == Place::Kind::kMatch;
+      if (matched && !around_.behind) continue;
+      const uint32_t to = matched ? place_of(id) : place.to[0];
+      if (is_plain(id)) {
+        moved.push_back(to);
+        continue;
+      }
+      const Thread& thread = special_[id - places_.size()];
+      Thread next = {to, kNextAny};
       bool lives = true;
       for (size_t i = 2; i < thread.size() && lives; i += 2) {
         const uint32_t after = assertion(thread[i]).automaton.after(thread[i + 1], symbol);
         lives = add_assertion(next, thread[i], after);
       }
-      if (lives) moved.push_back(std::move(next));
+      if (lives) moved.push_back(id_of(std::move(next)));
     }
-    std::vector<Thread> threads = closure(global, std::move(moved));
-    // What was before is of no interest where everything is decided.
-    if (threads.empty() ||
-        (threads.size() == 1 && around_.behind && threads[0].size() == 2 && threads[0][1] == kNextAny &&
-         places_[threads[0][0]].kind == Place::Kind::kMatch)) {
-      global.assign(global.size(), 0);
-    }
-    return {std::move(global), std::move(threads)};
+    // Looking at a thread takes about an eighth of what following it does.
+    work_->spend(threads_of(state).size() / 8);
+    const std::vector<Id> threads = closure(before, std::move(moved));
+    return state_of(std::move(before), threads);
   }
 
   Result<TextAutomaton> determinize(uint32_t entry) {
     TextAutomaton automaton{.n_symbol = alphabet_->size()};
-    std::map<State, uint32_t> numbers;
+    std::unordered_map<State, uint32_t, StateHash> numbers;
     std::vector<const State*> states;
     size_t n_thread = 0;
     const auto number_of = [&](State state) {
       const auto [known, fresh] = numbers.try_emplace(std::move(state), static_cast<uint32_t>(states.size()));
       if (fresh) {
         states.push_back(&known->first);
-        n_thread += 1 + known->first.second.size();
+        n_thread += known->first.size();
       }
       return known->second;
     };
-    std::vector<uint32_t> global(1 + behinds_.size());
-    global[0] = around_.start;
-    std::vector<Thread> threads = closure(global, {{entry, kNextAny}});
-    number_of({std::move(global), std::move(threads)});
+    std::vector<uint32_t> before(n_before());
+    before[0] = around_.start;
+    const std::vector<Id> threads = closure(before, {entry});
+    number_of(state_of(std::move(before), threads));
     for (size_t i = 0; i < states.size(); ++i) {
       automaton.accepts.push_back(
-          std::ranges::any_of(states[i]->second, [&](const Thread& thread) { return holds_at_end(thread); }));
+          std::ranges::any_of(threads_of(*states[i]), [&](Id id) { return holds_at_end(id); }));
       for (uint32_t symbol = 0; symbol < automaton.n_symbol; ++symbol) {
         automaton.next.push_back(number_of(step(*states[i], symbol)));
       }
       if (states.size() * automaton.n_symbol > kMaxTextTransitions || n_thread > kMaxTextThreads ||
-          work_->over()) {
+          special_.size() > kMaxTextThreads || work_->over()) {
         return too_large();
       }
     }
@@ -457,6 +505,10 @@ class Determinizer {
   std::map<CharSet, uint32_t> set_numbers_;
   std::vector<std::array<Assertion, 3>> aheads_;
   std::vector<Assertion> behinds_;
+  std::vector<Thread> special_;
+  std::map<Thread, Id> special_ids_;
+  std::vector<uint32_t> seen_in_;  // by thread: the round of closure() that saw it last
+  uint32_t round_ = 0;
 };
 
 }  // namespace
