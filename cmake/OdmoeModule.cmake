@@ -15,6 +15,23 @@ if(ODMOE_SANITIZE)
   add_link_options(-fsanitize=${ODMOE_SANITIZE})
 endif()
 
+# Headers that are compiled once for all modules, and for all tests.  A source still includes what it uses:
+# ./dev lint compiles without.
+set(odmoe_standard_headers <algorithm> <array> <atomic> <chrono> <condition_variable> <cstdint> <cstring> <expected>
+    <filesystem> <format> <functional> <map> <memory> <mutex> <optional> <ranges> <set> <span> <string> <string_view>
+    <thread> <unordered_map> <utility> <vector>)
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cc CONTENT "// Headers alone; CMake wants a source.\n")
+add_library(odmoe_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled.cc)
+target_link_libraries(odmoe_precompiled PRIVATE odmoe_flags Threads::Threads)
+target_precompile_headers(odmoe_precompiled PRIVATE ${odmoe_standard_headers})
+if(ODMOE_TESTS)
+  # A program, since those are compiled for other addresses than libraries.
+  file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled_main.cc CONTENT "int main() {}\n")
+  add_executable(odmoe_precompiled_for_tests ${PROJECT_BINARY_DIR}/precompiled_main.cc)
+  target_link_libraries(odmoe_precompiled_for_tests PRIVATE odmoe_flags Threads::Threads GTest::gmock)
+  target_precompile_headers(odmoe_precompiled_for_tests PRIVATE ${odmoe_standard_headers} <gmock/gmock.h> <gtest/gtest.h>)
+endif()
+
 function(odmoe_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS;LINK;TESTS")
   add_library(odmoe_${name} STATIC ${arg_SOURCES})
@@ -23,6 +40,7 @@ function(odmoe_module name)
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
   list(TRANSFORM arg_DEPENDS PREPEND odmoe::)
   target_link_libraries(odmoe_${name} PUBLIC ${arg_DEPENDS} ${arg_LINK} PRIVATE odmoe_flags)
+  target_precompile_headers(odmoe_${name} REUSE_FROM odmoe_precompiled)
   if(ODMOE_TESTS AND arg_TESTS)
     odmoe_test(odmoe_${name}_test LABEL ${name} SOURCES ${arg_TESTS} DEPENDS ${name})
   endif()
@@ -35,6 +53,7 @@ function(odmoe_test target)
   add_executable(${target} ${arg_SOURCES})
   list(TRANSFORM arg_DEPENDS PREPEND odmoe::)
   target_link_libraries(${target} PRIVATE ${arg_DEPENDS} ${arg_LINK} odmoe_flags GTest::gmock GTest::gtest_main)
+  target_precompile_headers(${target} REUSE_FROM odmoe_precompiled_for_tests)
   target_compile_definitions(${target} PRIVATE ODMOE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${arg_LABEL}" TIMEOUT 600
                        ENVIRONMENT OMP_WAIT_POLICY=passive)
