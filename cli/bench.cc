@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -14,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/report.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -108,13 +108,14 @@ std::string describe(const std::vector<Round>& rounds, bool json, size_t prompt_
     for (const Round& round : rounds) report["rounds"].push_back(object(round));
     return report.dump(2) + "\n";
   }
-  std::string text = std::format("{:>6} {:>14} {:>13} {:>8} {:>9} {:>14} {:>12}\n", "round", "prefill tok/s",
-                                 "decode tok/s", "stall", "hit rate", "MiB read/tok", "reads MiB/s");
+  std::string text =
+      odmoe::format("{:>6} {:>14} {:>13} {:>8} {:>9} {:>14} {:>12}\n", "round", "prefill tok/s",
+                    "decode tok/s", "stall", "hit rate", "MiB read/tok", "reads MiB/s");
   const auto row = [&](const std::string& name, const Round& r) {
-    text += std::format("{:>6} {:>14.2f} {:>13.2f} {:>7.1f}% {:>8.1f}% {:>14.2f} {:>12.0f}\n", name,
-                        r.prefill_tokens_per_second, r.decode_tokens_per_second, 100 * r.stall_share,
-                        100 * r.hit_rate, r.read_bytes_per_token / (1 << 20),
-                        r.read_bytes_per_second / (1 << 20));
+    text += odmoe::format("{:>6} {:>14.2f} {:>13.2f} {:>7.1f}% {:>8.1f}% {:>14.2f} {:>12.0f}\n", name,
+                          r.prefill_tokens_per_second, r.decode_tokens_per_second, 100 * r.stall_share,
+                          100 * r.hit_rate, r.read_bytes_per_token / (1 << 20),
+                          r.read_bytes_per_second / (1 << 20));
   };
   for (size_t i = 0; i < rounds.size(); ++i) row(std::to_string(i + 1), rounds[i]);
   row("median", m);
@@ -161,7 +162,7 @@ void refuse_options_of_others(const CLI::App& command, const std::string& what) 
                        : what == "predict" ? group == "Predict" || std::ranges::contains(kOfPredict, name)
                                            : shared;
     if (takes) continue;
-    throw CLI::ValidationError(name, std::format("it has no effect on what `bench {}` measures", what));
+    throw CLI::ValidationError(name, odmoe::format("it has no effect on what `bench {}` measures", what));
   }
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <format>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
@@ -23,6 +22,7 @@
 #include "format/checkpoint.h"
 #include "format/mirror.h"
 #include "io/aligned_buffer.h"
+#include "odmoe/format.h"
 #include "store/expert_store.h"
 
 namespace odmoe::cli {
@@ -97,7 +97,7 @@ Status measure_table(const EngineOptions& engine, const FetchOptions& options, R
         return {};
       }
       bar.update(static_cast<double>(report.points.size()) / n_point,
-                 std::format("{} at once, {} each", depth, format_bytes(bytes)));
+                 odmoe::format("{} at once, {} each", depth, format_bytes(bytes)));
       ODMOE_ASSIGN_OR_RETURN(ProbePoint point, probe.measure(bytes, depth, point_us));
       report.points.push_back(point);
     }
@@ -202,26 +202,26 @@ std::string rate(double bytes_per_second) {
 
 // Bandwidth of every point: a row for each size, a column for each depth.
 std::string bandwidth_table(std::span<const ProbePoint> points) {
-  std::string text = std::format("{:>10}", "MiB/s");
+  std::string text = odmoe::format("{:>10}", "MiB/s");
   for (const ProbePoint& point : points) {
-    if (point.read_bytes == points.front().read_bytes) text += std::format("{:>8}", point.depth);
+    if (point.read_bytes == points.front().read_bytes) text += odmoe::format("{:>8}", point.depth);
   }
   text += "  reads in flight";
   uint32_t row = 0;
   for (const ProbePoint& point : points) {
-    if (point.read_bytes != row) text += std::format("\n{:>10}", format_bytes(point.read_bytes));
+    if (point.read_bytes != row) text += odmoe::format("\n{:>10}", format_bytes(point.read_bytes));
     row = point.read_bytes;
-    text += std::format("{:>8.0f}", mib(point.bytes_per_second));
+    text += odmoe::format("{:>8.0f}", mib(point.bytes_per_second));
   }
   return text + "\n";
 }
 
 std::string latency_table(std::span<const ProbePoint> points) {
   std::string text =
-      std::format("{:>10}{:>8}{:>10}{:>10}{:>10}  microseconds\n", "read", "depth", "p50", "p95", "p99");
+      odmoe::format("{:>10}{:>8}{:>10}{:>10}{:>10}  microseconds\n", "read", "depth", "p50", "p95", "p99");
   for (const ProbePoint& point : points) {
-    text += std::format("{:>10}{:>8}{:>10}{:>10}{:>10}\n", format_bytes(point.read_bytes), point.depth,
-                        point.p50_us, point.p95_us, point.p99_us);
+    text += odmoe::format("{:>10}{:>8}{:>10}{:>10}{:>10}\n", format_bytes(point.read_bytes), point.depth,
+                          point.p50_us, point.p95_us, point.p99_us);
   }
   return text;
 }
@@ -229,8 +229,8 @@ std::string latency_table(std::span<const ProbePoint> points) {
 std::string readable(const Report& report, const std::filesystem::path& drive_file) {
   std::string text;
   if (!report.points.empty()) {
-    text += std::format("random reads of {} by {}\n", report.copies.front().files.front().string(),
-                        report.reader) +
+    text += odmoe::format("random reads of {} by {}\n", report.copies.front().files.front().string(),
+                          report.reader) +
             bandwidth_table(report.points);
     // The sizes' rows are told apart by the size that was chosen, or else the one that did best.
     uint32_t shown = std::ranges::max_element(report.points, {}, &ProbePoint::bytes_per_second)->read_bytes;
@@ -243,42 +243,43 @@ std::string readable(const Report& report, const std::filesystem::path& drive_fi
       if (point.read_bytes != shown) continue;
       bars.push_back({std::to_string(point.depth), point.bytes_per_second, rate(point.bytes_per_second)});
     }
-    text += std::format("\nreads of {}, by how many are in flight\n", format_bytes(shown)) +
+    text += odmoe::format("\nreads of {}, by how many are in flight\n", format_bytes(shown)) +
             bar_chart(bars, kPlotColumns) + "\n" + latency_table(report.points);
   }
   text += "\n";
   for (const ModelCopy& copy : report.copies) {
     if (!copy.drive) {
-      text += std::format("{}: its drive was not tried out\n", copy.files.front().string());
+      text += odmoe::format("{}: its drive was not tried out\n", copy.files.front().string());
       continue;
     }
     const DriveProfile& profile = copy.drive->profile;
-    text += std::format("{}: chosen for {} are {} reads of {} in flight, {}, {} us for one alone\n",
-                        copy.files.front().string(), copy.drive->name, profile.depth,
-                        format_bytes(profile.read_bytes), rate(profile.bytes_per_second), profile.latency_us);
+    text +=
+        odmoe::format("{}: chosen for {} are {} reads of {} in flight, {}, {} us for one alone\n",
+                      copy.files.front().string(), copy.drive->name, profile.depth,
+                      format_bytes(profile.read_bytes), rate(profile.bytes_per_second), profile.latency_us);
   }
   const bool known =
       std::ranges::any_of(report.copies, [](const ModelCopy& copy) { return copy.drive.has_value(); });
   if (drive_file.empty() || !known) {
     text += "nothing of this is kept\n";
   } else {
-    text += std::format("kept in {}\n", drive_file.string());
+    text += odmoe::format("kept in {}\n", drive_file.string());
   }
   if (report.store) {
     const StoreResult& store = *report.store;
-    text +=
-        std::format("the expert store: {} while waiting for a layer's experts", rate(store.bytes_per_second));
+    text += odmoe::format("the expert store: {} while waiting for a layer's experts",
+                          rate(store.bytes_per_second));
     if (store.plain_bytes_per_second > 0) {
-      text += std::format(", {:.0f} % of the {} that plain reads brought in turns with it",
-                          100 * store.bytes_per_second / store.plain_bytes_per_second,
-                          rate(store.plain_bytes_per_second));
+      text += odmoe::format(", {:.0f} % of the {} that plain reads brought in turns with it",
+                            100 * store.bytes_per_second / store.plain_bytes_per_second,
+                            rate(store.plain_bytes_per_second));
     }
-    text += std::format("; {} fetches of p50 {} us, p95 {} us, p99 {} us\n", store.n_fetch, store.p50_us,
-                        store.p95_us, store.p99_us);
+    text += odmoe::format("; {} fetches of p50 {} us, p95 {} us, p99 {} us\n", store.n_fetch, store.p50_us,
+                          store.p95_us, store.p99_us);
     for (size_t i = 0; i < store.copies.size() && store.copies.size() > 1; ++i) {
-      text += std::format("  {} from {}{}\n", format_bytes(store.copies[i].read_bytes),
-                          report.copies[i].files.front().string(),
-                          store.copies[i].failed ? ", then no more: its reads failed" : "");
+      text += odmoe::format("  {} from {}{}\n", format_bytes(store.copies[i].read_bytes),
+                            report.copies[i].files.front().string(),
+                            store.copies[i].failed ? ", then no more: its reads failed" : "");
     }
   }
   if (report.interrupted) text += "interrupted; this is what was measured\n";
@@ -342,8 +343,8 @@ void add_fetch_options(CLI::App& command, FetchOptions& options) {
               const auto bytes = parse_bytes(text);
               if (!bytes.has_value() || *bytes < 4096 || *bytes > kTableMemory || *bytes % 4096 != 0) {
                 throw CLI::ValidationError(
-                    "--sizes", std::format("'{}' is no size of a read; give multiples of 4KiB up to {}", text,
-                                           format_bytes(kTableMemory)));
+                    "--sizes", odmoe::format("'{}' is no size of a read; give multiples of 4KiB up to {}",
+                                             text, format_bytes(kTableMemory)));
               }
               options.sizes.push_back(*bytes);
             }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
-#include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -16,6 +15,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "odmoe/format.h"
 #include "predict/shadow_model.h"
 #include "predict/shadow_network.h"
 #include "predict/weight_types.h"
@@ -137,7 +137,7 @@ Result<Row> time_network(const PredictOptions& options, ShadowNetwork& network, 
 Result<Row> measure(const PredictOptions& options, const std::string& type, bool shared, bool& interrupted) {
   const ShadowPlan plan = designed(options, shared);
   ODMOE_ASSIGN_OR_RETURN(const ggml_type weights, weight_type(type));
-  const std::string label = std::format("{}, {}", type, shared ? "shared" : "per layer");
+  const std::string label = odmoe::format("{}, {}", type, shared ? "shared" : "per layer");
   Progress bar("Predicting");
   bar.update(0, label);
   ODMOE_ASSIGN_OR_RETURN(const auto network,
@@ -158,15 +158,15 @@ Result<Row> measure_file(const PredictOptions& options, const std::filesystem::p
 }
 
 std::string readable(const std::string& what, const std::vector<Row>& rows) {
-  std::string text = std::format(
+  std::string text = odmoe::format(
       "{}; one thread, microseconds\n"
       "{:>6} {:>10} {:>9} {:>12} {:>9}{:>9}{:>9}   {:>9}{:>9}{:>9}\n",
       what, "type", "weights", "memory", "each reads", "cold p50", "p95", "p99", "warm p50", "p95", "p99");
   for (const Row& row : rows) {
-    text += std::format("{:>6} {:>10} {:>9} {:>12} {:>9.0f}{:>9.0f}{:>9.0f}   {:>9.0f}{:>9.0f}{:>9.0f}\n",
-                        row.type, row.shared ? "shared" : "per layer", format_bytes(row.bytes),
-                        format_bytes(row.bytes_per_prediction), row.cold.p50_us, row.cold.p95_us,
-                        row.cold.p99_us, row.warm.p50_us, row.warm.p95_us, row.warm.p99_us);
+    text += odmoe::format("{:>6} {:>10} {:>9} {:>12} {:>9.0f}{:>9.0f}{:>9.0f}   {:>9.0f}{:>9.0f}{:>9.0f}\n",
+                          row.type, row.shared ? "shared" : "per layer", format_bytes(row.bytes),
+                          format_bytes(row.bytes_per_prediction), row.cold.p50_us, row.cold.p95_us,
+                          row.cold.p99_us, row.warm.p50_us, row.warm.p95_us, row.warm.p99_us);
   }
   return text;
 }
@@ -239,8 +239,8 @@ Result<int> bench_predict(const PredictOptions& options, const std::filesystem::
   }
   std::string what = shadow.string();
   if (shadow.empty()) {
-    what = std::format("{} inputs, {} hidden, {} experts, {} layers ahead, {} layers", options.n_embd,
-                       options.hidden, options.n_expert, options.lookahead, options.n_layer);
+    what = odmoe::format("{} inputs, {} hidden, {} experts, {} layers ahead, {} layers", options.n_embd,
+                         options.hidden, options.n_expert, options.lookahead, options.n_layer);
   }
   std::vector<Row> rows;
   bool interrupted = false;

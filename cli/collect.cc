@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <memory>
 #include <system_error>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/report.h"
+#include "odmoe/format.h"
 #include "predict/synthetic_data.h"
 #include "trace/trace_writer.h"
 
@@ -40,12 +40,12 @@ constexpr const char* kTool = "odmoe " ODMOE_VERSION;
 std::string describe(const Collection& collection, const std::string& folder) {
   uint64_t bytes = 0;
   for (const ShardEntry& shard : collection.shards) bytes += shard.bytes;
-  std::string text = std::format("{}: {} tokens of {} documents in {} layers, {} in {} shards\n", folder,
-                                 collection.n_token, collection.n_document, collection.model.layers.size(),
-                                 format_bytes(bytes), collection.shards.size());
+  std::string text = odmoe::format("{}: {} tokens of {} documents in {} layers, {} in {} shards\n", folder,
+                                   collection.n_token, collection.n_document, collection.model.layers.size(),
+                                   format_bytes(bytes), collection.shards.size());
   if (collection.n_clamped > 0) {
-    text += std::format("{} values were beyond the range of f16 and are recorded as its largest\n",
-                        collection.n_clamped);
+    text += odmoe::format("{} values were beyond the range of f16 and are recorded as its largest\n",
+                          collection.n_clamped);
   }
   return text;
 }
@@ -54,7 +54,7 @@ std::string describe(const Collection& collection, const std::string& folder) {
 auto show(Progress& bar) {
   return [&bar](int64_t done, int64_t total) {
     bar.update(static_cast<double>(done) / static_cast<double>(total),
-               std::format("{} of {} tokens", done, total));
+               odmoe::format("{} of {} tokens", done, total));
     return !interrupt::pending();
   };
 }
@@ -70,8 +70,8 @@ Result<int> make_synthetic(const CollectCommand& options) {
   if (!result.has_value()) return std::unexpected(result.error());
   std::string text = describe(result->collection, options.output);
   for (size_t i = 0; i < result->best_recall.size(); ++i) {
-    text += std::format("best recall possible {} {} ahead: {:.2f} %\n", i + 1, i == 0 ? "layer" : "layers",
-                        100 * result->best_recall[i]);
+    text += odmoe::format("best recall possible {} {} ahead: {:.2f} %\n", i + 1, i == 0 ? "layer" : "layers",
+                          100 * result->best_recall[i]);
   }
   Output output = Output::standard_output();
   (void)output.write(text);
@@ -101,8 +101,8 @@ Result<std::string> record_routing(const CollectCommand& options, Engine& engine
   ODMOE_RETURN_IF_ERROR(write_routing(options, engine, *documents));
   int64_t n_token = 0;
   for (const RoutingShard& document : *documents) n_token += document.n_token;
-  return std::format("{}: the routing of {} tokens in {} sessions\n", options.output, n_token,
-                     documents->size());
+  return odmoe::format("{}: the routing of {} tokens in {} sessions\n", options.output, n_token,
+                       documents->size());
 }
 
 Result<std::string> record_states(const CollectCommand& options, Engine& engine,

@@ -1,13 +1,13 @@
 // odmoe completion: written from the option tree, so that no option can be forgotten.
 #include "cli/completion.h"
 
-#include <format>
 #include <functional>
 #include <memory>
 
 #include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/output.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -62,7 +62,7 @@ std::string bash_positional(const CommandDescription& command) {
 
 std::string bash_completion(const CommandDescription& program) {
   const std::string commands = join(command_names(program), "|");
-  std::string text = std::format(
+  std::string text = odmoe::format(
       "# bash completion for {0}; install as /usr/share/bash-completion/completions/{0}\n"
       "_{0}() {{\n"
       "  local cur=${{COMP_WORDS[COMP_CWORD]}} prev=${{COMP_WORDS[COMP_CWORD-1]}} command= word words\n"
@@ -76,7 +76,7 @@ std::string bash_completion(const CommandDescription& program) {
       if (!is_option(option) || option.value.empty()) continue;
       std::string patterns;
       for (const std::string& name : option.names) {
-        patterns += std::format("{}{}:{}", patterns.empty() ? "" : "|", command, name);
+        patterns += odmoe::format("{}{}:{}", patterns.empty() ? "" : "|", command, name);
       }
       std::string reply = "return";
       if (!option.choices.empty()) {
@@ -85,16 +85,16 @@ std::string bash_completion(const CommandDescription& program) {
       } else if (option.is_file()) {
         reply = "mapfile -t COMPREPLY < <(compgen -f -- \"$cur\"); return";
       }
-      text += std::format("    {}) {} ;;\n", patterns, reply);
+      text += odmoe::format("    {}) {} ;;\n", patterns, reply);
     }
   };
   values("*", program);
   for (const auto& command : program.commands) values(command.name, command);
   text += "  esac\n  case $command in\n";
-  text += std::format("    '') words='{} {}' ;;\n", join(command_names(program), " "),
-                      join(option_names(program), " "));
+  text += odmoe::format("    '') words='{} {}' ;;\n", join(command_names(program), " "),
+                        join(option_names(program), " "));
   for (const auto& command : program.commands) {
-    text += std::format("    {}) words='{}' ;;\n", command.name, join(option_names(command), " "));
+    text += odmoe::format("    {}) words='{}' ;;\n", command.name, join(option_names(command), " "));
   }
   text +=
       "  esac\n"
@@ -104,9 +104,10 @@ std::string bash_completion(const CommandDescription& program) {
       "  fi\n"
       "  case $command in\n";
   for (const auto& command : program.commands) {
-    text += std::format("    {}) mapfile -t COMPREPLY < <({}) ;;\n", command.name, bash_positional(command));
+    text +=
+        odmoe::format("    {}) mapfile -t COMPREPLY < <({}) ;;\n", command.name, bash_positional(command));
   }
-  text += std::format("  esac\n}}\ncomplete -o filenames -F _{0} {0}\n", program.name);
+  text += odmoe::format("  esac\n}}\ncomplete -o filenames -F _{0} {0}\n", program.name);
   return text;
 }
 
@@ -121,7 +122,7 @@ std::string zsh_completion(const CommandDescription& program) {
         action = "_files";
       }
       if (!is_option(option)) {
-        text += std::format(" \\\n        {}", single_quoted("1:" + option.positional + ":" + action));
+        text += odmoe::format(" \\\n        {}", single_quoted("1:" + option.positional + ":" + action));
         continue;
       }
       for (const std::string& name : option.names) {
@@ -131,20 +132,20 @@ std::string zsh_completion(const CommandDescription& program) {
           if (c == '[' || c == ']' || c == ':' || c == '\\') help += '\\';
           help += c;
         }
-        std::string spec = std::format("*{}[{}]", name, help);
+        std::string spec = odmoe::format("*{}[{}]", name, help);
         if (!option.value.empty())
-          spec += std::format(":{}:{}", option.choices.empty() ? option.value : "value", action);
-        text += std::format(" \\\n        {}", single_quoted(spec));
+          spec += odmoe::format(":{}:{}", option.choices.empty() ? option.value : "value", action);
+        text += odmoe::format(" \\\n        {}", single_quoted(spec));
       }
     }
     return text;
   };
   std::string text =
-      std::format("#compdef {0}\n_{0}() {{\n  local -a commands\n  commands=(\n", program.name);
+      odmoe::format("#compdef {0}\n_{0}() {{\n  local -a commands\n  commands=(\n", program.name);
   for (const auto& command : program.commands) {
-    text += std::format("    {}\n", single_quoted(command.name + ":" + command.help));
+    text += odmoe::format("    {}\n", single_quoted(command.name + ":" + command.help));
   }
-  text += std::format(
+  text += odmoe::format(
       "  )\n"
       "  local curcontext=$curcontext state line\n"
       "  _arguments -C{} \\\n"
@@ -155,17 +156,17 @@ std::string zsh_completion(const CommandDescription& program) {
       "      case $line[1] in\n",
       arguments(program));
   for (const auto& command : program.commands) {
-    text += std::format("        {}) _arguments -s{} ;;\n", command.name, arguments(command));
+    text += odmoe::format("        {}) _arguments -s{} ;;\n", command.name, arguments(command));
   }
-  text += std::format("      esac ;;\n  esac\n}}\n_{0} \"$@\"\n", program.name);
+  text += odmoe::format("      esac ;;\n  esac\n}}\n_{0} \"$@\"\n", program.name);
   return text;
 }
 
 std::string fish_completion(const CommandDescription& program) {
-  std::string text = std::format("# fish completion for {0}\ncomplete -c {0} -f\n", program.name);
+  std::string text = odmoe::format("# fish completion for {0}\ncomplete -c {0} -f\n", program.name);
   const auto options = [&](const CommandDescription& command, const std::string& condition) {
     for (const auto& option : command.options) {
-      std::string line = std::format("complete -c {} -n {}", program.name, single_quoted(condition));
+      std::string line = odmoe::format("complete -c {} -n {}", program.name, single_quoted(condition));
       if (is_option(option)) {
         for (const std::string& name : option.names) {
           line += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
@@ -185,8 +186,8 @@ std::string fish_completion(const CommandDescription& program) {
   };
   options(program, "__fish_use_subcommand");
   for (const auto& command : program.commands) {
-    text += std::format("complete -c {} -n __fish_use_subcommand -a {} -d {}\n", program.name, command.name,
-                        single_quoted(command.help, "\\"));
+    text += odmoe::format("complete -c {} -n __fish_use_subcommand -a {} -d {}\n", program.name, command.name,
+                          single_quoted(command.help, "\\"));
     options(command, "__fish_seen_subcommand_from " + command.name);
   }
   return text;

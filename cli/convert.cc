@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +21,7 @@
 #include "convert/verify.h"
 #include "format/checkpoint.h"
 #include "format/expert_directory.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -41,11 +41,11 @@ class TimeLeft {
  public:
   std::string text(uint64_t done, uint64_t total) const {
     const double seconds = static_cast<double>(SteadyClock::instance().now_us() - start_us_) * 1e-6;
-    std::string text = std::format("{} of {}", format_bytes(done), format_bytes(total));
+    std::string text = odmoe::format("{} of {}", format_bytes(done), format_bytes(total));
     if (done == 0 || seconds < 1) return text;
     const auto left =
         static_cast<int64_t>(seconds * static_cast<double>(total - done) / static_cast<double>(done));
-    return text + std::format(", {}:{:02} left", left / 60, left % 60);
+    return text + odmoe::format(", {}:{:02} left", left / 60, left % 60);
   }
 
  private:
@@ -87,8 +87,8 @@ Result<int> verify(const fs::path& directory) {
   if (damages.empty()) {
     size_t n_record = 0;
     for (const auto& layer : opened->manifest().layers) n_record += layer.checksums.size();
-    return show(std::format("{}: all {} experts and {} other files are as they were written\n",
-                            directory.string(), n_record, opened->manifest().files.size()));
+    return show(odmoe::format("{}: all {} experts and {} other files are as they were written\n",
+                              directory.string(), n_record, opened->manifest().files.size()));
   }
   std::string text;
   for (const Damage& damage : damages) text += damage.what + "\n";
@@ -126,7 +126,7 @@ Result<std::unique_ptr<TensorSource>> open_source(const ConvertCommand& command,
 
 std::string note_lines(const std::vector<std::string>& notes) {
   std::string text;
-  for (const std::string& note : notes) text += std::format("  {}\n", note);
+  for (const std::string& note : notes) text += odmoe::format("  {}\n", note);
   return text;
 }
 
@@ -139,12 +139,12 @@ std::string describe(const ConversionPlan& plan, const fs::path& out) {
     n_record += file.experts.size();
     n_file += file.layer >= 0 ? 1 : 0;
   }
-  std::string text = std::format("{}: {} with --layout {}\n", out.string(), format_bytes(plan.total_bytes),
-                                 layout_name(manifest.layout));
-  text += std::format("  experts/     {:>10}  {} records in {} files, on pages of {} bytes\n",
-                      format_bytes(experts), n_record, n_file, manifest.page_bytes);
-  text += std::format("  base_model/  {:>10}  what stays in memory, in {} files\n", format_bytes(dense),
-                      manifest.files.size());
+  std::string text = odmoe::format("{}: {} with --layout {}\n", out.string(), format_bytes(plan.total_bytes),
+                                   layout_name(manifest.layout));
+  text += odmoe::format("  experts/     {:>10}  {} records in {} files, on pages of {} bytes\n",
+                        format_bytes(experts), n_record, n_file, manifest.page_bytes);
+  text += odmoe::format("  base_model/  {:>10}  what stays in memory, in {} files\n", format_bytes(dense),
+                        manifest.files.size());
   return text;
 }
 
@@ -193,10 +193,10 @@ Result<int> convert_model(const ConvertCommand& command) {
   const double seconds = static_cast<double>(SteadyClock::instance().now_us() - start_us) * 1e-6;
   const uint64_t written = result->bytes - std::min(result->bytes, result->kept_bytes);
   std::string text =
-      std::format("{}: {} in {:.1f} s, {}/s", command.out, format_bytes(result->bytes), seconds,
-                  format_bytes(static_cast<uint64_t>(static_cast<double>(written) / seconds)));
+      odmoe::format("{}: {} in {:.1f} s, {}/s", command.out, format_bytes(result->bytes), seconds,
+                    format_bytes(static_cast<uint64_t>(static_cast<double>(written) / seconds)));
   if (result->kept_bytes > 0)
-    text += std::format("; {} were there already", format_bytes(result->kept_bytes));
+    text += odmoe::format("; {} were there already", format_bytes(result->kept_bytes));
   return show(text + "\n" + note_lines(notes));
 }
 

@@ -1,7 +1,6 @@
 // odmoe evaluate: how good predictors are, on recorded data, and what they are worth, end to end.
 #include <algorithm>
 #include <filesystem>
-#include <format>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +14,7 @@
 #include "cli/output.h"
 #include "cli/predictor_race.h"
 #include "cli/progress.h"
+#include "odmoe/format.h"
 #include "predict/coactivation.h"
 #include "predict/evaluation.h"
 #include "predict/previous_token.h"
@@ -169,7 +169,7 @@ void add_evaluate(CLI::App& app, Action& action) {
     if (CLI::Option* option = command->get_option_no_throw(name)) command->remove_option(option);
   }
   command->get_option("--lookahead")
-      ->default_str(std::format("{} with --data, else {}", kMaxLookahead, EngineOptions{}.lookahead));
+      ->default_str(odmoe::format("{} with --data, else {}", kMaxLookahead, EngineOptions{}.lookahead));
   command
       ->add_option("--shadow", options->shadows,
                    "A shadow model trained for this model (odmoe train); with --data several may be given")

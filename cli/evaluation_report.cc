@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <format>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <vector>
 
 #include "base/units.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -20,9 +20,9 @@ size_t name_width(const EvaluationResult& result) {
   return width;
 }
 
-std::string percent(double share) { return std::format("{:>8.2f}", 100 * share); }
+std::string percent(double share) { return odmoe::format("{:>8.2f}", 100 * share); }
 std::string percent_or_none(const PredictionCell& cell, double share) {
-  return cell.routings > 0 ? percent(share) : std::format("{:>8}", "-");
+  return cell.routings > 0 ? percent(share) : odmoe::format("{:>8}", "-");
 }
 
 // A row for each predictor, a column for each number of layers ahead, of the layers that all can guess from
@@ -30,13 +30,13 @@ std::string percent_or_none(const PredictionCell& cell, double share) {
 std::string by_distance(const EvaluationResult& result, const std::string& title,
                         const std::function<double(const PredictionCell&)>& figure) {
   const size_t width = name_width(result);
-  std::string text = std::format("\n{:<{}}", title, std::max(width, title.size()));
+  std::string text = odmoe::format("\n{:<{}}", title, std::max(width, title.size()));
   const int32_t lookahead = result.scores.empty() ? 0 : result.scores.front().metrics.lookahead();
   text += "\n" + std::string(width, ' ');
-  for (int32_t d = 1; d <= lookahead; ++d) text += std::format("{:>8}", d);
+  for (int32_t d = 1; d <= lookahead; ++d) text += odmoe::format("{:>8}", d);
   text += "  layers ahead\n";
   for (const PredictorScore& score : result.scores) {
-    text += std::format("{:<{}}", score.name, width);
+    text += odmoe::format("{:<{}}", score.name, width);
     for (int32_t d = 1; d <= lookahead; ++d) {
       const PredictionCell cell = score.metrics.total(d, static_cast<size_t>(d));
       text += percent_or_none(cell, figure(cell));
@@ -48,17 +48,17 @@ std::string by_distance(const EvaluationResult& result, const std::string& title
 
 std::string by_hints(const EvaluationResult& result, int32_t distance) {
   const size_t width = name_width(result);
-  std::string text =
-      std::format("\nprecision and share of the experts covered, %, over hints given {} ahead\n{}",
-                  distance == 1 ? "1 layer" : std::format("{} layers", distance), std::string(width, ' '));
-  for (const int32_t hints : PredictionCell::kHints) text += std::format("{:>12}", hints);
+  std::string text = odmoe::format(
+      "\nprecision and share of the experts covered, %, over hints given {} ahead\n{}",
+      distance == 1 ? "1 layer" : odmoe::format("{} layers", distance), std::string(width, ' '));
+  for (const int32_t hints : PredictionCell::kHints) text += odmoe::format("{:>12}", hints);
   text += "  hints\n";
   for (const PredictorScore& score : result.scores) {
     const PredictionCell cell = score.metrics.total(distance, static_cast<size_t>(distance));
     if (cell.routings == 0) continue;
-    text += std::format("{:<{}}", score.name, width);
+    text += odmoe::format("{:<{}}", score.name, width);
     for (size_t i = 0; i < PredictionCell::kHints.size(); ++i) {
-      text += std::format("{:>6.1f}{:>6.1f}", 100 * cell.precision(i), 100 * cell.coverage(i));
+      text += odmoe::format("{:>6.1f}{:>6.1f}", 100 * cell.precision(i), 100 * cell.coverage(i));
     }
     text += "\n";
   }
@@ -67,11 +67,11 @@ std::string by_hints(const EvaluationResult& result, int32_t distance) {
 
 std::string by_layer(const PredictorScore& score, const RoutedModel& model) {
   const PredictionMetrics& metrics = score.metrics;
-  std::string text = std::format("\n{}, recall by layer, %\n{:>8}", score.name, "layer");
-  for (int32_t d = 1; d <= metrics.lookahead(); ++d) text += std::format("{:>8}", d);
+  std::string text = odmoe::format("\n{}, recall by layer, %\n{:>8}", score.name, "layer");
+  for (int32_t d = 1; d <= metrics.lookahead(); ++d) text += odmoe::format("{:>8}", d);
   text += "  layers ahead\n";
   for (size_t layer = 0; layer < metrics.n_layer(); ++layer) {
-    text += std::format("{:>8}", model.layers[layer]);
+    text += odmoe::format("{:>8}", model.layers[layer]);
     for (int32_t d = 1; d <= metrics.lookahead(); ++d) {
       const PredictionCell& cell = metrics.cell(layer, d);
       text += percent_or_none(cell, cell.recall());
@@ -133,40 +133,40 @@ std::string colour(double share) {
   for (size_t i = 0; i < 3; ++i) {
     rgb[i] = static_cast<int>(std::lround(kStops[low][i] + part * (kStops[low + 1][i] - kStops[low][i])));
   }
-  return std::format("rgb({},{},{})", rgb[0], rgb[1], rgb[2]);
+  return odmoe::format("rgb({},{},{})", rgb[0], rgb[1], rgb[2]);
 }
 
 }  // namespace
 
 std::string evaluation_table(const EvaluationResult& result, const RoutedModel& model) {
   std::string text =
-      std::format("{} tokens of {} documents; {} layers, {} of {} experts chosen in each\n", result.n_token,
-                  result.n_document, model.layers.size(), model.n_expert_used, model.n_expert);
+      odmoe::format("{} tokens of {} documents; {} layers, {} of {} experts chosen in each\n", result.n_token,
+                    result.n_document, model.layers.size(), model.n_expert_used, model.n_expert);
   if (result.control) {
-    text +=
-        std::format("control: each layer's own router on its recorded state finds {:.3f} % of the experts\n",
-                    100 * result.control->total(1).recall());
+    text += odmoe::format(
+        "control: each layer's own router on its recorded state finds {:.3f} % of the experts\n",
+        100 * result.control->total(1).recall());
   } else {
     text += "no control: the routers' inputs were not recorded\n";
   }
   if (result.scores.empty()) return text;
   const std::vector<int32_t>& ks = result.scores.front().metrics.cell(0, 1).ks;
   for (size_t i = ks.size(); i-- > 0;) {
-    text += by_distance(result, std::format("recall of the top {}, %", ks[i]),
+    text += by_distance(result, odmoe::format("recall of the top {}, %", ks[i]),
                         [i](const PredictionCell& cell) { return cell.ks.empty() ? 0 : cell.recall(i); });
   }
-  text += by_distance(result, std::format("router weight covered by the first {}, %", model.n_expert_used),
+  text += by_distance(result, odmoe::format("router weight covered by the first {}, %", model.n_expert_used),
                       [](const PredictionCell& cell) { return cell.weight_share(); });
   text += by_distance(result, "calibration error, %",
                       [](const PredictionCell& cell) { return cell.calibration_error(); });
   for (int32_t d = 1; d <= result.scores.front().metrics.lookahead(); ++d) text += by_hints(result, d);
 
   const size_t width = name_width(result);
-  text += std::format("\n{:<{}}{:>12}{:>12}{:>16}\n", "", width, "memory", "us each", "first layer, %");
+  text += odmoe::format("\n{:<{}}{:>12}{:>12}{:>16}\n", "", width, "memory", "us each", "first layer, %");
   for (const PredictorScore& score : result.scores) {
     const PredictionCell& first = score.metrics.cell(0, 1);
-    text += std::format("{:<{}}{:>12}{:>12.1f}{:>8}{}\n", score.name, width, format_bytes(score.bytes),
-                        score.mean_us, "", percent_or_none(first, first.recall()));
+    text += odmoe::format("{:<{}}{:>12}{:>12.1f}{:>8}{}\n", score.name, width, format_bytes(score.bytes),
+                          score.mean_us, "", percent_or_none(first, first.recall()));
   }
   for (const PredictorScore& score : result.scores) text += by_layer(score, model);
   if (result.interrupted) text += "interrupted; this is what was seen until then\n";
@@ -222,7 +222,7 @@ std::string evaluation_picture(const EvaluationResult& result, const RoutedModel
   const int panel = lookahead * kCellHeight + kPanelGap;
   const int width = kLeft + n_layer * kCellWidth + 20;
   const int height = kTop + static_cast<int>(result.scores.size()) * panel + kLegend;
-  std::string svg = std::format(
+  std::string svg = odmoe::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
       "font-family=\"sans-serif\" font-size=\"11\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
       "<text x=\"{2}\" y=\"22\" font-size=\"15\">Recall of the top {3}, % ({4})</text>\n"
@@ -232,17 +232,18 @@ std::string evaluation_picture(const EvaluationResult& result, const RoutedModel
       escaped(model.name.empty() ? model.architecture : model.name));
   int top = kTop;
   for (const PredictorScore& score : result.scores) {
-    svg += std::format("<text x=\"12\" y=\"{}\" font-size=\"13\">{}</text>\n", top + 14, escaped(score.name));
+    svg +=
+        odmoe::format("<text x=\"12\" y=\"{}\" font-size=\"13\">{}</text>\n", top + 14, escaped(score.name));
     const int cells = top + 22;
     for (int d = 1; d <= lookahead; ++d) {
       const int y = cells + (d - 1) * kCellHeight;
-      svg += std::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kLeft - 8, y + 15, d);
+      svg += odmoe::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kLeft - 8, y + 15, d);
       for (int layer = 0; layer < n_layer; ++layer) {
         const PredictionCell& cell = score.metrics.cell(static_cast<size_t>(layer), d);
         if (cell.routings == 0) continue;
         const int x = kLeft + layer * kCellWidth;
         const double recall = cell.recall();
-        svg += std::format(
+        svg += odmoe::format(
             "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"/><text x=\"{}\" y=\"{}\" "
             "text-anchor=\"middle\" fill=\"{}\">{:.0f}</text>\n",
             x, y, kCellWidth - 1, kCellHeight - 1, colour(recall), x + kCellWidth / 2, y + 15,
@@ -250,18 +251,18 @@ std::string evaluation_picture(const EvaluationResult& result, const RoutedModel
       }
     }
     for (int layer = 0; layer < n_layer; ++layer) {
-      svg += std::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">{}</text>\n",
-                         kLeft + layer * kCellWidth + kCellWidth / 2, cells + lookahead * kCellHeight + 13,
-                         model.layers[static_cast<size_t>(layer)]);
+      svg += odmoe::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555\">{}</text>\n",
+                           kLeft + layer * kCellWidth + kCellWidth / 2, cells + lookahead * kCellHeight + 13,
+                           model.layers[static_cast<size_t>(layer)]);
     }
     top += panel;
   }
   constexpr int kSteps = 20, kStep = 12;
   for (int i = 0; i < kSteps; ++i) {
-    svg += std::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"12\" fill=\"{}\"/>\n",
-                       kLeft + i * kStep, top + 18, kStep, colour((i + 0.5) / kSteps));
+    svg += odmoe::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"12\" fill=\"{}\"/>\n",
+                         kLeft + i * kStep, top + 18, kStep, colour((i + 0.5) / kSteps));
   }
-  svg += std::format(
+  svg += odmoe::format(
       "<text x=\"{}\" y=\"{}\">0 %</text><text x=\"{}\" y=\"{}\" text-anchor=\"end\">100 %</text>\n", kLeft,
       top + 44, kLeft + kSteps * kStep, top + 44);
   return svg + "</svg>\n";

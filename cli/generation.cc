@@ -1,10 +1,10 @@
 #include "cli/generation.h"
 
 #include <algorithm>
-#include <format>
 
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 
@@ -13,7 +13,7 @@ Result<GenerateResult> generate_to(Output& output, Engine& engine, Session& sess
   Progress bar("Reading the prompt");
   GenerateOptions watched = options;
   watched.prompt_progress = [&](int32_t done, int32_t total) {
-    bar.update(static_cast<double>(done) / total, std::format("{} of {} tokens", done, total));
+    bar.update(static_cast<double>(done) / total, odmoe::format("{} of {} tokens", done, total));
   };
   Status written;
   auto result = engine.generate(session, prompt, watched, [&](std::string_view text) {
@@ -31,7 +31,7 @@ Result<GenerateResult> generate_to(Output& output, Engine& engine, Session& sess
     result->finish = FinishReason::kInterrupted;
   }
   if (result->finish == FinishReason::kContextFull) {
-    (void)Output::standard_error().write(std::format(
+    (void)Output::standard_error().write(odmoe::format(
         "odmoe: the text ended because the context of {} tokens is full; use a larger --context, or "
         "--context-overflow shift\n",
         session.context()));

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <format>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,12 +21,15 @@
 #include "engine/drives.h"
 #include "format/checkpoint.h"
 #include "odmoe/engine.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
 
 // Three digits, but never 1.3e+03.
-std::string three_digits(double v) { return v < 100 ? std::format("{:.3g}", v) : std::format("{:.0f}", v); }
+std::string three_digits(double v) {
+  return v < 100 ? odmoe::format("{:.3g}", v) : odmoe::format("{:.0f}", v);
+}
 
 struct InspectOptions {
   EngineOptions engine;
@@ -47,7 +49,7 @@ std::vector<Budget> budgets(const MemoryPlan& plan) {
   for (const int percent : {10, 25, 50, 100}) {
     const auto bytes =
         rest + static_cast<uint64_t>(std::ceil(static_cast<double>(plan.expert_bytes) * percent / 100));
-    if (bytes > plan.minimum_bytes) list.push_back({std::format("{}%", percent), bytes});
+    if (bytes > plan.minimum_bytes) list.push_back({odmoe::format("{}%", percent), bytes});
   }
   return list;
 }
@@ -85,12 +87,12 @@ std::string layer_table(const std::vector<LayerSizes>& layers) {
   for (size_t first = 0, end = 0; first < layers.size(); first = end) {
     while (end < layers.size() && layers[end] == layers[first]) ++end;
     const LayerSizes& sizes = layers[first];
-    std::string text = std::format("dense {}", format_bytes(sizes.dense_bytes));
+    std::string text = odmoe::format("dense {}", format_bytes(sizes.dense_bytes));
     if (sizes.n_expert > 0) {
-      text += std::format(", {} experts of {} ({})", sizes.n_expert, format_bytes(sizes.expert_bytes),
-                          sizes.expert_types);
+      text += odmoe::format(", {} experts of {} ({})", sizes.n_expert, format_bytes(sizes.expert_bytes),
+                            sizes.expert_types);
     }
-    rows.emplace_back(end == first + 1 ? std::to_string(first) : std::format("{} to {}", first, end - 1),
+    rows.emplace_back(end == first + 1 ? std::to_string(first) : odmoe::format("{} to {}", first, end - 1),
                       text);
   }
   return table(rows, Align::kLeft);
@@ -139,7 +141,7 @@ std::string speed_text(const Estimate& estimate) {
     return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
   };
   const bool known = estimate.speed.drive_bytes_per_second > 0;
-  return std::format(
+  return odmoe::format(
       "Tokens per second are the most that memory ({}, measured now) and drive\n({}) allow, with hit rates "
       "of other models\n"
       "(docs/residency.md): an estimate.\n",
@@ -160,7 +162,7 @@ std::string left_over_text(const ModelInfo& model, const Checkpoint& file) {
   std::map<std::pair<bool, std::string>, Group> tensors;  // by whether they pass, and the reason
   for (const LeftOver& left : model.left_over) {
     if (left.kind == LeftOver::Kind::kKey) {
-      if (left.refused) text += std::format("  refused: key {} {}\n", left.name, left.reason);
+      if (left.refused) text += odmoe::format("  refused: key {} {}\n", left.name, left.reason);
       continue;
     }
     Group& group = tensors[{!left.refused, left.reason}];
@@ -170,9 +172,9 @@ std::string left_over_text(const ModelInfo& model, const Checkpoint& file) {
   }
   for (const auto& [judged, group] : tensors) {
     const auto& [passes, reason] = judged;
-    const std::string more = group.n > 1 ? std::format(" and {} more", group.n - 1) : "";
-    text += std::format("  {}tensor {}{}, {}: {}\n", passes ? "" : "refused: ", group.first, more,
-                        format_bytes(group.bytes), reason);
+    const std::string more = group.n > 1 ? odmoe::format(" and {} more", group.n - 1) : "";
+    text += odmoe::format("  {}tensor {}{}, {}: {}\n", passes ? "" : "refused: ", group.first, more,
+                          format_bytes(group.bytes), reason);
   }
   return text.empty() ? "" : "not used\n" + text;
 }
@@ -183,13 +185,13 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
   Rows shape{{"architecture", model.architecture}};
   if (!model.name.empty()) shape.emplace_back("name", model.name);
   const std::string lead =
-      model.n_layer_dense_lead > 0 ? std::format(", the first {} dense", model.n_layer_dense_lead) : "";
-  shape.emplace_back("layers", std::format("{}{}", model.n_layer, lead));
+      model.n_layer_dense_lead > 0 ? odmoe::format(", the first {} dense", model.n_layer_dense_lead) : "";
+  shape.emplace_back("layers", odmoe::format("{}{}", model.n_layer, lead));
   shape.emplace_back("embedding", std::to_string(model.n_embd));
   shape.emplace_back("attention heads",
-                     std::format("{}, {} of keys and values", model.n_head, model.n_head_kv));
+                     odmoe::format("{}, {} of keys and values", model.n_head, model.n_head_kv));
   shape.emplace_back("experts per layer",
-                     std::format("{}, {} per token", model.n_expert, model.n_expert_used));
+                     odmoe::format("{}, {} per token", model.n_expert, model.n_expert_used));
   shape.emplace_back("expert width", std::to_string(model.n_ff_exp));
   shape.emplace_back("vocabulary", std::to_string(model.n_vocab));
   shape.emplace_back("context trained for", std::to_string(model.n_context_train));
@@ -198,7 +200,7 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
              {"experts", format_bytes(model.expert_bytes)},
              {"dense weights", format_bytes(model.dense_bytes)},
              {"experts that one token uses", format_bytes(model.cycle_bytes)},
-             {std::format("KV cache of {} tokens", context), format_bytes(plan.kv_bytes)},
+             {odmoe::format("KV cache of {} tokens", context), format_bytes(plan.kv_bytes)},
              {"buffers", format_bytes(plan.buffer_bytes)}};
   Rows types;
   for (const auto& [type, bytes] : model.bytes_per_type) types.emplace_back(type, format_bytes(bytes));
@@ -207,7 +209,7 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
     const auto speed = tokens_per_second(estimate, plan, budget.bytes);
     memory.emplace_back(budget.name == "minimum" ? "least that will do" : budget.name + " of the experts",
                         format_bytes(budget.bytes) +
-                            (speed ? std::format("   at most {} tokens/s", three_digits(*speed)) : ""));
+                            (speed ? odmoe::format("   at most {} tokens/s", three_digits(*speed)) : ""));
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
          table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +
@@ -273,22 +275,22 @@ std::string dimensions(const TensorInfo& tensor) {
   size_t rank = tensor.ne.size();
   while (rank > 1 && tensor.ne[rank - 1] == 1) --rank;
   std::string text;
-  for (size_t i = 0; i < rank; ++i) text += std::format("{}{}", i > 0 ? " x " : "", tensor.ne[i]);
+  for (size_t i = 0; i < rank; ++i) text += odmoe::format("{}{}", i > 0 ? " x " : "", tensor.ne[i]);
   return text;
 }
 
 std::string everything(const Checkpoint& file, const ModelInfo& model) {
   std::string text = "metadata\n";
-  for (const auto& [key, value] : file.describe_metadata()) text += std::format("  {} = {}\n", key, value);
+  for (const auto& [key, value] : file.describe_metadata()) text += odmoe::format("  {} = {}\n", key, value);
   text += "metadata that is not used\n";
   for (const LeftOver& left : model.left_over) {
     if (left.kind == LeftOver::Kind::kKey && !left.refused)
-      text += std::format("  {}: {}\n", left.name, left.reason);
+      text += odmoe::format("  {}: {}\n", left.name, left.reason);
   }
-  text += std::format("tensors, {}\n", file.tensors().size());
+  text += odmoe::format("tensors, {}\n", file.tensors().size());
   for (const TensorInfo& tensor : file.tensors()) {
-    text += std::format("  {:<40} {:>7}  {:<24} {:>10}\n", tensor.name, ggml_type_name(tensor.type),
-                        dimensions(tensor), format_bytes(tensor.bytes));
+    text += odmoe::format("  {:<40} {:>7}  {:<24} {:>10}\n", tensor.name, ggml_type_name(tensor.type),
+                          dimensions(tensor), format_bytes(tensor.bytes));
   }
   return text;
 }

@@ -1,11 +1,11 @@
 // odmoe man: the manual page, written from the option tree.
 #include "cli/man.h"
 
-#include <format>
 #include <string_view>
 
 #include "cli/command.h"
 #include "cli/output.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -55,7 +55,7 @@ std::string footer_text(const CommandDescription& command) {
 }  // namespace
 
 std::string man_page(const CommandDescription& program) {
-  std::string text = std::format(
+  std::string text = odmoe::format(
       ".TH ODMOE 1 \"\" \"odmoe {}\" \"User Commands\"\n"
       ".SH NAME\n{} \\- {}\n"
       ".SH SYNOPSIS\n{} [{}] {} {}\n"
@@ -64,8 +64,8 @@ std::string man_page(const CommandDescription& program) {
       "run mixture\\-of\\-experts language models larger than memory", bold(program.name), italic("OPTIONS"),
       italic("COMMAND"), italic("..."), options_text(program));
   for (const auto& command : program.commands) {
-    text += std::format(".SH {}\n{}.\n{}{}", plain("odmoe " + command.name), plain(command.help),
-                        options_text(command), footer_text(command));
+    text += odmoe::format(".SH {}\n{}.\n{}{}", plain("odmoe " + command.name), plain(command.help),
+                          options_text(command), footer_text(command));
   }
   return text + ".SH EXAMPLES AND EXIT STATUS\n" + footer_text(program);
 }

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <format>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -14,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/progress.h"
 #include "cli/report.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -53,8 +53,9 @@ Result<PerplexityResult> measure(const PerplexityOptions& options, Engine& engin
   Progress bar("Perplexity");
   bar.update(0);
   auto result = perplexity(engine, text, sink, [&](const PerplexityProgress& so_far) {
-    bar.update(static_cast<double>(so_far.chunk) / so_far.chunks,
-               std::format("{} of {} chunks, {:.4f} so far", so_far.chunk, so_far.chunks, so_far.perplexity));
+    bar.update(
+        static_cast<double>(so_far.chunk) / so_far.chunks,
+        odmoe::format("{} of {} chunks, {:.4f} so far", so_far.chunk, so_far.chunks, so_far.perplexity));
     return !interrupt::pending();
   });
   bar.finish();
@@ -78,9 +79,9 @@ Result<int> run(const PerplexityOptions& options) {
   if (!result.has_value()) return engine.finish(std::unexpected(result.error()));
 
   Output output = Output::standard_output();
-  (void)output.write(std::format("perplexity {:.4f} +/- {:.4f} ({} chunks, {} tokens scored)\n",
-                                 result->perplexity, result->standard_error, result->chunks,
-                                 result->scored_tokens));
+  (void)output.write(odmoe::format("perplexity {:.4f} +/- {:.4f} ({} chunks, {} tokens scored)\n",
+                                   result->perplexity, result->standard_error, result->chunks,
+                                   result->scored_tokens));
   return engine.finish(output.exit_code());
 }
 

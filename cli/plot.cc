@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <format>
+
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 
@@ -24,8 +25,8 @@ std::string bar_chart(const std::vector<Bar>& bars, int columns) {
     for (int i = 0; i < eighths / 8; ++i) blocks += "█";
     blocks += kEighths[static_cast<size_t>(eighths % 8)];
     const int drawn = (eighths + 7) / 8;
-    text += std::format("  {:>{}} {}{} {}\n", bar.label, label_width, blocks,
-                        std::string(static_cast<size_t>(columns - drawn), ' '), bar.note);
+    text += odmoe::format("  {:>{}} {}{} {}\n", bar.label, label_width, blocks,
+                          std::string(static_cast<size_t>(columns - drawn), ' '), bar.note);
   }
   return text;
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <span>
@@ -11,6 +10,7 @@
 #include "cli/input.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -187,7 +187,7 @@ Result<RaceResult> race_predictors(const RaceOptions& options) {
   for (int32_t round = 0; round < options.rounds; ++round) {
     for (size_t i = 0; i < kinds.size(); ++i) {
       bar.update((round * static_cast<double>(kinds.size()) + static_cast<double>(i)) / total,
-                 std::format("round {} of {}: {}", round + 1, options.rounds, result.racers[i].name));
+                 odmoe::format("round {} of {}: {}", round + 1, options.rounds, result.racers[i].name));
       Result<Turn> turn = run_turn(options, kinds[i], text);
       if (!turn.has_value() && turn.error().kind == ErrorKind::kInterrupted) {
         result.interrupted = true;
@@ -201,7 +201,7 @@ Result<RaceResult> race_predictors(const RaceOptions& options) {
 }
 
 std::string race_table(const RaceResult& result) {
-  std::string text = std::format(
+  std::string text = odmoe::format(
       "{} tokens decoded in each turn; medians of speed, means of the rest\n"
       "{:<15}{:>7}{:>10}{:>9}{:>9}{:>9}{:>9}{:>10}{:>10}{:>12}  recall by layers ahead, %\n",
       result.tokens, "predictor", "turns", "tok/s", "of none", "hits, %", "late, %", "stall, %",
@@ -210,12 +210,12 @@ std::string race_table(const RaceResult& result) {
   for (const Racer& racer : result.racers) {
     if (racer.turns.empty()) continue;
     const Sums own = sums(racer, result.tokens);
-    text += std::format("{:<15}{:>7}{:>10.2f}{:>9}{:>9.2f}{:>9.2f}{:>9.2f}{:>11.2f}{:>12.2f}{:>11.2f} ",
-                        racer.name, racer.turns.size(), speed(racer),
-                        none != nullptr ? std::format("{:.3f}", speed(racer) / speed(*none)) : "-",
-                        100 * own.hit_rate, 100 * own.late_rate, 100 * own.stall, 100 * own.accuracy,
-                        100 * coverage(result, racer, own), own.read_bytes / (1 << 20));
-    for (const double recall : own.recall) text += std::format(" {:.1f}", 100 * recall);
+    text += odmoe::format("{:<15}{:>7}{:>10.2f}{:>9}{:>9.2f}{:>9.2f}{:>9.2f}{:>11.2f}{:>12.2f}{:>11.2f} ",
+                          racer.name, racer.turns.size(), speed(racer),
+                          none != nullptr ? odmoe::format("{:.3f}", speed(racer) / speed(*none)) : "-",
+                          100 * own.hit_rate, 100 * own.late_rate, 100 * own.stall, 100 * own.accuracy,
+                          100 * coverage(result, racer, own), own.read_bytes / (1 << 20));
+    for (const double recall : own.recall) text += odmoe::format(" {:.1f}", 100 * recall);
     text += "\n";
   }
   if (result.interrupted) text += "interrupted; this is what was measured\n";

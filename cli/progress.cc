@@ -1,11 +1,12 @@
 #include "cli/progress.h"
 
 #include <algorithm>
-#include <format>
 #include <ftxui/dom/elements.hpp>
 #include <ftxui/screen/screen.hpp>
 #include <ftxui/screen/terminal.hpp>
 #include <utility>
+
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 
@@ -21,7 +22,7 @@ std::string Progress::line(std::string_view label, double fraction, std::string_
   const auto document = hbox({
       text(std::string(label) + " "),
       gauge(done) | size(WIDTH, EQUAL, 30),
-      text(std::format(" {:3.0f} % ", 100 * done)),
+      text(odmoe::format(" {:3.0f} % ", 100 * done)),
       text(std::string(detail)),
       filler(),
   });

@@ -3,11 +3,11 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <format>
 
 #include "base/units.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 
@@ -19,7 +19,7 @@ std::string table(const std::vector<std::pair<std::string, std::string>>& rows, 
   }
   std::string text;
   for (const auto& [name, value] : rows) {
-    text += std::format("  {:<{}}  {:>{}}\n", name, left, value, align == Align::kRight ? right : 0);
+    text += odmoe::format("  {:<{}}  {:>{}}\n", name, left, value, align == Align::kRight ? right : 0);
   }
   return text;
 }
@@ -31,15 +31,15 @@ std::string describe_plan(const MemoryPlan& plan) {
                                                         {"KV cache", format_bytes(plan.kv_bytes)},
                                                         {"buffers", format_bytes(plan.buffer_bytes)}};
   if (plan.reserved_bytes > 0) rows.emplace_back("requests, prompts kept", format_bytes(plan.reserved_bytes));
-  rows.emplace_back(std::format("experts, {} of {} ({:.0f} %)", plan.n_slot, plan.n_expert_total, share),
+  rows.emplace_back(odmoe::format("experts, {} of {} ({:.0f} %)", plan.n_slot, plan.n_expert_total, share),
                     format_bytes(plan.arena_bytes));
-  return std::format("memory plan, {} of at least {}\n", format_bytes(plan.budget_bytes),
-                     format_bytes(plan.minimum_bytes)) +
+  return odmoe::format("memory plan, {} of at least {}\n", format_bytes(plan.budget_bytes),
+                       format_bytes(plan.minimum_bytes)) +
          table(rows);
 }
 
 std::string describe_work(const Stats& stats) {
-  return std::format(
+  return odmoe::format(
       "{} prompt tokens at {:.1f}/s, {} tokens at {:.1f}/s; {:.1f} % of {} experts were in memory, {} read "
       "by {} "
       "at {}/s; at most {} resident{}\n",
@@ -48,8 +48,8 @@ std::string describe_work(const Stats& stats) {
       format_bytes(stats.io.demand_read_bytes + stats.io.prefetch_read_bytes), stats.io.reader,
       format_bytes(static_cast<uint64_t>(stats.io.read_bytes_per_second())),
       format_bytes(stats.peak_resident_bytes),
-      stats.arena_resizes > 0 ? std::format("; the arena of experts changed {} times, to {}",
-                                            stats.arena_resizes, format_bytes(stats.arena_bytes_now))
+      stats.arena_resizes > 0 ? odmoe::format("; the arena of experts changed {} times, to {}",
+                                              stats.arena_resizes, format_bytes(stats.arena_bytes_now))
                               : "");
 }
 
@@ -64,7 +64,7 @@ Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {
   Progress bar("Reading the dense weights");
   ODMOE_ASSIGN_OR_RETURN(auto engine, Engine::open(options.engine, [&](uint64_t done, uint64_t total) {
                            bar.update(total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1,
-                                      std::format("{} of {}", format_bytes(done), format_bytes(total)));
+                                      odmoe::format("{} of {}", format_bytes(done), format_bytes(total)));
                            return !interrupt::pending();
                          }));
   bar.finish();

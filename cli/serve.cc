@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <format>
 #include <map>
 #include <memory>
 #include <utility>
@@ -15,6 +14,7 @@
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/serve_options.h"
+#include "odmoe/format.h"
 #include "server/event_log.h"
 #include "trace/trace_file.h"
 
@@ -53,7 +53,7 @@ Status warm(const ServeOptions& options, Engine& engine) {
   Progress bar("Reading the commonest experts");
   return engine.warm(experts, [&](uint64_t done, uint64_t total) {
     bar.update(total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1,
-               std::format("{} of {} experts", done, total));
+               odmoe::format("{} of {} experts", done, total));
     return !interrupt::pending();
   });
 }
@@ -76,7 +76,7 @@ Result<int> serve(ServeOptions options) {
   if (options.json_log) server::log_as_json();
   interrupt::install_terminate();
   ODMOE_ASSIGN_OR_RETURN(const auto server, server::Server::listen(options.server));
-  say(std::format("listening on {} while the model is loading", server->url()));
+  say(odmoe::format("listening on {} while the model is loading", server->url()));
   if (options.server.api_keys.empty() && !server::is_loopback_host(options.server.host)) {
     say("anybody who reaches this address can use the model: --api-key-file asks for a key");
   }
@@ -85,8 +85,8 @@ Result<int> serve(ServeOptions options) {
   if (!options.inference.verbose) (void)Output::standard_error().write(describe_plan(engine->plan()));
   ODMOE_RETURN_IF_ERROR(warm(options, *engine));
   ODMOE_RETURN_IF_ERROR(server->serve(*engine, options.inference.engine));
-  say(std::format("ready: {} serves {} ({} sessions)", server->url(), options.server.model_id,
-                  options.inference.engine.sessions));
+  say(odmoe::format("ready: {} serves {} ({} sessions)", server->url(), options.server.model_id,
+                    options.inference.engine.sessions));
   wait_for_signal();
 
   say("ending: requests under way may finish; another signal ends at once");

@@ -2,7 +2,6 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <format>
 #include <sstream>
 #include <system_error>
 
@@ -10,6 +9,7 @@
 #include "cli/choice.h"
 #include "cli/input.h"
 #include "cli/output.h"
+#include "odmoe/format.h"
 #include "server/memory_needs.h"
 
 namespace odmoe::cli {
@@ -239,7 +239,7 @@ Result<std::vector<std::string>> api_keys(const ServeOptions& options) {
   if (options.api_key_file.empty()) return keys;
   ODMOE_ASSIGN_OR_RETURN(const std::string text, read_file(options.api_key_file));
   if (is_open_to_others(options.api_key_file)) {
-    (void)Output::standard_error().write(std::format(
+    (void)Output::standard_error().write(odmoe::format(
         "odmoe: --api-key-file {}: other users can read it; chmod 600 it\n", options.api_key_file));
   }
   std::istringstream lines(text);

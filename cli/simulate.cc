@@ -8,7 +8,6 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <format>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +21,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/simulation_report.h"
+#include "odmoe/format.h"
 #include "trace/trace_file.h"
 
 namespace odmoe::cli {
@@ -242,7 +242,7 @@ void add_simulate(CLI::App& app, Action& action) {
       ->default_str("all");
   command->add_option("--expert-bytes", options->expert_bytes, "Size of an expert, for budgets in bytes")
       ->type_name("SIZE")
-      ->default_str(std::format("what the trace says, else {}, as in gpt-oss", kExpertBytes));
+      ->default_str(odmoe::format("what the trace says, else {}, as in gpt-oss", kExpertBytes));
   command->add_option("--json", options->json_file, "Write an array with an object per policy and budget")
       ->type_name("FILE");
   command->add_option("--csv", options->csv_file, "Write a line per policy and budget")->type_name("FILE");

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <format>
 #include <ftxui/dom/canvas.hpp>
 #include <ftxui/dom/elements.hpp>
 #include <ftxui/screen/screen.hpp>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -27,31 +27,31 @@ size_t count_policies(const std::vector<SimulationCell>& cells) {
   return n;
 }
 
-std::string percent_text(double percent) { return std::format("{:.4g} %", percent); }
+std::string percent_text(double percent) { return odmoe::format("{:.4g} %", percent); }
 
 }  // namespace
 
 std::string simulation_table(const std::vector<SimulationCell>& cells) {
   const size_t n_policy = count_policies(cells);
   if (n_policy == 0) return "";
-  std::string text = std::format("{:>10} {:>11} {:>7}", "experts", "bytes", "slots");
-  for (size_t i = 0; i < n_policy; ++i) text += std::format(" {:>10}", cells[i].policy);
+  std::string text = odmoe::format("{:>10} {:>11} {:>7}", "experts", "bytes", "slots");
+  for (size_t i = 0; i < n_policy; ++i) text += odmoe::format(" {:>10}", cells[i].policy);
   text += "\n";
   for (size_t row = 0; row < cells.size(); row += n_policy) {
-    text += std::format("{:>10} {:>11} {:>7}", percent_text(cells[row].percent),
-                        format_bytes(cells[row].budget_bytes), cells[row].n_slot);
-    for (size_t i = 0; i < n_policy; ++i) text += std::format(" {:>10.4f}", cells[row + i].hit_rate());
+    text += odmoe::format("{:>10} {:>11} {:>7}", percent_text(cells[row].percent),
+                          format_bytes(cells[row].budget_bytes), cells[row].n_slot);
+    for (size_t i = 0; i < n_policy; ++i) text += odmoe::format(" {:>10.4f}", cells[row + i].hit_rate());
     text += "\n";
   }
-  return text + std::format("{} demands of experts\n", cells.front().demands);
+  return text + odmoe::format("{} demands of experts\n", cells.front().demands);
 }
 
 std::string simulation_csv(const std::vector<SimulationCell>& cells) {
   std::string text = "policy,default,percent,budget_bytes,slots,demands,hits,hit_rate\n";
   for (const SimulationCell& cell : cells) {
     text +=
-        std::format("{},{},{},{},{},{},{},{}\n", cell.policy, cell.is_default ? "true" : "false",
-                    cell.percent, cell.budget_bytes, cell.n_slot, cell.demands, cell.hits, cell.hit_rate());
+        odmoe::format("{},{},{},{},{},{},{},{}\n", cell.policy, cell.is_default ? "true" : "false",
+                      cell.percent, cell.budget_bytes, cell.n_slot, cell.demands, cell.hits, cell.hit_rate());
   }
   return text;
 }
@@ -108,7 +108,7 @@ std::string simulation_plot(const std::vector<SimulationCell>& cells, int column
   for (int row = 0; row < height; ++row) {
     const bool labelled = row % 4 == 0 || row == height - 1;
     axis.push_back(text(labelled
-                            ? std::format("{:>4.0f} %", 100 * (1 - static_cast<double>(row) / (height - 1)))
+                            ? odmoe::format("{:>4.0f} %", 100 * (1 - static_cast<double>(row) / (height - 1)))
                             : std::string(kAxisColumns, ' ')));
   }
   const std::string from = percent_text(least.percent), to = percent_text(most.percent) + " of the experts";

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <format>
 #include <ftxui/dom/elements.hpp>
 #include <ftxui/screen/color.hpp>
 #include <ftxui/screen/screen.hpp>
@@ -13,6 +12,7 @@
 
 #include "base/units.h"
 #include "cli/report.h"
+#include "odmoe/format.h"
 #include "server/expert_map.h"
 
 namespace odmoe::cli {
@@ -25,11 +25,11 @@ constexpr const char* kUnknown = "-";
 constexpr int kHeadRows = 9;  // lines above the map
 
 std::string percent(std::optional<double> share) {
-  return share ? std::format("{:.1f} %", 100 * *share) : kUnknown;
+  return share ? odmoe::format("{:.1f} %", 100 * *share) : kUnknown;
 }
 
 std::string speed(std::optional<double> tokens) {
-  return tokens ? std::format("{:.{}f} tokens/s", *tokens, *tokens < 100 ? 1 : 0) : kUnknown;
+  return tokens ? odmoe::format("{:.{}f} tokens/s", *tokens, *tokens < 100 ? 1 : 0) : kUnknown;
 }
 
 std::string bytes_per_second(std::optional<double> bytes) {
@@ -62,8 +62,8 @@ Places count_places(const std::string& letters) {
 }
 
 std::string places_text(const Places& places) {
-  return std::format("{} in memory, {} loading, {} evicted, {} never used", places.resident, places.loading,
-                     places.evicted, places.unused);
+  return odmoe::format("{} in memory, {} loading, {} evicted, {} never used", places.resident, places.loading,
+                       places.evicted, places.unused);
 }
 
 // A figure: what it is called, what it says, and its share of what it could be, where it has one.
@@ -82,30 +82,32 @@ std::vector<Row> rows_of(const LiveView& view) {
     memory_share = static_cast<double>(f.resident_bytes) / static_cast<double>(f.budget_bytes);
   const std::string drive =
       f.probed_bytes_per_second
-          ? std::format("of {} that the drive can do", bytes_per_second(f.probed_bytes_per_second))
+          ? odmoe::format("of {} that the drive can do", bytes_per_second(f.probed_bytes_per_second))
           : "the drive was not tried out";
-  const std::string predictor = f.predictor.empty() || f.predictor == "none"
-                                    ? "no predictor"
-                                    : std::format("{}, {}, {} of what it read was used", f.predictor,
-                                                  f.prefetching ? "on" : "off", percent(f.prefetch_accuracy));
+  const std::string predictor =
+      f.predictor.empty() || f.predictor == "none"
+          ? "no predictor"
+          : odmoe::format("{}, {}, {} of what it read was used", f.predictor, f.prefetching ? "on" : "off",
+                          percent(f.prefetch_accuracy));
   return {
       {"writing",
-       std::format("{}, prompts {}; {} tokens since the start", speed(f.tokens_per_second),
-                   speed(f.prefill_tokens_per_second), f.tokens),
+       odmoe::format("{}, prompts {}; {} tokens since the start", speed(f.tokens_per_second),
+                     speed(f.prefill_tokens_per_second), f.tokens),
        std::nullopt},
-      {"hit rate", std::format("{}, since the start {}", percent(f.hit_rate), percent(f.total_hit_rate)),
+      {"hit rate", odmoe::format("{}, since the start {}", percent(f.hit_rate), percent(f.total_hit_rate)),
        f.hit_rate},
       {"late hits",
-       std::format("{}, since the start {}", percent(f.late_hit_rate), percent(f.total_late_hit_rate)),
+       odmoe::format("{}, since the start {}", percent(f.late_hit_rate), percent(f.total_late_hit_rate)),
        f.late_hit_rate},
-      {"stall", std::format("{} of the time, waiting for the drive", percent(f.stall_share)), f.stall_share},
-      {"reads", std::format("{}, {}", bytes_per_second(f.read_bytes_per_second), drive), read_share},
+      {"stall", odmoe::format("{} of the time, waiting for the drive", percent(f.stall_share)),
+       f.stall_share},
+      {"reads", odmoe::format("{}, {}", bytes_per_second(f.read_bytes_per_second), drive), read_share},
       {"read ahead", predictor, std::nullopt},
       {"memory",
-       std::format("{} of {}, room for {} experts", format_bytes(f.resident_bytes),
-                   format_bytes(f.budget_bytes), f.slots),
+       odmoe::format("{} of {}, room for {} experts", format_bytes(f.resident_bytes),
+                     format_bytes(f.budget_bytes), f.slots),
        memory_share},
-      {"sessions", std::format("{} of {}, {} waiting", f.running, f.most_running, f.queued), std::nullopt},
+      {"sessions", odmoe::format("{} of {}, {} waiting", f.running, f.most_running, f.queued), std::nullopt},
   };
 }
 
@@ -194,8 +196,8 @@ class Map {
 };
 
 std::string model_text(const LiveView& view) {
-  return std::format("{}  {}  {}  context {}", view.id(), view.architecture(),
-                     format_bytes(view.file_bytes()), view.context());
+  return odmoe::format("{}  {}  {}  context {}", view.id(), view.architecture(),
+                       format_bytes(view.file_bytes()), view.context());
 }
 
 }  // namespace
@@ -205,7 +207,7 @@ std::string top_text(const LiveView& view) {
   for (const Row& row : rows_of(view)) rows.emplace_back(row.name, row.text);
   rows.emplace_back("experts", places_text(count_places(view.letters())));
   for (const LiveView::Layer& layer : view.layers()) {
-    rows.emplace_back(std::format("layer {}", layer.number),
+    rows.emplace_back(odmoe::format("layer {}", layer.number),
                       view.letters().substr(layer.first, static_cast<size_t>(layer.n_expert)));
   }
   return table(rows, Align::kLeft);

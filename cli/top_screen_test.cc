@@ -61,9 +61,9 @@ TEST(TopScreen, FillsTheTerminalWhateverItsSize) {
 
 TEST(TopScreen, OfManyExpertsACellShowsSeveral) {
   std::string layers;
-  for (int layer = 0; layer < 61; ++layer) layers += std::format("{}[{},384]", layer > 0 ? "," : "", layer);
+  for (int layer = 0; layer < 61; ++layer) layers += odmoe::format("{}[{},384]", layer > 0 ? "," : "", layer);
   const server::LiveView view =
-      view_of(std::format(R"({{"id":"k2","layers":[{}]}})", layers).c_str(), R"({"map":"23423R"})");
+      view_of(odmoe::format(R"({{"id":"k2","layers":[{}]}})", layers).c_str(), R"({"map":"23423R"})");
   const std::string screen = top_screen(view, "http://x", "", 80, 24);
   EXPECT_THAT(screen, HasSubstr("▀"));
   EXPECT_EQ(std::ranges::count(screen, '\n'), 23);

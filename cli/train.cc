@@ -1,6 +1,5 @@
 // odmoe train: trains a shadow model.  The work is done by odmoe-train, which needs LibTorch.
 #include <filesystem>
-#include <format>
 #include <memory>
 #include <string>
 #include <system_error>
@@ -11,6 +10,7 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/train_flags.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -39,7 +39,7 @@ Result<fs::path> find_trainer() {
               "pytorch) and build again");
 }
 
-void say(std::string_view what) { (void)Output::standard_error().write(std::format("odmoe: {}\n", what)); }
+void say(std::string_view what) { (void)Output::standard_error().write(odmoe::format("odmoe: {}\n", what)); }
 
 // Collects into OUTPUT.data, trains, and shows what it is worth beside what needs no training.
 Result<int> quick(const TrainCommand& options, const fs::path& trainer) {

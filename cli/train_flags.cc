@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 
 #include "cli/choice.h"
+#include "odmoe/format.h"
 #include "odmoe/options.h"
 
 namespace odmoe::cli {
@@ -147,7 +147,7 @@ std::vector<std::string> training_arguments(const TrainOptions& options) {
     arguments.push_back(std::move(value));
   };
   if (!options.held_out.empty()) add("--held-out", options.held_out.string());
-  add("--data-memory", std::format("{}", static_cast<double>(options.data_bytes) / (1024.0 * 1024 * 1024)));
+  add("--data-memory", odmoe::format("{}", static_cast<double>(options.data_bytes) / (1024.0 * 1024 * 1024)));
   add("--input", inputs_text(options.inputs));
   add("--lookahead", std::to_string(options.lookahead));
   add("--hidden", std::to_string(options.hidden));
@@ -160,9 +160,9 @@ std::vector<std::string> training_arguments(const TrainOptions& options) {
   add("--epochs", std::to_string(options.epochs));
   add("--patience", std::to_string(options.patience));
   add("--batch", std::to_string(options.batch));
-  add("--learning-rate", std::format("{}", options.learning_rate));
-  add("--weight-decay", std::format("{}", options.weight_decay));
-  add("--dropout", std::format("{}", options.dropout));
+  add("--learning-rate", odmoe::format("{}", options.learning_rate));
+  add("--weight-decay", odmoe::format("{}", options.weight_decay));
+  add("--dropout", odmoe::format("{}", options.dropout));
   add("--seed", std::to_string(options.seed));
   add("--threads", std::to_string(options.threads));
   return arguments;

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <csignal>
 #include <exception>
-#include <format>
 #include <iostream>
 #include <string>
 
@@ -14,6 +13,7 @@
 #include "cli/progress.h"
 #include "cli/standard_descriptors.h"
 #include "cli/train_flags.h"
+#include "odmoe/format.h"
 #include "train/train.h"
 
 namespace {
@@ -29,28 +29,28 @@ int complain(std::string message, int code) {
 
 std::string percentages(const std::vector<double>& recall) {
   std::string text;
-  for (const double value : recall) text += std::format("{}{:.2f}", text.empty() ? "" : " ", 100 * value);
+  for (const double value : recall) text += odmoe::format("{}{:.2f}", text.empty() ? "" : " ", 100 * value);
   return text + " %";
 }
 
 std::string source_name(const RoutedModel& model, int32_t source) {
-  return source < 0 ? "embedding" : std::format("layer {}", model.layers[static_cast<size_t>(source)]);
+  return source < 0 ? "embedding" : odmoe::format("layer {}", model.layers[static_cast<size_t>(source)]);
 }
 
 std::string describe(const TrainResult& result, const TrainOptions& options) {
   const ShadowSpec& spec = result.spec;
   std::string text =
-      std::format("recall of the {} experts chosen, on held-out documents, 1 to {} layers ahead:\n",
-                  spec.model.n_expert_used, spec.lookahead);
+      odmoe::format("recall of the {} experts chosen, on held-out documents, 1 to {} layers ahead:\n",
+                    spec.model.n_expert_used, spec.lookahead);
   int32_t source = spec.embedding ? -1 : 0;
   for (const std::vector<double>& recall : result.source_recall) {
-    text += std::format("  {:<10} {}\n", source_name(spec.model, source++), percentages(recall));
+    text += odmoe::format("  {:<10} {}\n", source_name(spec.model, source++), percentages(recall));
   }
-  text += std::format("  {:<10} {}\n", "mean", percentages(spec.recall));
+  text += odmoe::format("  {:<10} {}\n", "mean", percentages(spec.recall));
   std::filesystem::path picture = options.output;
   picture.replace_extension(".svg");
-  return text + std::format("{}: trained on {} tokens in {} epochs; {} shows how it went\n",
-                            options.output.string(), spec.n_token, result.epochs.size(), picture.string());
+  return text + odmoe::format("{}: trained on {} tokens in {} epochs; {} shows how it went\n",
+                              options.output.string(), spec.n_token, result.epochs.size(), picture.string());
 }
 
 int run(int argc, char** argv) {
@@ -73,10 +73,10 @@ int run(int argc, char** argv) {
   const auto result = train(options, [&](const TrainProgress& so_far) {
     if (so_far.last != shown || detail.empty()) {
       shown = so_far.last;
-      detail = std::format("part {} of {}", so_far.group + 1, so_far.n_group);
+      detail = odmoe::format("part {} of {}", so_far.group + 1, so_far.n_group);
       if (shown != nullptr) {
-        detail += std::format(", epoch {}: loss {:.4f}, recall {}", shown->epoch, shown->loss,
-                              percentages(shown->recall));
+        detail += odmoe::format(", epoch {}: loss {:.4f}, recall {}", shown->epoch, shown->loss,
+                                percentages(shown->recall));
       }
     }
     bar.update(so_far.fraction, detail);
@@ -85,7 +85,7 @@ int run(int argc, char** argv) {
   bar.finish();
   if (!result.has_value() && result.error().kind == ErrorKind::kInterrupted) {
     return complain(
-        std::format("interrupted; the same command goes on from {}.checkpoint", options.output.string()),
+        odmoe::format("interrupted; the same command goes on from {}.checkpoint", options.output.string()),
         kExitInterrupted);
   }
   if (!result.has_value()) {

@@ -7,13 +7,13 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <format>
 #include <iostream>
 #include <random>
 #include <vector>
 
 #include "base/memory_info.h"
 #include "odmoe/engine.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -74,11 +74,11 @@ Status measure(const Options& options) {
     const double decode = seconds_now() - decode_begin;
     session->truncate(static_cast<int32_t>(done));
     const Stats stats = engine->stats();
-    std::cout << std::format("{},{:.3f},{:.3f},{},{},{},{},{},{},{:.4f}\n", done,
-                             1e3 * prefill / static_cast<double>(n), 1e3 * decode / std::max(decodable, 1),
-                             resident_bytes(), stats.peak_resident_bytes, stats.memory.budget_bytes,
-                             stats.arena_bytes_now, stats.kv_bytes_in_use, stats.memory.kv_bytes,
-                             stats.experts.hit_rate())
+    std::cout << odmoe::format("{},{:.3f},{:.3f},{},{},{},{},{},{},{:.4f}\n", done,
+                               1e3 * prefill / static_cast<double>(n), 1e3 * decode / std::max(decodable, 1),
+                               resident_bytes(), stats.peak_resident_bytes, stats.memory.budget_bytes,
+                               stats.arena_bytes_now, stats.kv_bytes_in_use, stats.memory.kv_bytes,
+                               stats.experts.hit_rate())
               << std::flush;
   }
   return {};

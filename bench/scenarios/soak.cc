@@ -14,7 +14,6 @@
 #include <condition_variable>
 #include <cstdio>
 #include <exception>
-#include <format>
 #include <iostream>
 #include <mutex>
 #include <random>
@@ -25,6 +24,7 @@
 #include "base/units.h"
 #include "bench/scenarios/forwarding_reader.h"
 #include "engine/engine_impl.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -242,12 +242,12 @@ Status soak(const Options& options) {
     if (elapsed() < options.seconds / 4) resident_after_warm_up = std::max(resident_after_warm_up, resident);
     if (elapsed() > reported + 60) {
       reported = elapsed();
-      std::cerr << std::format("soak: {:.0f} s, {} tokens, {} resident\n", reported, n_token,
-                               format_bytes(resident));
+      std::cerr << odmoe::format("soak: {:.0f} s, {} tokens, {} resident\n", reported, n_token,
+                                 format_bytes(resident));
     }
   }
   const Stats stats = engine->stats();
-  std::cout << std::format(
+  std::cout << odmoe::format(
       "{{\"seconds\": {:.0f}, \"rounds\": {}, \"tokens\": {}, \"wrong_tokens\": {}, \"resizes\": {}, "
       "\"evictions\": {}, \"misses\": {}, \"hit_rate\": {:.3f}, \"moments_of_pressure\": {}, "
       "\"short_reads\": {}, "

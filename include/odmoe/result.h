@@ -3,9 +3,10 @@
 #pragma once
 
 #include <expected>
-#include <format>
 #include <string>
 #include <utility>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -32,7 +33,7 @@ using Status = std::expected<void, Error>;
 template <typename... Args>
 [[nodiscard]] std::unexpected<Error> fail(ErrorKind kind, std::format_string<Args...> format,
                                           Args&&... args) {
-  return std::unexpected(Error{kind, std::format(format, std::forward<Args>(args)...)});
+  return std::unexpected(Error{kind, odmoe::vformat(format.get(), std::make_format_args(args...))});
 }
 
 }  // namespace odmoe

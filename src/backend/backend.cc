@@ -113,14 +113,14 @@ std::string Backend::features() const {
   std::string text;
   if (list == nullptr) return text;
   for (const ggml_backend_feature* feature = list(registered); feature->name != nullptr; ++feature) {
-    text += std::format("{}{}={}", text.empty() ? "" : " ", feature->name, feature->value);
+    text += odmoe::format("{}{}={}", text.empty() ? "" : " ", feature->name, feature->value);
   }
   return text;
 }
 
 std::string Backend::description() const {
-  return std::format("{}: {}, {} threads", ggml_backend_dev_name(device_),
-                     ggml_backend_dev_description(device_), threads_);
+  return odmoe::format("{}: {}, {} threads", ggml_backend_dev_name(device_),
+                       ggml_backend_dev_description(device_), threads_);
 }
 
 }  // namespace odmoe

@@ -2,8 +2,9 @@
 
 #include <xxhash.h>
 
-#include <format>
 #include <new>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -46,6 +47,6 @@ Fingerprint::Value Fingerprint::of(std::span<const std::byte> bytes) {
   return {.high = hash.high64, .low = hash.low64};
 }
 
-std::string Fingerprint::Value::hex() const { return std::format("{:016x}{:016x}", high, low); }
+std::string Fingerprint::Value::hex() const { return odmoe::format("{:016x}{:016x}", high, low); }
 
 }  // namespace odmoe

@@ -2,9 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <format>
 #include <random>
 #include <string>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -36,7 +37,7 @@ TEST(OrderedJson, ReadsWhatTheLibraryReadsAndRefusesWhatItRefuses) {
 TEST(OrderedJson, OfTwoMembersWithOneKeyTheLastCountsWhereTheFirstStood) {
   EXPECT_EQ(read_ordered_json(R"({"a":1,"b":2,"a":{"c":3}})")->dump(), R"({"a":{"c":3},"b":2})");
   std::string many = "{";
-  for (int i = 0; i < 100; ++i) many += std::format("\"k{}\":{},", i, i);
+  for (int i = 0; i < 100; ++i) many += odmoe::format("\"k{}\":{},", i, i);
   const Json json = *read_ordered_json(many + "\"k50\":-1,\"k3\":-2}");
   ASSERT_EQ(json.size(), 100);
   EXPECT_EQ(json["k50"], -1);
@@ -48,7 +49,7 @@ TEST(OrderedJson, OfTwoMembersWithOneKeyTheLastCountsWhereTheFirstStood) {
 TEST(OrderedJson, AnObjectOfTwoHundredThousandKeysIsOrdinaryWork) {
   constexpr size_t kMany = 200'000;
   std::string text = "{";
-  for (size_t i = 0; i < kMany; ++i) text += std::format("\"key{}\":1,", i);
+  for (size_t i = 0; i < kMany; ++i) text += odmoe::format("\"key{}\":1,", i);
   text.back() = '}';
   EXPECT_EQ(read_ordered_json(text)->size(), kMany);
 }

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
-#include <format>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -87,7 +88,7 @@ std::array<std::byte, 32> sha256(std::span<const std::byte> bytes) {
 
 std::string sha256_hex(std::span<const std::byte> bytes) {
   std::string text;
-  for (const std::byte byte : sha256(bytes)) text += std::format("{:02x}", std::to_integer<unsigned>(byte));
+  for (const std::byte byte : sha256(bytes)) text += odmoe::format("{:02x}", std::to_integer<unsigned>(byte));
   return text;
 }
 

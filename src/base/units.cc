@@ -32,7 +32,7 @@ Result<uint64_t> parse_bytes(std::string_view text) {
 }
 
 std::string format_bytes(uint64_t bytes) {
-  if (bytes < kKiB) return std::format("{} B", bytes);
+  if (bytes < kKiB) return odmoe::format("{} B", bytes);
   constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   auto value = static_cast<double>(bytes) / 1024.0;
   size_t unit = 0;
@@ -40,7 +40,7 @@ std::string format_bytes(uint64_t bytes) {
     value /= 1024.0;
     ++unit;
   }
-  return std::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, kUnits[unit]);
+  return odmoe::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, kUnits[unit]);
 }
 
 }  // namespace odmoe

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <format>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -9,6 +8,7 @@
 #include "convert/tensor_source.h"
 #include "format/printable.h"
 #include "io/piece_reader.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -68,7 +68,7 @@ class CheckpointSource final : public TensorSource {
  private:
   std::optional<Stack> find_stack(const TensorInfo& tensor) const {
     for (int layer = 0; layer < experts_->n_layer(); ++layer) {
-      if (!tensor.name.starts_with(std::format("blk.{}.", layer))) continue;
+      if (!tensor.name.starts_with(odmoe::format("blk.{}.", layer))) continue;
       const RecordLayout& layout = experts_->layout(layer);
       // Merged gate and up begin where gate begins.
       const auto& projection = tensor.name.find(".ffn_down") != std::string::npos ? layout.down

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <format>
 #include <map>
 #include <optional>
 #include <string_view>
@@ -13,6 +12,7 @@
 #include "format/printable.h"
 #include "format/safetensors.h"
 #include "format/tensor_info.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -41,7 +41,7 @@ std::string describe(ggml_type type, std::span<const int64_t> ne) {
   std::string text = ggml_type_name(type);
   size_t rank = ne.size();
   while (rank > 1 && ne[rank - 1] == 1) --rank;
-  for (const int64_t n : ne.first(rank)) text += std::format(" {}", n);
+  for (const int64_t n : ne.first(rank)) text += odmoe::format(" {}", n);
   return text;
 }
 
@@ -145,7 +145,7 @@ class Planner {
     }
     ODMOE_ASSIGN_OR_RETURN(std::string header,
                            make_safetensors_header(entries, metadata, options_.page_bytes));
-    PlannedFile& file = begin_file(std::format("base_model/{}.safetensors", name), std::move(header));
+    PlannedFile& file = begin_file(odmoe::format("base_model/{}.safetensors", name), std::move(header));
     plan_.segments.back().part = 0;
     for (const size_t i : tensors)
       add_rows(file, source_.tensors()[i], i, 0, source_.tensors()[i].bytes(), 0);
@@ -174,7 +174,7 @@ class Planner {
       if (!is_weight_type(tensor.type)) return bad(tensor, "is of a type that cannot hold weights");
       if (n_expert == 0) n_expert = tensor.ne[2];
       if (tensor.ne[2] != n_expert || tensor.ne[3] != 1 || n_expert < 1 || n_expert > Manifest::kMaxExperts)
-        return bad(tensor, std::format("is of {} experts", tensor.ne[2]));
+        return bad(tensor, odmoe::format("is of {} experts", tensor.ne[2]));
       const uint64_t alignment = i == from.back() ? options_.page_bytes : Manifest::kSliceAlignment;
       const uint64_t offset = round_up(layer.record_bytes, alignment);
       const uint64_t bytes = ggml_row_size(tensor.type, tensor.ne[0]) * static_cast<uint64_t>(tensor.ne[1]);
@@ -199,14 +199,14 @@ class Planner {
       // "blk.3.ffn_up_exps.weight" -> "blk.3.ffn_up_exps.7.weight"
       constexpr std::string_view kEnd = "weight";
       std::string name = slice.tensor;
-      name.insert(name.size() - kEnd.size(), std::format("{}.", expert));
+      name.insert(name.size() - kEnd.size(), odmoe::format("{}.", expert));
       if (slice.offset > at) entries.push_back(padding_entry(name, slice.offset - at));
       const std::array ne{slice.n_in, slice.n_out};
       metadata["ggml:" + name] = describe(slice.type, ne);
       entries.push_back(entry_for(std::move(name), slice.type, {slice.n_in, slice.n_out}));
       at = slice.offset + slice.bytes;
     }
-    if (end > at) entries.push_back(padding_entry(std::format("{}", expert), end - at));
+    if (end > at) entries.push_back(padding_entry(odmoe::format("{}", expert), end - at));
   }
 
   void add_record(PlannedFile& file, const Manifest::Layer& layer, const std::vector<size_t>& from,
@@ -316,7 +316,7 @@ std::optional<StackName> parse_stack_name(std::string_view name) {
   if (error != std::errc() || result.layer < 0 || result.layer >= Manifest::kMaxLayers) return std::nullopt;
   const std::string_view rest(at, static_cast<size_t>(end - at));
   for (size_t part = 0; part < kParts.size(); ++part) {
-    if (rest != std::format(".ffn_{}_exps.weight", kParts[part])) continue;
+    if (rest != odmoe::format(".ffn_{}_exps.weight", kParts[part])) continue;
     result.part = static_cast<StackPart>(part);
     return result;
   }

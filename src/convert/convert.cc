@@ -5,7 +5,6 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
-#include <format>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "convert/verify.h"
 #include "io/file_stamp.h"
 #include "io/output_file.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -39,13 +39,13 @@ Result<std::string> identity_of(const TensorSource& source, const ConversionPlan
   for (const TensorSource::File& file : source.files()) {
     const Result<FileStamp> stamp = stamp_of(file.path);
     if (!stamp.has_value()) return std::unexpected(stamp.error());
-    add(std::format("{} {}\n", file.path.filename().string(), stamp->text()));
+    add(odmoe::format("{} {}\n", file.path.filename().string(), stamp->text()));
   }
   add(source.recipe() + "\n");
   add(plan.manifest.to_json());
   for (const PlannedFile& file : plan.files)
-    add(std::format("{} {} {}\n", file.path, file.bytes, file.header));
-  return std::format("{:016x}", all.value());
+    add(odmoe::format("{} {} {}\n", file.path, file.bytes, file.header));
+  return odmoe::format("{:016x}", all.value());
 }
 
 // Brings files to the drive behind the writer's back, then into the journal, in order.

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <format>
 #include <fstream>
 #include <map>
 #include <string>
@@ -16,6 +15,7 @@
 #include "format/expert_directory.h"
 #include "format/gguf_file.h"
 #include "format/safetensors.h"
+#include "odmoe/format.h"
 #include "small_model.h"
 #include "temp_dir.h"
 
@@ -105,7 +105,7 @@ TEST_F(Convert, KeepsEveryByteInEitherLayout) {
       const auto original = GgufFile::open(model).value();
       int n = 0;
       for (const LayoutOptions& layout : {kPacked, kFiles()}) {
-        const fs::path out = folder_ / std::format("out{}{}{}", merged, static_cast<int>(type), n++);
+        const fs::path out = folder_ / odmoe::format("out{}{}{}", merged, static_cast<int>(type), n++);
         const auto result = run(model, out, layout);
         ASSERT_TRUE(result.has_value()) << result.error().message;
         const auto directory = ExpertDirectory::open(out);
@@ -141,7 +141,7 @@ TEST_F(Convert, PutsRecordsOnPagesInOneContiguousRead) {
   for (const uint32_t page_bytes : {4096U, 16384U}) {
     LayoutOptions layout = kPacked;
     layout.page_bytes = page_bytes;
-    const fs::path out = folder_ / std::format("out{}", page_bytes);
+    const fs::path out = folder_ / odmoe::format("out{}", page_bytes);
     ASSERT_TRUE(run(model, out, layout).has_value());
     const auto source = ExpertDirectory::open(out).value()->expert_source(3, 4, 2).value();
     for (int layer = 1; layer < 3; ++layer) {
@@ -156,7 +156,7 @@ TEST_F(Convert, GivesBothPartsOfARecordTheirChecksumsAndDownAPage) {
   for (const bool merged : {false, true}) {
     const fs::path model = write_model({.merge_gate_up = merged}, merged ? "merged.gguf" : "model.gguf");
     for (const LayoutOptions& layout : {kPacked, kFiles()}) {
-      const fs::path out = folder_ / std::format("{}{}", layout_name(layout.layout), merged);
+      const fs::path out = folder_ / odmoe::format("{}{}", layout_name(layout.layout), merged);
       ASSERT_TRUE(run(model, out, layout).has_value());
       const auto source = ExpertDirectory::open(out).value()->expert_source(3, 4, 2).value();
       const RecordLayout& record = source->layout(1);
@@ -205,7 +205,7 @@ TEST_F(Convert, IsReadByThePythonPackage) {
                                 out.string() + "' > '" + answer.string() + "'";
     ASSERT_EQ(std::system(command.c_str()), 0);  // NOLINT(cert-env33-c): a command of the test's own
     const size_t n_dense = GgufFile::open(model).value()->tensors().size() - 2 * 3;
-    EXPECT_EQ(read_text(answer), std::format("{} {}\n", 2 * 4 * 3, n_dense));
+    EXPECT_EQ(read_text(answer), odmoe::format("{} {}\n", 2 * 4 * 3, n_dense));
   }
 }
 

@@ -53,7 +53,7 @@ TEST(HfIndex, TellsTheFileOfEachTensor) {
 TEST(HfIndex, FilesOutsideTheFolderAreRefused) {
   for (const char* name :
        {"../m.safetensors", "/etc/m.safetensors", "a/m.safetensors", "m.bin", "m\\u0000.safetensors"}) {
-    EXPECT_THAT(message(parse_hf_index(std::format(R"({{"weight_map":{{"a":"{}"}}}})", name), "i")),
+    EXPECT_THAT(message(parse_hf_index(odmoe::format(R"({{"weight_map":{{"a":"{}"}}}})", name), "i")),
                 HasSubstr("is no name of a .safetensors file"))
         << name;
   }
@@ -70,7 +70,7 @@ TEST(HfIndex, DamageIsNamed) {
   EXPECT_THAT(message(parse_hf_index("{\"a\":" + std::string(100, '['), "i")), HasSubstr("nested too deep"));
   std::string many = R"({"weight_map":{)";
   for (size_t i = 0; i <= kMaxHfShards; ++i)
-    many += std::format(R"({}"{}":"{}.safetensors")", i == 0 ? "" : ",", i, i);
+    many += odmoe::format(R"({}"{}":"{}.safetensors")", i == 0 ? "" : ",", i, i);
   EXPECT_THAT(message(parse_hf_index(many + "}}", "i")), HasSubstr("lists more than 1024 files"));
 }
 

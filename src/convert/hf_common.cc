@@ -1,6 +1,6 @@
 #include "convert/hf_common.h"
 
-#include <format>
+#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -20,7 +20,7 @@ HfCommon map_common(HfModelBuilder& b, const std::string& prefix) {
   const std::string activation = b.value_or_fail(config.string_or("hidden_act", "silu"));
   if (activation != "silu" && !b.failed()) {
     b.fail_with({ErrorKind::kUnsupported,
-                 std::format("{}: hidden_act is '{}'; only silu is read", config.name(), activation)});
+                 odmoe::format("{}: hidden_act is '{}'; only silu is read", config.name(), activation)});
   }
   b.add_matrix("token_embd.weight", prefix + "embed_tokens", c.n_embd, c.n_vocab);
   b.add_vector("output_norm.weight", prefix + "norm.weight", c.n_embd);

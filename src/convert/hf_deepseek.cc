@@ -1,7 +1,6 @@
 // DeepSeek-V2, V2-Lite, V3, R1 and Kimi-K2, K2.5 as Hugging Face has them (arXiv:2405.04434, 2412.19437).
-#include <format>
-
 #include "convert/hf_common.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -69,9 +68,10 @@ void map_attention(HfModelBuilder& b, const Mla& mla, const HfCommon& c, const s
   if (!kv_b.has_value()) return b.fail_with(std::move(kv_b).error());
   const int64_t head_rows = mla.nope + mla.value;
   if (kv_b->rows != head_rows * c.n_head || kv_b->columns != mla.kv_lora) {
-    return b.fail_with({ErrorKind::kBadFile, std::format("{}: '{}' has {} rows of {}; {} of {} were expected",
-                                                         b.config().name(), kv_b->name, kv_b->rows,
-                                                         kv_b->columns, head_rows * c.n_head, mla.kv_lora)});
+    return b.fail_with(
+        {ErrorKind::kBadFile,
+         odmoe::format("{}: '{}' has {} rows of {}; {} of {} were expected", b.config().name(), kv_b->name,
+                       kv_b->rows, kv_b->columns, head_rows * c.n_head, mla.kv_lora)});
   }
   b.add({.name = block + "attn_k_b.weight",
          .ne = {mla.nope, mla.kv_lora, c.n_head},
@@ -92,7 +92,7 @@ struct Moe {
 Moe read_moe(HfModelBuilder& b, const HfCommon& c) {
   const HfConfig& config = b.config();
   const auto refuse = [&](const std::string& what) {
-    b.fail_with({ErrorKind::kUnsupported, std::format("{}: {}, which is not read", config.name(), what)});
+    b.fail_with({ErrorKind::kUnsupported, odmoe::format("{}: {}, which is not read", config.name(), what)});
   };
   const std::string model_type = b.value_or_fail(config.string_or("model_type", "deepseek_v3"));
   const bool v2 = model_type == "deepseek_v2";
@@ -115,7 +115,7 @@ Moe read_moe(HfModelBuilder& b, const HfCommon& c) {
   b.set_bool("expert_weights_norm", b.value_or_fail(config.boolean_or("norm_topk_prob", !v2)));
   // transformers' own class of V3 knows only the sigmoid and does not say so.
   const std::string scoring = b.value_or_fail(config.string_or("scoring_func", v2 ? "softmax" : "sigmoid"));
-  if (scoring != "sigmoid" && scoring != "softmax") refuse(std::format("scoring_func is '{}'", scoring));
+  if (scoring != "sigmoid" && scoring != "softmax") refuse(odmoe::format("scoring_func is '{}'", scoring));
   b.set_u32("expert_gating_func", scoring == "sigmoid" ? 2 : 1);
   const int64_t groups = b.value_or_fail(config.integer_or("n_group", 1, 1, 4096));
   if (groups > 1) {
@@ -138,8 +138,8 @@ void map_deepseek(HfModelBuilder& b, const std::string& prefix) {
   if (mscale != 0) b.set_f32("rope.scaling.yarn_log_multiplier", 0.1 * mscale);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = std::format("blk.{}.", i);
-    const std::string layer = std::format("{}layers.{}.", prefix, i);
+    const std::string block = odmoe::format("blk.{}.", i);
+    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
     map_layer_norms(b, block, layer, c.n_embd);
     map_attention(b, mla, c, block, layer + "self_attn.");
     if (i < moe.n_dense) {

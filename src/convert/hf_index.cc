@@ -27,15 +27,15 @@ class IndexReader : public nlohmann::json_sax<nlohmann::json> {
   bool string(std::string& text) override {
     if (!in_map_) return other();
     if (!is_shard_name(text)) {
-      return bad(std::format("says that tensor '{}' is in '{}', which is no name of a .safetensors file",
-                             printable(key_), printable(text)));
+      return bad(odmoe::format("says that tensor '{}' is in '{}', which is no name of a .safetensors file",
+                               printable(key_), printable(text)));
     }
     auto [it, added] = shard_of_.emplace(std::move(text), static_cast<int>(index_.shards.size()));
     if (added) index_.shards.push_back(it->first);
     if (index_.shards.size() > kMaxHfShards)
-      return bad(std::format("lists more than {} files", kMaxHfShards));
+      return bad(odmoe::format("lists more than {} files", kMaxHfShards));
     if (index_.tensors.size() == kMaxHfTensors) {
-      return bad(std::format("lists more than {} tensors", kMaxHfTensors));
+      return bad(odmoe::format("lists more than {} tensors", kMaxHfTensors));
     }
     index_.tensors.emplace_back(std::move(key_), it->second);
     return true;
@@ -64,7 +64,7 @@ class IndexReader : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
-    return bad(std::format("is not JSON at byte {}", position));
+    return bad(odmoe::format("is not JSON at byte {}", position));
   }
 
   Result<HfIndex> finish(bool parsed) {
@@ -78,10 +78,10 @@ class IndexReader : public nlohmann::json_sax<nlohmann::json> {
 
   bool other() {
     if (!in_map_) return true;
-    return bad(std::format("gives no file name for tensor '{}'", printable(key_)));
+    return bad(odmoe::format("gives no file name for tensor '{}'", printable(key_)));
   }
   bool bad(const std::string& what) {
-    error_ = {ErrorKind::kBadFile, std::format("{} {}: it is damaged; download it again", name_, what)};
+    error_ = {ErrorKind::kBadFile, odmoe::format("{} {}: it is damaged; download it again", name_, what)};
     return false;
   }
 

@@ -66,7 +66,7 @@ std::unexpected<Error> HfConfig::wrong(std::string_view key, std::string_view wa
 
 Result<int64_t> HfConfig::integer(std::string_view key, int64_t least, int64_t most) const {
   const nlohmann::json* value = find(key);
-  const std::string wanted = std::format("a whole number from {} to {}", least, most);
+  const std::string wanted = odmoe::format("a whole number from {} to {}", least, most);
   if (value == nullptr || !value->is_number_integer()) return wrong(key, wanted);
   if (value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
     return wrong(key, wanted);
@@ -113,7 +113,7 @@ Result<std::optional<HfConfig>> HfConfig::object_or_none(std::string_view key) c
   const nlohmann::json* value = find(key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_object()) return wrong(key, "an object");
-  return HfConfig(*value, std::format("{}: {}", name_, printable(key, 60)));
+  return HfConfig(*value, odmoe::format("{}: {}", name_, printable(key, 60)));
 }
 
 }  // namespace odmoe

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <format>
 #include <map>
 #include <optional>
 #include <utility>
 
 #include "format/printable.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -48,7 +48,7 @@ Result<std::vector<std::string>> hf_left_over(const HfCheckpoint& checkpoint, co
     const std::optional<int64_t> layer = layer_of(name, prefix);
     if (layer && *layer >= n_layer) {
       if (*layer < n_layer + n_nextn) {
-        ++parts[{std::format("{}layers.{}", prefix, *layer), "predicts tokens after the next (MTP)"}];
+        ++parts[{odmoe::format("{}layers.{}", prefix, *layer), "predicts tokens after the next (MTP)"}];
         continue;
       }
       return fail(ErrorKind::kBadFile,
@@ -73,8 +73,8 @@ Result<std::vector<std::string>> hf_left_over(const HfCheckpoint& checkpoint, co
   }
   std::vector<std::string> notes;
   for (const auto& [part, count] : parts) {
-    notes.push_back(std::format("left out: {} {} of {}, which {}", count, count == 1 ? "tensor" : "tensors",
-                                printable(part.first), part.second));
+    notes.push_back(odmoe::format("left out: {} {} of {}, which {}", count, count == 1 ? "tensor" : "tensors",
+                                  printable(part.first), part.second));
   }
   return notes;
 }

@@ -1,12 +1,12 @@
 #include "convert/hf_model.h"
 
 #include <algorithm>
-#include <format>
 #include <set>
 #include <utility>
 
 #include "convert/hf_left_over.h"
 #include "format/printable.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -52,18 +52,18 @@ HfModelBuilder::HfModelBuilder(const HfCheckpoint& checkpoint, const HfConfig& c
 
 void HfModelBuilder::set_u32(std::string_view key, int64_t value) {
   model_.metadata.push_back(
-      MetadataEntry::u32(std::format("{}.{}", architecture_, key), static_cast<uint32_t>(value)));
+      MetadataEntry::u32(odmoe::format("{}.{}", architecture_, key), static_cast<uint32_t>(value)));
 }
 void HfModelBuilder::set_f32(std::string_view key, double value) {
   model_.metadata.push_back(
-      MetadataEntry::f32(std::format("{}.{}", architecture_, key), static_cast<float>(value)));
+      MetadataEntry::f32(odmoe::format("{}.{}", architecture_, key), static_cast<float>(value)));
 }
 void HfModelBuilder::set_bool(std::string_view key, bool value) {
-  model_.metadata.push_back(MetadataEntry::boolean(std::format("{}.{}", architecture_, key), value));
+  model_.metadata.push_back(MetadataEntry::boolean(odmoe::format("{}.{}", architecture_, key), value));
 }
 void HfModelBuilder::set_string(std::string_view key, std::string_view value) {
   model_.metadata.push_back(
-      MetadataEntry::string(std::format("{}.{}", architecture_, key), std::string(value)));
+      MetadataEntry::string(odmoe::format("{}.{}", architecture_, key), std::string(value)));
 }
 
 void HfModelBuilder::fail_with(Error error) {
@@ -91,9 +91,9 @@ HfTarget* HfModelBuilder::add_matrix(const std::string& target, const std::strin
   }
   if (found->rows != rows || found->columns != columns) {
     fail_with({ErrorKind::kBadFile,
-               std::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
-                           shown(checkpoint_->folder()), printable(source), found->rows, found->columns, rows,
-                           columns)});
+               odmoe::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
+                             shown(checkpoint_->folder()), printable(source), found->rows, found->columns,
+                             rows, columns)});
     return nullptr;
   }
   model_.targets.push_back(
@@ -108,9 +108,9 @@ void HfModelBuilder::add_stack(const std::string& target, const std::string& sou
   if (!found.has_value()) return fail_with(std::move(found).error());
   if (found->rows != rows * slices || found->columns != columns) {
     return fail_with({ErrorKind::kBadFile,
-                      std::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
-                                  shown(checkpoint_->folder()), printable(source), found->rows,
-                                  found->columns, rows * slices, columns)});
+                      odmoe::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
+                                    shown(checkpoint_->folder()), printable(source), found->rows,
+                                    found->columns, rows * slices, columns)});
   }
   model_.targets.push_back(
       {.name = target, .ne = {columns, rows, slices}, .parts = {*std::move(found)}, .slice_rows = rows});
@@ -121,16 +121,16 @@ void HfModelBuilder::add_vector(const std::string& target, const std::string& so
   const HfCheckpoint::Tensor* tensor = checkpoint_->find(source);
   if (tensor == nullptr) {
     return fail_with(
-        {ErrorKind::kBadFile, std::format("{} has no tensor '{}': it is incomplete; download it again",
-                                          shown(checkpoint_->folder()), printable(source))});
+        {ErrorKind::kBadFile, odmoe::format("{} has no tensor '{}': it is incomplete; download it again",
+                                            shown(checkpoint_->folder()), printable(source))});
   }
   const auto& dtype = tensor->info->dtype;
   int64_t n = 1;
   for (const int64_t it : tensor->info->shape) n *= it;
   if (n != elements || (dtype != "F32" && dtype != "F16" && dtype != "BF16" && dtype != "F64")) {
     return fail_with({ErrorKind::kBadFile,
-                      std::format("{}: '{}' is {} {}; {} numbers in F32, F16 or BF16 were expected",
-                                  shown(checkpoint_->folder()), printable(source), n, dtype, elements)});
+                      odmoe::format("{}: '{}' is {} {}; {} numbers in F32, F16 or BF16 were expected",
+                                    shown(checkpoint_->folder()), printable(source), n, dtype, elements)});
   }
   HfWeight weight;
   weight.name = source;
@@ -163,7 +163,7 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
   } else {
     made.parts.reserve(static_cast<size_t>(n_expert));
     for (int64_t expert = 0; expert < n_expert; ++expert) {
-      Result<HfWeight> found = weight(std::format("{}.{}.{}", names.each, expert, projection));
+      Result<HfWeight> found = weight(odmoe::format("{}.{}.{}", names.each, expert, projection));
       if (!found.has_value()) return fail_with(std::move(found).error());
       made.parts.push_back(*std::move(found));
     }
@@ -172,15 +172,15 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
   for (const HfWeight& part : made.parts) {
     if (part.rows != rows_of_part || part.columns != columns) {
       return fail_with(
-          {ErrorKind::kBadFile, std::format("{}: '{}' has {} rows of {}, but config.json makes it {} of {}",
-                                            shown(checkpoint_->folder()), printable(part.name), part.rows,
-                                            part.columns, rows_of_part, columns)});
+          {ErrorKind::kBadFile, odmoe::format("{}: '{}' has {} rows of {}, but config.json makes it {} of {}",
+                                              shown(checkpoint_->folder()), printable(part.name), part.rows,
+                                              part.columns, rows_of_part, columns)});
     }
     if (part.natural_type() != first.natural_type() || part.encoding != first.encoding) {
       return fail_with(
           {ErrorKind::kUnsupported,
-           std::format("{}: '{}' is stored otherwise than '{}'; the experts of a layer must be alike",
-                       shown(checkpoint_->folder()), printable(part.name), printable(first.name))});
+           odmoe::format("{}: '{}' is stored otherwise than '{}'; the experts of a layer must be alike",
+                         shown(checkpoint_->folder()), printable(part.name), printable(first.name))});
     }
   }
   model_.targets.push_back(std::move(made));
@@ -225,9 +225,9 @@ double map_rope(HfModelBuilder& b, bool deepseek) {
   if (type.empty()) type = b.value_or_fail(scaling->string_or("type", "default"));
   if (type == "default") return 0;
   if (type != "yarn" && type != "linear") {
-    b.fail_with(
-        {ErrorKind::kUnsupported, std::format("{}: RoPE scaling '{}' is not known; known are yarn and linear",
-                                              config.name(), printable(type, 40))});
+    b.fail_with({ErrorKind::kUnsupported,
+                 odmoe::format("{}: RoPE scaling '{}' is not known; known are yarn and linear", config.name(),
+                               printable(type, 40))});
     return 0;
   }
   const double factor = b.value_or_fail(scaling->number("factor"));
@@ -244,8 +244,8 @@ double map_rope(HfModelBuilder& b, bool deepseek) {
   // Where the two differ, or an attention factor is given, cos and sin have a factor of their own.
   if (deepseek ? one != all || !plain : scaling->has("mscale") || scaling->has("mscale_all_dim") || !plain) {
     b.fail_with({ErrorKind::kUnsupported,
-                 std::format("{}: YaRN with mscale {}, mscale_all_dim {}{} is not read", config.name(), one,
-                             all, plain ? "" : " and an attention_factor")});
+                 odmoe::format("{}: YaRN with mscale {}, mscale_all_dim {}{} is not read", config.name(), one,
+                               all, plain ? "" : " and an attention_factor")});
   }
   return all;
 }
@@ -280,7 +280,7 @@ Result<HfModel> map_hf_model(const HfCheckpoint& checkpoint) {
   const auto* family = std::ranges::find(kFamilies, name, &Family::name);
   if (family == kFamilies.end()) {
     std::string known;
-    for (const Family& it : kFamilies) known += std::format("{}{}", known.empty() ? "" : ", ", it.name);
+    for (const Family& it : kFamilies) known += odmoe::format("{}{}", known.empty() ? "" : ", ", it.name);
     return fail(ErrorKind::kUnsupported, "{}: the architecture is '{}', which is not read; known are {}",
                 whole.name(), printable(name, 60), known);
   }

@@ -1,7 +1,6 @@
 // Qwen2Moe (Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B) and Qwen3Moe (30B-A3B, 235B-A22B) as Hugging Face has them.
-#include <format>
-
 #include "convert/hf_common.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -10,7 +9,7 @@ namespace {
 void refuse_unread(HfModelBuilder& b, bool normalises) {
   const HfConfig& config = b.config();
   const auto refuse = [&](std::string_view what) {
-    b.fail_with({ErrorKind::kUnsupported, std::format("{}: {}, which is not read", config.name(), what)});
+    b.fail_with({ErrorKind::kUnsupported, odmoe::format("{}: {}, which is not read", config.name(), what)});
   };
   if (b.value_or_fail(config.integer_or("decoder_sparse_step", 1, 0, 1 << 20)) != 1) {
     refuse("decoder_sparse_step is not 1: only some layers have experts");
@@ -21,7 +20,7 @@ void refuse_unread(HfModelBuilder& b, bool normalises) {
   if (b.value_or_fail(config.boolean_or("use_sliding_window", false))) refuse("use_sliding_window is set");
   // llama.cpp's graphs, which GGUF's readers follow, go by the family and not by the key.
   if (b.value_or_fail(config.boolean_or("norm_topk_prob", false)) != normalises) {
-    refuse(std::format("norm_topk_prob is {}, against the family's custom", normalises ? "false" : "true"));
+    refuse(odmoe::format("norm_topk_prob is {}, against the family's custom", normalises ? "false" : "true"));
   }
 }
 
@@ -50,8 +49,8 @@ void map_qwen(HfModelBuilder& b, const std::string& prefix, bool qwen3) {
   map_rope(b, /*deepseek=*/false);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = std::format("blk.{}.", i);
-    const std::string layer = std::format("{}layers.{}.", prefix, i);
+    const std::string block = odmoe::format("blk.{}.", i);
+    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
     const std::string attention = layer + "self_attn.";
     map_layer_norms(b, block, layer, c.n_embd);
     b.add_matrix(block + "attn_q.weight", attention + "q_proj", c.n_embd, head_dim * c.n_head);

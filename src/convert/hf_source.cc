@@ -5,7 +5,6 @@
 #include <cassert>
 #include <cctype>
 #include <cmath>
-#include <format>
 #include <iterator>
 #include <map>
 #include <system_error>
@@ -14,6 +13,7 @@
 #include "convert/hf_tokenizer.h"
 #include "format/printable.h"
 #include "format/tensor_info.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -114,14 +114,14 @@ Status HfSource::choose_types(const HfOptions& options) {
         {.name = target.name, .type = type, .ne = {target.ne[0], target.ne[1], target.ne[2], 1}});
   }
   for (const auto& [types, count] : replaced) {
-    model_.notes.push_back(std::format("{} becomes {} in {} {}, whose rows it does not divide",
-                                       upper_name(types.first), upper_name(types.second), count,
-                                       count == 1 ? "tensor" : "tensors"));
+    model_.notes.push_back(odmoe::format("{} becomes {} in {} {}, whose rows it does not divide",
+                                         upper_name(types.first), upper_name(types.second), count,
+                                         count == 1 ? "tensor" : "tensors"));
   }
   const auto named = [](const std::optional<ggml_type>& type) {
     return type ? upper_name(*type) : std::string("as the checkpoint");
   };
-  recipe_ = std::format("experts {}, dense {}", named(options.experts), named(options.dense));
+  recipe_ = odmoe::format("experts {}, dense {}", named(options.experts), named(options.dense));
   return {};
 }
 

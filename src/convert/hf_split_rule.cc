@@ -108,7 +108,8 @@ Result<std::string> hf_split_rule(const nlohmann::json& pre_tokenizer, bool igno
   const auto split = std::ranges::find(steps, "Split", &Step::kind);
   return fail(
       ErrorKind::kUnsupported, "{}: its pre_tokenizer{} is none of the splitting rules that are known: {}",
-      name, split == steps.end() ? "" : std::format(", which begins '{}',", printable(split->expression, 60)),
+      name,
+      split == steps.end() ? "" : odmoe::format(", which begins '{}',", printable(split->expression, 60)),
       kNames);
 }
 

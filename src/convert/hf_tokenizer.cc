@@ -52,7 +52,7 @@ void fill_gaps(HfVocabulary& v, int64_t n_vocab) {
   v.types.resize(size, 0);
   for (size_t i = 0; i < size; ++i) {
     if (v.types[i] != 0) continue;
-    v.tokens[i] = std::format("[PAD{}]", i);
+    v.tokens[i] = odmoe::format("[PAD{}]", i);
     v.types[i] = kUnused;
   }
 }
@@ -279,7 +279,7 @@ Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::s
   TokenList list(v);
   for (const auto& [text, value] : vocab->items()) {
     const std::optional<int64_t> id = token_id(value);
-    if (!id) return bad(std::format("gives token '{}' no sensible number", printable(text, 40)));
+    if (!id) return bad(odmoe::format("gives token '{}' no sensible number", printable(text, 40)));
     list.put(*id, text, kNormal);
   }
   if (const auto added = json.find("added_tokens"); added != json.end() && added->is_array()) {
@@ -356,7 +356,7 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
   }
   const auto first_added = static_cast<int64_t>(v.tokens.size());
   for (int64_t id = first_added; id < n_vocab; ++id) {
-    list.put(id, std::format("<|reserved_token_{}|>", id), kControl);
+    list.put(id, odmoe::format("<|reserved_token_{}|>", id), kControl);
   }
   const auto added = tokenizer_config.find("added_tokens_decoder");
   if (added != tokenizer_config.end() && added->is_object()) {

@@ -172,7 +172,7 @@ TEST(HfTiktoken, TheRanksOfTheDemoVocabularyGiveBackItsMerges) {
         tiktoken += i + j > bytes.size() ? '=' : kDigits[group >> (18 - 6 * j) & 63U];
       }
     }
-    tiktoken += std::format(" {}\n", rank);
+    tiktoken += odmoe::format(" {}\n", rank);
   }
   const auto v = parse_tiktoken(tiktoken, nlohmann::json::object(), 2048, "t");
   ASSERT_TRUE(v.has_value()) << v.error().message;

@@ -18,12 +18,12 @@ std::unexpected<Error> bad(const HfCheckpoint& checkpoint, const HfCheckpoint::T
                            std::format_string<Args...> format, Args&&... args) {
   return fail(kind, "{}: tensor '{}' {}",
               printable(checkpoint.files()[static_cast<size_t>(tensor.file)].string(), 400),
-              printable(tensor.info->name), std::format(format, std::forward<Args>(args)...));
+              printable(tensor.info->name), odmoe::format(format, std::forward<Args>(args)...));
 }
 
 std::string shape_text(const std::vector<int64_t>& shape) {
   std::string text = "[";
-  for (const int64_t n : shape) text += std::format("{}{}", text.size() > 1 ? ", " : "", n);
+  for (const int64_t n : shape) text += odmoe::format("{}{}", text.size() > 1 ? ", " : "", n);
   return text + "]";
 }
 

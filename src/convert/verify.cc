@@ -1,12 +1,12 @@
 #include "convert/verify.h"
 
 #include <algorithm>
-#include <format>
 #include <utility>
 
 #include "base/checksum.h"
 #include "convert/ordered_pipeline.h"
 #include "io/piece_reader.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -72,7 +72,7 @@ Result<std::vector<Damage>> check_files(const std::vector<CheckedFile>& files,
     }
     checksum.add(buffer.first(piece.bytes));
     if (piece.offset + piece.bytes == range.bytes && !unreadable && checksum.value() != range.checksum) {
-      damages.push_back({piece.file, std::format("{}: {} is damaged", file.path.string(), range.name)});
+      damages.push_back({piece.file, odmoe::format("{}: {} is damaged", file.path.string(), range.name)});
     }
     done += piece.bytes;
     if (progress && !progress(done, total)) return fail(ErrorKind::kInterrupted, "interrupted");
@@ -99,7 +99,7 @@ std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
         files.push_back({.path = directory / manifest.expert_path(layer.layer, expert), .ranges = {}});
       add_record_ranges(layer, layer.first_offset + static_cast<uint64_t>(expert) * layer.stride,
                         layer.checksums[static_cast<size_t>(expert)],
-                        std::format("expert {} of layer {}", expert, layer.layer), files.back().ranges);
+                        odmoe::format("expert {} of layer {}", expert, layer.layer), files.back().ranges);
     }
   }
   return files;

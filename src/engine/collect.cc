@@ -141,7 +141,7 @@ Collection describe(const EngineImpl& engine, const CollectOptions& options, Rou
     collection.corpus.push_back(
         {.name = text.name,
          .bytes = text.text.size(),
-         .hash = std::format("{:016x}", XXH3_64bits(text.text.data(), text.text.size()))});
+         .hash = odmoe::format("{:016x}", XXH3_64bits(text.text.data(), text.text.size()))});
   }
   collection.n_token_wanted = options.n_token;
   collection.document_tokens = options.document_tokens;
@@ -165,13 +165,13 @@ Status check_same(const std::filesystem::path& folder, const Collection& begun, 
   }
   if (begun.corpus != wanted.corpus) return differs("another corpus");
   if (begun.n_token_wanted != wanted.n_token_wanted) {
-    return differs(std::format("--tokens {}", begun.n_token_wanted));
+    return differs(odmoe::format("--tokens {}", begun.n_token_wanted));
   }
   if (begun.document_tokens != wanted.document_tokens) {
-    return differs(std::format("--document-tokens {}", begun.document_tokens));
+    return differs(odmoe::format("--document-tokens {}", begun.document_tokens));
   }
-  if (begun.chunk != wanted.chunk) return differs(std::format("--chunk {}", begun.chunk));
-  if (begun.threads != wanted.threads) return differs(std::format("--threads {}", begun.threads));
+  if (begun.chunk != wanted.chunk) return differs(odmoe::format("--chunk {}", begun.chunk));
+  if (begun.threads != wanted.threads) return differs(odmoe::format("--threads {}", begun.threads));
   if (begun.states != wanted.states) return differs("other states");
   return {};
 }

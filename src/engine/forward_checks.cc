@@ -22,9 +22,9 @@ Error not_finite(const std::string& where, int64_t position) {
   const char* hint = where.contains("attention") ? ", or try --cache-type f32" : "";
   return {
       ErrorKind::kBadFile,
-      std::format("values that are not finite (NaN or infinite) begin in {}, for the token at position {}; "
-                  "a weight is damaged or too large: compare the model's files with their source{}",
-                  where, position, hint)};
+      odmoe::format("values that are not finite (NaN or infinite) begin in {}, for the token at position {}; "
+                    "a weight is damaged or too large: compare the model's files with their source{}",
+                    where, position, hint)};
 }
 
 int64_t position_of(const Activations& a, int64_t token) {
@@ -59,14 +59,14 @@ std::string_view weight_of(const ggml_tensor* node) {
 
 // "layer 2, attention (blk.2.attn_v.weight)".
 std::string describe_weight(std::string_view name) {
-  if (!name.starts_with("blk.")) return std::format("the embedding ({})", name);
+  if (!name.starts_with("blk.")) return odmoe::format("the embedding ({})", name);
   const std::string_view rest = name.substr(4);
   int layer = 0;
   std::from_chars(rest.data(), rest.data() + rest.size(), layer);
   const char* part = rest.contains(".ffn_gate_inp.") ? "router"
                      : rest.contains(".ffn_")        ? "feed-forward network"
                                                      : "attention";
-  return std::format("layer {}, {} ({})", layer, part, name);
+  return odmoe::format("layer {}, {} ({})", layer, part, name);
 }
 
 }  // namespace
@@ -129,7 +129,7 @@ Status ForwardPass::compute_shared_expert(const Part& part, size_t segment) {
     found = checks_.found();
   }
   if (!found) return {};
-  return std::unexpected(not_finite(std::format("layer {}, shared expert", layer),
+  return std::unexpected(not_finite(odmoe::format("layer {}, shared expert", layer),
                                     position_of(*part.a, token_of(found, part.n_token))));
 }
 
@@ -161,7 +161,7 @@ Status ForwardPass::check_experts(const Activations& a, int layer) {
   const auto index = static_cast<size_t>(std::ranges::find(column_, bad->token) - column_.begin());
   const auto n_used = static_cast<size_t>(decoder_->shape().router.n_expert_used);
   return std::unexpected(not_finite(
-      std::format("layer {}, expert {}", layer, chosen_[index * n_used + static_cast<size_t>(bad->rank)]),
+      odmoe::format("layer {}, expert {}", layer, chosen_[index * n_used + static_cast<size_t>(bad->rank)]),
       position_of(a, bad->token)));
 }
 
@@ -179,13 +179,13 @@ Error ForwardPass::where_it_began(const Part& part, size_t segment) {
   const bool residual_is_finite = first_of(a.residual) == part.n_token;
   if (residual_is_finite && first_of(a.ffn_input) < part.n_token) {
     return not_finite(
-        std::format("layer {}, the norm before its router (blk.{}.ffn_norm.weight)", layer, layer),
+        odmoe::format("layer {}, the norm before its router (blk.{}.ffn_norm.weight)", layer, layer),
         position_of(a, first_of(a.ffn_input)));
   }
   if (residual_is_finite && first_of(a.router_logits) < part.n_token) {
-    return not_finite(std::format("layer {}, router", layer), position_of(a, first_of(a.router_logits)));
+    return not_finite(odmoe::format("layer {}, router", layer), position_of(a, first_of(a.router_logits)));
   }
-  return not_finite(std::format("layer {}, attention", layer),
+  return not_finite(odmoe::format("layer {}, attention", layer),
                     position_of(a, std::min(first_of(a.residual), part.n_token - 1)));
 }
 
@@ -199,13 +199,13 @@ Error ForwardPass::in_experts(const Part& part, size_t segment, int64_t token) c
   for (int64_t rank = 0; rank < n_used; ++rank) {
     if (column_is_finite(a.expert_output, token * n_used + rank)) continue;
     return not_finite(
-        std::format("layer {}, expert {}", layer, chosen_[first_choice + static_cast<size_t>(rank)]),
+        odmoe::format("layer {}, expert {}", layer, chosen_[first_choice + static_cast<size_t>(rank)]),
         position);
   }
   if (a.shared_output != nullptr && !column_is_finite(a.shared_output, token)) {
-    return not_finite(std::format("layer {}, shared expert", layer), position);
+    return not_finite(odmoe::format("layer {}, shared expert", layer), position);
   }
-  return not_finite(std::format("layer {}, the sum of its experts", layer), position);
+  return not_finite(odmoe::format("layer {}, the sum of its experts", layer), position);
 }
 
 // The first segment has the embedding and all dense layers, of which nothing is left; but what it began with

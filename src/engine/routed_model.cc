@@ -61,7 +61,7 @@ Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelSha
                   .scale = shape.router.scale};
   for (int layer = 0; layer < shape.n_layer; ++layer) {
     if (!shape.has_experts(layer)) continue;
-    const std::string prefix = std::format("blk.{}.", layer);
+    const std::string prefix = odmoe::format("blk.{}.", layer);
     RouterWeights router{.layer = layer};
     ODMOE_ASSIGN_OR_RETURN(router.weight,
                            read_values(file, prefix + "ffn_gate_inp.weight",

@@ -1,7 +1,6 @@
 // What the bits of a saved state depend on, as one line of text.
-#include <format>
-
 #include "engine/engine_impl.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -12,11 +11,11 @@ Result<std::string> EngineImpl::state_identity() const {
   model.add(identity_->value());
   model.add(weights_->fingerprint());
   model.add(samples);
-  return std::format("{} {}, KV cache {}, chunks of {}, {} attention, odmoe {}, ggml {} ({}), {}, {}",
-                     info_.architecture, model.value().hex(),
-                     ggml_type_name(cache_ggml_type(options_.cache_type)), options_.chunk,
-                     options_.flash_attention == FlashAttention::kOn ? "flash" : "plain", ODMOE_VERSION,
-                     ggml_version(), ggml_commit(), backend_->description(), backend_->features());
+  return odmoe::format("{} {}, KV cache {}, chunks of {}, {} attention, odmoe {}, ggml {} ({}), {}, {}",
+                       info_.architecture, model.value().hex(),
+                       ggml_type_name(cache_ggml_type(options_.cache_type)), options_.chunk,
+                       options_.flash_attention == FlashAttention::kOn ? "flash" : "plain", ODMOE_VERSION,
+                       ggml_version(), ggml_commit(), backend_->description(), backend_->features());
 }
 
 }  // namespace odmoe

@@ -69,7 +69,7 @@ Result<std::string> read_json(const std::filesystem::path& path, uint64_t most_b
 RecordLayout record_layout(const ExpertManifest::Layer& layer) {
   RecordLayout layout;
   layout.slices.push_back(
-      {.bytes = layer.record_bytes, .name = std::format("blk.{}.ffn_*_exps.weight", layer.layer)});
+      {.bytes = layer.record_bytes, .name = odmoe::format("blk.{}.ffn_*_exps.weight", layer.layer)});
   const auto& first = layer.slices.front();
   const auto& down = layer.slices.back();
   if (layer.slices.size() == 3) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <format>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,6 +11,7 @@
 #include "format/metadata_json.h"
 #include "format/printable.h"
 #include "format/tensor_info.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -31,7 +31,7 @@ std::optional<ggml_type> find_ggml_type(std::string_view name) {
   return std::nullopt;
 }
 
-std::string checksum_text(uint64_t checksum) { return std::format("{:016x}", checksum); }
+std::string checksum_text(uint64_t checksum) { return odmoe::format("{:016x}", checksum); }
 
 std::optional<uint64_t> parse_checksum(std::string_view text) {
   uint64_t value = 0;
@@ -71,7 +71,7 @@ class Reader {
   const Json* member(const Json& json, const char* key, Json::value_t type, std::string_view where) {
     const auto it = json.is_object() ? json.find(key) : json.end();
     if (it != json.end() && it->type() == type) return &*it;
-    complain(std::format("{} has no sound '{}'", where, key));
+    complain(odmoe::format("{} has no sound '{}'", where, key));
     return nullptr;
   }
   uint64_t number(const Json& json, const char* key, uint64_t least, uint64_t most, std::string_view where) {
@@ -79,7 +79,7 @@ class Reader {
     if (value == nullptr) return least;
     const auto number = value->get<uint64_t>();
     if (number >= least && number <= most) return number;
-    complain(std::format("{}: '{}' is {}, not {} to {}", where, key, number, least, most));
+    complain(odmoe::format("{}: '{}' is {}, not {} to {}", where, key, number, least, most));
     return least;
   }
   std::string text(const Json& json, const char* key, std::string_view where) {
@@ -89,7 +89,7 @@ class Reader {
   uint64_t checksum(const Json& json, std::string_view where) {
     const auto value =
         json.is_string() ? parse_checksum(json.get_ref<const std::string&>()) : std::optional<uint64_t>();
-    if (!value) complain(std::format("{} has a checksum that is none", where));
+    if (!value) complain(odmoe::format("{} has a checksum that is none", where));
     return value.value_or(0);
   }
 
@@ -108,9 +108,9 @@ void read_files(Reader& reader, const Json& json, ExpertManifest& manifest) {
     const Json* checksum = reader.member(entry, "xxh3", Json::value_t::string, "a file");
     if (checksum != nullptr) file.checksum = reader.checksum(*checksum, printable(file.path));
     if (!is_inside(file.path))
-      reader.complain(std::format("'{}' is no name of its files", printable(file.path)));
+      reader.complain(odmoe::format("'{}' is no name of its files", printable(file.path)));
     if (!names.insert(file.path).second)
-      reader.complain(std::format("file {} is there twice", printable(file.path)));
+      reader.complain(odmoe::format("file {} is there twice", printable(file.path)));
     manifest.files.push_back(std::move(file));
   }
 }
@@ -134,8 +134,8 @@ ExpertManifest::Slice read_slice(Reader& reader, const Json& json, std::string_v
   if (!reader.ok()) return slice;
   const std::optional<ggml_type> type = find_ggml_type(type_name);
   if (!type || !is_weight_type(*type)) {
-    reader.unsupported(std::format("has {} of type '{}', which this build of ggml cannot compute with",
-                                   printable(slice.tensor), printable(type_name)));
+    reader.unsupported(odmoe::format("has {} of type '{}', which this build of ggml cannot compute with",
+                                     printable(slice.tensor), printable(type_name)));
     return slice;
   }
   slice.type = *type;
@@ -147,30 +147,30 @@ ExpertManifest::Slice read_slice(Reader& reader, const Json& json, std::string_v
   slice.n_in = width(0);
   slice.n_out = width(1);
   if (slice.n_in < 1 || slice.n_out < 1 || slice.n_in % ggml_blck_size(slice.type) != 0) {
-    reader.complain(std::format("{} has a shape that cannot be", printable(slice.tensor)));
+    reader.complain(odmoe::format("{} has a shape that cannot be", printable(slice.tensor)));
     return slice;
   }
   // Widths are limited so that this fits.
   const uint64_t bytes = ggml_row_size(slice.type, slice.n_in) * static_cast<uint64_t>(slice.n_out);
   if (slice.bytes != bytes) {
-    reader.complain(
-        std::format("{} of {} bytes an expert should have {}", printable(slice.tensor), slice.bytes, bytes));
+    reader.complain(odmoe::format("{} of {} bytes an expert should have {}", printable(slice.tensor),
+                                  slice.bytes, bytes));
   }
   if (slice.offset % ExpertManifest::kSliceAlignment != 0) {
-    reader.complain(std::format("{} begins at {}, which is no multiple of {}", printable(slice.tensor),
-                                slice.offset, ExpertManifest::kSliceAlignment));
+    reader.complain(odmoe::format("{} begins at {}, which is no multiple of {}", printable(slice.tensor),
+                                  slice.offset, ExpertManifest::kSliceAlignment));
   }
   return slice;
 }
 
 void check_slices(Reader& reader, const ExpertManifest::Layer& layer, std::string_view where) {
   const auto is = [&](size_t i, std::string_view part) {
-    return layer.slices[i].tensor == std::format("blk.{}.ffn_{}_exps.weight", layer.layer, part);
+    return layer.slices[i].tensor == odmoe::format("blk.{}.ffn_{}_exps.weight", layer.layer, part);
   };
   const bool apart = layer.slices.size() == 3 && is(0, "gate") && is(1, "up") && is(2, "down");
   const bool merged = layer.slices.size() == 2 && is(0, "gate_up") && is(1, "down");
   if (!apart && !merged) {
-    reader.complain(std::format("{} does not have the slices gate, up, down or gate_up, down", where));
+    reader.complain(odmoe::format("{} does not have the slices gate, up, down or gate_up, down", where));
     return;
   }
   const auto& into = layer.slices.front();
@@ -178,15 +178,15 @@ void check_slices(Reader& reader, const ExpertManifest::Layer& layer, std::strin
   const int64_t n_ff = merged ? into.n_out / 2 : into.n_out;
   bool fits = down.n_in == n_ff && down.n_out == into.n_in && (!merged || into.n_out % 2 == 0);
   if (apart) fits = fits && layer.slices[1].n_in == into.n_in && layer.slices[1].n_out == into.n_out;
-  if (!fits) reader.complain(std::format("{} has projections whose shapes do not fit", where));
+  if (!fits) reader.complain(odmoe::format("{} has projections whose shapes do not fit", where));
   uint64_t end = 0;
   for (const auto& slice : layer.slices) {
-    if (slice.offset < end) reader.complain(std::format("{} has slices over each other", where));
+    if (slice.offset < end) reader.complain(odmoe::format("{} has slices over each other", where));
     end = slice.offset + slice.bytes;
   }
   if (end != layer.record_bytes) {
     reader.complain(
-        std::format("{} has records of {} bytes whose slices end at {}", where, layer.record_bytes, end));
+        odmoe::format("{} has records of {} bytes whose slices end at {}", where, layer.record_bytes, end));
   }
 }
 
@@ -200,7 +200,7 @@ void read_checksums(Reader& reader, const Json& json, std::string_view where,
   const size_t n_expert = gate_up->size();
   if (n_expert < 1 || n_expert > static_cast<size_t>(ExpertManifest::kMaxExperts) ||
       down->size() != n_expert) {
-    reader.complain(std::format("{} has checksums of {} and of {} experts", where, n_expert, down->size()));
+    reader.complain(odmoe::format("{} has checksums of {} and of {} experts", where, n_expert, down->size()));
     return;
   }
   for (size_t i = 0; i < n_expert; ++i) {
@@ -212,7 +212,7 @@ void read_checksums(Reader& reader, const Json& json, std::string_view where,
 ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertManifest& manifest) {
   ExpertManifest::Layer layer;
   layer.layer = static_cast<int>(reader.number(json, "layer", 0, ExpertManifest::kMaxLayers - 1, "a layer"));
-  const std::string where = std::format("layer {}", layer.layer);
+  const std::string where = odmoe::format("layer {}", layer.layer);
   layer.record_bytes = reader.number(json, "record_bytes", 1, ExpertManifest::kMaxRecordBytes, where);
   layer.first_offset =
       reader.number(json, "first_offset", manifest.page_bytes, ExpertManifest::kMaxRecordBytes, where);
@@ -226,11 +226,11 @@ ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertM
   const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
   if (layer.first_offset % manifest.page_bytes != 0 || layer.stride % manifest.page_bytes != 0 ||
       (packed ? layer.stride < layer.record_bytes : layer.stride != 0)) {
-    reader.complain(std::format("{} has records that do not begin on pages or lie over each other", where));
+    reader.complain(odmoe::format("{} has records that do not begin on pages or lie over each other", where));
   }
   check_slices(reader, layer, where);
   if (reader.ok() && layer.gate_up_bytes() % manifest.page_bytes != 0)
-    reader.complain(std::format("{} has records whose down does not begin on a page", where));
+    reader.complain(odmoe::format("{} has records whose down does not begin on a page", where));
   return layer;
 }
 
@@ -241,8 +241,8 @@ std::string_view layout_name(ExpertManifest::Layout layout) {
 }
 
 std::string ExpertManifest::expert_path(int layer, int expert) const {
-  if (layout == Layout::kPacked) return std::format("experts/layer_{:02}.experts", layer);
-  return std::format("experts/layer_{:02}_expert_{:03}.safetensors", layer, expert);
+  if (layout == Layout::kPacked) return odmoe::format("experts/layer_{:02}.experts", layer);
+  return odmoe::format("experts/layer_{:02}_expert_{:03}.safetensors", layer, expert);
 }
 
 std::string ExpertManifest::to_json() const {
@@ -301,7 +301,7 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   const std::string layout = reader.text(json, "layout", "it");
   manifest.layout = layout == "files" ? Layout::kFiles : Layout::kPacked;
   if (reader.ok() && layout != layout_name(manifest.layout))
-    reader.complain(std::format("layout '{}' is not known", printable(layout)));
+    reader.complain(odmoe::format("layout '{}' is not known", printable(layout)));
   manifest.page_bytes = static_cast<uint32_t>(reader.number(json, "page_bytes", 512, 1U << 24U, "it"));
   if ((manifest.page_bytes & (manifest.page_bytes - 1)) != 0)
     reader.complain("page_bytes is no power of two");

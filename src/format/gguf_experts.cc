@@ -1,11 +1,11 @@
 #include "format/gguf_experts.h"
 
 #include <cassert>
-#include <format>
 #include <utility>
 #include <vector>
 
 #include "format/printable.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -66,7 +66,7 @@ class LayerReader {
 
   Result<Layer> read(int layer) const {
     const auto name = [layer](std::string_view part) {
-      return std::format("blk.{}.ffn_{}_exps.weight", layer, part);
+      return odmoe::format("blk.{}.ffn_{}_exps.weight", layer, part);
     };
     const LayerTensors tensors = {.gate = file_->find_tensor(name("gate")),
                                   .up = file_->find_tensor(name("up")),
@@ -81,7 +81,7 @@ class LayerReader {
     if (tensors.gate_up != nullptr) {
       for (const TensorInfo* other : {tensors.gate, tensors.up}) {
         if (other != nullptr)
-          return bad(*other, std::format("is there twice, merged in {} too", name("gate_up")));
+          return bad(*other, odmoe::format("is there twice, merged in {} too", name("gate_up")));
       }
       return merged(*tensors.gate_up, *tensors.down);
     }
@@ -95,7 +95,7 @@ class LayerReader {
     ODMOE_RETURN_IF_ERROR(check_stack(gate));
     ODMOE_RETURN_IF_ERROR(check_stack(up));
     if (up.ne != gate.ne)
-      return bad(up, std::format("has the shape {}, not {} as {}", shape(up), shape(gate), gate.name));
+      return bad(up, odmoe::format("has the shape {}, not {} as {}", shape(up), shape(gate), gate.name));
     ODMOE_RETURN_IF_ERROR(check_down(down, gate, gate.ne[1]));
     Layer layer;
     layer.layout.gate = add_slice(layer, gate);
@@ -107,7 +107,7 @@ class LayerReader {
   Result<Layer> merged(const TensorInfo& gate_up, const TensorInfo& down) const {
     ODMOE_RETURN_IF_ERROR(check_stack(gate_up));
     if (gate_up.ne[1] % 2 != 0) {
-      return bad(gate_up, std::format("has {} rows, an odd number, for gate and up", gate_up.ne[1]));
+      return bad(gate_up, odmoe::format("has {} rows, an odd number, for gate and up", gate_up.ne[1]));
     }
     ODMOE_RETURN_IF_ERROR(check_down(down, gate_up, gate_up.ne[1] / 2));
     Layer layer;
@@ -121,8 +121,8 @@ class LayerReader {
 
   Status check_stack(const TensorInfo& tensor) const {
     if (tensor.ne[2] != n_expert_ || tensor.ne[3] != 1) {
-      return bad(tensor, std::format("has the shape {}, whose third number is not the model's {} experts",
-                                     shape(tensor), n_expert_));
+      return bad(tensor, odmoe::format("has the shape {}, whose third number is not the model's {} experts",
+                                       shape(tensor), n_expert_));
     }
     if (!is_weight_type(tensor.type)) {
       return fail(ErrorKind::kUnsupported,
@@ -136,8 +136,8 @@ class LayerReader {
   // `into` gives the residual stream's width, `n_ff` the inner one.
   Status check_down(const TensorInfo& down, const TensorInfo& into, int64_t n_ff) const {
     if (down.ne[0] == n_ff && down.ne[1] == into.ne[0]) return {};
-    return bad(down, std::format("has the shape {}, which does not fit {} of {}", shape(down), shape(into),
-                                 into.name));
+    return bad(down, odmoe::format("has the shape {}, which does not fit {} of {}", shape(down), shape(into),
+                                   into.name));
   }
 
   RecordLayout::Projection add_slice(Layer& layer, const TensorInfo& tensor) const {
@@ -149,7 +149,7 @@ class LayerReader {
   }
 
   static std::string shape(const TensorInfo& tensor) {
-    return std::format("{} x {} x {} x {}", tensor.ne[0], tensor.ne[1], tensor.ne[2], tensor.ne[3]);
+    return odmoe::format("{} x {} x {} x {}", tensor.ne[0], tensor.ne[1], tensor.ne[2], tensor.ne[3]);
   }
   std::string file_name(const TensorInfo& tensor) const {
     return printable(file_->files()[static_cast<size_t>(tensor.file)].string(), 400);

@@ -170,7 +170,7 @@ TEST(GgufExperts, MissingAndDoubleTensorsAreNamed) {
   const auto with = [](std::initializer_list<std::pair<const char*, int64_t>> parts) {
     GgufWriter writer;
     for (const auto& [part, rows] : parts) {
-      writer.add_tensor(std::format("blk.0.ffn_{}_exps.weight", part), GGML_TYPE_F16, {32, rows, 4});
+      writer.add_tensor(odmoe::format("blk.0.ffn_{}_exps.weight", part), GGML_TYPE_F16, {32, rows, 4});
     }
     return error(writer);
   };

@@ -67,10 +67,10 @@ Result<Header> read_part(const std::filesystem::path& path) {
 std::optional<std::filesystem::path> part_path(const std::filesystem::path& first, int64_t number,
                                                int64_t count) {
   const std::string name = first.filename().string();
-  const std::string suffix = std::format("-00001-of-{:05}.gguf", count);
+  const std::string suffix = odmoe::format("-00001-of-{:05}.gguf", count);
   if (!name.ends_with(suffix)) return std::nullopt;
   const std::string stem = name.substr(0, name.size() - suffix.size());
-  return first.parent_path() / std::format("{}-{:05}-of-{:05}.gguf", stem, number, count);
+  return first.parent_path() / odmoe::format("{}-{:05}-of-{:05}.gguf", stem, number, count);
 }
 
 // The text at `key`, empty when there is none.

@@ -101,7 +101,7 @@ TEST(GgufFile, AFileWithoutTensorsIsReadToo) {
 TEST(GgufFile, HeadersLargerThanOneReadArriveWhole) {
   const TempDir dir;
   std::vector<std::string> tokens(100000);
-  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = std::format("token {}", i);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = odmoe::format("token {}", i);
   GgufWriter()
       .set_array("tokenizer.ggml.tokens", tokens)
       .set("after", uint32_t{7})
@@ -275,8 +275,8 @@ TEST(GgufFile, AShortFileSaysWhatItHasAndWhatItsHeaderPromises) {
   ASSERT_FALSE(file.has_value());
   EXPECT_EQ(file.error().kind, ErrorKind::kBadFile);
   EXPECT_THAT(file.error().message, AllOf(HasSubstr("output_norm.weight"),
-                                          HasSubstr(std::format("it has {} bytes", bytes.size() - 1)),
-                                          HasSubstr(std::format("promises {}", bytes.size()))));
+                                          HasSubstr(odmoe::format("it has {} bytes", bytes.size() - 1)),
+                                          HasSubstr(odmoe::format("promises {}", bytes.size()))));
 }
 
 TEST(GgufFile, AHeaderThatBreaksOffNamesTheKeyAndTheByte) {
@@ -368,7 +368,7 @@ TEST(GgufFile, ATensorTypeThatGgmlLacksIsUnsupported) {
   for (const uint32_t type : {4U, 31U, static_cast<uint32_t>(GGML_TYPE_COUNT), 0x7FFFFFFFU, 0xFFFFFFFFU}) {
     const Error error = parse_error(one_tensor(GGML_TYPE_F32, {32}).override_type(type));
     EXPECT_EQ(error.kind, ErrorKind::kUnsupported) << type;
-    EXPECT_THAT(error.message, AllOf(HasSubstr("tensor 't'"), HasSubstr(std::format("type {}", type))));
+    EXPECT_THAT(error.message, AllOf(HasSubstr("tensor 't'"), HasSubstr(odmoe::format("type {}", type))));
   }
 }
 

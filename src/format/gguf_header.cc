@@ -126,7 +126,7 @@ class Cursor {
   template <typename... Args>
   std::unexpected<Error> damaged(std::format_string<Args...> format, Args&&... args) const {
     return fail(ErrorKind::kBadFile, "{} is damaged: {} near byte {} {}; download it again", name(), context_,
-                position_, std::format(format, std::forward<Args>(args)...));
+                position_, odmoe::format(format, std::forward<Args>(args)...));
   }
 
  private:
@@ -210,11 +210,11 @@ Result<Value> read_value(Cursor& cursor) {
 Status read_values(Cursor& cursor, uint64_t n_key, std::vector<KeyValue>& values,
                    std::vector<KeySpan>& keys) {
   for (uint64_t i = 0; i < n_key; ++i) {
-    cursor.set_context(std::format("key {} of {}", i + 1, n_key));
+    cursor.set_context(odmoe::format("key {} of {}", i + 1, n_key));
     ODMOE_ASSIGN_OR_RETURN(const std::string_view key, cursor.read_string(kMaxKeyBytes));
     if (key.empty()) return cursor.damaged("is empty");
     keys.push_back({.offset = cursor.position() - key.size(), .bytes = key.size()});
-    cursor.set_context(std::format("key '{}'", printable(key)));
+    cursor.set_context(odmoe::format("key '{}'", printable(key)));
     ODMOE_ASSIGN_OR_RETURN(const Value value, read_value(cursor));
     values.push_back({.key = {}, .value = value});
   }
@@ -251,10 +251,10 @@ Result<ggml_type> read_tensor_type(Cursor& cursor) {
 // `offset` is still that within the data section.
 Result<TensorInfo> read_tensor(Cursor& cursor, uint64_t index, uint64_t n_tensor) {
   TensorInfo tensor;
-  cursor.set_context(std::format("tensor {} of {}", index + 1, n_tensor));
+  cursor.set_context(odmoe::format("tensor {} of {}", index + 1, n_tensor));
   ODMOE_ASSIGN_OR_RETURN(tensor.name, cursor.read_string(kMaxTensorNameBytes));
   if (tensor.name.empty()) return cursor.damaged("has no name");
-  cursor.set_context(std::format("tensor '{}'", printable(tensor.name)));
+  cursor.set_context(odmoe::format("tensor '{}'", printable(tensor.name)));
   if (tensor.name.contains('\0')) return cursor.damaged("has a zero byte in its name");
 
   ODMOE_ASSIGN_OR_RETURN(const uint32_t n_dim, cursor.read<uint32_t>());

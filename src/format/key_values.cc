@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <format>
 #include <limits>
 
 #include "format/gguf_header.h"
 #include "format/printable.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -61,7 +61,7 @@ int64_t load_int(const Header& header, const Value& value, uint64_t index) {
 }
 
 std::string type_text(const Value& value) {
-  return std::format("{}{}", value.is_array ? "array of " : "", gguf_type_name(value.type));
+  return odmoe::format("{}{}", value.is_array ? "array of " : "", gguf_type_name(value.type));
 }
 
 std::string describe_element(const Header& header, const Value& value, uint64_t index,
@@ -69,18 +69,18 @@ std::string describe_element(const Header& header, const Value& value, uint64_t 
   switch (value.type) {
     case GGUF_TYPE_STRING: {
       const std::string_view text = gguf::string_at(header, string_offset);
-      return std::format("\"{}\"", printable(text, max_string_bytes));
+      return odmoe::format("\"{}\"", printable(text, max_string_bytes));
     }
     case GGUF_TYPE_BOOL:
       return load<uint8_t>(header, value, index) != 0 ? "true" : "false";
     case GGUF_TYPE_FLOAT32:
-      return std::format("{}", load<float>(header, value, index));
+      return odmoe::format("{}", load<float>(header, value, index));
     case GGUF_TYPE_FLOAT64:
-      return std::format("{}", load<double>(header, value, index));
+      return odmoe::format("{}", load<double>(header, value, index));
     case GGUF_TYPE_UINT64:
-      return std::format("{}", load<uint64_t>(header, value, index));
+      return odmoe::format("{}", load<uint64_t>(header, value, index));
     default:
-      return std::format("{}", load_int(header, value, index));
+      return odmoe::format("{}", load_int(header, value, index));
   }
 }
 
@@ -96,7 +96,7 @@ std::string describe_value(const Header& header, const Value& value) {
     text += describe_element(header, value, i, offset, kMaxElementBytes);
   }
   text += value.count > kMaxElements ? ", ...]" : "]";
-  return text + std::format(" ({} of {})", value.count, gguf_type_name(value.type));
+  return text + odmoe::format(" ({} of {})", value.count, gguf_type_name(value.type));
 }
 
 }  // namespace

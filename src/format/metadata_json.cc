@@ -26,7 +26,7 @@ bool is_utf8(std::string_view text) {
 
 std::string to_hex(std::string_view bytes) {
   std::string text;
-  for (const char byte : bytes) text += std::format("{:02x}", static_cast<unsigned char>(byte));
+  for (const char byte : bytes) text += odmoe::format("{:02x}", static_cast<unsigned char>(byte));
   return text;
 }
 
@@ -172,7 +172,7 @@ class Judge final : public nlohmann::json_sax<Json> {
   bool start_array(size_t) override { return enter(); }
   bool end_array() override { return leave(); }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
-    problem = std::format("is not JSON from byte {} on", position);
+    problem = odmoe::format("is not JSON from byte {} on", position);
     return false;
   }
 
@@ -181,12 +181,12 @@ class Judge final : public nlohmann::json_sax<Json> {
  private:
   bool count() {
     if (++n_value_ <= kMaxJsonValues) return true;
-    problem = std::format("has more than {} values", kMaxJsonValues);
+    problem = odmoe::format("has more than {} values", kMaxJsonValues);
     return false;
   }
   bool enter() {
     if (++depth_ <= kMaxJsonDepth) return count();
-    problem = std::format("is nested deeper than {}", kMaxJsonDepth);
+    problem = odmoe::format("is nested deeper than {}", kMaxJsonDepth);
     return false;
   }
   bool leave() {
@@ -262,7 +262,7 @@ Result<std::vector<MetadataEntry>> metadata_from_json(const Json& json, const st
       good = read_elements<int64_t>(content, entry.is_array, entry,
                                     [&](const Json& element) { return integer_from_json(*type, element); });
     }
-    if (!good) return bad(std::format("holds what is no {}", gguf_type_name(*type)));
+    if (!good) return bad(odmoe::format("holds what is no {}", gguf_type_name(*type)));
     entries.push_back(std::move(entry));
   }
   return entries;

@@ -35,7 +35,7 @@ Error not_gguf_error(std::span<const std::byte> bytes, const std::string& name) 
   const std::string_view head(reinterpret_cast<const char*>(bytes.data()),
                               std::min(bytes.size(), kSniffBytes));
   const auto bad = [&](std::string_view what) {
-    return Error{ErrorKind::kBadFile, std::format("{} {}", name, what)};
+    return Error{ErrorKind::kBadFile, odmoe::format("{} {}", name, what)};
   };
   if (head.empty()) return bad("is empty: download it again");
   if (head.starts_with("version https://git-lfs")) {
@@ -76,7 +76,7 @@ Error not_gguf_error(std::span<const std::byte> bytes, const std::string& name) 
   }
   if (is_text(head)) {
     return bad(
-        std::format("is text, not a model; it begins '{}': check where it came from", printable(head, 40)));
+        odmoe::format("is text, not a model; it begins '{}': check where it came from", printable(head, 40)));
   }
   return bad("is not a GGUF file: it does not begin with 'GGUF'; give a GGUF model");
 }
@@ -91,18 +91,18 @@ Error directory_error(const std::filesystem::path& path) {
   }
   const std::string name = printable(path.string(), 400);
   if (found.empty() && std::filesystem::exists(path / "config.json", error)) {
-    return {
-        ErrorKind::kBadFile,
-        std::format("{} is a checkpoint of Hugging Face: make a model of it with `odmoe convert {} OUT`, and "
-                    "run that",
-                    name, name)};
+    return {ErrorKind::kBadFile,
+            odmoe::format(
+                "{} is a checkpoint of Hugging Face: make a model of it with `odmoe convert {} OUT`, and "
+                "run that",
+                name, name)};
   }
   if (found.empty()) {
     return {ErrorKind::kBadFile,
-            std::format("{} is a directory without a GGUF in it: give a GGUF file", name)};
+            odmoe::format("{} is a directory without a GGUF in it: give a GGUF file", name)};
   }
-  return {ErrorKind::kBadFile, std::format("{} is a directory: give the file, perhaps {}", name,
-                                           printable((path / found).string(), 400))};
+  return {ErrorKind::kBadFile, odmoe::format("{} is a directory: give the file, perhaps {}", name,
+                                             printable((path / found).string(), 400))};
 }
 
 }  // namespace odmoe

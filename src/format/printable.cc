@@ -1,7 +1,8 @@
 #include "format/printable.h"
 
 #include <cstdint>
-#include <format>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -44,7 +45,7 @@ void append_escaped(std::string& out, char c) {
       out += "\\t";
       break;
     default:
-      out += std::format("\\x{:02x}", static_cast<uint8_t>(c));
+      out += odmoe::format("\\x{:02x}", static_cast<uint8_t>(c));
   }
 }
 

@@ -74,7 +74,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool number_float(double, const std::string&) override { return value("no whole number"); }
   bool number_integer(int64_t number) override {
     // The parser gives positive numbers to number_unsigned().
-    return value(std::format("{}", number));
+    return value(odmoe::format("{}", number));
   }
   bool number_unsigned(uint64_t number) override {
     if (field_ == Field::kShape && depth_ == 3) {
@@ -94,7 +94,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       it.range[it.n_range++] = number;
       return true;
     }
-    return value(std::format("{}", number));
+    return value(odmoe::format("{}", number));
   }
   bool string(std::string& text) override {
     if (depth_ == 2 && in_metadata_) {
@@ -142,9 +142,10 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
         return true;
       }
       if (tensors_.size() == kMaxSafetensorsTensors) {
-        error_ = Error{ErrorKind::kBadFile,
-                       std::format("{} is damaged: its header lists more than {} tensors; download it again",
-                                   name_, kMaxSafetensorsTensors)};
+        error_ =
+            Error{ErrorKind::kBadFile,
+                  odmoe::format("{} is damaged: its header lists more than {} tensors; download it again",
+                                name_, kMaxSafetensorsTensors)};
         return false;
       }
       tensors_.emplace_back().tensor.name = std::move(text);
@@ -167,8 +168,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
     error_ = Error{ErrorKind::kBadFile,
-                   std::format("{} is damaged: its header is not JSON at byte {}; download it again", name_,
-                               position + kLengthBytes)};
+                   odmoe::format("{} is damaged: its header is not JSON at byte {}; download it again", name_,
+                                 position + kLengthBytes)};
     return false;
   }
 
@@ -199,9 +200,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
                               : in_metadata_ ? std::string(kMetadataKey)
                               : tensors_.empty()
                                   ? "its header"
-                                  : std::format("tensor '{}'", printable(tensors_.back().tensor.name));
-    error_ = Error{ErrorKind::kBadFile, std::format("{} is damaged: {} {}; download it again", name_, where,
-                                                    std::format(format, std::forward<Args>(args)...))};
+                                  : odmoe::format("tensor '{}'", printable(tensors_.back().tensor.name));
+    error_ = Error{ErrorKind::kBadFile, odmoe::format("{} is damaged: {} {}; download it again", name_, where,
+                                                      odmoe::format(format, std::forward<Args>(args)...))};
     return false;
   }
 
@@ -236,7 +237,7 @@ Status place(Described& described, uint64_t data_begin, uint64_t file_bytes, con
   if (!bytes) return bad("has an absurd shape");
   const auto [begin, end] = described.range;
   if (end < begin || end - begin != *bytes) {
-    return bad(std::format("lies at {} to {}, but its dtype and shape make {} bytes", begin, end, *bytes));
+    return bad(odmoe::format("lies at {} to {}, but its dtype and shape make {} bytes", begin, end, *bytes));
   }
   if (end > file_bytes - data_begin) {
     return fail(
@@ -254,7 +255,7 @@ Status place(Described& described, uint64_t data_begin, uint64_t file_bytes, con
 Error not_safetensors(std::span<const std::byte> first_bytes, const std::string& name) {
   const std::string_view head(reinterpret_cast<const char*>(first_bytes.data()), first_bytes.size());
   const auto bad = [&](std::string_view what) {
-    return Error{ErrorKind::kBadFile, std::format("{} {}", name, what)};
+    return Error{ErrorKind::kBadFile, odmoe::format("{} {}", name, what)};
   };
   if (head.empty()) return bad("is empty: download it again");
   if (head.starts_with("version https://git-lfs")) {
@@ -424,9 +425,9 @@ Result<std::string> make_safetensors_header(std::span<const SafetensorsEntry> en
     if (json.size() > 1) json += ',';
     json += quoted(entry.name) + R"(:{"dtype":)" + quoted(entry.dtype) + R"(,"shape":[)";
     for (size_t i = 0; i < entry.shape.size(); ++i) {
-      json += std::format("{}{}", i == 0 ? "" : ",", entry.shape[i]);
+      json += odmoe::format("{}{}", i == 0 ? "" : ",", entry.shape[i]);
     }
-    json += std::format(R"(],"data_offsets":[{},{}]}})", offset, offset + *bytes);
+    json += odmoe::format(R"(],"data_offsets":[{},{}]}})", offset, offset + *bytes);
     offset += *bytes;
   }
   json += '}';

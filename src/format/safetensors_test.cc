@@ -168,8 +168,8 @@ TEST(Safetensors, AHeaderOverTheLimitIsRefusedWithoutReadingIt) {
 TEST(Safetensors, MoreTensorsThanTheLimitAreRefused) {
   std::string json = "{";
   for (uint64_t i = 0; i <= kMaxSafetensorsTensors; ++i) {
-    json += std::format("{}\"{}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
-                        i == 0 ? "" : ",", i);
+    json += odmoe::format("{}\"{}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+                          i == 0 ? "" : ",", i);
   }
   EXPECT_THAT(refusal(json + "}"), HasSubstr("lists more than 262144 tensors"));
 }

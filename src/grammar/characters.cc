@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
+
+#include "odmoe/format.h"
 
 namespace odmoe::grammar {
 
@@ -116,7 +117,7 @@ std::string escape_of(uint32_t c) {
     case '\\':
       return "\\\\";
     default:
-      return std::format("\\u{:04x}", c);
+      return odmoe::format("\\u{:04x}", c);
   }
 }
 

@@ -1,8 +1,9 @@
 #include "grammar/formats.h"
 
 #include <array>
-#include <format>
 #include <utility>
+
+#include "odmoe/format.h"
 
 namespace odmoe::grammar {
 namespace {
@@ -34,17 +35,17 @@ constexpr std::string_view kEmail =
 constexpr std::string_view kEmailLengths = "^[^@]{1,64}@[^@]{1,63}$";
 constexpr std::string_view kByte = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)";
 
-std::string ipv4() { return std::format("(?:{0}\\.){{3}}{0}", kByte); }
+std::string ipv4() { return odmoe::format("(?:{0}\\.){{3}}{0}", kByte); }
 
 std::string ipv6() {
   constexpr std::string_view kPart = "[0-9A-Fa-f]{1,4}";
-  const std::string last = std::format("(?:{0}:{0}|{1})", kPart, ipv4());
-  std::string all = std::format("(?:(?:{0}:){{6}}{1}|::(?:{0}:){{5}}{1}", kPart, last);
+  const std::string last = odmoe::format("(?:{0}:{0}|{1})", kPart, ipv4());
+  std::string all = odmoe::format("(?:(?:{0}:){{6}}{1}|::(?:{0}:){{5}}{1}", kPart, last);
   // So many parts before ::, and what may stand behind it.
   for (int before = 0; before <= 4; ++before) {
-    all += std::format("|(?:(?:{0}:){{0,{1}}}{0})?::(?:{0}:){{{2}}}{3}", kPart, before, 4 - before, last);
+    all += odmoe::format("|(?:(?:{0}:){{0,{1}}}{0})?::(?:{0}:){{{2}}}{3}", kPart, before, 4 - before, last);
   }
-  all += std::format("|(?:(?:{0}:){{0,5}}{0})?::{0}|(?:(?:{0}:){{0,6}}{0})?::)", kPart);
+  all += odmoe::format("|(?:(?:{0}:){{0,5}}{0})?::{0}|(?:(?:{0}:){{0,6}}{0})?::)", kPart);
   return all;
 }
 
@@ -53,24 +54,25 @@ struct Addresses {
   explicit Addresses(bool international) {
     const std::string_view more =
         international ? "\\u00a0-\\ud7ff\\uf900-\\ufdcf\\ufdf0-\\uffef\\u{10000}-\\u{1fffd}" : "";
-    character = std::format("(?:[A-Za-z0-9._~!$&'()*+,;=:@{}-]|%[0-9A-Fa-f]{{2}})", more);
-    first = std::format("(?:[A-Za-z0-9._~!$&'()*+,;=@{}-]|%[0-9A-Fa-f]{{2}})", more);  // of a relative path
-    const std::string user = std::format("(?:(?:[A-Za-z0-9._~!$&'()*+,;=:{}-]|%[0-9A-Fa-f]{{2}})*@)?", more);
-    const std::string label = std::format("[A-Za-z0-9{0}](?:[A-Za-z0-9{0}-]*[A-Za-z0-9{0}])?", more);
+    character = odmoe::format("(?:[A-Za-z0-9._~!$&'()*+,;=:@{}-]|%[0-9A-Fa-f]{{2}})", more);
+    first = odmoe::format("(?:[A-Za-z0-9._~!$&'()*+,;=@{}-]|%[0-9A-Fa-f]{{2}})", more);  // of a relative path
+    const std::string user =
+        odmoe::format("(?:(?:[A-Za-z0-9._~!$&'()*+,;=:{}-]|%[0-9A-Fa-f]{{2}})*@)?", more);
+    const std::string label = odmoe::format("[A-Za-z0-9{0}](?:[A-Za-z0-9{0}-]*[A-Za-z0-9{0}])?", more);
     // The last part begins with a letter, or it would have to be an address.
-    const std::string last = std::format("[A-Za-z{0}](?:[A-Za-z0-9{0}-]*[A-Za-z0-9{0}])?", more);
-    authority = std::format("//{}(?:(?:{}\\.)*{}\\.?|{})(?::(?:[1-5]\\d{{4}}|\\d{{1,4}}))?", user, label,
-                            last, ipv4());
-    segments = std::format("(?:/{}*)*", character);
-    tail = std::format("(?:\\?(?:{0}|[/?])*)?(?:#(?:{0}|[/?])*)?", character);
+    const std::string last = odmoe::format("[A-Za-z{0}](?:[A-Za-z0-9{0}-]*[A-Za-z0-9{0}])?", more);
+    authority = odmoe::format("//{}(?:(?:{}\\.)*{}\\.?|{})(?::(?:[1-5]\\d{{4}}|\\d{{1,4}}))?", user, label,
+                              last, ipv4());
+    segments = odmoe::format("(?:/{}*)*", character);
+    tail = odmoe::format("(?:\\?(?:{0}|[/?])*)?(?:#(?:{0}|[/?])*)?", character);
   }
   std::string absolute() const {
-    return std::format("(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{0}{1}|/?{2}+{1}|/)|file://(?:/{2}*)+){3}", authority,
-                       segments, character, tail);
+    return odmoe::format("(?:[A-Za-z][A-Za-z0-9+.-]*:(?:{0}{1}|/?{2}+{1}|/)|file://(?:/{2}*)+){3}", authority,
+                         segments, character, tail);
   }
   std::string reference() const {
-    return std::format("(?:{0}|(?:{1}{2}|/(?:{3}+{2})?|{4}+{2}|){5})", absolute(), authority, segments,
-                       character, first, tail);
+    return odmoe::format("(?:{0}|(?:{1}{2}|/(?:{3}+{2})?|{4}+{2}|){5})", absolute(), authority, segments,
+                         character, first, tail);
   }
   std::string character, first, authority, segments, tail;
 };
@@ -80,7 +82,7 @@ std::string json_pointer() { return "(?:/(?:[^~/]|~[01])*)*"; }
 // Regular expressions that ECMA-262 and Python agree on, with groups in groups.
 std::string regular_expression(int depth) {
   std::string inside = depth == 0 ? std::string() : regular_expression(depth - 1);
-  if (depth > 0) inside = std::format("|\\((?:\\?[:=!])?{}\\)", inside);
+  if (depth > 0) inside = odmoe::format("|\\((?:\\?[:=!])?{}\\)", inside);
   constexpr std::string_view kAtom =
       "(?:[^\\\\^$.*+?()\\[\\]{}|\\x00-\\x1f]|\\.|\\\\[dDwWsStnrfv^$\\\\.*+?()\\[\\]{}|/-]|"
       "\\[\\^?(?:a-z|A-Z|0-9|[^\\\\\\[\\]^\\x00-\\x1f&~|-]|\\\\[dDwWsStnr\\\\\\]\\[^.-])+\\]";
@@ -89,17 +91,17 @@ std::string regular_expression(int depth) {
       "[6-9]|"
       "7,[7-9]|8,[89]|9,9)\\})\\?"
       "?)?";
-  const std::string sequence = std::format("\\^?(?:{}{}){})*\\$?", kAtom, inside, kQuantifier);
-  return std::format("(?:{0}(?:\\|{0})*)", sequence);
+  const std::string sequence = odmoe::format("\\^?(?:{}{}){})*\\$?", kAtom, inside, kQuantifier);
+  return odmoe::format("(?:{0}(?:\\|{0})*)", sequence);
 }
 
-std::string whole(std::string_view pattern) { return std::format("^{}$", pattern); }
+std::string whole(std::string_view pattern) { return odmoe::format("^{}$", pattern); }
 
 // Of one expression.
 std::optional<std::string> format_pattern(std::string_view name) {
   if (name == "date") return whole(kDate);
   if (name == "time") return whole(kTime);
-  if (name == "date-time") return whole(std::format("{}T{}", kDate, kTime));
+  if (name == "date-time") return whole(odmoe::format("{}T{}", kDate, kTime));
   if (name == "duration") {
     std::string pattern(kDuration);
     for (size_t at; (at = pattern.find('@')) != pattern.npos;) pattern.replace(at, 1, kDurationTime);

@@ -432,10 +432,10 @@ Error GrammarBuilder::excess() const {
   if (work_.stopped()) return {ErrorKind::kInterrupted, "it was asked to stop"};
   if (work_.over()) {
     return {ErrorKind::kUsage,
-            std::format("it is too large: compiling it takes more than {} steps", kMaxCompileSteps)};
+            odmoe::format("it is too large: compiling it takes more than {} steps", kMaxCompileSteps)};
   }
   return {ErrorKind::kUsage,
-          std::format("it is too large: more than {} states or {} edges", kMaxStates, kMaxEdges)};
+          odmoe::format("it is too large: more than {} states or {} edges", kMaxStates, kMaxEdges)};
 }
 
 Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression root) {

@@ -5,13 +5,13 @@
 
 #include <array>
 #include <cstdlib>
-#include <format>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <utility>
 
 #include "grammar/automaton.h"
+#include "odmoe/format.h"
 
 namespace odmoe::grammar {
 namespace {
@@ -117,7 +117,7 @@ TEST(JsonSchema, NumbersAreJsonNumbers) {
 // A number of thousandths, with so many digits behind the point as it needs or more.
 std::string thousandths(int64_t n, int32_t places = 3) {
   const int64_t size = std::abs(n);
-  std::string text = std::format("{}{}.{:03}", n < 0 ? "-" : "", size / 1000, size % 1000);
+  std::string text = odmoe::format("{}{}.{:03}", n < 0 ? "-" : "", size / 1000, size % 1000);
   text.resize(text.size() - 3 + static_cast<size_t>(places));
   if (text.ends_with('.')) text.pop_back();
   return text;
@@ -137,9 +137,9 @@ TEST(JsonSchema, NumbersStayBetweenBoundsThatAreNoIntegers) {
     const int sides = static_cast<int>(random() % 4);  // 0 and 3: both
     std::string text = R"({"type":"number")";
     if (sides != 1)
-      text += std::format(R"(,"{}":{})", above ? "exclusiveMinimum" : "minimum", thousandths(low));
+      text += odmoe::format(R"(,"{}":{})", above ? "exclusiveMinimum" : "minimum", thousandths(low));
     if (sides != 2)
-      text += std::format(R"(,"{}":{})", below ? "exclusiveMaximum" : "maximum", thousandths(high));
+      text += odmoe::format(R"(,"{}":{})", below ? "exclusiveMaximum" : "maximum", thousandths(high));
     text += "}";
     const bool empty = sides % 3 == 0 && low == high && (above || below);
     if (empty) {

@@ -1,10 +1,11 @@
 #include "grammar/regex.h"
 
 #include <algorithm>
-#include <format>
 #include <optional>
 #include <string>
 #include <utility>
+
+#include "odmoe/format.h"
 
 namespace odmoe::grammar {
 namespace {
@@ -35,7 +36,7 @@ class Parser {
 
   template <typename... Args>
   static std::unexpected<Error> refuse(std::format_string<Args...> why, Args&&... args) {
-    return fail(ErrorKind::kUsage, "{}", std::format(why, std::forward<Args>(args)...));
+    return fail(ErrorKind::kUsage, "{}", odmoe::format(why, std::forward<Args>(args)...));
   }
 
   bool eat(std::string_view text) {

@@ -171,9 +171,9 @@ Result<SchemaCompiler::Expression> SchemaCompiler::text(const TextRule& rule) {
 }
 
 Result<SchemaCompiler::Expression> SchemaCompiler::string(const TextRule& rule) {
-  std::string key = std::format("{} {}", rule.min_length, rule.max_length);
+  std::string key = odmoe::format("{} {}", rule.min_length, rule.max_length);
   for (const TextRule::Part& part : rule.parts) {
-    key += std::format(" {}{}", part.negated ? "!" : "", static_cast<const void*>(part.regex.get()));
+    key += odmoe::format(" {}{}", part.negated ? "!" : "", static_cast<const void*>(part.regex.get()));
   }
   if (const auto known = known_texts_.find(key); known != known_texts_.end()) return known->second;
   ODMOE_ASSIGN_OR_RETURN(const Expression inside, text(rule));

@@ -1,7 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -9,6 +8,7 @@
 
 #include "grammar/automaton.h"
 #include "grammar/json_schema.h"
+#include "odmoe/format.h"
 
 namespace odmoe::grammar {
 namespace {
@@ -253,7 +253,7 @@ TEST(SchemaFeatures, ArraysOfEveryDraft) {
 // Members beyond the limit on nested calls could not be written once.
 TEST(SchemaFeatures, ThousandsOfOptionalMembersMayComeOrNot) {
   std::string schema = R"({"type":"object","additionalProperties":false,"properties":{)";
-  for (int i = 0; i < 2500; ++i) schema += std::format(R"({}"p{}":{{"type":"null"}})", i > 0 ? "," : "", i);
+  for (int i = 0; i < 2500; ++i) schema += odmoe::format(R"({}"p{}":{{"type":"null"}})", i > 0 ? "," : "", i);
   Schema many(schema + "}}");
   EXPECT_TRUE(many.takes("{}"));
   EXPECT_TRUE(many.takes(R"({"p2499":null})"));
@@ -268,7 +268,7 @@ TEST(SchemaFeatures, LongStringsAndListsTakeNoStateForEachCharacter) {
   ASSERT_TRUE(grammar.has_value());
   EXPECT_LT((*grammar)->n_state(), 1000);
   for (const int most : {5, 9, 100, 1000}) {
-    Schema schema(std::format(R"({{"type":"string","minLength":{},"maxLength":{}}})", most / 3, most));
+    Schema schema(odmoe::format(R"({{"type":"string","minLength":{},"maxLength":{}}})", most / 3, most));
     for (const int length : {most / 3 - 1, most / 3, most / 2, most - 1, most, most + 1}) {
       EXPECT_EQ(schema.takes('"' + std::string(static_cast<size_t>(length), 'x') + '"'),
                 length >= most / 3 && length <= most)

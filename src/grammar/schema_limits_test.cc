@@ -3,13 +3,13 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
 
 #include "grammar/json_schema.h"
+#include "odmoe/format.h"
 
 namespace odmoe::grammar {
 namespace {
@@ -53,36 +53,38 @@ std::string repeated(int n, auto part) {
 // Each ends, within the limits, with a grammar or with an error that says what is too large.
 TEST(SchemaLimits, HostileSchemasEndWithinTheLimits) {
   const auto alternatives = [](int i) {
-    return std::format(
+    return odmoe::format(
         R"({{"anyOf":[{{"required":["a{0}"]}},{{"required":["b{0}"]}},{{"minProperties":{0}}}]}})", i);
   };
   const std::string hostile[] = {
-      std::format(R"({{"allOf":[{}]}})", repeated(40, alternatives)),
-      std::format(R"({{"oneOf":[{}]}})",
-                  repeated(300,
-                           [](int i) {
-                             return std::format(
-                                 R"({{"properties":{{"a":{{"minimum":{0}}},"b":{{"pattern":"{0}"}}}}}})", i);
-                           })),
-      std::format(R"({{"enum":[{}]}})",
-                  repeated(200'000, [](int i) { return std::format("\"value{}\"", i); })),
-      std::format(R"({{"type":"object","properties":{{{}}}}})",
-                  repeated(12'000,
-                           [](int i) {
-                             return std::format(
-                                 R"("a property with a rather long name {}":{{"type":"string"}})", i);
-                           })),
-      std::format(
+      odmoe::format(R"({{"allOf":[{}]}})", repeated(40, alternatives)),
+      odmoe::format(R"({{"oneOf":[{}]}})",
+                    repeated(300,
+                             [](int i) {
+                               return odmoe::format(
+                                   R"({{"properties":{{"a":{{"minimum":{0}}},"b":{{"pattern":"{0}"}}}}}})",
+                                   i);
+                             })),
+      odmoe::format(R"({{"enum":[{}]}})",
+                    repeated(200'000, [](int i) { return odmoe::format("\"value{}\"", i); })),
+      odmoe::format(R"({{"type":"object","properties":{{{}}}}})",
+                    repeated(12'000,
+                             [](int i) {
+                               return odmoe::format(
+                                   R"("a property with a rather long name {}":{{"type":"string"}})", i);
+                             })),
+      odmoe::format(
           R"({{"allOf":[{}]}})",
-          repeated(60, [](int i) { return std::format(R"({{"type":"string","pattern":"a.{{{}}}b"}})", i); })),
+          repeated(60,
+                   [](int i) { return odmoe::format(R"({{"type":"string","pattern":"a.{{{}}}b"}})", i); })),
       R"({"type":"string","pattern":"^(?:.*a.{40})$","minLength":3})",
       R"({"type":"string","pattern":"((a{1000}){1000}){1000}","maxLength":1000000000})",
       R"x({"type":"string","pattern":"^[a-z]{3,900}[^x]{3,900}(?!q)","minLength":800,"maxLength":1700})x",
-      std::format(
+      odmoe::format(
           R"({{"type":"object","patternProperties":{{{}}}}})",
-          repeated(6, [](int i) { return std::format(R"("{}.*[a-f]{{9}}x":{{"type":"null"}})", i); })),
-      std::format(R"({{"type":"object","properties":{{{}}},"minProperties":900,"maxProperties":1000}})",
-                  repeated(2000, [](int i) { return std::format(R"("p{}":{{"type":"string"}})", i); })),
+          repeated(6, [](int i) { return odmoe::format(R"("{}.*[a-f]{{9}}x":{{"type":"null"}})", i); })),
+      odmoe::format(R"({{"type":"object","properties":{{{}}},"minProperties":900,"maxProperties":1000}})",
+                    repeated(2000, [](int i) { return odmoe::format(R"("p{}":{{"type":"string"}})", i); })),
       R"({"$defs":{"a":{"properties":{"x":{"allOf":[{"$ref":"#/$defs/a"},{"$ref":"#/$defs/b"}]}}},
                    "b":{"properties":{"x":{"allOf":[{"$ref":"#/$defs/b"},{"$ref":"#/$defs/c"}]}}},
                    "c":{"properties":{"x":{"anyOf":[{"$ref":"#/$defs/c"},{"$ref":"#/$defs/a"}]}}}},"$ref":"#/$defs/a"})",

@@ -76,7 +76,7 @@ Result<SchemaCompiler::Members> SchemaCompiler::members(const Shape& shape) {
     if (allowed) {
       members.named.push_back(std::move(member));
     } else if (member.required) {
-      reader_.note(at_, std::format("{} is required, but not allowed among its properties", text_of(name)));
+      reader_.note(at_, odmoe::format("{} is required, but not allowed among its properties", text_of(name)));
       members.impossible = true;
       return members;
     }

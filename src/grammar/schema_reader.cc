@@ -28,7 +28,7 @@ std::string text_of(const SchemaJson& json) {
 }
 
 void SchemaReader::note(const SchemaJson* schema, std::string_view why) {
-  if (reason_.empty()) reason_ = std::format("{}: {}", place(schema), why);
+  if (reason_.empty()) reason_ = odmoe::format("{}: {}", place(schema), why);
 }
 
 Result<std::shared_ptr<const Regex>> SchemaReader::regex(const SchemaJson* schema,

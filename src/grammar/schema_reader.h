@@ -38,7 +38,8 @@ class SchemaReader {
   template <typename... Args>
   std::unexpected<Error> refuse(const SchemaJson* schema, std::format_string<Args...> format,
                                 Args&&... args) const {
-    return fail(ErrorKind::kUsage, "{}: {}", place(schema), std::format(format, std::forward<Args>(args)...));
+    return fail(ErrorKind::kUsage, "{}: {}", place(schema),
+                odmoe::format(format, std::forward<Args>(args)...));
   }
   // The regular expression of a pattern, read once.
   Result<std::shared_ptr<const Regex>> regex(const SchemaJson* schema, const std::string& pattern);

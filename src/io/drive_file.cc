@@ -4,11 +4,12 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <format>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <system_error>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -48,8 +49,8 @@ std::optional<double> number(const Json& object, const char* name, double least,
 std::string drive_key(std::string_view drive_id, std::string_view reader_name) {
   utsname system{};
   const bool known = uname(&system) == 0;
-  return std::format("{}, {}, {} {}", drive_id, reader_name, known ? system.sysname : "",
-                     known ? system.release : "");
+  return odmoe::format("{}, {}, {} {}", drive_id, reader_name, known ? system.sysname : "",
+                       known ? system.release : "");
 }
 
 std::optional<DriveProfile> load_profile(const std::filesystem::path& file, const std::string& key) {

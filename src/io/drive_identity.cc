@@ -4,9 +4,10 @@
 
 #include <algorithm>
 #include <cstring>
-#include <format>
 #include <fstream>
 #include <system_error>
+
+#include "odmoe/format.h"
 
 #ifdef __linux__
 #include <sys/sysmacros.h>
@@ -46,7 +47,7 @@ DriveIdentity describe(const std::filesystem::path& root, unsigned major, unsign
   for (const char* const file : {"dev", "device/model", "device/serial", "serial", "wwid", "device/wwid",
                                  "dm/name", "dm/uuid", "md/uuid", "size"}) {
     const std::string value = first_line(device / file);
-    if (!value.empty()) drive.id += std::format(" {}={}", file, value);
+    if (!value.empty()) drive.id += odmoe::format(" {}={}", file, value);
   }
   for (const char* const file : {"device/model", "dm/name"}) {
     if (const std::string model = first_line(device / file); !model.empty()) drive.name += " (" + model + ")";
@@ -67,23 +68,23 @@ DriveIdentity identify_drive(const std::filesystem::path& file) {
     uint64_t number = 0;
     static_assert(sizeof system.f_fsid <= sizeof number);
     std::memcpy(&number, &system.f_fsid, sizeof system.f_fsid);
-    drive.id = std::format("file system type={:x} id={:x}", static_cast<uint64_t>(system.f_type), number);
-    drive.name = std::format("file system {:x}", number);
+    drive.id = odmoe::format("file system type={:x} id={:x}", static_cast<uint64_t>(system.f_type), number);
+    drive.name = odmoe::format("file system {:x}", number);
   }
 #elifdef __APPLE__
   DriveIdentity drive;
   struct statfs system{};
   if (statfs(file.c_str(), &system) == 0) {
     drive.name = system.f_mntfromname;
-    drive.id =
-        std::format("{} type={} id={:x}.{:x}", system.f_mntfromname, system.f_fstypename,
-                    static_cast<uint32_t>(system.f_fsid.val[0]), static_cast<uint32_t>(system.f_fsid.val[1]));
+    drive.id = odmoe::format("{} type={} id={:x}.{:x}", system.f_mntfromname, system.f_fstypename,
+                             static_cast<uint32_t>(system.f_fsid.val[0]),
+                             static_cast<uint32_t>(system.f_fsid.val[1]));
   }
 #else
   DriveIdentity drive;
 #endif
   if (drive.id.empty()) {
-    drive.id = std::format("device {}", static_cast<uint64_t>(info.st_dev));
+    drive.id = odmoe::format("device {}", static_cast<uint64_t>(info.st_dev));
     drive.name = drive.id;
   }
   return drive;

@@ -81,8 +81,8 @@ Result<ProbePoint> DriveProbe::measure(uint32_t read_bytes, uint32_t depth, int6
     for (const ReadCompletion& completion : std::span(done).first(count)) {
       if (completion.result < 0) {
         error = Error{ErrorKind::kIo,
-                      std::format("cannot try out the drive of {}: {}", reader_.path(0).string(),
-                                  std::generic_category().message(static_cast<int>(-completion.result)))};
+                      odmoe::format("cannot try out the drive of {}: {}", reader_.path(0).string(),
+                                    std::generic_category().message(static_cast<int>(-completion.result)))};
         continue;
       }
       const auto place = static_cast<uint32_t>(completion.id);

@@ -3,8 +3,9 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <format>
 #include <system_error>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -16,7 +17,7 @@ int64_t nanoseconds(const timespec& time) {
 }  // namespace
 
 std::string FileStamp::text() const {
-  return std::format("{} {} {} {}", number, bytes, modified_ns, changed_ns);
+  return odmoe::format("{} {} {} {}", number, bytes, modified_ns, changed_ns);
 }
 
 Result<FileStamp> stamp_of(const std::filesystem::path& path) {

@@ -1,8 +1,9 @@
 #include "model/decoder.h"
 
 #include <cstring>
-#include <format>
 #include <iterator>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -38,18 +39,18 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
   decoder->layers_.resize(static_cast<size_t>(shape.n_layer));
   for (int i = 0; i < shape.n_layer; ++i) {
     Layer& layer = decoder->layers_[static_cast<size_t>(i)];
-    layer.attn_norm = weights.require(std::format("blk.{}.attn_norm.weight", i), {n_embd});
-    layer.ffn_norm = weights.require(std::format("blk.{}.ffn_norm.weight", i), {n_embd});
+    layer.attn_norm = weights.require(odmoe::format("blk.{}.attn_norm.weight", i), {n_embd});
+    layer.ffn_norm = weights.require(odmoe::format("blk.{}.ffn_norm.weight", i), {n_embd});
     if (shape.has_experts(i)) {
       decoder->expert_layers_.push_back(i);
       layer.router =
-          weights.require(std::format("blk.{}.ffn_gate_inp.weight", i), {n_embd, shape.router.n_expert});
+          weights.require(odmoe::format("blk.{}.ffn_gate_inp.weight", i), {n_embd, shape.router.n_expert});
       if (shape.selection_bias) {
         layer.router_bias =
-            weights.optional(std::format("blk.{}.exp_probs_b.bias", i), {shape.router.n_expert});
+            weights.optional(odmoe::format("blk.{}.exp_probs_b.bias", i), {shape.router.n_expert});
       }
       for (const char* part : {"gate", "up", "gate_up", "down"}) {
-        account.use_tensor(std::format("blk.{}.ffn_{}_exps.weight", i, part));
+        account.use_tensor(odmoe::format("blk.{}.ffn_{}_exps.weight", i, part));
       }
     } else {
       layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff);

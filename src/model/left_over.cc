@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
-#include <format>
 #include <optional>
 #include <string_view>
 
 #include "format/printable.h"
 #include "model/passed_over_keys.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -30,7 +30,7 @@ LeftOver judge_key(const Account& account, const ModelShape& shape, std::string_
   if (result.reason.empty()) result.reason = reason_to_pass_over(account.file(), shape.architecture, key);
   if (!result.reason.empty()) return result;
   result.refused = true;
-  result.reason = std::format("is {}, and nothing here does what it says", account.file().describe(key));
+  result.reason = odmoe::format("is {}, and nothing here does what it says", account.file().describe(key));
   return result;
 }
 
@@ -47,7 +47,7 @@ LeftOver judge_tensor(const Account& account, const ModelShape& shape, std::stri
   result.refused = true;
   if (block && *block >= n_block) {
     result.reason =
-        std::format("is of a layer that {}.block_count, {}, leaves out", shape.architecture, n_block);
+        odmoe::format("is of a layer that {}.block_count, {}, leaves out", shape.architecture, n_block);
   } else if (name.ends_with(".scale") || name.ends_with(".input_scale")) {
     result.reason = "scales other weights (NVFP4), which nothing here does";
   } else {

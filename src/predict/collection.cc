@@ -19,7 +19,7 @@ Status read_shards(const Json& json, Collection& collection, const std::string& 
   int64_t n_document = 0, n_token = 0;
   for (const Json& entry : json) {
     ShardEntry shard;
-    Members members(entry, std::format("{}, shard {}", name, collection.shards.size()));
+    Members members(entry, odmoe::format("{}, shard {}", name, collection.shards.size()));
     members.get("file", shard.file);
     members.get("first_document", shard.first_document, 0, kMaxJsonInteger);
     members.get("documents", shard.n_document, 1, INT32_MAX);

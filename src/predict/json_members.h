@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cmath>
-#include <format>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "odmoe/format.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -29,7 +29,7 @@ class Members {
     const bool fits = member->is_number_unsigned() ? member->get<uint64_t>() <= static_cast<uint64_t>(most)
                                                    : member->is_number_integer();
     if (!fits || member->get<int64_t>() < least || member->get<int64_t>() > most) {
-      return wrong(key, std::format("an integer from {} to {}", least, most));
+      return wrong(key, odmoe::format("an integer from {} to {}", least, most));
     }
     value = static_cast<Int>(member->get<int64_t>());
   }
@@ -37,7 +37,7 @@ class Members {
     const Json* member = find(key);
     if (member == nullptr) return;
     if (!member->is_string() || member->get_ref<const std::string&>().size() > kMaxJsonText) {
-      return wrong(key, std::format("text of at most {} bytes", kMaxJsonText));
+      return wrong(key, odmoe::format("text of at most {} bytes", kMaxJsonText));
     }
     value = member->get<std::string>();
   }
@@ -58,8 +58,8 @@ class Members {
     const Json* member = find(key);
     if (member == nullptr) return nullptr;
     if (member->type() != type || member->size() > most) {
-      wrong(key, std::format("an {} of at most {} members", type == Json::value_t::array ? "array" : "object",
-                             most));
+      wrong(key, odmoe::format("an {} of at most {} members",
+                               type == Json::value_t::array ? "array" : "object", most));
       return nullptr;
     }
     return member;

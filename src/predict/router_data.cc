@@ -15,9 +15,9 @@ namespace {
 constexpr std::string_view kFile = "routers.safetensors";
 
 // As GGUF calls them.
-std::string weight_name(int layer) { return std::format("blk.{}.ffn_gate_inp.weight", layer); }
-std::string norm_name(int layer) { return std::format("blk.{}.ffn_norm.weight", layer); }
-std::string bias_name(int layer) { return std::format("blk.{}.exp_probs_b.bias", layer); }
+std::string weight_name(int layer) { return odmoe::format("blk.{}.ffn_gate_inp.weight", layer); }
+std::string norm_name(int layer) { return odmoe::format("blk.{}.ffn_norm.weight", layer); }
+std::string bias_name(int layer) { return odmoe::format("blk.{}.exp_probs_b.bias", layer); }
 
 }  // namespace
 
@@ -31,7 +31,7 @@ std::string fingerprint_of(std::span<const RouterWeights> routers, int32_t n_emb
   }
   const XXH64_hash_t hash = XXH3_64bits_digest(state);
   XXH3_freeState(state);
-  return std::format("{:016x}", hash);
+  return odmoe::format("{:016x}", hash);
 }
 
 Status write_routers(const std::filesystem::path& folder, const RoutedModel& model,

@@ -170,7 +170,7 @@ Status append_shard(const std::filesystem::path& folder, Collection& collection,
   ODMOE_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, serialise_shard(shard, collection));
   const std::vector<std::byte> packed = gzip(bytes);
   ShardEntry entry;
-  entry.file = std::format("shard-{:05}.safetensors.gz", collection.shards.size());
+  entry.file = odmoe::format("shard-{:05}.safetensors.gz", collection.shards.size());
   entry.first_document = shard.document.front();
   entry.n_document = shard.document.back() - shard.document.front() + 1;
   entry.n_token = shard.n_token;

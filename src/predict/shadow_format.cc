@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 #include <utility>
 
+#include "odmoe/format.h"
 #include "odmoe/options.h"
 #include "predict/routed_model_json.h"
 
@@ -25,7 +25,7 @@ class TensorList {
     add_trunk("shared.", spec_->n_input(0), true);
   }
   void add_source(int32_t source) {
-    const std::string prefix = source < 0 ? "embedding." : std::format("layer.{}.", source);
+    const std::string prefix = source < 0 ? "embedding." : odmoe::format("layer.{}.", source);
     const int64_t n_input = spec_->n_input(source), hidden = spec_->hidden;
     const int64_t n_output = int64_t{spec_->n_ahead(source)} * spec_->model.n_expert;
     if (hidden > 0) {
@@ -54,7 +54,7 @@ class TensorList {
   }
   void add_trunk(const std::string& prefix, int64_t n_input, bool shared) {
     for (int32_t k = 1; k <= spec_->depth; ++k) {
-      const std::string trunk = std::format("{}trunk.{}.", prefix, k);
+      const std::string trunk = odmoe::format("{}trunk.{}.", prefix, k);
       add(trunk + "weight", {spec_->hidden, k == 1 ? n_input : spec_->hidden});
       if (k > 1 || !shared) add(trunk + "bias", {spec_->hidden});
       add(trunk + "norm.weight", {spec_->hidden});

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <format>
 #include <fstream>
 #include <string>
 #include <utility>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -46,14 +47,14 @@ class Planner {
 };
 
 ShadowPlan::Layer plan_source(const ShadowSpec& spec, int32_t source, Planner& planner) {
-  const std::string prefix = source < 0 ? "embedding." : std::format("layer.{}.", source);
+  const std::string prefix = source < 0 ? "embedding." : odmoe::format("layer.{}.", source);
   const bool shared = spec.shared_trunk && source >= 0;
   ShadowPlan::Layer layer{.n_in = static_cast<int32_t>(spec.n_input(source)),
                           .n_out = spec.n_ahead(source) * spec.model.n_expert};
   if (spec.hidden > 0) {
     if (shared) layer.input_scale = planner.vector(prefix + "input_scale");
     for (int32_t k = 1; k <= spec.depth; ++k) {
-      const std::string trunk = std::format("{}trunk.{}.", shared ? "shared." : prefix, k);
+      const std::string trunk = odmoe::format("{}trunk.{}.", shared ? "shared." : prefix, k);
       const std::string bias = shared && k == 1 ? prefix + "trunk.1.bias" : trunk + "bias";
       layer.blocks.push_back({.matrix = planner.matrix(trunk + "weight"),
                               .bias = planner.vector(bias),

@@ -193,7 +193,7 @@ Result<SyntheticResult> make_synthetic_data(const std::filesystem::path& folder,
   collection.tool = tool;
   RoutedModel& model = collection.model;
   model.architecture = "synthetic";
-  model.name = std::format("synthetic, noise {}", options.noise);
+  model.name = odmoe::format("synthetic, noise {}", options.noise);
   model.n_embd = options.n_embd;
   model.n_expert = options.n_expert;
   model.n_expert_used = options.n_expert_used;

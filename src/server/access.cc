@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <format>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/sha256.h"
+#include "odmoe/format.h"
 #include "server/authority.h"
 #include "server/cors.h"
 #include "server/routes.h"
@@ -48,9 +48,9 @@ std::optional<ApiError> check_host(const ServerOptions& options, const httplib::
   return ApiError{
       .status = 403,
       .type = "invalid_request_error",
-      .message = std::format("this server answers to localhost only: start it with --allow-host {} to be "
-                             "reached by that name",
-                             asked->host),
+      .message = odmoe::format("this server answers to localhost only: start it with --allow-host {} to be "
+                               "reached by that name",
+                               asked->host),
       .code = "host_not_allowed"};
 }
 
@@ -124,7 +124,7 @@ std::optional<ApiError> check_access(const ServerOptions& options, const httplib
   if (posts ? request.method != "POST" : request.method != "GET" && request.method != "HEAD") {
     return ApiError{.status = 405,
                     .type = "invalid_request_error",
-                    .message = std::format("{} is asked for with {}", request.path, posts ? "POST" : "GET"),
+                    .message = odmoe::format("{} is asked for with {}", request.path, posts ? "POST" : "GET"),
                     .code = "method_not_allowed"};
   }
   // Nothing that unpacks to more than it seems.
@@ -141,8 +141,8 @@ std::optional<ApiError> check_access(const ServerOptions& options, const httplib
       same_word(std::string_view(type).substr(0, kMultipart.size()), kMultipart)) {
     return ApiError{.status = 415,
                     .type = "invalid_request_error",
-                    .message = std::format("bodies of the type {} are not taken: send JSON",
-                                           type.substr(0, type.find(';')))};
+                    .message = odmoe::format("bodies of the type {} are not taken: send JSON",
+                                             type.substr(0, type.find(';')))};
   }
   return std::nullopt;
 }

@@ -62,7 +62,7 @@ class ChatAnswer final : public Answer {
       : Answer(engine, std::move(options)), chat_(chat) {
     for (size_t i = 0; i < options_.n_choice; ++i) {
       choices_.push_back({.text = AssistantText(chat.syntax, chat.start,
-                                                std::format("call_{}_{}_", options_.id.substr(9), i))});
+                                                odmoe::format("call_{}_{}_", options_.id.substr(9), i))});
       const bool thinks = chat.start == AssistantText::Start::kThought;
       (thinks ? choices_.back().reasoning : choices_.back().content) = chat.echo;
     }
@@ -102,7 +102,7 @@ class ChatAnswer final : public Answer {
       if (choice.content.empty()) message["content"] = nullptr;
       message["tool_calls"] = choice.calls;
     }
-    if (!sink(std::format("{{\"index\":{},\"message\":{},\"logprobs\":", index, dump_json(message))))
+    if (!sink(odmoe::format("{{\"index\":{},\"message\":{},\"logprobs\":", index, dump_json(message))))
       return false;
     if (options_.top_logprobs < 0) {
       if (!sink("null")) return false;
@@ -111,7 +111,7 @@ class ChatAnswer final : public Answer {
       if (!sink("{\"content\":") || !write_json_list(choice.tokens.size(), text, sink)) return false;
       if (!sink(",\"refusal\":null}")) return false;
     }
-    return sink(std::format(",\"finish_reason\":{}}}", dump_json(choice.finish)));
+    return sink(odmoe::format(",\"finish_reason\":{}}}", dump_json(choice.finish)));
   }
 
   Json logprobs(const Json& content) const {
@@ -233,9 +233,9 @@ class CompletionAnswer final : public Answer {
   bool write_choice(size_t index, const PieceSink& sink) const override {
     const Choice& choice = choices_[index];
     const std::string text = dump_json(choice.echoed + choice.text);
-    if (!sink(std::format("{{\"text\":{},\"index\":{},\"logprobs\":", text, index))) return false;
+    if (!sink(odmoe::format("{{\"text\":{},\"index\":{},\"logprobs\":", text, index))) return false;
     if (options_.top_logprobs < 0 ? !sink("null") : !write_logprobs(choice, sink)) return false;
-    return sink(std::format(",\"finish_reason\":{}}}", dump_json(choice.finish)));
+    return sink(odmoe::format(",\"finish_reason\":{}}}", dump_json(choice.finish)));
   }
 
   bool write_logprobs(const Choice& choice, const PieceSink& sink) const {
@@ -350,7 +350,7 @@ bool Answer::write_envelope(const char* object, const PieceSink& sink) const {
   for (size_t i = 0; i < options_.n_choice; ++i) {
     if ((i > 0 && !sink(",")) || !write_choice(i, sink)) return false;
   }
-  return sink(std::format("],\"usage\":{}}}\n", dump_json(usage())));
+  return sink(odmoe::format("],\"usage\":{}}}\n", dump_json(usage())));
 }
 
 Json Answer::envelope(const char* object) const {

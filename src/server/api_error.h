@@ -2,10 +2,10 @@
 #pragma once
 
 #include <expected>
-#include <format>
 #include <string>
 #include <utility>
 
+#include "odmoe/format.h"
 #include "odmoe/result.h"
 
 namespace odmoe::server {
@@ -34,7 +34,7 @@ template <typename... Args>
                                                     Args&&... args) {
   return std::unexpected(ApiError{.status = 400,
                                   .type = "invalid_request_error",
-                                  .message = std::format(format, std::forward<Args>(args)...),
+                                  .message = odmoe::format(format, std::forward<Args>(args)...),
                                   .param = std::move(param)});
 }
 // NOLINTEND(performance-unnecessary-value-param)

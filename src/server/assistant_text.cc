@@ -1,9 +1,9 @@
 #include "server/assistant_text.h"
 
 #include <algorithm>
-#include <format>
 #include <utility>
 
+#include "odmoe/format.h"
 #include "server/json_guard.h"
 
 namespace odmoe::server {
@@ -71,7 +71,7 @@ std::optional<ChatToolCall> parse_deepseek(std::string_view body, bool v3) {
 
 // `key="value"` of a tag.
 std::optional<std::string_view> attribute(std::string_view tag, std::string_view key) {
-  const std::string begin = std::format("{}=\"", key);
+  const std::string begin = odmoe::format("{}=\"", key);
   const size_t at = tag.find(begin);
   if (at == std::string_view::npos) return std::nullopt;
   const size_t from = at + begin.size(), to = tag.find('"', from);
@@ -287,7 +287,7 @@ bool AssistantText::read_call(AssistantDelta& delta, bool last) {
   pending_.erase(0, end + marks.close.size());
   state_ = State::kContent;
   if (auto call = parse_tool_call(*syntax_, body)) {
-    if (call->id.empty()) call->id = std::format("{}{}", id_prefix_, n_call_);
+    if (call->id.empty()) call->id = odmoe::format("{}{}", id_prefix_, n_call_);
     ++n_call_;
     delta.calls.push_back(std::move(*call));
   } else {

@@ -65,7 +65,7 @@ class CallGrammar {
     }
     const auto schema = grammar::add_json_schema(*b_, tool.parameters);
     if (schema.has_value()) return *schema;
-    return bad_request(std::format("tools[{}].function.parameters", index), "{}", schema.error().message);
+    return bad_request(odmoe::format("tools[{}].function.parameters", index), "{}", schema.error().message);
   }
 
   // A control token where the vocabulary has one, else its text.

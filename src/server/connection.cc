@@ -216,9 +216,9 @@ bool Connection::unread() const {
 std::string error_answer(const ApiError& error) {
   const std::string body = error_json(error) + "\n";
   std::string answer =
-      std::format("HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", error.status,
-                  httplib::status_message(error.status), body.size());
-  if (error.retry_after_s > 0) answer += std::format("Retry-After: {}\r\n", error.retry_after_s);
+      odmoe::format("HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+                    error.status, httplib::status_message(error.status), body.size());
+  if (error.retry_after_s > 0) answer += odmoe::format("Retry-After: {}\r\n", error.retry_after_s);
   return answer + "Connection: close\r\n\r\n" + body;
 }
 

@@ -189,7 +189,7 @@ ApiStatus HeadParser::field() {
     return malformed("a header's value has a control character");
   const bool once = std::ranges::any_of(kOnce, [&](std::string_view word) { return same(name, word); });
   if (once && head_.find(name) != nullptr)
-    return malformed(std::format("the request has two headers {}", name));
+    return malformed(odmoe::format("the request has two headers {}", name));
   head_.fields.emplace_back(name, value);
   return {};
 }

@@ -24,10 +24,10 @@ int status(std::string_view text) {
 }
 
 std::string get(std::string_view target, std::string_view fields = "Host: localhost\r\n") {
-  return std::format("GET {} HTTP/1.1\r\n{}\r\n", target, fields);
+  return odmoe::format("GET {} HTTP/1.1\r\n{}\r\n", target, fields);
 }
 std::string post(std::string_view fields) {
-  return std::format("POST / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", fields);
+  return odmoe::format("POST / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", fields);
 }
 
 TEST(HttpHead, SaysWhatIsAskedFor) {
@@ -97,7 +97,7 @@ TEST(HttpHead, FieldsThatReadersTakeDifferentlyAreRefused) {
   EXPECT_EQ(status(post(std::string_view("X: a\0b\r\n", 8))), 400);
   for (const char* name :
        {"Host", "HOST", "Origin", "Authorization", "X-Api-Key", "Content-Type", "Content-Encoding"}) {
-    EXPECT_EQ(status(std::format(
+    EXPECT_EQ(status(odmoe::format(
                   "GET / HTTP/1.1\r\nHost: localhost\r\n{0}: localhost\r\n{0}: localhost\r\n\r\n", name)),
               400);
   }
@@ -111,7 +111,7 @@ TEST(HttpHead, AHostThereMustBeAndOne) {
   EXPECT_EQ(status(get("/", "Host: localhost\r\nhost: evil.example\r\n")), 400);
   for (const char* bad :
        {"", "[::1].evil.com", "127.0.0.1:80@evil.com", "localhost:80:90", "localhost:x", "a, b", "a b"}) {
-    EXPECT_EQ(status(get("/", std::format("Host: {}\r\n", bad))), 400) << bad;
+    EXPECT_EQ(status(get("/", odmoe::format("Host: {}\r\n", bad))), 400) << bad;
   }
 }
 

@@ -70,7 +70,7 @@ Listener::Listener(const ConnectionLimits& limits) : limits_(limits) {
       response.set_header("Connection", "close");
     } else {
       const auto patience = std::chrono::duration_cast<std::chrono::seconds>(limits_.keep_alive);
-      response.set_header("Keep-Alive", std::format("timeout={}", patience.count()));
+      response.set_header("Keep-Alive", odmoe::format("timeout={}", patience.count()));
     }
   });
 }

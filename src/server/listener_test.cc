@@ -11,12 +11,13 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <format>
 #include <memory>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include "odmoe/format.h"
 
 namespace odmoe::server {
 namespace {
@@ -142,10 +143,10 @@ class ListenerTest : public ::testing::Test {
 };
 
 std::string get(std::string_view path) {
-  return std::format("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
+  return odmoe::format("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path);
 }
 std::string post(std::string_view path, std::string_view fields, std::string_view body) {
-  return std::format("POST {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n{}", path, fields, body);
+  return odmoe::format("POST {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n{}", path, fields, body);
 }
 
 TEST_F(ListenerTest, AnswersAndKeepsTheConnection) {
@@ -250,10 +251,11 @@ TEST_F(ListenerTest, BodiesAreWholeHoweverTheyCome) {
   const Client client(port_);
   for (const size_t size : {size_t{0}, size_t{9000}, kMaxBody}) {
     const std::string body(size, 'x');
-    ASSERT_TRUE(client.send(post("/length", std::format("Content-Length: {}\r\n", size), body)));
+    ASSERT_TRUE(client.send(post("/length", odmoe::format("Content-Length: {}\r\n", size), body)));
     EXPECT_THAT(client.answer(), HasSubstr("\r\n\r\n" + std::to_string(size)));
     const std::string chunks =
-        size == 0 ? "0\r\n\r\n" : std::format("1\r\nx\r\n{:x}\r\n{}\r\n0\r\n\r\n", size - 1, body.substr(1));
+        size == 0 ? "0\r\n\r\n"
+                  : odmoe::format("1\r\nx\r\n{:x}\r\n{}\r\n0\r\n\r\n", size - 1, body.substr(1));
     ASSERT_TRUE(client.send(post("/length", "Transfer-Encoding: chunked\r\n", chunks)));
     EXPECT_THAT(client.answer(), HasSubstr("\r\n\r\n" + std::to_string(size)));
   }
@@ -263,9 +265,9 @@ TEST_F(ListenerTest, OneByteTooMuchIsRefusedAndTheClientCanReadIt) {
   start({});
   const std::string body(kMaxBody + 1, 'x');
   for (const std::string& request :
-       {post("/length", std::format("Content-Length: {}\r\n", body.size()), body),
+       {post("/length", odmoe::format("Content-Length: {}\r\n", body.size()), body),
         post("/length", "Transfer-Encoding: chunked\r\n",
-             std::format("{:x}\r\n{}\r\n0\r\n\r\n", body.size(), body))}) {
+             odmoe::format("{:x}\r\n{}\r\n0\r\n\r\n", body.size(), body))}) {
     const Client client(port_);
     client.send(request);
     const std::string answer = client.rest();

@@ -50,7 +50,7 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
           .status = 429,
           .type = "rate_limit_error",
           .message =
-              std::format("{} listen already: close another live page or odmoe top first", max_listeners_),
+              odmoe::format("{} listen already: close another live page or odmoe top first", max_listeners_),
           .code = "too_many_listeners",
           .retry_after_s = 10});
     }

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <span>
 
 #include "base/memory_info.h"
+#include "odmoe/format.h"
 #include "server/expert_map.h"
 
 namespace odmoe::server {
@@ -134,7 +134,7 @@ Json LiveStream::next(const LiveFrame& frame) {
 }
 
 std::string event_text(std::string_view name, const Json& data) {
-  return std::format("event: {}\ndata: {}\n\n", name, dump_json(data));
+  return odmoe::format("event: {}\ndata: {}\n\n", name, dump_json(data));
 }
 
 }  // namespace odmoe::server

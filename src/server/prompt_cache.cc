@@ -9,7 +9,6 @@
 #include <cassert>
 #include <cerrno>
 #include <chrono>
-#include <format>
 #include <fstream>
 #include <system_error>
 #include <utility>
@@ -18,6 +17,7 @@
 #include "base/fingerprint.h"
 #include "base/units.h"
 #include "io/output_file.h"
+#include "odmoe/format.h"
 
 namespace odmoe::server {
 namespace {
@@ -96,9 +96,9 @@ Status PromptCache::prepare(const std::filesystem::path& directory) {
   }
   if ((status.st_mode & kOthers) != 0) {
     return refuse(directory,
-                  std::format("other users can get at it (mode {:04o}), and prompts are kept there; "
-                              "chmod 700 it or choose another",
-                              status.st_mode & 07777U));
+                  odmoe::format("other users can get at it (mode {:04o}), and prompts are kept there; "
+                                "chmod 700 it or choose another",
+                                status.st_mode & 07777U));
   }
   if (access(path.c_str(), R_OK | W_OK | X_OK) != 0) {
     return refuse(directory, "it cannot be written to" + std::string(kRemedy));
@@ -359,7 +359,7 @@ Status PromptCache::write(const State& state) {
             .ours = true};
   file.bytes = file.header.file_bytes();
   const std::filesystem::path unfinished =
-      options_.directory / std::format("{}.{}{}", file.path.filename().string(), getpid(), kUnfinished);
+      options_.directory / odmoe::format("{}.{}{}", file.path.filename().string(), getpid(), kUnfinished);
   const auto write_all = [&]() -> Status {
     ODMOE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create_private(unfinished));
     ODMOE_RETURN_IF_ERROR(output.write(encode_header(file.header)));

@@ -18,7 +18,7 @@ using ::testing::HasSubstr;
 using Treatment = FieldRule::Treatment;
 
 std::string member(std::string_view name, const Json& value) {
-  return std::format("\"{}\":{}", name, value.dump());
+  return odmoe::format("\"{}\":{}", name, value.dump());
 }
 
 // Values that fields have when somebody means them.
@@ -93,7 +93,7 @@ TEST(RequestFields, TheDocumentationShowsEveryField) {
   std::ifstream file(std::filesystem::path(ODMOE_SOURCE_DIR) / "docs/server.md");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   for (const FieldRule& rule : field_rules()) {
-    EXPECT_TRUE(text.contains(std::format("`{}`", rule.name))) << rule.name;
+    EXPECT_TRUE(text.contains(odmoe::format("`{}`", rule.name))) << rule.name;
   }
 }
 

@@ -87,10 +87,10 @@ ApiStatus RequestWork::take(uint64_t bytes) {
     return std::unexpected(
         ApiError{.status = 413,
                  .type = "invalid_request_error",
-                 .message = std::format("the request takes more than the {} of memory that "
-                                        "one may take: send less, or start the server with "
-                                        "a larger --max-body",
-                                        format_bytes(most)),
+                 .message = odmoe::format("the request takes more than the {} of memory that "
+                                          "one may take: send less, or start the server with "
+                                          "a larger --max-body",
+                                          format_bytes(most)),
                  .code = "request_too_large"});
   }
   const auto end = Clock::now() + kMemoryWait;

@@ -65,7 +65,7 @@ ApiStatus read_content(const Fields& fields, size_t index, ChatTurn& turn, std::
   }
   if (!content->is_array()) return bad_request(param, "{} must be a string or a list of parts", param);
   for (size_t i = 0; i < content->size(); ++i) {
-    ODMOE_RETURN_IF_ERROR(read_part((*content)[i], std::format("{}[{}]", param, i), index, turn, images));
+    ODMOE_RETURN_IF_ERROR(read_part((*content)[i], odmoe::format("{}[{}]", param, i), index, turn, images));
   }
   return {};
 }
@@ -94,7 +94,7 @@ ApiStatus read_function(const Json& json, const std::string& where, ChatToolCall
 ApiStatus read_calls(const Json& calls, const std::string& where, ChatTurn& turn, RequestWork& work) {
   if (!calls.is_array()) return bad_request(where, "{} must be a list of calls", where);
   for (size_t i = 0; i < calls.size(); ++i) {
-    const std::string param = std::format("{}[{}]", where, i);
+    const std::string param = odmoe::format("{}[{}]", where, i);
     const Json& json = calls[i];
     if (!json.is_object()) return bad_request(param, "{} must be an object", param);
     const Fields fields(json, param + ".");
@@ -158,7 +158,7 @@ ApiStatus check_members(const Fields& fields, std::string_view role) {
 }
 
 ApiStatus read_message(const Json& json, size_t index, ChatRequest& request, RequestWork& work) {
-  const std::string where = std::format("messages[{}]", index);
+  const std::string where = odmoe::format("messages[{}]", index);
   if (!json.is_object()) return bad_request(where, "{} must be an object", where);
   const Fields fields(json, where + ".");
   ChatTurn turn;
@@ -236,7 +236,7 @@ ApiStatus read_continuation(const Fields& fields, const Json& messages, ChatRequ
   for (size_t i = 0; i < messages.size(); ++i) {
     for (const char* name : {"prefix", "partial"}) {
       bool marked = false;
-      const Fields message(messages[i], std::format("messages[{}].", i));
+      const Fields message(messages[i], odmoe::format("messages[{}].", i));
       ODMOE_RETURN_IF_ERROR(message.read(name, marked));
       if (!marked) continue;
       if (i + 1 < messages.size()) {
@@ -256,7 +256,7 @@ ApiStatus read_continuation(const Fields& fields, const Json& messages, ChatRequ
     return bad_request("add_generation_prompt", "add_generation_prompt and {} cannot both be true", said);
   }
   ChatTurn& last = conversation.turns.back();
-  const std::string where = std::format("messages[{}]", conversation.turns.size() - 1);
+  const std::string where = odmoe::format("messages[{}]", conversation.turns.size() - 1);
   if (last.role != "assistant") {
     return bad_request(where + ".role", "{}: the last message must be the assistant's, to be gone on with",
                        said);

@@ -17,7 +17,7 @@ std::string refuses(const std::string& message) { return chat_refuses(chat_body(
 TEST(RequestMessages, ContentMayBeMissingWhateverTheRole) {
   for (const char* role : {"system", "developer", "user", "assistant", "tool", "function"}) {
     for (const char* content : {"", R"(,"content":null)", R"(,"content":"")", R"(,"content":[])"}) {
-      EXPECT_EQ(turn(std::format(R"({{"role":"{}"{}}})", role, content)).content, "") << role << content;
+      EXPECT_EQ(turn(odmoe::format(R"({{"role":"{}"{}}})", role, content)).content, "") << role << content;
     }
   }
 }
@@ -39,7 +39,7 @@ TEST(RequestMessages, MembersThatAreEmptyOrOfNoConcernAreTaken) {
         R"("cache_control":{"type":"ephemeral"})", R"("tool_call_id":null)", R"("prefix":false)",
         R"("partial":false)", R"("id":"msg_1","weight":1)"}) {
     for (const char* role : {"system", "user", "assistant", "tool"}) {
-      EXPECT_EQ(turn(std::format(R"({{"role":"{}","content":"x",{}}})", role, member)).content, "x")
+      EXPECT_EQ(turn(odmoe::format(R"({{"role":"{}","content":"x",{}}})", role, member)).content, "x")
           << member;
     }
   }
@@ -61,7 +61,7 @@ TEST(RequestMessages, PartsAreText) {
   EXPECT_EQ(thought.content, "a");
   for (const char* type : {"input_audio", "file", "video_url", "audio_url", "image", "thinking"}) {
     const auto request =
-        read_chat(chat_body(std::format(R"([{{"role":"user","content":[{{"type":"{}"}}]}}])", type)));
+        read_chat(chat_body(odmoe::format(R"([{{"role":"user","content":[{{"type":"{}"}}]}}])", type)));
     ASSERT_FALSE(request.has_value()) << type;
     EXPECT_EQ(request.error().param, "messages[0].content[0]");
     EXPECT_THAT(request.error().message, HasSubstr(type));
@@ -77,14 +77,14 @@ TEST(RequestMessages, AResultMayHoldAnImage) {
 }
 
 ChatToolCall call(const std::string& json) {
-  const ChatTurn said = turn(std::format(R"({{"role":"assistant","tool_calls":[{}]}})", json));
+  const ChatTurn said = turn(odmoe::format(R"({{"role":"assistant","tool_calls":[{}]}})", json));
   EXPECT_EQ(said.tool_calls.size(), 1);
   return said.tool_calls.empty() ? ChatToolCall() : said.tool_calls[0];
 }
 
 TEST(RequestMessages, ArgumentsAreTakenAsTheyCome) {
   const auto arguments = [](const std::string& json) {
-    return call(std::format(R"({{"function":{{"name":"f","arguments":{}}}}})", json));
+    return call(odmoe::format(R"({{"function":{{"name":"f","arguments":{}}}}})", json));
   };
   EXPECT_EQ(arguments(R"("{\"a\":1}")").arguments, R"({"a":1})");
   EXPECT_EQ(arguments(R"({"a":1})").arguments, R"({"a":1})");
@@ -106,18 +106,18 @@ TEST(RequestMessages, ArgumentsAreTakenAsTheyCome) {
 
 TEST(RequestMessages, CallsMayHaveAnyIdAndType) {
   const std::string function = R"("function":{"name":"f","arguments":"{}"})";
-  EXPECT_EQ(call(std::format(R"({{"id":"c","index":0,"type":"function",{}}})", function)).id, "c");
-  EXPECT_EQ(call(std::format(R"({{"id":7,"type":null,{}}})", function)).id, "7");
-  EXPECT_EQ(call(std::format(R"({{"id":null,"type":"",{}}})", function)).id, "");
+  EXPECT_EQ(call(odmoe::format(R"({{"id":"c","index":0,"type":"function",{}}})", function)).id, "c");
+  EXPECT_EQ(call(odmoe::format(R"({{"id":7,"type":null,{}}})", function)).id, "7");
+  EXPECT_EQ(call(odmoe::format(R"({{"id":null,"type":"",{}}})", function)).id, "");
   EXPECT_EQ(call("{" + function + "}").name, "f");
   const auto refused = [](const char* json) {
-    return refuses(std::format(R"({{"role":"assistant","tool_calls":[{}]}})", json));
+    return refuses(odmoe::format(R"({{"role":"assistant","tool_calls":[{}]}})", json));
   };
   EXPECT_EQ(refused(R"({"id":"c","type":"custom","custom":{"name":"f","input":"x"}})"),
             "messages[0].tool_calls[0].type");
   EXPECT_EQ(refused(R"({"id":"c"})"), "messages[0].tool_calls[0]");
   EXPECT_EQ(refused("5"), "messages[0].tool_calls[0]");
-  EXPECT_EQ(refuses(std::format(R"({{"role":"user","content":"x","tool_calls":[{{{}}}]}})", function)),
+  EXPECT_EQ(refuses(odmoe::format(R"({{"role":"user","content":"x","tool_calls":[{{{}}}]}})", function)),
             "messages[0].tool_calls");
 }
 
@@ -154,7 +154,7 @@ TEST(RequestMessages, AnAnswerIsGoneOnWithWhereSomebodySaysSo) {
   EXPECT_EQ(continuation(chat_body(kBegun, R"("continue_final_message":false)")), Continuation::kNone);
   for (const char* mark : {"prefix", "partial"}) {
     EXPECT_EQ(
-        continuation(chat_body(std::format(
+        continuation(chat_body(odmoe::format(
             R"([{{"role":"user","content":"Q"}},{{"role":"assistant","content":"Once","{}":true}}])", mark))),
         Continuation::kAnswer);
   }
@@ -163,7 +163,7 @@ TEST(RequestMessages, AnAnswerIsGoneOnWithWhereSomebodySaysSo) {
 TEST(RequestMessages, AThoughtIsToldFromAnAnswer) {
   const auto begun = [](std::string_view message) {
     return chat(chat_body(
-                    std::format(R"([{{"role":"user","content":"Q"}},{{"role":"assistant",{}}}])", message),
+                    odmoe::format(R"([{{"role":"user","content":"Q"}},{{"role":"assistant",{}}}])", message),
                     kContinue))
         .conversation;
   };

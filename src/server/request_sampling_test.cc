@@ -51,7 +51,7 @@ TEST(RequestSampling, NullIsAsGoodAsMissing) {
                            "best_of",
                            "model",
                            "response_format"}) {
-    const std::string more = std::format("\"{}\":null", name);
+    const std::string more = odmoe::format("\"{}\":null", name);
     EXPECT_EQ(chat_refuses(ask(more)), "") << name;
     EXPECT_EQ(completion_refuses(complete(more)), "") << name;
   }

@@ -3,8 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
-
+#include "odmoe/format.h"
 #include "server/testing_request.h"
 
 namespace odmoe::server {
@@ -123,7 +122,7 @@ TEST(Request, WhatIsWrongIsNamedWithItsField) {
 TEST(Request, SmallBodiesThatWouldGrowLargeAreRefused) {
   EXPECT_THAT(chat_error(std::string(100, '[')).message, HasSubstr("nests deeper"));
   std::string keys = "{\"a\":1";
-  for (int i = 0; i < 490'000; ++i) keys += std::format(",\"{}\":1", i);
+  for (int i = 0; i < 490'000; ++i) keys += odmoe::format(",\"{}\":1", i);
   EXPECT_THAT(chat_error(keys + "}").message, HasSubstr("more than 8192 keys"));
   EXPECT_EQ(
       chat_error(

@@ -141,7 +141,7 @@ ApiStatus read_tools(const Fields& fields, ChatRequest& request) {
       return bad_request("tools", "tools must be a list of at most {} tools", kMaxTools);
     }
     for (size_t i = 0; i < tools->size(); ++i)
-      ODMOE_RETURN_IF_ERROR(read_tool((*tools)[i], std::format("tools[{}]", i), request));
+      ODMOE_RETURN_IF_ERROR(read_tool((*tools)[i], odmoe::format("tools[{}]", i), request));
   }
   ODMOE_RETURN_IF_ERROR(fields.read("parallel_tool_calls", request.parallel_tool_calls));
   const Json* choice = fields.find("tool_choice");

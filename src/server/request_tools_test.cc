@@ -15,18 +15,18 @@ constexpr const char* kTools =
     R"("tools":[{"type":"function","function":{"name":"f"}},{"type":"function","function":{"name":"g"}}])";
 
 ToolChoice choice(const char* json) {
-  return chat(ask(std::format(R"({},"tool_choice":{})", kTools, json))).tool_choice;
+  return chat(ask(odmoe::format(R"({},"tool_choice":{})", kTools, json))).tool_choice;
 }
 std::string refuses(const char* json) {
-  return chat_refuses(ask(std::format(R"({},"tool_choice":{})", kTools, json)));
+  return chat_refuses(ask(odmoe::format(R"({},"tool_choice":{})", kTools, json)));
 }
 
 TEST(RequestTools, WithoutToolsThereIsNothingToChoose) {
   for (const char* tools : {"", R"("tools":[],)", R"("tools":null,)"}) {
     for (const char* word : {R"("auto")", R"("none")", "null", R"({"type":"auto"})"}) {
-      EXPECT_EQ(chat_refuses(ask(std::format(R"({}"tool_choice":{})", tools, word))), "") << tools << word;
+      EXPECT_EQ(chat_refuses(ask(odmoe::format(R"({}"tool_choice":{})", tools, word))), "") << tools << word;
     }
-    EXPECT_EQ(chat_refuses(ask(std::format(R"({}"tool_choice":"required")", tools))), "tool_choice");
+    EXPECT_EQ(chat_refuses(ask(odmoe::format(R"({}"tool_choice":"required")", tools))), "tool_choice");
   }
   EXPECT_EQ(chat_refuses(ask(R"("tools":[],"parallel_tool_calls":true)")), "");
 }
@@ -83,7 +83,7 @@ TEST(RequestTools, WhatIsForTheServerIsNotShownToTheModel) {
 
 TEST(RequestTools, OtherKindsOfToolsAreRefusedByName) {
   for (const char* type : {"custom", "web_search", "code_interpreter", "mcp"}) {
-    const auto request = read_chat(ask(std::format(R"("tools":[{{"type":"{}"}}])", type)));
+    const auto request = read_chat(ask(odmoe::format(R"("tools":[{{"type":"{}"}}])", type)));
     ASSERT_FALSE(request.has_value());
     EXPECT_EQ(request.error().param, "tools[0].type");
     EXPECT_THAT(request.error().message, HasSubstr(type));

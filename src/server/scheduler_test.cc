@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <condition_variable>
 #include <filesystem>
-#include <format>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -17,6 +16,7 @@
 #include "format/checkpoint.h"
 #include "grammar/json_schema.h"
 #include "io/fake_reader.h"
+#include "odmoe/format.h"
 
 namespace odmoe::server {
 namespace {
@@ -666,8 +666,8 @@ TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBi
   const GenerationEnd failed = sinks[0]->wait();
   EXPECT_EQ(failed.ending, Ending::kError);
   EXPECT_EQ(failed.error.kind, ErrorKind::kIo);
-  EXPECT_THAT(failed.error.message, ::testing::ContainsRegex(std::format("expert {} of .*layer {}.*demo.gguf",
-                                                                         bad->expert, bad->layer)));
+  EXPECT_THAT(failed.error.message, ::testing::ContainsRegex(odmoe::format(
+                                        "expert {} of .*layer {}.*demo.gguf", bad->expert, bad->layer)));
   EXPECT_GE(failed.generated_tokens, 2);
   const std::vector<float> said = bits_of(*sinks[0]);
   EXPECT_TRUE(std::ranges::equal(said, std::span(alone[0]).first(said.size()))) << "what it said was right";

@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cctype>
 #include <ctime>
-#include <format>
 #include <functional>
 #include <mutex>
 #include <random>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "base/heap.h"
+#include "odmoe/format.h"
 #include "server/access.h"
 #include "server/answer.h"
 #include "server/call_grammar.h"
@@ -96,7 +96,7 @@ std::string random_id(std::string_view prefix) {
   static std::mutex mutex;
   static std::mt19937_64 random{std::random_device{}()};
   const std::lock_guard lock(mutex);
-  return std::format("{}{:016x}{:08x}", prefix, random(), static_cast<uint32_t>(random()));
+  return odmoe::format("{}{:016x}{:08x}", prefix, random(), static_cast<uint32_t>(random()));
 }
 
 void send(httplib::Response& response, const Json& json) {
@@ -501,7 +501,7 @@ void Server::Impl::models(const Request& request, Response& response) {
   if (request.path == "/v1/models/" + options_.model_id) return send(response, model);
   send(response, ApiError{.status = 404,
                           .type = "invalid_request_error",
-                          .message = std::format("there is no such model here, only {}", options_.model_id),
+                          .message = odmoe::format("there is no such model here, only {}", options_.model_id),
                           .param = "model",
                           .code = "model_not_found"});
 }
@@ -510,7 +510,7 @@ ApiError Server::Impl::prompt_error(const Loaded& loaded, const Error& error, co
                                     const char* param) const {
   ApiError refused = not_encoded(error, work, param);
   if (error.kind != ErrorKind::kBudget) return refused;
-  refused.message = std::format(
+  refused.message = odmoe::format(
       "the prompt does not fit: {}, and this server's context is {} tokens; start it "
       "with a larger --context or shorten the prompt",
       error.message, loaded.context);
@@ -693,7 +693,7 @@ ApiStatus Server::Impl::describe_images(const Request& request, ChatRequest& cha
   for (size_t i = chat.images.size(); i-- > 0;) {  // from the last, so that places stay what they are
     const Image& image = chat.images[i];
     chat.conversation.turns[image.turn].content.insert(image.at,
-                                                       std::format("[Image {}: {}]\n", i + 1, texts[i]));
+                                                       odmoe::format("[Image {}: {}]\n", i + 1, texts[i]));
   }
   return {};
 }
@@ -879,7 +879,7 @@ int Server::port() const { return impl_->port(); }
 std::string Server::url() const {
   const std::string& host = impl_->options().host;
   const bool v6 = host.contains(':');
-  return std::format("http://{}{}{}:{}", v6 ? "[" : "", host, v6 ? "]" : "", impl_->port());
+  return odmoe::format("http://{}{}{}:{}", v6 ? "[" : "", host, v6 ? "]" : "", impl_->port());
 }
 Status Server::serve(Engine& engine, const EngineOptions& engine_options) {
   return impl_->serve(engine, engine_options);

@@ -3,10 +3,10 @@
 
 #include <gtest/gtest.h>
 
-#include <format>
 #include <string>
 #include <string_view>
 
+#include "odmoe/format.h"
 #include "server/request.h"
 
 namespace odmoe::server::testing {
@@ -15,14 +15,14 @@ inline constexpr int32_t kVocab = 1000;
 
 // A chat with these messages (a JSON list) and more members (", ..." or empty).
 inline std::string chat_body(std::string_view messages, std::string_view more = "") {
-  return std::format(R"({{"messages":{}{}{}}})", messages, more.empty() ? "" : ",", more);
+  return odmoe::format(R"({{"messages":{}{}{}}})", messages, more.empty() ? "" : ",", more);
 }
 // One question and more members.
 inline std::string ask(std::string_view more = "") {
   return chat_body(R"([{"role":"user","content":"x"}])", more);
 }
 inline std::string complete(std::string_view more = "") {
-  return std::format(R"({{"prompt":"x"{}{}}})", more.empty() ? "" : ",", more);
+  return odmoe::format(R"({{"prompt":"x"{}{}}})", more.empty() ? "" : ",", more);
 }
 
 inline ApiResult<ChatRequest> read_chat(const std::string& body) { return parse_chat_request(body, kVocab); }

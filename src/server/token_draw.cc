@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <format>
 #include <limits>
 #include <utility>
+
+#include "odmoe/format.h"
 
 namespace odmoe::server {
 namespace {
@@ -102,36 +103,36 @@ bool TokenDraw::forbids() {
 DrawEnd TokenDraw::nothing_left(std::span<const float> model_logits) {
   // A text that is complete may end without an end token too.
   if (!free() && !left_ && matcher_->complete()) return {.ending = Ending::kGrammar};
-  const std::string where = n_drawn_ == 0 ? "" : std::format(" after {} tokens", n_drawn_);
+  const std::string where = n_drawn_ == 0 ? "" : odmoe::format(" after {} tokens", n_drawn_);
   if (left_) {
     return {.ending = Ending::kError,
             .error = {ErrorKind::kUnsupported,
-                      std::format("the model ended its thought{} in a token that goes on with what may not "
-                                  "begin the answer: ask again, or without a thought",
-                                  where)}};
+                      odmoe::format("the model ended its thought{} in a token that goes on with what may not "
+                                    "begin the answer: ask again, or without a thought",
+                                    where)}};
   }
   if (!free() && !matcher_->allows_any()) {
     return {.ending = Ending::kError,
             .error = {ErrorKind::kUnsupported,
-                      std::format("the answer must go on with {}{}, and no token of this model begins so: "
-                                  "ask for another form of answer",
-                                  what_may_follow(), where)}};
+                      odmoe::format("the answer must go on with {}{}, and no token of this model begins so: "
+                                    "ask for another form of answer",
+                                    what_may_follow(), where)}};
   }
   if (forbids()) {
     return {.ending = Ending::kForbidden,
             .error = {ErrorKind::kUsage,
-                      !free() ? std::format("the answer must go on with {}{}, and logit_bias forbids every "
-                                            "token that does: allow one of them",
-                                            what_may_follow(), where)
+                      !free() ? odmoe::format("the answer must go on with {}{}, and logit_bias forbids every "
+                                              "token that does: allow one of them",
+                                              what_may_follow(), where)
                               : std::string("logit_bias forbids every token that the model has: allow one")}};
   }
   const auto bad = std::ranges::count_if(model_logits, [](float logit) { return !std::isfinite(logit); });
   return {
       .ending = Ending::kError,
       .error = {ErrorKind::kBadFile,
-                std::format("the model gives no token that may follow{} a likelihood ({} of its {} logits "
-                            "are no finite numbers): check its file",
-                            where, bad, model_logits.size())}};
+                odmoe::format("the model gives no token that may follow{} a likelihood ({} of its {} logits "
+                              "are no finite numbers): check its file",
+                              where, bad, model_logits.size())}};
 }
 
 std::string TokenDraw::what_may_follow() {
@@ -142,10 +143,10 @@ std::string TokenDraw::what_may_follow() {
     if (!bytes.test(byte)) continue;
     const bool plain = byte > ' ' && byte < 0x7F;
     const std::string name =
-        plain ? std::format("'{}'", static_cast<char>(byte)) : std::format("0x{:02X}", byte);
+        plain ? odmoe::format("'{}'", static_cast<char>(byte)) : odmoe::format("0x{:02X}", byte);
     text += (named++ == 0 ? "" : ", ") + name;
   }
-  if (bytes.count() > named) return std::format("one of {} bytes ({}, ...)", bytes.count(), text);
+  if (bytes.count() > named) return odmoe::format("one of {} bytes ({}, ...)", bytes.count(), text);
   if (named == 0) return "a control token";
   return named == 1 ? "the byte " + text : "one of the bytes " + text;
 }

@@ -65,7 +65,7 @@ ApiStatus answer_tokenize(const Engine& engine, std::string body, RequestWork& w
       return dump_json({{"id", token}, {"piece", engine.token_bytes(token, true)}});
     };
     return sink("{\"tokens\":") && write_json_list(kept->tokens.size(), item, sink) &&
-           sink(std::format(",\"count\":{}}}\n", kept->tokens.size()));
+           sink(odmoe::format(",\"count\":{}}}\n", kept->tokens.size()));
   });
   return {};
 }

@@ -6,11 +6,11 @@
 #include <array>
 #include <atomic>
 #include <condition_variable>
-#include <format>
 #include <future>
 #include <utility>
 
 #include "base/fingerprint.h"
+#include "odmoe/format.h"
 #include "server/json_guard.h"
 
 namespace odmoe::server {
@@ -107,7 +107,7 @@ std::optional<std::string> decode_base64(std::string_view text, size_t max_bytes
 }
 
 ApiStatus Vision::check_image(std::string_view url, size_t index) const {
-  const std::string which = std::format("image {}", index + 1);
+  const std::string which = odmoe::format("image {}", index + 1);
   if (options_.url.empty()) {
     return bad_request("messages",
                        "{}: this model reads text only; start the server with --vision-url URL of an "
@@ -167,7 +167,7 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index, std::st
     return std::unexpected(
         ApiError{.status = status,
                  .type = "server_error",
-                 .message = std::format("image {}: the vision server {} {}", index + 1, options_.url, why),
+                 .message = odmoe::format("image {}: the vision server {} {}", index + 1, options_.url, why),
                  .param = "messages",
                  .code = "vision_failed"});
   };
@@ -213,11 +213,11 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index, std::st
   if (!answer) {
     const bool late = std::chrono::steady_clock::now() >= limit || answer.error() == httplib::Error::Timeout;
     if (late)
-      return failed(504, std::format("did not answer within {}",
-                                     std::chrono::duration_cast<std::chrono::seconds>(options_.timeout)));
-    return failed(502, std::format("cannot be reached: {}", httplib::to_string(answer.error())));
+      return failed(504, odmoe::format("did not answer within {}",
+                                       std::chrono::duration_cast<std::chrono::seconds>(options_.timeout)));
+    return failed(502, odmoe::format("cannot be reached: {}", httplib::to_string(answer.error())));
   }
-  if (answer->status != 200) return failed(502, std::format("answered with status {}", answer->status));
+  if (answer->status != 200) return failed(502, odmoe::format("answered with status {}", answer->status));
   if (answer->body.size() > kMaxAnswerBytes) return failed(502, "answered with too much");
   const auto json = parse_json(answer->body);
   const auto content = json.has_value() ? [&]() -> std::optional<std::string> {

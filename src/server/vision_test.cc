@@ -46,7 +46,7 @@ class VisionServer {
     server_.stop();
     if (thread_.joinable()) thread_.join();
   }
-  std::string url() const { return std::format("http://127.0.0.1:{}", port_); }
+  std::string url() const { return odmoe::format("http://127.0.0.1:{}", port_); }
 
   std::atomic<int> asked_ = 0, running_ = 0, most_ = 0, delay_ms_ = 0, status_ = 200;
   std::string authorization_;

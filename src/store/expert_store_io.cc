@@ -4,11 +4,11 @@
 #include <cassert>
 #include <chrono>
 #include <cstring>
-#include <format>
 #include <optional>
 #include <system_error>
 #include <utility>
 
+#include "odmoe/format.h"
 #include "store/expert_store_impl.h"
 
 namespace odmoe {
@@ -77,12 +77,13 @@ Error ExpertStore::Impl::damage_error(int32_t number) const {
   const bool down = slot.down.n_damaged >= options_.read_attempts;
   const RecordLayout::Projection& part = down ? source_.layout(key.layer).down : RecordLayout::Projection{};
   const SliceLocation at = source_.locate(key, part.slice);
-  return {ErrorKind::kBadFile,
-          std::format("expert {} of layer {} is damaged: its {} in {} at byte {} was read {} times and never "
-                      "was what the checksum says; convert or copy the model again",
-                      key.expert, key.layer, down ? "down" : "gate and up",
-                      source_.files()[static_cast<size_t>(at.file)].string(), at.offset + part.offset,
-                      options_.read_attempts)};
+  return {
+      ErrorKind::kBadFile,
+      odmoe::format("expert {} of layer {} is damaged: its {} in {} at byte {} was read {} times and never "
+                    "was what the checksum says; convert or copy the model again",
+                    key.expert, key.layer, down ? "down" : "gate and up",
+                    source_.files()[static_cast<size_t>(at.file)].string(), at.offset + part.offset,
+                    options_.read_attempts)};
 }
 
 Error ExpertStore::Impl::read_error(const LoadEnd& end) const {
@@ -91,13 +92,13 @@ Error ExpertStore::Impl::read_error(const LoadEnd& end) const {
   const std::string path = reader_->path(end.read.file).string();
   if (end.read.error == 0) {
     return {ErrorKind::kBadFile,
-            std::format("cannot read expert {} of {} (layer {}): {} ends before byte {}; it was truncated: "
-                        "fetch it again",
-                        key.expert, slice, key.layer, path, end.read.offset + end.read.needed)};
+            odmoe::format("cannot read expert {} of {} (layer {}): {} ends before byte {}; it was truncated: "
+                          "fetch it again",
+                          key.expert, slice, key.layer, path, end.read.offset + end.read.needed)};
   }
   return {
       ErrorKind::kIo,
-      std::format(
+      odmoe::format(
           "cannot read expert {} of {} (layer {}): {} at byte {} failed {} times: {}; check the drive and "
           "try again",
           key.expert, slice, key.layer, path, end.read.offset, end.read.failures,

@@ -112,7 +112,7 @@ class BinaryParser {
         const auto event = std::span(trace_.experts).subspan(trace_.experts.size() - k, k);
         if (expert >= trace_.n_expert || std::ranges::contains(event, expert)) {
           return fail(ErrorKind::kBadFile, "{}: {} chooses expert {} {}; it is damaged", name_, what, expert,
-                      expert >= trace_.n_expert ? std::format("of {}", trace_.n_expert) : "twice");
+                      expert >= trace_.n_expert ? odmoe::format("of {}", trace_.n_expert) : "twice");
         }
         trace_.experts.push_back(expert);
       }

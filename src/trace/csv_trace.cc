@@ -78,7 +78,7 @@ class CsvParser {
       end = text_.size();
     }
     ++line_;
-    if (end > kMaxLine) return bad(std::format("is longer than {} characters", kMaxLine));
+    if (end > kMaxLine) return bad(odmoe::format("is longer than {} characters", kMaxLine));
     consumed_ = std::min(end + 1, text_.size());
     std::string_view line(text_.data(), end);
     if (line.ends_with('\r')) line.remove_suffix(1);
@@ -98,7 +98,7 @@ class CsvParser {
     const auto bounded = [&](std::string_view key, uint64_t most, int32_t& value) -> Status {
       const auto told = said(line, key);
       if (!told.has_value()) return {};
-      if (*told < 1 || *told > most) return bad(std::format("says {}{}; the most is {}", key, *told, most));
+      if (*told < 1 || *told > most) return bad(odmoe::format("says {}{}; the most is {}", key, *told, most));
       value = static_cast<int32_t>(*told);
       return {};
     };
@@ -152,14 +152,14 @@ class CsvParser {
     const std::string_view text = fields_[static_cast<size_t>(column)];
     const auto value = number<int64_t>(text);
     if (!value.has_value() || *value < 0 || *value > most) {
-      return bad(std::format("has no {} from 0 to {}", title, most));
+      return bad(odmoe::format("has no {} from 0 to {}", title, most));
     }
     return *value;
   }
 
   Status read_row(std::string_view line) {
     if (split(line).size() != columns_.size()) {
-      return bad(std::format("does not have the {} columns that are named", columns_.size()));
+      return bad(odmoe::format("does not have the {} columns that are named", columns_.size()));
     }
     Place place;
     ODMOE_ASSIGN_OR_RETURN(place.layer, field(layer_, kMaxTraceLayers - 1));
@@ -191,7 +191,7 @@ class CsvParser {
       const size_t space = list.find(' ');
       const auto expert = number<int32_t>(list.substr(0, space));
       if (!expert.has_value() || *expert < 0 || *expert >= static_cast<int32_t>(kMaxTraceExperts)) {
-        return bad(std::format("has no experts from 0 to {}", kMaxTraceExperts - 1));
+        return bad(odmoe::format("has no experts from 0 to {}", kMaxTraceExperts - 1));
       }
       ODMOE_RETURN_IF_ERROR(add(place, *expert, 0));
       list.remove_prefix(space == std::string_view::npos ? list.size() : space + 1);
@@ -219,10 +219,10 @@ class CsvParser {
     }
     RoutingTrace::Event& event = trace_.events.back();
     if (std::ranges::contains(trace_.experts_of(event), expert)) {
-      return bad(std::format("chooses expert {} a second time", expert));
+      return bad(odmoe::format("chooses expert {} a second time", expert));
     }
     if (event.n_expert == kMaxTraceExpertsUsed) {
-      return bad(std::format("chooses more than {} experts in one step", kMaxTraceExpertsUsed));
+      return bad(odmoe::format("chooses more than {} experts in one step", kMaxTraceExpertsUsed));
     }
     ++event.n_expert;
     trace_.experts.push_back(expert);

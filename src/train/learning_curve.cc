@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <format>
 #include <map>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -46,27 +47,27 @@ std::vector<Point> means(const std::vector<TrainedEpoch>& epochs) {
 class Chart {
  public:
   Chart(size_t n_epoch) : n_epoch_(n_epoch) {
-    svg_ = std::format(
+    svg_ = odmoe::format(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" "
         "font-size=\"11\">\n"
         "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
         kWidth, kHeight);
   }
   void text(double x, double y, const char* anchor, const std::string& what, const char* colour = "#333333") {
-    svg_ += std::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" fill=\"{}\">{}</text>\n", x, y,
-                        anchor, colour, what);
+    svg_ += odmoe::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" fill=\"{}\">{}</text>\n", x, y,
+                          anchor, colour, what);
   }
   // `values` from 0 at the bottom to 1 at the top.
   void line(const std::vector<double>& values, const char* colour) {
-    svg_ += std::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"", colour);
-    for (size_t i = 0; i < values.size(); ++i) svg_ += std::format("{:.1f},{:.1f} ", x(i), y(values[i]));
+    svg_ += odmoe::format("<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"2\" points=\"", colour);
+    for (size_t i = 0; i < values.size(); ++i) svg_ += odmoe::format("{:.1f},{:.1f} ", x(i), y(values[i]));
     svg_ += "\"/>\n";
   }
   void axes() {
     for (int i = 0; i <= 4; ++i) {
       const double share = i / 4.0;
       svg_ +=
-          std::format("<path d=\"M{} {:.1f}H{}\" stroke=\"#dddddd\"/>\n", kLeft, y(share), kWidth - kRight);
+          odmoe::format("<path d=\"M{} {:.1f}H{}\" stroke=\"#dddddd\"/>\n", kLeft, y(share), kWidth - kRight);
     }
     const size_t step = std::max<size_t>(1, n_epoch_ / 10);
     for (size_t i = 0; i < n_epoch_; i += step)
@@ -101,8 +102,8 @@ std::string learning_curve(const std::vector<TrainedEpoch>& epochs) {
   for (int i = 0; i <= 4; ++i) {
     const double share = i / 4.0;
     chart.text(kLeft - 6, chart.y(share) + 4, "end",
-               std::format("{:.0f} %", 100 * (least + share * (1 - least))));
-    chart.text(kWidth - kRight + 6, chart.y(share) + 4, "start", std::format("{:.3f}", share * most_loss),
+               odmoe::format("{:.0f} %", 100 * (least + share * (1 - least))));
+    chart.text(kWidth - kRight + 6, chart.y(share) + 4, "start", odmoe::format("{:.3f}", share * most_loss),
                kLossColour);
   }
   std::vector<double> loss;
@@ -114,7 +115,7 @@ std::string learning_curve(const std::vector<TrainedEpoch>& epochs) {
     for (const Point& point : points) recall.push_back((point.recall[d] - least) / (1 - least));
     const char* colour = kColours[d % kColours.size()];
     chart.line(recall, colour);
-    const std::string label = std::format("recall {} ahead", d + 1);
+    const std::string label = odmoe::format("recall {} ahead", d + 1);
     chart.text(legend, 16, "start", label, colour);
     legend += 110;
   }

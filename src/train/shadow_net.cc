@@ -4,7 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <format>
+
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -53,12 +54,12 @@ torch::Tensor stale_gate(const ShadowSpec& spec, std::span<const RouterWeights> 
 }  // namespace
 
 std::string source_prefix(int32_t source) {
-  return source < 0 ? "embedding." : std::format("layer.{}.", source);
+  return source < 0 ? "embedding." : odmoe::format("layer.{}.", source);
 }
 
 std::string ShadowNet::trunk_of(int32_t source, int32_t k, const char* what) const {
   const bool shared = spec_.shared_trunk && source >= 0 && !(k == 1 && std::string_view(what) == "bias");
-  return std::format("{}trunk.{}.{}", shared ? "shared." : source_prefix(source), k, what);
+  return odmoe::format("{}trunk.{}.{}", shared ? "shared." : source_prefix(source), k, what);
 }
 
 ShadowNet::ShadowNet(const ShadowSpec& spec, std::span<const RouterWeights> routers,

@@ -111,7 +111,7 @@ class Checkpoint {
     return replace_whole(folder_ / "options.json", std::as_bytes(std::span(identity)));
   }
 
-  fs::path group(size_t index) const { return folder_ / std::format("group-{}.safetensors", index); }
+  fs::path group(size_t index) const { return folder_ / odmoe::format("group-{}.safetensors", index); }
   fs::path current() const { return folder_ / "current.pt"; }
   const fs::path& folder() const { return folder_; }
 

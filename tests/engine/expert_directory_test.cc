@@ -5,11 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <format>
 #include <fstream>
 #include <string>
 
 #include "convert/convert.h"
+#include "odmoe/format.h"
 #include "runnable_model.h"
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
@@ -165,16 +165,16 @@ class DamagedDirectory : public ::testing::TestWithParam<Layout> {
 TEST_P(DamagedDirectory, IsNamedWhenGateAndUpAreReadAndNeverUsed) {
   damage(record_ + layout_.up.offset);
   EXPECT_THAT(error_of_evaluation(),
-              HasSubstr(std::format("expert 5 of layer 1 is damaged: its gate and up in "
-                                    "{} at byte {}",
-                                    file_.string(), record_)));
+              HasSubstr(odmoe::format("expert 5 of layer 1 is damaged: its gate and up in "
+                                      "{} at byte {}",
+                                      file_.string(), record_)));
 }
 
 TEST_P(DamagedDirectory, IsNamedWhenDownIsReadAndNeverUsed) {
   damage(record_ + layout_.bytes() - 1);
   EXPECT_THAT(error_of_evaluation(),
-              HasSubstr(std::format("expert 5 of layer 1 is damaged: its down in {} at byte {}",
-                                    file_.string(), record_ + layout_.down.offset)));
+              HasSubstr(odmoe::format("expert 5 of layer 1 is damaged: its down in {} at byte {}",
+                                      file_.string(), record_ + layout_.down.offset)));
 }
 
 TEST_P(DamagedDirectory, IsRefusedWhenAFileIsTruncatedOrMissing) {

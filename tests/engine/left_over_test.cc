@@ -19,7 +19,7 @@ using ::testing::IsEmpty;
 constexpr std::string_view kText = "the quick brown fox jumps over the lazy dog, 42 times";
 constexpr const char* kFamilies[] = {"deepseek2", "qwen2moe", "qwen3moe"};
 
-std::string key_of(const char* family, std::string_view name) { return std::format("{}.{}", family, name); }
+std::string key_of(const char* family, std::string_view name) { return odmoe::format("{}.{}", family, name); }
 
 std::vector<LeftOver> left_over_of(const std::filesystem::path& path) {
   const auto info = Engine::inspect(reference_options(path));
@@ -135,7 +135,7 @@ TEST(LeftOver, AnUnknownTensorIsRefusedByNameAndInspectTells) {
       SCOPED_TRACE(std::string(family) + " " + name);
       GgufWriter model = runnable_model({.architecture = family});
       add_ones(model, name, 8);
-      EXPECT_THAT(error_of(model), HasSubstr(std::format("tensor {} ", name)));
+      EXPECT_THAT(error_of(model), HasSubstr(odmoe::format("tensor {} ", name)));
       EXPECT_THAT(refused(left_over_of(model)), ::testing::ElementsAre(name));
     }
   }
@@ -166,7 +166,7 @@ GgufWriter with_mtp_block(const char* family) {
   model.set(key_of(family, "nextn_predict_layers"), uint32_t{1});
   const int block = std::string_view(family) == "deepseek2" ? 3 : 2;
   for (const char* name : {"enorm", "hnorm", "shared_head_norm"})
-    add_ones(model, std::format("blk.{}.nextn.{}.weight", block, name), 64);
+    add_ones(model, odmoe::format("blk.{}.nextn.{}.weight", block, name), 64);
   return model;
 }
 
@@ -240,10 +240,10 @@ TEST(LeftOver, LayersThatTheCountLeavesOutAreRefused) {
     const std::string key = key_of(family, "block_count");
     model.remove(key).set(key, n_block - 1);
     const std::string error = error_of(model);
-    EXPECT_THAT(error, HasSubstr(std::format("blk.{}.", n_block - 1)));
+    EXPECT_THAT(error, HasSubstr(odmoe::format("blk.{}.", n_block - 1)));
     EXPECT_THAT(error, HasSubstr(key));
     model.remove(key).set(key, n_block + 1);
-    EXPECT_THAT(error_of(model), HasSubstr(std::format("blk.{}.", n_block)));
+    EXPECT_THAT(error_of(model), HasSubstr(odmoe::format("blk.{}.", n_block)));
     // As many blocks for speculation as blocks leave no model.
     model.remove(key).set(key, n_block).set(key_of(family, "nextn_predict_layers"), n_block);
     EXPECT_THAT(error_of(model), HasSubstr("nextn_predict_layers"));
@@ -350,7 +350,8 @@ TEST(LeftOver, KeysOfTheTokenizerThatChangeTokensAreUsedOrRefused) {
   EXPECT_THAT(error_with("tokenizer.ggml.zebra", uint32_t{1}), HasSubstr("tokenizer.ggml.zebra"));
   for (const char* token :
        {"padding", "unknown", "mask", "seperator", "cls", "fim_pre", "fim_suf", "fim_mid"})
-    EXPECT_EQ(error_with(std::format("tokenizer.ggml.{}_token_id", token).c_str(), uint32_t{1}), "") << token;
+    EXPECT_EQ(error_with(odmoe::format("tokenizer.ggml.{}_token_id", token).c_str(), uint32_t{1}), "")
+        << token;
   EXPECT_EQ(error_with("tokenizer.chat_template.tool_use", "{{ x }}"), "");
   GgufWriter suppress = plain;
   suppress.set_array("tokenizer.ggml.suppress_tokens", std::vector<int32_t>{5});
@@ -380,8 +381,8 @@ TEST(LeftOver, PartsOfAJointKvBAreThereTwiceAndPassedOver) {
   GgufWriter model = runnable_model({.architecture = "deepseek2", .joint_kv_b = true});
   const std::vector<float> wanted = logits_of(model);
   for (int layer = 0; layer < 3; ++layer) {
-    add_ones(model, std::format("blk.{}.attn_k_b.weight", layer), 16);
-    add_ones(model, std::format("blk.{}.attn_v_b.weight", layer), 16);
+    add_ones(model, odmoe::format("blk.{}.attn_k_b.weight", layer), 16);
+    add_ones(model, odmoe::format("blk.{}.attn_v_b.weight", layer), 16);
   }
   expect_same_bits(logits_of(model), wanted);
 }

@@ -198,7 +198,7 @@ TEST(NotFiniteEmbedding, IsAnErrorForTheTextsThatHaveTheToken) {
     const auto third = engine->new_session().value();
     const Status prompt = third->evaluate(bad);
     expect_error(prompt, c);
-    EXPECT_THAT(prompt.error().message, HasSubstr(std::format("position {}", good.size())));
+    EXPECT_THAT(prompt.error().message, HasSubstr(odmoe::format("position {}", good.size())));
     expect_error(
         engine->step(std::array{NextToken{first.get(), good[1]}, NextToken{second.get(), bad.back()}}), c);
     EXPECT_EQ(first->tokens().size(), good.size());

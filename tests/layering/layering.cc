@@ -3,13 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <format>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <set>
 #include <sstream>
 #include <utility>
+
+#include "odmoe/format.h"
 
 namespace odmoe::testing {
 namespace {
@@ -35,9 +36,9 @@ constexpr std::array<std::pair<std::string_view, int>, 15> kLevels = {{
 }};
 
 // Public headers that are plain data, which every level may use; the others are what the engine implements.
-constexpr std::array<std::string_view, 7> kPublicData = {
-    "odmoe/result.h",  "odmoe/chat.h",     "odmoe/encode_limits.h", "odmoe/left_over.h",
-    "odmoe/options.h", "odmoe/sampling.h", "odmoe/stats.h"};
+constexpr std::array<std::string_view, 8> kPublicData = {
+    "odmoe/format.h",    "odmoe/result.h",  "odmoe/chat.h",     "odmoe/encode_limits.h",
+    "odmoe/left_over.h", "odmoe/options.h", "odmoe/sampling.h", "odmoe/stats.h"};
 constexpr std::string_view kPublic = "odmoe";
 
 // CMake targets that are a part of a module.
@@ -60,6 +61,10 @@ class Checker {
     for (int number = 1; std::getline(text, line); ++number) {
       const std::string include = included(line);
       if (!include.empty()) edge(path, number, module, include);
+      if (line.contains("std::format(")) {
+        violations_.push_back(odmoe::format("{}:{}: odmoe::format is compiled once, std::format in each file",
+                                            fs::relative(path, root_).generic_string(), number));
+      }
     }
   }
 
@@ -101,7 +106,7 @@ class Checker {
   void edge(const fs::path& path, int number, std::string_view from, const std::string& include) {
     const auto complain = [&](std::string_view what) {
       violations_.push_back(
-          std::format("{}:{}: {}: {}", fs::relative(path, root_).generic_string(), number, what, include));
+          odmoe::format("{}:{}: {}: {}", fs::relative(path, root_).generic_string(), number, what, include));
     };
     if (include.starts_with("../") || include.find("/../") != std::string::npos) {
       return complain("an include names its folder from src/, not by ..");
@@ -109,13 +114,13 @@ class Checker {
     if (from == "store" && include.starts_with("ggml")) return complain("store knows nothing of ggml");
     const std::string_view to = std::string_view(include).substr(0, include.find('/'));
     if (to == include || !module_level(to) || to == from) return;
-    if (from == kPublic) return complain(std::format("a public header must not include {}", to));
+    if (from == kPublic) return complain(odmoe::format("a public header must not include {}", to));
     if (to == kPublic && std::ranges::contains(kPublicData, include)) return;
     // The engine is what implements the public headers: it and what is above may include them.
     if (to == kPublic && module_level(from) >= module_level(kPublic)) return;
     if (*module_level(to) < *module_level(from)) return;
     complain(
-        std::format("{} ({}) must not include {} ({})", from, *module_level(from), to, *module_level(to)));
+        odmoe::format("{} ({}) must not include {} ({})", from, *module_level(from), to, *module_level(to)));
   }
 
   void link(const fs::path& path, std::string_view from_target, std::string_view to_target) {
@@ -123,8 +128,9 @@ class Checker {
     const auto below = module_level(to), above = module_level(from);
     if (from == to) return;
     if (!below || !above || *below >= *above) {
-      violations_.push_back(std::format("{}: {} must not depend on {}",
-                                        fs::relative(path, root_).generic_string(), from_target, to_target));
+      violations_.push_back(odmoe::format("{}: {} must not depend on {}",
+                                          fs::relative(path, root_).generic_string(), from_target,
+                                          to_target));
     }
   }
 

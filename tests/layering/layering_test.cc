@@ -91,6 +91,13 @@ TEST(Layering, WaysAroundTheRuleAreFound) {
           "src/store/arena.h:1: store knows nothing of ggml: ggml-backend.h"));
 }
 
+TEST(Layering, WhatTakesLongToCompileIsFound) {
+  Tree tree;
+  tree.add("src/io/reader.cc", "// std::format\nauto text = std::format(\"{}\", 1);\n");
+  EXPECT_THAT(tree.violations(),
+              ElementsAre("src/io/reader.cc:2: odmoe::format is compiled once, std::format in each file"));
+}
+
 TEST(Layering, LinkLinesThatPointUpOrSidewaysAreFound) {
   Tree tree;
   tree.add("src/io/CMakeLists.txt", "odmoe_module(io\n  SOURCES a.cc\n  DEPENDS base format\n  LINK x)\n");

@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 #include <httplib.h>
 
-#include <format>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "odmoe/format.h"
 #include "server/server_process.h"
 
 namespace odmoe::testing {
@@ -32,7 +32,7 @@ class HeldAnswer : public ::testing::Test {
     Json bias = Json::object();
     for (int token = 0; token < n_vocab; ++token) {
       const auto answer =
-          client_.Post("/detokenize", std::format(R"({{"tokens":[{}]}})", token), "application/json");
+          client_.Post("/detokenize", odmoe::format(R"({{"tokens":[{}]}})", token), "application/json");
       const std::string text = Json::parse(answer->body)["content"].get<std::string>();
       if (!text.empty() && is_so(text)) bias[std::to_string(token)] = -100;
     }

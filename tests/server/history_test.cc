@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 #include <httplib.h>
 
-#include <format>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "odmoe/format.h"
 #include "server/server_process.h"
 
 namespace odmoe::testing {

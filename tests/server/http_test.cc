@@ -4,7 +4,6 @@
 #include <httplib.h>
 
 #include <csignal>
-#include <format>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -12,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "odmoe/format.h"
 #include "server/server_process.h"
 
 namespace odmoe::testing {
@@ -27,11 +27,11 @@ constexpr const char* kEndlessStream =
     R"({"prompt":"KING","max_tokens":30000,"ignore_eos":true,"temperature":0,"stream":true})";
 
 std::string get(std::string_view path, std::string_view fields = "") {
-  return std::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, fields);
+  return odmoe::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, fields);
 }
 std::string post(std::string_view path, std::string_view body, std::string_view fields = "") {
-  return std::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n{}", path,
-                     body.size(), fields, body);
+  return odmoe::format("POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n{}\r\n{}", path,
+                       body.size(), fields, body);
 }
 
 int status_of(std::string_view answer) {
@@ -155,7 +155,7 @@ TEST(Http, ABodyIsJsonWhateverItCallsItselfAndAsLargeAsItMayBe) {
   }
   const std::string body = body_of(20'000);
   const auto chunked = [&](const std::string& all) {
-    return std::format(
+    return odmoe::format(
         "POST /tokenize HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: "
         "chunked\r\n{}\r\n10\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n",
         kClose, all.substr(0, 16), all.size() - 16, all.substr(16));
@@ -198,7 +198,8 @@ TEST(Http, AnAddressIsFoundUnderAllItsNamesAndCountedUnderOne) {
 TEST(Http, AHostIsAnsweredByTheNamesItHas) {
   const ServerProcess server({"--allow-host", "host.docker.internal", "--allow-host", "mac.local:8080"});
   const auto host = [&](const std::string& name) {
-    return status(server, std::format("GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", name));
+    return status(server,
+                  odmoe::format("GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", name));
   };
   for (const char* good :
        {"localhost.", "x.localhost", "host.docker.internal:1", "mac.local:8080", "[::ffff:127.0.0.1]:80"}) {
@@ -225,7 +226,7 @@ TEST(Http, AnOldClientGetsAStreamUpToTheEndOfTheConnection) {
   const std::string body = R"({"prompt":"KING","max_tokens":2,"stream":true})";
   const std::string answer =
       ask(server,
-          std::format("POST /v1/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
+          odmoe::format("POST /v1/completions HTTP/1.0\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
   EXPECT_EQ(status_of(answer), 200);
   EXPECT_THAT(answer, Not(HasSubstr("Transfer-Encoding")));
   EXPECT_THAT(answer, HasSubstr("\r\n\r\ndata: "));
@@ -286,7 +287,7 @@ TEST(Http, RubbishIsRefusedAndNothingBehindItIsAnswered) {
   for (const std::string& line : lines) {
     for (const std::string& fields : wrong) {
       const std::string answer =
-          ask(server, std::format("{}Host: localhost\r\n{}\r\n{}", line, fields, hidden));
+          ask(server, odmoe::format("{}Host: localhost\r\n{}\r\n{}", line, fields, hidden));
       EXPECT_EQ(status_of(answer), 400) << fields;
       EXPECT_THAT(answer, Not(HasSubstr("\"data\""))) << fields;
       ++refused;

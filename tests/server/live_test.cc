@@ -20,7 +20,7 @@ using ::testing::StartsWith;
 using Json = nlohmann::ordered_json;
 
 std::string get(std::string_view path, std::string_view headers = "") {
-  return std::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, headers);
+  return odmoe::format("GET {} HTTP/1.1\r\nHost: localhost\r\n{}\r\n", path, headers);
 }
 
 // What comes until `text` has come, or the other side closes.
@@ -41,7 +41,9 @@ bool counts_tokens(const std::string& events) {
   return at != events.npos && events[at + kTokens.size()] != '0';
 }
 
-std::string url_of(const ServerProcess& server) { return std::format("http://127.0.0.1:{}", server.port()); }
+std::string url_of(const ServerProcess& server) {
+  return odmoe::format("http://127.0.0.1:{}", server.port());
+}
 
 TEST(LivePage, IsThereForEverybodyAndMayRunNothingButItsOwnScript) {
   const ServerProcess server({"--api-key", "secret"});

@@ -6,12 +6,12 @@
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
-#include <format>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 
+#include "odmoe/format.h"
 #include "server/server_process.h"
 
 namespace odmoe::testing {
@@ -48,7 +48,7 @@ double plan_mib(const ServerProcess& server) {
 
 // Of /proc/PID/status, in MiB; 0 where there is none.
 double memory_mib(const ServerProcess& server, const std::string& name) {
-  std::ifstream file(std::format("/proc/{}/status", server.pid()));
+  std::ifstream file(odmoe::format("/proc/{}/status", server.pid()));
   for (std::string line; std::getline(file, line);) {
     if (line.starts_with(name + ":")) return std::atof(line.c_str() + name.size() + 1) / 1024;
   }
@@ -100,7 +100,7 @@ TEST(RequestBounds, APromptLongerThanTheContextIsRefusedAsSuch) {
 TEST(RequestBounds, AnObjectOfVeryManyKeysIsRefused) {
   const ServerProcess server({"--max-body", "8MiB"});
   std::string body = "{\"prompt\":\"x\"";
-  for (int i = 0; i < 490'000; ++i) body += std::format(",\"{}\":1", i);
+  for (int i = 0; i < 490'000; ++i) body += odmoe::format(",\"{}\":1", i);
   const Answer answer = post(server, "/v1/completions", body + "}");
   EXPECT_EQ(answer.status, 400);
   EXPECT_THAT(answer.body, HasSubstr("more than 8192 keys"));

@@ -58,7 +58,7 @@ bool becomes_idle(const ServerProcess& server) {
 }
 
 std::string request(std::string_view path, std::string_view body) {
-  return std::format(
+  return odmoe::format(
       "POST {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
       path, body.size(), body);
 }
@@ -314,10 +314,10 @@ TEST(Server, ImagesAreDescribedByTheSecondMachine) {
   });
   const int port = second.bind_to_any_port("127.0.0.1");
   std::thread thread([&] { second.listen_after_bind(); });
-  const ServerProcess server({"--vision-url", std::format("http://127.0.0.1:{}", port)});
+  const ServerProcess server({"--vision-url", odmoe::format("http://127.0.0.1:{}", port)});
   const auto ask = [&](const char* content) {
     return post(server, "/v1/chat/completions",
-                std::format(R"({{"messages":[{{"role":"user","content":{}}}],"max_tokens":1}})", content));
+                odmoe::format(R"({{"messages":[{{"role":"user","content":{}}}],"max_tokens":1}})", content));
   };
   const Json with_image = ask(R"([{"type":"text","text":"See:"},{"type":"image_url","image_url":
                                   {"url":"data:image/png;base64,aGVsbG8="}}])");

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
-#include <format>
 #include <fstream>
 #include <numeric>
+
+#include "odmoe/format.h"
 
 namespace odmoe::testing {
 namespace {
@@ -174,7 +175,7 @@ std::vector<std::byte> GgufWriter::serialize(std::vector<Field>* fields) const {
     out.text(tensor.name + ": name", tensor.name);
     out.number(tensor.name + ": dimension count", static_cast<uint32_t>(tensor.ne.size()));
     for (size_t i = 0; i < tensor.ne.size(); ++i) {
-      out.number(std::format("{}: dimension {}", tensor.name, i), tensor.ne[i]);
+      out.number(odmoe::format("{}: dimension {}", tensor.name, i), tensor.ne[i]);
     }
     out.number(tensor.name + ": type", tensor.type);
     out.number(tensor.name + ": offset", tensor.offset.value_or(offset));
@@ -231,7 +232,7 @@ std::vector<GgufWriter> GgufWriter::split(int n_part) const {
 
 std::filesystem::path GgufWriter::split_path(const std::filesystem::path& directory, std::string_view stem,
                                              int part, int n_part) {
-  return directory / std::format("{}-{:05}-of-{:05}.gguf", stem, part + 1, n_part);
+  return directory / odmoe::format("{}-{:05}-of-{:05}.gguf", stem, part + 1, n_part);
 }
 
 std::vector<std::filesystem::path> GgufWriter::write_split(const std::filesystem::path& directory,

@@ -1,7 +1,6 @@
 #include "kimi_k2.h"
 
-#include <format>
-
+#include "odmoe/format.h"
 #include "small_model.h"
 
 namespace odmoe::testing {
@@ -14,7 +13,7 @@ GgufWriter kimi_k2_header() {
   constexpr int64_t kDenseWidth = 18432;
   GgufWriter w;
   const auto set = [&](std::string_view name, int64_t value) {
-    w.set(std::format("deepseek2.{}", name), static_cast<uint32_t>(value));
+    w.set(odmoe::format("deepseek2.{}", name), static_cast<uint32_t>(value));
   };
   w.set("general.architecture", "deepseek2").set("general.name", "Kimi-K2 shapes");
   set("block_count", K::kLayers);
@@ -55,7 +54,7 @@ GgufWriter kimi_k2_header() {
   dense("output.weight", {K::kEmbedding, K::kVocabulary});
   plain("output_norm.weight", K::kEmbedding);
   for (int64_t layer = 0; layer < K::kLayers; ++layer) {
-    const std::string p = std::format("blk.{}.", layer);
+    const std::string p = odmoe::format("blk.{}.", layer);
     plain(p + "attn_norm.weight", K::kEmbedding);
     plain(p + "ffn_norm.weight", K::kEmbedding);
     dense(p + "attn_q_a.weight", {K::kEmbedding, kQueryRank});
@@ -75,9 +74,9 @@ GgufWriter kimi_k2_header() {
     w.add_hole(p + "ffn_gate_inp.weight", GGML_TYPE_F32, {K::kEmbedding, K::kExperts});
     plain(p + "exp_probs_b.bias", K::kExperts);
     for (const char* part : {"gate", "up"}) {
-      w.add_hole(std::format("{}ffn_{}_exps.weight", p, part), GGML_TYPE_Q2_K,
+      w.add_hole(odmoe::format("{}ffn_{}_exps.weight", p, part), GGML_TYPE_Q2_K,
                  {K::kEmbedding, K::kExpertWidth, K::kExperts});
-      dense(std::format("{}ffn_{}_shexp.weight", p, part), {K::kEmbedding, K::kExpertWidth});
+      dense(odmoe::format("{}ffn_{}_shexp.weight", p, part), {K::kEmbedding, K::kExpertWidth});
     }
     w.add_hole(p + "ffn_down_exps.weight", GGML_TYPE_Q2_K, {K::kExpertWidth, K::kEmbedding, K::kExperts});
     dense(p + "ffn_down_shexp.weight", {K::kExpertWidth, K::kEmbedding});

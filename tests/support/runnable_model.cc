@@ -1,9 +1,9 @@
 #include "runnable_model.h"
 
 #include <cmath>
-#include <format>
 #include <random>
 
+#include "odmoe/format.h"
 #include "small_model.h"
 
 namespace odmoe::testing {
@@ -41,7 +41,7 @@ class Builder {
     ones("output_norm.weight", o_.n_embd);
     const int lead = deepseek() ? 1 : 0;
     for (int layer = 0; layer < o_.n_layer + lead; ++layer) {
-      prefix_ = std::format("blk.{}.", layer);
+      prefix_ = odmoe::format("blk.{}.", layer);
       ones(prefix_ + "attn_norm.weight", o_.n_embd);
       ones(prefix_ + "ffn_norm.weight", o_.n_embd);
       deepseek() ? mla() : gqa();
@@ -53,7 +53,7 @@ class Builder {
  private:
   bool deepseek() const { return std::string_view(o_.architecture) == "deepseek2"; }
   bool qwen2() const { return std::string_view(o_.architecture) == "qwen2moe"; }
-  std::string key(std::string_view name) const { return std::format("{}.{}", o_.architecture, name); }
+  std::string key(std::string_view name) const { return odmoe::format("{}.{}", o_.architecture, name); }
 
   void metadata() {
     w_.set("general.architecture", o_.architecture).set("general.name", "runnable");
@@ -164,9 +164,9 @@ class Builder {
   }
 
   void dense_ffn(std::string_view suffix, int64_t n_ff) {
-    add(std::format("{}ffn_gate{}.weight", prefix_, suffix), {o_.n_embd, n_ff});
-    add(std::format("{}ffn_up{}.weight", prefix_, suffix), {o_.n_embd, n_ff});
-    add(std::format("{}ffn_down{}.weight", prefix_, suffix), {n_ff, o_.n_embd});
+    add(odmoe::format("{}ffn_gate{}.weight", prefix_, suffix), {o_.n_embd, n_ff});
+    add(odmoe::format("{}ffn_up{}.weight", prefix_, suffix), {o_.n_embd, n_ff});
+    add(odmoe::format("{}ffn_down{}.weight", prefix_, suffix), {n_ff, o_.n_embd});
   }
 
   void add_experts(const std::string& name, ggml_type type, const std::vector<int64_t>& ne,

@@ -1,6 +1,6 @@
 #include "small_model.h"
 
-#include <format>
+#include "odmoe/format.h"
 
 namespace odmoe::testing {
 namespace {
@@ -26,7 +26,7 @@ void add_layer(GgufWriter& writer, int layer, const SmallModelOptions& options) 
   const int64_t d = options.n_embd;
   const int64_t f = options.n_ff_exp;
   const int64_t e = options.n_expert;
-  const auto name = [layer](std::string_view part) { return std::format("blk.{}.{}.weight", layer, part); };
+  const auto name = [layer](std::string_view part) { return odmoe::format("blk.{}.{}.weight", layer, part); };
   writer.add_tensor(name("attn_norm"), GGML_TYPE_F32, {d});
   if (layer == 0) {
     writer.add_tensor(name("ffn_gate"), GGML_TYPE_F16, {d, 2 * f});

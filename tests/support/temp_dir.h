@@ -6,11 +6,12 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <span>
 #include <string_view>
 #include <system_error>
+
+#include "odmoe/format.h"
 
 namespace odmoe::testing {
 
@@ -18,7 +19,7 @@ class TempDir {
  public:
   TempDir() {
     static std::atomic<int> counter = 0;
-    path_ = std::filesystem::temp_directory_path() / std::format("odmoe-test-{}-{}", getpid(), counter++);
+    path_ = std::filesystem::temp_directory_path() / odmoe::format("odmoe-test-{}-{}", getpid(), counter++);
     std::filesystem::create_directories(path_);
   }
   TempDir(const TempDir&) = delete;

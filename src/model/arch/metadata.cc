@@ -126,7 +126,7 @@ Result<ModelShape> read_shape(const Metadata& m) {
   }
   // The experts' width is in the tensors; older files of some families do not give it as a key.
   const TensorInfo* down =
-      m.file().find_tensor(std::format("blk.{}.ffn_down_exps.weight", shape.n_layer_dense_lead));
+      m.file().find_tensor(odmoe::format("blk.{}.ffn_down_exps.weight", shape.n_layer_dense_lead));
   if (down == nullptr || down->ne[0] > kMaxWidth) {
     return fail(ErrorKind::kBadFile, "{}: the model has no tensor blk.{}.ffn_down_exps.weight", path,
                 shape.n_layer_dense_lead);

@@ -17,7 +17,7 @@ class Qwen2Moe final : public QwenAttention {
   void declare(DenseWeights& weights, int layer) override {
     declare_attention(weights, layer, /*with_norms=*/false);
     SharedExpert& shared = shared_[static_cast<size_t>(layer)];
-    shared.gate = weights.require(std::format("blk.{}.ffn_gate_inp_shexp.weight", layer), {shape().n_embd});
+    shared.gate = weights.require(odmoe::format("blk.{}.ffn_gate_inp_shexp.weight", layer), {shape().n_embd});
     shared.ffn = declare_ffn(weights, layer, "_shexp", shape().n_embd, n_ff_shared_);
   }
 
@@ -46,7 +46,7 @@ Result<std::unique_ptr<Architecture>> make_qwen2moe(Account& account) {
   ODMOE_ASSIGN_OR_RETURN(const GqaShape gqa, read_gqa_shape(metadata, shape));
   // Older files lack the key; the tensor knows.
   const TensorInfo* up =
-      account.file().find_tensor(std::format("blk.{}.ffn_up_shexp.weight", shape.n_layer_dense_lead));
+      account.file().find_tensor(odmoe::format("blk.{}.ffn_up_shexp.weight", shape.n_layer_dense_lead));
   const int32_t in_file = up != nullptr && up->ne[1] <= 1 << 20 ? static_cast<int32_t>(up->ne[1]) : 0;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff_shared,
                          metadata.integer_or("expert_shared_feed_forward_length", in_file, 1, 1 << 20));

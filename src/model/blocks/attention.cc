@@ -1,9 +1,9 @@
 #include "model/blocks/attention.h"
 
 #include <cmath>
-#include <format>
 
 #include "model/kv_cache.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -26,7 +26,7 @@ ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, g
 }
 
 GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer, bool with_norms) {
-  const std::string prefix = std::format("blk.{}.attn_", layer);
+  const std::string prefix = odmoe::format("blk.{}.attn_", layer);
   const int64_t n_q = shape.head_dim * shape.n_head;
   const int64_t n_kv = shape.head_dim * shape.n_head_kv;
   GqaWeights w;

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cassert>
-#include <format>
 
 #include "base/units.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -31,7 +31,7 @@ Result<ExpertMatrix> describe(const Checkpoint& file, const std::string& name, s
 }  // namespace
 
 Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& shape, int layer) {
-  const auto name = [&](const char* part) { return std::format("blk.{}.ffn_{}_exps.weight", layer, part); };
+  const auto name = [&](const char* part) { return odmoe::format("blk.{}.ffn_{}_exps.weight", layer, part); };
   const int64_t n_expert = shape.router.n_expert;
   LayerExperts experts;
   const bool merged = file.find_tensor(name("gate_up")) != nullptr;

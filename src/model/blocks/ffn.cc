@@ -1,13 +1,13 @@
 #include "model/blocks/ffn.h"
 
-#include <format>
+#include "odmoe/format.h"
 
 namespace odmoe {
 
 FfnWeights declare_ffn(DenseWeights& weights, int layer, const std::string& suffix, int64_t n_embd,
                        int64_t n_ff) {
   const auto name = [&](const char* part) {
-    return std::format("blk.{}.ffn_{}{}.weight", layer, part, suffix);
+    return odmoe::format("blk.{}.ffn_{}{}.weight", layer, part, suffix);
   };
   return {.gate = weights.require_matrix(name("gate"), n_embd, n_ff),
           .up = weights.require_matrix(name("up"), n_embd, n_ff),

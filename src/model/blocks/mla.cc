@@ -1,10 +1,10 @@
 #include "model/blocks/mla.h"
 
 #include <cmath>
-#include <format>
 
 #include "model/blocks/attention.h"
 #include "model/kv_cache.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -29,7 +29,7 @@ float mla_softmax_scale(int64_t head_dim, float log_multiplier, RopeOptions& rop
 }
 
 MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
-  const std::string prefix = std::format("blk.{}.attn_", layer);
+  const std::string prefix = odmoe::format("blk.{}.attn_", layer);
   const int64_t n_q = (s.nope_dim + s.rope_dim) * s.n_head;
   MlaWeights w;
   if (s.q_lora_rank > 0) {

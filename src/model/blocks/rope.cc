@@ -1,11 +1,11 @@
 #include "model/blocks/rope.h"
 
 #include <array>
-#include <format>
 #include <span>
 #include <string_view>
 
 #include "format/printable.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -100,7 +100,8 @@ Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs 
   }
   const auto pass_over = [&](std::span<const std::string_view> names) {
     for (const std::string_view name : names) {
-      file.pass_over_key(rope + std::string(name), std::format("says nothing with RoPE scaling '{}'", type));
+      file.pass_over_key(rope + std::string(name),
+                         odmoe::format("says nothing with RoPE scaling '{}'", type));
     }
   };
   if (type != "yarn") pass_over(kYarnKeys);

@@ -1,10 +1,10 @@
 // Kimi-K2, K2-Instruct, K2-Thinking and K2.5.
 #include <algorithm>
 #include <deque>
-#include <format>
 
 #include "model/tokenizer/chat_families.h"
 #include "model/tokenizer/python_json.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -96,7 +96,7 @@ class Renderer {
     out_ += "<|tool_calls_section_begin|>";
     int index = 0;
     for (const ChatToolCall& call : turn.tool_calls) {
-      const std::string id = std::format("functions.{}:{}", call.name, first_ ? index++ : n_call_++);
+      const std::string id = odmoe::format("functions.{}:{}", call.name, first_ ? index++ : n_call_++);
       ids_.push_back(id);
       out_ += "<|tool_call_begin|>";
       out_.say(id);
@@ -113,7 +113,7 @@ class Renderer {
       id = ids_.front();
       ids_.pop_front();
     } else if (!first_) {
-      id = std::format("functions.{}:{}", turn.name.empty() ? "unknown" : turn.name, n_call_);
+      id = odmoe::format("functions.{}:{}", turn.name.empty() ? "unknown" : turn.name, n_call_);
     }
     out_ += "## Return of ";
     out_.say(id);
