@@ -254,7 +254,7 @@ std::optional<std::vector<std::string>> JsonNumbers::listed(const NumberRule& ru
     Decimal number{.negative = i < 0, .whole = std::to_string(std::abs(i * units))};
     if (number.whole.size() <= places) number.whole.insert(0, places + 1 - number.whole.size(), '0');
     number.fraction = number.whole.substr(number.whole.size() - places);
-    number.whole.resize(number.whole.size() - places);
+    number.whole.erase(number.whole.size() - places);
     while (number.fraction.ends_with('0')) number.fraction.pop_back();
     if (rule.takes(number)) texts.push_back(number.text());
   }
@@ -329,10 +329,10 @@ Result<std::optional<GrammarBuilder::Expression>> JsonNumbers::number(const Numb
   if (above_zero && !factor && !rule.integral && !rule.fractional && rule.excluded.empty()) {
     return values_->non_negative_number();
   }
-  std::string key = std::format("{}{}{}{}", rule.integral, rule.fractional, rule.above_min, rule.below_max);
+  std::string key = odmoe::format("{}{}{}{}", rule.integral, rule.fractional, rule.above_min, rule.below_max);
   key += rule.min ? rule.min->text() : "";
   key += ":" + (rule.max ? rule.max->text() : "");
-  if (factor) key += std::format("*{}e{}", factor->units, factor->exponent);
+  if (factor) key += odmoe::format("*{}e{}", factor->units, factor->exponent);
   for (const Decimal& number : rule.excluded) key += "!" + number.text();
   if (const auto known = known_.find(key); known != known_.end()) return known->second;
   // Around the numbers that are left out.

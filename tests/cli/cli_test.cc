@@ -363,11 +363,14 @@ TEST(Inspect, TellsWhatOfAFileIsRefusedWhereOthersDoNotOpenIt) {
                                   [](const auto& left) { return left["refused"].template get<bool>(); }),
             4);
   std::ofstream(dir / "text.txt") << "the quick brown fox";
-  for (const Arguments& command : {Arguments{"run", path, "-p", "x"},
-                                   {"perplexity", path, "-f", (dir / "text.txt").string()},
-                                   {"serve", path}}) {
+  for (const Arguments& command :
+       {Arguments{"run", path, "-p", "x"}, {"perplexity", path, "-f", (dir / "text.txt").string()}}) {
     expect_error(odmoe(command), 1, "qwen3moe.zebra_stripes");
   }
+  // A server says first where it listens.
+  const Outcome served = odmoe({"serve", path, "--port", "0"});
+  EXPECT_EQ(served.exit_code, 1);
+  EXPECT_THAT(served.err, HasSubstr("key qwen3moe.zebra_stripes is 7"));
 }
 
 TEST(Inspect, ItsBudgetsAreAcceptedAndOneMibLessThanTheLeastIsNot) {
