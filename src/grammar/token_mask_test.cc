@@ -163,7 +163,7 @@ TEST(TokenMask, SaysWhatMustFollowWhereTheVocabularyHasNoTokenForIt) {
 TEST(TokenMask, ALongTextThatWasBegunIsGoneOnWith) {
   const Words words;
   TokenMasks masks = masks_of(R"({"type":"string","maxLength":30000})", words);
-  masks.begun = '"' + std::string(29'999, 'a');
+  masks.begun = std::string("\"").append(29'999, 'a');
   ASSERT_TRUE(may_begin(masks.grammar, masks.begun));
   Matcher matcher(masks);
   EXPECT_TRUE(matcher.allows('b'));

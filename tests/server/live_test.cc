@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "cli/process.h"
+#include "odmoe/format.h"
 #include "server/server_process.h"
 
 namespace odmoe::testing {
