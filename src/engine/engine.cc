@@ -9,6 +9,7 @@
 #include "base/processors.h"
 #include "base/units.h"
 #include "engine/engine_impl.h"
+#include "engine/live_stale_gate.h"
 #include "engine/memory_plan.h"
 #include "engine/routed_model.h"
 #include "format/mirror.h"
@@ -154,7 +155,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   }
   KvCache& kv = *free_kv_.front().kv;
   bool flash = options_.flash_attention != FlashAttention::kOff;
-  if (flash && !ForwardPass::supports_flash_attention(*backend_, *decoder_, kv)) {
+  if (flash && !DensePass::supports_flash_attention(*backend_, *decoder_, kv)) {
     if (options_.flash_attention == FlashAttention::kOn) {
       return fail(ErrorKind::kUnsupported,
                   "{} has no flash attention for this model and cache type; use auto or off",
@@ -163,13 +164,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     flash = false;
   }
   options_.flash_attention = flash ? FlashAttention::kOn : FlashAttention::kOff;
-  ODMOE_ASSIGN_OR_RETURN(forward_, ForwardPass::create(*backend_, *decoder_, *file_, kv,
-                                                       {.chunk = options_.chunk,
-                                                        .context = options_.context,
-                                                        .lanes = options_.sessions,
-                                                        .flash_attention = flash,
-                                                        .clock = clock_,
-                                                        .interrupted = &interrupted_}));
+  ODMOE_RETURN_IF_ERROR(set_up_evaluation(kv));
 
   ODMOE_RETURN_IF_ERROR(set_up_predictor());
 
@@ -182,7 +177,8 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .dense_bytes = weights_->bytes(),
       .kv_bytes = KvCache::bytes(layout, options_.cache_type, options_.context) *
                   static_cast<uint64_t>(options_.sessions),
-      .buffer_bytes = forward_->buffer_bytes() + resident_bytes() + kProcessSlack,
+      .buffer_bytes = dense_->buffer_bytes() + site_->buffer_bytes() + forward_->buffer_bytes() +
+                      resident_bytes() + kProcessSlack,
       .reserved_bytes =
           options_.reserved_bytes + options_.reserved_bytes_per_token * static_cast<uint64_t>(info_.n_vocab),
       .load_bytes = weights_->load_bytes(),
@@ -206,6 +202,29 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   return reader;
 }
 
+// `kv`: any session's.
+Status EngineImpl::set_up_evaluation(KvCache& kv) {
+  const DensePass::Options dense{.chunk = options_.chunk,
+                                 .context = options_.context,
+                                 .lanes = options_.sessions,
+                                 .flash_attention = options_.flash_attention == FlashAttention::kOn};
+  ODMOE_ASSIGN_OR_RETURN(dense_, DensePass::create(*backend_, *decoder_, *file_, kv, dense));
+  ODMOE_ASSIGN_OR_RETURN(
+      site_, LocalSite::create(*backend_, decoder_->shape(), decoder_->expert_layers(), *file_,
+                               {.max_tokens = std::max<int64_t>(options_.chunk, options_.sessions),
+                                .timelines = options_.sessions,
+                                .interrupted = &interrupted_}));
+  forward_ = std::make_unique<ForwardPass>(
+      *decoder_, *dense_,
+      ForwardPass::Options{.dense = dense, .clock = clock_, .interrupted = &interrupted_});
+  forward_->add_site(*site_);
+  forward_->tell_first(*site_);
+  if (!dependencies_.make_sites) return {};
+  ODMOE_ASSIGN_OR_RETURN(more_sites_, dependencies_.make_sites(*decoder_));
+  for (const auto& more : more_sites_) forward_->add_site(*more.site, more.owns);
+  return {};
+}
+
 Status EngineImpl::set_up_predictor() {
   const ModelShape& shape = decoder_->shape();
   PredictorShape predicted{.layers = decoder_->expert_layers(),
@@ -224,7 +243,9 @@ Status EngineImpl::set_up_predictor() {
       predictor = std::make_unique<Coactivation>(predicted);
       break;
     case PredictorKind::kStaleGate: {
-      ODMOE_ASSIGN_OR_RETURN(predictor, forward_->make_stale_gate(options_.lookahead));
+      ODMOE_ASSIGN_OR_RETURN(auto gate, LiveStaleGate::create(*backend_, *decoder_, options_.lookahead));
+      stale_gate_ = gate.get();
+      predictor = std::move(gate);
       break;
     }
     case PredictorKind::kShadow: {
@@ -243,7 +264,9 @@ Status EngineImpl::set_up_predictor() {
       predictor->stands_alone() && predictor->bytes_per_prediction() >= kLeastForThread;
   const auto ask = has_core && worth_a_thread ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;
   const int32_t lookahead = std::min(options_.lookahead, predicted.lookahead);
-  forward_->use_predictor(std::move(predictor), std::move(predicted), lookahead, ask);
+  auto foresight = std::make_unique<Foresight>(std::move(predictor), std::move(predicted), lookahead, ask);
+  foresight_ = foresight.get();
+  forward_->use_foresight(std::move(foresight));
   return {};
 }
 
@@ -288,7 +311,10 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
                           .probed_bytes_per_second = copy.drive ? copy.drive->profile.bytes_per_second : 0});
   }
   ODMOE_ASSIGN_OR_RETURN(store_, ExpertStore::create(*source_, std::move(reader), options));
-  ODMOE_RETURN_IF_ERROR(forward_->attach(*store_));
+  ODMOE_RETURN_IF_ERROR(dense_->check_router_biases());
+  ODMOE_RETURN_IF_ERROR(site_->attach(*store_));
+  if (foresight_ != nullptr) foresight_->attach(*store_);
+  if (stale_gate_ != nullptr) stale_gate_->copy_routers();
   file_.reset();  // all that is needed of the metadata has been copied
   plan_.n_slot = store_->stats().n_slot;
   for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);

@@ -10,8 +10,11 @@
 
 #include "backend/backend.h"
 #include "base/clock.h"
+#include "engine/dense_pass.h"
 #include "engine/drives.h"
+#include "engine/expert_site.h"
 #include "engine/forward_pass.h"
+#include "engine/local_site.h"
 #include "engine/memory_governor.h"
 #include "engine/model_identity.h"
 #include "format/checkpoint.h"
@@ -32,9 +35,16 @@ struct EngineDependencies {
   StampFile stamp_file = stamp_of;                                     // from any thread
   // What the predictor is put into, if set; how good a predictor is can be chosen so.
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
+  // Further sites, which take over experts from the engine's own.
+  struct Site {
+    std::unique_ptr<ExpertSite> site;
+    ExpertOwners::Owns owns;
+  };
+  std::function<Result<std::vector<Site>>(const Decoder&)> make_sites;
 };
 
 class EngineImpl;
+class LiveStaleGate;
 
 class SessionImpl final : public Session {
  public:
@@ -56,6 +66,7 @@ class SessionImpl final : public Session {
 
  private:
   friend class EngineImpl;
+  class LiveStaleGate;
   Status check_next(std::span<const Token> tokens) const;
   EngineImpl* engine_;
   std::unique_ptr<KvCache> kv_;
@@ -120,6 +131,7 @@ class EngineImpl final : public Engine {
   EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies);
   Result<std::unique_ptr<AsyncReader>> make_reader(uint32_t depth) const;
   Status read_metadata();
+  Status set_up_evaluation(KvCache& kv);
   Status set_up_predictor();
   Status know_drives();
   // Returns the reader, the model's files added, whose alignment the plan was made for.
@@ -171,7 +183,12 @@ class EngineImpl final : public Engine {
 
   mutable std::mutex evaluation_mutex_;  // guards what follows; may be held while taking stats_mutex_
   std::unique_ptr<ExpertStore> store_;
-  std::unique_ptr<ForwardPass> forward_;  // its leases go before the store
+  std::unique_ptr<LocalSite> site_;  // its leases go before the store
+  std::vector<EngineDependencies::Site> more_sites_;
+  std::unique_ptr<DensePass> dense_;
+  std::unique_ptr<ForwardPass> forward_;
+  Foresight* foresight_ = nullptr;       // of forward_, if there is one
+  LiveStaleGate* stale_gate_ = nullptr;  // what it asks, if it is that
   Stats::Phase prefill_, decode_;
   double ttft_ms_ = 0;
 

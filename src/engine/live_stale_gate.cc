@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -18,59 +19,83 @@ bool is_copied(const ggml_tensor& router) {
 }  // namespace
 
 Result<std::unique_ptr<LiveStaleGate>> LiveStaleGate::create(Backend& backend, const Decoder& decoder,
-                                                             const Activations& activations,
-                                                             ggml_gallocr_t allocator, int32_t lookahead) {
-  std::unique_ptr<LiveStaleGate> gate(new LiveStaleGate(backend, decoder, activations, lookahead));
-  ODMOE_RETURN_IF_ERROR(gate->make_copies());
-  gate->build_graphs(allocator);
+                                                             int32_t lookahead) {
+  std::unique_ptr<LiveStaleGate> gate(new LiveStaleGate(backend, decoder, lookahead));
+  ODMOE_RETURN_IF_ERROR(gate->make_room());
+  ODMOE_RETURN_IF_ERROR(gate->build_graphs());
   return gate;
 }
 
-LiveStaleGate::LiveStaleGate(Backend& backend, const Decoder& decoder, const Activations& activations,
-                             int32_t lookahead)
+LiveStaleGate::LiveStaleGate(Backend& backend, const Decoder& decoder, int32_t lookahead)
     : backend_(&backend),
       decoder_(&decoder),
-      activations_(&activations),
       lookahead_(static_cast<size_t>(lookahead)),
       router_(decoder.shape().router),
       ids_(static_cast<size_t>(decoder.shape().router.n_expert_used)),
       weights_(ids_.size()) {}
 
-// Room for the copies, which are not filled yet.
-Status LiveStaleGate::make_copies() {
+uint64_t LiveStaleGate::bytes() const {
+  return memory_.size() + ggml_gallocr_get_buffer_size(allocator_.get(), 0);
+}
+
+// For what is asked and said, and for the copies, which are not filled yet.
+Status LiveStaleGate::make_room() {
+  const ModelShape& shape = decoder_->shape();
   const size_t n = decoder_->expert_layers().size();
   context_.reset(
-      ggml_init({.mem_size = n * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-  uint64_t bytes = 0;
+      ggml_init({.mem_size = (n + 2) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+  residual_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.n_embd, 1);
+  logits_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.router.n_expert,
+                               static_cast<int64_t>(lookahead_));
   for (size_t target = 0; target < n; ++target) {
     ggml_tensor* router = decoder_->router(target);
     if (is_copied(*router)) {
       router = ggml_new_tensor_2d(context_.get(), kCopyType, router->ne[0], router->ne[1]);
-      bytes += round_up(ggml_nbytes(router), kTensorAlignment);
     }
     routers_.push_back(router);
   }
-  if (bytes == 0) return {};
+  const auto each = [&](const auto& visit) {
+    for (ggml_tensor* tensor = ggml_get_first_tensor(context_.get()); tensor != nullptr;
+         tensor = ggml_get_next_tensor(context_.get(), tensor)) {
+      visit(tensor);
+    }
+  };
+  uint64_t bytes = 0;
+  each([&](const ggml_tensor* tensor) { bytes += round_up(ggml_nbytes(tensor), kTensorAlignment); });
   ODMOE_ASSIGN_OR_RETURN(memory_, AlignedBuffer::allocate(bytes));
   buffer_ = backend_->wrap(memory_.span());
   std::byte* address = memory_.data();
-  for (ggml_tensor* copy = ggml_get_first_tensor(context_.get()); copy != nullptr;
-       copy = ggml_get_next_tensor(context_.get(), copy)) {
-    ggml_backend_tensor_alloc(buffer_.get(), copy, address);
-    address += round_up(ggml_nbytes(copy), kTensorAlignment);
-  }
+  each([&](ggml_tensor* tensor) {
+    ggml_backend_tensor_alloc(buffer_.get(), tensor, address);
+    address += round_up(ggml_nbytes(tensor), kTensorAlignment);
+  });
   return {};
 }
 
-void LiveStaleGate::build_graphs(ggml_gallocr_t allocator) {
-  for (size_t first = 0; first < routers_.size(); ++first) {
-    Graph& graph = graphs_.emplace_back(kNodesPerLayer * static_cast<int>(n_ahead(first)));
+Status LiveStaleGate::build_graphs() {
+  const auto build = [&](size_t first, Graph& graph) {
     for (size_t d = 0; d < n_ahead(first); ++d) {
-      decoder_->build_stale_gate(graph.context(), graph.graph(), *activations_, first + d,
-                                 routers_[first + d], static_cast<int64_t>(d));
+      decoder_->build_stale_gate(graph.context(), graph.graph(), residual_, first + d, routers_[first + d],
+                                 logits_, static_cast<int64_t>(d));
     }
-    ggml_gallocr_alloc_graph(allocator, graph.graph());
+  };
+  for (size_t first = 0; first < routers_.size(); ++first) {
+    build(first, graphs_.emplace_back(kNodesPerLayer * static_cast<int>(n_ahead(first))));
   }
+  // The first asks as many routers as any.
+  allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
+  for (int i = 0; i < ggml_graph_n_nodes(graphs_.front().graph()); ++i) {
+    const ggml_tensor* node = ggml_graph_node(graphs_.front().graph(), i);
+    if (!backend_->supports(node)) {
+      return fail(ErrorKind::kUnsupported, "this ggml cannot compute {} in the stale gate",
+                  ggml_op_desc(node));
+    }
+  }
+  if (!ggml_gallocr_reserve(allocator_.get(), graphs_.front().graph())) {
+    return fail(ErrorKind::kIo, "no memory for the stale gate");
+  }
+  for (Graph& graph : graphs_) ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
+  return {};
 }
 
 void LiveStaleGate::copy_routers() {
@@ -83,20 +108,20 @@ void LiveStaleGate::copy_routers() {
 }
 
 Result<int32_t> LiveStaleGate::begin_token(std::span<const float> embedding, std::span<float> scores) {
-  std::ranges::copy(embedding, static_cast<float*>(activations_->residual->data));
-  return ask(0, scores);
+  return ask(0, embedding, scores);
 }
 
 Result<int32_t> LiveStaleGate::predict(const RoutingState& state, std::span<float> scores) {
-  return ask(state.layer + 1, scores);
+  return ask(state.layer + 1, state.residual, scores);
 }
 
-Result<int32_t> LiveStaleGate::ask(size_t first, std::span<float> scores) {
+Result<int32_t> LiveStaleGate::ask(size_t first, std::span<const float> residual, std::span<float> scores) {
   if (first == routers_.size()) return 0;
+  std::ranges::copy(residual, static_cast<float*>(residual_->data));
   ODMOE_RETURN_IF_ERROR(backend_->compute(graphs_[first].graph()));
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
   for (size_t d = 0; d < n_ahead(first); ++d) {
-    const auto* logits = static_cast<const float*>(activations_->stale_logits->data) + d * n_expert;
+    const auto* logits = static_cast<const float*>(logits_->data) + d * n_expert;
     router_.route({logits, n_expert}, decoder_->router_bias(decoder_->expert_layers()[first + d]), ids_,
                   weights_);
     std::ranges::transform(router_.selection(), scores.subspan(d * n_expert, n_expert).begin(),

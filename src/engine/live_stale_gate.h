@@ -18,16 +18,14 @@ namespace odmoe {
 // Asks copies of the routers in Q8_0, a quarter of their size: a token asks each once for every layer of the
 // lookahead, and what that costs is reading them.
 //
-// Reads Activations::residual itself, so it must be asked between a layer's segment and its experts, about
-// the evaluation under way, of one token; before the first layer's segment it writes there.  Nothing is said
-// of the next token's layers.
+// Computes with the model's own weights on the backend that evaluates, so it must be asked by the thread that
+// evaluates.  Nothing is said of the next token's layers.
 class LiveStaleGate final : public Predictor {
  public:
-  // All of these must outlive it; `activations` must have addresses, and those of the graphs come from
-  // `allocator`, which has been reserved for Decoder::build_stale_gate().  Errors: kIo, no memory.
+  // Both must outlive it; the decoder's weights must have addresses.  Errors: kUnsupported, what the backend
+  // cannot compute; kIo, no memory.
   static Result<std::unique_ptr<LiveStaleGate>> create(Backend& backend, const Decoder& decoder,
-                                                       const Activations& activations,
-                                                       ggml_gallocr_t allocator, int32_t lookahead);
+                                                       int32_t lookahead);
 
   // Must be called once before it is asked, when the routers are loaded.
   void copy_routers();
@@ -35,27 +33,29 @@ class LiveStaleGate final : public Predictor {
   std::string_view name() const override { return "stale-gate"; }
   bool calibrated() const override { return false; }
   bool stands_alone() const override { return false; }
-  Wants wants() const override { return {.embedding = true}; }
-  uint64_t bytes() const override { return memory_.size(); }
+  Wants wants() const override { return {.residual = true, .embedding = true}; }
+  uint64_t bytes() const override;
   Result<int32_t> begin_token(std::span<const float> embedding, std::span<float> scores) override;
   Result<int32_t> predict(const RoutingState& state, std::span<float> scores) override;
 
  private:
-  LiveStaleGate(Backend& backend, const Decoder& decoder, const Activations& activations, int32_t lookahead);
-  Status make_copies();
-  void build_graphs(ggml_gallocr_t allocator);
-  // What the routers of as many layers from `first` on as there are, at most the lookahead, say of
-  // Activations::residual.
-  Result<int32_t> ask(size_t first, std::span<float> scores);
+  LiveStaleGate(Backend& backend, const Decoder& decoder, int32_t lookahead);
+  Status make_room();
+  Status build_graphs();
+  // What the routers of as many layers from `first` on as there are, at most the lookahead, say of a
+  // residual.
+  Result<int32_t> ask(size_t first, std::span<const float> residual, std::span<float> scores);
   size_t n_ahead(size_t first) const { return std::min(lookahead_, routers_.size() - first); }
 
   Backend* backend_;
   const Decoder* decoder_;
-  const Activations* activations_;
   size_t lookahead_;
   AlignedBuffer memory_;
   ggml_backend_buffer_ptr buffer_;
   ggml_context_ptr context_;
+  ggml_gallocr_ptr allocator_;
+  ggml_tensor* residual_ = nullptr;  // [n_embd, 1]
+  ggml_tensor* logits_ = nullptr;    // [n_expert, lookahead]
   std::vector<ggml_tensor*>
       routers_;                // by index among the layers with experts; the model's own if not copied
   std::vector<Graph> graphs_;  // by the first layer that is asked

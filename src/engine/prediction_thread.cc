@@ -21,6 +21,7 @@ PredictionThread::PredictionThread(Predictor& predictor, const PredictorShape& s
     if (wants.embedding) told.embedding.reserve(n_embd);
     if (wants.router_input) told.router_input.reserve(n_embd);
     if (wants.attention_input) told.attention_input.reserve(n_embd);
+    if (wants.residual) told.residual.reserve(n_embd);
     told.weights.reserve(n_used);
     told.experts.reserve(n_used);
   }
@@ -63,6 +64,7 @@ Status PredictionThread::routed(uint64_t step, const RoutingState& state, bool a
   told.layer = state.layer;
   if (wants.router_input) copy(state.router_input, told.router_input);
   if (wants.attention_input) copy(state.attention_input, told.attention_input);
+  if (wants.residual) copy(state.residual, told.residual);
   copy(state.experts, told.experts);
   copy(state.weights, told.weights);
   ++n_told_;
@@ -115,6 +117,7 @@ Result<int32_t> PredictionThread::digest(const Told& told, bool in_time) {
   const RoutingState state{.layer = told.layer,
                            .router_input = told.router_input,
                            .attention_input = told.attention_input,
+                           .residual = told.residual,
                            .experts = told.experts,
                            .weights = told.weights};
   predictor_.learn(state);

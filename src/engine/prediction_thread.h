@@ -39,7 +39,7 @@ class PredictionThread {
     enum class Kind : uint8_t { kToken, kLearn, kAsk } kind = Kind::kToken;
     uint64_t step = 0;
     size_t layer = 0;
-    std::vector<float> embedding, router_input, attention_input, weights;
+    std::vector<float> embedding, router_input, attention_input, residual, weights;
     std::vector<int32_t> experts;
   };
   static constexpr size_t kCapacity = 16;

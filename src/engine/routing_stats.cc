@@ -22,6 +22,16 @@ void RoutingStats::add(int layer, std::span<const int32_t> chosen, std::span<con
   l.selections += chosen.size();
 }
 
+Status RoutingStats::on_routing(const RoutingEvent& event) {
+  const auto n_token = static_cast<size_t>(event.n_token);
+  const size_t n_used = event.experts.size() / n_token, n_expert = event.probabilities.size() / n_token;
+  for (size_t t = 0; t < n_token; ++t) {
+    add(event.layer, event.experts.subspan(t * n_used, n_used),
+        event.probabilities.subspan(t * n_expert, n_expert));
+  }
+  return {};
+}
+
 Stats::Routing RoutingStats::summary() const {
   Stats::Routing routing;
   int used_layers = 0;

@@ -128,11 +128,11 @@ ggml_tensor* Decoder::router(size_t target) const {
   return layers_[static_cast<size_t>(expert_layers_[target])].router;
 }
 
-void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, size_t target,
-                               ggml_tensor* router, int64_t column) const {
+void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* residual, size_t target,
+                               ggml_tensor* router, ggml_tensor* logits, int64_t column) const {
   const Layer& later = layers_[static_cast<size_t>(expert_layers_[target])];
-  ggml_tensor* x = norm(ctx, columns(ctx, a.residual, 1), later.ffn_norm, shape().norm_eps);
-  ggml_build_forward_expand(graph, write_to(a.stale_logits, ggml_mul_mat(ctx, router, x), column));
+  ggml_tensor* x = norm(ctx, residual, later.ffn_norm, shape().norm_eps);
+  ggml_build_forward_expand(graph, write_to(logits, ggml_mul_mat(ctx, router, x), column));
 }
 
 void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first,

@@ -36,7 +36,6 @@ struct Activations {
   ggml_tensor* residual = nullptr;       // [n_embd, n], after the layer's attention
   ggml_tensor* ffn_input = nullptr;      // [n_embd, n], after ffn_norm
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
-  ggml_tensor* stale_logits = nullptr;   // [n_expert, kMaxLookahead], of later layers, as far as foreseen
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
@@ -68,11 +67,10 @@ class Decoder {
 
   // The weights of the router of expert_layers()[target], [n_embd, n_expert].
   ggml_tensor* router(size_t target) const;
-  // One token: what `router`, those weights or a copy of them, with the norm of expert_layers()[target],
-  // makes of the residual that the router of an earlier layer saw -> stale_logits, column.  To be run between
-  // that layer's segment and its experts.
-  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, size_t target,
-                        ggml_tensor* router, int64_t column) const;
+  // What `router`, those weights or a copy of them, with the norm of expert_layers()[target], makes of the
+  // residual [n_embd, 1] that the router of an earlier layer saw -> a column of `logits` [n_expert, n].
+  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* residual, size_t target,
+                        ggml_tensor* router, ggml_tensor* logits, int64_t column) const;
 
   // Columns [first, first + n) of layer_input -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,

@@ -38,6 +38,7 @@ struct RoutingState {
   std::span<const float> router_input;     // [n_embd], after the norm; may be empty unless wanted
   std::span<const float> attention_input;  // [n_embd], the residual before this layer's attention and its
                                            // norm; may be empty unless wanted
+  std::span<const float> residual;         // [n_embd], after it; may be empty unless wanted
   std::span<const int32_t> experts;        // [n_expert_used], as chosen, first rank first
   std::span<const float> weights;          // [n_expert_used]
 };
@@ -48,6 +49,7 @@ class Predictor {
   struct Wants {
     bool router_input = false;
     bool attention_input = false;
+    bool residual = false;
     bool embedding = false;
   };
 

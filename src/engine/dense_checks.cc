@@ -1,0 +1,218 @@
+// What a dense pass computes is looked at: a value that is not finite ends the evaluation, with the layer and
+// the part of it where that began.  ggml would go on and choose a token from what comes of it.
+//
+// What is looked at, for each token: the input and the logits of every router, what may be hidden by
+// an operation (finite_watch.h), the input of the output head and the logits.  Whatever is not finite in a
+// layer is in its router's input or in the next layer's, since the residual stream only ever adds.
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/finite.h"
+#include "engine/dense_pass.h"
+
+namespace odmoe {
+namespace {
+
+// Of the first n columns.
+bool finite(const ggml_tensor* matrix, int64_t n) {
+  return all_finite({static_cast<const float*>(matrix->data), static_cast<size_t>(matrix->ne[0] * n)});
+}
+
+bool column_is_finite(const ggml_tensor* matrix, int64_t column) {
+  return first_row_not_finite(matrix, column, column + 1) > column;
+}
+
+// Which token a row of an operand belongs to: the second dimension counts tokens, or heads within a token.
+int64_t token_of(const NotFinite& found, int64_t n_token) {
+  const int64_t ne1 = found.tensor->ne[1];
+  if (ne1 == n_token) return found.row % ne1;
+  return found.tensor->ne[2] == n_token ? found.row / ne1 % n_token : 0;
+}
+
+// The name of a weight that a node uses; empty: none.
+std::string_view weight_of(const ggml_tensor* node) {
+  for (const ggml_tensor* source : node->src) {
+    if (source == nullptr) continue;
+    const std::string_view name(source->view_src != nullptr ? source->view_src->name : source->name);
+    if (name.starts_with("blk.") || name.starts_with("token_embd.")) return name;
+  }
+  return {};
+}
+
+// "layer 2, attention (blk.2.attn_v.weight)".
+std::string describe_weight(std::string_view name) {
+  if (!name.starts_with("blk.")) return odmoe::format("the embedding ({})", name);
+  const std::string_view rest = name.substr(4);
+  int layer = 0;
+  std::from_chars(rest.data(), rest.data() + rest.size(), layer);
+  const char* part = rest.contains(".ffn_gate_inp.") ? "router"
+                     : rest.contains(".ffn_")        ? "feed-forward network"
+                                                     : "attention";
+  return odmoe::format("layer {}, {} ({})", layer, part, name);
+}
+
+}  // namespace
+
+Error not_finite_error(const std::string& where, int64_t position) {
+  // Keys and values may be too large for half precision alone.
+  const char* hint = where.contains("attention") ? ", or try --cache-type f32" : "";
+  return {
+      ErrorKind::kBadFile,
+      odmoe::format("values that are not finite (NaN or infinite) begin in {}, for the token at position {}; "
+                    "a weight is damaged or too large: compare the model's files with their source{}",
+                    where, position, hint)};
+}
+
+int64_t DensePass::position(const Activations& a, int64_t token) {
+  return static_cast<const int32_t*>(a.positions->data)[token];
+}
+
+Status DensePass::check_router_biases() const {
+  for (const int layer : decoder_->expert_layers()) {
+    // Minus infinity is a way to say that an expert is never to be chosen.
+    const auto is_wrong = [](float bias) { return std::isnan(bias) || (std::isinf(bias) && bias > 0); };
+    if (std::ranges::any_of(decoder_->router_bias(layer), is_wrong)) {
+      return fail(ErrorKind::kBadFile,
+                  "layer {}, router: blk.{}.exp_probs_b.bias has a value that is not finite; the model is "
+                  "damaged: compare its files with their source",
+                  layer, layer);
+    }
+  }
+  return {};
+}
+
+template <typename Build>
+Status DensePass::build_and_run(FiniteChecks::What what, const Build& build) {
+  graph_.reset();
+  build(graph_);
+  checked_.reset();
+  checks_.forget();
+  checks_.add(graph_.graph(), checked_, what);
+  ggml_gallocr_alloc_graph(allocator_.get(), checked_.graph());
+  return backend_->compute(checked_.graph());
+}
+
+Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen) {
+  NotFinite found;
+  if (span.n_token == 1) {
+    ODMOE_RETURN_IF_ERROR(backend_->compute(span.graphs->segments_[segment].graph()));
+    found = span.graphs->kept_[segment].look();
+  } else {
+    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
+      decoder_->build_segment(inputs(graph, span), *span.a, static_cast<int>(segment));
+    }));
+    found = checks_.found();
+  }
+  const bool last = segment == decoder_->expert_layers().size();  // the head looks at what it begins with
+  const bool good =
+      !found &&
+      (last || (finite(span.a->ffn_input, span.n_token) && finite(span.a->router_logits, span.n_token)));
+  if (good) return {};
+  return std::unexpected(segment == 0 ? where_it_began_in_the_first(span)
+                                      : where_it_began(span, segment, chosen));
+}
+
+Status DensePass::shared_expert(const TokenSpan& span, size_t segment) {
+  const int layer = decoder_->expert_layers()[segment];
+  NotFinite found;
+  if (span.n_token == 1) {
+    ODMOE_RETURN_IF_ERROR(backend_->compute(span.graphs->shared_[segment].graph()));
+    found = span.graphs->kept_shared_[segment].look();
+  } else {
+    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
+      decoder_->build_shared_expert(graph.context(), graph.graph(), *span.a, layer, span.n_token);
+    }));
+    found = checks_.found();
+  }
+  if (!found) return {};
+  return std::unexpected(not_finite_error(odmoe::format("layer {}, shared expert", layer),
+                                          position(*span.a, token_of(found, span.n_token))));
+}
+
+Status DensePass::head(const TokenSpan& span, int64_t first, int64_t n, std::span<const int32_t> chosen) {
+  const int64_t bad = first_row_not_finite(span.a->layer_input, first, first + n);
+  if (bad < first + n) {
+    return std::unexpected(where_it_began(span, decoder_->expert_layers().size(), chosen));
+  }
+  NotFinite found;
+  if (span.n_token == 1) {
+    ODMOE_RETURN_IF_ERROR(backend_->compute(span.graphs->head_.graph()));
+    found = span.graphs->kept_head_.look();
+  } else {
+    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
+      decoder_->build_head(graph.context(), graph.graph(), *span.a, first, n, memory_->logits());
+    }));
+    found = checks_.found();
+  }
+  const int64_t row = found ? token_of(found, n) : first_row_not_finite(memory_->logits(), 0, n);
+  if (row == n) return {};
+  return std::unexpected(
+      not_finite_error("the output head, after the last layer (output_norm.weight, output.weight)",
+                       position(*span.a, first + row)));
+}
+
+// Segments but the first have one layer each and leave what it began with: they are asked in order.
+Error DensePass::where_it_began(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen) {
+  const Activations& a = *span.a;
+  for (int64_t t = 0; t < span.n_token; ++t) {
+    if (!column_is_finite(a.layer_input, t)) return in_experts(span, segment - 1, t, chosen);
+  }
+  const bool last = segment == decoder_->expert_layers().size();
+  const int layer = last ? decoder_->shape().n_layer - 1 : decoder_->expert_layers()[segment];
+  const auto first_of = [&](const ggml_tensor* matrix) {
+    return first_row_not_finite(matrix, 0, span.n_token);
+  };
+  const bool residual_is_finite = first_of(a.residual) == span.n_token;
+  if (residual_is_finite && first_of(a.ffn_input) < span.n_token) {
+    return not_finite_error(
+        odmoe::format("layer {}, the norm before its router (blk.{}.ffn_norm.weight)", layer, layer),
+        position(a, first_of(a.ffn_input)));
+  }
+  if (residual_is_finite && first_of(a.router_logits) < span.n_token) {
+    return not_finite_error(odmoe::format("layer {}, router", layer), position(a, first_of(a.router_logits)));
+  }
+  return not_finite_error(odmoe::format("layer {}, attention", layer),
+                          position(a, std::min(first_of(a.residual), span.n_token - 1)));
+}
+
+// What expert_layers()[segment] left is not finite for a token.
+Error DensePass::in_experts(const TokenSpan& span, size_t segment, int64_t token,
+                            std::span<const int32_t> chosen) const {
+  const Activations& a = *span.a;
+  const int layer = decoder_->expert_layers()[segment];
+  const int64_t at = position(a, token);
+  const auto n_used = static_cast<int64_t>(decoder_->shape().router.n_expert_used);
+  for (int64_t rank = 0; rank < n_used; ++rank) {
+    if (column_is_finite(a.expert_output, token * n_used + rank)) continue;
+    return not_finite_error(
+        odmoe::format("layer {}, expert {}", layer, chosen[static_cast<size_t>(token * n_used + rank)]), at);
+  }
+  if (a.shared_output != nullptr && !column_is_finite(a.shared_output, token)) {
+    return not_finite_error(odmoe::format("layer {}, shared expert", layer), at);
+  }
+  return not_finite_error(odmoe::format("layer {}, the sum of its experts", layer), at);
+}
+
+// The first segment has the embedding and all dense layers, of which nothing is left; but what it began with
+// is.  So it is run again, and every node is looked at.  The rows of the KV cache get what they have.
+Error DensePass::where_it_began_in_the_first(const TokenSpan& span) {
+  const Status status = build_and_run(FiniteChecks::What::kAll, [&](Graph& graph) {
+    decoder_->build_segment(inputs(graph, span), *span.a, 0);
+  });
+  if (!status.has_value()) return status.error();
+  const NotFinite found = checks_.found();
+  std::string_view weight;  // the last one that was used until then
+  for (int i = 0; found && i < ggml_graph_n_nodes(graph_.graph()); ++i) {
+    const ggml_tensor* node = ggml_graph_node(graph_.graph(), i);
+    if (const std::string_view used = weight_of(node); !used.empty()) weight = used;
+    if (node == found.tensor) break;
+  }
+  if (weight.empty()) return not_finite_error("the first layers", position(*span.a, 0));
+  return not_finite_error(describe_weight(weight), position(*span.a, token_of(found, span.n_token)));
+}
+
+}  // namespace odmoe

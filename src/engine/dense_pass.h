@@ -1,0 +1,126 @@
+// All of a forward pass but the routed experts: the decoder's segments, shared experts and the output head,
+// on the dense weights.
+//
+// What they compute is looked at: a value that is not finite ends the evaluation, with the layer and the part
+// of it where that began (dense_checks.cc).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "engine/evaluation_memory.h"
+#include "format/checkpoint.h"
+#include "model/decoder.h"
+#include "model/finite_watch.h"
+#include "model/graph.h"
+#include "model/kv_cache.h"
+#include "odmoe/result.h"
+
+namespace odmoe {
+
+// The graphs of a session's single-token evaluations, built once per length of the KV cache.  They read and
+// write a column of the activations that is this session's alone, so that several sessions can be between two
+// graphs at once.  One owner.
+class DecodeGraphs {
+ public:
+  // `lane`: the column, below DensePass::Options::lanes; no two sessions at a time may have the same.
+  DecodeGraphs(const Decoder& decoder, int32_t lane);
+  int32_t lane() const { return lane_; }
+
+ private:
+  friend class DensePass;
+  int32_t lane_;
+  int64_t n_kv_ = 0;             // the length that segments_ are for; 0: nothing is built yet
+  std::vector<Graph> segments_;  // of the decoder
+  std::vector<Graph> shared_;    // the shared expert that follows each segment; empty without one
+  Graph head_;
+  std::vector<KeptOperands> kept_, kept_shared_;  // of segments_ and shared_
+  KeptOperands kept_head_;
+};
+
+// Tokens of one timeline in neighbouring columns, under evaluation.
+struct TokenSpan {
+  const Activations* a = nullptr;
+  KvCache* kv = nullptr;
+  DecodeGraphs* graphs = nullptr;  // of a single token
+  int64_t n_token = 0;
+  int64_t n_kv = 0;  // rows of the KV cache that are looked at
+};
+
+// One owner at a time.
+class DensePass {
+ public:
+  struct Options {
+    int64_t chunk = 512;
+    int64_t context = 0;  // the longest KV cache
+    int32_t lanes = 1;    // sessions, at most: tokens of different timelines that are evaluated together
+    bool flash_attention = true;
+  };
+  // Positions whose logits are computed at once: bounds their memory when every position's are wanted.
+  static constexpr int64_t kHeadColumns = 16;
+
+  // Allocates activations and compute buffers for the largest evaluation; weights and `kv` (any session's)
+  // must have addresses.  Nothing becomes resident yet.  kUnsupported names what the backend cannot compute.
+  static Result<std::unique_ptr<DensePass>> create(Backend& backend, const Decoder& decoder,
+                                                   const Checkpoint& file, KvCache& kv,
+                                                   const Options& options);
+
+  // Whether the backend has a flash attention kernel for this model's shapes and cache type.
+  static bool supports_flash_attention(Backend& backend, const Decoder& decoder, KvCache& kv);
+
+  // Memory that evaluations will make resident.
+  uint64_t buffer_bytes() const { return buffer_bytes_; }
+  const EvaluationMemory& memory() const { return *memory_; }
+
+  // kBadFile: a bias of a router is not a number.
+  Status check_router_biases() const;
+
+  // Tokens at positions first, first + 1, ... of a timeline whose earlier positions are in `kv`: sets their
+  // inputs.  One token goes to the lane of `graphs`, several to the columns from the first on.
+  TokenSpan begin(KvCache& kv, DecodeGraphs& graphs, std::span<const int32_t> tokens, int64_t first);
+
+  // A segment of the decoder.  `chosen`: [n_expert_used, n_token], what the router before it chose, for an
+  // error to name.  Errors: kBadFile, what it began with or gave is not finite; kIo.
+  Status segment(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen);
+
+  // The shared expert of the layer whose router ends the segment; of a model that has one.
+  Status shared_expert(const TokenSpan& span, size_t segment);
+
+  // Columns [first, first + n) of what the last segment gave, n at most kHeadColumns -> the first n columns
+  // of memory().logits().  `chosen` as in segment().
+  Status head(const TokenSpan& span, int64_t first, int64_t n, std::span<const int32_t> chosen);
+
+  // The position of a token of the span.
+  static int64_t position(const Activations& a, int64_t token);
+
+ private:
+  DensePass(Backend& backend, const Decoder& decoder, const Options& options);
+  Status allocate(const Checkpoint& file, KvCache& kv);
+  LayerInputs inputs(Graph& graph, const TokenSpan& span) const;
+  void set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first, int64_t n_kv) const;
+  void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);
+  // Builds a graph into graph_, adds checks_, gives its tensors addresses in the compute buffer and runs it.
+  template <typename Build>
+  Status build_and_run(FiniteChecks::What what, const Build& build);
+  Error where_it_began(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen);
+  Error where_it_began_in_the_first(const TokenSpan& span);
+  Error in_experts(const TokenSpan& span, size_t segment, int64_t token,
+                   std::span<const int32_t> chosen) const;
+
+  Backend* backend_;
+  const Decoder* decoder_;
+  Options options_;
+  std::unique_ptr<EvaluationMemory> memory_;
+  ggml_gallocr_ptr allocator_;
+  Graph graph_, checked_;  // the second is the first with checks_
+  FiniteChecks checks_;
+  uint64_t buffer_bytes_ = 0;
+};
+
+// "values that are not finite (NaN or infinite) begin in `where`, ...", for the token at a position.
+Error not_finite_error(const std::string& where, int64_t position);
+
+}  // namespace odmoe

@@ -1,0 +1,57 @@
+// A place where routed experts are computed: memory of this machine (local_site.h) and, some day, another
+// device or another machine.
+//
+// Each expert of a layer has one site, always the same.  For each layer a forward pass begins the work of all
+// sites that have experts in it, does what it has to do meanwhile, and finishes with each of them; so sites
+// work at the same time and may be ready in any order.  What they give is summed by the caller, by rank, so
+// that the order says nothing.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "engine/layer_demand.h"
+#include "model/decoder.h"
+#include "odmoe/result.h"
+
+namespace odmoe {
+
+// The work of one site on one layer.  What it points at stays as it is until the work has ended.
+struct ExpertWork {
+  // Rounding depends on which tokens are computed together.
+  enum class Tokens {
+    kOne,        // a single one
+    kChunk,      // of one timeline, in columns 0, 1, ...: together they are what defines the bits
+    kTimelines,  // one each of several timelines, in any columns: each gets the bits that it gets alone
+  };
+  Tokens tokens = Tokens::kOne;
+  const LayerDemand* demand = nullptr;
+  // Of the demand's experts those of the site, in the demand's order; at least one.
+  std::span<const int32_t> experts;
+  // Which experts of the next layer are the site's; empty: there is no such layer.
+  int next_layer = -1;
+  std::span<const int32_t> next_experts;
+  // ffn_input is read and expert_output written, in the columns of the demand's pairs.
+  const Activations* activations = nullptr;
+};
+
+// One owner: calls come from the thread that evaluates.
+class ExpertSite {
+ public:
+  virtual ~ExpertSite() = default;
+
+  // Starts what takes time (reads, messages) and returns.  The work before has ended.
+  virtual Status begin(const ExpertWork& work) = 0;
+
+  // Returns when expert_output has the results of all of the work's pairs, or it failed; in both cases the
+  // work has ended.  Returns a pair within whose computation a value was not finite that its output may not
+  // show (model/finite_watch.h), the first that was found; its output and those of others may be missing
+  // then.  Errors: of reading an expert; kInterrupted.
+  virtual Result<std::optional<DemandPair>> finish() = 0;
+
+  // Ends work that was begun, if there is any: nobody wants it any more.
+  virtual void abandon() = 0;
+};
+
+}  // namespace odmoe

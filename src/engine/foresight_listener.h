@@ -1,0 +1,43 @@
+// Lets a Foresight follow the single tokens of a forward pass.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/foresight.h"
+#include "engine/routing_event.h"
+#include "model/decoder.h"
+#include "model/kv_cache.h"
+
+namespace odmoe {
+
+// One owner.
+class ForesightListener final : public RoutingListener {
+ public:
+  // All must outlive it.
+  ForesightListener(std::unique_ptr<Foresight> foresight, const Decoder& decoder, const Clock& clock);
+
+  Foresight& foresight() { return *foresight_; }
+  const Foresight& foresight() const { return *foresight_; }
+
+  // A token is going to be evaluated at a position of the timeline in `kv`.
+  Status begin(const KvCache& kv, int32_t token, int64_t position);
+  // Of chunks and of tokens of several timelines nothing is foreseen.
+  Status on_routing(const RoutingEvent& event) override;
+  // The token that begin() named has been evaluated.
+  void end();
+
+ private:
+  std::unique_ptr<Foresight> foresight_;
+  const Decoder* decoder_;
+  const Clock* clock_;
+  std::vector<float> embedding_;  // [n_embd], for predictors that want it
+  // The timeline and the position at which the last token that was foreseen would be followed.
+  const KvCache* kv_ = nullptr;
+  int64_t next_ = -1;
+};
+
+}  // namespace odmoe

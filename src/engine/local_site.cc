@@ -1,0 +1,217 @@
+#include "engine/local_site.h"
+
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "engine/interrupt.h"
+#include "model/blocks/exact_rows.h"
+
+namespace odmoe {
+
+LocalSite::LocalSite(Backend& backend, const ModelShape& shape, std::span<const int> expert_layers,
+                     const Options& options)
+    : backend_(&backend),
+      shape_(shape),
+      expert_layers_(expert_layers.begin(), expert_layers.end()),
+      options_(options),
+      layers_(static_cast<size_t>(shape.n_layer)) {
+  const auto n_expert = static_cast<size_t>(shape.router.n_expert);
+  pending_.reserve(n_expert);
+  leases_.reserve(n_expert);
+  hints_.reserve(n_expert);
+}
+
+Result<std::unique_ptr<LocalSite>> LocalSite::create(Backend& backend, const ModelShape& shape,
+                                                     std::span<const int> expert_layers,
+                                                     const Checkpoint& file, const Options& options) {
+  std::unique_ptr<LocalSite> site(new LocalSite(backend, shape, expert_layers, options));
+  ODMOE_ASSIGN_OR_RETURN(site->compute_, ExpertCompute::create(backend, shape, options.max_tokens));
+  site->pairs_.reserve(static_cast<size_t>(
+      std::max(site->compute_->max_pairs(), options.max_tokens * shape.router.n_expert_used)));
+  for (const int layer : expert_layers) {
+    LayerExperts& experts = site->layers_[static_cast<size_t>(layer)];
+    ODMOE_ASSIGN_OR_RETURN(experts, describe_experts(file, shape, layer));
+    if (!site->compute_->supported(experts)) {
+      return fail(ErrorKind::kUnsupported,
+                  "{}: this ggml cannot compute the experts of layer {} ({}, {}, {})", file.path().string(),
+                  layer, ggml_type_name(experts.gate.type), ggml_type_name(experts.up.type),
+                  ggml_type_name(experts.down.type));
+    }
+  }
+  return site;
+}
+
+uint64_t LocalSite::buffer_bytes() const { return ExpertCompute::bytes(shape_, options_.max_tokens); }
+
+Status LocalSite::attach(ExpertStore& store) {
+  store_ = &store;
+  arena_ = backend_->wrap(store.arena());
+  for (const int layer : expert_layers_) {
+    const SlotView view = store.slot_view(layer);
+    std::byte* first = store.arena().data() + view.first_slot_offset;
+    LayerExperts& experts = layers_[static_cast<size_t>(layer)];
+    experts.slot_bytes = view.slot_bytes;
+    experts.gate.slot0 = first + view.gate_offset;
+    experts.up.slot0 = first + view.up_offset;
+    experts.down.slot0 = first + view.down_offset;
+  }
+  return find_exact_rows();
+}
+
+Status LocalSite::find_exact_rows() {
+  struct Tried {
+    ggml_type type;
+    int64_t n_in, n_out;
+    int32_t rows;
+  };
+  std::vector<Tried> tried;  // most layers have what another one has
+  const auto rows_of = [&](const ExpertMatrix& m) -> Result<int32_t> {
+    const auto same = std::ranges::find_if(
+        tried, [&](const Tried& t) { return t.type == m.type && t.n_in == m.n_in && t.n_out == m.n_out; });
+    if (same != tried.end()) return same->rows;
+    ODMOE_ASSIGN_OR_RETURN(const int32_t rows,
+                           exact_rows(*backend_, m.type, m.n_in, m.n_out, options_.timelines));
+    tried.push_back({.type = m.type, .n_in = m.n_in, .n_out = m.n_out, .rows = rows});
+    return rows;
+  };
+  for (const int layer : expert_layers_) {
+    LayerExperts& experts = layers_[static_cast<size_t>(layer)];
+    experts.exact_rows = options_.timelines;
+    for (const ExpertMatrix* matrix : {&experts.gate, &experts.up, &experts.down}) {
+      ODMOE_ASSIGN_OR_RETURN(const int32_t rows, rows_of(*matrix));
+      experts.exact_rows = std::min(experts.exact_rows, rows);
+    }
+  }
+  return {};
+}
+
+Status LocalSite::on_routing(const RoutingEvent& event) {
+  store_->observe(event.layer, event.experts, event.weights);
+  return {};
+}
+
+Status LocalSite::begin(const ExpertWork& work) {
+  assert(leases_.empty() && !work.experts.empty());
+  work_ = work;
+  pending_.assign(work.experts.begin(), work.experts.end());
+  lease_pending();
+  return {};
+}
+
+Result<std::optional<DemandPair>> LocalSite::finish() {
+  auto not_finite = work_.tokens == ExpertWork::Tokens::kOne ? compute_one_token() : compute_all();
+  const bool whole = not_finite.has_value() && !*not_finite;
+  assert(!whole || (leases_.empty() && pending_.empty()));
+  if (!whole) abandon();
+  return not_finite;
+}
+
+void LocalSite::abandon() {
+  leases_.clear();
+  pending_.clear();
+}
+
+void LocalSite::lease_pending() {
+  if (pending_.empty()) return;
+  const size_t before = leases_.size();
+  store_->lease(work_.demand->layer(), pending_, leases_);
+  for (size_t i = before; i < leases_.size(); ++i) std::erase(pending_, leases_[i].key().expert);
+}
+
+// A chunk that wants nearly all experts of this layer will want nearly all of the next one's: they are asked
+// for before that router has spoken, once the drive has nothing left to read for this layer.
+void LocalSite::read_ahead() {
+  const auto n_wanted = std::ssize(work_.demand->experts());
+  if (work_.next_experts.empty() || n_wanted * 4 < int64_t{work_.demand->n_expert()} * 3) return;
+  hints_.clear();
+  for (const int32_t expert : work_.next_experts) hints_.push_back({work_.next_layer, expert});
+  store_->prefetch(hints_, Reach::kShare);
+}
+
+Result<std::optional<DemandPair>> LocalSite::compute_all() {
+  bool ahead = false;
+  while (!leases_.empty()) {
+    ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+    if (pending_.empty() && !std::exchange(ahead, true)) read_ahead();
+    ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
+    ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(n_ready));
+    if (const auto bad = take_not_finite()) return bad;
+    leases_.erase(leases_.begin(), leases_.begin() + static_cast<ptrdiff_t>(n_done));
+    lease_pending();
+  }
+  return std::nullopt;
+}
+
+// A single token waits for its experts more than it computes, so gate and up start before down has arrived.
+Result<std::optional<DemandPair>> LocalSite::compute_one_token() {
+  const Activations& a = *work_.activations;
+  size_t n_begun = 0;  // of the leases, those in front whose gate and up are computed
+  while (!leases_.empty()) {
+    ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+    const std::span<ExpertLease> leases(leases_);
+    ODMOE_ASSIGN_OR_RETURN(const ExpertStore::Landed landed,
+                           store_->wait_landed(leases.first(n_begun), leases.subspan(n_begun)));
+    const std::span<ExpertLease> fresh = leases.subspan(n_begun);
+    if (landed.ready > 0) {
+      collect_pairs(leases.first(landed.ready));
+      ODMOE_RETURN_IF_ERROR(compute_->run_down(experts(), arena_.get(), a, pairs_));
+    }
+    if (landed.ready_new > 0) {
+      collect_pairs(fresh.first(landed.ready_new));
+      ODMOE_RETURN_IF_ERROR(compute_->run(experts(), arena_.get(), a, 1, pairs_));
+    }
+    if (landed.gate_up_new > 0) {
+      collect_pairs(fresh.subspan(landed.ready_new, landed.gate_up_new));
+      ODMOE_RETURN_IF_ERROR(compute_->run_gate_up(experts(), arena_.get(), a, pairs_));
+    }
+    if (const auto bad = take_not_finite()) return bad;
+    const auto at = [&](size_t i) { return leases_.begin() + static_cast<ptrdiff_t>(i); };
+    leases_.erase(at(n_begun), at(n_begun + landed.ready_new));
+    leases_.erase(at(0), at(landed.ready));
+    n_begun += landed.gate_up_new - landed.ready;
+    lease_pending();
+  }
+  return std::nullopt;
+}
+
+// Of the leases' first n_ready, which are ready, computes as many as suit; returns how many.
+Result<size_t> LocalSite::compute_some(size_t n_ready) {
+  // Slots that others wait for are given back early, so that the drive is at work meanwhile.
+  const int64_t enough = pending_.empty() ? compute_->max_pairs() : compute_->max_pairs() / 4;
+  const bool all = n_ready == work_.demand->experts().size();
+  pairs_.clear();
+  size_t n_done = 0;
+  for (; n_done < n_ready; ++n_done) {
+    const size_t n_pair = work_.demand->pairs(leases_[n_done].key().expert).size();
+    if (!all && !pairs_.empty() && std::cmp_greater(pairs_.size() + n_pair, enough)) break;
+    add_pairs(leases_[n_done]);
+  }
+  const Activations& a = *work_.activations;
+  if (work_.tokens == ExpertWork::Tokens::kTimelines) {
+    ODMOE_RETURN_IF_ERROR(compute_->run_columns(experts(), arena_.get(), a, pairs_));
+  } else {
+    ODMOE_RETURN_IF_ERROR(compute_->run(experts(), arena_.get(), a, work_.demand->n_token(), pairs_));
+  }
+  return n_done;
+}
+
+// The pairs of the leased experts, into pairs_.
+void LocalSite::collect_pairs(std::span<const ExpertLease> leases) {
+  pairs_.clear();
+  for (const ExpertLease& lease : leases) add_pairs(lease);
+}
+
+void LocalSite::add_pairs(const ExpertLease& lease) {
+  for (const DemandPair& pair : work_.demand->pairs(lease.key().expert)) {
+    pairs_.push_back({.token = pair.column, .rank = pair.rank, .slot = lease.slot()});
+  }
+}
+
+std::optional<DemandPair> LocalSite::take_not_finite() {
+  const std::optional<ExpertPair> bad = compute_->take_not_finite();
+  if (!bad) return std::nullopt;
+  return DemandPair{.column = bad->token, .rank = bad->rank};
+}
+
+}  // namespace odmoe

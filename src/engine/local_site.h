@@ -1,0 +1,82 @@
+// Routed experts in memory of this machine: what the routers chose is leased from a store, and computed as it
+// arrives.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "engine/expert_site.h"
+#include "engine/routing_event.h"
+#include "format/checkpoint.h"
+#include "model/blocks/experts.h"
+#include "model/shape.h"
+#include "store/expert_store.h"
+
+namespace odmoe {
+
+// One owner.
+class LocalSite final : public ExpertSite, public RoutingListener {
+ public:
+  struct Options {
+    int64_t max_tokens = 512;                        // of one evaluation
+    int32_t timelines = 1;                           // of one evaluation, at most
+    const std::atomic<bool>* interrupted = nullptr;  // may be null
+  };
+
+  // Allocates what computing needs; nothing becomes resident yet.  `backend` must outlive it.  kUnsupported
+  // names what the backend cannot compute; kBadFile, experts that do not fit the model; kIo, no memory.
+  static Result<std::unique_ptr<LocalSite>> create(Backend& backend, const ModelShape& shape,
+                                                   std::span<const int> expert_layers, const Checkpoint& file,
+                                                   const Options& options);
+
+  // Memory that computing will make resident.
+  uint64_t buffer_bytes() const;
+
+  // Must be called once before begin().  The store must outlive this.  Where there are several timelines,
+  // tries out how many rows of an expert a call may have (model/blocks/exact_rows.h).  kIo: no memory for
+  // the trial.
+  Status attach(ExpertStore& store);
+
+  // To be told before begin(): the store keeps what is likely to be wanted again.
+  Status on_routing(const RoutingEvent& event) override;
+
+  Status begin(const ExpertWork& work) override;
+  Result<std::optional<DemandPair>> finish() override;
+  void abandon() override;
+
+ private:
+  LocalSite(Backend& backend, const ModelShape& shape, std::span<const int> expert_layers,
+            const Options& options);
+  Status find_exact_rows();
+  const LayerExperts& experts() const { return layers_[static_cast<size_t>(work_.demand->layer())]; }
+  void lease_pending();
+  void read_ahead();
+  Result<std::optional<DemandPair>> compute_all();
+  Result<std::optional<DemandPair>> compute_one_token();
+  Result<size_t> compute_some(size_t n_ready);
+  void collect_pairs(std::span<const ExpertLease> leases);
+  void add_pairs(const ExpertLease& lease);
+  std::optional<DemandPair> take_not_finite();
+
+  Backend* backend_;
+  ModelShape shape_;
+  std::vector<int> expert_layers_;
+  Options options_;
+  std::unique_ptr<ExpertCompute> compute_;
+  std::vector<LayerExperts> layers_;  // of all layers; those without experts are empty
+  ExpertStore* store_ = nullptr;
+  ggml_backend_buffer_ptr arena_;
+
+  ExpertWork work_;
+  std::vector<int32_t> pending_;  // of its experts, those that are not leased yet
+  std::vector<ExpertLease> leases_;
+  std::vector<ExpertPair> pairs_;
+  std::vector<ExpertKey> hints_;
+};
+
+}  // namespace odmoe
