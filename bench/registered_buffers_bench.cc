@@ -16,7 +16,7 @@
 #include <cstring>
 #include <random>
 
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 
 namespace odmoe {
 namespace {

@@ -16,7 +16,7 @@
 
 #include "base/units.h"
 #include "format/expert_source.h"
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/async_reader.h"
 #include "store/expert_store.h"
 

@@ -21,7 +21,7 @@
 #include "engine/drives.h"
 #include "format/checkpoint.h"
 #include "format/mirror.h"
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "odmoe/format.h"
 #include "store/expert_store.h"
 

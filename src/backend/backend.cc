@@ -43,7 +43,7 @@ void load_backends_once() {
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>> Backend::create(int threads) {
+Result<std::unique_ptr<Backend>> Backend::create(const Options& options) {
   load_backends_once();
   std::unique_ptr<Backend> backend(new Backend);
   backend->device_ = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
@@ -58,6 +58,8 @@ Result<std::unique_ptr<Backend>> Backend::create(int threads) {
     return fail(ErrorKind::kUnsupported, "ggml's device {} cannot compute on memory of the host",
                 ggml_backend_dev_name(backend->device_));
   }
+  backend->on_host_memory_ = !options.memory_of_its_own;
+  const int threads = options.threads;
   const int usable = usable_processors();
   backend->threads_ = threads > 0 ? threads : usable;
   if (threads > usable) {

@@ -1,4 +1,4 @@
-// The compute device: a thin owner of ggml's backend, found at run time through ggml's registry.
+// A compute device: a thin owner of ggml's backend, found at run time through ggml's registry.
 #pragma once
 
 #include <ggml-cpp.h>
@@ -20,10 +20,15 @@ inline constexpr uint64_t kTensorAlignment = 64;
 // One owner: one thread at a time computes.
 class Backend {
  public:
-  // Loads ggml's backends once per process and takes the best CPU device.  `threads` 0: one per processor
-  // that may be used (base/processors.h); more than these are said in the log, for they wait for each other.
-  // Errors: kUnsupported when ggml finds no device that computes on host memory.
-  static Result<std::unique_ptr<Backend>> create(int threads);
+  struct Options {
+    int threads = 0;  // of a CPU; 0: one per processor that may be used (base/processors.h)
+    // As if the device could not compute on host memory, so that what is between them can be tested on a CPU.
+    bool memory_of_its_own = false;
+  };
+  // Loads ggml's backends once per process and takes the best CPU device.  More threads than processors are
+  // said in the log, for they wait for each other.  kUnsupported: ggml finds no such device.
+  static Result<std::unique_ptr<Backend>> create(const Options& options);
+  static Result<std::unique_ptr<Backend>> create(int threads) { return create(Options{.threads = threads}); }
 
   ggml_backend_t handle() const { return backend_.get(); }
   int threads() const { return threads_; }
@@ -31,7 +36,10 @@ class Backend {
     return ggml_backend_get_default_buffer_type(backend_.get());
   }
 
-  // A ggml buffer over memory of ours, which must outlive it.  Page aligned.
+  // Whether memory of ours can be that of tensors; or else DeviceMemory is the device's.
+  bool computes_on_host_memory() const { return on_host_memory_; }
+
+  // A ggml buffer over memory of ours, which must outlive it; of a device that computes on it.  Page aligned.
   ggml_backend_buffer_ptr wrap(std::span<std::byte> memory) const;
 
   bool supports(const ggml_tensor* op) const { return ggml_backend_supports_op(backend_.get(), op); }
@@ -53,6 +61,7 @@ class Backend {
   ggml_backend_ptr backend_;
   std::vector<ggml_backend_buffer_type_t> extra_buffer_types_;
   int threads_ = 1;
+  bool on_host_memory_ = true;
 };
 
 }  // namespace odmoe

@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "odmoe/result.h"
 
 namespace odmoe {

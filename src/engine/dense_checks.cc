@@ -17,13 +17,13 @@
 namespace odmoe {
 namespace {
 
-// Of the first n columns.
-bool finite(const ggml_tensor* matrix, int64_t n) {
-  return all_finite({static_cast<const float*>(matrix->data), static_cast<size_t>(matrix->ne[0] * n)});
+// The first column of [first, end) on the host that is not finite; `end`: none.
+int64_t first_not_finite_column(const Exchange<float>& matrix, int64_t first, int64_t end) {
+  return first_row_not_finite(matrix.host(), first, end);
 }
 
-bool column_is_finite(const ggml_tensor* matrix, int64_t column) {
-  return first_row_not_finite(matrix, column, column + 1) > column;
+bool column_is_finite(const Exchange<float>& matrix, int64_t column) {
+  return first_not_finite_column(matrix, column, column + 1) > column;
 }
 
 // Which token a row of an operand belongs to: the second dimension counts tokens, or heads within a token.
@@ -67,10 +67,6 @@ Error not_finite_error(const std::string& where, int64_t position) {
                     where, position, hint)};
 }
 
-int64_t DensePass::position(const Activations& a, int64_t token) {
-  return static_cast<const int32_t*>(a.positions->data)[token];
-}
-
 Status DensePass::check_router_biases() const {
   for (const int layer : decoder_->expert_layers()) {
     // Minus infinity is a way to say that an expert is never to be chosen.
@@ -103,14 +99,18 @@ Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const
     found = span.graphs->kept_[segment].look();
   } else {
     ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
-      decoder_->build_segment(inputs(graph, span), *span.a, static_cast<int>(segment));
+      decoder_->build_segment(inputs(graph, span), span.columns->device, static_cast<int>(segment));
     }));
     found = checks_.found();
   }
   const bool last = segment == decoder_->expert_layers().size();  // the head looks at what it begins with
-  const bool good =
-      !found &&
-      (last || (finite(span.a->ffn_input, span.n_token) && finite(span.a->router_logits, span.n_token)));
+  const EvaluationColumns& columns = *span.columns;
+  if (!last) {
+    columns.ffn_input.fetch(0, span.n_token);
+    columns.router_logits.fetch(0, span.n_token);
+  }
+  const bool good = !found && (last || (all_finite(columns.ffn_input.columns(0, span.n_token)) &&
+                                        all_finite(columns.router_logits.columns(0, span.n_token))));
   if (good) return {};
   return std::unexpected(segment == 0 ? where_it_began_in_the_first(span)
                                       : where_it_began(span, segment, chosen));
@@ -124,18 +124,19 @@ Status DensePass::shared_expert(const TokenSpan& span, size_t segment) {
     found = span.graphs->kept_shared_[segment].look();
   } else {
     ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
-      decoder_->build_shared_expert(graph.context(), graph.graph(), *span.a, layer, span.n_token);
+      decoder_->build_shared_expert(graph.context(), graph.graph(), span.columns->device, layer,
+                                    span.n_token);
     }));
     found = checks_.found();
   }
   if (!found) return {};
   return std::unexpected(not_finite_error(odmoe::format("layer {}, shared expert", layer),
-                                          position(*span.a, token_of(found, span.n_token))));
+                                          position(*span.columns, token_of(found, span.n_token))));
 }
 
 Status DensePass::head(const TokenSpan& span, int64_t first, int64_t n, std::span<const int32_t> chosen) {
-  const int64_t bad = first_row_not_finite(span.a->layer_input, first, first + n);
-  if (bad < first + n) {
+  span.columns->layer_input.fetch(first, n);
+  if (first_not_finite_column(span.columns->layer_input, first, first + n) < first + n) {
     return std::unexpected(where_it_began(span, decoder_->expert_layers().size(), chosen));
   }
   NotFinite found;
@@ -144,27 +145,30 @@ Status DensePass::head(const TokenSpan& span, int64_t first, int64_t n, std::spa
     found = span.graphs->kept_head_.look();
   } else {
     ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
-      decoder_->build_head(graph.context(), graph.graph(), *span.a, first, n, memory_->logits());
+      decoder_->build_head(graph.context(), graph.graph(), span.columns->device, first, n,
+                           memory_->logits().device());
     }));
     found = checks_.found();
   }
-  const int64_t row = found ? token_of(found, n) : first_row_not_finite(memory_->logits(), 0, n);
+  memory_->logits().fetch(0, n);
+  const int64_t row = found ? token_of(found, n) : first_not_finite_column(memory_->logits(), 0, n);
   if (row == n) return {};
   return std::unexpected(
       not_finite_error("the output head, after the last layer (output_norm.weight, output.weight)",
-                       position(*span.a, first + row)));
+                       position(*span.columns, first + row)));
 }
 
 // Segments but the first have one layer each and leave what it began with: they are asked in order.
 Error DensePass::where_it_began(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen) {
-  const Activations& a = *span.a;
+  const EvaluationColumns& a = *span.columns;
+  for (const Exchange<float>* matrix : {&a.layer_input, &a.residual}) matrix->fetch(0, span.n_token);
   for (int64_t t = 0; t < span.n_token; ++t) {
     if (!column_is_finite(a.layer_input, t)) return in_experts(span, segment - 1, t, chosen);
   }
   const bool last = segment == decoder_->expert_layers().size();
   const int layer = last ? decoder_->shape().n_layer - 1 : decoder_->expert_layers()[segment];
-  const auto first_of = [&](const ggml_tensor* matrix) {
-    return first_row_not_finite(matrix, 0, span.n_token);
+  const auto first_of = [&](const Exchange<float>& matrix) {
+    return first_not_finite_column(matrix, 0, span.n_token);
   };
   const bool residual_is_finite = first_of(a.residual) == span.n_token;
   if (residual_is_finite && first_of(a.ffn_input) < span.n_token) {
@@ -182,7 +186,7 @@ Error DensePass::where_it_began(const TokenSpan& span, size_t segment, std::span
 // What expert_layers()[segment] left is not finite for a token.
 Error DensePass::in_experts(const TokenSpan& span, size_t segment, int64_t token,
                             std::span<const int32_t> chosen) const {
-  const Activations& a = *span.a;
+  const EvaluationColumns& a = *span.columns;
   const int layer = decoder_->expert_layers()[segment];
   const int64_t at = position(a, token);
   const auto n_used = static_cast<int64_t>(decoder_->shape().router.n_expert_used);
@@ -191,7 +195,8 @@ Error DensePass::in_experts(const TokenSpan& span, size_t segment, int64_t token
     return not_finite_error(
         odmoe::format("layer {}, expert {}", layer, chosen[static_cast<size_t>(token * n_used + rank)]), at);
   }
-  if (a.shared_output != nullptr && !column_is_finite(a.shared_output, token)) {
+  if (a.shared_output) a.shared_output.fetch(token, 1);
+  if (a.shared_output && !column_is_finite(a.shared_output, token)) {
     return not_finite_error(odmoe::format("layer {}, shared expert", layer), at);
   }
   return not_finite_error(odmoe::format("layer {}, the sum of its experts", layer), at);
@@ -201,7 +206,7 @@ Error DensePass::in_experts(const TokenSpan& span, size_t segment, int64_t token
 // is.  So it is run again, and every node is looked at.  The rows of the KV cache get what they have.
 Error DensePass::where_it_began_in_the_first(const TokenSpan& span) {
   const Status status = build_and_run(FiniteChecks::What::kAll, [&](Graph& graph) {
-    decoder_->build_segment(inputs(graph, span), *span.a, 0);
+    decoder_->build_segment(inputs(graph, span), span.columns->device, 0);
   });
   if (!status.has_value()) return status.error();
   const NotFinite found = checks_.found();
@@ -211,8 +216,8 @@ Error DensePass::where_it_began_in_the_first(const TokenSpan& span) {
     if (const std::string_view used = weight_of(node); !used.empty()) weight = used;
     if (node == found.tensor) break;
   }
-  if (weight.empty()) return not_finite_error("the first layers", position(*span.a, 0));
-  return not_finite_error(describe_weight(weight), position(*span.a, token_of(found, span.n_token)));
+  if (weight.empty()) return not_finite_error("the first layers", position(*span.columns, 0));
+  return not_finite_error(describe_weight(weight), position(*span.columns, token_of(found, span.n_token)));
 }
 
 }  // namespace odmoe

@@ -41,7 +41,7 @@ DensePass::DensePass(Backend& backend, const Decoder& decoder, const Options& op
 
 LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
   ggml_context* ctx = graph.context();
-  const Activations& a = *span.a;
+  const Activations& a = span.columns->device;
   return {
       .context = ctx,
       .graph = graph.graph(),
@@ -81,22 +81,22 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
   return false;
 }
 
-Result<std::unique_ptr<DensePass>> DensePass::create(Backend& backend, const Decoder& decoder,
-                                                     const Checkpoint& file, KvCache& kv,
-                                                     const Options& options) {
+Result<std::unique_ptr<DensePass>> DensePass::create(Backend& backend, const Backend& host,
+                                                     const Decoder& decoder, const Checkpoint& file,
+                                                     KvCache& kv, const Options& options) {
   std::unique_ptr<DensePass> pass(new DensePass(backend, decoder, options));
-  ODMOE_RETURN_IF_ERROR(pass->allocate(file, kv));
+  ODMOE_RETURN_IF_ERROR(pass->allocate(host, file, kv));
   return pass;
 }
 
-Status DensePass::allocate(const Checkpoint& file, KvCache& kv) {
+Status DensePass::allocate(const Backend& host, const Checkpoint& file, KvCache& kv) {
   const ModelShape& shape = decoder_->shape();
   const int64_t chunk = options_.chunk;
   const int64_t n = std::max<int64_t>(chunk, options_.lanes);
   const int64_t n_kv = padded_kv(options_.context);
   ODMOE_ASSIGN_OR_RETURN(
       memory_, EvaluationMemory::create(
-                   *backend_, *decoder_,
+                   *backend_, host, *decoder_,
                    {.tokens = n, .lanes = options_.lanes, .context = n_kv, .logits = kHeadColumns}));
 
   // The compute buffer is made for the largest graph, so that no later one makes it grow.
@@ -121,8 +121,8 @@ Status DensePass::allocate(const Checkpoint& file, KvCache& kv) {
     return reserve_graph(checked_, what);
   };
   KeptOperands kept(decoder_->max_segment_nodes(0) + decoder_->max_segment_nodes(1));
-  const TokenSpan many{.a = &memory_->all(), .kv = &kv, .n_token = chunk, .n_kv = n_kv};
-  const TokenSpan one{.a = &memory_->lane(0), .kv = &kv, .n_token = 1, .n_kv = n_kv};
+  const TokenSpan many{.columns = &memory_->all(), .kv = &kv, .n_token = chunk, .n_kv = n_kv};
+  const TokenSpan one{.columns = &memory_->lane(0), .kv = &kv, .n_token = 1, .n_kv = n_kv};
   // `build` makes a graph of a span; of a single token operands are kept.
   const auto reserve = [&](const char* what, const auto& build) -> Status {
     graph_.reset();
@@ -135,22 +135,23 @@ Status DensePass::allocate(const Checkpoint& file, KvCache& kv) {
   };
   for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
     ODMOE_RETURN_IF_ERROR(reserve("layers", [&](const TokenSpan& span) {
-      decoder_->build_segment(inputs(graph_, span), *span.a, segment);
+      decoder_->build_segment(inputs(graph_, span), span.columns->device, segment);
     }));
   }
   graph_.reset();
-  decoder_->build_segment(inputs(graph_, many), *many.a, 0);
+  decoder_->build_segment(inputs(graph_, many), many.columns->device, 0);
   ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteChecks::What::kAll));
-  if (memory_->all().shared_output != nullptr) {
+  if (memory_->all().shared_output) {
     for (const int layer : decoder_->expert_layers()) {
       ODMOE_RETURN_IF_ERROR(reserve("shared expert", [&](const TokenSpan& span) {
-        decoder_->build_shared_expert(graph_.context(), graph_.graph(), *span.a, layer, span.n_token);
+        decoder_->build_shared_expert(graph_.context(), graph_.graph(), span.columns->device, layer,
+                                      span.n_token);
       }));
     }
   }
   ODMOE_RETURN_IF_ERROR(reserve("output head", [&](const TokenSpan& span) {
-    decoder_->build_head(graph_.context(), graph_.graph(), *span.a, 0, std::min(span.n_token, kHeadColumns),
-                         memory_->logits());
+    decoder_->build_head(graph_.context(), graph_.graph(), span.columns->device, 0,
+                         std::min(span.n_token, kHeadColumns), memory_->logits().device());
   }));
 
   // ggml's CPU backend converts the inputs of a product to the weights' own dot type in a work buffer of its
@@ -163,29 +164,34 @@ Status DensePass::allocate(const Checkpoint& file, KvCache& kv) {
   return {};
 }
 
-void DensePass::set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first,
+void DensePass::set_inputs(const EvaluationColumns& columns, std::span<const int32_t> tokens, int64_t first,
                            int64_t n_kv) const {
-  const auto n = static_cast<int64_t>(tokens.size());
-  auto* ids = static_cast<int32_t*>(a.tokens->data);
-  auto* positions = static_cast<int32_t*>(a.positions->data);
-  auto* rows = static_cast<int64_t*>(a.kv_rows->data);
-  auto* mask = static_cast<ggml_fp16_t*>(a.mask->data);
-  auto* scale = a.query_scale != nullptr ? static_cast<float*>(a.query_scale->data) : nullptr;
+  const auto n = std::ssize(tokens);
+  std::ranges::copy(tokens, columns.tokens.values().begin());
+  const std::span<int32_t> positions = columns.positions.values();
+  const std::span<int64_t> rows = columns.kv_rows.values();
+  ggml_fp16_t* mask = columns.mask.values().data();
   const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
   for (int64_t i = 0; i < n; ++i) {
-    ids[i] = tokens[static_cast<size_t>(i)];
-    positions[i] = static_cast<int32_t>(first + i);
-    rows[i] = first + i;
-    if (scale != nullptr) scale[i] = decoder_->architecture().query_scale(first + i);
+    positions[static_cast<size_t>(i)] = static_cast<int32_t>(first + i);
+    rows[static_cast<size_t>(i)] = first + i;
+    if (columns.query_scale) {
+      columns.query_scale.values()[static_cast<size_t>(i)] = decoder_->architecture().query_scale(first + i);
+    }
     const int64_t visible = first + i + 1;
     std::fill_n(mask + i * n_kv, visible, ggml_fp16_t{0});
     std::fill_n(mask + i * n_kv + visible, n_kv - visible, hidden);
   }
+  columns.tokens.send(0, n);
+  columns.positions.send(0, n);
+  columns.kv_rows.send(0, n);
+  columns.mask.send_values(static_cast<size_t>(n * n_kv));
+  if (columns.query_scale) columns.query_scale.send(0, n);
 }
 
 void DensePass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv) {
-  const TokenSpan span{.a = &memory_->lane(graphs.lane_), .kv = &kv, .n_token = 1, .n_kv = n_kv};
-  const Activations& a = *span.a;
+  const TokenSpan span{.columns = &memory_->lane(graphs.lane_), .kv = &kv, .n_token = 1, .n_kv = n_kv};
+  const Activations& a = span.columns->device;
   // Addresses are in the compute buffer, which never moves: a graph can run again and again.
   const auto place = [&](Graph& graph) { ggml_gallocr_alloc_graph(allocator_.get(), graph.graph()); };
   for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
@@ -204,7 +210,7 @@ void DensePass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n
       place(graph);
     }
     graphs.head_.reset();
-    decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), a, 0, 1, memory_->logits());
+    decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), a, 0, 1, memory_->logits().device());
     graphs.kept_head_.keep(graphs.head_.graph());
     place(graphs.head_);
   }
@@ -214,13 +220,13 @@ void DensePass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n
 TokenSpan DensePass::begin(KvCache& kv, DecodeGraphs& graphs, std::span<const int32_t> tokens,
                            int64_t first) {
   const auto n_token = std::ssize(tokens);
-  const TokenSpan span{.a = n_token == 1 ? &memory_->lane(graphs.lane_) : &memory_->all(),
+  const TokenSpan span{.columns = n_token == 1 ? &memory_->lane(graphs.lane_) : &memory_->all(),
                        .kv = &kv,
                        .graphs = &graphs,
                        .n_token = n_token,
                        .n_kv = padded_kv(first + n_token)};
   assert(n_token >= 1 && n_token <= options_.chunk && span.n_kv <= kv.rows());
-  set_inputs(*span.a, tokens, first, span.n_kv);
+  set_inputs(*span.columns, tokens, first, span.n_kv);
   if (n_token == 1 && graphs.n_kv_ != span.n_kv) build_decode_graphs(kv, graphs, span.n_kv);
   return span;
 }

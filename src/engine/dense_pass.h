@@ -43,7 +43,7 @@ class DecodeGraphs {
 
 // Tokens of one timeline in neighbouring columns, under evaluation.
 struct TokenSpan {
-  const Activations* a = nullptr;
+  const EvaluationColumns* columns = nullptr;
   KvCache* kv = nullptr;
   DecodeGraphs* graphs = nullptr;  // of a single token
   int64_t n_token = 0;
@@ -63,10 +63,11 @@ class DensePass {
   static constexpr int64_t kHeadColumns = 16;
 
   // Allocates activations and compute buffers for the largest evaluation; weights and `kv` (any session's)
-  // must have addresses.  Nothing becomes resident yet.  kUnsupported names what the backend cannot compute.
-  static Result<std::unique_ptr<DensePass>> create(Backend& backend, const Decoder& decoder,
-                                                   const Checkpoint& file, KvCache& kv,
-                                                   const Options& options);
+  // must have addresses.  Nothing becomes resident yet.  `host` computes on host memory, and may be the
+  // backend itself.  kUnsupported names what the backend cannot compute.
+  static Result<std::unique_ptr<DensePass>> create(Backend& backend, const Backend& host,
+                                                   const Decoder& decoder, const Checkpoint& file,
+                                                   KvCache& kv, const Options& options);
 
   // Whether the backend has a flash attention kernel for this model's shapes and cache type.
   static bool supports_flash_attention(Backend& backend, const Decoder& decoder, KvCache& kv);
@@ -82,8 +83,9 @@ class DensePass {
   // inputs.  One token goes to the lane of `graphs`, several to the columns from the first on.
   TokenSpan begin(KvCache& kv, DecodeGraphs& graphs, std::span<const int32_t> tokens, int64_t first);
 
-  // A segment of the decoder.  `chosen`: [n_expert_used, n_token], what the router before it chose, for an
-  // error to name.  Errors: kBadFile, what it began with or gave is not finite; kIo.
+  // A segment of the decoder, after which the host has ffn_input and router_logits.  `chosen`:
+  // [n_expert_used, n_token], what the router before it chose, for an error to name.  Errors: kBadFile, what
+  // it began with or gave is not finite; kIo.
   Status segment(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen);
 
   // The shared expert of the layer whose router ends the segment; of a model that has one.
@@ -93,14 +95,17 @@ class DensePass {
   // of memory().logits().  `chosen` as in segment().
   Status head(const TokenSpan& span, int64_t first, int64_t n, std::span<const int32_t> chosen);
 
-  // The position of a token of the span.
-  static int64_t position(const Activations& a, int64_t token);
+  // The position of the token in a column.
+  static int64_t position(const EvaluationColumns& columns, int64_t column) {
+    return columns.positions.columns(column, 1)[0];
+  }
 
  private:
   DensePass(Backend& backend, const Decoder& decoder, const Options& options);
-  Status allocate(const Checkpoint& file, KvCache& kv);
+  Status allocate(const Backend& host, const Checkpoint& file, KvCache& kv);
   LayerInputs inputs(Graph& graph, const TokenSpan& span) const;
-  void set_inputs(const Activations& a, std::span<const int32_t> tokens, int64_t first, int64_t n_kv) const;
+  void set_inputs(const EvaluationColumns& columns, std::span<const int32_t> tokens, int64_t first,
+                  int64_t n_kv) const;
   void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);
   // Builds a graph into graph_, adds checks_, gives its tensors addresses in the compute buffer and runs it.
   template <typename Build>

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/aligned_buffer.h"
 #include "base/units.h"
-#include "io/aligned_buffer.h"
 #include "io/drive_file.h"
 #include "io/drive_identity.h"
 

@@ -142,7 +142,11 @@ Status EngineImpl::read_metadata() {
 }
 
 Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
-  ODMOE_ASSIGN_OR_RETURN(backend_, Backend::create(options_.threads));
+  ODMOE_ASSIGN_OR_RETURN(backend_, Backend::create({.threads = options_.threads,
+                                                    .memory_of_its_own = dependencies_.memory_of_its_own}));
+  if (!backend_->computes_on_host_memory()) {
+    ODMOE_ASSIGN_OR_RETURN(host_backend_, Backend::create(options_.threads));
+  }
   options_.threads = backend_->threads();
 
   // Everything is reserved as addresses, which costs nothing; what it will cost is known from then on.
@@ -208,9 +212,9 @@ Status EngineImpl::set_up_evaluation(KvCache& kv) {
                                  .context = options_.context,
                                  .lanes = options_.sessions,
                                  .flash_attention = options_.flash_attention == FlashAttention::kOn};
-  ODMOE_ASSIGN_OR_RETURN(dense_, DensePass::create(*backend_, *decoder_, *file_, kv, dense));
+  ODMOE_ASSIGN_OR_RETURN(dense_, DensePass::create(*backend_, host_backend(), *decoder_, *file_, kv, dense));
   ODMOE_ASSIGN_OR_RETURN(
-      site_, LocalSite::create(*backend_, decoder_->shape(), decoder_->expert_layers(), *file_,
+      site_, LocalSite::create(host_backend(), decoder_->shape(), decoder_->expert_layers(), *file_,
                                {.max_tokens = std::max<int64_t>(options_.chunk, options_.sessions),
                                 .timelines = options_.sessions,
                                 .interrupted = &interrupted_}));
@@ -295,6 +299,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
     if (interrupted_.load(std::memory_order_relaxed)) return false;
     return !progress || progress(std::min(done, total), total);
   }));
+  decoder_->read_biases();
   ODMOE_RETURN_IF_ERROR(know_drives());
   ExpertStoreOptions options;
   options.arena_bytes = plan_.arena_bytes;

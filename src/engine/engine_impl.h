@@ -35,6 +35,7 @@ struct EngineDependencies {
   StampFile stamp_file = stamp_of;                                     // from any thread
   // What the predictor is put into, if set; how good a predictor is can be chosen so.
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
+  bool memory_of_its_own = false;  // Backend::Options, of what computes the dense weights
   // Further sites, which take over experts from the engine's own.
   struct Site {
     std::unique_ptr<ExpertSite> site;
@@ -131,6 +132,7 @@ class EngineImpl final : public Engine {
   EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies);
   Result<std::unique_ptr<AsyncReader>> make_reader(uint32_t depth) const;
   Status read_metadata();
+  Backend& host_backend() { return host_backend_ ? *host_backend_ : *backend_; }
   Status set_up_evaluation(KvCache& kv);
   Status set_up_predictor();
   Status know_drives();
@@ -153,7 +155,8 @@ class EngineImpl final : public Engine {
   std::unique_ptr<Decoder> decoder_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<ExpertSource> source_;
-  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Backend> backend_;       // of the dense weights
+  std::unique_ptr<Backend> host_backend_;  // of experts in memory of ours, where that is another one
   ModelInfo info_;
   MemoryPlan plan_;
   std::vector<ModelCopy> copies_;          // the model's own files first, then its mirrors

@@ -1,83 +1,117 @@
 #include "engine/evaluation_memory.h"
 
+#include <utility>
+
 #include "base/units.h"
 
 namespace odmoe {
+namespace {
 
-Result<std::unique_ptr<EvaluationMemory>> EvaluationMemory::create(const Backend& backend,
+constexpr size_t kTensors = 13;  // of the activations and the logits, at most
+
+// Device and host in turn.
+template <typename T>
+void set(Exchange<T>& exchange, ggml_tensor*& device, const std::pair<ggml_tensor*, ggml_tensor*>& tensors) {
+  device = tensors.first;
+  exchange = Exchange<T>(tensors.first, tensors.second);
+}
+
+// Calls visit(exchange, device tensor) of a and the same of b, for all that are in columns of tokens.
+template <typename Visit>
+void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& visit) {
+  visit(a.tokens, b.tokens, b.device.tokens);
+  visit(a.positions, b.positions, b.device.positions);
+  visit(a.kv_rows, b.kv_rows, b.device.kv_rows);
+  visit(a.mask, b.mask, b.device.mask);
+  visit(a.query_scale, b.query_scale, b.device.query_scale);
+  visit(a.layer_input, b.layer_input, b.device.layer_input);
+  visit(a.residual, b.residual, b.device.residual);
+  visit(a.ffn_input, b.ffn_input, b.device.ffn_input);
+  visit(a.router_logits, b.router_logits, b.device.router_logits);
+  visit(a.expert_output, b.expert_output, b.device.expert_output);
+  visit(a.expert_weight, b.expert_weight, b.device.expert_weight);
+  visit(a.shared_output, b.shared_output, b.device.shared_output);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<EvaluationMemory>> EvaluationMemory::create(const Backend& device, const Backend& host,
                                                                    const Decoder& decoder,
                                                                    const Sizes& sizes) {
   std::unique_ptr<EvaluationMemory> memory(new EvaluationMemory);
-  const ModelShape& shape = decoder.shape();
-  const int64_t n = sizes.tokens;
-  const int64_t n_used = shape.router.n_expert_used;
-  memory->context_.reset(
-      ggml_init({.mem_size = ggml_tensor_overhead() * 16, .mem_buffer = nullptr, .no_alloc = true}));
-  std::vector<ggml_tensor*> tensors;
-  const auto make = [&](ggml_type type, int64_t ne0, int64_t ne1) {
-    tensors.push_back(ggml_new_tensor_2d(memory->context_.get(), type, ne0, ne1));
-    return tensors.back();
-  };
-  Activations& a = memory->all_;
-  a.tokens = make(GGML_TYPE_I32, n, 1);
-  a.positions = make(GGML_TYPE_I32, n, 1);
-  a.kv_rows = make(GGML_TYPE_I64, n, 1);
-  a.mask = make(GGML_TYPE_F16, sizes.context, n);
-  if (decoder.architecture().scales_queries()) a.query_scale = make(GGML_TYPE_F32, n, 1);
-  a.layer_input = make(GGML_TYPE_F32, shape.n_embd, n);
-  a.residual = make(GGML_TYPE_F32, shape.n_embd, n);
-  a.ffn_input = make(GGML_TYPE_F32, shape.n_embd, n);
-  a.router_logits = make(GGML_TYPE_F32, shape.router.n_expert, n);
-  a.expert_output = make(GGML_TYPE_F32, shape.n_embd, n_used * n);
-  a.expert_weight = make(GGML_TYPE_F32, 1, n_used * n);
-  if (decoder.architecture().has_shared_expert()) a.shared_output = make(GGML_TYPE_F32, shape.n_embd, n);
-  memory->logits_ = make(GGML_TYPE_F32, shape.n_vocab, sizes.logits);
-
-  uint64_t bytes = 0;
-  for (const ggml_tensor* tensor : tensors) bytes += round_up(ggml_nbytes(tensor), kTensorAlignment);
-  ODMOE_ASSIGN_OR_RETURN(memory->memory_, AlignedBuffer::allocate(bytes));
-  memory->buffer_ = backend.wrap(memory->memory_.span());
-  uint64_t offset = 0;
-  for (ggml_tensor* tensor : tensors) {
-    ggml_backend_tensor_alloc(memory->buffer_.get(), tensor, memory->memory_.data() + offset);
-    offset += round_up(ggml_nbytes(tensor), kTensorAlignment);
-  }
-  memory->make_lanes(sizes.lanes, n_used);
+  ODMOE_RETURN_IF_ERROR(memory->place(device, host, decoder, sizes));
+  memory->make_lanes(sizes.lanes, decoder.shape().router.n_expert_used);
   return memory;
 }
 
+Status EvaluationMemory::place(const Backend& device, const Backend& host, const Decoder& decoder,
+                               const Sizes& sizes) {
+  const ModelShape& shape = decoder.shape();
+  const int64_t n = sizes.tokens;
+  const int64_t n_used = shape.router.n_expert_used;
+  const bool apart = !device.computes_on_host_memory();
+  context_.reset(ggml_init(
+      {.mem_size = 2 * kTensors * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+  uint64_t bytes = 0;
+  std::vector<std::pair<ggml_tensor*, ggml_tensor*>> tensors;
+  const auto make = [&](ggml_type type, int64_t ne0, int64_t ne1) {
+    ggml_tensor* on_device = ggml_new_tensor_2d(context_.get(), type, ne0, ne1);
+    ggml_tensor* on_host = apart ? ggml_new_tensor_2d(context_.get(), type, ne0, ne1) : on_device;
+    bytes += round_up(ggml_nbytes(on_device), kTensorAlignment);
+    return tensors.emplace_back(on_device, on_host);
+  };
+  Activations& a = all_.device;
+  set(all_.tokens, a.tokens, make(GGML_TYPE_I32, 1, n));
+  set(all_.positions, a.positions, make(GGML_TYPE_I32, 1, n));
+  set(all_.kv_rows, a.kv_rows, make(GGML_TYPE_I64, 1, n));
+  set(all_.mask, a.mask, make(GGML_TYPE_F16, sizes.context, n));
+  if (decoder.architecture().scales_queries())
+    set(all_.query_scale, a.query_scale, make(GGML_TYPE_F32, 1, n));
+  set(all_.layer_input, a.layer_input, make(GGML_TYPE_F32, shape.n_embd, n));
+  set(all_.residual, a.residual, make(GGML_TYPE_F32, shape.n_embd, n));
+  set(all_.ffn_input, a.ffn_input, make(GGML_TYPE_F32, shape.n_embd, n));
+  set(all_.router_logits, a.router_logits, make(GGML_TYPE_F32, shape.router.n_expert, n));
+  set(all_.expert_output, a.expert_output, make(GGML_TYPE_F32, shape.n_embd, n_used * n));
+  set(all_.expert_weight, a.expert_weight, make(GGML_TYPE_F32, 1, n_used * n));
+  if (decoder.architecture().has_shared_expert()) {
+    set(all_.shared_output, a.shared_output, make(GGML_TYPE_F32, shape.n_embd, n));
+  }
+  ggml_tensor* logits = nullptr;
+  set(logits_, logits, make(GGML_TYPE_F32, shape.n_vocab, sizes.logits));
+
+  ODMOE_ASSIGN_OR_RETURN(device_memory_, DeviceMemory::allocate(device, bytes));
+  if (apart) {
+    ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate(host, bytes));
+  }
+  uint64_t offset = 0;
+  for (const auto& [on_device, on_host] : tensors) {
+    const bool placed =
+        device_memory_.place(on_device, offset) && (!apart || host_memory_.place(on_host, offset));
+    if (!placed) return fail(ErrorKind::kIo, "{} cannot hold activations", device.description());
+    offset += round_up(ggml_nbytes(on_device), kTensorAlignment);
+  }
+  return {};
+}
+
 void EvaluationMemory::make_lanes(int32_t n_lane, int64_t n_expert_used) {
-  constexpr size_t kTensors = 12;
   lanes_.resize(static_cast<size_t>(n_lane));
-  lane_context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * kTensors * lanes_.size(),
+  lane_context_.reset(ggml_init({.mem_size = 2 * kTensors * ggml_tensor_overhead() * lanes_.size(),
                                  .mem_buffer = nullptr,
                                  .no_alloc = true}));
-  const auto place = [&](const ggml_tensor* whole, int64_t ne0, int64_t ne1, size_t offset) {
-    ggml_tensor* tensor = ggml_new_tensor_2d(lane_context_.get(), whole->type, ne0, ne1);
-    ggml_backend_tensor_alloc(buffer_.get(), tensor, static_cast<std::byte*>(whole->data) + offset);
+  const auto column = [&](const ggml_tensor* whole, size_t lane, int64_t n) {
+    ggml_tensor* tensor = ggml_new_tensor_2d(lane_context_.get(), whole->type, whole->ne[0], n);
+    place_within(whole, tensor, lane * static_cast<size_t>(n) * whole->nb[1]);
     return tensor;
   };
-  const auto value = [&](const ggml_tensor* vector, size_t lane) -> ggml_tensor* {
-    if (vector == nullptr) return nullptr;
-    return place(vector, 1, 1, lane * vector->nb[0]);
-  };
-  const auto columns = [&](const ggml_tensor* matrix, size_t lane, int64_t n = 1) -> ggml_tensor* {
-    if (matrix == nullptr) return nullptr;
-    return place(matrix, matrix->ne[0], n, lane * static_cast<size_t>(n) * matrix->nb[1]);
-  };
   for (size_t i = 0; i < lanes_.size(); ++i) {
-    lanes_[i] = {.tokens = value(all_.tokens, i),
-                 .positions = value(all_.positions, i),
-                 .kv_rows = value(all_.kv_rows, i),
-                 .mask = columns(all_.mask, i),
-                 .query_scale = value(all_.query_scale, i),
-                 .layer_input = columns(all_.layer_input, i),
-                 .residual = columns(all_.residual, i),
-                 .ffn_input = columns(all_.ffn_input, i),
-                 .router_logits = columns(all_.router_logits, i),
-                 .expert_output = columns(all_.expert_output, i, n_expert_used),
-                 .expert_weight = columns(all_.expert_weight, i, n_expert_used),
-                 .shared_output = columns(all_.shared_output, i)};
+    each_pair(all_, lanes_[i], [&](const auto& whole, auto& lane, ggml_tensor*& device) {
+      if (!whole) return;
+      const bool by_rank =
+          whole.device() == all_.device.expert_output || whole.device() == all_.device.expert_weight;
+      const int64_t n = by_rank ? n_expert_used : 1;
+      ggml_tensor* on_device = column(whole.device(), i, n);
+      set(lane, device, {on_device, whole.device() == whole.host() ? on_device : column(whole.host(), i, n)});
+    });
   }
 }
 

@@ -1,4 +1,4 @@
-// The activations of all evaluations, in one piece of memory.
+// The activations of all evaluations, in one piece of memory of the device, and what of them the host needs.
 #pragma once
 
 #include <ggml-cpp.h>
@@ -8,11 +8,27 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "io/aligned_buffer.h"
+#include "backend/device_memory.h"
+#include "backend/exchange.h"
 #include "model/decoder.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
+
+// Activations with their counterparts on the host.  Those that a model has not are empty.
+struct EvaluationColumns {
+  Activations device;
+  // Written by the host.
+  Exchange<int32_t> tokens, positions;
+  Exchange<int64_t> kv_rows;
+  Exchange<ggml_fp16_t> mask;
+  Exchange<float> query_scale;
+  Exchange<float> expert_weight;  // as expert_output is, by sites on the host
+  // Written by the device.
+  Exchange<float> layer_input, residual, ffn_input, router_logits, shared_output;
+  // Written by sites, and once summed by the device.
+  Exchange<float> expert_output;
+};
 
 // One owner.  Memory is reserved at creation, and becomes resident as it is used.
 class EvaluationMemory {
@@ -23,27 +39,27 @@ class EvaluationMemory {
     int64_t context = 0;  // rows of the KV cache, at most
     int64_t logits = 0;   // tokens whose logits are kept at once
   };
-  // kIo: no memory.
-  static Result<std::unique_ptr<EvaluationMemory>> create(const Backend& backend, const Decoder& decoder,
-                                                          const Sizes& sizes);
+  // `host` computes on host memory, and may be the device itself.  kIo: no memory.
+  static Result<std::unique_ptr<EvaluationMemory>> create(const Backend& device, const Backend& host,
+                                                          const Decoder& decoder, const Sizes& sizes);
 
-  uint64_t bytes() const { return memory_.size(); }
-  const Activations& all() const { return all_; }
+  // Of the device and, where that is another, of the host.
+  uint64_t bytes() const { return device_memory_.size() + host_memory_.size(); }
+  const EvaluationColumns& all() const { return all_; }
   // Tensors of one column each, over the memory of all().
-  const Activations& lane(int32_t i) const { return lanes_[static_cast<size_t>(i)]; }
-  int32_t n_lane() const { return static_cast<int32_t>(lanes_.size()); }
-  ggml_tensor* logits() const { return logits_; }  // [n_vocab, Sizes::logits]
+  const EvaluationColumns& lane(int32_t i) const { return lanes_[static_cast<size_t>(i)]; }
+  const Exchange<float>& logits() const { return logits_; }  // [n_vocab, Sizes::logits]
 
  private:
   EvaluationMemory() = default;
+  Status place(const Backend& device, const Backend& host, const Decoder& decoder, const Sizes& sizes);
   void make_lanes(int32_t n_lane, int64_t n_expert_used);
 
-  AlignedBuffer memory_;
-  ggml_backend_buffer_ptr buffer_;
+  DeviceMemory device_memory_, host_memory_;  // the second is empty where both are one
   ggml_context_ptr context_, lane_context_;
-  Activations all_;
-  std::vector<Activations> lanes_;
-  ggml_tensor* logits_ = nullptr;
+  EvaluationColumns all_;
+  std::vector<EvaluationColumns> lanes_;
+  Exchange<float> logits_;
 };
 
 }  // namespace odmoe

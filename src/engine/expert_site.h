@@ -12,7 +12,7 @@
 #include <span>
 
 #include "engine/layer_demand.h"
-#include "model/decoder.h"
+#include "model/blocks/experts.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -32,8 +32,9 @@ struct ExpertWork {
   // Which experts of the next layer are the site's; empty: there is no such layer.
   int next_layer = -1;
   std::span<const int32_t> next_experts;
-  // ffn_input is read and expert_output written, in the columns of the demand's pairs.
-  const Activations* activations = nullptr;
+  // Activations::ffn_input [n_embd, n] is read and expert_output [n_embd, n_expert_used * n] written, in the
+  // columns of the demand's pairs, on the host.
+  ExpertColumns columns;
 };
 
 // One owner: calls come from the thread that evaluates.

@@ -20,10 +20,6 @@ std::vector<int32_t> experts_per_layer(const ModelShape& shape) {
   return n_expert;
 }
 
-std::span<const float> values(const ggml_tensor* tensor, size_t n) {
-  return {static_cast<const float*>(tensor->data), n};
-}
-
 int64_t max_tokens(const ForwardPass::Options& options) {
   return std::max<int64_t>(options.dense.chunk, options.dense.lanes);
 }
@@ -86,24 +82,28 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
 }
 
 Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> tokens, int64_t first) {
-  const Activations& a = *span.a;
-  const auto work = span.n_token == 1 ? ExpertWork::Tokens::kOne : ExpertWork::Tokens::kChunk;
-  const auto n_state = static_cast<size_t>(decoder_->shape().n_embd * span.n_token);
+  const EvaluationColumns& a = *span.columns;
+  const int64_t n_token = span.n_token;
+  const auto work = n_token == 1 ? ExpertWork::Tokens::kOne : ExpertWork::Tokens::kChunk;
   for (size_t segment = 0;; ++segment) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
-    ODMOE_RETURN_IF_ERROR(dense_->segment(span, segment, chosen_of(0, span.n_token)));
+    ODMOE_RETURN_IF_ERROR(dense_->segment(span, segment, chosen_of(0, n_token)));
     if (segment == decoder_->expert_layers().size()) return {};
-    RoutingEvent event = route(a, segment, span.n_token);
+    RoutingEvent event = route(a, segment, n_token);
     event.tokens = tokens;
     event.first_position = first;
-    event.attention_input = values(a.layer_input, n_state);
-    event.residual = values(a.residual, n_state);
-    event.router_input = values(a.ffn_input, n_state);
+    if (states_wanted()) {
+      a.layer_input.fetch(0, n_token);
+      a.residual.fetch(0, n_token);
+    }
+    event.attention_input = a.layer_input.columns(0, n_token);
+    event.residual = a.residual.columns(0, n_token);
+    event.router_input = a.ffn_input.columns(0, n_token);
     ODMOE_RETURN_IF_ERROR(tell(first_listeners_, event));
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, work));
     // While the sites read.
     ODMOE_RETURN_IF_ERROR(tell(later_listeners_, event));
-    if (a.shared_output != nullptr) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
+    if (a.shared_output) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
   }
 }
@@ -125,14 +125,13 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
   }
   for (size_t i = 0; i < steps.size(); ++i) {
     ODMOE_RETURN_IF_ERROR(dense_->head(spans_[i], 0, 1, chosen_of(i, 1)));
-    sink(static_cast<int64_t>(i),
-         values(dense_->memory().logits(), static_cast<size_t>(decoder_->shape().n_vocab)));
+    sink(static_cast<int64_t>(i), dense_->memory().logits().columns(0, 1));
   }
   return {};
 }
 
 Status ForwardPass::step_layers(std::span<const TokenSpan> spans) {
-  const Activations& a = dense_->memory().all();
+  const EvaluationColumns& a = dense_->memory().all();
   for (size_t segment = 0;; ++segment) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
     for (size_t i = 0; i < spans.size(); ++i) {
@@ -143,7 +142,7 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans) {
     ODMOE_RETURN_IF_ERROR(tell(first_listeners_, event));
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, ExpertWork::Tokens::kTimelines));
     ODMOE_RETURN_IF_ERROR(tell(later_listeners_, event));
-    if (a.shared_output != nullptr) {
+    if (a.shared_output) {
       for (const TokenSpan& span : spans) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     }
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
@@ -152,34 +151,31 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans) {
 
 Status ForwardPass::run_head(const TokenSpan& span, Logits logits, const Sink& sink) {
   if (logits == Logits::kNone) return {};
-  const auto n_vocab = static_cast<size_t>(decoder_->shape().n_vocab);
   int64_t first = logits == Logits::kLast ? span.n_token - 1 : 0;
   while (first < span.n_token) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
     const int64_t n = std::min(DensePass::kHeadColumns, span.n_token - first);
     ODMOE_RETURN_IF_ERROR(dense_->head(span, first, n, chosen_of(0, span.n_token)));
-    const auto all = values(dense_->memory().logits(), static_cast<size_t>(n) * n_vocab);
-    for (int64_t i = 0; i < n; ++i) sink(first + i, all.subspan(static_cast<size_t>(i) * n_vocab, n_vocab));
+    for (int64_t i = 0; i < n; ++i) sink(first + i, dense_->memory().logits().columns(i, 1));
     first += n;
   }
   return {};
 }
 
 // What the router of expert_layers()[segment] chooses for the tokens in columns_, and with which weights.
-RoutingEvent ForwardPass::route(const Activations& a, size_t segment, int64_t n_token) {
+RoutingEvent ForwardPass::route(const EvaluationColumns& a, size_t segment, int64_t n_token) {
   const int layer = decoder_->expert_layers()[segment];
   const auto n = static_cast<size_t>(n_token);
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
   const auto n_used = static_cast<size_t>(decoder_->shape().router.n_expert_used);
-  const auto* logits = static_cast<const float*>(a.router_logits->data);
-  auto* weights = static_cast<float*>(a.expert_weight->data);
   const std::span<const float> bias = decoder_->router_bias(layer);
   for (size_t t = 0; t < n; ++t) {
-    const auto column = static_cast<size_t>(columns_[t]);
+    const int64_t column = columns_[t];
     const std::span<float> weight = std::span(chosen_weight_).subspan(t * n_used, n_used);
-    const auto probabilities = router_.route({logits + column * n_expert, n_expert}, bias,
+    const auto probabilities = router_.route(a.router_logits.columns(column, 1), bias,
                                              std::span(chosen_).subspan(t * n_used, n_used), weight);
-    std::ranges::copy(weight, weights + column * n_used);
+    std::ranges::copy(weight,
+                      a.expert_weight.columns(column * std::ssize(weight), std::ssize(weight)).begin());
     std::ranges::copy(probabilities, probabilities_.begin() + static_cast<ptrdiff_t>(t * n_expert));
   }
   return {.index = segment,
@@ -190,7 +186,7 @@ RoutingEvent ForwardPass::route(const Activations& a, size_t segment, int64_t n_
           .probabilities = std::span(probabilities_).first(n * n_expert)};
 }
 
-Status ForwardPass::begin_experts(const Activations& a, const RoutingEvent& event,
+Status ForwardPass::begin_experts(const EvaluationColumns& a, const RoutingEvent& event,
                                   ExpertWork::Tokens tokens) {
   demand_.set(event.layer, event.experts, std::span(columns_).first(static_cast<size_t>(event.n_token)));
   const std::vector<int>& layers = decoder_->expert_layers();
@@ -199,7 +195,7 @@ Status ForwardPass::begin_experts(const Activations& a, const RoutingEvent& even
     ExpertWork work{.tokens = tokens,
                     .demand = &demand_,
                     .experts = owners_.share(i, event.index, demand_.experts()),
-                    .activations = &a};
+                    .columns = {.input = a.ffn_input.host(), .output = a.expert_output.host()}};
     if (next < layers.size()) {
       work.next_layer = layers[next];
       work.next_experts = owners_.experts(i, next);
@@ -210,11 +206,17 @@ Status ForwardPass::begin_experts(const Activations& a, const RoutingEvent& even
   return {};
 }
 
-Status ForwardPass::finish_experts(const Activations& a) {
+Status ForwardPass::finish_experts(const EvaluationColumns& a) {
   for (const Site& one : sites_) {
     if (!one.works) continue;
     ODMOE_ASSIGN_OR_RETURN(const auto not_finite, one.site->finish());
     if (not_finite) return std::unexpected(not_finite_in(*not_finite, a));
+  }
+  const int64_t n_used = decoder_->shape().router.n_expert_used;
+  for (int64_t t = 0; t < demand_.n_token(); ++t) {
+    const int64_t first = columns_[static_cast<size_t>(t)] * n_used;
+    a.expert_output.send(first, n_used);
+    a.expert_weight.send(first, n_used);
   }
   return {};
 }
@@ -223,12 +225,20 @@ void ForwardPass::abandon_experts() {
   for (const Site& one : sites_) one.site->abandon();
 }
 
-Error ForwardPass::not_finite_in(const DemandPair& pair, const Activations& a) const {
+Error ForwardPass::not_finite_in(const DemandPair& pair, const EvaluationColumns& a) const {
   const auto token = std::ranges::find(columns_, pair.column) - columns_.begin();
   const std::span<const int32_t> chosen = chosen_of(static_cast<size_t>(token), 1);
   return not_finite_error(
       odmoe::format("layer {}, expert {}", demand_.layer(), chosen[static_cast<size_t>(pair.rank)]),
       DensePass::position(a, pair.column));
+}
+
+// Whether somebody looks at what layers begin with and at the residual.
+bool ForwardPass::states_wanted() const {
+  if (observer_.observed()) return true;
+  if (!foresight_) return false;
+  const Predictor::Wants wants = foresight_->foresight().predictor().wants();
+  return wants.attention_input || wants.residual;
 }
 
 // Of tokens of the evaluation, what the last router chose: [n_expert_used, n_token].

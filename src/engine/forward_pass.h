@@ -90,11 +90,12 @@ class ForwardPass {
   Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens, int64_t first);
   Status step_layers(std::span<const TokenSpan> spans);
   Status run_head(const TokenSpan& span, Logits logits, const Sink& sink);
-  RoutingEvent route(const Activations& a, size_t segment, int64_t n_token);
-  Status begin_experts(const Activations& a, const RoutingEvent& event, ExpertWork::Tokens tokens);
-  Status finish_experts(const Activations& a);
+  RoutingEvent route(const EvaluationColumns& a, size_t segment, int64_t n_token);
+  Status begin_experts(const EvaluationColumns& a, const RoutingEvent& event, ExpertWork::Tokens tokens);
+  Status finish_experts(const EvaluationColumns& a);
   void abandon_experts();
-  Error not_finite_in(const DemandPair& pair, const Activations& a) const;
+  bool states_wanted() const;
+  Error not_finite_in(const DemandPair& pair, const EvaluationColumns& a) const;
   std::span<const int32_t> chosen_of(size_t first, int64_t n_token) const;
 
   const Decoder* decoder_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "backend/tensor_memory.h"
 #include "base/units.h"
 #include "odmoe/format.h"
 
@@ -62,13 +63,15 @@ Status LiveStaleGate::make_room() {
   };
   uint64_t bytes = 0;
   each([&](const ggml_tensor* tensor) { bytes += round_up(ggml_nbytes(tensor), kTensorAlignment); });
-  ODMOE_ASSIGN_OR_RETURN(memory_, AlignedBuffer::allocate(bytes));
-  buffer_ = backend_->wrap(memory_.span());
-  std::byte* address = memory_.data();
+  ODMOE_ASSIGN_OR_RETURN(memory_, DeviceMemory::allocate(*backend_, bytes));
+  uint64_t offset = 0;
+  bool placed = true;
   each([&](ggml_tensor* tensor) {
-    ggml_backend_tensor_alloc(buffer_.get(), tensor, address);
-    address += round_up(ggml_nbytes(tensor), kTensorAlignment);
+    placed = memory_.place(tensor, offset) && placed;
+    offset += round_up(ggml_nbytes(tensor), kTensorAlignment);
   });
+  if (!placed) return fail(ErrorKind::kIo, "{} cannot hold the stale gate", backend_->description());
+  said_.resize(static_cast<size_t>(ggml_nelements(logits_)));
   return {};
 }
 
@@ -102,8 +105,11 @@ void LiveStaleGate::copy_routers() {
   for (size_t target = 0; target < routers_.size(); ++target) {
     const ggml_tensor* router = decoder_->router(target);
     if (routers_[target] == router) continue;
-    ggml_quantize_chunk(kCopyType, static_cast<const float*>(router->data), routers_[target]->data, 0,
-                        router->ne[1], router->ne[0], nullptr);
+    std::vector<float> weights(static_cast<size_t>(ggml_nelements(router)));
+    std::vector<std::byte> copy(ggml_nbytes(routers_[target]));
+    read_tensor(router, 0, std::as_writable_bytes(std::span(weights)));
+    ggml_quantize_chunk(kCopyType, weights.data(), copy.data(), 0, router->ne[1], router->ne[0], nullptr);
+    write_tensor(routers_[target], 0, copy);
   }
 }
 
@@ -117,13 +123,13 @@ Result<int32_t> LiveStaleGate::predict(const RoutingState& state, std::span<floa
 
 Result<int32_t> LiveStaleGate::ask(size_t first, std::span<const float> residual, std::span<float> scores) {
   if (first == routers_.size()) return 0;
-  std::ranges::copy(residual, static_cast<float*>(residual_->data));
+  write_tensor(residual_, 0, std::as_bytes(residual));
   ODMOE_RETURN_IF_ERROR(backend_->compute(graphs_[first].graph()));
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
+  read_tensor(logits_, 0, std::as_writable_bytes(std::span(said_).first(n_ahead(first) * n_expert)));
   for (size_t d = 0; d < n_ahead(first); ++d) {
-    const auto* logits = static_cast<const float*>(logits_->data) + d * n_expert;
-    router_.route({logits, n_expert}, decoder_->router_bias(decoder_->expert_layers()[first + d]), ids_,
-                  weights_);
+    router_.route(std::span(said_).subspan(d * n_expert, n_expert),
+                  decoder_->router_bias(decoder_->expert_layers()[first + d]), ids_, weights_);
     std::ranges::transform(router_.selection(), scores.subspan(d * n_expert, n_expert).begin(),
                            [](float score) { return std::max(score, kNever); });
   }

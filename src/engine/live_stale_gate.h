@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "io/aligned_buffer.h"
+#include "backend/device_memory.h"
 #include "model/blocks/router.h"
 #include "model/decoder.h"
 #include "model/graph.h"
@@ -50,12 +50,12 @@ class LiveStaleGate final : public Predictor {
   Backend* backend_;
   const Decoder* decoder_;
   size_t lookahead_;
-  AlignedBuffer memory_;
-  ggml_backend_buffer_ptr buffer_;
+  DeviceMemory memory_;
   ggml_context_ptr context_;
   ggml_gallocr_ptr allocator_;
   ggml_tensor* residual_ = nullptr;  // [n_embd, 1]
   ggml_tensor* logits_ = nullptr;    // [n_expert, lookahead]
+  std::vector<float> said_;          // the logits on the host
   std::vector<ggml_tensor*>
       routers_;                // by index among the layers with experts; the model's own if not copied
   std::vector<Graph> graphs_;  // by the first layer that is asked

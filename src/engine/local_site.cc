@@ -145,7 +145,7 @@ Result<std::optional<DemandPair>> LocalSite::compute_all() {
 
 // A single token waits for its experts more than it computes, so gate and up start before down has arrived.
 Result<std::optional<DemandPair>> LocalSite::compute_one_token() {
-  const Activations& a = *work_.activations;
+  const ExpertColumns& a = work_.columns;
   size_t n_begun = 0;  // of the leases, those in front whose gate and up are computed
   while (!leases_.empty()) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
@@ -187,7 +187,7 @@ Result<size_t> LocalSite::compute_some(size_t n_ready) {
     if (!all && !pairs_.empty() && std::cmp_greater(pairs_.size() + n_pair, enough)) break;
     add_pairs(leases_[n_done]);
   }
-  const Activations& a = *work_.activations;
+  const ExpertColumns& a = work_.columns;
   if (work_.tokens == ExpertWork::Tokens::kTimelines) {
     ODMOE_RETURN_IF_ERROR(compute_->run_columns(experts(), arena_.get(), a, pairs_));
   } else {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/units.h"
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/fake_reader.h"
 #include "io/testing.h"
 

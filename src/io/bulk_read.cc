@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "base/units.h"
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/pending_read.h"
 
 namespace odmoe {

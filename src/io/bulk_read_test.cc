@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "base/units.h"
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/fake_reader.h"
 #include "io/testing.h"
 

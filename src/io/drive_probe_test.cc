@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/fake_reader.h"
 
 namespace odmoe {

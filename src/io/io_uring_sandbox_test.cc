@@ -17,7 +17,7 @@
 #include <thread>
 
 #include "base/units.h"
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/async_reader.h"
 #include "io/testing.h"
 

@@ -7,7 +7,7 @@
 #include <span>
 #include <string_view>
 
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/direct_mode.h"
 #include "odmoe/result.h"
 

@@ -1,8 +1,10 @@
 #include "model/decoder.h"
 
-#include <cstring>
+#include <algorithm>
+#include <array>
 #include <iterator>
 
+#include "backend/tensor_memory.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -19,9 +21,7 @@ ggml_tensor* columns(ggml_context* ctx, ggml_tensor* matrix, int64_t n, int64_t 
 ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 0) {
   GGML_ASSERT(result->type == matrix->type && result->ne[0] == matrix->ne[0] &&
               first + result->ne[1] <= matrix->ne[1]);
-  ggml_backend_tensor_alloc(
-      matrix->buffer, result,
-      static_cast<std::byte*>(matrix->data) + matrix->nb[1] * static_cast<size_t>(first));
+  place_within(matrix, result, matrix->nb[1] * static_cast<size_t>(first));
   return result;
 }
 
@@ -142,19 +142,25 @@ void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activation
 }
 
 void Decoder::embedding(int32_t token, std::span<float> values) const {
-  const auto* row =
-      static_cast<const std::byte*>(token_embd_->data) + static_cast<size_t>(token) * token_embd_->nb[1];
-  if (token_embd_->type == GGML_TYPE_F32) {
-    std::memcpy(values.data(), row, values.size_bytes());
-  } else {
-    ggml_get_type_traits(token_embd_->type)->to_float(row, values.data(), std::ssize(values));
+  const uint64_t offset = static_cast<uint64_t>(token) * token_embd_->nb[1];
+  if (token_embd_->type == GGML_TYPE_F32)
+    return read_tensor(token_embd_, offset, std::as_writable_bytes(values));
+  constexpr size_t kPiece = 2048;  // a multiple of every type's block
+  std::array<std::byte, kPiece * sizeof(float)> piece;
+  for (size_t done = 0; done < values.size(); done += kPiece) {
+    const std::span some = values.subspan(done, std::min(kPiece, values.size() - done));
+    const auto bytes = std::span(piece).first(ggml_row_size(token_embd_->type, std::ssize(some)));
+    read_tensor(token_embd_, offset + ggml_row_size(token_embd_->type, static_cast<int64_t>(done)), bytes);
+    ggml_get_type_traits(token_embd_->type)->to_float(bytes.data(), some.data(), std::ssize(some));
   }
 }
 
-std::span<const float> Decoder::router_bias(int layer) const {
-  const ggml_tensor* bias = layers_[static_cast<size_t>(layer)].router_bias;
-  if (bias == nullptr) return {};
-  return {static_cast<const float*>(bias->data), static_cast<size_t>(bias->ne[0])};
+void Decoder::read_biases() {
+  for (Layer& layer : layers_) {
+    if (layer.router_bias == nullptr) continue;
+    layer.bias.resize(static_cast<size_t>(layer.router_bias->ne[0]));
+    read_tensor(layer.router_bias, 0, std::as_writable_bytes(std::span(layer.bias)));
+  }
 }
 
 }  // namespace odmoe

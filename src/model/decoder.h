@@ -41,7 +41,7 @@ struct Activations {
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
 };
 
-// Immutable after create(); graphs are built into the caller's.
+// Immutable after read_biases(); graphs are built into the caller's.
 class Decoder {
  public:
   // Reads the metadata and declares all dense tensors in `weights`, which was made for the same account. Uses
@@ -79,8 +79,10 @@ class Decoder {
   // What a token begins with, F32 [n_embd].
   void embedding(int32_t token, std::span<float> values) const;
 
+  // What the host needs of the weights is read from where they are.  To be called once they are loaded.
+  void read_biases();
   // F32 [n_expert], for choosing only; empty: none.
-  std::span<const float> router_bias(int layer) const;
+  std::span<const float> router_bias(int layer) const { return layers_[static_cast<size_t>(layer)].bias; }
 
  private:
   struct Layer {
@@ -88,6 +90,7 @@ class Decoder {
     ggml_tensor* ffn_norm = nullptr;     // [n_embd]
     ggml_tensor* router = nullptr;       // [n_embd, n_expert]
     ggml_tensor* router_bias = nullptr;  // [n_expert]
+    std::vector<float> bias;             // its values, once they are read
     FfnWeights ffn;                      // of a dense layer
   };
   ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int64_t n_token) const;

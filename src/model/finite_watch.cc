@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "backend/tensor_memory.h"
 #include "base/finite.h"
 
 namespace odmoe {
@@ -38,7 +39,7 @@ HidingOperand hiding_operand(const ggml_tensor* node) {
     default:
       break;
   }
-  const bool ours = operand.tensor != nullptr && operand.tensor->data == nullptr;
+  const bool ours = operand.tensor != nullptr && !has_memory(operand.tensor);
   if (!ours || !can_be_looked_at(operand.tensor)) operand.tensor = nullptr;
   return operand;
 }
@@ -46,9 +47,15 @@ HidingOperand hiding_operand(const ggml_tensor* node) {
 }  // namespace
 
 int64_t first_row_not_finite(const ggml_tensor* tensor, int64_t first, int64_t end, float limit) {
+  std::vector<std::byte> copy;  // of what is elsewhere
+  if (!on_host(tensor)) {
+    copy.resize(ggml_nbytes(tensor));
+    read_tensor(tensor, 0, copy);
+  }
+  const std::byte* base = copy.empty() ? host_address(tensor) : copy.data();
   const auto n = static_cast<size_t>(tensor->ne[0]);
   if (ggml_is_contiguous(tensor)) {
-    const auto* values = static_cast<const float*>(tensor->data) + first * tensor->ne[0];
+    const auto* values = reinterpret_cast<const float*>(base) + first * tensor->ne[0];
     return first +
            static_cast<int64_t>(first_not_below(limit, {values, static_cast<size_t>(end - first) * n}) / n);
   }
@@ -56,9 +63,9 @@ int64_t first_row_not_finite(const ggml_tensor* tensor, int64_t first, int64_t e
     const int64_t i1 = row % tensor->ne[1];
     const int64_t i2 = row / tensor->ne[1] % tensor->ne[2];
     const int64_t i3 = row / (tensor->ne[1] * tensor->ne[2]);
-    const auto* values = reinterpret_cast<const float*>(
-        static_cast<const std::byte*>(tensor->data) + static_cast<size_t>(i1) * tensor->nb[1] +
-        static_cast<size_t>(i2) * tensor->nb[2] + static_cast<size_t>(i3) * tensor->nb[3]);
+    const auto* values = reinterpret_cast<const float*>(base + static_cast<size_t>(i1) * tensor->nb[1] +
+                                                        static_cast<size_t>(i2) * tensor->nb[2] +
+                                                        static_cast<size_t>(i3) * tensor->nb[3]);
     if (first_not_below(limit, {values, n}) < n) return row;
   }
   return end;

@@ -4,6 +4,7 @@
 
 #include <cassert>
 
+#include "backend/tensor_memory.h"
 #include "base/units.h"
 
 namespace odmoe {
@@ -59,40 +60,41 @@ uint64_t KvCache::resident_bytes(const KvLayout& layout, CacheType type, int64_t
   return static_cast<uint64_t>(layout.n_layer) * (pages(layout.key) + pages(layout.value));
 }
 
-// Calls visit(first row, bytes per row) for each layer's keys and values.
+// Calls visit(tensor, bytes per row) for each layer's keys and values.
 template <typename Visit>
-void KvCache::each_part(const Visit& visit) const {
+void KvCache::each_tensor(const Visit& visit) const {
   for (size_t layer = 0; layer < keys_.size(); ++layer) {
-    for (const ggml_tensor* tensor : {keys_[layer], values_[layer]}) {
-      if (tensor != nullptr) visit(static_cast<std::byte*>(tensor->data), tensor->nb[1]);
+    for (ggml_tensor* tensor : {keys_[layer], values_[layer]}) {
+      if (tensor != nullptr) visit(tensor, tensor->nb[1]);
     }
   }
 }
 
 uint64_t KvCache::state_bytes(int64_t n) const {
   uint64_t bytes = 0;
-  each_part([&](const std::byte*, size_t row) { bytes += row * static_cast<size_t>(n); });
+  each_tensor([&](const ggml_tensor*, size_t row) { bytes += row * static_cast<size_t>(n); });
   return bytes;
 }
 
 void KvCache::save(int64_t n, std::span<std::byte> state) const {
   assert(n <= rows_ && state.size() == state_bytes(n));
-  std::byte* at = state.data();
-  each_part(
-      [&](const std::byte* rows, size_t row) { at = std::copy_n(rows, row * static_cast<size_t>(n), at); });
+  each_tensor([&](const ggml_tensor* tensor, size_t row) {
+    const size_t bytes = row * static_cast<size_t>(n);
+    read_tensor(tensor, 0, state.first(bytes));
+    state = state.subspan(bytes);
+  });
 }
 
 void KvCache::restore(int64_t n, int64_t state_rows, std::span<const std::byte> state) {
   assert(n <= rows_ && n <= state_rows && state.size() == state_bytes(state_rows));
-  const std::byte* at = state.data();
-  each_part([&](std::byte* rows, size_t row) {
-    std::copy_n(at, row * static_cast<size_t>(n), rows);
-    at += row * static_cast<size_t>(state_rows);
+  each_tensor([&](ggml_tensor* tensor, size_t row) {
+    write_tensor(tensor, 0, state.first(row * static_cast<size_t>(n)));
+    state = state.subspan(row * static_cast<size_t>(state_rows));
   });
 }
 
 void KvCache::clear() {
-  memory_.discard(0, memory_.size());
+  memory_.clear();
   rows_in_use_ = 0;
 }
 
@@ -101,20 +103,21 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const Backend& backend, const K
   ODMOE_RETURN_IF_ERROR(check(layout, type));
   std::unique_ptr<KvCache> cache(new KvCache);
   cache->rows_ = padded_rows(context);
-  // Fresh anonymous memory is zero, which the masked, never written rows must be: 0 times NaN is NaN.
-  ODMOE_ASSIGN_OR_RETURN(cache->memory_, AlignedBuffer::allocate(bytes(layout, type, context)));
-  cache->memory_.avoid_huge_pages();  // each layer's rows grow from a place of their own
-  cache->buffer_ = backend.wrap(cache->memory_.span());
+  // It is zero, which the masked, never written rows must be: 0 times NaN is NaN.  Each layer's rows grow
+  // from a place of their own.
+  ODMOE_ASSIGN_OR_RETURN(cache->memory_, DeviceMemory::allocate(backend, bytes(layout, type, context),
+                                                                DeviceMemory::Use::kSparse));
   cache->context_.reset(
       ggml_init({.mem_size = ggml_tensor_overhead() * static_cast<size_t>(2 * layout.n_layer),
                  .mem_buffer = nullptr,
                  .no_alloc = true}));
   const ggml_type ggml = cache_ggml_type(type);
   uint64_t offset = 0;
+  bool placed = true;
   const auto place = [&](int64_t row) -> ggml_tensor* {
     if (row == 0) return nullptr;
     ggml_tensor* tensor = ggml_new_tensor_2d(cache->context_.get(), ggml, row, cache->rows_);
-    ggml_backend_tensor_alloc(cache->buffer_.get(), tensor, cache->memory_.data() + offset);
+    placed = cache->memory_.place(tensor, offset) && placed;
     offset += tensor_bytes(ggml, row, cache->rows_);
     return tensor;
   };
@@ -122,6 +125,7 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const Backend& backend, const K
     cache->keys_.push_back(place(layout.key));
     cache->values_.push_back(place(layout.value));
   }
+  if (!placed) return fail(ErrorKind::kIo, "{} cannot hold a KV cache", backend.description());
   return cache;
 }
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "io/aligned_buffer.h"
+#include "backend/device_memory.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 
@@ -60,10 +60,9 @@ class KvCache {
  private:
   KvCache() = default;
   template <typename Visit>
-  void each_part(const Visit& visit) const;
+  void each_tensor(const Visit& visit) const;
   int64_t rows_ = 0, rows_in_use_ = 0;
-  AlignedBuffer memory_;
-  ggml_backend_buffer_ptr buffer_;
+  DeviceMemory memory_;
   ggml_context_ptr context_;
   std::vector<ggml_tensor*> keys_, values_;
 };

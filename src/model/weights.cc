@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
+#include <iterator>
 #include <thread>
 #include <utility>
 
+#include "backend/tensor_memory.h"
 #include "base/units.h"
 #include "model/weight_digest.h"
 
@@ -88,10 +91,6 @@ ggml_tensor* DenseWeights::derive(const std::string& name, std::initializer_list
       {.tensor = nullptr, .info = nullptr, .source = source, .fill = std::move(fill), .offset = 0});
 }
 
-std::byte* DenseWeights::base_of(const Region& region) {
-  return static_cast<std::byte*>(ggml_backend_buffer_get_base(region.buffer.get()));
-}
-
 ggml_tensor* DenseWeights::declare(ggml_type type, const std::string& name, std::span<const int64_t> ne,
                                    Declared declared) {
   ggml_tensor* tensor = ggml_new_tensor(context_.get(), type, static_cast<int>(ne.size()), ne.data());
@@ -109,9 +108,13 @@ void DenseWeights::choose_regions(const Backend& backend) {
   uint64_t laid_out_bytes = 0;
   for (Declared& d : declared_) {
     const ggml_tensor* t = d.tensor;
-    const ggml_backend_buffer_type_t type = d.is_matrix && ggml_nbytes(t) <= kMaxLaidOutBytes
-                                                ? backend.matrix_buffer_type(t->type, t->ne[0], t->ne[1])
-                                                : nullptr;
+    ggml_backend_buffer_type_t type = nullptr;
+    if (d.is_matrix && ggml_nbytes(t) <= kMaxLaidOutBytes) {
+      type = backend.matrix_buffer_type(t->type, t->ne[0], t->ne[1]);
+    }
+    // What the device keeps in memory of its own comes there through ours, as what is laid out does.
+    if (type == nullptr && !backend.computes_on_host_memory() && d.info != nullptr)
+      type = backend.buffer_type();
     if (type == nullptr) {
       d.offset = plain_bytes;
       plain_bytes += round_up(ggml_nbytes(t), kTensorAlignment);
@@ -134,22 +137,25 @@ void DenseWeights::choose_regions(const Backend& backend) {
 Status DenseWeights::reserve(const Backend& backend) {
   ODMOE_RETURN_IF_ERROR(status_);
   choose_regions(backend);
-  ODMOE_ASSIGN_OR_RETURN(memory_, AlignedBuffer::allocate(plain_bytes_, /*huge_pages=*/true));
-  buffer_ = backend.wrap(memory_.span());
+  ODMOE_ASSIGN_OR_RETURN(memory_, DeviceMemory::allocate(backend, plain_bytes_, DeviceMemory::Use::kWhole));
   for (Region& region : regions_) {
     region.buffer.reset(ggml_backend_buft_alloc_buffer(region.type, region.bytes));
     if (region.buffer == nullptr) {
       return fail(ErrorKind::kIo, "no memory for {} of dense weights; lower the memory budget",
                   format_bytes(region.bytes));
     }
-    advise_huge_pages({base_of(region), region.bytes});
+    if (ggml_backend_buft_is_host(region.type)) advise_huge_pages({region.base(), region.bytes});
   }
   for (const Declared& d : declared_) {
-    const bool plain = d.region < 0;
-    const Region* region = plain ? nullptr : &regions_[static_cast<size_t>(d.region)];
-    if (ggml_backend_tensor_alloc(plain ? buffer_.get() : region->buffer.get(), d.tensor,
-                                  (plain ? memory_.data() : base_of(*region)) + d.offset) !=
-        GGML_STATUS_SUCCESS) {
+    bool placed = false;
+    if (d.region < 0) {
+      placed = memory_.place(d.tensor, d.offset);
+    } else {
+      const Region& region = regions_[static_cast<size_t>(d.region)];
+      placed = ggml_backend_tensor_alloc(region.buffer.get(), d.tensor, region.base() + d.offset) ==
+               GGML_STATUS_SUCCESS;
+    }
+    if (!placed) {
       return fail(ErrorKind::kIo, "ggml could not place tensor {}", ggml_get_name(d.tensor));
     }
   }
@@ -163,9 +169,8 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
   for (const Declared& d : declared_) {
     if (d.info == nullptr || d.region >= 0) continue;
     for (uint64_t at = 0; at < d.info->bytes; at += kPieceBytes) {
-      ranges.push_back({d.info->file,
-                        d.info->offset + at,
-                        {memory_.data() + d.offset + at, std::min(kPieceBytes, d.info->bytes - at)}});
+      ranges.push_back({d.info->file, d.info->offset + at,
+                        memory_.host().subspan(d.offset + at, std::min(kPieceBytes, d.info->bytes - at))});
     }
     plain_bytes += d.info->bytes;
   }
@@ -182,19 +187,34 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
       reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }, all));
   fingerprint_ = all.value();
 
-  std::vector<float> source;
+  fill_derived();
+  return {};
+}
+
+void DenseWeights::fill_derived() const {
+  std::vector<std::byte> stored;      // what the device has
+  std::vector<float> source, result;  // the second for the device
   for (const Declared& d : declared_) {
     if (!d.fill) continue;
     source.resize(static_cast<size_t>(ggml_nelements(d.source)));
-    const auto count = static_cast<int64_t>(source.size());
-    if (d.source->type == GGML_TYPE_F32) {
-      std::copy_n(static_cast<const float*>(d.source->data), count, source.begin());
-    } else {
-      ggml_get_type_traits(d.source->type)->to_float(d.source->data, source.data(), count);
+    if (!on_host(d.source)) {
+      stored.resize(ggml_nbytes(d.source));
+      read_tensor(d.source, 0, stored);
     }
-    d.fill(source, {static_cast<float*>(d.tensor->data), static_cast<size_t>(ggml_nelements(d.tensor))});
+    const std::byte* from = on_host(d.source) ? host_address(d.source) : stored.data();
+    if (d.source->type == GGML_TYPE_F32) {
+      std::memcpy(source.data(), from, source.size() * sizeof(float));
+    } else {
+      ggml_get_type_traits(d.source->type)->to_float(from, source.data(), std::ssize(source));
+    }
+    if (on_host(d.tensor)) {
+      d.fill(source, host_values<float>(d.tensor));
+      continue;
+    }
+    result.resize(static_cast<size_t>(ggml_nelements(d.tensor)));
+    d.fill(source, result);
+    write_tensor(d.tensor, 0, std::as_bytes(std::span(result)));
   }
-  return {};
 }
 
 // Reads a batch of matrices as the file has them, then hands them to the backend to lay out, over and over.

@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/device_memory.h"
 #include "base/fingerprint.h"
 #include "format/account.h"
-#include "io/aligned_buffer.h"
 #include "io/bulk_read.h"
 #include "odmoe/result.h"
 
@@ -84,11 +84,12 @@ class DenseWeights {
     ggml_backend_buffer_type_t type = nullptr;
     uint64_t bytes = 0;
     ggml_backend_buffer_ptr buffer;
+    std::byte* base() const { return static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get())); }
   };
   ggml_tensor* declare(ggml_type type, const std::string& name, std::span<const int64_t> ne,
                        Declared declared);
-  static std::byte* base_of(const Region& region);
   void choose_regions(const Backend& backend);
+  void fill_derived() const;
   Status load_regions(AsyncReader& reader, int threads,
                       const std::function<bool(uint64_t bytes_done)>& progress, Fingerprint& all);
 
@@ -98,8 +99,7 @@ class DenseWeights {
   std::vector<Declared> declared_;
   uint64_t bytes_ = 0, load_bytes_ = 0, plain_bytes_ = 0;
   Status status_;
-  AlignedBuffer memory_;
-  ggml_backend_buffer_ptr buffer_;
+  DeviceMemory memory_;
   std::vector<Region> regions_;
   Fingerprint::Value fingerprint_;
 };

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <utility>
 
+#include "backend/tensor_memory.h"
 namespace odmoe {
 namespace {
 
@@ -216,11 +217,11 @@ void ShadowNetwork::set_vector(size_t index, std::span<const float> values) {
 }
 
 std::span<float> ShadowNetwork::input(size_t layer) {
-  return {static_cast<float*>(x_->data), widths_[layer].first};
+  return {host_values<float>(x_).data(), widths_[layer].first};
 }
 
 std::span<const float> ShadowNetwork::output(size_t layer) const {
-  return {static_cast<const float*>(y_->data), widths_[layer].second};
+  return {host_values<float>(y_).data(), widths_[layer].second};
 }
 
 Status ShadowNetwork::compute(size_t layer) { return backend_->compute(graphs_[layer]); }

@@ -22,7 +22,7 @@
 #include <thread>
 #include <vector>
 
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "odmoe/session.h"
 #include "server/saved_state.h"
 

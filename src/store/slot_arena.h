@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "format/expert_source.h"
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 #include "io/async_reader.h"
 #include "store/slot_layout.h"
 

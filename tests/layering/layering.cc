@@ -41,6 +41,9 @@ constexpr std::array<std::string_view, 8> kPublicData = {
     "odmoe/left_over.h", "odmoe/options.h", "odmoe/sampling.h", "odmoe/stats.h"};
 constexpr std::string_view kPublic = "odmoe";
 
+// What computes with ggml's tensors.
+constexpr std::array<std::string_view, 3> kComputes = {"predict", "model", "engine"};
+
 // CMake targets that are a part of a module.
 std::string_view module_of_target(std::string_view target) {
   return target == "tokenizer" ? "model" : target;
@@ -62,8 +65,11 @@ class Checker {
       const std::string include = included(line);
       if (!include.empty()) edge(path, number, module, include);
       if (line.contains("std::format(")) {
-        violations_.push_back(odmoe::format("{}:{}: odmoe::format is compiled once, std::format in each file",
-                                            fs::relative(path, root_).generic_string(), number));
+        complain(path, number, "odmoe::format is compiled once, std::format in each file");
+      }
+      if (std::ranges::contains(kComputes, module) && takes_address_of_tensor(line)) {
+        complain(path, number,
+                 "where a tensor's values are is the backend's affair (backend/tensor_memory.h)");
       }
     }
   }
@@ -89,6 +95,20 @@ class Checker {
   std::vector<std::string> take() { return std::move(violations_); }
 
  private:
+  void complain(const fs::path& path, int number, std::string_view what) {
+    violations_.push_back(
+        odmoe::format("{}:{}: {}", fs::relative(path, root_).generic_string(), number, what));
+  }
+
+  // `->data`, which is no call.
+  static bool takes_address_of_tensor(std::string_view line) {
+    constexpr std::string_view kMember = "->data";
+    const size_t at = line.find(kMember);
+    if (at == std::string_view::npos) return false;
+    const char next = at + kMember.size() < line.size() ? line[at + kMember.size()] : ' ';
+    return next != '(' && next != '_' && std::isalnum(static_cast<unsigned char>(next)) == 0;
+  }
+
   // The file that a line includes in quotes or brackets; empty: none.
   static std::string included(std::string_view line) {
     const auto skip = [&line] { line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size())); };

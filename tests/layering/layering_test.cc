@@ -98,6 +98,15 @@ TEST(Layering, WhatTakesLongToCompileIsFound) {
               ElementsAre("src/io/reader.cc:2: odmoe::format is compiled once, std::format in each file"));
 }
 
+TEST(Layering, AddressesOfTensorsAreFoundOutsideOfTheBackend) {
+  Tree tree;
+  tree.add("src/backend/memory.cc", "std::byte* p = tensor->data;\n");
+  tree.add("src/model/graph.cc", "auto n = bytes->data();\nauto* p = static_cast<float*>(a.logits->data);\n");
+  EXPECT_THAT(tree.violations(),
+              ElementsAre("src/model/graph.cc:2: where a tensor's values are is the backend's affair "
+                          "(backend/tensor_memory.h)"));
+}
+
 TEST(Layering, LinkLinesThatPointUpOrSidewaysAreFound) {
   Tree tree;
   tree.add("src/io/CMakeLists.txt", "odmoe_module(io\n  SOURCES a.cc\n  DEPENDS base format\n  LINK x)\n");

@@ -6,8 +6,9 @@
 #include <random>
 #include <vector>
 
+#include "backend/tensor_memory.h"
+#include "base/aligned_buffer.h"
 #include "base/units.h"
-#include "io/aligned_buffer.h"
 #include "model/graph.h"
 
 namespace odmoe {
@@ -32,16 +33,15 @@ void fill_weights(ggml_tensor* weights, std::mt19937& random) {
     std::vector<float> values(n);
     for (float& value : values) value = uniform(random);
     if (convert != nullptr) {
-      convert(values.data(), weights->data, static_cast<int64_t>(n));
+      convert(values.data(), host_address(weights), static_cast<int64_t>(n));
     } else {
-      std::memcpy(weights->data, values.data(), n * sizeof(float));
+      std::memcpy(host_address(weights), values.data(), n * sizeof(float));
     }
     return;
   }
   // Any bytes are quantised values of some kind; below 0x40 none of a scale's encodings (half precision, an
   // exponent, E4M3) is infinite or NaN.
-  auto* bytes = static_cast<uint8_t*>(weights->data);
-  for (size_t i = 0; i < ggml_nbytes(weights); ++i) bytes[i] = static_cast<uint8_t>(random() >> 26U);
+  for (std::byte& byte : host_bytes(weights)) byte = static_cast<std::byte>(random() >> 26U);
 }
 
 // A product under trial: its tensors, and the memory that they lie in one after the other.
@@ -67,7 +67,7 @@ class Trial {
     trial->together_ = trial->place(ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_out, most));
     std::mt19937 random(1);
     fill_weights(trial->weights_, random);
-    std::generate_n(static_cast<float*>(trial->input_->data), n_in * most, [&] { return uniform(random); });
+    std::ranges::generate(host_values<float>(trial->input_), [&] { return uniform(random); });
     return trial;  // the ids are zeros: the only expert
   }
 
@@ -77,7 +77,8 @@ class Trial {
     multiply(n - 1, 1, alone_);
     multiply(0, n, together_);
     ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
-    return std::memcmp(together_->data, alone_->data, static_cast<size_t>(n) * alone_->nb[1]) == 0;
+    return std::memcmp(host_address(together_), host_address(alone_),
+                       static_cast<size_t>(n) * alone_->nb[1]) == 0;
   }
 
  private:
@@ -100,8 +101,7 @@ class Trial {
                                   input_->nb[2] * static_cast<size_t>(first));
     ggml_tensor* ids = ggml_view_2d(ctx, ids_, 1, n, ids_->nb[1], 0);
     ggml_tensor* y = ggml_mul_mat_id(ctx, weights_, x, ids);
-    ggml_backend_tensor_alloc(
-        buffer_.get(), y, static_cast<std::byte*>(result->data) + result->nb[1] * static_cast<size_t>(first));
+    place_within(result, y, result->nb[1] * static_cast<size_t>(first));
     graph_.expand(y);
   }
 

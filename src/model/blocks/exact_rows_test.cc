@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "backend/tensor_memory.h"
 #include "expert_types.h"
 #include "model/graph.h"
 
@@ -37,21 +38,23 @@ class Product {
     std::vector<float> values(static_cast<size_t>(ggml_nelements(weights_)));
     for (float& value : values) value = normal(random);
     if (type == GGML_TYPE_F32) {
-      std::memcpy(weights_->data, values.data(), ggml_nbytes(weights_));
+      std::memcpy(host_address(weights_), values.data(), ggml_nbytes(weights_));
     } else {
       const std::vector<float> importance(kIn, 1.0F);
-      ggml_quantize_chunk(type, values.data(), weights_->data, 0, kOut * kExperts, kIn, importance.data());
+      ggml_quantize_chunk(type, values.data(), host_address(weights_), 0, kOut * kExperts, kIn,
+                          importance.data());
     }
-    std::generate_n(static_cast<float*>(input_->data), ggml_nelements(input_),
+    std::generate_n(host_values<float>(input_).data(), ggml_nelements(input_),
                     [&] { return normal(random); });
   }
 
   // `rows` rows of each expert in one call, or each row in a call of its own.
   std::vector<float> compute(int32_t rows, bool alone) {
     const int64_t n = kExperts * rows;
-    for (int64_t i = 0; i < n; ++i) static_cast<int32_t*>(ids_->data)[i] = static_cast<int32_t>(i % kExperts);
+    for (int64_t i = 0; i < n; ++i)
+      host_values<int32_t>(ids_)[static_cast<size_t>(i)] = static_cast<int32_t>(i % kExperts);
     for (int64_t first = 0; first < n; first += alone ? 1 : n) multiply(first, alone ? 1 : n);
-    const auto* values = static_cast<const float*>(output_->data);
+    const auto* values = host_values<float>(output_).data();
     return {values, values + n * kOut};
   }
 
@@ -63,7 +66,7 @@ class Product {
     ggml_tensor* x = ggml_view_3d(ctx, input_, kIn, 1, n, input_->nb[1], input_->nb[2], input_->nb[2] * at);
     ggml_tensor* ids = ggml_view_2d(ctx, ids_, 1, n, ids_->nb[1], ids_->nb[1] * at);
     ggml_tensor* y = ggml_mul_mat_id(ctx, weights_, x, ids);
-    ggml_backend_tensor_alloc(buffer_.get(), y, static_cast<std::byte*>(output_->data) + output_->nb[2] * at);
+    place_within(output_, y, output_->nb[2] * at);
     graph_.expand(y);
     ASSERT_TRUE(backend_->compute(graph_.graph()).has_value());
   }

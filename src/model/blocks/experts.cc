@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "backend/tensor_memory.h"
 #include "base/units.h"
 #include "odmoe/format.h"
 
@@ -150,13 +151,14 @@ void ExpertCompute::begin() {
 ggml_tensor* ExpertCompute::place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0,
                                       int64_t ne1) {
   ggml_tensor* ids = place(ggml_new_tensor_2d(graph_.context(), GGML_TYPE_I32, ne0, ne1));
+  const auto slot_of = host_values<int32_t>(ids);
   for (size_t i = 0; i < pairs.size(); ++i) {
-    static_cast<int32_t*>(ids->data)[i] = pairs[i].slot - span.first;
+    slot_of[i] = pairs[i].slot - span.first;
   }
   return ids;
 }
 
-Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                           int64_t n_token, std::span<const ExpertPair> pairs) {
   assert(!pairs.empty());
   // ggml's work buffer grows with pairs times slots shown, so slots that lie far apart go the other way.
@@ -166,7 +168,7 @@ Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t are
 }
 
 Status ExpertCompute::run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena,
-                                  const Activations& a, std::span<const ExpertPair> pairs) {
+                                  const ExpertColumns& a, std::span<const ExpertPair> pairs) {
   // In turns: the first exact_rows pairs of each expert, the next, ...
   for (size_t begin = 0;; begin += static_cast<size_t>(experts.exact_rows)) {
     turn_.clear();
@@ -182,7 +184,8 @@ Status ExpertCompute::run_columns(const LayerExperts& experts, ggml_backend_buff
 }
 
 Status ExpertCompute::run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena,
-                                   const Activations& a, bool one_token, std::span<const ExpertPair> pairs) {
+                                   const ExpertColumns& a, bool one_token,
+                                   std::span<const ExpertPair> pairs) {
   while (!pairs.empty()) {
     size_t n = 0;
     while (n < pairs.size()) {
@@ -198,24 +201,24 @@ Status ExpertCompute::run_in_waves(const LayerExperts& experts, ggml_backend_buf
 }
 
 // Inputs are taken from, and outputs written to, where the activations are: nothing is gathered or scattered.
-Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
-                              int64_t n_token, std::span<const ExpertPair> pairs) {
+Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t arena,
+                              const ExpertColumns& a, int64_t n_token, std::span<const ExpertPair> pairs) {
   begin();
   ggml_context* ctx = graph_.context();
   const SlotSpan span = span_of(pairs);
   ggml_tensor* ids = place(ggml_new_tensor_2d(ctx, GGML_TYPE_I32, n_used_, n_token));
+  const auto slot_of = host_values<int32_t>(ids);
   for (const ExpertPair& pair : pairs) {
-    static_cast<int32_t*>(ids->data)[pair.token * n_used_ + pair.rank] = pair.slot - span.first;
+    slot_of[static_cast<size_t>(pair.token * n_used_ + pair.rank)] = pair.slot - span.first;
   }
-  ggml_tensor* x =
-      ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, n_token, a.ffn_input->nb[1], a.ffn_input->nb[1], 0);
+  ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, n_token, a.input->nb[1], a.input->nb[1], 0);
   ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
   ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
-  ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);  // element by element, so in place
+  place_within(gate, hidden);  // element by element, so in place
   check_in_graph(experts.down, hidden);
   ggml_tensor* y = ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids);
-  ggml_backend_tensor_alloc(a.expert_output->buffer, y, a.expert_output->data);
+  place_within(a.output, y);
   graph_.expand(y);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
   look_at(experts.down, hidden, [&](int64_t row) {
@@ -225,8 +228,8 @@ Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t
   return {};
 }
 
-Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
-                               bool one_token, std::span<const ExpertPair> pairs) {
+Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_t arena,
+                               const ExpertColumns& a, bool one_token, std::span<const ExpertPair> pairs) {
   assert(std::cmp_less_equal(pairs.size(), max_pairs_));
   begin();
   ggml_context* ctx = graph_.context();
@@ -236,51 +239,53 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
   ggml_tensor* ids = one_token ? place_ids(pairs, span, n, 1) : place_ids(pairs, span, 1, n);
   ggml_tensor* rows = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I64, n));
   ggml_tensor* tokens = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n));
+  const auto row_of = host_values<int64_t>(rows);
+  const auto token_of = host_values<int32_t>(tokens);
   for (size_t i = 0; i < pairs.size(); ++i) {
-    static_cast<int64_t*>(rows->data)[i] = pairs[i].token * n_used_ + pairs[i].rank;
-    static_cast<int32_t*>(tokens->data)[i] = pairs[i].token;
+    row_of[i] = pairs[i].token * n_used_ + pairs[i].rank;
+    token_of[i] = pairs[i].token;
   }
-  ggml_tensor* x =
-      one_token ? ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, 1, a.ffn_input->nb[1], a.ffn_input->nb[1], 0)
-                : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.ffn_input, tokens)), n_embd_, 1, n);
+  ggml_tensor* x = one_token
+                       ? ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0)
+                       : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.input, tokens)), n_embd_, 1, n);
   ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
   ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
-  ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);
+  place_within(gate, hidden);
   check_in_graph(experts.down, hidden);
   ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
-  graph_.expand(ggml_set_rows(ctx, a.expert_output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
+  graph_.expand(ggml_set_rows(ctx, a.output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
   look_at(experts.down, hidden, [&](int64_t row) { return pairs[static_cast<size_t>(row)]; });
   return {};
 }
 
 Status ExpertCompute::run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena,
-                                  const Activations& a, std::span<const ExpertPair> pairs) {
+                                  const ExpertColumns& a, std::span<const ExpertPair> pairs) {
   begin();
   ggml_context* ctx = graph_.context();
   const auto n = static_cast<int64_t>(pairs.size());
   const SlotSpan span = span_of(pairs);
   ggml_tensor* ids = place_ids(pairs, span, n, 1);
-  ggml_tensor* x = ggml_view_3d(ctx, a.ffn_input, n_embd_, 1, 1, a.ffn_input->nb[1], a.ffn_input->nb[1], 0);
+  ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0);
   ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
   ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
-  ggml_backend_tensor_alloc(buffer_.get(), hidden, gate->data);
+  place_within(gate, hidden);
   check_in_graph(experts.down, hidden);
   graph_.expand(hidden);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
   look_at(experts.down, hidden, [&](int64_t row) { return pairs[static_cast<size_t>(row)]; });
   auto* kept = reinterpret_cast<float*>(memory_.data());
   for (size_t i = 0; i < pairs.size(); ++i) {
-    std::copy_n(static_cast<const float*>(hidden->data) + static_cast<int64_t>(i) * n_ff_, n_ff_,
+    std::copy_n(host_values<float>(hidden).begin() + static_cast<int64_t>(i) * n_ff_, n_ff_,
                 kept + pairs[i].rank * n_ff_);
   }
   return {};
 }
 
-Status ExpertCompute::run_down(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
-                               std::span<const ExpertPair> pairs) {
+Status ExpertCompute::run_down(const LayerExperts& experts, ggml_backend_buffer_t arena,
+                               const ExpertColumns& a, std::span<const ExpertPair> pairs) {
   begin();
   ggml_context* ctx = graph_.context();
   const auto n = static_cast<int64_t>(pairs.size());
@@ -290,14 +295,14 @@ Status ExpertCompute::run_down(const LayerExperts& experts, ggml_backend_buffer_
   const auto* kept = reinterpret_cast<const float*>(memory_.data());
   for (size_t i = 0; i < pairs.size(); ++i) {
     std::copy_n(kept + pairs[i].rank * n_ff_, n_ff_,
-                static_cast<float*>(hidden->data) + static_cast<int64_t>(i) * n_ff_);
+                host_values<float>(hidden).begin() + static_cast<int64_t>(i) * n_ff_);
   }
   ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
   graph_.expand(y);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
   for (size_t i = 0; i < pairs.size(); ++i) {
-    std::copy_n(static_cast<const float*>(y->data) + static_cast<int64_t>(i) * n_embd_, n_embd_,
-                static_cast<float*>(a.expert_output->data) + pairs[i].rank * n_embd_);
+    std::copy_n(host_values<float>(y).begin() + static_cast<int64_t>(i) * n_embd_, n_embd_,
+                host_values<float>(a.output).begin() + pairs[i].rank * n_embd_);
   }
   return {};
 }

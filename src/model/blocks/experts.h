@@ -15,11 +15,11 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/aligned_buffer.h"
 #include "format/checkpoint.h"
-#include "io/aligned_buffer.h"
-#include "model/decoder.h"
 #include "model/finite_watch.h"
 #include "model/graph.h"
+#include "model/shape.h"
 
 namespace odmoe {
 
@@ -38,10 +38,16 @@ struct LayerExperts {
   int32_t exact_rows = 1;
 };
 
+// What experts are computed from and what becomes of it, F32.
+struct ExpertColumns {
+  ggml_tensor* input = nullptr;   // [n_embd, n]
+  ggml_tensor* output = nullptr;  // [n_embd, n_expert_used * n]
+};
+
 // One routed expert of one token.
 struct ExpertPair {
-  int32_t token = 0;  // column of Activations::ffn_input
-  int32_t rank = 0;   // column of Activations::expert_output is token * n_expert_used + rank
+  int32_t token = 0;  // column of the input
+  int32_t rank = 0;   // column of the output is token * n_expert_used + rank
   int32_t slot = 0;
 };
 
@@ -63,26 +69,26 @@ class ExpertCompute {
   // Whether the backend can compute experts of these types.
   bool supported(const LayerExperts& experts);
 
-  // Activations::ffn_input -> Activations::expert_output for the pairs of a chunk of n_token tokens, at least
+  // Input -> output for the pairs of a chunk of n_token tokens, at least
   // one; those of one expert follow each other.  `arena` is the buffer in which the slots lie.
-  Status run(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a, int64_t n_token,
-             std::span<const ExpertPair> pairs);
+  Status run(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
+             int64_t n_token, std::span<const ExpertPair> pairs);
 
   // The same for tokens in any columns, whose number says nothing: each gets the bits that it gets alone,
   // since the pairs of an expert are divided into calls of at most LayerExperts::exact_rows.
-  Status run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+  Status run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                      std::span<const ExpertPair> pairs);
 
   // The same in two steps, for pairs of a single token: what gate and up give is kept until down is run with
   // the same pairs, which may have been part of different calls of run_gate_up().
-  Status run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+  Status run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                      std::span<const ExpertPair> pairs);
-  Status run_down(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+  Status run_down(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                   std::span<const ExpertPair> pairs);
 
   // The first pair, since this was last asked, between whose gate and up and whose down there was a value
   // that is not finite.  Looked for where down is quantised, since ggml would lose it there; what else is not
-  // finite shows in Activations::expert_output.
+  // finite shows in the output.
   std::optional<ExpertPair> take_not_finite() { return std::exchange(not_finite_, std::nullopt); }
 
  private:
@@ -93,11 +99,11 @@ class ExpertCompute {
   ExpertCompute(Backend& backend, const ModelShape& shape, int64_t chunk);
   static SlotSpan span_of(std::span<const ExpertPair> pairs);
   void begin();
-  Status run_all(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+  Status run_all(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                  int64_t n_token, std::span<const ExpertPair> pairs);
-  Status run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+  Status run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                   bool one_token, std::span<const ExpertPair> pairs);
-  Status run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena, const Activations& a,
+  Status run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                       bool one_token, std::span<const ExpertPair> pairs);
   ggml_tensor* place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0, int64_t ne1);
   ggml_tensor* place(ggml_tensor* tensor);

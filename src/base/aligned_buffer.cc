@@ -1,4 +1,4 @@
-#include "io/aligned_buffer.h"
+#include "base/aligned_buffer.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,0 +1,37 @@
+#include "backend/device_memory.h"
+
+#include "base/units.h"
+
+namespace odmoe {
+
+Result<DeviceMemory> DeviceMemory::allocate(const Backend& backend, uint64_t bytes, Use use) {
+  DeviceMemory memory;
+  memory.bytes_ = bytes;
+  if (backend.computes_on_host_memory()) {
+    ODMOE_ASSIGN_OR_RETURN(memory.host_, AlignedBuffer::allocate(bytes, /*huge_pages=*/use == Use::kWhole));
+    if (use == Use::kSparse) memory.host_.avoid_huge_pages();
+    memory.buffer_ = backend.wrap(memory.host_.span());
+    return memory;
+  }
+  memory.buffer_.reset(ggml_backend_buft_alloc_buffer(backend.buffer_type(), bytes));
+  if (memory.buffer_ == nullptr) {
+    return fail(ErrorKind::kIo, "{} has no {} of memory left", backend.description(), format_bytes(bytes));
+  }
+  ggml_backend_buffer_clear(memory.buffer_.get(), 0);
+  return memory;
+}
+
+bool DeviceMemory::place(ggml_tensor* tensor, uint64_t offset) const {
+  auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer_.get()));
+  return ggml_backend_tensor_alloc(buffer_.get(), tensor, base + offset) == GGML_STATUS_SUCCESS;
+}
+
+void DeviceMemory::clear() {
+  if (host_.size() > 0) {
+    host_.discard(0, host_.size());
+  } else {
+    ggml_backend_buffer_clear(buffer_.get(), 0);
+  }
+}
+
+}  // namespace odmoe

@@ -1,0 +1,38 @@
+// Where the values of tensors are.  No code outside of this folder looks at a tensor's address: on a device
+// with memory of its own it is none that the host may use.
+#pragma once
+
+#include <ggml-cpp.h>
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace odmoe {
+
+inline bool has_memory(const ggml_tensor* tensor) { return tensor->data != nullptr; }
+
+// Whether the host can read and write the values where they are.
+bool on_host(const ggml_tensor* tensor);
+
+// Where a tensor on_host() begins.
+std::byte* host_address(const ggml_tensor* tensor);
+// All bytes or values of a contiguous tensor on_host(); of a view, from where it begins.
+std::span<std::byte> host_bytes(const ggml_tensor* tensor);
+template <typename T>
+std::span<T> host_values(const ggml_tensor* tensor) {
+  assert(ggml_type_size(tensor->type) == sizeof(T) && ggml_blck_size(tensor->type) == 1);
+  const std::span<std::byte> bytes = host_bytes(tensor);
+  return {reinterpret_cast<T*>(bytes.data()), bytes.size() / sizeof(T)};
+}
+
+// Bytes of a tensor from `offset` on, wherever it is; waits until they are there.
+void read_tensor(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
+void write_tensor(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
+
+// Gives a tensor without memory that of another one, from an offset into it on: what an operation gives is
+// then written there.
+void place_within(const ggml_tensor* whole, ggml_tensor* tensor, uint64_t offset = 0);
+
+}  // namespace odmoe

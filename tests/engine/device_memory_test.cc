@@ -1,0 +1,114 @@
+// Dense weights on a device that has memory of its own: what the host needs of activations is fetched, and
+// what it writes is sent.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "runnable_model.h"
+#include "temp_dir.h"
+#include "tests/engine/test_models.h"
+
+namespace odmoe {
+namespace {
+
+using namespace odmoe::testing;
+
+constexpr std::string_view kText =
+    "In the beginning was the word, and the word was with the people of the United States; and it came to "
+    "pass that the king said unto his servants, What is the matter?";
+
+Token likeliest(std::span<const float> logits) {
+  return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
+}
+
+// Every position of a prompt, of tokens alone, of steps of two sessions, and what comes of a saved state.
+std::vector<float> run(const EngineOptions& options, bool memory_of_its_own) {
+  const auto engine = open_or_fail(options, {.memory_of_its_own = memory_of_its_own});
+  if (engine == nullptr) return {};
+  std::vector<float> logits;
+  const LogitsSink collect = [&](int32_t, std::span<const float> values) {
+    logits.insert(logits.end(), values.begin(), values.end());
+  };
+  auto one = engine->new_session().value(), two = engine->new_session().value();
+  const std::vector<Token> prompt = engine->encode(kText, true, true);
+  EXPECT_TRUE(one->evaluate(prompt, collect).has_value());
+  for (int i = 0; i < 6; ++i) {
+    const Token next = likeliest(one->logits());
+    EXPECT_TRUE(one->evaluate({&next, 1}, collect).has_value());
+  }
+  const auto n = static_cast<int32_t>(one->tokens().size());
+  std::vector<std::byte> state(one->state_bytes(n));
+  one->save_state(n, state);
+  EXPECT_TRUE(two->restore_state(one->tokens(), n, one->whole_chunks(), state).has_value());
+  const Token first = likeliest(one->logits());
+  EXPECT_TRUE(two->evaluate({&first, 1}, collect).has_value());
+  EXPECT_TRUE(one->evaluate({&first, 1}, collect).has_value());
+  EXPECT_EQ(std::memcmp(one->logits().data(), two->logits().data(), one->logits().size_bytes()), 0);
+  for (int i = 0; i < 4; ++i) {
+    const std::array batch = {NextToken{.session = one.get(), .token = likeliest(one->logits())},
+                              NextToken{.session = two.get(), .token = static_cast<Token>(i + 5)}};
+    EXPECT_TRUE(engine->step(batch).has_value());
+    collect(0, one->logits());
+    collect(0, two->logits());
+  }
+  return logits;
+}
+
+class OwnMemory : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(OwnMemory, GivesTheBitsOfHostMemory) {
+  const TempDir dir;
+  std::filesystem::path model = bundled_model();
+  if (std::string_view(GetParam()) != "bundled") {
+    model = dir / "model.gguf";
+    runnable_model({.architecture = GetParam()}).write(model);
+  }
+  EngineOptions options = reference_options(model);
+  options.memory = {.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = 50};
+  options.chunk = 32;
+  options.sessions = 2;
+  for (const PredictorKind predictor : {PredictorKind::kNone, PredictorKind::kStaleGate}) {
+    options.predictor = predictor;
+    const std::vector<float> wanted = run(options, false), got = run(options, true);
+    ASSERT_FALSE(wanted.empty());
+    ASSERT_EQ(got.size(), wanted.size());
+    EXPECT_EQ(std::memcmp(got.data(), wanted.data(), wanted.size() * sizeof(float)), 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, OwnMemory, ::testing::Values("bundled", "qwen3moe", "qwen2moe", "deepseek2"),
+                         [](const auto& one) { return test_name(one.param); });
+
+TEST(OwnMemory, AnObserverSeesTheSame) {
+  class Observer final : public RoutingObserver {
+   public:
+    Status on_tokens(const ObservedTokens& tokens) override { return add(tokens.embedding); }
+    Status on_layer(const ObservedLayer& layer) override {
+      static_cast<void>(add(layer.attention_input)), static_cast<void>(add(layer.router_input));
+      return add(layer.weights);
+    }
+    std::vector<float> seen;
+
+   private:
+    Status add(std::span<const float> values) {
+      seen.insert(seen.end(), values.begin(), values.end());
+      return {};
+    }
+  };
+  std::vector<float> seen[2];
+  for (const bool own : {false, true}) {
+    const auto engine = open_or_fail(reference_options(bundled_model()), {.memory_of_its_own = own});
+    ASSERT_NE(engine, nullptr);
+    Observer observer;
+    engine->set_routing_observer(&observer);
+    auto session = engine->new_session().value();
+    EXPECT_TRUE(session->evaluate(engine->encode(kText, true, true)).has_value());
+    engine->set_routing_observer(nullptr);
+    seen[own ? 1 : 0] = std::move(observer.seen);
+  }
+  ASSERT_FALSE(seen[0].empty());
+  EXPECT_EQ(seen[0], seen[1]);
+}
+
+}  // namespace
+}  // namespace odmoe
