@@ -5,16 +5,15 @@
 
 #include <array>
 #include <chrono>
-#include <condition_variable>
 #include <cstdlib>
 #include <ftxui/screen/terminal.hpp>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 
+#include "base/mutex.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/live_connection.h"
@@ -64,7 +63,7 @@ class Background {
   }
   ~Background() {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       stop_ = true;
     }
     stopping_.notify_all();
@@ -83,12 +82,12 @@ class Background {
     (void)!read(bell_[0], rung.data(), rung.size());
   }
   std::string screen(int columns, int rows) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return top_screen(view_, connection_.url(), status_, columns, rows);
   }
   // Why it makes no sense to go on.
   std::optional<Error> fatal() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return fatal_;
   }
 
@@ -100,13 +99,13 @@ class Background {
     while (true) {
       const Status status = connection_.listen([&](const server::LiveView& view) {
         reached = true;
-        const std::lock_guard lock(mutex_);
+        const MutexLock lock(mutex_);
         view_ = view;
         status_ = view.loading() ? "the model is loading" : "";
         ring();
         return !stop_;
       });
-      std::unique_lock lock(mutex_);
+      MutexLock lock(mutex_);
       if (stop_) return;
       if (!status.has_value()) {
         // Once it was there it may come back, unless it is another one now.
@@ -115,18 +114,20 @@ class Background {
       }
       ring();
       if (fatal_) return;
-      stopping_.wait_for(lock, std::chrono::seconds(2), [this] { return stop_; });
+      const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+      while (!stop_ && stopping_.wait_until(mutex_, end)) {
+      }
     }
   }
 
   LiveConnection connection_;
   std::array<int, 2> bell_ = {-1, -1};
-  std::mutex mutex_;
-  std::condition_variable stopping_;
-  server::LiveView view_;
-  std::string status_ = "connecting";
-  std::optional<Error> fatal_;
-  bool stop_ = false;
+  Mutex mutex_;
+  Condition stopping_;
+  server::LiveView view_ ODMOE_GUARDED_BY(mutex_);
+  std::string status_ ODMOE_GUARDED_BY(mutex_) = "connecting";
+  std::optional<Error> fatal_ ODMOE_GUARDED_BY(mutex_);
+  bool stop_ ODMOE_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -2,17 +2,16 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <map>
-#include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "base/checksum.h"
+#include "base/mutex.h"
 #include "convert/journal.h"
 #include "convert/ordered_pipeline.h"
 #include "convert/verify.h"
@@ -58,8 +57,8 @@ class Syncer {
 
   // Waits while too many files are under way.  The first error of any file comes back from a later call.
   Status add(std::string name, OutputFile file, JournalEntry entry) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return queue_.size() < kMaxUnsynced || !status_.has_value(); });
+    MutexLock lock(mutex_);
+    while (queue_.size() >= kMaxUnsynced && status_.has_value()) changed_.wait(mutex_);
     ODMOE_RETURN_IF_ERROR(status_);
     queue_.push_back({std::move(name), std::move(file), std::move(entry)});
     changed_.notify_all();
@@ -68,11 +67,12 @@ class Syncer {
   // Until all is on the drive.
   Status finish() {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       done_ = true;
       changed_.notify_all();
     }
     if (thread_.joinable()) thread_.join();
+    const MutexLock lock(mutex_);
     return status_;
   }
 
@@ -84,9 +84,9 @@ class Syncer {
   };
 
   void run() {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (true) {
-      changed_.wait(lock, [this] { return done_ || !queue_.empty(); });
+      while (!done_ && queue_.empty()) changed_.wait(mutex_);
       if (queue_.empty()) break;
       Written& next = queue_.front();  // stays in place while others are added behind it
       lock.unlock();
@@ -104,11 +104,11 @@ class Syncer {
   }
 
   Journal& journal_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Written> queue_;
-  bool done_ = false;
-  Status status_;
+  Mutex mutex_;
+  Condition changed_;
+  std::deque<Written> queue_ ODMOE_GUARDED_BY(mutex_);
+  bool done_ ODMOE_GUARDED_BY(mutex_) = false;
+  Status status_ ODMOE_GUARDED_BY(mutex_);
   std::thread thread_;  // last: it uses the others
 };
 

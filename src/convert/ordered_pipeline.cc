@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/mutex.h"
+
 namespace odmoe {
 namespace {
 
@@ -15,11 +17,11 @@ class Pipeline {
 
   // One of the filling threads.
   void fill_all(const Step& fill) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (true) {
-      changed_.wait(lock, [this] {
-        return !status_.has_value() || next_ == options_.n_item || next_ < drained_ + buffers_.size();
-      });
+      while (status_.has_value() && next_ < options_.n_item && next_ >= drained_ + buffers_.size()) {
+        changed_.wait(mutex_);
+      }
       if (!status_.has_value() || next_ == options_.n_item) return;
       const size_t item = next_++;
       lock.unlock();
@@ -32,12 +34,12 @@ class Pipeline {
   }
 
   void drain_all(const Step& drain) {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     for (; drained_ < options_.n_item; ++drained_) {
       changed_.notify_all();
       const size_t item = drained_;
       const size_t place = item % buffers_.size();
-      changed_.wait(lock, [&] { return !status_.has_value() || filled_[place]; });
+      while (status_.has_value() && !filled_[place]) changed_.wait(mutex_);
       if (!status_.has_value()) return;
       lock.unlock();
       Status status = drain(item, buffer(item));
@@ -52,19 +54,22 @@ class Pipeline {
     changed_.notify_all();
   }
 
-  Status status() const { return status_; }
+  Status status() {
+    const MutexLock lock(mutex_);
+    return status_;
+  }
 
  private:
   std::span<std::byte> buffer(size_t item) { return buffers_[item % buffers_.size()].span(); }
 
   OrderedPipelineOptions options_;
   std::vector<AlignedBuffer> buffers_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<bool> filled_;  // by place
-  size_t next_ = 0;           // to be filled
-  size_t drained_ = 0;
-  Status status_;
+  Mutex mutex_;
+  Condition changed_;
+  std::vector<bool> filled_ ODMOE_GUARDED_BY(mutex_);  // by place
+  size_t next_ ODMOE_GUARDED_BY(mutex_) = 0;           // to be filled
+  size_t drained_ ODMOE_GUARDED_BY(mutex_) = 0;
+  Status status_ ODMOE_GUARDED_BY(mutex_);
 };
 
 }  // namespace

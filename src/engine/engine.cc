@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/memory_info.h"
+#include "base/mutex.h"
 #include "base/processors.h"
 #include "base/units.h"
 #include "engine/engine_impl.h"
@@ -152,6 +153,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   // Everything is reserved as addresses, which costs nothing; what it will cost is known from then on.
   ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_));
   const KvLayout layout = decoder_->architecture().kv_layout();
+  const MutexLock lock(free_kv_mutex_);  // nobody else is there yet
   for (int i = 0; i < options_.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto kv,
                            KvCache::create(*backend_, layout, options_.cache_type, options_.context));
@@ -341,7 +343,7 @@ void EngineImpl::use_kv_rows(KvCache& kv, int64_t rows) {
 }
 
 Result<std::unique_ptr<Session>> EngineImpl::new_session() {
-  const std::lock_guard lock(free_kv_mutex_);
+  const MutexLock lock(free_kv_mutex_);
   if (free_kv_.empty()) {
     return fail(ErrorKind::kBudget, "all {} sessions are in use; the memory plan holds no more KV caches",
                 options_.sessions);
@@ -352,7 +354,7 @@ Result<std::unique_ptr<Session>> EngineImpl::new_session() {
 }
 
 void EngineImpl::set_routing_observer(RoutingObserver* observer) {
-  const std::lock_guard lock(evaluation_mutex_);
+  const MutexLock lock(evaluation_mutex_);
   forward_->observe(observer);
 }
 
@@ -361,12 +363,12 @@ void EngineImpl::return_kv(std::unique_ptr<KvCache> kv, int32_t lane) {
       KvCache::resident_bytes(decoder_->architecture().kv_layout(), options_.cache_type, kv->rows_in_use());
   kv->clear();
   governor_->return_kv(bytes);
-  const std::lock_guard lock(free_kv_mutex_);
+  const MutexLock lock(free_kv_mutex_);
   free_kv_.push_back({.kv = std::move(kv), .lane = lane});
 }
 
 void EngineImpl::restore(KvCache& kv, int64_t n, int64_t rows, std::span<const std::byte> state) {
-  const std::lock_guard lock(evaluation_mutex_);  // the arena shrinks as in an evaluation
+  const MutexLock lock(evaluation_mutex_);  // the arena shrinks as in an evaluation
   use_kv_rows(kv, n);
   kv.restore(n, rows, state);
 }
@@ -388,7 +390,7 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
                 .token = batch[i].token,
                 .position = static_cast<int64_t>(session->tokens_.size())};
   }
-  std::unique_lock lock(evaluation_mutex_);
+  MutexLock lock(evaluation_mutex_);
   if (forward_->observed()) {
     lock.unlock();
     return step_in_turn(batch);
@@ -411,7 +413,7 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
 Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const Token> tokens, int64_t first,
                             ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                             const EvaluateProgress& progress) {
-  const std::lock_guard lock(evaluation_mutex_);
+  const MutexLock lock(evaluation_mutex_);
   const int64_t begin_us = clock_->now_us();
   const ExpertStoreStats before = store_->stats();
   const auto chunk = static_cast<size_t>(options_.chunk);
@@ -448,7 +450,7 @@ Status EngineImpl::step_in_turn(std::span<const NextToken> batch) {
 
 void EngineImpl::publish_if_wanted() {
   if (!stats_wanted_.load(std::memory_order_relaxed)) return;
-  const std::lock_guard stats_lock(stats_mutex_);
+  const MutexLock stats_lock(stats_mutex_);
   stats_wanted_ = false;
   publish_stats();
 }
@@ -466,7 +468,7 @@ void EngineImpl::count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int
 }
 
 void EngineImpl::note_first_token(double ttft_ms) {
-  const std::lock_guard lock(evaluation_mutex_);
+  const MutexLock lock(evaluation_mutex_);
   ttft_ms_ = ttft_ms;
 }
 
@@ -492,9 +494,10 @@ Stats EngineImpl::stats() const {
   stats.peak_resident_bytes = peak_resident_bytes();
   stats.kv_bytes_in_use = governor_->kv_bytes_in_use();
   {
-    const std::lock_guard lock(stats_mutex_);
-    if (const std::unique_lock idle(evaluation_mutex_, std::try_to_lock); idle.owns_lock()) {
+    const MutexLock lock(stats_mutex_);
+    if (evaluation_mutex_.try_lock()) {
       publish_stats();
+      evaluation_mutex_.unlock();
     } else {
       stats_wanted_ = true;
     }

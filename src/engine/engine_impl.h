@@ -4,12 +4,12 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "backend/backend.h"
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "engine/dense_pass.h"
 #include "engine/drives.h"
 #include "engine/expert_site.h"
@@ -139,11 +139,11 @@ class EngineImpl final : public Engine {
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
-  void use_kv_rows(KvCache& kv, int64_t rows);
+  void use_kv_rows(KvCache& kv, int64_t rows) ODMOE_REQUIRES(evaluation_mutex_);
   Status step_in_turn(std::span<const NextToken> batch);
-  void publish_if_wanted();
+  void publish_if_wanted() ODMOE_REQUIRES(evaluation_mutex_);
   void count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int64_t begin_us,
-             const ExpertStoreStats& before);
+             const ExpertStoreStats& before) ODMOE_REQUIRES(evaluation_mutex_);
 
   EngineOptions options_;
   EngineDependencies dependencies_;
@@ -164,12 +164,13 @@ class EngineImpl final : public Engine {
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
   MemoryGovernor::Limits limits_;
 
-  std::mutex free_kv_mutex_;
+  Mutex free_kv_mutex_;
   struct FreeSession {
     std::unique_ptr<KvCache> kv;
     int32_t lane = 0;
   };
-  std::vector<FreeSession> free_kv_;  // one per session that can still be made
+  std::vector<FreeSession> free_kv_
+      ODMOE_GUARDED_BY(free_kv_mutex_);  // one per session that can still be made
 
   // What stats() tells of evaluations.  Those who ask wait for each other, never for an evaluation: it
   // leaves its figures here at its next chunk or token once somebody asked.
@@ -179,12 +180,12 @@ class EngineImpl final : public Engine {
     Stats::Predictor predictor;  // what the evaluations know of it
     Stats::Routing routing;
   };
-  void publish_stats() const;  // requires evaluation_mutex_ and stats_mutex_
-  mutable std::mutex stats_mutex_;
-  mutable EvaluationStats published_;
+  void publish_stats() const ODMOE_REQUIRES(evaluation_mutex_, stats_mutex_);
+  mutable Mutex stats_mutex_;
+  mutable EvaluationStats published_ ODMOE_GUARDED_BY(stats_mutex_);
   mutable std::atomic<bool> stats_wanted_ = false;
 
-  mutable std::mutex evaluation_mutex_;  // guards what follows; may be held while taking stats_mutex_
+  mutable Mutex evaluation_mutex_;  // guards what follows; may be held while taking stats_mutex_
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<LocalSite> site_;  // its leases go before the store
   std::vector<EngineDependencies::Site> more_sites_;
@@ -192,8 +193,8 @@ class EngineImpl final : public Engine {
   std::unique_ptr<ForwardPass> forward_;
   Foresight* foresight_ = nullptr;       // of forward_, if there is one
   LiveStaleGate* stale_gate_ = nullptr;  // what it asks, if it is that
-  Stats::Phase prefill_, decode_;
-  double ttft_ms_ = 0;
+  Stats::Phase prefill_ ODMOE_GUARDED_BY(evaluation_mutex_), decode_ ODMOE_GUARDED_BY(evaluation_mutex_);
+  double ttft_ms_ ODMOE_GUARDED_BY(evaluation_mutex_) = 0;
 
   std::unique_ptr<MemoryGovernor> governor_;  // thread-safe itself; its thread ends before the store
 };

@@ -4,6 +4,8 @@
 #include <cassert>
 #include <utility>
 
+#include "base/mutex.h"
+
 namespace odmoe {
 namespace {
 
@@ -58,6 +60,7 @@ void Foresight::begin_sequence() {
   } else {
     predictor_->begin_sequence();
   }
+  const MutexLock lock(mutex_);
   for (List& list : lists_) list.made = false;
 }
 
@@ -84,7 +87,7 @@ Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) 
 
 void Foresight::set_depth(PrefetchDepth depth) {
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     if (std::exchange(depth_, depth) == depth) return;
   }
   store_->set_prefetch_depth(depth);
@@ -94,7 +97,7 @@ Status Foresight::routed(const RoutingState& state) {
   const uint64_t step = token_step_ + state.layer;
   bool ask = active_;
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     next_step_ = step + 1;
     judge(state);
     ask = ask && worth_asking(step);
@@ -109,7 +112,7 @@ Status Foresight::routed(const RoutingState& state) {
 
 // What was said after a step, and what is to be read because of it.
 void Foresight::take_rows(uint64_t step, int32_t n_row, std::span<const float> scores) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto n_expert = static_cast<size_t>(shape_.n_expert);
   for (size_t d = 1; d <= std::min(static_cast<size_t>(n_row), lookahead_); ++d) {
     if (step + d < next_step_) continue;  // too late
@@ -198,7 +201,7 @@ void Foresight::end_token(int64_t now_us) {
   const int64_t us = std::max<int64_t>(now_us - begin_us_, 1);
   const auto busy_us = static_cast<double>(after.read_busy_us - before_.read_busy_us);
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     busy_share_ += (std::min(busy_us / static_cast<double>(us), 1.0) - busy_share_) * kLately;
   }
   if (before_.n_slot < shape_.n_expert * static_cast<int64_t>(shape_.n_layer())) {

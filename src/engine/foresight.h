@@ -4,11 +4,11 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "base/mutex.h"
 #include "engine/prediction_thread.h"
 #include "engine/prefetch_governor.h"
 #include "odmoe/stats.h"
@@ -60,15 +60,17 @@ class Foresight {
   struct LayerWorth {
     double hits = 0, expected = 0;
   };
-  List& list(size_t layer, size_t distance) { return lists_[layer * lookahead_ + distance - 1]; }
+  List& list(size_t layer, size_t distance) ODMOE_REQUIRES(mutex_) {
+    return lists_[layer * lookahead_ + distance - 1];
+  }
   size_t layer_of(uint64_t step) const { return static_cast<size_t>(step % shape_.n_layer()); }
   void set_depth(PrefetchDepth depth);
   void take_rows(uint64_t step, int32_t n_row, std::span<const float> scores);
-  void judge(const RoutingState& state);
-  void hint(uint64_t step);
-  double probability(size_t target, size_t distance, size_t rank) const;
-  double least_probability() const;
-  bool worth_asking(uint64_t step) const;
+  void judge(const RoutingState& state) ODMOE_REQUIRES(mutex_);
+  void hint(uint64_t step) ODMOE_REQUIRES(mutex_);
+  double probability(size_t target, size_t distance, size_t rank) const ODMOE_REQUIRES(mutex_);
+  double least_probability() const ODMOE_REQUIRES(mutex_);
+  bool worth_asking(uint64_t step) const ODMOE_REQUIRES(mutex_);
 
   std::unique_ptr<Predictor> predictor_;
   PredictorShape shape_;
@@ -84,15 +86,16 @@ class Foresight {
   std::vector<Stats::Predictor::Ahead> ahead_;
 
   // What follows is the predictor's thread's, too.
-  mutable std::mutex mutex_;
-  uint64_t next_step_ = 0;                     // whose router has not spoken yet
-  PrefetchDepth depth_ = PrefetchDepth::kFew;  // the store's
-  double busy_share_ = 0;                      // of the time that tokens take, the drive is at work; lately
-  std::vector<List> lists_;                    // [lookahead, n_layer]
+  mutable Mutex mutex_;
+  uint64_t next_step_ ODMOE_GUARDED_BY(mutex_) = 0;                     // whose router has not spoken yet
+  PrefetchDepth depth_ ODMOE_GUARDED_BY(mutex_) = PrefetchDepth::kFew;  // the store's
+  double busy_share_ ODMOE_GUARDED_BY(mutex_) =
+      0;  // of the time that tokens take, the drive is at work; lately
+  std::vector<List> lists_ ODMOE_GUARDED_BY(mutex_);  // [lookahead, n_layer]
   // Of experts that are not in memory alone: the others are right more often, and nothing is to be gained.
-  RankCalibration worth_;                // of all layers
-  std::vector<LayerWorth> layer_worth_;  // [lookahead, n_layer]
-  std::vector<ExpertKey> hints_;
+  RankCalibration worth_ ODMOE_GUARDED_BY(mutex_);                // of all layers
+  std::vector<LayerWorth> layer_worth_ ODMOE_GUARDED_BY(mutex_);  // [lookahead, n_layer]
+  std::vector<ExpertKey> hints_ ODMOE_GUARDED_BY(mutex_);
   std::optional<PredictionThread> thread_;  // last: it uses the others
 };
 

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/memory_info.h"
+#include "base/mutex.h"
 #include "base/units.h"
 
 namespace odmoe {
@@ -35,13 +36,13 @@ MemoryGovernor::MemoryGovernor(ExpertStore& store, const Limits& limits)
              std::max(limits.budget_bytes, limits.fixed_bytes + limits.kv_bytes + limits.max_arena_bytes),
              limits.margin_bytes),
       asked_bytes_(store.stats().arena_bytes) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   adapt(spdlog::level::debug);
 }
 
 MemoryGovernor::~MemoryGovernor() {
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   stop_changed_.notify_all();
@@ -62,20 +63,20 @@ Status MemoryGovernor::follow(std::function<MemorySample()> sample) {
 }
 
 void MemoryGovernor::take_kv(uint64_t bytes) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   kv_bytes_ += bytes;
   adapt(spdlog::level::debug);
 }
 
 void MemoryGovernor::return_kv(uint64_t bytes) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   assert(bytes <= kv_bytes_);
   kv_bytes_ -= bytes;
   adapt(spdlog::level::debug);
 }
 
 uint64_t MemoryGovernor::kv_bytes_in_use() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return kv_bytes_;
 }
 
@@ -96,8 +97,12 @@ void MemoryGovernor::adapt(spdlog::level::level_enum level) {
 }
 
 void MemoryGovernor::run(const std::function<MemorySample()>& sample) {
-  std::unique_lock lock(mutex_);
-  while (!stop_changed_.wait_for(lock, kPeriod, [this] { return stopping_; })) {
+  MutexLock lock(mutex_);
+  while (true) {
+    const auto next = std::chrono::steady_clock::now() + kPeriod;
+    while (!stopping_ && stop_changed_.wait_until(mutex_, next)) {
+    }
+    if (stopping_) return;
     lock.unlock();
     const MemorySample now = sample();
     lock.lock();

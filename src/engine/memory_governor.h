@@ -4,13 +4,12 @@
 
 #include <spdlog/common.h>
 
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <thread>
 
+#include "base/mutex.h"
 #include "engine/memory_grant.h"
 #include "odmoe/result.h"
 #include "store/expert_store.h"
@@ -49,17 +48,17 @@ class MemoryGovernor {
   uint64_t kv_bytes_in_use() const;
 
  private:
-  void adapt(spdlog::level::level_enum level);  // requires the lock
+  void adapt(spdlog::level::level_enum level) ODMOE_REQUIRES(mutex_);
   void run(const std::function<MemorySample()>& sample);
 
   ExpertStore& store_;
   const Limits limits_;
-  mutable std::mutex mutex_;
-  std::condition_variable stop_changed_;
-  MemoryGrant grant_;
-  uint64_t kv_bytes_ = 0;
-  uint64_t asked_bytes_;  // what the store was last asked for
-  bool stopping_ = false;
+  mutable Mutex mutex_;
+  Condition stop_changed_;
+  MemoryGrant grant_ ODMOE_GUARDED_BY(mutex_);
+  uint64_t kv_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
+  uint64_t asked_bytes_ ODMOE_GUARDED_BY(mutex_);  // what the store was last asked for
+  bool stopping_ ODMOE_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/mutex.h"
+
 namespace odmoe {
 namespace {
 
@@ -30,7 +32,7 @@ PredictionThread::PredictionThread(Predictor& predictor, const PredictorShape& s
 
 PredictionThread::~PredictionThread() {
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     stop_ = true;
     changed_.notify_all();
   }
@@ -38,8 +40,8 @@ PredictionThread::~PredictionThread() {
 }
 
 Status PredictionThread::begin_token(uint64_t step, std::span<const float> embedding) {
-  std::unique_lock lock(mutex_);
-  Told& told = next_place(lock);
+  MutexLock lock(mutex_);
+  Told& told = next_place();
   if (error_) return std::unexpected(*error_);
   told.kind = Told::Kind::kToken;
   told.step = step;
@@ -51,13 +53,13 @@ Status PredictionThread::begin_token(uint64_t step, std::span<const float> embed
 
 Status PredictionThread::routed(uint64_t step, const RoutingState& state, bool ask) {
   const Predictor::Wants wants = predictor_.wants();
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   if (!ask && n_told_ == 0) {  // waking the thread would cost more
     if (error_) return std::unexpected(*error_);
     predictor_.learn(state);
     return {};
   }
-  Told& told = next_place(lock);
+  Told& told = next_place();
   if (error_) return std::unexpected(*error_);
   told.kind = ask ? Told::Kind::kAsk : Told::Kind::kLearn;
   told.step = step;
@@ -78,12 +80,12 @@ void PredictionThread::begin_sequence() {
 }
 
 void PredictionThread::await_all() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return n_told_ == 0; });
+  MutexLock lock(mutex_);
+  while (n_told_ > 0) changed_.wait(mutex_);
 }
 
-PredictionThread::Told& PredictionThread::next_place(std::unique_lock<std::mutex>& lock) {
-  changed_.wait(lock, [this] { return n_told_ < kCapacity; });
+PredictionThread::Told& PredictionThread::next_place() {
+  while (n_told_ >= kCapacity) changed_.wait(mutex_);
   return told_[(first_ + n_told_) % kCapacity];
 }
 
@@ -95,9 +97,9 @@ bool PredictionThread::asked_again() const {
 }
 
 void PredictionThread::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return stop_ || n_told_ > 0; });
+    while (!stop_ && n_told_ == 0) changed_.wait(mutex_);
     if (stop_) return;
     const Told& told = told_[first_];
     const bool in_time = !asked_again();

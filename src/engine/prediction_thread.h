@@ -1,15 +1,14 @@
 // Asks a predictor on a thread of its own, so that whoever computes waits for no guess.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <thread>
 #include <vector>
 
+#include "base/mutex.h"
 #include "predict/predictor.h"
 
 namespace odmoe {
@@ -44,20 +43,21 @@ class PredictionThread {
   };
   static constexpr size_t kCapacity = 16;
 
-  Told& next_place(std::unique_lock<std::mutex>& lock);  // waits for room
+  Told& next_place() ODMOE_REQUIRES(mutex_);  // waits for room
   void run();
   Result<int32_t> digest(const Told& told, bool in_time);
-  bool asked_again() const;  // behind the first that was told
+  bool asked_again() const ODMOE_REQUIRES(mutex_);  // behind the first that was told
 
   Predictor& predictor_;
   const Answer answer_;
   std::vector<float> scores_;
   std::vector<Told> told_;  // a ring
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  size_t first_ = 0, n_told_ = 0;  // in the ring; the first stays until it is digested
-  std::optional<Error> error_;
-  bool stop_ = false;
+  Mutex mutex_;
+  Condition changed_;
+  size_t first_ ODMOE_GUARDED_BY(mutex_) = 0, n_told_ ODMOE_GUARDED_BY(mutex_) =
+                                                  0;  // in the ring; the first stays until it is digested
+  std::optional<Error> error_ ODMOE_GUARDED_BY(mutex_);
+  bool stop_ ODMOE_GUARDED_BY(mutex_) = false;
   std::thread thread_;  // last: it uses the others
 };
 

@@ -5,8 +5,8 @@
 #include <array>
 #include <map>
 #include <memory>
-#include <mutex>
 
+#include "base/mutex.h"
 #include "grammar/characters.h"
 
 namespace odmoe::grammar {
@@ -91,7 +91,7 @@ std::optional<CharSet> find(const std::string& name) {
 }  // namespace
 
 std::optional<CharSet> unicode_property(std::string_view name) {
-  static std::mutex mutex;
+  static Mutex mutex;
   static std::map<std::string, std::optional<CharSet>> known;
   constexpr size_t kMaxKnown = 256, kMaxName = 64;
   if (name.empty() || name.size() > kMaxName) return std::nullopt;
@@ -100,7 +100,7 @@ std::optional<CharSet> unicode_property(std::string_view name) {
     const bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
     if (!word && c != '_' && c != '=') return std::nullopt;
   }
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   if (const auto entry = known.find(key); entry != known.end()) return entry->second;
   if (known.size() >= kMaxKnown) known.clear();
   return known.emplace(key, find(key)).first->second;

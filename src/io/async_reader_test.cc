@@ -10,8 +10,8 @@
 #include <thread>
 #include <vector>
 
-#include "base/units.h"
 #include "base/aligned_buffer.h"
+#include "base/units.h"
 #include "io/fake_reader.h"
 #include "io/testing.h"
 

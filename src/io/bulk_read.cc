@@ -8,8 +8,8 @@
 #include <system_error>
 #include <vector>
 
-#include "base/units.h"
 #include "base/aligned_buffer.h"
+#include "base/units.h"
 #include "io/pending_read.h"
 
 namespace odmoe {

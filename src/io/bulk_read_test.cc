@@ -7,8 +7,8 @@
 #include <random>
 #include <thread>
 
-#include "base/units.h"
 #include "base/aligned_buffer.h"
+#include "base/units.h"
 #include "io/fake_reader.h"
 #include "io/testing.h"
 

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/mutex.h"
 #include "io/direct_file.h"
 
 namespace odmoe {
@@ -24,23 +25,23 @@ void require(bool holds, const char* what) {
 }  // namespace
 
 void FakeDisk::add(const std::filesystem::path& path, std::vector<std::byte> contents) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   files_[path] = std::move(contents);
 }
 
 void FakeDisk::truncate(const std::filesystem::path& path, uint64_t bytes) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   auto& contents = files_.at(path);
   contents.resize(std::min<uint64_t>(bytes, contents.size()));
 }
 
 void FakeDisk::inject(Fault fault) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   faults_.push_back(std::move(fault));
 }
 
 void FakeDisk::randomise(uint32_t seed, int short_percent, int error_percent, int damage_percent) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   random_.seed(seed);
   short_percent_ = short_percent;
   error_percent_ = error_percent;
@@ -49,23 +50,23 @@ void FakeDisk::randomise(uint32_t seed, int short_percent, int error_percent, in
 }
 
 void FakeDisk::set_latency_us(int64_t latency_us) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   latency_us_ = latency_us;
 }
 
 void FakeDisk::advance_us(int64_t us) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   now_us_ += us;
   changed_.notify_all();
 }
 
 void FakeDisk::set_speed(const std::filesystem::path& path, int64_t latency_us, double bytes_per_us) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   speeds_[path] = {.latency_us = latency_us, .bytes_per_us = bytes_per_us};
 }
 
 void FakeDisk::run_by_itself() {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   runs_by_itself_ = true;
 }
 
@@ -80,23 +81,23 @@ int64_t FakeDisk::due_us(const std::filesystem::path& path, uint32_t bytes) {
 }
 
 int64_t FakeDisk::now_us() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return now_us_;
 }
 
 void FakeDisk::hold() {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   held_ = true;
 }
 
 void FakeDisk::resume() {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   held_ = false;
   changed_.notify_all();
 }
 
 void FakeDisk::complete(size_t n) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   // Those released earlier but not yet taken by the reader are no longer in flight for the test.
   for (Pending& read : pending_) {
     if (read.released || n-- > 0) continue;
@@ -108,12 +109,12 @@ void FakeDisk::complete(size_t n) {
 }
 
 std::vector<FakeDisk::Read> FakeDisk::reads() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return log_;
 }
 
 std::vector<FakeDisk::Read> FakeDisk::in_flight() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<Read> reads;
   for (const Pending& read : pending_) {
     if (!read.released) reads.push_back({read.path, read.request.offset, read.request.bytes});
@@ -122,17 +123,17 @@ std::vector<FakeDisk::Read> FakeDisk::in_flight() const {
 }
 
 void FakeDisk::wait_for_reads(size_t n) const {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return log_.size() >= n; });
+  MutexLock lock(mutex_);
+  while (log_.size() < n) changed_.wait(mutex_);
 }
 
 uint64_t FakeDisk::n_read() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return log_.size();
 }
 
 uint64_t FakeDisk::bytes_read() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return bytes_read_;
 }
 
@@ -191,14 +192,14 @@ FakeReader::FakeReader(std::shared_ptr<FakeDisk> disk, uint32_t depth, ReadAlign
 
 FakeReader::~FakeReader() {
   disk_->resume();
-  const std::scoped_lock lock(disk_->mutex_);
+  const MutexLock lock(disk_->mutex_);
   for (const FakeDisk::Pending& read : disk_->pending_) disk_->perform(read);
   disk_->pending_.clear();
 }
 
 Result<int> FakeReader::add_file(const std::filesystem::path& path) {
   uint64_t bytes = 0;
-  const std::scoped_lock lock(disk_->mutex_);
+  const MutexLock lock(disk_->mutex_);
   if (const auto file = disk_->files_.find(path); file != disk_->files_.end()) {
     bytes = file->second.size();
   } else {
@@ -222,7 +223,7 @@ void FakeReader::submit(const ReadRequest& request) {
           "the destination is not aligned");
   ++in_flight_;
   const std::filesystem::path& path = files_.at(static_cast<size_t>(request.file)).path;
-  const std::scoped_lock lock(disk_->mutex_);
+  const MutexLock lock(disk_->mutex_);
   disk_->pending_.push_back({request, path, disk_->due_us(path, request.bytes)});
   disk_->log_.push_back({path, request.offset, request.bytes});
   disk_->changed_.notify_all();
@@ -247,9 +248,9 @@ size_t FakeReader::take(std::span<ReadCompletion> out) {
 
 size_t FakeReader::wait(std::span<ReadCompletion> out, std::optional<std::chrono::microseconds> timeout) {
   require(!out.empty(), "wait() with nowhere to write completions");
-  std::unique_lock lock(disk_->mutex_);
+  MutexLock lock(disk_->mutex_);
   size_t count = 0;
-  const auto something = [&] {
+  const auto something = [&]() ODMOE_REQUIRES(disk_->mutex_) {
     count = take(out);
     return count > 0 || woken_;
   };
@@ -265,17 +266,21 @@ size_t FakeReader::wait(std::span<ReadCompletion> out, std::optional<std::chrono
     woken_ = false;
     return count;
   }
-  if (timeout) {
-    disk_->changed_.wait_for(lock, *timeout, something);
-  } else {
-    disk_->changed_.wait(lock, something);
+  const auto end = std::chrono::steady_clock::now() + timeout.value_or(std::chrono::microseconds(0));
+  bool in_time = true;
+  while (!something() && in_time) {
+    if (timeout) {
+      in_time = disk_->changed_.wait_until(disk_->mutex_, end);
+    } else {
+      disk_->changed_.wait(disk_->mutex_);
+    }
   }
   woken_ = false;
   return count;
 }
 
 void FakeReader::wake() {
-  const std::scoped_lock lock(disk_->mutex_);
+  const MutexLock lock(disk_->mutex_);
   woken_ = true;
   disk_->changed_.notify_all();
 }

@@ -2,18 +2,17 @@
 // completion that the test decides.
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <limits>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <random>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "io/async_reader.h"
 
 namespace odmoe {
@@ -85,25 +84,28 @@ class FakeDisk final : public Clock {
     double busy_until_us = 0;
   };
 
-  int64_t due_us(const std::filesystem::path& path, uint32_t bytes);
-  bool due(const Pending& read) const { return read.released || (!held_ && read.due_us <= now_us_); }
-  int64_t perform(const Pending& read);
-  int64_t copy(const Pending& read, uint64_t limit) const;
+  int64_t due_us(const std::filesystem::path& path, uint32_t bytes) ODMOE_REQUIRES(mutex_);
+  bool due(const Pending& read) const ODMOE_REQUIRES(mutex_) {
+    return read.released || (!held_ && read.due_us <= now_us_);
+  }
+  int64_t perform(const Pending& read) ODMOE_REQUIRES(mutex_);
+  int64_t copy(const Pending& read, uint64_t limit) const ODMOE_REQUIRES(mutex_);
 
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
-  std::map<std::filesystem::path, std::vector<std::byte>> files_;
-  std::vector<Fault> faults_;
-  std::vector<Pending> pending_;
-  std::vector<Read> log_;
-  uint64_t bytes_read_ = 0;
-  int64_t latency_us_ = 0, now_us_ = 0;
-  bool held_ = false;
-  bool runs_by_itself_ = false;
-  std::map<std::filesystem::path, Speed> speeds_;
-  std::minstd_rand random_;
-  int short_percent_ = 0, error_percent_ = 0, damage_percent_ = 0;
-  bool shuffled_ = false;
+  mutable Mutex mutex_;
+  mutable Condition changed_;
+  std::map<std::filesystem::path, std::vector<std::byte>> files_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<Fault> faults_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<Pending> pending_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<Read> log_ ODMOE_GUARDED_BY(mutex_);
+  uint64_t bytes_read_ ODMOE_GUARDED_BY(mutex_) = 0;
+  int64_t latency_us_ ODMOE_GUARDED_BY(mutex_) = 0, now_us_ ODMOE_GUARDED_BY(mutex_) = 0;
+  bool held_ ODMOE_GUARDED_BY(mutex_) = false;
+  bool runs_by_itself_ ODMOE_GUARDED_BY(mutex_) = false;
+  std::map<std::filesystem::path, Speed> speeds_ ODMOE_GUARDED_BY(mutex_);
+  std::minstd_rand random_ ODMOE_GUARDED_BY(mutex_);
+  int short_percent_ ODMOE_GUARDED_BY(mutex_) = 0, error_percent_ ODMOE_GUARDED_BY(mutex_) = 0,
+                     damage_percent_ ODMOE_GUARDED_BY(mutex_) = 0;
+  bool shuffled_ ODMOE_GUARDED_BY(mutex_) = false;
 };
 
 // AsyncReader on a FakeDisk.  One reader per disk at a time.
@@ -129,14 +131,14 @@ class FakeReader final : public AsyncReader {
     std::filesystem::path path;
     uint64_t bytes = 0;
   };
-  size_t take(std::span<ReadCompletion> out);
+  size_t take(std::span<ReadCompletion> out) ODMOE_REQUIRES(disk_->mutex_);
 
   std::shared_ptr<FakeDisk> disk_;
   uint32_t depth_;
   ReadAlignment alignment_;
   uint32_t in_flight_ = 0;
   std::vector<File> files_;
-  bool woken_ = false;  // guarded by the disk's mutex
+  bool woken_ ODMOE_GUARDED_BY(disk_->mutex_) = false;
 };
 
 }  // namespace odmoe

@@ -16,8 +16,8 @@
 #include <functional>
 #include <thread>
 
-#include "base/units.h"
 #include "base/aligned_buffer.h"
+#include "base/units.h"
 #include "io/async_reader.h"
 #include "io/testing.h"
 

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/units.h"
 #include "io/direct_file.h"
 
@@ -47,7 +48,7 @@ Status PieceReader::read(const std::filesystem::path& path, uint64_t offset, std
 
 Result<AlignedBuffer> PieceReader::take(uint64_t bytes) const {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto found =
         std::ranges::find_if(free_, [&](const AlignedBuffer& buffer) { return buffer.size() >= bytes; });
     if (found != free_.end()) {
@@ -61,7 +62,7 @@ Result<AlignedBuffer> PieceReader::take(uint64_t bytes) const {
 }
 
 void PieceReader::give_back(AlignedBuffer buffer) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   free_.push_back(std::move(buffer));
 }
 

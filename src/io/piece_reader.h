@@ -4,11 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <mutex>
 #include <span>
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/mutex.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -24,8 +24,8 @@ class PieceReader {
   Result<AlignedBuffer> take(uint64_t bytes) const;
   void give_back(AlignedBuffer buffer) const;
 
-  mutable std::mutex mutex_;
-  mutable std::vector<AlignedBuffer> free_;
+  mutable Mutex mutex_;
+  mutable std::vector<AlignedBuffer> free_ ODMOE_GUARDED_BY(mutex_);
 };
 
 }  // namespace odmoe

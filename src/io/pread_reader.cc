@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cassert>
-#include <condition_variable>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "base/mutex.h"
 #include "io/file_table.h"
 
 namespace odmoe {
@@ -47,7 +46,7 @@ class PreadReader final : public AsyncReader {
 
   ~PreadReader() override {
     {
-      const std::scoped_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       stopping_ = true;  // workers finish what is queued: its destinations are promised to live until then
     }
     work_.notify_all();
@@ -83,7 +82,7 @@ class PreadReader final : public AsyncReader {
     assert(in_flight_ < depth_);
     ++in_flight_;
     {
-      const std::scoped_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       queued_.push(request);
     }
     work_.notify_one();
@@ -91,12 +90,15 @@ class PreadReader final : public AsyncReader {
 
   size_t wait(std::span<ReadCompletion> out, std::optional<std::chrono::microseconds> timeout) override {
     assert(!out.empty());
-    std::unique_lock lock(mutex_);
-    const auto something = [this] { return !completed_.empty() || woken_; };
-    if (timeout) {
-      done_.wait_for(lock, *timeout, something);
-    } else {
-      done_.wait(lock, something);
+    MutexLock lock(mutex_);
+    const auto end = std::chrono::steady_clock::now() + timeout.value_or(std::chrono::microseconds(0));
+    bool in_time = true;
+    while (completed_.empty() && !woken_ && in_time) {
+      if (timeout) {
+        in_time = done_.wait_until(mutex_, end);
+      } else {
+        done_.wait(mutex_);
+      }
     }
     woken_ = false;
     size_t count = 0;
@@ -107,7 +109,7 @@ class PreadReader final : public AsyncReader {
 
   void wake() override {
     {
-      const std::scoped_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       woken_ = true;
     }
     done_.notify_one();
@@ -115,9 +117,9 @@ class PreadReader final : public AsyncReader {
 
  private:
   void work() {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     while (true) {
-      work_.wait(lock, [this] { return stopping_ || !queued_.empty(); });
+      while (!stopping_ && queued_.empty()) work_.wait(mutex_);
       if (queued_.empty()) return;
       const ReadRequest request = queued_.pop();
       lock.unlock();
@@ -132,12 +134,12 @@ class PreadReader final : public AsyncReader {
   const uint32_t depth_;
   uint32_t in_flight_ = 0;  // the owner's: counts until the completion is handed over
 
-  std::mutex mutex_;
-  std::condition_variable work_, done_;
-  Ring<ReadRequest> queued_;
-  Ring<ReadCompletion> completed_;
-  bool woken_ = false;
-  bool stopping_ = false;
+  Mutex mutex_;
+  Condition work_, done_;
+  Ring<ReadRequest> queued_ ODMOE_GUARDED_BY(mutex_);
+  Ring<ReadCompletion> completed_ ODMOE_GUARDED_BY(mutex_);
+  bool woken_ ODMOE_GUARDED_BY(mutex_) = false;
+  bool stopping_ ODMOE_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
 

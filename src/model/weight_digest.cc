@@ -1,12 +1,14 @@
 #include "model/weight_digest.h"
 
+#include "base/mutex.h"
+
 namespace odmoe {
 
 WeightDigest::WeightDigest(size_t n_piece) : digests_(n_piece), thread_([this] { run(); }) {}
 
 WeightDigest::~WeightDigest() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     waiting_.clear();
     done_ = true;
   }
@@ -16,7 +18,7 @@ WeightDigest::~WeightDigest() {
 
 void WeightDigest::add(size_t piece, std::span<const std::byte> bytes) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     waiting_.emplace_back(piece, bytes);
   }
   changed_.notify_one();
@@ -24,7 +26,7 @@ void WeightDigest::add(size_t piece, std::span<const std::byte> bytes) {
 
 std::vector<Fingerprint::Value> WeightDigest::finish() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     done_ = true;
   }
   changed_.notify_one();
@@ -33,9 +35,9 @@ std::vector<Fingerprint::Value> WeightDigest::finish() {
 }
 
 void WeightDigest::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [this] { return done_ || !waiting_.empty(); });
+    while (!done_ && waiting_.empty()) changed_.wait(mutex_);
     if (waiting_.empty()) return;
     const auto [piece, bytes] = waiting_.front();
     waiting_.pop_front();

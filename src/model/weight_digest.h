@@ -1,16 +1,15 @@
 // What the bytes of weights are, taken while the drive still brings others: no start is longer for it.
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
-#include <mutex>
 #include <span>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/fingerprint.h"
+#include "base/mutex.h"
 
 namespace odmoe {
 
@@ -31,10 +30,11 @@ class WeightDigest {
   void run();
 
   std::vector<Fingerprint::Value> digests_;  // of the thread until it ends
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::pair<size_t, std::span<const std::byte>>> waiting_;  // never more than there are pieces
-  bool done_ = false;
+  Mutex mutex_;
+  Condition changed_;
+  std::deque<std::pair<size_t, std::span<const std::byte>>> waiting_
+      ODMOE_GUARDED_BY(mutex_);  // never more than there are pieces
+  bool done_ ODMOE_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/mutex.h"
 #include "base/units.h"
 #include "store/expert_store_impl.h"
 
@@ -71,7 +72,7 @@ Status ExpertStore::Impl::start() {
 ExpertStore::Impl::~Impl() {
   if (!io_thread_.joinable()) return;
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
     assert(std::ranges::all_of(slots_, [](const Slot& slot) { return slot.n_lease == 0; }));
   }
@@ -91,7 +92,7 @@ SlotView ExpertStore::Impl::slot_view(int layer) const {
 }
 
 int32_t ExpertStore::Impl::max_leases(int layer) const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const int32_t share = classes_[static_cast<size_t>(layer_of(layer).slot_class)].policy->share(layer);
   return std::min(std::max(share, source_.n_expert_used()), source_.n_expert(layer));
 }
@@ -130,7 +131,7 @@ void ExpertStore::Impl::hold(ExpertKey key, int32_t slot) {
 }
 
 void ExpertStore::Impl::observe(int layer, std::span<const int32_t> experts, std::span<const float> weights) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   class_of(layer).policy->observe(layer, experts, weights);
 }
 
@@ -140,13 +141,13 @@ size_t ExpertStore::Impl::lease(ExpertStore* store, int layer, std::span<const i
   size_t n_leased = 0;
   bool wake = false;
   {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     Class& slot_class = class_of(layer);
     // The router has spoken for this layer: what was only guessed of it is not wanted any more.
     hints_.erase(std::remove_if(hints_.begin() + static_cast<ptrdiff_t>(next_hint_), hints_.end(),
                                 [&](ExpertKey hint) { return hint.layer == layer; }),
                  hints_.end());
-    const auto grant = [&](ExpertKey key, int32_t slot) {
+    const auto grant = [&](ExpertKey key, int32_t slot) ODMOE_REQUIRES(mutex_) {
       hold(key, slot);
       leases.push_back(ExpertLease(store, key, slot - first_slot));
       ++n_leased;
@@ -171,7 +172,7 @@ size_t ExpertStore::Impl::lease(ExpertStore* store, int layer, std::span<const i
         // Reads that nobody waits for any more can keep all slots for a moment; nothing else is worth waiting
         // for here.
         if (layer_of(layer).n_leased > 0 || slot_class.n_orphan == 0) break;
-        changed_.wait(lock);
+        changed_.wait(mutex_);
         continue;
       }
       ++stats_.misses;
@@ -191,7 +192,7 @@ size_t ExpertStore::Impl::lease(ExpertStore* store, int layer, std::span<const i
 }
 
 void ExpertStore::Impl::release(const ExpertLease& lease) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const int32_t number = slot_of(lease);
   Slot& slot = slot_at(number);
   assert(slot.n_lease > 0 && slot.key == lease.key());
@@ -218,7 +219,7 @@ void ExpertStore::Impl::release(const ExpertLease& lease) {
 }
 
 bool ExpertStore::Impl::ready(const ExpertLease& lease) const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return slot_behind(lease).state == State::kResident;
 }
 
@@ -238,7 +239,7 @@ size_t ExpertStore::Impl::gather_leases(std::span<ExpertLease> leases, const Lik
 Result<size_t> ExpertStore::Impl::wait_any(std::span<ExpertLease> leases) {
   size_t n_ready = 0;
   ODMOE_RETURN_IF_ERROR(wait_until(
-      [&] {
+      [&]() ODMOE_REQUIRES(mutex_) {
         n_ready = gather_leases(leases, [](const Slot& slot) { return slot.state == State::kResident; });
         return n_ready > 0 || leases.empty();
       },
@@ -251,7 +252,7 @@ Result<ExpertStore::Landed> ExpertStore::Impl::wait_landed(std::span<ExpertLease
   Landed landed;
   const auto is_ready = [](const Slot& slot) { return slot.state == State::kResident; };
   ODMOE_RETURN_IF_ERROR(wait_until(
-      [&] {
+      [&]() ODMOE_REQUIRES(mutex_) {
         landed.ready = gather_leases(begun, is_ready);
         landed.ready_new = gather_leases(fresh, is_ready);
         landed.gate_up_new = gather_leases(fresh.subspan(landed.ready_new), [](const Slot& slot) {
@@ -267,20 +268,22 @@ Result<ExpertStore::Landed> ExpertStore::Impl::wait_landed(std::span<ExpertLease
 template <typename Predicate>
 Status ExpertStore::Impl::wait_until(const Predicate& landed, std::span<const ExpertLease> first,
                                      std::span<const ExpertLease> second) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   int64_t stalled_since_us = -1;
   const Slot* failed = nullptr;
-  const auto find_failed = [&](std::span<const ExpertLease> leases) {
-    const auto found = std::ranges::find_if(
-        leases, [&](const ExpertLease& lease) { return slot_behind(lease).state == State::kFailed; });
-    if (found != leases.end()) failed = &slot_behind(*found);
+  const auto find_failed = [&](std::span<const ExpertLease> leases) ODMOE_REQUIRES(mutex_) {
+    for (const ExpertLease& lease : leases) {
+      if (slot_behind(lease).state != State::kFailed) continue;
+      failed = &slot_behind(lease);
+      return;
+    }
   };
   while (true) {
     find_failed(second);
     find_failed(first);
     if (failed != nullptr || landed()) break;
     if (stalled_since_us < 0) stalled_since_us = options_.clock->now_us();
-    changed_.wait(lock);
+    changed_.wait(mutex_);
   }
   if (stalled_since_us >= 0) {
     stats_.stall_us += static_cast<uint64_t>(options_.clock->now_us() - stalled_since_us);
@@ -293,7 +296,7 @@ void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints, Reach reach) 
   hints = hints.first(std::min(hints.size(), kMaxHints));
   bool wake = false;
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     hints_.assign(hints.begin(), hints.end());
     next_hint_ = 0;
     hint_reach_ = reach;
@@ -310,7 +313,7 @@ void ExpertStore::Impl::prefetch(std::span<const ExpertKey> hints, Reach reach) 
 }
 
 void ExpertStore::Impl::set_prefetch_depth(PrefetchDepth depth) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   scheduler_.set_prefetch_depth(depth);
 }
 
@@ -334,7 +337,7 @@ Residency ExpertStore::Impl::residency_in(int32_t slot) const {
 }
 
 Residency ExpertStore::Impl::residency(ExpertKey key) const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return residency_in(expert_of(key).slot);
 }
 
@@ -342,7 +345,7 @@ int32_t ExpertStore::Impl::view(int layer, std::span<ExpertView> experts) const 
   const auto first = static_cast<size_t>(layer_of(layer).first_expert);
   const auto n_expert = static_cast<size_t>(source_.n_expert(layer));
   assert(experts.size() >= n_expert);
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   for (size_t i = 0; i < n_expert; ++i) {
     const Expert& expert = experts_[first + i];
     experts[i] = {.residency = residency_in(expert.slot), .uses = expert.uses};
@@ -351,7 +354,7 @@ int32_t ExpertStore::Impl::view(int layer, std::span<ExpertView> experts) const 
 }
 
 ExpertStoreStats ExpertStore::Impl::stats() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   ExpertStoreStats stats = stats_;
   stats.demand_read_bytes = scheduler_.demand_bytes();
   stats.prefetch_read_bytes = scheduler_.prefetch_bytes();
@@ -363,7 +366,7 @@ ExpertStoreStats ExpertStore::Impl::stats() const {
 }
 
 std::vector<ExpertCopyStats> ExpertStore::Impl::copy_stats() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<ExpertCopyStats> stats;
   for (const auto& state : scheduler_.copies()) stats.push_back({state.read_bytes, state.failed});
   return stats;

@@ -3,16 +3,15 @@
 // and what becomes of what arrives).
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <thread>
 #include <vector>
 
 #include "base/checksum.h"
+#include "base/mutex.h"
 #include "store/expert_store.h"
 #include "store/read_scheduler.h"
 #include "store/residency_policy.h"
@@ -91,21 +90,23 @@ class ExpertStore::Impl {
 
   Layer& layer_of(int layer) { return layers_[static_cast<size_t>(layer)]; }
   const Layer& layer_of(int layer) const { return layers_[static_cast<size_t>(layer)]; }
-  Class& class_of(int layer) { return classes_[static_cast<size_t>(layer_of(layer).slot_class)]; }
+  Class& class_of(int layer) ODMOE_REQUIRES(mutex_) {
+    return classes_[static_cast<size_t>(layer_of(layer).slot_class)];
+  }
   const SlotClass& plan_of(int layer) const {
     return plan_.classes()[static_cast<size_t>(layer_of(layer).slot_class)];
   }
-  Expert& expert_of(ExpertKey key) {
+  Expert& expert_of(ExpertKey key) ODMOE_REQUIRES(mutex_) {
     return experts_[static_cast<size_t>(layer_of(key.layer).first_expert) + static_cast<size_t>(key.expert)];
   }
-  const Expert& expert_of(ExpertKey key) const {
+  const Expert& expert_of(ExpertKey key) const ODMOE_REQUIRES(mutex_) {
     return experts_[static_cast<size_t>(layer_of(key.layer).first_expert) + static_cast<size_t>(key.expert)];
   }
-  Slot& slot_at(int32_t slot) { return slots_[static_cast<size_t>(slot)]; }
+  Slot& slot_at(int32_t slot) ODMOE_REQUIRES(mutex_) { return slots_[static_cast<size_t>(slot)]; }
   int32_t slot_of(const ExpertLease& lease) const {
     return plan_of(lease.key().layer).first_slot + lease.slot();
   }
-  const Slot& slot_behind(const ExpertLease& lease) const {
+  const Slot& slot_behind(const ExpertLease& lease) const ODMOE_REQUIRES(mutex_) {
     return slots_[static_cast<size_t>(slot_of(lease))];
   }
 
@@ -113,29 +114,28 @@ class ExpertStore::Impl {
   Status wait_until(const Predicate& landed, std::span<const ExpertLease> first,
                     std::span<const ExpertLease> second);
 
-  // All of these require the lock.
-  Residency residency_in(int32_t slot) const;
+  Residency residency_in(int32_t slot) const ODMOE_REQUIRES(mutex_);
   template <typename Like>
-  size_t gather_leases(std::span<ExpertLease> leases, const Like& like) const;
-  void set_usable(size_t slot_class, int32_t n_usable);
-  void evict(ExpertKey key);
-  void evict_beyond_shares(const SlotClass& plan, Class& slot_class);
-  int32_t find_slot(int layer, Reach reach, uint64_t spared_hint);
-  void load(ExpertKey key, int32_t slot, Priority priority);
-  void hold(ExpertKey key, int32_t slot);
-  void start_hints();
-  void finish(int32_t slot);
-  void retire_if_unusable(int32_t slot);
-  void give_up(int32_t slot, const Error& error);
-  void read_again(int32_t slot);
-  Error read_error(const LoadEnd& end) const;
-  Error damage_error(int32_t slot) const;
-  bool parts_are_apart(int32_t slot) const;
-  void set_in_flight(bool some);
-  void report_failed_copy();
+  size_t gather_leases(std::span<ExpertLease> leases, const Like& like) const ODMOE_REQUIRES(mutex_);
+  void set_usable(size_t slot_class, int32_t n_usable) ODMOE_REQUIRES(mutex_);
+  void evict(ExpertKey key) ODMOE_REQUIRES(mutex_);
+  void evict_beyond_shares(const SlotClass& plan, Class& slot_class) ODMOE_REQUIRES(mutex_);
+  int32_t find_slot(int layer, Reach reach, uint64_t spared_hint) ODMOE_REQUIRES(mutex_);
+  void load(ExpertKey key, int32_t slot, Priority priority) ODMOE_REQUIRES(mutex_);
+  void hold(ExpertKey key, int32_t slot) ODMOE_REQUIRES(mutex_);
+  void start_hints() ODMOE_REQUIRES(mutex_);
+  void finish(int32_t slot) ODMOE_REQUIRES(mutex_);
+  void retire_if_unusable(int32_t slot) ODMOE_REQUIRES(mutex_);
+  void give_up(int32_t slot, const Error& error) ODMOE_REQUIRES(mutex_);
+  void read_again(int32_t slot) ODMOE_REQUIRES(mutex_);
+  Error read_error(const LoadEnd& end) const ODMOE_REQUIRES(mutex_);
+  Error damage_error(int32_t slot) const ODMOE_REQUIRES(mutex_);
+  bool parts_are_apart(int32_t slot) const ODMOE_REQUIRES(mutex_);
+  void set_in_flight(bool some) ODMOE_REQUIRES(mutex_);
+  void report_failed_copy() ODMOE_REQUIRES(mutex_);
 
   // Empties the slots of a class that are not in use any more.  Gives the lock up in between.
-  void gather(size_t slot_class, std::unique_lock<std::mutex>& lock);
+  void gather(size_t slot_class) ODMOE_REQUIRES(mutex_);
 
   // What has landed and was not looked at yet: gate and up of an expert, or all that was still to come.
   struct Arrival {
@@ -144,34 +144,36 @@ class ExpertStore::Impl {
     PartState gate_up = PartState::kComing, down = PartState::kComing;  // as compared
   };
   void run_io();
-  void move_into_place(int32_t slot) const;
-  void compare(Arrival& arrival);
-  uint64_t checksum_of(RecordPart part, int32_t slot);
-  bool note_end(const LoadEnd& end);
-  void settle(const Arrival& arrival);
+  // Slots that are loading are the I/O thread's, which the lock has handed over: these look at them without.
+  void move_into_place(int32_t slot) const ODMOE_NO_THREAD_SAFETY_ANALYSIS;
+  void compare(Arrival& arrival) ODMOE_NO_THREAD_SAFETY_ANALYSIS;
+  uint64_t checksum_of(RecordPart part, int32_t slot) ODMOE_NO_THREAD_SAFETY_ANALYSIS;
+  bool note_end(const LoadEnd& end) ODMOE_REQUIRES(mutex_);
+  void settle(const Arrival& arrival) ODMOE_REQUIRES(mutex_);
 
   const ExpertSource& source_;
   const ExpertStoreOptions options_;
   const SlotPlan plan_;
   SlotArena arena_;
 
-  std::mutex resize_mutex_;        // taken before mutex_; resize() has turns
-  std::vector<int32_t> n_wanted_;  // by class; resize()'s
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;  // something has landed, or a load has ended
-  std::vector<Layer> layers_;
-  std::vector<Class> classes_;
-  std::vector<Expert> experts_;
-  std::vector<Slot> slots_;
-  ReadScheduler scheduler_;
-  std::vector<ExpertKey> hints_;
-  size_t next_hint_ = 0;
-  uint64_t n_prefetch_ = 0;  // calls of prefetch() so far
-  Reach hint_reach_ = Reach::kShare;
-  ExpertStoreStats stats_;
-  int64_t busy_since_us_ = -1;
-  bool io_sleeps_ = false;  // the I/O thread is in, or on its way into, the reader's wait()
-  bool stopping_ = false;
+  Mutex resize_mutex_;                                             // taken before mutex_; resize() has turns
+  std::vector<int32_t> n_wanted_ ODMOE_GUARDED_BY(resize_mutex_);  // by class
+  mutable Mutex mutex_;
+  Condition changed_;          // something has landed, or a load has ended
+  std::vector<Layer> layers_;  // but for Layer::n_leased, which mutex_ guards, fixed
+  std::vector<Class> classes_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<Expert> experts_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<Slot> slots_ ODMOE_GUARDED_BY(mutex_);
+  ReadScheduler scheduler_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<ExpertKey> hints_ ODMOE_GUARDED_BY(mutex_);
+  size_t next_hint_ ODMOE_GUARDED_BY(mutex_) = 0;
+  uint64_t n_prefetch_ ODMOE_GUARDED_BY(mutex_) = 0;  // calls of prefetch() so far
+  Reach hint_reach_ ODMOE_GUARDED_BY(mutex_) = Reach::kShare;
+  ExpertStoreStats stats_ ODMOE_GUARDED_BY(mutex_);
+  int64_t busy_since_us_ ODMOE_GUARDED_BY(mutex_) = -1;
+  bool io_sleeps_ ODMOE_GUARDED_BY(mutex_) =
+      false;  // the I/O thread is in, or on its way into, the reader's wait()
+  bool stopping_ ODMOE_GUARDED_BY(mutex_) = false;
 
   // Behind the arena, so destroyed before it: the reader waits for reads into it.
   std::unique_ptr<AsyncReader> reader_;

@@ -8,6 +8,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/mutex.h"
 #include "odmoe/format.h"
 #include "store/expert_store_impl.h"
 
@@ -199,7 +200,7 @@ void ExpertStore::Impl::settle(const Arrival& arrival) {
 }
 
 void ExpertStore::Impl::run_io() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
     requests_.clear();
     // One time for both questions, or a pause that ends between them would be waited for for ever.

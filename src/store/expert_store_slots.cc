@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/mutex.h"
 #include "store/expert_store_impl.h"
 
 namespace odmoe {
@@ -83,7 +84,7 @@ void ExpertStore::Impl::evict_beyond_shares(const SlotClass& plan, Class& slot_c
   }
 }
 
-void ExpertStore::Impl::gather(size_t index, std::unique_lock<std::mutex>& lock) {
+void ExpertStore::Impl::gather(size_t index) {
   const SlotClass& plan = plan_.classes()[index];
   Class& slot_class = classes_[index];
   evict_beyond_shares(plan, slot_class);
@@ -103,9 +104,9 @@ void ExpertStore::Impl::gather(size_t index, std::unique_lock<std::mutex>& lock)
     source.moving = true;
     slot_class.policy->set_held(key, true);
     ++slot_class.n_orphan;
-    lock.unlock();
+    mutex_.unlock();
     std::memcpy(arena_.slot(to), arena_.slot(from), plan.slot_bytes);
-    lock.lock();
+    mutex_.lock();
     source.moving = false;
     --slot_class.n_orphan;
     if (source.n_lease > 0) {
@@ -124,14 +125,14 @@ void ExpertStore::Impl::gather(size_t index, std::unique_lock<std::mutex>& lock)
 }
 
 uint64_t ExpertStore::Impl::resize(uint64_t arena_bytes) {
-  const std::scoped_lock turn(resize_mutex_);
+  const MutexLock turn(resize_mutex_);
   plan_.slots_within(std::max(arena_bytes, plan_.min_bytes()), n_wanted_);
-  std::unique_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto n_before = stats_.n_slot;
   for (size_t i = 0; i < classes_.size(); ++i) {
     const int32_t had = classes_[i].n_usable;
     set_usable(i, n_wanted_[i]);
-    if (classes_[i].n_usable < had) gather(i, lock);
+    if (classes_[i].n_usable < had) gather(i);
   }
   if (stats_.n_slot != n_before) ++stats_.resizes;
   changed_.notify_all();

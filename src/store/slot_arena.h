@@ -6,8 +6,8 @@
 #include <span>
 #include <vector>
 
-#include "format/expert_source.h"
 #include "base/aligned_buffer.h"
+#include "format/expert_source.h"
 #include "io/async_reader.h"
 #include "store/slot_layout.h"
 
