@@ -7,7 +7,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
 #include <chrono>
@@ -17,6 +16,7 @@
 #include <random>
 
 #include "base/aligned_buffer.h"
+#include "base/file_descriptor.h"
 
 namespace odmoe {
 namespace {
@@ -105,9 +105,9 @@ int main(int argc, char** argv) {
     std::printf("skipped: name a large FILE to read from\n");
     return 0;
   }
-  const int file = open(argv[1], O_RDONLY | O_DIRECT);
+  const odmoe::FileDescriptor file = odmoe::FileDescriptor::open(argv[1], O_RDONLY | O_DIRECT);
   struct stat info{};
-  if (file < 0 || fstat(file, &info) != 0 || info.st_size < (64 << 20)) {
+  if (!file || fstat(file.number(), &info) != 0 || info.st_size < (64 << 20)) {
     std::fprintf(stderr, "%s: no file of 64 MiB or more where direct I/O is possible\n", argv[1]);
     return 2;
   }
@@ -116,11 +116,10 @@ int main(int argc, char** argv) {
     for (const uint32_t read_bytes : {128U << 10U, 576U << 10U, 1024U << 10U}) {
       for (const bool huge : {false, true}) {
         for (const bool registered : {false, true}) {
-          if (!odmoe::measure(file, bytes, read_bytes, huge, registered, round > 0)) return 1;
+          if (!odmoe::measure(file.number(), bytes, read_bytes, huge, registered, round > 0)) return 1;
         }
       }
     }
   }
-  close(file);
   return 0;
 }

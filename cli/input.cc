@@ -9,6 +9,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/file_descriptor.h"
 #include "cli/interrupt.h"
 
 namespace odmoe::cli {
@@ -52,14 +53,12 @@ Result<std::string> read_all(int descriptor, const std::string& name) {
 bool input_is_terminal() { return ::isatty(STDIN_FILENO) == 1; }
 
 Result<std::string> read_file(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) {
+  const FileDescriptor file = FileDescriptor::open(path, O_RDONLY);
+  if (!file) {
     return fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot read '{}': {}", path,
                 std::strerror(errno));
   }
-  auto text = read_all(descriptor, "'" + path + "'");
-  ::close(descriptor);
-  return text;
+  return read_all(file.number(), "'" + path + "'");
 }
 
 Result<std::string> read_standard_input() { return read_all(STDIN_FILENO, "standard input"); }

@@ -12,24 +12,15 @@
 
 namespace odmoe::cli {
 
-Output Output::standard_output() { return {STDOUT_FILENO, false, "standard output"}; }
-Output Output::standard_error() { return {STDERR_FILENO, false, "standard error"}; }
+Output Output::standard_output() { return {STDOUT_FILENO, "standard output"}; }
+Output Output::standard_error() { return {STDERR_FILENO, "standard error"}; }
 
 Result<Output> Output::create(const std::string& path) {
-  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor < 0) return fail(ErrorKind::kIo, "cannot write '{}': {}", path, std::strerror(errno));
-  return Output(descriptor, true, "'" + path + "'");
-}
-
-Output::Output(Output&& other) noexcept
-    : descriptor_(other.descriptor_),
-      owned_(std::exchange(other.owned_, false)),
-      reader_gone_(other.reader_gone_),
-      name_(std::move(other.name_)),
-      status_(std::move(other.status_)) {}
-
-Output::~Output() {
-  if (owned_) ::close(descriptor_);
+  FileDescriptor file = FileDescriptor::open(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (!file) return fail(ErrorKind::kIo, "cannot write '{}': {}", path, std::strerror(errno));
+  Output output(file.number(), "'" + path + "'");
+  output.owned_ = std::move(file);
+  return output;
 }
 
 Status Output::write(std::string_view bytes) {
@@ -51,7 +42,7 @@ Status Output::write(std::string_view bytes) {
 }
 
 Status Output::close() {
-  if (std::exchange(owned_, false) && ::close(descriptor_) != 0 && status_.has_value()) {
+  if (!owned_.close() && status_.has_value()) {
     status_ = fail(ErrorKind::kIo, "cannot write to {}: {}", name_, std::strerror(errno));
   }
   return status_;

@@ -4,7 +4,9 @@
 
 #include <string>
 #include <string_view>
+#include <utility>
 
+#include "base/file_descriptor.h"
 #include "odmoe/result.h"
 
 namespace odmoe::cli {
@@ -16,10 +18,6 @@ class Output {
   static Output standard_error();
   // A new file, or an old one emptied.  kIo when it cannot be written.
   static Result<Output> create(const std::string& path);
-
-  Output(Output&& other) noexcept;
-  Output& operator=(Output&&) = delete;
-  ~Output();
 
   // All of it, or kIo naming the output (a full disk, say); after the first error nothing more is written and
   // the same error comes back.  When the reader of a pipe has gone that is the error, and reader_gone().
@@ -35,11 +33,10 @@ class Output {
   int descriptor() const { return descriptor_; }
 
  private:
-  Output(int descriptor, bool owned, std::string name)
-      : descriptor_(descriptor), owned_(owned), name_(std::move(name)) {}
+  Output(int descriptor, std::string name) : descriptor_(descriptor), name_(std::move(name)) {}
 
+  FileDescriptor owned_;  // none: a standard one, which stays open
   int descriptor_;
-  bool owned_;
   bool reader_gone_ = false;
   std::string name_;
   Status status_;

@@ -13,6 +13,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/file_descriptor.h"
 #include "base/mutex.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
@@ -58,7 +59,8 @@ class Canvas {
 class Background {
  public:
   explicit Background(LiveConnection connection) : connection_(std::move(connection)) {
-    if (pipe(bell_.data()) != 0) bell_ = {-1, -1};
+    std::array<int, 2> ends{};
+    if (pipe(ends.data()) == 0) bell_ = {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
     thread_ = std::thread([this] { run(); });
   }
   ~Background() {
@@ -69,17 +71,14 @@ class Background {
     stopping_.notify_all();
     connection_.stop();
     thread_.join();
-    for (const int end : bell_) {
-      if (end >= 0) close(end);
-    }
   }
   Background(const Background&) = delete;
   Background& operator=(const Background&) = delete;
 
-  int descriptor() const { return bell_[0]; }  // readable when there is something new
+  int descriptor() const { return bell_[0].number(); }  // readable when there is something new
   void quiet() const {
     std::array<char, 64> rung{};
-    (void)!read(bell_[0], rung.data(), rung.size());
+    (void)!read(bell_[0].number(), rung.data(), rung.size());
   }
   std::string screen(int columns, int rows) {
     const MutexLock lock(mutex_);
@@ -92,7 +91,7 @@ class Background {
   }
 
  private:
-  void ring() const { (void)!write(bell_[1], "!", 1); }
+  void ring() const { (void)!write(bell_[1].number(), "!", 1); }
 
   void run() {
     bool reached = false;
@@ -121,7 +120,7 @@ class Background {
   }
 
   LiveConnection connection_;
-  std::array<int, 2> bell_ = {-1, -1};
+  std::array<FileDescriptor, 2> bell_;  // a pipe, or none
   Mutex mutex_;
   Condition stopping_;
   server::LiveView view_ ODMOE_GUARDED_BY(mutex_);

@@ -9,28 +9,12 @@
 #include <cstring>
 #include <string>
 #include <system_error>
+#include <utility>
+
+#include "base/file_descriptor.h"
 
 namespace odmoe {
 namespace {
-
-class Descriptor {
- public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  int number() const { return number_; }
-  bool close() {
-    const int number = number_;
-    number_ = -1;
-    return ::close(number) == 0;
-  }
-
- private:
-  int number_;
-};
 
 constexpr size_t kMostAtOnce = size_t{1} << 30U;  // macOS refuses 2 GiB and more
 
@@ -39,11 +23,11 @@ std::string reason() { return std::generic_category().message(errno); }
 template <typename Bytes>
 Result<Bytes> read_all(const std::filesystem::path& path, uint64_t most_bytes) {
   // Without O_NONBLOCK opening a pipe waits for who writes to it.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.number() < 0 && (errno == ENOENT || errno == ENOTDIR)) {
+  const FileDescriptor file = FileDescriptor::open(path, O_RDONLY | O_NONBLOCK);
+  if (!file && (errno == ENOENT || errno == ENOTDIR)) {
     return fail(ErrorKind::kNotFound, "{}: no such file", path.string());
   }
-  if (file.number() < 0) {
+  if (!file) {
     return fail(ErrorKind::kIo, "cannot open {}: {}", path.string(), reason());
   }
   struct stat status{};
@@ -87,9 +71,8 @@ Status replace_whole(const std::filesystem::path& path, std::span<const std::byt
     std::filesystem::remove(draft, ignored);
     return fail(ErrorKind::kIo, "cannot write {}: {}", path.string(), why);
   };
-  constexpr mode_t kMode = 0666;  // less what umask takes
-  Descriptor file(::open(draft.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode));
-  if (file.number() < 0) return give_up();
+  FileDescriptor file = FileDescriptor::open(draft, O_WRONLY | O_CREAT | O_TRUNC);
+  if (!file) return give_up();
   for (size_t done = 0; done < bytes.size();) {
     const ssize_t n = ::write(file.number(), bytes.data() + done, std::min(kMostAtOnce, bytes.size() - done));
     if (n < 0 && errno == EINTR) continue;

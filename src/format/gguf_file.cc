@@ -2,12 +2,12 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 #include <optional>
 
+#include "base/file_descriptor.h"
 #include "format/gguf_experts.h"
 #include "format/gguf_header.h"
 #include "format/not_gguf.h"
@@ -23,25 +23,11 @@ constexpr size_t kMaxPathBytes = 400;  // of a path in an error message
 
 std::string file_name(const std::filesystem::path& path) { return printable(path.string(), kMaxPathBytes); }
 
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int number) : number_(number) {}
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  ~FileDescriptor() {
-    if (number_ >= 0) close(number_);
-  }
-  int number() const { return number_; }
-
- private:
-  int number_;
-};
-
 Result<Header> read_part(const std::filesystem::path& path) {
   const std::string name = file_name(path);
   // Not blocking: a pipe without a writer would hold us for ever.
-  const FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.number() < 0) {
+  const FileDescriptor file = FileDescriptor::open(path, O_RDONLY | O_NONBLOCK);
+  if (!file) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR) {
       return fail(ErrorKind::kNotFound, "{}: no such file; check the path", name);

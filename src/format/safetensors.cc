@@ -15,6 +15,7 @@
 #include <set>
 #include <utility>
 
+#include "base/file_descriptor.h"
 #include "format/printable.h"
 
 namespace odmoe {
@@ -297,17 +298,6 @@ Status read_exactly(int descriptor, std::span<std::byte> out, const std::string&
   return {};
 }
 
-// Closes on every way out.
-struct Descriptor {
-  explicit Descriptor(int open_file) : number(open_file) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number >= 0) ::close(number);
-  }
-  int number;
-};
-
 }  // namespace
 
 uint64_t safetensors_dtype_bits(std::string_view dtype) {
@@ -357,24 +347,24 @@ Result<SafetensorsFile> parse_safetensors_header(std::span<const std::byte> firs
 
 Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
   const std::string name = file_name(path);
-  const Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (descriptor.number < 0) {
+  const FileDescriptor descriptor = FileDescriptor::open(path, O_RDONLY);
+  if (!descriptor) {
     if (errno == ENOENT || errno == ENOTDIR) return fail(ErrorKind::kNotFound, "{}: no such file", name);
     return fail(ErrorKind::kIo, "cannot open {}: {}", name, std::strerror(errno));
   }
   struct stat info{};
-  if (fstat(descriptor.number, &info) != 0 || !S_ISREG(info.st_mode)) {
+  if (fstat(descriptor.number(), &info) != 0 || !S_ISREG(info.st_mode)) {
     return fail(ErrorKind::kBadFile, "{} is not a file: give a safetensors file", name);
   }
   const auto file_bytes = static_cast<uint64_t>(info.st_size);
   // As much as tells what a wrong file is; most headers of small files are in it.
   constexpr uint64_t kFirstBytes = 4096;
   std::vector<std::byte> bytes(std::min(kFirstBytes, file_bytes));
-  ODMOE_RETURN_IF_ERROR(read_exactly(descriptor.number, bytes, name));
+  ODMOE_RETURN_IF_ERROR(read_exactly(descriptor.number(), bytes, name));
   const std::optional<uint64_t> length = header_length(bytes);
   if (length && *length <= file_bytes - kLengthBytes && kLengthBytes + *length > bytes.size()) {
     bytes.resize(kLengthBytes + *length);
-    ODMOE_RETURN_IF_ERROR(read_exactly(descriptor.number, bytes, name));
+    ODMOE_RETURN_IF_ERROR(read_exactly(descriptor.number(), bytes, name));
   }
   ODMOE_ASSIGN_OR_RETURN(SafetensorsFile file, parse_safetensors_header(bytes, file_bytes, name));
   file.path_ = path;
@@ -455,40 +445,16 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
   for (const SafetensorsEntry& entry : entries) {
     writer.file_bytes_ += tensor_bytes(entry.dtype, entry.shape).value_or(0);
   }
-  writer.descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (writer.descriptor_ < 0) {
+  writer.descriptor_ = FileDescriptor::open(path, O_WRONLY | O_CREAT | O_TRUNC);
+  if (!writer.descriptor_) {
     return fail(ErrorKind::kIo, "cannot create {}: {}", file_name(path), std::strerror(errno));
   }
   ODMOE_RETURN_IF_ERROR(writer.write(std::as_bytes(std::span(header))));
   return writer;
 }
 
-SafetensorsWriter::SafetensorsWriter(SafetensorsWriter&& other) noexcept
-    : path_(std::move(other.path_)),
-      descriptor_(std::exchange(other.descriptor_, -1)),
-      data_begin_(other.data_begin_),
-      file_bytes_(other.file_bytes_),
-      written_(other.written_) {}
-
-SafetensorsWriter& SafetensorsWriter::operator=(SafetensorsWriter&& other) noexcept {
-  if (this == &other) return *this;
-  close();
-  path_ = std::move(other.path_);
-  descriptor_ = std::exchange(other.descriptor_, -1);
-  data_begin_ = other.data_begin_;
-  file_bytes_ = other.file_bytes_;
-  written_ = other.written_;
-  return *this;
-}
-
-SafetensorsWriter::~SafetensorsWriter() { close(); }
-
-void SafetensorsWriter::close() {
-  if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
-}
-
 Status SafetensorsWriter::append(std::span<const std::byte> bytes) {
-  if (descriptor_ < 0 || bytes.size() > file_bytes_ - written_) {
+  if (!descriptor_ || bytes.size() > file_bytes_ - written_) {
     return fail(ErrorKind::kUsage, "{}: {} bytes at {} are more than its tensors have", file_name(path_),
                 bytes.size(), written_);
   }
@@ -497,7 +463,7 @@ Status SafetensorsWriter::append(std::span<const std::byte> bytes) {
 
 Status SafetensorsWriter::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor_, bytes.data(), bytes.size());
+    const ssize_t n = ::write(descriptor_.number(), bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       const bool full = errno == ENOSPC || errno == EDQUOT;
@@ -511,13 +477,13 @@ Status SafetensorsWriter::write(std::span<const std::byte> bytes) {
 }
 
 Status SafetensorsWriter::finish() {
-  if (descriptor_ < 0 || written_ != file_bytes_) {
+  if (!descriptor_ || written_ != file_bytes_) {
     return fail(ErrorKind::kUsage, "{}: finished after {} of {} bytes", file_name(path_), written_,
                 file_bytes_);
   }
-  const bool synced = fsync(descriptor_) == 0;
+  const bool synced = fsync(descriptor_.number()) == 0;
   const int sync_error = errno;
-  const bool closed = ::close(std::exchange(descriptor_, -1)) == 0;
+  const bool closed = descriptor_.close();
   if (synced && closed) return {};
   return fail(ErrorKind::kIo, "cannot write {} to the drive: {}", file_name(path_),
               std::strerror(synced ? errno : sync_error));

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file_descriptor.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -101,10 +102,6 @@ class SafetensorsWriter {
                                           const std::map<std::string, std::string>& metadata = {},
                                           uint64_t alignment = 8);
 
-  SafetensorsWriter(SafetensorsWriter&& other) noexcept;
-  SafetensorsWriter& operator=(SafetensorsWriter&& other) noexcept;
-  ~SafetensorsWriter();
-
   // The next bytes of the data, any number at a time.  More than the entries have is a mistake of the caller
   // and kUsage.  Errors: kIo, naming the file (no space left, ...).
   Status append(std::span<const std::byte> bytes);
@@ -119,10 +116,9 @@ class SafetensorsWriter {
  private:
   SafetensorsWriter() = default;
   Status write(std::span<const std::byte> bytes);
-  void close();
 
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  FileDescriptor descriptor_;
   uint64_t data_begin_ = 0;
   uint64_t file_bytes_ = 0;
   uint64_t written_ = 0;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -40,52 +39,27 @@ bool raise_file_limit() {
 }  // namespace
 
 Result<DirectFile> DirectFile::open(const std::filesystem::path& path, bool direct) {
-  int descriptor = -1;
-  do {
-    // O_NONBLOCK so that opening a pipe by mistake returns; cleared below, as io_uring heeds it.
-    descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  } while (descriptor < 0 && (errno == EINTR || (errno == EMFILE && raise_file_limit())));
-  if (descriptor < 0) return open_error(path, errno);
+  // O_NONBLOCK so that opening a pipe by mistake returns; cleared below, as io_uring heeds it.
+  constexpr int kFlags = O_RDONLY | O_NONBLOCK;
+  FileDescriptor descriptor = FileDescriptor::open(path, kFlags);
+  while (!descriptor && errno == EMFILE && raise_file_limit())
+    descriptor = FileDescriptor::open(path, kFlags);
+  if (!descriptor) return open_error(path, errno);
 
   struct stat info{};
-  if (fstat(descriptor, &info) != 0) {
-    const int error = errno;
-    ::close(descriptor);
-    return open_error(path, error);
-  }
+  if (fstat(descriptor.number(), &info) != 0) return open_error(path, errno);
   if (!S_ISREG(info.st_mode)) {
-    ::close(descriptor);
     return fail(ErrorKind::kIo, "cannot open {} for reading: it is {}; name a file", path.string(),
                 S_ISDIR(info.st_mode) ? "a directory" : "no regular file");
   }
-  fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) & ~O_NONBLOCK);
-  DirectFile file(descriptor, static_cast<uint64_t>(info.st_size), path);
+  fcntl(descriptor.number(), F_SETFL, fcntl(descriptor.number(), F_GETFL) & ~O_NONBLOCK);
+  DirectFile file(std::move(descriptor), static_cast<uint64_t>(info.st_size), path);
   if (direct) {
-    const DirectMode mode = make_direct(descriptor);
+    const DirectMode mode = make_direct(file.descriptor());
     file.direct_ = mode.direct;
     file.alignment_ = mode.alignment;
   }
   return file;
-}
-
-DirectFile::DirectFile(DirectFile&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)),
-      bytes_(other.bytes_),
-      path_(std::move(other.path_)),
-      alignment_(other.alignment_),
-      direct_(other.direct_) {}
-
-DirectFile& DirectFile::operator=(DirectFile&& other) noexcept {
-  std::swap(descriptor_, other.descriptor_);
-  std::swap(bytes_, other.bytes_);
-  std::swap(path_, other.path_);
-  std::swap(alignment_, other.alignment_);
-  std::swap(direct_, other.direct_);
-  return *this;
-}
-
-DirectFile::~DirectFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 }  // namespace odmoe

@@ -15,6 +15,7 @@
 #include <system_error>
 #include <vector>
 
+#include "base/file_descriptor.h"
 #include "io/file_table.h"
 
 namespace odmoe {
@@ -66,7 +67,6 @@ class IoUringReader final : public AsyncReader {
       }
       io_uring_queue_exit(&ring_);
     }
-    if (wake_descriptor_ >= 0) ::close(wake_descriptor_);
   }
 
   Status start() {
@@ -79,8 +79,8 @@ class IoUringReader final : public AsyncReader {
     const bool can_read = probe != nullptr && io_uring_opcode_supported(probe, IORING_OP_READ) != 0;
     io_uring_free_probe(probe);
     if (!can_read) return unsupported("its read operation", EOPNOTSUPP);
-    wake_descriptor_ = eventfd(0, EFD_CLOEXEC);
-    if (wake_descriptor_ < 0) return unsupported("making an eventfd", errno);
+    wake_descriptor_ = FileDescriptor(eventfd(0, EFD_CLOEXEC));
+    if (!wake_descriptor_) return unsupported("making an eventfd", errno);
     return try_out();
   }
 
@@ -142,7 +142,7 @@ class IoUringReader final : public AsyncReader {
 
   void wake() override {
     const uint64_t one = 1;
-    while (::write(wake_descriptor_, &one, sizeof one) < 0 && errno == EINTR) {
+    while (::write(wake_descriptor_.number(), &one, sizeof one) < 0 && errno == EINTR) {
     }
   }
 
@@ -171,7 +171,7 @@ class IoUringReader final : public AsyncReader {
   // A read of the eventfd, which completes when wake() writes to it.
   void arm_wake() {
     io_uring_sqe* const entry = next_entry();
-    io_uring_prep_read(entry, wake_descriptor_, &wake_value_, sizeof wake_value_, 0);
+    io_uring_prep_read(entry, wake_descriptor_.number(), &wake_value_, sizeof wake_value_, 0);
     io_uring_sqe_set_data64(entry, kWakeToken);
     queued_.push_back(kWakeToken);
     wake_armed_ = true;
@@ -240,8 +240,9 @@ class IoUringReader final : public AsyncReader {
       rest(limit_ms);
       return false;
     }
-    pollfd bell{.fd = wake_descriptor_, .events = POLLIN, .revents = 0};
-    return ::poll(&bell, 1, limit_ms) > 0 && ::read(wake_descriptor_, &wake_value_, sizeof wake_value_) > 0;
+    pollfd bell{.fd = wake_descriptor_.number(), .events = POLLIN, .revents = 0};
+    return ::poll(&bell, 1, limit_ms) > 0 &&
+           ::read(wake_descriptor_.number(), &wake_value_, sizeof wake_value_) > 0;
   }
 
   // Whether an operation runs from its submission to its end: of the sandboxes that forbid io_uring some do
@@ -304,7 +305,7 @@ class IoUringReader final : public AsyncReader {
   bool has_ring_ = false;
   bool asked_for_fixed_files_ = false;
   bool fixed_files_ = false;
-  int wake_descriptor_ = -1;
+  FileDescriptor wake_descriptor_;
   uint64_t wake_value_ = 0;  // where the read of the eventfd lands
   bool wake_armed_ = false;
   bool stopping_ = false;

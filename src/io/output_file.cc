@@ -16,14 +16,6 @@ namespace {
 
 constexpr size_t kMaxWriteBytes = 1U << 30U;  // some systems refuse more than 2^31 at once
 
-int open_retrying(const std::filesystem::path& path, int flags, mode_t mode = 0666) {
-  int descriptor = -1;
-  do {
-    descriptor = ::open(path.c_str(), flags | O_CLOEXEC, mode);
-  } while (descriptor < 0 && errno == EINTR);
-  return descriptor;
-}
-
 std::unexpected<Error> write_error(const std::filesystem::path& path, int error) {
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
   return fail(ErrorKind::kIo, "cannot write {}: {}{}", path.string(), std::generic_category().message(error),
@@ -40,31 +32,10 @@ int sync_descriptor(int descriptor) {
 
 }  // namespace
 
-OutputFile::OutputFile(OutputFile&& other) noexcept
-    : descriptor_(std::exchange(other.descriptor_, -1)),
-      bytes_(other.bytes_),
-      path_(std::move(other.path_)),
-      staged_(std::move(other.staged_)),
-      n_staged_(other.n_staged_) {}
-
-OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
-  std::swap(descriptor_, other.descriptor_);
-  std::swap(bytes_, other.bytes_);
-  std::swap(path_, other.path_);
-  std::swap(staged_, other.staged_);
-  std::swap(n_staged_, other.n_staged_);
-  return *this;
-}
-
-OutputFile::~OutputFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 Result<OutputFile> OutputFile::create(const std::filesystem::path& path, bool direct) {
-  const int descriptor = open_retrying(path, O_WRONLY | O_CREAT | O_TRUNC);
-  if (descriptor < 0) return write_error(path, errno);
-  OutputFile file(descriptor, path);
-  if (direct && make_direct(descriptor).direct) {
+  OutputFile file(FileDescriptor::open(path, O_WRONLY | O_CREAT | O_TRUNC), path);
+  if (!file.descriptor_) return write_error(path, errno);
+  if (direct && make_direct(file.descriptor_.number()).direct) {
     ODMOE_ASSIGN_OR_RETURN(file.staged_, AlignedBuffer::allocate(kStageBytes));
   }
   return file;
@@ -73,18 +44,17 @@ Result<OutputFile> OutputFile::create(const std::filesystem::path& path, bool di
 Result<OutputFile> OutputFile::create_private(const std::filesystem::path& path) {
   constexpr mode_t kMode = S_IRUSR | S_IWUSR;
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return write_error(path, errno);
-  const int descriptor = open_retrying(path, O_WRONLY | O_CREAT | O_EXCL, kMode);
-  if (descriptor < 0) return write_error(path, errno);
-  OutputFile file(descriptor, path);
-  if (::fchmod(descriptor, kMode) != 0) return write_error(path, errno);  // the umask may have taken more
+  OutputFile file(FileDescriptor::open(path, O_WRONLY | O_CREAT | O_EXCL, kMode), path);
+  if (!file.descriptor_) return write_error(path, errno);
+  if (::fchmod(file.descriptor_.number(), kMode) != 0)
+    return write_error(path, errno);  // the umask may have taken more
   return file;
 }
 
 Result<OutputFile> OutputFile::append_locked(const std::filesystem::path& path) {
-  const int descriptor = open_retrying(path, O_WRONLY | O_CREAT | O_APPEND);
-  if (descriptor < 0) return write_error(path, errno);
-  OutputFile file(descriptor, path);
-  if (flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+  OutputFile file(FileDescriptor::open(path, O_WRONLY | O_CREAT | O_APPEND), path);
+  if (!file.descriptor_) return write_error(path, errno);
+  if (flock(file.descriptor_.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     return fail(ErrorKind::kUsage, "{} is in use by another process; wait until it ends", path.string());
   }
   return file;
@@ -98,12 +68,12 @@ Status OutputFile::write(std::span<const std::byte> bytes) {
 
 Status OutputFile::put(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor_, bytes.data(), std::min(bytes.size(), kMaxWriteBytes));
+    const ssize_t n = ::write(descriptor_.number(), bytes.data(), std::min(bytes.size(), kMaxWriteBytes));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return write_error(path_, errno);
     bytes = bytes.subspan(static_cast<size_t>(n));
     // A direct write that the drive took in part leaves a place that may not be aligned.
-    if (staged_.size() > 0 && !bytes.empty()) end_direct(descriptor_);
+    if (staged_.size() > 0 && !bytes.empty()) end_direct(descriptor_.number());
   }
   return {};
 }
@@ -123,7 +93,7 @@ Status OutputFile::stage(std::span<const std::byte> bytes) {
 
 // The end of a file is no whole block.
 Status OutputFile::flush() {
-  end_direct(descriptor_);
+  end_direct(descriptor_.number());
   const Status status = put(staged_.span().first(n_staged_));
   staged_ = {};
   n_staged_ = 0;
@@ -132,16 +102,15 @@ Status OutputFile::flush() {
 
 Status OutputFile::sync() {
   if (staged_.size() > 0) ODMOE_RETURN_IF_ERROR(flush());
-  const int error = sync_descriptor(descriptor_);
+  const int error = sync_descriptor(descriptor_.number());
   if (error != 0 && error != EINVAL && error != ENOTSUP) return write_error(path_, error);
   return {};
 }
 
 Status sync_directory(const std::filesystem::path& path) {
-  const int descriptor = open_retrying(path, O_RDONLY);
-  if (descriptor < 0) return write_error(path, errno);
-  const int error = sync_descriptor(descriptor);
-  ::close(descriptor);
+  const FileDescriptor directory = FileDescriptor::open(path, O_RDONLY);
+  if (!directory) return write_error(path, errno);
+  const int error = sync_descriptor(directory.number());
   if (error != 0 && error != EINVAL && error != ENOTSUP && error != EACCES) return write_error(path, error);
   return {};
 }

@@ -6,21 +6,19 @@
 #include <filesystem>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "base/aligned_buffer.h"
+#include "base/file_descriptor.h"
 #include "io/direct_mode.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
 
-// A file that is being written from its beginning.  Move-only owner of a file descriptor; closed, but not
-// synced, when destroyed.  One owner.
+// A file that is being written from its beginning.  Move-only; closed, but not synced, when destroyed.  One
+// owner.
 class OutputFile {
  public:
-  OutputFile(OutputFile&& other) noexcept;
-  OutputFile& operator=(OutputFile&& other) noexcept;
-  ~OutputFile();
-
   // Creates `path`, or empties it.  kIo naming the path.
   // `direct` is for much that nobody reads soon: past the page cache where the file system allows it, in
   // pieces of kStageBytes from a buffer of the file's own.
@@ -45,12 +43,13 @@ class OutputFile {
   static constexpr size_t kStageBytes = 1U << 20U;
 
  private:
-  OutputFile(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {}
+  OutputFile(FileDescriptor descriptor, std::filesystem::path path)
+      : descriptor_(std::move(descriptor)), path_(std::move(path)) {}
   Status put(std::span<const std::byte> bytes);
   Status stage(std::span<const std::byte> bytes);
   Status flush();
 
-  int descriptor_ = -1;
+  FileDescriptor descriptor_;
   uint64_t bytes_ = 0;
   std::filesystem::path path_;
   AlignedBuffer staged_;  // what is not in the file yet; of no size where the page cache is used

@@ -35,7 +35,7 @@ thread_local Exchange* exchange = nullptr;
 void close_on_exec(int descriptor) { fcntl(descriptor, F_SETFD, FD_CLOEXEC); }
 void never_block(int descriptor) { fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK); }
 
-int open_spare() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
+FileDescriptor open_spare() { return FileDescriptor::open("/dev/null", O_RDONLY); }
 
 // As many descriptors as the connections need, as far as the system lets a process have them.
 void allow_descriptors(size_t connections) {
@@ -75,12 +75,7 @@ Listener::Listener(const ConnectionLimits& limits) : limits_(limits) {
   });
 }
 
-Listener::~Listener() {
-  stop(std::chrono::milliseconds(0));
-  for (const int descriptor : {bell_[0], bell_[1], spare_}) {
-    if (descriptor >= 0) ::close(descriptor);
-  }
-}
+Listener::~Listener() { stop(std::chrono::milliseconds(0)); }
 
 int Listener::bind(const std::string& host, int port) {
   // The library lets many processes share a port, and then half of the requests go to the other server.
@@ -102,11 +97,12 @@ int Listener::bind(const std::string& host, int port) {
 
 void Listener::start() {
   allow_descriptors(limits_.connections);
-  if (pipe(bell_.data()) == 0) {
-    for (const int end : bell_) {
+  if (std::array<int, 2> ends{}; pipe(ends.data()) == 0) {
+    for (const int end : ends) {
       close_on_exec(end);
       never_block(end);
     }
+    bell_ = {FileDescriptor(ends[0]), FileDescriptor(ends[1])};
   }
   spare_ = open_spare();
   accepting_ = std::thread([this] { accept_clients(); });
@@ -114,7 +110,7 @@ void Listener::start() {
 
 void Listener::wake() const {
   const char ring = 0;
-  (void)!::write(bell_[1], &ring, 1);
+  (void)!::write(bell_[1].number(), &ring, 1);
 }
 
 void Listener::stop(std::chrono::milliseconds limit) {
@@ -122,7 +118,7 @@ void Listener::stop(std::chrono::milliseconds limit) {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
     for (Client& client : clients_) {
-      if (client.state != State::kAnswering) ::shutdown(client.socket, SHUT_RD);
+      if (client.state != State::kAnswering) ::shutdown(client.socket.number(), SHUT_RD);
     }
   }
   wake();
@@ -134,7 +130,7 @@ void Listener::stop(std::chrono::milliseconds limit) {
     changed_.wait_for(lock, limit, [this] { return clients_.empty(); });
     // What still answers sees that its client is gone.  The library ends its streams when it has no socket.
     svr_sock_ = INVALID_SOCKET;
-    for (Client& client : clients_) ::shutdown(client.socket, SHUT_RDWR);
+    for (Client& client : clients_) ::shutdown(client.socket.number(), SHUT_RDWR);
     changed_.wait(lock, [this] { return clients_.empty(); });
   }
   reap();
@@ -168,32 +164,31 @@ void Listener::accept_clients() {
   bool paused = false;
   std::vector<pollfd> entries;
   while (true) {
-    entries = {{.fd = bell_[0], .events = POLLIN, .revents = 0}};
+    entries = {{.fd = bell_[0].number(), .events = POLLIN, .revents = 0}};
     // While there are no descriptors the socket stays readable, and only time and those who leave help.
     entries.push_back({.fd = paused ? -1 : svr_sock_.load(), .events = POLLIN, .revents = 0});
     for (const Parting& client : parting_)
-      entries.push_back({.fd = client.socket, .events = POLLIN, .revents = 0});
+      entries.push_back({.fd = client.socket.number(), .events = POLLIN, .revents = 0});
     const int patience = static_cast<int>(kAcceptPause.count());
     const int ready = poll(entries.data(), entries.size(), paused || !parting_.empty() ? patience : -1);
     if (ready > 0 && entries[0].revents != 0) {
       std::array<char, 64> rings{};
-      (void)!::read(bell_[0], rings.data(), rings.size());
+      (void)!::read(bell_[0].number(), rings.data(), rings.size());
     }
     see_off();
     reap();
     if (is_stopping()) break;
     if (paused || (ready > 0 && entries[1].revents != 0)) paused = !accept_one();
   }
-  for (const Parting& client : parting_) ::close(client.socket);
   parting_.clear();
 }
 
 // False: there is nothing left to accept with.
 bool Listener::accept_one() {
-  socket_t socket = ::accept(svr_sock_, nullptr, nullptr);
-  if (socket >= 0) {
+  FileDescriptor socket(::accept(svr_sock_, nullptr, nullptr));
+  if (socket) {
     scarce_ = false;
-    let_in(socket);
+    let_in(std::move(socket));
     return true;
   }
   if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) {
@@ -209,19 +204,20 @@ bool Listener::accept_one() {
     if (give_way()) return false;
   }
   // Without one that can give way the client is told, by means of the descriptor kept for it.
-  if (spare_ >= 0) ::close(std::exchange(spare_, -1));
-  socket = ::accept(svr_sock_, nullptr, nullptr);
-  if (socket >= 0) {
+  spare_.close();
+  socket = FileDescriptor(::accept(svr_sock_, nullptr, nullptr));
+  const bool told = socket.number() >= 0;
+  if (told) {
     const std::string answer = error_answer(too_many_connections());
-    (void)!::send(socket, answer.data(), answer.size(), MSG_DONTWAIT);
+    (void)!::send(socket.number(), answer.data(), answer.size(), MSG_DONTWAIT);
     // There is no descriptor to wait with for what is still on its way.
     std::array<char, 4096> unread{};
-    while (::recv(socket, unread.data(), unread.size(), MSG_DONTWAIT) > 0) {
+    while (::recv(socket.number(), unread.data(), unread.size(), MSG_DONTWAIT) > 0) {
     }
-    ::close(socket);
+    socket.close();
   }
   spare_ = open_spare();
-  return socket >= 0;
+  return told;
 }
 
 // Ends the connection that waits longest, those first that had an answer.  A request that comes at this very
@@ -240,55 +236,50 @@ bool Listener::give_way() {
   }
   if (best == nullptr) return false;
   best->told_to_end = true;
-  ::shutdown(best->socket, SHUT_RD);
+  ::shutdown(best->socket.number(), SHUT_RD);
   return true;
 }
 
-void Listener::let_in(socket_t socket) {
-  close_on_exec(socket);
-  never_block(socket);
+void Listener::let_in(FileDescriptor socket) {
+  close_on_exec(socket.number());
+  never_block(socket.number());
   const int on = 1;
-  setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // a token is a packet
+  setsockopt(socket.number(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // a token is a packet
   {
     std::unique_lock lock(mutex_);
     // Those that were there when the server stopped have been told; this one would be the last to know.
-    const auto let_nobody_in = [&] {
-      if (stopping_) ::close(socket);
-      return stopping_;
-    };
-    if (let_nobody_in()) return;
+    if (stopping_) return;
     const bool refused = served() >= limits_.connections && !give_way();
     const size_t most = limits_.connections + kRefusalThreads;
     // Whoever gave way leaves at once, unless a request of its came just then.
     if (!refused) changed_.wait_for(lock, kGivingWay, [&] { return clients_.size() < most; });
-    if (let_nobody_in()) return;
+    if (stopping_) return;
     if (clients_.size() < most) {
       Client& client = clients_.emplace_back(
-          Client{.socket = socket, .refused = refused, .since = Clock::now(), .thread = {}});
+          Client{.socket = std::move(socket), .refused = refused, .since = Clock::now(), .thread = {}});
       try {
         client.thread = std::thread([this, &client] { run(client); });
         return;
       } catch (const std::system_error& error) {
         log_event(spdlog::level::warn, "no_threads", {{"why", error.what()}});
+        socket = std::move(client.socket);
         clients_.pop_back();
       }
     }
   }
-  refuse_unread(socket);
+  refuse_unread(std::move(socket));
 }
 
 // At once, by the thread that accepts: a short answer fits into any socket's buffer.
-void Listener::refuse_unread(socket_t socket) {
-  never_block(socket);
+void Listener::refuse_unread(FileDescriptor socket) {
+  never_block(socket.number());
   const ApiError error = too_many_connections();
   const std::string answer = error_answer(error);
-  (void)!::send(socket, answer.data(), answer.size(), MSG_DONTWAIT);
+  (void)!::send(socket.number(), answer.data(), answer.size(), MSG_DONTWAIT);
   if (refused_) refused_("", error);
-  ::shutdown(socket, SHUT_WR);
+  ::shutdown(socket.number(), SHUT_WR);
   if (parting_.size() < kMaxParting) {
-    parting_.push_back({.socket = socket, .until = Clock::now() + limits_.linger});
-  } else {
-    ::close(socket);
+    parting_.push_back({.socket = std::move(socket), .until = Clock::now() + limits_.linger});
   }
 }
 
@@ -296,11 +287,9 @@ void Listener::refuse_unread(socket_t socket) {
 void Listener::see_off() {
   std::array<char, 16 * 1024> unread{};
   std::erase_if(parting_, [&](const Parting& client) {
-    const ssize_t n = ::recv(client.socket, unread.data(), unread.size(), MSG_DONTWAIT);
+    const ssize_t n = ::recv(client.socket.number(), unread.data(), unread.size(), MSG_DONTWAIT);
     const bool waits = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
-    if ((n > 0 || waits) && Clock::now() < client.until) return false;
-    ::close(client.socket);
-    return true;
+    return (n <= 0 && !waits) || Clock::now() >= client.until;
   });
 }
 
@@ -312,7 +301,7 @@ bool Listener::set_state(Client& client, State state) {
   if (state == State::kWaiting || state == State::kLingering) changed_.notify_all();
   if (state == State::kWaiting) ++client.answered;
   // What is not answering is told when the server stops; so is what begins to read after that.
-  if (stopping_ && state != State::kAnswering) ::shutdown(client.socket, SHUT_RD);
+  if (stopping_ && state != State::kAnswering) ::shutdown(client.socket.number(), SHUT_RD);
   return !stopping_ && !client.told_to_end;
 }
 
@@ -330,7 +319,7 @@ void Listener::run(Client& client) {
   {
     ConnectionLimits limits = limits_;
     if (client.refused) limits.grace = limits.keep_alive = std::min(limits.grace, kRefusalGrace);
-    Connection connection(client.socket, limits, [&](bool begins) {
+    Connection connection(client.socket.number(), limits, [&](bool begins) {
       return set_state(client, begins ? State::kReading : State::kAnswering);
     });
     serve(connection, client);
@@ -340,8 +329,7 @@ void Listener::run(Client& client) {
     }
   }
   const std::lock_guard lock(mutex_);
-  ::shutdown(client.socket, SHUT_RDWR);
-  ::close(client.socket);
+  ::shutdown(client.socket.number(), SHUT_RDWR);
   ended_.push_back(std::move(client.thread));
   std::erase_if(clients_, [&](const Client& other) { return &other == &client; });
   changed_.notify_all();

@@ -25,6 +25,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/file_descriptor.h"
 #include "server/api_error.h"
 #include "server/connection.h"
 
@@ -68,7 +69,7 @@ class Listener : public httplib::Server {
  private:
   enum class State { kWaiting, kReading, kAnswering, kLingering };
   struct Client {
-    socket_t socket;
+    FileDescriptor socket;
     bool refused;  // one too many; of its thread once that runs, which changes it with mutex_
     State state = State::kWaiting;
     Connection::Clock::time_point since;  // in that state
@@ -78,15 +79,15 @@ class Listener : public httplib::Server {
   };
   // Refused without being read, and not yet gone.
   struct Parting {
-    socket_t socket;
+    FileDescriptor socket;
     Connection::Clock::time_point until;
   };
 
   bool process_and_close_socket(socket_t) override { return false; }  // the library accepts none
   void accept_clients();
   bool accept_one();
-  void let_in(socket_t socket);
-  void refuse_unread(socket_t socket);
+  void let_in(FileDescriptor socket);
+  void refuse_unread(FileDescriptor socket);
   void see_off();
   bool give_way();        // with mutex_
   void reap();            // with mutex_ held by nobody
@@ -102,9 +103,9 @@ class Listener : public httplib::Server {
   Connection::Paths paths_;
   Refused refused_;
   std::thread accepting_;
-  std::array<int, 2> bell_{-1, -1};  // wakes the thread that accepts
+  std::array<FileDescriptor, 2> bell_;  // a pipe that wakes the thread that accepts
   // Of that thread:
-  int spare_ = -1;  // a descriptor given up to tell a client that there are none left
+  FileDescriptor spare_;  // a descriptor given up to tell a client that there are none left
   bool scarce_ = false;
   std::vector<Parting> parting_;
 

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file_descriptor.h"
 #include "odmoe/format.h"
 
 namespace odmoe::server {
@@ -33,19 +34,14 @@ class Client {
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(port));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connected_ = ::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
+    connected_ = ::connect(socket_.number(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0;
   }
-  ~Client() { close(); }
-  Client(const Client&) = delete;
-  Client& operator=(const Client&) = delete;
   bool connected() const { return connected_; }
   bool send(std::string_view text) const {
-    return ::send(socket_, text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
+    return ::send(socket_.number(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size());
   }
-  void half_close() const { ::shutdown(socket_, SHUT_WR); }
-  void close() const {
-    if (socket_ >= 0) ::close(std::exchange(socket_, -1));
-  }
+  void half_close() const { ::shutdown(socket_.number(), SHUT_WR); }
+  void close() const { socket_.close(); }
   // One answer, with a body of known length or without one; bytes after it wait for the next call.
   std::string answer() const {
     std::array<char, 4096> buffer{};
@@ -59,7 +55,7 @@ class Client {
           return text;
         }
       }
-      const ssize_t n = ::recv(socket_, buffer.data(), buffer.size(), 0);
+      const ssize_t n = ::recv(socket_.number(), buffer.data(), buffer.size(), 0);
       if (n <= 0) return std::exchange(read_, "");
       read_.append(buffer.data(), static_cast<size_t>(n));
     }
@@ -68,14 +64,14 @@ class Client {
   std::string rest() const {
     std::string text = std::exchange(read_, "");
     std::array<char, 4096> buffer{};
-    for (ssize_t n = 0; (n = ::recv(socket_, buffer.data(), buffer.size(), 0)) > 0;) {
+    for (ssize_t n = 0; (n = ::recv(socket_.number(), buffer.data(), buffer.size(), 0)) > 0;) {
       text.append(buffer.data(), static_cast<size_t>(n));
     }
     return text;
   }
 
  private:
-  mutable int socket_;
+  mutable FileDescriptor socket_;
   mutable std::string read_;
   bool connected_ = false;
 };
@@ -363,22 +359,16 @@ class Descriptors {
     rlimit few = before_;
     few.rlim_cur = std::min<rlim_t>(before_.rlim_max, 256);
     setrlimit(RLIMIT_NOFILE, &few);
-    for (int fd = ::dup(0); fd >= 0; fd = ::dup(0)) taken_.push_back(fd);
-    for (; left > 0 && !taken_.empty(); --left) {
-      ::close(taken_.back());
-      taken_.pop_back();
-    }
+    for (FileDescriptor one(::dup(0)); one; one = FileDescriptor(::dup(0))) taken_.push_back(std::move(one));
+    for (; left > 0 && !taken_.empty(); --left) taken_.pop_back();
   }
-  ~Descriptors() {
-    for (const int fd : taken_) ::close(fd);
-    setrlimit(RLIMIT_NOFILE, &before_);
-  }
+  ~Descriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
   Descriptors(const Descriptors&) = delete;
   Descriptors& operator=(const Descriptors&) = delete;
 
  private:
   rlimit before_{};
-  std::vector<int> taken_;
+  std::vector<FileDescriptor> taken_;
 };
 
 TEST_F(ListenerTest, WithoutDescriptorsClientsAreToldAndThoseAfterThemServed) {

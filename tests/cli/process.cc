@@ -44,8 +44,13 @@ void need(bool fine, const char* what) {
 }
 
 struct Pipe {
-  std::array<int, 2> ends{};
-  Pipe() { need(pipe2(ends.data(), O_CLOEXEC) == 0, "pipe2"); }
+  FileDescriptor reader, writer;
+  Pipe() {
+    std::array<int, 2> ends{};
+    need(pipe2(ends.data(), O_CLOEXEC) == 0, "pipe2");
+    reader = FileDescriptor(ends[0]);
+    writer = FileDescriptor(ends[1]);
+  }
 };
 
 }  // namespace
@@ -55,9 +60,9 @@ Outcome odmoe(const std::vector<std::string>& arguments, const Setting& setting)
   const pid_t child = fork();
   need(child >= 0, "fork");
   if (child == 0) {
-    dup2(in.ends[0], STDIN_FILENO);
-    dup2(out.ends[1], STDOUT_FILENO);
-    dup2(err.ends[1], STDERR_FILENO);
+    dup2(in.reader.number(), STDIN_FILENO);
+    dup2(out.writer.number(), STDOUT_FILENO);
+    dup2(err.writer.number(), STDERR_FILENO);
     if (!setting.output_file.empty()) {
       const int file = ::open(setting.output_file.c_str(), O_WRONLY);
       need(file >= 0, setting.output_file.c_str());
@@ -66,49 +71,47 @@ Outcome odmoe(const std::vector<std::string>& arguments, const Setting& setting)
     for (const int descriptor : setting.closed) close(descriptor);
     execute(arguments);
   }
-  close(in.ends[0]);
-  close(out.ends[1]);
-  close(err.ends[1]);
-  if (setting.close_output) close(out.ends[0]);
+  in.reader.close();
+  out.writer.close();
+  err.writer.close();
+  if (setting.close_output) out.reader.close();
 
   Outcome outcome;
   std::string_view input = setting.input;
-  if (input.empty()) close(in.ends[1]);
+  if (input.empty()) in.writer.close();
   std::signal(SIGPIPE, SIG_IGN);  // the program may end without reading its input
-  std::array<pollfd, 3> waits{pollfd{setting.close_output ? -1 : out.ends[0], POLLIN, 0},
-                              pollfd{err.ends[0], POLLIN, 0},
-                              pollfd{input.empty() ? -1 : in.ends[1], POLLOUT, 0}};
-  while (waits[0].fd >= 0 || waits[1].fd >= 0) {
+  while (out.reader || err.reader) {
+    std::array<pollfd, 3> waits{pollfd{out.reader.number(), POLLIN, 0},
+                                pollfd{err.reader.number(), POLLIN, 0},
+                                pollfd{in.writer.number(), POLLOUT, 0}};
     if (poll(waits.data(), waits.size(), -1) < 0) continue;
     for (size_t i = 0; i < 2; ++i) {
-      if (waits[i].fd < 0 || waits[i].revents == 0) continue;
+      if (waits[i].revents == 0) continue;
       std::array<char, 4096> block;
       const ssize_t got = read(waits[i].fd, block.data(), block.size());
       if (got <= 0) {
-        close(waits[i].fd);
-        waits[i].fd = -1;
+        (i == 0 ? out : err).reader.close();
         continue;
       }
       (i == 0 ? outcome.out : outcome.err).append(block.data(), static_cast<size_t>(got));
       if (i == 0 && setting.watch) setting.watch(child, outcome.out);
     }
-    if (waits[2].fd >= 0 && waits[2].revents != 0) {
-      const ssize_t put = write(waits[2].fd, input.data(), input.size());
+    if (waits[2].revents != 0) {
+      const ssize_t put = write(in.writer.number(), input.data(), input.size());
       input.remove_prefix(put > 0 ? static_cast<size_t>(put) : input.size());
-      if (input.empty()) {
-        close(waits[2].fd);
-        waits[2].fd = -1;
-      }
+      if (input.empty()) in.writer.close();
     }
   }
-  if (waits[2].fd >= 0) close(waits[2].fd);
+  in.writer.close();
   outcome.exit_code = wait_for_exit(child);
   return outcome;
 }
 
 Terminal::Terminal(const std::vector<std::string>& arguments) {
-  child_ = forkpty(&descriptor_, nullptr, nullptr, nullptr);
+  int terminal = -1;
+  child_ = forkpty(&terminal, nullptr, nullptr, nullptr);
   need(child_ >= 0, "forkpty");
+  terminal_ = FileDescriptor(terminal);
   if (child_ == 0) execute(arguments);
 }
 
@@ -117,16 +120,15 @@ Terminal::~Terminal() {
     kill(child_, SIGKILL);
     wait_for_exit(child_);
   }
-  close(descriptor_);
 }
 
 void Terminal::type(std::string_view keys) const {
-  need(write(descriptor_, keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()), "write");
+  need(write(terminal_.number(), keys.data(), keys.size()) == static_cast<ssize_t>(keys.size()), "write");
 }
 
 bool Terminal::read_more() {
   std::array<char, 4096> block;
-  const ssize_t got = read(descriptor_, block.data(), block.size());
+  const ssize_t got = read(terminal_.number(), block.data(), block.size());
   if (got <= 0) return false;  // a terminal whose program has ended says EIO
   screen_.append(block.data(), static_cast<size_t>(got));
   return true;

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file_descriptor.h"
+
 namespace odmoe::testing {
 
 struct Outcome {
@@ -49,7 +51,7 @@ class Terminal {
   bool read_more();
 
   pid_t child_ = -1;
-  int descriptor_ = -1;
+  FileDescriptor terminal_;
   std::string screen_;
   size_t seen_ = 0;
 };

@@ -37,7 +37,7 @@ ServerProcess::ServerProcess(std::vector<std::string> options, bool wait_until_r
     _exit(127);
   }
   close(ends[1]);
-  descriptor_ = ends[0];
+  output_ = FileDescriptor(ends[0]);
   if (!wait_until_ready || !wait_for("ready: ")) return;
   const size_t at = said_.find("http://127.0.0.1:");
   if (at != std::string::npos) port_ = std::atoi(said_.c_str() + at + 17);
@@ -48,7 +48,6 @@ ServerProcess::~ServerProcess() {
     kill(child_, SIGKILL);
     waitpid(child_, nullptr, 0);
   }
-  close(descriptor_);
 }
 
 void ServerProcess::signal(int number) const { kill(child_, number); }
@@ -57,7 +56,7 @@ bool ServerProcess::read_more() {
   std::array<char, 4096> buffer{};
   ssize_t n = 0;
   do {
-    n = read(descriptor_, buffer.data(), buffer.size());
+    n = read(output_.number(), buffer.data(), buffer.size());
   } while (n < 0 && errno == EINTR);
   if (n <= 0) return false;
   said_.append(buffer.data(), static_cast<size_t>(n));
@@ -84,29 +83,25 @@ Connection::Connection(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    ::close(std::exchange(socket_, -1));
+  if (::connect(socket_.number(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
+    socket_.close();
   }
-}
-
-Connection::~Connection() {
-  if (socket_ >= 0) ::close(socket_);
 }
 
 bool Connection::send(std::string_view bytes) const {
   while (!bytes.empty()) {
-    const ssize_t n = ::send(socket_, bytes.data(), bytes.size(), 0);
+    const ssize_t n = ::send(socket_.number(), bytes.data(), bytes.size(), 0);
     if (n <= 0) return false;
     bytes.remove_prefix(static_cast<size_t>(n));
   }
   return true;
 }
 
-void Connection::half_close() const { ::shutdown(socket_, SHUT_WR); }
+void Connection::half_close() const { ::shutdown(socket_.number(), SHUT_WR); }
 
 std::string Connection::read_some() const {
   std::array<char, 8192> buffer{};
-  const ssize_t n = ::recv(socket_, buffer.data(), buffer.size(), 0);
+  const ssize_t n = ::recv(socket_.number(), buffer.data(), buffer.size(), 0);
   return {buffer.data(), n > 0 ? static_cast<size_t>(n) : 0};
 }
 

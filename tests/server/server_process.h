@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/file_descriptor.h"
+
 namespace odmoe::testing {
 
 // One owner; kills the server if it was not ended.
@@ -31,7 +33,7 @@ class ServerProcess {
  private:
   bool read_more();
   pid_t child_ = -1;
-  int descriptor_ = -1;
+  FileDescriptor output_;  // its standard error
   int port_ = 0;
   std::string said_;
 };
@@ -40,16 +42,13 @@ class ServerProcess {
 class Connection {
  public:
   explicit Connection(int port);
-  ~Connection();
-  Connection(const Connection&) = delete;
-  Connection& operator=(const Connection&) = delete;
   bool send(std::string_view bytes) const;
   void half_close() const;
   std::string read_some() const;  // empty: the other side closed
   std::string read_all() const;
 
  private:
-  int socket_;
+  FileDescriptor socket_;
 };
 
 }  // namespace odmoe::testing
