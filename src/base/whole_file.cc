@@ -4,21 +4,19 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstring>
+#include <cstdio>
 #include <string>
 #include <system_error>
 #include <utility>
 
 #include "base/file_descriptor.h"
+#include "base/transfer.h"
 
 namespace odmoe {
 namespace {
 
-constexpr size_t kMostAtOnce = size_t{1} << 30U;  // macOS refuses 2 GiB and more
-
-std::string reason() { return std::generic_category().message(errno); }
+std::string reason(int error) { return std::generic_category().message(error); }
 
 template <typename Bytes>
 Result<Bytes> read_all(const std::filesystem::path& path, uint64_t most_bytes) {
@@ -28,11 +26,11 @@ Result<Bytes> read_all(const std::filesystem::path& path, uint64_t most_bytes) {
     return fail(ErrorKind::kNotFound, "{}: no such file", path.string());
   }
   if (!file) {
-    return fail(ErrorKind::kIo, "cannot open {}: {}", path.string(), reason());
+    return fail(ErrorKind::kIo, "cannot open {}: {}", path.string(), reason(errno));
   }
   struct stat status{};
   if (::fstat(file.number(), &status) != 0) {
-    return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason());
+    return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason(errno));
   }
   if (!S_ISREG(status.st_mode)) {
     return fail(ErrorKind::kBadFile, "{} is no regular file", path.string());
@@ -42,12 +40,12 @@ Result<Bytes> read_all(const std::filesystem::path& path, uint64_t most_bytes) {
                 status.st_size, most_bytes);
   }
   Bytes bytes(static_cast<size_t>(status.st_size), {});
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t n = ::read(file.number(), bytes.data() + done, std::min(kMostAtOnce, bytes.size() - done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason());
-    if (n == 0) return fail(ErrorKind::kIo, "{} became shorter while it was read", path.string());
-    done += static_cast<size_t>(n);
+  const auto done = read_exactly(file.number(), 0, std::as_writable_bytes(std::span(bytes)));
+  if (!done.has_value() && done.error().error == 0) {
+    return fail(ErrorKind::kIo, "{} became shorter while it was read", path.string());
+  }
+  if (!done.has_value()) {
+    return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason(done.error().error));
   }
   return bytes;
 }
@@ -65,22 +63,18 @@ Result<std::string> read_whole_text(const std::filesystem::path& path, uint64_t 
 Status replace_whole(const std::filesystem::path& path, std::span<const std::byte> bytes) {
   std::filesystem::path draft = path;
   draft += ".tmp";
-  const auto give_up = [&]() -> Status {
-    const std::string why = reason();
+  const auto give_up = [&](int error) -> Status {
     std::error_code ignored;
     std::filesystem::remove(draft, ignored);
-    return fail(ErrorKind::kIo, "cannot write {}: {}", path.string(), why);
+    return fail(ErrorKind::kIo, "cannot write {}: {}", path.string(), reason(error));
   };
   FileDescriptor file = FileDescriptor::open(draft, O_WRONLY | O_CREAT | O_TRUNC);
-  if (!file) return give_up();
-  for (size_t done = 0; done < bytes.size();) {
-    const ssize_t n = ::write(file.number(), bytes.data() + done, std::min(kMostAtOnce, bytes.size() - done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return give_up();
-    done += static_cast<size_t>(n);
+  if (!file) return give_up(errno);
+  if (const auto done = write_exactly(file.number(), bytes); !done.has_value()) {
+    return give_up(done.error().error);
   }
-  if (::fsync(file.number()) != 0 || !file.close()) return give_up();
-  if (std::rename(draft.c_str(), path.c_str()) != 0) return give_up();
+  if (::fsync(file.number()) != 0 || !file.close()) return give_up(errno);
+  if (std::rename(draft.c_str(), path.c_str()) != 0) return give_up(errno);
   return {};
 }
 

@@ -1,13 +1,11 @@
 #include "convert/hf_checkpoint.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <set>
 #include <system_error>
 
+#include "base/transfer.h"
 #include "convert/hf_dequantise.h"
 #include "convert/hf_index.h"
 #include "format/printable.h"
@@ -116,21 +114,16 @@ const HfCheckpoint::Tensor* HfCheckpoint::find(std::string_view name) const {
 
 Status HfCheckpoint::read(const Tensor& tensor, uint64_t offset, std::span<std::byte> out) const {
   const DirectFile& file = open_[static_cast<size_t>(tensor.file)];
-  uint64_t at = tensor.info->offset + offset;
-  while (!out.empty()) {
-    const ssize_t n = pread(file.descriptor(), out.data(), out.size(), static_cast<off_t>(at));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
+  const auto done = read_exactly(file.descriptor(), tensor.info->offset + offset, out);
+  if (!done.has_value()) {
+    const uint64_t at = tensor.info->offset + offset + done.error().bytes;
+    if (done.error().error != 0) {
       return fail(ErrorKind::kIo, "{}: cannot read tensor '{}' at byte {}: {}; check the drive",
-                  shown(file.path()), printable(tensor.info->name), at, std::strerror(errno));
+                  shown(file.path()), printable(tensor.info->name), at, std::strerror(done.error().error));
     }
-    if (n == 0) {
-      return fail(ErrorKind::kBadFile,
-                  "{} ends at byte {}, within tensor '{}': it was changed while it was read",
-                  shown(file.path()), at, printable(tensor.info->name));
-    }
-    at += static_cast<uint64_t>(n);
-    out = out.subspan(static_cast<size_t>(n));
+    return fail(ErrorKind::kBadFile,
+                "{} ends at byte {}, within tensor '{}': it was changed while it was read",
+                shown(file.path()), at, printable(tensor.info->name));
   }
   return {};
 }

@@ -1,16 +1,14 @@
 #include "format/gguf_header.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <limits>
 #include <numeric>
 #include <optional>
 #include <utility>
 
+#include "base/transfer.h"
 #include "format/not_gguf.h"
 #include "format/printable.h"
 
@@ -34,24 +32,20 @@ class Bytes {
   // Makes the first `end` bytes present; requires end <= limit() and end <= kMaxHeaderBytes.
   Status fetch(uint64_t end) {
     if (end <= bytes_.size()) return {};
-    uint64_t have = bytes_.size();
+    const uint64_t have = bytes_.size();
     // Doubling keeps the number of copies small; no more than twice the header is read.
     const uint64_t want =
         std::min({std::max({end, 2 * have, uint64_t{256} << 10U}), limit_, kMaxHeaderBytes});
     bytes_.resize(want);
-    while (have < want) {
-      const ssize_t n = pread(file_descriptor_, bytes_.data() + have, want - have, static_cast<off_t>(have));
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) {
-        return fail(ErrorKind::kIo, "{}: cannot read at byte {}: {}; check the drive", name_, have,
-                    std::strerror(errno));
+    const auto done = read_exactly(file_descriptor_, have, std::span(bytes_).subspan(have));
+    if (!done.has_value()) {
+      const uint64_t at = have + done.error().bytes;
+      if (done.error().error != 0) {
+        return fail(ErrorKind::kIo, "{}: cannot read at byte {}: {}; check the drive", name_, at,
+                    std::strerror(done.error().error));
       }
-      if (n == 0) {
-        return fail(ErrorKind::kIo,
-                    "{}: ends at byte {} although it had {} bytes; is it still being written?", name_, have,
-                    limit_);
-      }
-      have += static_cast<uint64_t>(n);
+      return fail(ErrorKind::kIo, "{}: ends at byte {} although it had {} bytes; is it still being written?",
+                  name_, at, limit_);
     }
     return {};
   }

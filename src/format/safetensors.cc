@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/file_descriptor.h"
+#include "base/transfer.h"
 #include "format/printable.h"
 
 namespace odmoe {
@@ -279,23 +280,16 @@ std::optional<uint64_t> header_length(std::span<const std::byte> first_bytes) {
   return length;
 }
 
-Status read_exactly(int descriptor, std::span<std::byte> out, const std::string& name) {
-  size_t have = 0;
-  while (have < out.size()) {
-    const ssize_t n = pread(descriptor, out.data() + have, out.size() - have, static_cast<off_t>(have));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      return fail(ErrorKind::kIo, "{}: cannot read at byte {}: {}; check the drive", name, have,
-                  std::strerror(errno));
-    }
-    if (n == 0) {
-      return fail(ErrorKind::kIo,
-                  "{}: ends at byte {}, earlier than when it was opened; is it still being written?", name,
-                  have);
-    }
-    have += static_cast<size_t>(n);
+Status read_first_bytes(int descriptor, std::span<std::byte> out, const std::string& name) {
+  const auto done = read_exactly(descriptor, 0, out);
+  if (done.has_value()) return {};
+  if (done.error().error != 0) {
+    return fail(ErrorKind::kIo, "{}: cannot read at byte {}: {}; check the drive", name, done.error().bytes,
+                std::strerror(done.error().error));
   }
-  return {};
+  return fail(ErrorKind::kIo,
+              "{}: ends at byte {}, earlier than when it was opened; is it still being written?", name,
+              done.error().bytes);
 }
 
 }  // namespace
@@ -360,11 +354,11 @@ Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path)
   // As much as tells what a wrong file is; most headers of small files are in it.
   constexpr uint64_t kFirstBytes = 4096;
   std::vector<std::byte> bytes(std::min(kFirstBytes, file_bytes));
-  ODMOE_RETURN_IF_ERROR(read_exactly(descriptor.number(), bytes, name));
+  ODMOE_RETURN_IF_ERROR(read_first_bytes(descriptor.number(), bytes, name));
   const std::optional<uint64_t> length = header_length(bytes);
   if (length && *length <= file_bytes - kLengthBytes && kLengthBytes + *length > bytes.size()) {
     bytes.resize(kLengthBytes + *length);
-    ODMOE_RETURN_IF_ERROR(read_exactly(descriptor.number(), bytes, name));
+    ODMOE_RETURN_IF_ERROR(read_first_bytes(descriptor.number(), bytes, name));
   }
   ODMOE_ASSIGN_OR_RETURN(SafetensorsFile file, parse_safetensors_header(bytes, file_bytes, name));
   file.path_ = path;
@@ -462,18 +456,12 @@ Status SafetensorsWriter::append(std::span<const std::byte> bytes) {
 }
 
 Status SafetensorsWriter::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor_.number(), bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      const bool full = errno == ENOSPC || errno == EDQUOT;
-      return fail(ErrorKind::kIo, "cannot write {} at byte {}: {}{}", file_name(path_), written_,
-                  std::strerror(errno), full ? "; make room and start again" : "");
-    }
-    written_ += static_cast<uint64_t>(n);
-    bytes = bytes.subspan(static_cast<size_t>(n));
-  }
-  return {};
+  const auto done = write_exactly(descriptor_.number(), bytes);
+  written_ += done.has_value() ? bytes.size() : done.error().bytes;
+  if (done.has_value()) return {};
+  const int error = done.error().error;
+  return fail(ErrorKind::kIo, "cannot write {} at byte {}: {}{}", file_name(path_), written_,
+              std::strerror(error), error == ENOSPC || error == EDQUOT ? "; make room and start again" : "");
 }
 
 Status SafetensorsWriter::finish() {

@@ -1,16 +1,14 @@
 // The files of a reader, numbered in the order in which they were added.
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cassert>
-#include <cerrno>
 #include <cstddef>
 #include <filesystem>
 #include <utility>
 #include <vector>
 
+#include "base/transfer.h"
 #include "io/async_reader.h"
 #include "io/direct_file.h"
 #include "odmoe/result.h"
@@ -40,13 +38,8 @@ class FileTable {
 
   // Reads here and now: how many bytes came, or an errno, negative.
   int64_t read(const ReadRequest& request) const {
-    const int descriptor = (*this)[request.file].descriptor();
-    while (true) {
-      const ssize_t result =
-          pread(descriptor, request.destination, request.bytes, static_cast<off_t>(request.offset));
-      if (result >= 0) return result;
-      if (errno != EINTR) return -errno;
-    }
+    return read_some((*this)[request.file].descriptor(), request.offset,
+                     {request.destination, request.bytes});
   }
 
  private:

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/file_descriptor.h"
+#include "base/transfer.h"
 #include "io/file_table.h"
 
 namespace odmoe {
@@ -142,8 +143,7 @@ class IoUringReader final : public AsyncReader {
 
   void wake() override {
     const uint64_t one = 1;
-    while (::write(wake_descriptor_.number(), &one, sizeof one) < 0 && errno == EINTR) {
-    }
+    (void)write_some(wake_descriptor_.number(), std::as_bytes(std::span(&one, 1)));
   }
 
  private:

@@ -11,10 +11,10 @@
 #include <system_error>
 #include <utility>
 
+#include "base/transfer.h"
+
 namespace odmoe {
 namespace {
-
-constexpr size_t kMaxWriteBytes = 1U << 30U;  // some systems refuse more than 2^31 at once
 
 std::unexpected<Error> write_error(const std::filesystem::path& path, int error) {
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
@@ -68,9 +68,8 @@ Status OutputFile::write(std::span<const std::byte> bytes) {
 
 Status OutputFile::put(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
-    const ssize_t n = ::write(descriptor_.number(), bytes.data(), std::min(bytes.size(), kMaxWriteBytes));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return write_error(path_, errno);
+    const int64_t n = write_some(descriptor_.number(), bytes);
+    if (n < 0) return write_error(path_, static_cast<int>(-n));
     bytes = bytes.subspan(static_cast<size_t>(n));
     // A direct write that the drive took in part leaves a place that may not be aligned.
     if (staged_.size() > 0 && !bytes.empty()) end_direct(descriptor_.number());

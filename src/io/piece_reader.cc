@@ -1,14 +1,12 @@
 #include "io/piece_reader.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <system_error>
 #include <utility>
 
 #include "base/mutex.h"
+#include "base/transfer.h"
 #include "base/units.h"
 #include "io/direct_file.h"
 
@@ -25,12 +23,10 @@ Status PieceReader::read(const std::filesystem::path& path, uint64_t offset, std
   ODMOE_ASSIGN_OR_RETURN(AlignedBuffer bounce, take(bytes));
   uint64_t done = 0;
   while (done < skip + out.size()) {
-    const ssize_t n =
-        ::pread(file.descriptor(), bounce.data() + done, bytes - done, static_cast<off_t>(start + done));
-    if (n < 0 && errno == EINTR) continue;
+    const int64_t n = read_some(file.descriptor(), start + done, bounce.span().subspan(done, bytes - done));
     if (n < 0) {
       return fail(ErrorKind::kIo, "reading {} at byte {} failed: {}; check the drive", path.string(),
-                  start + done, std::generic_category().message(errno));
+                  start + done, std::generic_category().message(static_cast<int>(-n)));
     }
     const uint64_t end = done + static_cast<uint64_t>(n);
     // A short read leaves a place that may not be aligned: go on from the block before.
