@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "base/whole_file.h"
-#include "format/gguf_header.h"
 #include "format/printable.h"
 #include "format/safetensors.h"
 
@@ -162,10 +161,7 @@ Result<std::unique_ptr<ExpertDirectory>> ExpertDirectory::open(const std::filesy
 
   std::vector<MetadataEntry> metadata = manifest.metadata;
   metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
-  const std::vector<std::byte> encoded = encode_gguf(metadata);
-  ODMOE_ASSIGN_OR_RETURN(gguf::Header header,
-                         gguf::read_header(encoded, encoded.size(), shown(manifest_path)));
-  KeyValues values(std::make_shared<const gguf::Header>(std::move(header)), shown(manifest_path));
+  ODMOE_ASSIGN_OR_RETURN(KeyValues values, KeyValues::of(metadata, shown(manifest_path)));
   std::unique_ptr<ExpertDirectory> directory(
       new ExpertDirectory(std::move(values), path, std::move(manifest)));
   ODMOE_RETURN_IF_ERROR(directory->add_dense_files());

@@ -168,8 +168,21 @@ TEST(MetadataJson, LosesNothing) {
   ASSERT_TRUE(json.has_value()) << json.error().message;
   EXPECT_EQ(metadata_from_json(*json, "x").value(), entries);
   // And the same through GGUF's own form.
-  const auto bytes = encode_gguf(entries);
+  const KeyValues values = KeyValues::of(entries, "x").value();
+  EXPECT_EQ(values.entries(), entries);
+  const auto bytes = values.encoded();
   EXPECT_EQ(GgufFile::parse(bytes, bytes.size()).value()->entries(), entries);
+}
+
+TEST(KeyValues, AreOfDistinctKeysThatHaveAName) {
+  const auto message = [](std::vector<MetadataEntry> entries) {
+    return KeyValues::of(entries, "model.json").error().message;
+  };
+  EXPECT_THAT(message({MetadataEntry::u32("a", 1), MetadataEntry::u32("b", 2), MetadataEntry::u32("a", 1)}),
+              HasSubstr("model.json is damaged: it has key 'a' twice"));
+  EXPECT_THAT(message({MetadataEntry::u32("", 1)}), HasSubstr("a key of 0 bytes"));
+  EXPECT_THAT(message({MetadataEntry::u32(std::string(70000, 'k'), 1)}), HasSubstr("a key of 70000 bytes"));
+  EXPECT_THAT(message({70000, MetadataEntry::u32("k", 1)}), HasSubstr("has 70000 keys, more than 65536"));
 }
 
 }  // namespace

@@ -17,7 +17,6 @@ namespace odmoe {
 namespace {
 
 using gguf::Header;
-using gguf::Value;
 
 constexpr size_t kMaxPathBytes = 400;  // of a path in an error message
 
@@ -60,34 +59,22 @@ std::optional<std::filesystem::path> part_path(const std::filesystem::path& firs
 }
 
 // The text at `key`, empty when there is none.
-std::string_view text_or_empty(const Header& header, std::string_view key) {
-  const Value* value = header.find(key);
-  if (value == nullptr || value->is_array || value->type != GGUF_TYPE_STRING) return {};
-  uint64_t offset = value->offset;
-  return gguf::string_at(header, offset);
+std::string text_or_empty(const KeyValues& values, std::string_view key) {
+  return values.get_string(key).value_or("");
 }
 
 }  // namespace
 
-GgufFile::GgufFile(std::shared_ptr<const Header> header, std::filesystem::path path,
-                   std::vector<TensorInfo> tensors)
-    : Checkpoint(KeyValues(header, file_name(path)), path), header_(std::move(header)) {
+GgufFile::GgufFile(Header header, std::filesystem::path path)
+    : Checkpoint(KeyValues(std::move(header.metadata), file_name(path)), path), version_(header.version) {
   files_.push_back(std::move(path));
-  total_bytes_ = header_->file_bytes;
-  tensors_ = std::move(tensors);
+  total_bytes_ = header.file_bytes;
+  tensors_ = std::move(header.tensors);
 }
-
-std::unique_ptr<GgufFile> GgufFile::make(Header header, std::filesystem::path path) {
-  std::vector<TensorInfo> tensors = std::move(header.tensors);
-  return std::unique_ptr<GgufFile>(
-      new GgufFile(std::make_shared<const Header>(std::move(header)), std::move(path), std::move(tensors)));
-}
-
-GgufFile::~GgufFile() = default;
 
 Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::filesystem::path& path) {
   ODMOE_ASSIGN_OR_RETURN(Header header, read_part(path));
-  std::unique_ptr<GgufFile> file = make(std::move(header), path);
+  std::unique_ptr<GgufFile> file(new GgufFile(std::move(header), path));
   ODMOE_RETURN_IF_ERROR(file->open_other_parts());
   ODMOE_RETURN_IF_ERROR(file->index_tensors());
   return file;
@@ -96,7 +83,7 @@ Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::filesystem::path& pa
 Result<std::unique_ptr<GgufFile>> GgufFile::parse(std::span<const std::byte> bytes, uint64_t file_bytes) {
   const std::string name = "GGUF in memory";
   ODMOE_ASSIGN_OR_RETURN(Header header, gguf::read_header(bytes, file_bytes, name));
-  std::unique_ptr<GgufFile> file = make(std::move(header), name);
+  std::unique_ptr<GgufFile> file(new GgufFile(std::move(header), name));
   ODMOE_RETURN_IF_ERROR(file->index_tensors());
   return file;
 }
@@ -154,8 +141,7 @@ Status GgufFile::open_other_parts() {
 
 Status GgufFile::add_part(Header part, std::filesystem::path path, int64_t number, int64_t count) {
   const std::string part_name = file_name(path);
-  const std::unique_ptr<GgufFile> made = make(std::move(part), std::move(path));
-  GgufFile& other = *made;
+  GgufFile other(std::move(part), std::move(path));
   ODMOE_ASSIGN_OR_RETURN(const int64_t part_count, other.get_int("split.count"));
   ODMOE_ASSIGN_OR_RETURN(const int64_t part_number, other.get_int("split.no"));
   if (part_count != count || part_number != number) {
@@ -164,11 +150,11 @@ Status GgufFile::add_part(Header part, std::filesystem::path path, int64_t numbe
                 part_name, part_number + 1, part_count, number + 1, count);
   }
   for (const std::string_view key : {"general.architecture", "general.name"}) {
-    const std::string_view theirs = text_or_empty(*other.header_, key);
-    if (!theirs.empty() && theirs != text_or_empty(*header_, key)) {
+    const std::string theirs = text_or_empty(other, key), ours = text_or_empty(*this, key);
+    if (!theirs.empty() && theirs != ours) {
       return fail(ErrorKind::kBadFile,
                   "{} is a part of another model ({} is '{}', not '{}'): download it again", part_name, key,
-                  printable(theirs), printable(text_or_empty(*header_, key)));
+                  printable(theirs), printable(ours));
     }
   }
   if (has("split.tensors.count") && other.has("split.tensors.count")) {
@@ -193,8 +179,6 @@ Status GgufFile::add_part(Header part, std::filesystem::path path, int64_t numbe
   total_bytes_ += other.total_bytes_;
   return {};
 }
-
-int GgufFile::version() const { return static_cast<int>(header_->version); }
 
 Result<std::unique_ptr<ExpertSource>> GgufFile::expert_source(int n_layer, int n_expert,
                                                               int n_expert_used) const {

@@ -35,25 +35,20 @@ class GgufFile final : public Checkpoint {
   // The same checks on a file's first bytes, for fuzzing; one part, no other file is opened.
   static Result<std::unique_ptr<GgufFile>> parse(std::span<const std::byte> bytes, uint64_t file_bytes);
 
-  ~GgufFile() override;
-
   Result<std::unique_ptr<ExpertSource>> expert_source(int n_layer, int n_expert,
                                                       int n_expert_used) const override;
 
-  int version() const;
+  int version() const { return static_cast<int>(version_); }
 
  private:
-  GgufFile(std::shared_ptr<const gguf::Header> header, std::filesystem::path path,
-           std::vector<TensorInfo> tensors);
-  // Takes the tensors out of the header; the rest is kept as it is.
-  static std::unique_ptr<GgufFile> make(gguf::Header header, std::filesystem::path path);
+  GgufFile(gguf::Header header, std::filesystem::path path);
 
   // What errors call the file.
   std::string name() const;
   Status open_other_parts();
   Status add_part(gguf::Header part, std::filesystem::path path, int64_t number, int64_t count);
 
-  std::shared_ptr<const gguf::Header> header_;
+  uint32_t version_;
 };
 
 }  // namespace odmoe

@@ -129,11 +129,6 @@ class Cursor {
   std::string context_ = "the header";
 };
 
-struct KeySpan {
-  uint64_t offset = 0;
-  uint64_t bytes = 0;
-};
-
 struct Start {
   uint32_t version = 0;
   uint64_t n_tensor = 0;
@@ -276,14 +271,14 @@ Result<TensorInfo> read_tensor(Cursor& cursor, uint64_t index, uint64_t n_tensor
 
 Result<uint64_t> read_alignment(const Cursor& cursor, const Header& header) {
   constexpr std::string_view kKey = "general.alignment";
-  const Value* value = header.find(kKey);
+  const Value* value = header.metadata.find(kKey);
   if (value == nullptr) return kDefaultAlignment;
   if (value->is_array || value->type != GGUF_TYPE_UINT32) {
     return fail(ErrorKind::kBadFile, "{} is damaged: key '{}' is of type {}{}, not u32; download it again",
                 cursor.name(), kKey, value->is_array ? "array of " : "", gguf_type_name(value->type));
   }
   uint32_t alignment = 0;
-  std::memcpy(&alignment, header.bytes.data() + value->offset, sizeof(alignment));
+  std::memcpy(&alignment, header.metadata.bytes.data() + value->offset, sizeof(alignment));
   if (!std::has_single_bit(alignment) || alignment > kMaxAlignment) {
     return fail(ErrorKind::kBadFile,
                 "{} is damaged: key '{}' is {}, not a power of two of at most {}; download it again",
@@ -347,18 +342,6 @@ Status check_tensor_names(const std::string& name, const std::vector<TensorInfo>
               printable(*twice));
 }
 
-Status index_values(const std::string& name, const std::vector<KeySpan>& keys, Header& header) {
-  for (size_t i = 0; i < keys.size(); ++i) {
-    const auto* text = reinterpret_cast<const char*>(header.bytes.data() + keys[i].offset);
-    header.values[i].key = std::string_view(text, keys[i].bytes);
-    if (!header.value_index.emplace(header.values[i].key, i).second) {
-      return fail(ErrorKind::kBadFile, "{} is damaged: it has key '{}' twice; download it again", name,
-                  printable(header.values[i].key));
-    }
-  }
-  return {};
-}
-
 Result<Header> read(Bytes& bytes, uint64_t file_bytes) {
   const uint64_t head_bytes = std::min<uint64_t>(bytes.limit(), kSniffBytes);
   ODMOE_RETURN_IF_ERROR(bytes.fetch(head_bytes));
@@ -372,13 +355,16 @@ Result<Header> read(Bytes& bytes, uint64_t file_bytes) {
   ODMOE_ASSIGN_OR_RETURN(const Start start, read_start(cursor));
   header.version = start.version;
   std::vector<KeySpan> keys;
-  ODMOE_RETURN_IF_ERROR(read_values(cursor, start.n_key, header.values, keys));
+  ODMOE_RETURN_IF_ERROR(read_values(cursor, start.n_key, header.metadata.entries, keys));
   for (uint64_t i = 0; i < start.n_tensor; ++i) {
     ODMOE_ASSIGN_OR_RETURN(TensorInfo tensor, read_tensor(cursor, i, start.n_tensor));
     header.tensors.push_back(std::move(tensor));
   }
-  header.bytes = bytes.take(cursor.position());  // from here on nothing moves: views may be taken
-  ODMOE_RETURN_IF_ERROR(index_values(cursor.name(), keys, header));
+  header.metadata.bytes = bytes.take(cursor.position());  // from here on nothing moves: views may be taken
+  if (const auto twice = header.metadata.set_keys(keys)) {
+    return fail(ErrorKind::kBadFile, "{} is damaged: it has key '{}' twice; download it again", cursor.name(),
+                printable(*twice));
+  }
   ODMOE_RETURN_IF_ERROR(check_tensor_names(cursor.name(), header.tensors));
   ODMOE_ASSIGN_OR_RETURN(const uint64_t alignment, read_alignment(cursor, header));
   const uint64_t data_begin = (cursor.position() + alignment - 1) / alignment * alignment;
@@ -387,44 +373,6 @@ Result<Header> read(Bytes& bytes, uint64_t file_bytes) {
 }
 
 }  // namespace
-
-const Value* Header::find(std::string_view key) const {
-  const auto it = value_index.find(key);
-  return it == value_index.end() ? nullptr : &values[it->second].value;
-}
-
-uint64_t element_bytes(gguf_type type) {
-  switch (type) {
-    case GGUF_TYPE_UINT8:
-    case GGUF_TYPE_INT8:
-    case GGUF_TYPE_BOOL:
-      return 1;
-    case GGUF_TYPE_UINT16:
-    case GGUF_TYPE_INT16:
-      return 2;
-    case GGUF_TYPE_UINT32:
-    case GGUF_TYPE_INT32:
-    case GGUF_TYPE_FLOAT32:
-      return 4;
-    case GGUF_TYPE_UINT64:
-    case GGUF_TYPE_INT64:
-    case GGUF_TYPE_FLOAT64:
-      return 8;
-    case GGUF_TYPE_STRING:
-    case GGUF_TYPE_ARRAY:
-    case GGUF_TYPE_COUNT:
-      return 0;
-  }
-  return 0;
-}
-
-std::string_view string_at(const Header& header, uint64_t& offset) {
-  uint64_t n = 0;
-  std::memcpy(&n, header.bytes.data() + offset, sizeof(n));
-  const std::string_view text(reinterpret_cast<const char*>(header.bytes.data() + offset + sizeof(n)), n);
-  offset += sizeof(n) + n;
-  return text;
-}
 
 Result<Header> read_header(int file_descriptor, uint64_t file_bytes, const std::string& name) {
   Bytes bytes(file_descriptor, file_bytes, name);

@@ -19,15 +19,17 @@
 namespace odmoe {
 
 namespace gguf {
-struct Header;
 struct Value;
+struct Values;
 }  // namespace gguf
 
-// Immutable, so thread-safe.  Values are kept as GGUF writes them and looked up in that.
+// Immutable, so thread-safe.  Values are kept as GGUF writes them and looked up in that (gguf_values.h).
 class KeyValues {
  public:
   // `name` is what errors call the checkpoint.
-  KeyValues(std::shared_ptr<const gguf::Header> header, std::string name);
+  KeyValues(gguf::Values values, std::string name);
+  // Of any origin.  Errors: those of gguf::encode().
+  static Result<KeyValues> of(std::span<const MetadataEntry> entries, std::string name);
 
   // Integers of any width and sign convert when the value fits; so do float32 and float64, which must be
   // finite.
@@ -69,7 +71,7 @@ class KeyValues {
   Result<bool> bool_at(std::string_view key, const gguf::Value& value, uint64_t index) const;
   Result<double> float_at(std::string_view key, const gguf::Value& value, uint64_t index) const;
 
-  std::shared_ptr<const gguf::Header> header_;
+  std::shared_ptr<const gguf::Values> values_;
   std::string name_;
 };
 

@@ -1,9 +1,7 @@
 // One key of a checkpoint's metadata with its value, in GGUF's types: how metadata travels between formats.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 #include <string>
 #include <utility>
 #include <variant>
@@ -47,8 +45,5 @@ struct MetadataEntry {
 
   bool operator==(const MetadataEntry&) const = default;
 };
-
-// A GGUF of these entries in this order and no tensors: what KeyValues keeps.
-std::vector<std::byte> encode_gguf(std::span<const MetadataEntry> entries);
 
 }  // namespace odmoe

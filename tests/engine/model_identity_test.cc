@@ -101,7 +101,7 @@ TEST_P(ModelIdentities, ShowEveryValueOfTheMetadata) {
   const gguf::Header header =
       gguf::read_header(std::as_bytes(std::span(bytes)), bytes.size(), "model.gguf").value();
   int n_opened = 0;
-  for (const auto& [key, value] : header.values) {
+  for (const auto& [key, value] : header.metadata.entries) {
     const uint64_t length = !value.is_array && value.type == GGUF_TYPE_STRING ? 8 : 0;
     flip(path_, value.offset + length);
     const std::string after = identity_of(path_, blind());
