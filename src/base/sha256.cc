@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstdint>
 
-#include "odmoe/format.h"
+#include "base/hex.h"
 
 namespace odmoe {
 namespace {
@@ -86,10 +86,6 @@ std::array<std::byte, 32> sha256(std::span<const std::byte> bytes) {
   return state.bytes();
 }
 
-std::string sha256_hex(std::span<const std::byte> bytes) {
-  std::string text;
-  for (const std::byte byte : sha256(bytes)) text += odmoe::format("{:02x}", std::to_integer<unsigned>(byte));
-  return text;
-}
+std::string sha256_hex(std::span<const std::byte> bytes) { return to_hex(sha256(bytes)); }
 
 }  // namespace odmoe

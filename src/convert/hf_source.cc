@@ -19,10 +19,9 @@ namespace odmoe {
 namespace {
 
 bool can_make(ggml_type type) {
-  const ggml_type_traits* traits = ggml_get_type_traits(type);
-  if (traits->blck_size <= 0 || traits->type_size == 0 || !is_weight_type(type)) return false;
+  if (!holds_data(type) || !is_weight_type(type)) return false;
   if (ggml_quantize_requires_imatrix(type)) return false;
-  return type == GGML_TYPE_F32 || traits->from_float_ref != nullptr;
+  return type == GGML_TYPE_F32 || ggml_get_type_traits(type)->from_float_ref != nullptr;
 }
 
 std::string lower(std::string_view text) {

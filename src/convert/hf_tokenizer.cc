@@ -7,6 +7,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/base64.h"
+#include "base/byte_alphabet.h"
 #include "convert/hf_split_rule.h"
 #include "format/printable.h"
 
@@ -84,59 +86,6 @@ bool adds_bos(const nlohmann::json& processor, int depth = 0) {
   const auto single = processor.find("single");
   return single != processor.end() && single->is_array() && !single->empty() && (*single)[0].is_object() &&
          (*single)[0].contains("SpecialToken");
-}
-
-// GPT-2's alphabet: each byte as a printable character.
-std::array<std::string, 256> byte_alphabet() {
-  std::array<std::string, 256> alphabet;
-  uint32_t next = 256;
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    const bool printable_byte =
-        (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
-    const uint32_t c = printable_byte ? byte : next++;
-    if (c < 0x80) {
-      alphabet[byte] = static_cast<char>(c);
-    } else {
-      alphabet[byte] = {static_cast<char>(0xC0U | (c >> 6U)), static_cast<char>(0x80U | (c & 0x3FU))};
-    }
-  }
-  return alphabet;
-}
-
-std::optional<std::string> decode_base64(std::string_view text) {
-  std::string bytes;
-  uint32_t window = 0;
-  int bits = 0;
-  size_t padding = 0;
-  for (const char c : text) {
-    uint32_t value = 0;
-    if (c == '=') {
-      ++padding;
-      continue;
-    }
-    if (padding > 0) return std::nullopt;
-    if (c >= 'A' && c <= 'Z') {
-      value = static_cast<uint32_t>(c - 'A');
-    } else if (c >= 'a' && c <= 'z') {
-      value = static_cast<uint32_t>(c - 'a') + 26;
-    } else if (c >= '0' && c <= '9') {
-      value = static_cast<uint32_t>(c - '0') + 52;
-    } else if (c == '+') {
-      value = 62;
-    } else if (c == '/') {
-      value = 63;
-    } else {
-      return std::nullopt;
-    }
-    window = (window << 6U) | value;
-    bits += 6;
-    if (bits >= 8) {
-      bits -= 8;
-      bytes += static_cast<char>((window >> static_cast<unsigned>(bits)) & 0xFFU);
-    }
-  }
-  if (padding > 2) return std::nullopt;
-  return bytes;
 }
 
 using Ranks = std::unordered_map<std::string, int64_t>;
@@ -323,8 +272,8 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (row.empty()) continue;
     const size_t space = row.find(' ');
-    std::optional<std::string> bytes = decode_base64(row.substr(0, space));
-    if (space == std::string_view::npos || !bytes || bytes->empty() || bytes->size() > kMaxTokenBytes) {
+    std::optional<std::string> bytes = decode_base64(row.substr(0, space), kMaxTokenBytes);
+    if (space == std::string_view::npos || !bytes || bytes->empty()) {
       return bad(line, "is no token in base64 and its rank");
     }
     int64_t rank = 0;
@@ -341,18 +290,12 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
   HfVocabulary v;
   v.pre = "kimi-k2";  // the only publisher of this form that is known here
   TokenList list(v);
-  const std::array<std::string, 256> alphabet = byte_alphabet();
-  const auto spell = [&](const std::string& bytes) {
-    std::string spelled;
-    for (const char c : bytes) spelled += alphabet[static_cast<uint8_t>(c)];
-    return spelled;
-  };
   for (const auto& [rank, bytes] : by_rank) {
-    list.put(rank, spell(bytes), kNormal);
+    list.put(rank, to_byte_alphabet(bytes), kNormal);
     if (bytes.size() < 2) continue;
     const auto parts = parts_of(ranks, bytes, rank);
     // A token that no merge makes is only found whole; none of Kimi's is.
-    if (parts) v.merges.push_back(spell(parts->first) + " " + spell(parts->second));
+    if (parts) v.merges.push_back(to_byte_alphabet(parts->first) + " " + to_byte_alphabet(parts->second));
   }
   const auto first_added = static_cast<int64_t>(v.tokens.size());
   for (int64_t id = first_added; id < n_vocab; ++id) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/byte_alphabet.h"
 #include "convert/hf_split_rule.h"
 #include "convert/testing.h"
 #include "format/checkpoint.h"
@@ -143,27 +144,11 @@ TEST(HfTiktoken, TheRanksOfTheDemoVocabularyGiveBackItsMerges) {
       nlohmann::json::parse(read_text_file(tokenizer_data("demo-tokenizer.json"), 1 << 20).value());
   const auto wanted = parse_hf_tokenizer(json, "t");
   ASSERT_TRUE(wanted.has_value()) << wanted.error().message;
-  // The byte alphabet, told from the tokenizer: its first 256 tokens are the bytes as GPT-2 spells them.
-  std::map<std::string, char> byte_of;
-  int next = 256;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    const int c = plain ? byte : next++;
-    const std::string spelled =
-        c < 128 ? std::string(1, static_cast<char>(c))
-                : std::string{static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
-    byte_of[spelled] = static_cast<char>(byte);
-  }
   constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string tiktoken;
   for (size_t rank = 0; rank < 2045; ++rank) {
     const std::string& text = wanted->tokens[rank];
-    std::string bytes;
-    for (size_t i = 0; i < text.size();) {
-      const size_t length = static_cast<uint8_t>(text[i]) < 128 ? 1 : 2;
-      bytes += byte_of.at(text.substr(i, length));
-      i += length;
-    }
+    const std::string bytes = decode_byte_alphabet(text).value();
     for (size_t i = 0; i < bytes.size(); i += 3) {
       uint32_t group = 0;
       for (size_t j = 0; j < 3; ++j)

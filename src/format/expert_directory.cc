@@ -94,17 +94,12 @@ Result<TensorInfo> parse_description(std::string_view text, const SafetensorsTen
                 file, printable(tensor.name), printable(text), tensor.bytes);
   };
   const std::string_view name = text.substr(0, text.find(' '));
-  TensorInfo info{.name = tensor.name};
-  bool known = false;
-  for (int i = 0; i < GGML_TYPE_COUNT && !known; ++i) {
-    info.type = static_cast<ggml_type>(i);
-    known =
-        ggml_blck_size(info.type) > 0 && ggml_type_size(info.type) > 0 && name == ggml_type_name(info.type);
-  }
-  if (!known) {
+  const std::optional<ggml_type> type = find_ggml_type(name);
+  if (!type) {
     return fail(ErrorKind::kUnsupported, "{}: tensor '{}' is of type '{}', which this build of ggml lacks",
                 file, printable(tensor.name), printable(name));
   }
+  TensorInfo info{.name = tensor.name, .type = *type};
   text.remove_prefix(name.size());
   uint64_t rows = 1;
   for (size_t i = 0; !text.empty(); ++i) {

@@ -23,14 +23,6 @@ constexpr std::string_view kFormat = "odmoe expert directory";
 constexpr uint64_t kMaxFileBytes = 1ULL << 50U;
 constexpr int64_t kMaxWidth = 1 << 24;
 
-std::optional<ggml_type> find_ggml_type(std::string_view name) {
-  for (int i = 0; i < GGML_TYPE_COUNT; ++i) {
-    const auto type = static_cast<ggml_type>(i);
-    if (ggml_blck_size(type) > 0 && ggml_type_size(type) > 0 && name == ggml_type_name(type)) return type;
-  }
-  return std::nullopt;
-}
-
 std::string checksum_text(uint64_t checksum) { return odmoe::format("{:016x}", checksum); }
 
 std::optional<uint64_t> parse_checksum(std::string_view text) {

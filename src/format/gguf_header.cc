@@ -225,9 +225,7 @@ std::optional<uint64_t> tensor_bytes(const TensorInfo& tensor) {
 
 Result<ggml_type> read_tensor_type(Cursor& cursor) {
   ODMOE_ASSIGN_OR_RETURN(const uint32_t id, cursor.read<uint32_t>());
-  // Types that were given up keep their number, with blocks of no size.
-  if (id >= GGML_TYPE_COUNT || ggml_get_type_traits(static_cast<ggml_type>(id))->blck_size <= 0 ||
-      ggml_get_type_traits(static_cast<ggml_type>(id))->type_size == 0) {
+  if (id >= GGML_TYPE_COUNT || !holds_data(static_cast<ggml_type>(id))) {
     return fail(
         ErrorKind::kUnsupported,
         "{}: {} is of type {}, which this build of ggml does not know: download another quantisation or "

@@ -4,9 +4,11 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <span>
 #include <type_traits>
 #include <utility>
 
+#include "base/hex.h"
 #include "format/printable.h"
 
 namespace odmoe {
@@ -24,26 +26,6 @@ bool is_utf8(std::string_view text) {
   }
 }
 
-std::string to_hex(std::string_view bytes) {
-  std::string text;
-  for (const char byte : bytes) text += odmoe::format("{:02x}", static_cast<unsigned char>(byte));
-  return text;
-}
-
-std::optional<std::string> from_hex(std::string_view text) {
-  const auto digit = [](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-  };
-  if (text.size() % 2 != 0) return std::nullopt;
-  std::string bytes;
-  for (size_t i = 0; i < text.size(); i += 2) {
-    if (digit(text[i]) < 0 || digit(text[i + 1]) < 0) return std::nullopt;
-    bytes += static_cast<char>(digit(text[i]) * 16 + digit(text[i + 1]));
-  }
-  return bytes;
-}
-
 nlohmann::ordered_json integer_to_json(gguf_type type, int64_t value) {
   if (type == GGUF_TYPE_BOOL) return value != 0;
   if (type == GGUF_TYPE_UINT64) return static_cast<uint64_t>(value);
@@ -58,7 +40,7 @@ nlohmann::ordered_json float_to_json(double value) {
 
 nlohmann::ordered_json string_to_json(const std::string& value) {
   if (is_utf8(value)) return value;
-  return {{"hex", to_hex(value)}};
+  return {{"hex", to_hex(std::as_bytes(std::span(value)))}};
 }
 
 constexpr std::array kTypes = {GGUF_TYPE_UINT8,  GGUF_TYPE_INT8,    GGUF_TYPE_UINT16,  GGUF_TYPE_INT16,

@@ -3,7 +3,9 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "ggml.h"
 
@@ -17,6 +19,12 @@ struct TensorInfo {
   uint64_t offset = 0;                       // bytes from the start of that file
   uint64_t bytes = 0;
 };
+
+// Whether a file may have a tensor of this type: types that were given up keep their number, with blocks of
+// no size.
+bool holds_data(ggml_type type);
+// By its name in ggml ("q4_K"); nothing for one that this build of ggml lacks or that holds no data.
+std::optional<ggml_type> find_ggml_type(std::string_view name);
 
 // Whether ggml can multiply by weights of this type: a file may also hold integer types and those that are
 // only made on the fly (Q8_1, Q8_K), and ggml's CPU backend dies on a null function when one is a weight.

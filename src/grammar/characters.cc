@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/utf8.h"
 #include "odmoe/format.h"
 
 namespace odmoe::grammar {
@@ -68,34 +69,11 @@ CharSet with_other_case(CharSet set) {
   return normal(std::move(result));
 }
 
-std::string utf8(uint32_t c) {
-  const auto byte = [](uint32_t value) { return static_cast<char>(static_cast<uint8_t>(value)); };
-  if (c < 0x80) return {byte(c)};
-  if (c < 0x800) return {byte(0xC0 | c >> 6U), byte(0x80 | (c & 0x3F))};
-  if (c < 0x10000) return {byte(0xE0 | c >> 12U), byte(0x80 | (c >> 6U & 0x3F)), byte(0x80 | (c & 0x3F))};
-  return {byte(0xF0 | c >> 18U), byte(0x80 | (c >> 12U & 0x3F)), byte(0x80 | (c >> 6U & 0x3F)),
-          byte(0x80 | (c & 0x3F))};
-}
-
 std::optional<uint32_t> next_character(std::string_view& text) {
-  const auto first = static_cast<uint8_t>(text[0]);
-  const size_t n = first < 0x80   ? 1
-                   : first < 0xC2 ? 0
-                   : first < 0xE0 ? 2
-                   : first < 0xF0 ? 3
-                   : first < 0xF5 ? 4
-                                  : 0;
-  if (n == 0 || text.size() < n) return std::nullopt;
-  uint32_t c = n == 1 ? first : first & (0x7FU >> n);
-  for (size_t i = 1; i < n; ++i) {
-    const auto byte = static_cast<uint8_t>(text[i]);
-    if ((byte & 0xC0U) != 0x80) return std::nullopt;
-    c = c << 6U | (byte & 0x3FU);
-  }
-  // Overlong, a surrogate, or beyond Unicode.
-  if (utf8(c).size() != n || (c >= 0xD800 && c < 0xE000) || c > kLastCharacter) return std::nullopt;
-  text.remove_prefix(n);
-  return c;
+  const Utf8Char c = read_utf8(text);
+  if (!c.valid) return std::nullopt;
+  text.remove_prefix(c.length);
+  return c.code_point;
 }
 
 namespace {
@@ -198,8 +176,8 @@ CharacterGrammar::Expression CharacterGrammar::one_of(const CharSet& set) {
                                   CharRange{0x10000, kLastCharacter}}) {
       const uint32_t first = std::max(range.first, part.first), last = std::min(range.last, part.last);
       if (first > last || !b.work().spend(8)) continue;
-      const std::string from = utf8(first);
-      split(from, utf8(last), {}, texts[from.size()]);
+      const std::string from = to_utf8(first);
+      split(from, to_utf8(last), {}, texts[from.size()]);
     }
   }
   if (plain.any()) ways.push_back(b.bytes(plain));

@@ -35,7 +35,6 @@ extern const CharSet kDigitSet, kWordSet, kSpaceSet, kLineEndSet;
 // that PCRE2 does not know.
 std::optional<CharSet> unicode_property(std::string_view name);
 
-std::string utf8(uint32_t character);
 // The next character of a text; nothing where it is no UTF-8.
 std::optional<uint32_t> next_character(std::string_view& text);
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "base/hex.h"
 #include "odmoe/format.h"
 
 namespace odmoe::grammar {
@@ -230,9 +231,8 @@ class Parser {
     if (n == 0 || n > 6 || rest_.size() < n) return std::nullopt;
     uint32_t value = 0;
     for (const char c : rest_.substr(0, n)) {
-      constexpr std::string_view kHex = "0123456789abcdef";
-      const size_t digit = kHex.find(static_cast<char>(c >= 'A' && c <= 'F' ? c + ('a' - 'A') : c));
-      if (digit == kHex.npos) return std::nullopt;
+      const int digit = hex_digit(c);
+      if (digit < 0) return std::nullopt;
       value = value * 16 + static_cast<uint32_t>(digit);
     }
     rest_.remove_prefix(n);

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/mutex.h"
+#include "base/utf8.h"
 #include "grammar/characters.h"
 
 namespace odmoe::grammar {
@@ -65,12 +66,12 @@ std::optional<CharSet> find(const std::string& name) {
   for (uint32_t c = 0; c < kEndOfLetters; ++c) {
     if (c == 0xD800) c = 0xE000;
     if (c % 64 == 0) places.emplace_back(all.size(), c);
-    all += utf8(c);
+    all += to_utf8(c);
   }
   const auto character_at = [&](size_t at) {
     const auto after = std::ranges::upper_bound(places, at, {}, &std::pair<size_t, uint32_t>::first);
     auto [begin, c] = *std::prev(after);
-    for (; begin < at; ++c) begin += utf8(c).size();
+    for (; begin < at; ++c) begin += to_utf8(c).size();
     return c;
   };
   CharSet set;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/hex.h"
 #include "server/limits.h"
 
 namespace odmoe::server {
@@ -12,13 +13,6 @@ std::unexpected<ApiError> malformed() {
                                   .type = "invalid_request_error",
                                   .message = "the request's body is not in chunks as its headers say",
                                   .code = "malformed_request"});
-}
-
-int digit_of(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
 }
 
 bool is_text(char c) {
@@ -51,7 +45,7 @@ ApiResult<size_t> ChunkedBody::take(std::string_view bytes, std::string& data, s
 ApiStatus ChunkedBody::take_byte(char c) {
   switch (state_) {
     case State::kSize:
-      if (const int digit = digit_of(c); digit >= 0) {
+      if (const int digit = hex_digit(c); digit >= 0) {
         if (++digits_ > kMaxChunkDigits) return malformed();
         left_ = left_ * 16 + static_cast<uint64_t>(digit);
         return {};

@@ -9,6 +9,7 @@
 #include <future>
 #include <utility>
 
+#include "base/base64.h"
 #include "base/fingerprint.h"
 #include "odmoe/format.h"
 #include "server/json_guard.h"
@@ -71,39 +72,6 @@ Status Vision::check() const {
     return fail(ErrorKind::kUsage, "--vision-url {}: it is no address of a server", options_.url);
   }
   return {};
-}
-
-std::optional<std::string> decode_base64(std::string_view text, size_t max_bytes) {
-  static constexpr auto kValues = [] {
-    std::array<int8_t, 256> values{};
-    values.fill(-1);
-    constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < kAlphabet.size(); ++i)
-      values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
-    return values;
-  }();
-  std::string bytes;
-  uint32_t bits = 0;
-  int n_bit = 0;
-  size_t n_char = 0, n_pad = 0;
-  for (const char c : text) {
-    if (c == '\n' || c == '\r' || c == ' ' || c == '\t') continue;
-    ++n_char;
-    if (c == '=') {
-      if (++n_pad > 2) return std::nullopt;
-      continue;
-    }
-    const int value = kValues[static_cast<uint8_t>(c)];
-    if (value < 0 || n_pad > 0) return std::nullopt;
-    bits = bits << 6U | static_cast<uint32_t>(value);
-    n_bit += 6;
-    if (n_bit < 8) continue;
-    n_bit -= 8;
-    if (bytes.size() == max_bytes) return std::nullopt;
-    bytes.push_back(static_cast<char>(bits >> static_cast<uint32_t>(n_bit) & 0xFFU));
-  }
-  if (n_char % 4 == 1 || (n_pad > 0 && n_char % 4 != 0)) return std::nullopt;
-  return bytes;
 }
 
 ApiStatus Vision::check_image(std::string_view url, size_t index) const {

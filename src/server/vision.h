@@ -75,7 +75,4 @@ class Vision {
   Counters counters_;
 };
 
-// The bytes of base64 text, white space skipped; nothing when it is none.
-std::optional<std::string> decode_base64(std::string_view text, size_t max_bytes);
-
 }  // namespace odmoe::server

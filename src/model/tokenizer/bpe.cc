@@ -5,7 +5,7 @@
 #include <functional>
 #include <optional>
 
-#include "model/tokenizer/byte_unicode.h"
+#include "base/byte_alphabet.h"
 
 namespace odmoe {
 namespace {

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "model/tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace odmoe {
 namespace {

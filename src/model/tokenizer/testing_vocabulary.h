@@ -7,23 +7,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/byte_alphabet.h"
 #include "format/gguf_file.h"
 #include "gguf_writer.h"
-#include "model/tokenizer/byte_unicode.h"
 
 namespace odmoe {
-
-// UTF-8 of a code point below U+0800.
-inline std::string small_utf8(uint32_t code_point) {
-  if (code_point < 0x80) return {static_cast<char>(code_point)};
-  return {static_cast<char>(0xC0 | code_point >> 6), static_cast<char>(0x80 | (code_point & 0x3F))};
-}
-
-inline std::string to_byte_alphabet(std::string_view bytes) {
-  std::string text;
-  for (const char byte : bytes) text += small_utf8(byte_to_code_point(static_cast<uint8_t>(byte)));
-  return text;
-}
 
 // 256 byte tokens (token id = byte) and then what a test adds.
 struct TestVocabulary {

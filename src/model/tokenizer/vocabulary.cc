@@ -4,7 +4,7 @@
 #include <functional>
 #include <limits>
 
-#include "model/tokenizer/byte_unicode.h"
+#include "base/byte_alphabet.h"
 
 namespace odmoe {
 namespace {

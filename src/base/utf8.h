@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace odmoe {
@@ -18,5 +19,8 @@ struct Utf8Char {
 
 // The first character of `text`, which is not empty.
 Utf8Char read_utf8(std::string_view text);
+
+// A code point as it is written.
+std::string to_utf8(uint32_t code_point);
 
 }  // namespace odmoe

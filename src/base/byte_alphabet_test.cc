@@ -1,13 +1,14 @@
-#include "model/tokenizer/byte_unicode.h"
+#include "base/byte_alphabet.h"
 
 #include <gtest/gtest.h>
 
 #include <set>
+#include <string>
 
 namespace odmoe {
 namespace {
 
-TEST(ByteUnicode, IsGpt2sAlphabet) {
+TEST(ByteAlphabet, IsGpt2sAlphabet) {
   EXPECT_EQ(byte_to_code_point('A'), 'A');
   EXPECT_EQ(byte_to_code_point(0x00), 0x100);
   EXPECT_EQ(byte_to_code_point('\n'), 0x10A);  // Ċ
@@ -18,13 +19,20 @@ TEST(ByteUnicode, IsGpt2sAlphabet) {
   EXPECT_EQ(byte_to_code_point(0xFF), 0xFF);
 }
 
-TEST(ByteUnicode, EveryByteHasItsOwnCharacter) {
+TEST(ByteAlphabet, EveryByteHasItsOwnCharacter) {
   std::set<uint32_t> code_points;
   for (int byte = 0; byte < 256; ++byte) code_points.insert(byte_to_code_point(static_cast<uint8_t>(byte)));
   EXPECT_EQ(code_points.size(), 256);
 }
 
-TEST(ByteUnicode, DecodesWordsAndRefusesOtherCharacters) {
+TEST(ByteAlphabet, SpellsAnyBytesAndReadsThemBack) {
+  EXPECT_EQ(to_byte_alphabet(" the\n"), "ĠtheĊ");
+  std::string all;
+  for (int byte = 0; byte < 256; ++byte) all += static_cast<char>(byte);
+  EXPECT_EQ(decode_byte_alphabet(to_byte_alphabet(all)), all);
+}
+
+TEST(ByteAlphabet, DecodesWordsAndRefusesOtherCharacters) {
   EXPECT_EQ(decode_byte_alphabet(""), "");
   EXPECT_EQ(decode_byte_alphabet("ĠtheĊ"), " the\n");
   EXPECT_EQ(decode_byte_alphabet("Ã©"), "\xC3\xA9");

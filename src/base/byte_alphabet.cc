@@ -1,8 +1,8 @@
-#include "model/tokenizer/byte_unicode.h"
+#include "base/byte_alphabet.h"
 
 #include <array>
 
-#include "model/tokenizer/utf8.h"
+#include "base/utf8.h"
 
 namespace odmoe {
 namespace {
@@ -32,6 +32,12 @@ constexpr Alphabet kAlphabet;
 }  // namespace
 
 uint32_t byte_to_code_point(uint8_t byte) { return kAlphabet.code_point[byte]; }
+
+std::string to_byte_alphabet(std::string_view bytes) {
+  std::string text;
+  for (const char byte : bytes) text += to_utf8(byte_to_code_point(static_cast<uint8_t>(byte)));
+  return text;
+}
 
 std::optional<std::string> decode_byte_alphabet(std::string_view text) {
   std::string bytes;

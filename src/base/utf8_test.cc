@@ -1,7 +1,8 @@
-#include "model/tokenizer/utf8.h"
+#include "base/utf8.h"
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <string_view>
 
 namespace odmoe {
@@ -41,6 +42,13 @@ TEST(Utf8, TellsWhatMoreBytesCouldComplete) {
   expect("\xC3", false, 1, true);
   expect("\xE2\x82", false, 2, true);
   expect("\xF0\x9F\x9A", false, 3, true);
+}
+
+TEST(Utf8, WritesWhatItReads) {
+  for (const uint32_t c : {0x0U, 0x7FU, 0x80U, 0x7FFU, 0x800U, 0xFFFFU, 0x10000U, 0x10FFFFU}) {
+    const std::string text = to_utf8(c);
+    expect(text, true, text.size(), false, c);
+  }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "model/tokenizer/utf8.h"
+#include "base/utf8.h"
 
 #include <algorithm>
 
@@ -47,6 +47,15 @@ Utf8Char read_utf8(std::string_view text) {
           .length = available,
           .valid = complete,
           .truncated = !complete};
+}
+
+std::string to_utf8(uint32_t c) {
+  const auto byte = [](uint32_t value) { return static_cast<char>(static_cast<uint8_t>(value)); };
+  if (c < 0x80) return {byte(c)};
+  if (c < 0x800) return {byte(0xC0 | c >> 6U), byte(0x80 | (c & 0x3F))};
+  if (c < 0x10000) return {byte(0xE0 | c >> 12U), byte(0x80 | (c >> 6U & 0x3F)), byte(0x80 | (c & 0x3F))};
+  return {byte(0xF0 | c >> 18U), byte(0x80 | (c >> 12U & 0x3F)), byte(0x80 | (c >> 6U & 0x3F)),
+          byte(0x80 | (c & 0x3F))};
 }
 
 }  // namespace odmoe
