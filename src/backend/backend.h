@@ -14,7 +14,8 @@
 
 namespace odmoe {
 
-// Where tensors may begin in memory that is wrapped.
+// Where tensors begin in memory that is wrapped, a multiple of what kernels need (kDataAlignment in
+// format/expert_source.h).
 inline constexpr uint64_t kTensorAlignment = 64;
 
 // One owner: one thread at a time computes.

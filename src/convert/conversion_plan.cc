@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "format/expert_source.h"
 #include "format/printable.h"
 #include "format/safetensors.h"
 #include "format/tensor_info.h"
@@ -175,7 +176,7 @@ class Planner {
       if (n_expert == 0) n_expert = tensor.ne[2];
       if (tensor.ne[2] != n_expert || tensor.ne[3] != 1 || n_expert < 1 || n_expert > Manifest::kMaxExperts)
         return bad(tensor, odmoe::format("is of {} experts", tensor.ne[2]));
-      const uint64_t alignment = i == from.back() ? options_.page_bytes : Manifest::kSliceAlignment;
+      const uint64_t alignment = i == from.back() ? options_.page_bytes : kDataAlignment;
       const uint64_t offset = round_up(layer.record_bytes, alignment);
       const uint64_t bytes = ggml_row_size(tensor.type, tensor.ne[0]) * static_cast<uint64_t>(tensor.ne[1]);
       layer.slices.push_back({.tensor = tensor.name,

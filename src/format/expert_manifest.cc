@@ -148,9 +148,9 @@ ExpertManifest::Slice read_slice(Reader& reader, const Json& json, std::string_v
     reader.complain(odmoe::format("{} of {} bytes an expert should have {}", printable(slice.tensor),
                                   slice.bytes, bytes));
   }
-  if (slice.offset % ExpertManifest::kSliceAlignment != 0) {
+  if (slice.offset % kDataAlignment != 0) {
     reader.complain(odmoe::format("{} begins at {}, which is no multiple of {}", printable(slice.tensor),
-                                  slice.offset, ExpertManifest::kSliceAlignment));
+                                  slice.offset, kDataAlignment));
   }
   return slice;
 }

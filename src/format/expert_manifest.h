@@ -26,7 +26,6 @@ struct ExpertManifest {
   static constexpr int kMaxLayers = 4096;
   static constexpr int kMaxExperts = 65536;
   static constexpr uint64_t kMaxRecordBytes = 1ULL << 40U;
-  static constexpr uint64_t kSliceAlignment = 32;  // of slices in a record: what ggml's kernels want
 
   enum class Layout : uint8_t { kPacked, kFiles };
 

@@ -19,6 +19,12 @@ struct ExpertKey {
   auto operator<=>(const ExpertKey&) const = default;
 };
 
+// What ggml's kernels want the data of a matrix aligned to where they compute on it: of projections in a
+// slot, and so of slices in the record of an expert directory, which is read into a slot as it is.  What is
+// made room for in memory of our own has kTensorAlignment (backend/backend.h), where tensors lie in a GGUF
+// the alignment that it says (format/gguf_header.h), and reads that of their drive (io/async_reader.h).
+inline constexpr uint64_t kDataAlignment = 32;
+
 // The record of an expert: its gate, up and down projections, stored in one or more contiguous slices.
 // The same for all experts of a layer; layers may differ (mixed quantisations).
 struct RecordLayout {

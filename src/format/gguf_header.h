@@ -29,6 +29,7 @@ inline constexpr uint64_t kMaxHeaderBytes = 256U << 20U;  // the largest vocabul
 inline constexpr uint64_t kMaxTensors = 262144;           // K2 with unmerged experts has 70 thousand
 inline constexpr uint64_t kMaxTensorNameBytes = GGML_MAX_NAME - 1;
 inline constexpr uint64_t kMaxAlignment = 1U << 20U;
+// Of tensors in the data of a file that does not say another (general.alignment).
 inline constexpr uint64_t kDefaultAlignment = GGUF_DEFAULT_ALIGNMENT;
 
 struct Header {

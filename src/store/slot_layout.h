@@ -21,9 +21,6 @@
 
 namespace odmoe {
 
-// What ggml's kernels want tensor data aligned to.
-inline constexpr uint64_t kDataAlignment = 32;
-
 // Slices that follow each other without a gap in the files of every expert of a layer: read as one.
 struct SliceRun {
   int first_slice = 0;
