@@ -74,40 +74,48 @@ struct Row {
 
 std::vector<Row> rows_of(const LiveView& view) {
   const LiveFigures& f = view.figures();
+  const auto now = [&f](const char* name) { return f.number("now", name); };
+  const auto total = [&f](const char* name) { return f.number("total", name); };
+  const auto memory = [&f](const char* name) { return f.count("memory", name); };
+  const auto sessions = [&f](const char* name) { return f.count("sessions", name); };
+
+  const std::optional<double> reads = now("read_bytes_per_second");
+  const std::optional<double> probed = f.number("drive", "probed_bytes_per_second");
+  const uint64_t resident = memory("resident_bytes"), budget = memory("budget_bytes");
   std::optional<double> read_share, memory_share;
-  if (f.read_bytes_per_second && f.probed_bytes_per_second && *f.probed_bytes_per_second > 0) {
-    read_share = *f.read_bytes_per_second / *f.probed_bytes_per_second;
-  }
-  if (f.budget_bytes > 0)
-    memory_share = static_cast<double>(f.resident_bytes) / static_cast<double>(f.budget_bytes);
-  const std::string drive =
-      f.probed_bytes_per_second
-          ? odmoe::format("of {} that the drive can do", bytes_per_second(f.probed_bytes_per_second))
-          : "the drive was not tried out";
-  const std::string predictor =
-      f.predictor.empty() || f.predictor == "none"
-          ? "no predictor"
-          : odmoe::format("{}, {}, {} of what it read was used", f.predictor, f.prefetching ? "on" : "off",
-                          percent(f.prefetch_accuracy));
+  if (reads && probed && *probed > 0) read_share = *reads / *probed;
+  if (budget > 0) memory_share = static_cast<double>(resident) / static_cast<double>(budget);
+  const std::string drive = probed ? odmoe::format("of {} that the drive can do", bytes_per_second(probed))
+                                   : "the drive was not tried out";
+  const std::string name = f.text("predictor", "name");
+  const std::string predictor = name.empty() || name == "none"
+                                    ? "no predictor"
+                                    : odmoe::format("{}, {}, {} of what it read was used", name,
+                                                    f.flag("predictor", "prefetching") ? "on" : "off",
+                                                    percent(f.number("predictor", "accuracy")));
   return {
       {"writing",
-       odmoe::format("{}, prompts {}; {} tokens since the start", speed(f.tokens_per_second),
-                     speed(f.prefill_tokens_per_second), f.tokens),
+       odmoe::format("{}, prompts {}; {} tokens since the start", speed(now("tokens_per_second")),
+                     speed(now("prefill_tokens_per_second")), f.count("total", "tokens")),
        std::nullopt},
-      {"hit rate", odmoe::format("{}, since the start {}", percent(f.hit_rate), percent(f.total_hit_rate)),
-       f.hit_rate},
+      {"hit rate",
+       odmoe::format("{}, since the start {}", percent(now("hit_rate")), percent(total("hit_rate"))),
+       now("hit_rate")},
       {"late hits",
-       odmoe::format("{}, since the start {}", percent(f.late_hit_rate), percent(f.total_late_hit_rate)),
-       f.late_hit_rate},
-      {"stall", odmoe::format("{} of the time, waiting for the drive", percent(f.stall_share)),
-       f.stall_share},
-      {"reads", odmoe::format("{}, {}", bytes_per_second(f.read_bytes_per_second), drive), read_share},
+       odmoe::format("{}, since the start {}", percent(now("late_hit_rate")),
+                     percent(total("late_hit_rate"))),
+       now("late_hit_rate")},
+      {"stall", odmoe::format("{} of the time, waiting for the drive", percent(now("stall_share"))),
+       now("stall_share")},
+      {"reads", odmoe::format("{}, {}", bytes_per_second(reads), drive), read_share},
       {"read ahead", predictor, std::nullopt},
       {"memory",
-       odmoe::format("{} of {}, room for {} experts", format_bytes(f.resident_bytes),
-                     format_bytes(f.budget_bytes), f.slots),
+       odmoe::format("{} of {}, room for {} experts", format_bytes(resident), format_bytes(budget),
+                     memory("slots")),
        memory_share},
-      {"sessions", odmoe::format("{} of {}, {} waiting", f.running, f.most_running, f.queued), std::nullopt},
+      {"sessions",
+       odmoe::format("{} of {}, {} waiting", sessions("running"), sessions("most"), sessions("queued")),
+       std::nullopt},
   };
 }
 

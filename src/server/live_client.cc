@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "server/expert_map.h"
-#include "server/json_guard.h"
 
 namespace odmoe::server {
 namespace {
@@ -45,6 +44,23 @@ std::string text(const Json* value) {
 }
 
 }  // namespace
+
+std::optional<double> LiveFigures::number(const char* group, const char* name) const {
+  return server::number(member(state_, group, name));
+}
+
+uint64_t LiveFigures::count(const char* group, const char* name) const {
+  return server::count(member(state_, group, name));
+}
+
+std::string LiveFigures::text(const char* group, const char* name) const {
+  return server::text(member(state_, group, name));
+}
+
+bool LiveFigures::flag(const char* group, const char* name) const {
+  const Json* value = member(state_, group, name);
+  return value != nullptr && value->is_boolean() && value->get<bool>();
+}
 
 Status EventReader::push(std::string_view bytes, const Take& take) {
   while (!bytes.empty()) {
@@ -104,9 +120,9 @@ Status LiveView::take_model(std::string_view data) {
 }
 
 Status LiveView::take_state(std::string_view data) {
-  const auto parsed = parse_json(data);
+  auto parsed = parse_json(data);
   if (!parsed.has_value()) return damaged("state");
-  const Json& json = *parsed;
+  Json& json = *parsed;
   const Json* map = member(json, "map");
   const Json* whole = member(json, "whole");
   if (map == nullptr || !map->is_string()) return damaged("state");
@@ -114,39 +130,8 @@ Status LiveView::take_state(std::string_view data) {
   if (whole != nullptr && whole->is_boolean() && whole->get<bool>()) letters.assign(letters.size(), 'a');
   ODMOE_RETURN_IF_ERROR(apply_map_changes(map->get<std::string>(), letters));
   letters_ = std::move(letters);
-  const auto now = [&json](const char* name) { return number(member(json, "now", name)); };
-  const auto total = [&json](const char* name) { return member(json, "total", name); };
-  const auto memory = [&json](const char* name) { return count(member(json, "memory", name)); };
-  const auto sessions = [&json](const char* name) { return count(member(json, "sessions", name)); };
-  const Json* prefetching = member(json, "predictor", "prefetching");
-  figures_ = {.tokens_per_second = now("tokens_per_second"),
-              .prefill_tokens_per_second = now("prefill_tokens_per_second"),
-              .hit_rate = now("hit_rate"),
-              .late_hit_rate = now("late_hit_rate"),
-              .stall_share = now("stall_share"),
-              .read_bytes_per_second = now("read_bytes_per_second"),
-              .total_hit_rate = number(total("hit_rate")),
-              .total_late_hit_rate = number(total("late_hit_rate")),
-              .tokens = count(total("tokens")),
-              .prompt_tokens = count(total("prompt_tokens")),
-              .evictions = count(total("evictions")),
-              .read_bytes = count(total("read_bytes")),
-              .probed_bytes_per_second = number(member(json, "drive", "probed_bytes_per_second")),
-              .failed_copies = count(member(json, "drive", "failed_copies")),
-              .budget_bytes = memory("budget_bytes"),
-              .resident_bytes = memory("resident_bytes"),
-              .dense_bytes = memory("dense_bytes"),
-              .kv_bytes = memory("kv_bytes"),
-              .arena_bytes = memory("arena_bytes"),
-              .buffer_bytes = memory("buffer_bytes"),
-              .slots = memory("slots"),
-              .running = sessions("running"),
-              .most_running = sessions("most"),
-              .queued = sessions("queued"),
-              .most_queued = sessions("most_queued"),
-              .predictor = text(member(json, "predictor", "name")),
-              .prefetching = prefetching != nullptr && prefetching->is_boolean() && prefetching->get<bool>(),
-              .prefetch_accuracy = number(member(json, "predictor", "accuracy"))};
+  json.erase("map");
+  figures_ = LiveFigures(std::move(json));
   ++n_state_;
   return {};
 }

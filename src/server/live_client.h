@@ -7,9 +7,11 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "odmoe/result.h"
+#include "server/json_guard.h"
 
 namespace odmoe::server {
 
@@ -28,20 +30,20 @@ class EventReader {
   std::string name_, data_;  // of the event that is not
 };
 
-// The figures of a state event, as docs/server.md lists them.  What is not known is nothing or 0.
-struct LiveFigures {
-  std::optional<double> tokens_per_second, prefill_tokens_per_second, hit_rate, late_hit_rate, stall_share,
-      read_bytes_per_second;  // of the last seconds
-  std::optional<double> total_hit_rate, total_late_hit_rate;
-  uint64_t tokens = 0, prompt_tokens = 0, evictions = 0, read_bytes = 0;
-  std::optional<double> probed_bytes_per_second;
-  uint64_t failed_copies = 0;
-  uint64_t budget_bytes = 0, resident_bytes = 0, dense_bytes = 0, kv_bytes = 0, arena_bytes = 0,
-           buffer_bytes = 0, slots = 0;
-  uint64_t running = 0, most_running = 0, queued = 0, most_queued = 0;
-  std::string predictor;
-  bool prefetching = false;
-  std::optional<double> prefetch_accuracy;
+// The figures of a state event, by the group and the name that docs/server.md lists them with.  Copyable.
+class LiveFigures {
+ public:
+  LiveFigures() = default;  // nothing is known
+  explicit LiveFigures(Json state) : state_(std::move(state)) {}
+
+  // Of what is missing or of another type: nothing, 0, nothing, false.
+  std::optional<double> number(const char* group, const char* name) const;
+  uint64_t count(const char* group, const char* name) const;
+  std::string text(const char* group, const char* name) const;  // of one line, since it is shown to people
+  bool flag(const char* group, const char* name) const;
+
+ private:
+  Json state_;
 };
 
 // What the events told so far.  One owner; copyable.

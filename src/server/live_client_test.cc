@@ -60,10 +60,13 @@ TEST(LiveView, KnowsTheModelAndTheLastState) {
               R"({"now":{"hit_rate":0.5,"stall_share":null},"sessions":{"running":1,"most":2},"map":"2R3e","whole":true})")
           .has_value());
   EXPECT_EQ(view.letters(), "aaRaaaea");
-  EXPECT_EQ(view.figures().hit_rate, 0.5);
-  EXPECT_FALSE(view.figures().stall_share.has_value());
-  EXPECT_FALSE(view.figures().tokens_per_second.has_value());
-  EXPECT_EQ(view.figures().most_running, 2U);
+  EXPECT_EQ(view.figures().number("now", "hit_rate"), 0.5);
+  EXPECT_FALSE(view.figures().number("now", "stall_share").has_value());
+  EXPECT_FALSE(view.figures().number("now", "tokens_per_second").has_value());
+  EXPECT_EQ(view.figures().count("sessions", "most"), 2U);
+  EXPECT_EQ(view.figures().count("sessions", "queued"), 0U);
+  EXPECT_EQ(view.figures().text("predictor", "name"), "");
+  EXPECT_FALSE(view.figures().flag("predictor", "prefetching"));
   ASSERT_TRUE(view.take("state", R"({"map":"7l"})").has_value());
   EXPECT_EQ(view.letters(), "aaraaael");
   EXPECT_EQ(view.n_state(), 2U);

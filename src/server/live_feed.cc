@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/memory_info.h"
+#include "engine/stats_fields.h"
 #include "odmoe/format.h"
 #include "server/expert_map.h"
 
@@ -16,18 +17,17 @@ Json number(std::optional<double> value) {
   return value ? Json(std::round(*value * 1e4) / 1e4) : Json(nullptr);
 }
 
-Json share(uint64_t part, uint64_t whole) {
-  return number(whole > 0 ? std::optional(static_cast<double>(part) / static_cast<double>(whole))
-                          : std::nullopt);
-}
-
 Json bytes_per_second(std::optional<double> value) {
   return value ? Json(std::llround(*value)) : Json(nullptr);
 }
 
+// As somebody who looks on sees it.
+Json shown(const Json& value, Unit unit) {
+  if (!value.is_number_float()) return value;
+  return unit == Unit::kBytesPerSecond ? bytes_per_second(value.get<double>()) : number(value.get<double>());
+}
+
 Json figures_of(const Stats& stats, const LiveRates& now, const LiveSubject& subject, uint64_t resident) {
-  const double probed = stats.io.probed_bytes_per_second();
-  const Stats::Experts& experts = stats.experts;
   Json json;
   json["now"] = {{"tokens_per_second", number(now.tokens_per_second)},
                  {"prefill_tokens_per_second", number(now.prefill_tokens_per_second)},
@@ -35,36 +35,15 @@ Json figures_of(const Stats& stats, const LiveRates& now, const LiveSubject& sub
                  {"late_hit_rate", number(now.late_hit_rate)},
                  {"stall_share", number(now.stall_share)},
                  {"read_bytes_per_second", bytes_per_second(now.read_bytes_per_second)}};
-  json["total"] = {
-      {"prompt_tokens", stats.prefill.tokens},
-      {"tokens", stats.decode.tokens},
-      {"tokens_per_second",
-       number(stats.decode.tokens > 0 ? std::optional(stats.decode.tokens_per_second()) : std::nullopt)},
-      {"demands", experts.demands},
-      {"hit_rate", share(experts.hits, experts.demands)},
-      {"late_hit_rate", share(experts.late_hits, experts.demands)},
-      {"evictions", experts.evictions},
-      {"working_set_experts", experts.working_set_experts},
-      {"read_bytes", stats.io.demand_read_bytes + stats.io.prefetch_read_bytes},
-      {"read_retries", stats.io.read_retries}};
-  json["drive"] = {
-      {"probed_bytes_per_second", bytes_per_second(probed > 0 ? std::optional(probed) : std::nullopt)},
-      {"failed_copies", std::ranges::count(stats.io.copies, true, &Stats::Io::Copy::failed)}};
-  json["memory"] = {{"budget_bytes", stats.memory.budget_bytes},
-                    {"resident_bytes", resident},
-                    {"dense_bytes", stats.memory.dense_bytes},
-                    {"kv_bytes", stats.kv_bytes_in_use},
-                    {"arena_bytes", stats.arena_bytes_now},
-                    {"buffer_bytes", stats.memory.buffer_bytes},
-                    {"slots", stats.n_slot_now}};
+  json["memory"] = {{"resident_bytes", resident}};
   json["sessions"] = {{"running", subject.load.running},
                       {"most", subject.sessions},
                       {"queued", subject.load.queued},
                       {"most_queued", subject.max_queue}};
-  json["predictor"] = {{"name", stats.predictor.name},
-                       {"prefetching", stats.predictor.prefetching},
-                       {"prefetched", stats.predictor.prefetched},
-                       {"accuracy", share(stats.predictor.prefetched_used, stats.predictor.prefetched)}};
+  for (const StatsField& field : stats_fields()) {
+    if (field.live.name.empty()) continue;
+    json[field.live.group][field.live.name] = shown(field.value(stats), field.unit);
+  }
   return json;
 }
 

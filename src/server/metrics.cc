@@ -6,8 +6,11 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
+
+#include "engine/stats_fields.h"
 
 namespace odmoe::server {
 
@@ -83,67 +86,37 @@ void Metrics::count_end(const GenerationEnd& end) {
 
 std::string Metrics::text(const Stats* stats, const Scheduler::Load& load, size_t connections) {
   std::vector<prometheus::MetricFamily> families = impl_->registry.Collect();
-  const auto add = [&](const char* name, const char* help, double value, bool counter,
-                       std::vector<prometheus::ClientMetric::Label> labels = {}) {
-    if (families.empty() || families.back().name != name) {
-      families.push_back(
-          {name, help, counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge, {}});
-    }
-    prometheus::ClientMetric metric;
+  const auto begin = [&](std::string_view name, std::string_view help, bool counter) {
+    const auto type = counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge;
+    families.push_back({std::string(name), std::string(help), type, {}});
+  };
+  // To the family that was begun last.
+  const auto add = [&](double value, std::vector<prometheus::ClientMetric::Label> labels = {}) {
+    prometheus::MetricFamily& family = families.back();
+    prometheus::ClientMetric& metric = family.metric.emplace_back();
     metric.label = std::move(labels);
-    (counter ? metric.counter.value : metric.gauge.value) = value;
-    families.back().metric.push_back(std::move(metric));
+    (family.type == prometheus::MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
   };
-  const auto gauge = [&](const char* name, const char* help, auto value) {
-    add(name, help, static_cast<double>(value), false);
-  };
-  const auto counter = [&](const char* name, const char* help, auto value) {
-    add(name, help, static_cast<double>(value), true);
+  const auto gauge = [&](const char* name, const char* help, size_t value) {
+    begin(name, help, false);
+    add(static_cast<double>(value));
   };
   gauge("odmoe_up", "1 once the model is loaded", stats != nullptr ? 1 : 0);
   gauge("odmoe_queue_length", "Generations that wait", load.queued);
   gauge("odmoe_running", "Generations that have a session", load.running);
   gauge("odmoe_connections", "HTTP connections", connections);
   if (stats != nullptr) {
-    const Stats& s = *stats;
-    const auto demands = [&](const char* kind, uint64_t n) {
-      add("odmoe_expert_demands_total", "Experts asked for: in memory, on the way, or not",
-          static_cast<double>(n), true, {{"result", kind}});
-    };
-    demands("hit", s.experts.hits);
-    demands("late_hit", s.experts.late_hits);
-    demands("miss", s.experts.misses);
-    counter("odmoe_expert_evictions_total", "Experts that made room", s.experts.evictions);
-    gauge("odmoe_working_set_experts", "Distinct experts used so far", s.experts.working_set_experts);
-    gauge("odmoe_slots", "Experts that fit in the arena now", s.n_slot_now);
-    const auto reads = [&](const char* kind, uint64_t n) {
-      add("odmoe_read_bytes_total", "Bytes read for experts", static_cast<double>(n), true, {{"kind", kind}});
-    };
-    reads("demand", s.io.demand_read_bytes);
-    reads("prefetch", s.io.prefetch_read_bytes);
-    counter("odmoe_read_retries_total", "Reads that were tried again", s.io.read_retries);
-    counter("odmoe_stall_seconds_total", "Time that compute waited for reads",
-            static_cast<double>(s.io.stall_us) * 1e-6);
-    const auto engine_tokens = [&](const char* phase, const Stats::Phase& p) {
-      add("odmoe_engine_tokens_total", "Tokens evaluated", static_cast<double>(p.tokens), true,
-          {{"phase", phase}});
-    };
-    engine_tokens("prefill", s.prefill);
-    engine_tokens("decode", s.decode);
-    const auto engine_time = [&](const char* phase, const Stats::Phase& p) {
-      add("odmoe_engine_seconds_total", "Time spent evaluating", p.seconds, true, {{"phase", phase}});
-    };
-    engine_time("prefill", s.prefill);
-    engine_time("decode", s.decode);
-    const auto memory = [&](const char* part, uint64_t bytes) {
-      add("odmoe_memory_bytes", "How the memory is divided", static_cast<double>(bytes), false,
-          {{"part", part}});
-    };
-    memory("budget", s.memory.budget_bytes);
-    memory("dense", s.memory.dense_bytes);
-    memory("kv", s.kv_bytes_in_use);
-    memory("arena", s.arena_bytes_now);
-    memory("peak_resident", s.peak_resident_bytes);
+    for (const MetricFamily& family : metric_families()) {
+      begin(family.name, family.help, family.counter);
+      for (const StatsField& field : stats_fields()) {
+        if (field.metric != family.name) continue;
+        // Prometheus counts time in seconds.
+        const double scale = field.unit == Unit::kMicroseconds ? 1e-6 : 1;
+        std::vector<prometheus::ClientMetric::Label> labels;
+        if (!family.label.empty()) labels.push_back({std::string(family.label), std::string(field.label)});
+        add(field.value(*stats).get<double>() * scale, std::move(labels));
+      }
+    }
   }
   return prometheus::TextSerializer().Serialize(families);
 }

@@ -1,0 +1,204 @@
+#include "engine/stats_fields.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+namespace odmoe {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// A member of Stats, or of one of its members.
+template <auto... Members>
+Json at(const Stats& stats) {
+  return (stats.*....*Members);
+}
+
+Json share(uint64_t part, uint64_t whole) {
+  return whole > 0 ? Json(static_cast<double>(part) / static_cast<double>(whole)) : Json();
+}
+
+// What is zero until it has been measured.
+Json known(double value) { return value > 0 ? Json(value) : Json(); }
+
+Json copies(const Stats& stats) {
+  Json copies = Json::array();
+  for (const Stats::Io::Copy& copy : stats.io.copies) {
+    copies.push_back({{"path", copy.path},
+                      {"read_bytes", copy.read_bytes},
+                      {"probed_bytes_per_second", known(copy.probed_bytes_per_second)},
+                      {"failed", copy.failed}});
+  }
+  return copies;
+}
+
+Json recall(const Stats& stats) {
+  Json recall = Json::array();
+  for (const Stats::Predictor::Ahead& ahead : stats.predictor.ahead)
+    recall.push_back(share(ahead.foreseen, ahead.wanted));
+  return recall;
+}
+
+// clang-format off
+constexpr auto kFields = std::to_array<StatsField>({
+    {.value = at<&Stats::memory, &MemoryPlan::budget_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "budget_bytes"}, .live = {"memory", "budget_bytes"},
+     .metric = "odmoe_memory_bytes", .label = "budget"},
+    {.value = at<&Stats::memory, &MemoryPlan::dense_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "dense_bytes"}, .live = {"memory", "dense_bytes"},
+     .metric = "odmoe_memory_bytes", .label = "dense"},
+    {.value = at<&Stats::memory, &MemoryPlan::kv_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "kv_bytes"}},
+    {.value = at<&Stats::kv_bytes_in_use>, .unit = Unit::kBytes,
+     .stats = {"memory", "kv_bytes_in_use"}, .live = {"memory", "kv_bytes"},
+     .metric = "odmoe_memory_bytes", .label = "kv"},
+    {.value = at<&Stats::memory, &MemoryPlan::reserved_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "reserved_bytes"}},
+    {.value = at<&Stats::arena_bytes_now>, .unit = Unit::kBytes,
+     .stats = {"memory", "arena_bytes"}, .live = {"memory", "arena_bytes"},
+     .metric = "odmoe_memory_bytes", .label = "arena"},
+    {.value = at<&Stats::arena_resizes>, .unit = Unit::kCount,
+     .stats = {"memory", "arena_resizes"}},
+    {.value = at<&Stats::memory, &MemoryPlan::buffer_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "buffer_bytes"}, .live = {"memory", "buffer_bytes"}},
+    {.value = at<&Stats::memory, &MemoryPlan::minimum_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "minimum_bytes"}},
+    {.value = at<&Stats::memory, &MemoryPlan::expert_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "expert_bytes"}},
+    {.value = at<&Stats::n_slot_now>, .unit = Unit::kCount,
+     .stats = {"memory", "slots"}, .live = {"memory", "slots"}, .metric = "odmoe_slots"},
+    {.value = at<&Stats::memory, &MemoryPlan::n_expert_total>, .unit = Unit::kCount,
+     .stats = {"memory", "experts"}},
+    {.value = at<&Stats::peak_resident_bytes>, .unit = Unit::kBytes,
+     .stats = {"memory", "peak_resident_bytes"},
+     .metric = "odmoe_memory_bytes", .label = "peak_resident"},
+
+    {.value = at<&Stats::prefill, &Stats::Phase::tokens>, .unit = Unit::kCount,
+     .stats = {"prefill", "tokens"}, .live = {"total", "prompt_tokens"},
+     .metric = "odmoe_engine_tokens_total", .label = "prefill"},
+    {.value = [](const Stats& s) { return Json(s.prefill.tokens_per_second()); }, .unit = Unit::kTokensPerSecond,
+     .stats = {"prefill", "tokens_per_second"}},
+    {.value = at<&Stats::prefill, &Stats::Phase::seconds>, .unit = Unit::kSeconds,
+     .metric = "odmoe_engine_seconds_total", .label = "prefill"},
+    {.value = at<&Stats::ttft_ms>, .unit = Unit::kMilliseconds,
+     .stats = {"prefill", "ttft_ms"}},
+
+    {.value = at<&Stats::decode, &Stats::Phase::tokens>, .unit = Unit::kCount,
+     .stats = {"decode", "tokens"}, .live = {"total", "tokens"},
+     .metric = "odmoe_engine_tokens_total", .label = "decode"},
+    {.value = [](const Stats& s) { return s.decode.tokens > 0 ? Json(s.decode.tokens_per_second()) : Json(); },
+     .unit = Unit::kTokensPerSecond,
+     .stats = {"decode", "tokens_per_second"}, .live = {"total", "tokens_per_second"}, .zero_when_unknown = true},
+    {.value = at<&Stats::decode, &Stats::Phase::seconds>, .unit = Unit::kSeconds,
+     .metric = "odmoe_engine_seconds_total", .label = "decode"},
+    {.value = at<&Stats::decode, &Stats::Phase::steps>, .unit = Unit::kCount,
+     .stats = {"decode", "steps"}},
+    {.value = at<&Stats::decode, &Stats::Phase::experts_read>, .unit = Unit::kCount,
+     .stats = {"decode", "experts_read"}},
+
+    {.value = at<&Stats::experts, &Stats::Experts::demands>, .unit = Unit::kCount,
+     .stats = {"experts", "demands"}, .live = {"total", "demands"}},
+    {.value = at<&Stats::experts, &Stats::Experts::hits>, .unit = Unit::kCount,
+     .stats = {"experts", "hits"}, .metric = "odmoe_expert_demands_total", .label = "hit"},
+    {.value = at<&Stats::experts, &Stats::Experts::late_hits>, .unit = Unit::kCount,
+     .stats = {"experts", "late_hits"}, .metric = "odmoe_expert_demands_total", .label = "late_hit"},
+    {.value = at<&Stats::experts, &Stats::Experts::misses>, .unit = Unit::kCount,
+     .stats = {"experts", "misses"}, .metric = "odmoe_expert_demands_total", .label = "miss"},
+    {.value = [](const Stats& s) { return share(s.experts.hits, s.experts.demands); }, .unit = Unit::kShare,
+     .stats = {"experts", "hit_rate"}, .live = {"total", "hit_rate"}, .zero_when_unknown = true},
+    {.value = [](const Stats& s) { return share(s.experts.late_hits, s.experts.demands); }, .unit = Unit::kShare,
+     .live = {"total", "late_hit_rate"}},
+    {.value = at<&Stats::experts, &Stats::Experts::working_set_experts>, .unit = Unit::kCount,
+     .stats = {"experts", "working_set_experts"}, .live = {"total", "working_set_experts"},
+     .metric = "odmoe_working_set_experts"},
+    {.value = at<&Stats::experts, &Stats::Experts::evictions>, .unit = Unit::kCount,
+     .stats = {"experts", "evictions"}, .live = {"total", "evictions"}, .metric = "odmoe_expert_evictions_total"},
+
+    {.value = at<&Stats::io, &Stats::Io::reader>,
+     .stats = {"io", "reader"}},
+    {.value = at<&Stats::io, &Stats::Io::demand_read_bytes>, .unit = Unit::kBytes,
+     .stats = {"io", "demand_read_bytes"}, .metric = "odmoe_read_bytes_total", .label = "demand"},
+    {.value = at<&Stats::io, &Stats::Io::prefetch_read_bytes>, .unit = Unit::kBytes,
+     .stats = {"io", "prefetch_read_bytes"}, .metric = "odmoe_read_bytes_total", .label = "prefetch"},
+    {.value = [](const Stats& s) { return Json(s.io.demand_read_bytes + s.io.prefetch_read_bytes); },
+     .unit = Unit::kBytes, .live = {"total", "read_bytes"}},
+    {.value = at<&Stats::io, &Stats::Io::reads>, .unit = Unit::kCount,
+     .stats = {"io", "reads"}},
+    {.value = at<&Stats::io, &Stats::Io::read_retries>, .unit = Unit::kCount,
+     .stats = {"io", "read_retries"}, .live = {"total", "read_retries"}, .metric = "odmoe_read_retries_total"},
+    {.value = at<&Stats::io, &Stats::Io::stall_us>, .unit = Unit::kMicroseconds,
+     .stats = {"io", "stall_us"}, .metric = "odmoe_stall_seconds_total"},
+    {.value = [](const Stats& s) { return Json(s.io.read_bytes_per_second()); }, .unit = Unit::kBytesPerSecond,
+     .stats = {"io", "read_bytes_per_second"}},
+    {.value = [](const Stats& s) { return known(s.io.probed_bytes_per_second()); }, .unit = Unit::kBytesPerSecond,
+     .stats = {"io", "probed_bytes_per_second"}, .live = {"drive", "probed_bytes_per_second"}},
+    {.value = at<&Stats::io, &Stats::Io::depth>, .unit = Unit::kCount,
+     .stats = {"io", "depth"}},
+    {.value = at<&Stats::io, &Stats::Io::read_bytes>, .unit = Unit::kBytes,
+     .stats = {"io", "read_bytes"}},
+    {.value = copies,
+     .stats = {"io", "copies"}},
+    {.value = [](const Stats& s) { return Json(std::ranges::count(s.io.copies, true, &Stats::Io::Copy::failed)); },
+     .unit = Unit::kCount, .live = {"drive", "failed_copies"}},
+
+    {.value = at<&Stats::predictor, &Stats::Predictor::name>,
+     .stats = {"predictor", "name"}, .live = {"predictor", "name"}},
+    {.value = recall, .unit = Unit::kShare,
+     .stats = {"predictor", "recall"}},
+    {.value = [](const Stats& s) { return share(s.predictor.prefetched_used, s.predictor.prefetched); },
+     .unit = Unit::kShare, .stats = {"predictor", "accuracy"}, .live = {"predictor", "accuracy"}},
+    {.value = [](const Stats& s) {
+       return share(s.predictor.prefetched_used, s.predictor.prefetched_used + s.experts.misses);
+     },
+     .unit = Unit::kShare, .stats = {"predictor", "coverage"}},
+    {.value = [](const Stats& s) { return share(s.predictor.prefetched_late, s.predictor.prefetched_used); },
+     .unit = Unit::kShare, .stats = {"predictor", "late"}},
+    {.value = at<&Stats::predictor, &Stats::Predictor::prefetched>, .unit = Unit::kCount,
+     .live = {"predictor", "prefetched"}},
+    {.value = at<&Stats::predictor, &Stats::Predictor::prefetching>,
+     .stats = {"predictor", "prefetching"}, .live = {"predictor", "prefetching"}},
+    {.value = at<&Stats::predictor, &Stats::Predictor::many_reads>,
+     .stats = {"predictor", "many_reads"}},
+    {.value = [](const Stats& s) { return known(s.predictor.gain); }, .unit = Unit::kShare,
+     .stats = {"predictor", "gain"}},
+    {.value = at<&Stats::predictor, &Stats::Predictor::trials>, .unit = Unit::kCount,
+     .stats = {"predictor", "trials"}},
+
+    {.value = at<&Stats::routing, &Stats::Routing::expert_counts>, .unit = Unit::kCount,
+     .stats = {"routing", "expert_counts"}},
+    {.value = at<&Stats::routing, &Stats::Routing::total_selections>, .unit = Unit::kCount,
+     .stats = {"routing", "total_selections"}},
+    {.value = at<&Stats::routing, &Stats::Routing::load_balance_coefficient>,
+     .stats = {"routing", "load_balance_coefficient"}},
+    {.value = at<&Stats::routing, &Stats::Routing::auxiliary_loss>,
+     .stats = {"routing", "auxiliary_loss"}},
+
+    {.value = [](const Stats& s) { return known(s.roofline().compute_tokens_per_second); },
+     .unit = Unit::kTokensPerSecond, .stats = {"roofline", "compute_tokens_per_second"}},
+    {.value = [](const Stats& s) { return known(s.roofline().io_tokens_per_second); },
+     .unit = Unit::kTokensPerSecond, .stats = {"roofline", "io_tokens_per_second"}},
+    {.value = [](const Stats& s) { return known(s.roofline().fraction); },
+     .unit = Unit::kShare, .stats = {"roofline", "fraction"}},
+});
+
+constexpr auto kFamilies = std::to_array<MetricFamily>({
+    {.name = "odmoe_expert_demands_total", .help = "Experts asked for: in memory, on the way, or not", .label = "result"},
+    {.name = "odmoe_expert_evictions_total", .help = "Experts that made room"},
+    {.name = "odmoe_working_set_experts", .help = "Distinct experts used so far", .counter = false},
+    {.name = "odmoe_slots", .help = "Experts that fit in the arena now", .counter = false},
+    {.name = "odmoe_read_bytes_total", .help = "Bytes read for experts", .label = "kind"},
+    {.name = "odmoe_read_retries_total", .help = "Reads that were tried again"},
+    {.name = "odmoe_stall_seconds_total", .help = "Time that compute waited for reads"},
+    {.name = "odmoe_engine_tokens_total", .help = "Tokens evaluated", .label = "phase"},
+    {.name = "odmoe_engine_seconds_total", .help = "Time spent evaluating", .label = "phase"},
+    {.name = "odmoe_memory_bytes", .help = "How the memory is divided", .label = "part", .counter = false},
+});
+// clang-format on
+
+}  // namespace
+
+std::span<const StatsField> stats_fields() { return kFields; }
+std::span<const MetricFamily> metric_families() { return kFamilies; }
+
+}  // namespace odmoe
