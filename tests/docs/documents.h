@@ -1,0 +1,17 @@
+// What the documents say is in the repository.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace odmoe::testing {
+
+// Every path that README.md, CONTRIBUTING.md or a docs/*.md below `root` names and that is not there, as
+// "docs/io.md:12: src/io/file.cc".  Paths are: what links point to, unless it is an address; and words in
+// backticks with a slash that end as a source or a document does or begin with a folder of the repository,
+// which may be named from src/, include/ or src/model/ on.  A part in capitals ("arch/NAME.cc") stands for
+// any.
+std::vector<std::string> missing_paths(const std::filesystem::path& root);
+
+}  // namespace odmoe::testing
