@@ -19,71 +19,30 @@ With --limit the server runs under that program, which is called `PROGRAM BYTES 
 when it takes more than so many bytes, here the budget and 5 %.  What comes after `--` goes to the server.
 """
 import argparse
-import atexit
 import collections
 import http.client
 import json
-import os
 import random
 import re
-import signal
 import socket
 import struct
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-MIB = 1 << 20
+from serving import MIB, ServerProcess
+
 PATIENCE = 300  # seconds until a request counts as not answered: a limit for a machine that hangs
 REFUSED = {400, 408, 413, 414, 415, 429, 431, 499, 501, 503, 504, 505}
 
 
-class Server:
-    """odmoe serve on a free port, with what its plan says."""
+class Server(ServerProcess):
+    """With what its plan says."""
 
     def __init__(self, command):
-        self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, start_new_session=True)
-        atexit.register(self.process.kill)
-        while not (address := re.search(r"ready: http://[^ ]*:(\d+)", self.said())):
-            if self.process.poll() is not None:
-                sys.exit(f"hostile_requests: {' '.join(command)} did not start:\n{self.said()}")
-            time.sleep(0.05)
-        self.port = int(address[1])
+        super().__init__(command)
         plan = re.search(r"memory plan, ([\d.]+) (KiB|MiB|GiB)", self.said())
         self.budget = int(float(plan[1]) * {"KiB": 1 << 10, "MiB": MIB, "GiB": 1 << 30}[plan[2]])
-        self.pid = self.find("serve")
-        atexit.register(lambda: self.process.poll() is None and os.kill(self.pid, signal.SIGKILL))
-
-    def find(self, word):
-        """The process itself, or the one below it that serves."""
-        pid = self.process.pid
-        while True:
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as file:
-                    parts = file.read().split(b"\0")
-                if len(parts) > 1 and parts[1] == word.encode():
-                    return pid
-                with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-                    pid = int(file.read().split()[0])
-            except (FileNotFoundError, IndexError):
-                return pid
-
-    def said(self):
-        self.log.flush()
-        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
-
-    def status(self):
-        """-> bytes resident, at most so far, threads, descriptors; None where the system does not tell"""
-        try:
-            with open(f"/proc/{self.pid}/status", encoding="utf-8") as file:
-                status = dict(line.split(":", 1) for line in file)
-            return (int(status["VmRSS"].split()[0]) * 1024, int(status["VmHWM"].split()[0]) * 1024,
-                    int(status["Threads"]), len(os.listdir(f"/proc/{self.pid}/fd")))
-        except (FileNotFoundError, KeyError):
-            return None
 
     def connect(self):
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
@@ -380,8 +339,7 @@ class Attack:
         self.server = Server(command)
         self.most = int(self.server.budget * 1.05)
         if options.limit:
-            os.kill(self.server.pid, signal.SIGTERM)
-            self.server.process.wait()
+            self.server.end(PATIENCE)
             self.server = Server([options.limit, str(self.most), *command])
         self.requests = Requests(self.server, options.max_body)
         self.lock = threading.Lock()
@@ -450,15 +408,15 @@ class Attack:
     def at_rest(self, before):
         """What the server has once threads and descriptors are as before, or will not be."""
         for _ in range(300):
-            now = self.server.status()
-            if now is None or (now[2] <= before[2] and now[3] <= before[3]):
+            now = self.server.usage()
+            if now.threads is None or (now.threads <= before.threads and now.descriptors <= before.descriptors):
                 return now
             time.sleep(0.2)
         return now
 
     def run(self):
         time.sleep(0.5)
-        before = self.server.status()
+        before = self.server.usage()
         try:
             with open(f"/proc/{self.server.pid}/clear_refs", "w", encoding="ascii") as file:
                 file.write("5")  # the peak is counted from here on
@@ -485,26 +443,28 @@ class Attack:
         for i, right in enumerate(self.right):
             if (answer := self.answer_of(i)) != right:
                 self.is_wrong(f"afterwards {RIGHT[i]} was answered {answer}, not {right}")
-        self.after = self.at_rest(before) if before else None
+        self.after = self.at_rest(before) if before.threads is not None else None
         if self.after:
-            resident, peak, threads, descriptors = self.after
-            if peak > self.most:
-                self.is_wrong(f"at its peak it had {peak / MIB:.1f} MiB, and its plan and 5 % are {self.most / MIB:.1f} MiB")
+            now = self.after
+            if now.peak > self.most:
+                self.is_wrong(f"at its peak it had {now.peak / MIB:.1f} MiB, and its plan and 5 % are "
+                              f"{self.most / MIB:.1f} MiB")
             # What the plan calls buffers, experts and KV cache it may have taken only now.
-            if resident > max(before[0] * 1.25, before[0] + 12 * MIB):
-                self.is_wrong(f"it had {before[0] / MIB:.1f} MiB at rest, and {resident / MIB:.1f} MiB afterwards")
-            if threads > before[2] or descriptors > before[3]:
-                self.is_wrong(f"it had {before[2]} threads and {before[3]} descriptors at rest, and {threads} and "
-                              f"{descriptors} afterwards")
+            if now.resident > max(before.resident * 1.25, before.resident + 12 * MIB):
+                self.is_wrong(f"it had {before.resident / MIB:.1f} MiB at rest, and {now.resident / MIB:.1f} MiB "
+                              "afterwards")
+            if now.threads > before.threads or now.descriptors > before.descriptors:
+                self.is_wrong(f"it had {before.threads} threads and {before.descriptors} descriptors at rest, and "
+                              f"{now.threads} and {now.descriptors} afterwards")
         # In the middle of requests, of which none may keep it.
         ends = [threading.Thread(target=self.last_request, args=(i,)) for i in range(4)]
         for thread in ends:
             thread.start()
         time.sleep(0.3)
-        os.kill(self.server.pid, signal.SIGTERM)
+        self.server.terminate()
         for thread in ends:
             thread.join()
-        status = self.server.process.wait(timeout=PATIENCE)
+        status = self.server.wait(PATIENCE)
         if status != 0:
             self.is_wrong(f"it ended with {status}:\n{self.server.said()[-2000:]}")
 
@@ -524,10 +484,10 @@ class Attack:
             answers = ", ".join(f"{what} ({n})" for (name, what), n in sorted(self.counts.items()) if name == kind)
             print(f"| {kind} | {answers} |")
         after = getattr(self, "after", None)
-        if before and after:
-            print(f"\nplan {self.server.budget / MIB:.1f} MiB; resident {before[0] / MIB:.1f} MiB before, at most "
-                  f"{after[1] / MIB:.1f} MiB, {after[0] / MIB:.1f} MiB afterwards; threads {before[2]} and {after[2]}, "
-                  f"descriptors {before[3]} and {after[3]}")
+        if after:
+            print(f"\nplan {self.server.budget / MIB:.1f} MiB; resident {before.resident / MIB:.1f} MiB before, at most "
+                  f"{after.peak / MIB:.1f} MiB, {after.resident / MIB:.1f} MiB afterwards; threads {before.threads} and "
+                  f"{after.threads}, descriptors {before.descriptors} and {after.descriptors}")
         print(f"\nwrong: {len(self.wrong)}")
 
 

@@ -31,13 +31,13 @@ import json
 import os
 import re
 import shlex
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from serving import ServerProcess
 
 WORDS = ("the king people word nation father house horse winter summer state union justice peace war night day hand "
          "heart lord man woman child city river mountain sea light fire water bread wine gold silver law truth").split()
@@ -68,28 +68,16 @@ def steps(first, count):
     return "".join(f" s{first + i:04d}" for i in range(count))
 
 
-class Server:
-    """A server process that is ready; ends with the `with` block."""
-
+class Server(ServerProcess):
     def __init__(self, name, command, port=None):
         self.name = name
-        self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, start_new_session=True)
-        self.port = port
-        deadline = time.monotonic() + 600
-        while not self.ready():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.log.seek(0)
-                sys.exit(f"{shlex.join(command)}: did not start:\n{self.log.read()[-2000:]}")
-            time.sleep(0.05)
+        self.fixed_port = port
+        super().__init__(command)
 
-    def ready(self):
-        if self.port is None:
-            self.log.seek(0)
-            address = re.search(r"ready: http://[^ ]*:(\d+)", self.log.read())
-            if address:
-                self.port = int(address[1])
-            return address is not None
+    def is_ready(self):
+        if self.fixed_port is None:
+            return super().is_ready()
+        self.port = self.fixed_port
         try:
             return self.get("/health")[0] == 200
         except OSError:
@@ -104,32 +92,10 @@ class Server:
     def stats(self):
         return json.loads(self.get("/v1/stats")[1])
 
-    def __enter__(self):
-        return self
-
-    def innermost(self):
-        """The process that serves: the command may have started it by way of others (a limit, a root of its own)."""
-        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
-        child = {int(parent): int(pid) for pid, parent in (line.split() for line in listed.splitlines())}
-        pid = self.process.pid
-        while pid in child:
-            pid = child[pid]
-        return pid
-
     def __exit__(self, *_):
-        try:
-            os.kill(self.innermost(), signal.SIGTERM)
-        except ProcessLookupError:
-            pass
-        try:
-            self.process.wait(120)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-        self.log.seek(0)
-        if peak := re.search(r"peak .*", self.log.read()):
+        super().__exit__()
+        if peak := re.search(r"peak .*", self.said()):
             print(f"{self.name}: {peak[0]}", file=sys.stderr, flush=True)
-        self.log.close()
 
 
 class Failed(Exception):

@@ -25,25 +25,22 @@ that grew by more than --growth from the first sixth of the load to its end, des
 a server that does not end with status 0.
 """
 import argparse
-import atexit
 import collections
 import http.client
 import json
-import os
 import random
 import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
+from serving import MIB, ServerProcess
+
 QUEUE = 12  # of --minutes: bursts go beyond it
 SESSIONS = 4
-MIB = 1 << 20
 SPEECH = ("Now is the winter of our discontent made glorious summer by this sun of York, and all the clouds that "
           "lowered upon our house in the deep bosom of the ocean buried. ")
 PERSON = {"type": "object", "additionalProperties": False, "required": ["name", "age", "tags"], "properties": {
@@ -151,23 +148,7 @@ def essence_of_stream(events):
     return {"choices": [choices[i] for i in sorted(choices)], "usage": usage}
 
 
-class Server:
-    """odmoe serve on a free port."""
-
-    def __init__(self, command):
-        self.log = tempfile.TemporaryFile("w+")
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log, start_new_session=True)
-        atexit.register(self.process.kill)
-        while not (address := re.search(r"ready: http://[^ ]*:(\d+)", self.said())):
-            if self.process.poll() is not None:
-                sys.exit(f"server_soak: {command[0]} did not start:\n{self.said()}")
-            time.sleep(0.05)
-        self.port = int(address[1])
-
-    def said(self):
-        self.log.flush()
-        return os.pread(self.log.fileno(), 1 << 20, 0).decode(errors="replace")
-
+class Server(ServerProcess):
     def ask(self, method, path, body, connection=None):
         """-> status, headers, answer (parsed, or the events of a stream)"""
         own = connection is None
@@ -189,14 +170,8 @@ class Server:
 
     def resources(self):
         """-> bytes resident, open descriptors, threads; None for what this system does not tell"""
-        pid = self.process.pid
-        try:
-            with open(f"/proc/{pid}/status", encoding="utf-8") as file:
-                status = dict(line.split(":", 1) for line in file)
-            return (int(status["VmRSS"].split()[0]) * 1024, len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]))
-        except FileNotFoundError:
-            said = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=False)
-            return int(said.stdout) * 1024 if said.stdout.strip() else None, None, None
+        usage = self.usage()
+        return usage.resident, usage.descriptors, usage.threads
 
 
 class Soak:
@@ -446,13 +421,11 @@ class Soak:
         for thread in threads:
             thread.start()
         time.sleep(0.02)
-        self.server.process.send_signal(signal.SIGTERM)
+        self.server.terminate()
         for thread in threads:
             thread.join()
-        try:
-            code = self.server.process.wait(60)
-        except subprocess.TimeoutExpired:
-            self.server.process.kill()
+        code = self.server.wait(60)
+        if code is None:
             code = "none within a minute"
         if code != 0:
             self.is_wrong(f"after SIGTERM the server ended with {code}:\n{self.server.said()[-2000:]}")

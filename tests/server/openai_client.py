@@ -245,7 +245,7 @@ def main():
         code = server.end()
         check(code == 0, f"SIGTERM ends the server with status 0, not {code}")
     finally:
-        server.process.kill()
+        server.kill()
 
 
 main()
