@@ -73,7 +73,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   int32_t max_tokens = -1;        // -1: until the end token or the context is full
   std::vector<std::string> stop;  // generation ends before any of these; they are not shown
-  bool ignore_eos = false;        // go on after an end token
+  bool ignore_eos = false;        // end tokens are never drawn
   ContextOverflow context_overflow = ContextOverflow::kStop;
   int32_t keep = -1;  // tokens kept at the start by kShift; -1: the prompt's, at most a quarter
   // Called after each chunk of the prompt with the tokens evaluated so far, those reused not among them.

@@ -1,10 +1,9 @@
 #include <algorithm>
-#include <limits>
-#include <optional>
+#include <utility>
 
 #include "engine/engine_impl.h"
-#include "engine/sampler.h"
 #include "engine/stop_strings.h"
+#include "engine/token_chooser.h"
 
 namespace odmoe {
 namespace {
@@ -18,14 +17,6 @@ Status shift_context(Session& session, int32_t keep) {
   session.truncate(keep);
   if (rest.empty()) return {};
   return session.evaluate(rest);
-}
-
-std::vector<Token> end_tokens(const Tokenizer& tokenizer) {
-  std::vector<Token> tokens;
-  for (Token token = 0; token < tokenizer.n_vocab(); ++token) {
-    if (tokenizer.is_end(token)) tokens.push_back(token);
-  }
-  return tokens;
 }
 
 // Text on its way to the user: whole characters only, and nothing of a stop string.
@@ -85,36 +76,26 @@ Result<GenerateResult> EngineImpl::generate(Session& session, std::span<const To
   Status status = session.evaluate(prompt.subspan(static_cast<size_t>(result.reused_tokens)), {},
                                    options.prompt_progress);
 
-  Sampler sampler(options.sampling, tokenizer_->n_vocab());
-  for (const Token token : prompt) sampler.accept(token);
-  const std::vector<Token> forbidden = options.ignore_eos ? end_tokens(*tokenizer_) : std::vector<Token>();
-  std::vector<float> masked(forbidden.empty() ? 0 : session.logits().size());
+  TokenChooser chooser({.sampling = options.sampling,
+                        .never_drawn = options.ignore_eos ? end_tokens(*this) : std::vector<Token>()},
+                       tokenizer_->n_vocab());
+  for (const Token token : prompt) chooser.read(token);
   const int32_t keep =
       std::min(options.keep >= 0 ? options.keep : result.prompt_tokens, session.context() / 4);
 
   while (status.has_value()) {
     if (options.max_tokens >= 0 && result.generated_tokens >= options.max_tokens)
       return done(FinishReason::kLength);
-    std::span<const float> logits = session.logits();
-    if (!forbidden.empty()) {
-      std::ranges::copy(logits, masked.begin());
-      for (const Token token : forbidden) {
-        masked[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
-      }
-      logits = masked;
+    const auto chosen = chooser.choose(session.logits());
+    if (!chosen.has_value()) {
+      const Error& error = chosen.error().error;
+      return fail(error.kind, "'{}': {}", options_.model.string(), error.message);
     }
-    const std::optional<Token> drawn = sampler.sample(logits);
-    if (!drawn) {
-      return fail(
-          ErrorKind::kBadFile,
-          "'{}': after {} tokens the model gives no token a likelihood: check the file (odmoe inspect)",
-          options_.model.string(), session.tokens().size());
-    }
-    const Token token = *drawn;
+    const Token token = *chosen;
     if (result.generated_tokens == 0)
       note_first_token(static_cast<double>(clock_->now_us() - begin_us) * 1e-3);
-    if (!options.ignore_eos && tokenizer_->is_end(token)) return done(FinishReason::kEnd);
-    sampler.accept(token);
+    if (tokenizer_->is_end(token)) return done(FinishReason::kEnd);
+    chooser.accept(token);
     ++result.generated_tokens;
     stream.push(token);
     if (stream.stopped()) return done(FinishReason::kStopString);

@@ -1,4 +1,4 @@
-#include "server/token_draw.h"
+#include "server/grammar_constraint.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -8,9 +8,11 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <span>
 
 #include "grammar/automaton.h"
 #include "grammar/json_schema.h"
+#include "server/scheduler.h"
 
 namespace odmoe::server {
 namespace {
@@ -55,23 +57,24 @@ std::vector<std::pair<Token, float>> forbid(const Words& words, std::string_view
 }
 
 constexpr const char* kSpaces = " \t\n\r";
+constexpr std::span<const Token> kNone;  // end tokens: none are forbidden here
 
-TEST(TokenDraw, WhatTheBiasLeavesNothingOfIsForbiddenBeforeAnythingIsWritten) {
+TEST(GrammarConstraint, WhatTheBiasLeavesNothingOfIsForbiddenBeforeAnythingIsWritten) {
   const Words words;
   const auto grammar = words.masks(R"({"type":"boolean"})");
   for (const float temperature : {0.0F, 1.0F}) {
-    TokenDraw draw({.sampling = {.temperature = temperature},
-                    .logit_bias = forbid(words, std::string("tf") + kSpaces),
-                    .grammar = grammar},
-                   words.size());
+    TokenChooser draw = chooser_of({.sampling = {.temperature = temperature},
+                                    .logit_bias = forbid(words, std::string("tf") + kSpaces),
+                                    .grammar = grammar},
+                                   kNone, words.size());
     const auto possible = draw.check();
     ASSERT_FALSE(possible.has_value());
-    EXPECT_EQ(possible.error().ending, Ending::kForbidden);
+    EXPECT_EQ(possible.error().why, NoToken::Why::kForbidden);
     std::vector<float> logits = words.logits();
     logits['!'] = 100;
-    const auto drawn = draw.draw(logits);
+    const auto drawn = draw.choose(logits);
     ASSERT_FALSE(drawn.has_value());
-    EXPECT_EQ(drawn.error().ending, Ending::kForbidden);
+    EXPECT_EQ(drawn.error().why, NoToken::Why::kForbidden);
     EXPECT_EQ(drawn.error().error.kind, ErrorKind::kUsage);
     EXPECT_THAT(drawn.error().error.message, HasSubstr("'f'"));
     EXPECT_THAT(drawn.error().error.message, HasSubstr("logit_bias"));
@@ -79,48 +82,49 @@ TEST(TokenDraw, WhatTheBiasLeavesNothingOfIsForbiddenBeforeAnythingIsWritten) {
   }
 }
 
-TEST(TokenDraw, ATokenThatIsOnlyMadeUnlikelyMayStillBeWrittenWhereNoOtherMay) {
+TEST(GrammarConstraint, ATokenThatIsOnlyMadeUnlikelyMayStillBeWrittenWhereNoOtherMay) {
   const Words words;
   Generation generation{.sampling = {.temperature = 0}, .grammar = words.masks(R"({"const":true})")};
   for (Token token = 0; token < words.size(); ++token) generation.logit_bias.emplace_back(token, -99.5F);
-  TokenDraw draw(generation, words.size());
+  TokenChooser draw = chooser_of(generation, kNone, words.size());
   EXPECT_TRUE(draw.check().has_value());
-  EXPECT_TRUE(draw.draw(words.logits()).has_value());
+  EXPECT_TRUE(draw.choose(words.logits()).has_value());
 }
 
-TEST(TokenDraw, WhatIsForbiddenInTheMiddleSaysSoThere) {
+TEST(GrammarConstraint, WhatIsForbiddenInTheMiddleSaysSoThere) {
   const Words words;
-  TokenDraw draw({.sampling = {.temperature = 0},
-                  .logit_bias = forbid(words, "e"),
-                  .grammar = words.masks(R"({"const":"be"})")},
-                 words.size());
+  TokenChooser draw = chooser_of({.sampling = {.temperature = 0},
+                                  .logit_bias = forbid(words, "e"),
+                                  .grammar = words.masks(R"({"const":"be"})")},
+                                 kNone, words.size());
   EXPECT_TRUE(draw.check().has_value());
   for (const char wanted : {'"', 'b'}) {
-    EXPECT_EQ(draw.draw(words.logits()).value(), wanted);
+    EXPECT_EQ(draw.choose(words.logits()).value(), wanted);
     EXPECT_TRUE(draw.accept(wanted));
   }
-  const auto drawn = draw.draw(words.logits());
+  const auto drawn = draw.choose(words.logits());
   ASSERT_FALSE(drawn.has_value());
-  EXPECT_EQ(drawn.error().ending, Ending::kForbidden);
+  EXPECT_EQ(drawn.error().why, NoToken::Why::kForbidden);
   EXPECT_THAT(drawn.error().error.message, HasSubstr("the byte 'e' after 2 tokens"));
 }
 
-TEST(TokenDraw, AVocabularyWithoutTheBytesThatMustFollowIsAnErrorThatNamesThem) {
+TEST(GrammarConstraint, AVocabularyWithoutTheBytesThatMustFollowIsAnErrorThatNamesThem) {
   Words words;
   words.tokens['e'] = "E";
-  TokenDraw draw({.sampling = {.temperature = 1}, .grammar = words.masks(R"({"const":"be"})")}, words.size());
+  TokenChooser draw = chooser_of(
+      {.sampling = {.temperature = 1}, .grammar = words.masks(R"({"const":"be"})")}, kNone, words.size());
   for (const char wanted : {'"', 'b'}) {
-    EXPECT_EQ(draw.draw(words.logits()).value(), wanted);
+    EXPECT_EQ(draw.choose(words.logits()).value(), wanted);
     EXPECT_TRUE(draw.accept(wanted));
   }
-  const auto drawn = draw.draw(words.logits());
+  const auto drawn = draw.choose(words.logits());
   ASSERT_FALSE(drawn.has_value());
-  EXPECT_EQ(drawn.error().ending, Ending::kError);
+  EXPECT_EQ(drawn.error().why, NoToken::Why::kError);
   EXPECT_EQ(drawn.error().error.kind, ErrorKind::kUnsupported);
   EXPECT_THAT(drawn.error().error.message, HasSubstr("the byte 'e' after 2 tokens"));
 }
 
-TEST(TokenDraw, LogitsThatLeaveNothingOfWhatMayFollowAreTheModelsFault) {
+TEST(GrammarConstraint, LogitsThatLeaveNothingOfWhatMayFollowAreTheModelsFault) {
   const Words words;
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (const float bad : {nan, -kInf}) {
@@ -129,26 +133,27 @@ TEST(TokenDraw, LogitsThatLeaveNothingOfWhatMayFollowAreTheModelsFault) {
     for (const auto& [token, bias] : forbid(words, std::string("tf") + kSpaces)) {
       logits[static_cast<size_t>(token)] = bad;
     }
-    TokenDraw draw({.sampling = {.temperature = 1}, .grammar = words.masks(R"({"type":"boolean"})")},
+    TokenChooser draw =
+        chooser_of({.sampling = {.temperature = 1}, .grammar = words.masks(R"({"type":"boolean"})")}, kNone,
                    words.size());
-    const auto drawn = draw.draw(logits);
+    const auto drawn = draw.choose(logits);
     ASSERT_FALSE(drawn.has_value());
-    EXPECT_EQ(drawn.error().ending, Ending::kError);
+    EXPECT_EQ(drawn.error().why, NoToken::Why::kError);
     EXPECT_EQ(drawn.error().error.kind, ErrorKind::kBadFile);
   }
 }
 
-TEST(TokenDraw, AFullTextEndsWhereItsEndTokenIsForbidden) {
+TEST(GrammarConstraint, AFullTextEndsWhereItsEndTokenIsForbidden) {
   const Words words;
-  TokenDraw draw({.sampling = {.temperature = 0},
-                  .logit_bias = {{words.end, -kInf}, {' ', -kInf}, {'\n', -kInf}},
-                  .grammar = words.masks(R"({"type":"integer","minimum":10,"maximum":99})")},
-                 words.size());
+  TokenChooser draw = chooser_of({.sampling = {.temperature = 0},
+                                  .logit_bias = {{words.end, -kInf}, {' ', -kInf}, {'\n', -kInf}},
+                                  .grammar = words.masks(R"({"type":"integer","minimum":10,"maximum":99})")},
+                                 kNone, words.size());
   std::string text;
   while (true) {
-    const auto drawn = draw.draw(words.logits());
+    const auto drawn = draw.choose(words.logits());
     if (!drawn.has_value()) {
-      EXPECT_EQ(drawn.error().ending, Ending::kGrammar);
+      EXPECT_EQ(drawn.error().why, NoToken::Why::kComplete);
       break;
     }
     ASSERT_NE(*drawn, words.end);
@@ -158,15 +163,20 @@ TEST(TokenDraw, AFullTextEndsWhereItsEndTokenIsForbidden) {
   EXPECT_EQ(text.size(), 2) << text;
 }
 
-TEST(TokenDraw, WithoutAGrammarABiasOnEveryTokenIsForbiddenToo) {
-  Generation generation{.sampling = {.temperature = 1}};
-  for (Token token = 0; token < 4; ++token) generation.logit_bias.emplace_back(token, -kInf);
-  TokenDraw draw(generation, 4);
-  EXPECT_EQ(draw.check().error().ending, Ending::kForbidden);
-  EXPECT_EQ(draw.draw(std::array{1.0F, 2.0F, 3.0F, 4.0F}).error().ending, Ending::kForbidden);
+TEST(GrammarConstraint, SaysItselfWhereATextEndsWhoeverIgnoresEnds) {
+  const Words words;
+  TokenChooser draw = chooser_of(
+      {.sampling = {.temperature = 0}, .ignore_eos = true, .grammar = words.masks(R"({"type":"integer"})")},
+      std::array{words.end}, words.size());
+  std::vector<float> logits = words.logits();
+  logits[static_cast<size_t>(words.end)] = 100;
+  logits['7'] = 10;
+  EXPECT_EQ(draw.choose(logits).value(), '7') << "it is not whole yet";
+  EXPECT_TRUE(draw.accept('7'));
+  EXPECT_EQ(draw.choose(logits).value(), words.end);
 }
 
-TEST(TokenDraw, AGrammarThatBeginsBehindAThoughtLeavesTheThoughtFreeButForAnEnd) {
+TEST(GrammarConstraint, AGrammarThatBeginsBehindAThoughtLeavesTheThoughtFreeButForAnEnd) {
   Words words;
   words.tokens['#'] = "k>tr";
   for (const bool as_token : {false, true}) {
@@ -174,13 +184,13 @@ TEST(TokenDraw, AGrammarThatBeginsBehindAThoughtLeavesTheThoughtFreeButForAnEnd)
                           .grammar = words.masks(R"({"const":true})"),
                           .grammar_after = "</think>"};
     if (as_token) generation.grammar_after_token = words.control;
-    TokenDraw draw(generation, words.size());
+    TokenChooser draw = chooser_of(generation, kNone, words.size());
     EXPECT_TRUE(draw.check().has_value());
     const auto say = [&](Token wanted) {
       std::vector<float> logits = words.logits();
       logits[static_cast<size_t>(words.end)] = 100;
       logits[static_cast<size_t>(wanted)] = 10;
-      const auto drawn = draw.draw(logits);
+      const auto drawn = draw.choose(logits);
       EXPECT_TRUE(drawn.has_value());
       EXPECT_EQ(drawn.value_or(-1), wanted);
       return draw.accept(wanted);
@@ -200,22 +210,22 @@ TEST(TokenDraw, AGrammarThatBeginsBehindAThoughtLeavesTheThoughtFreeButForAnEnd)
   }
 }
 
-TEST(TokenDraw, AThoughtWhoseLastTokenLeavesTheGrammarIsAnError) {
+TEST(GrammarConstraint, AThoughtWhoseLastTokenLeavesTheGrammarIsAnError) {
   Words words;
   words.tokens['#'] = ">x";
-  TokenDraw draw({.sampling = {.temperature = 0},
-                  .grammar = words.masks(R"({"const":true})"),
-                  .grammar_after = "</think>"},
-                 words.size());
+  TokenChooser draw = chooser_of({.sampling = {.temperature = 0},
+                                  .grammar = words.masks(R"({"const":true})"),
+                                  .grammar_after = "</think>"},
+                                 kNone, words.size());
   for (const char c : std::string("</think#")) EXPECT_TRUE(draw.accept(c));
-  const auto drawn = draw.draw(words.logits());
+  const auto drawn = draw.choose(words.logits());
   ASSERT_FALSE(drawn.has_value());
-  EXPECT_EQ(drawn.error().ending, Ending::kError);
+  EXPECT_EQ(drawn.error().why, NoToken::Why::kError);
 }
 
 // Whatever the logits, the bias and the filters are: what is drawn goes on with a text of the grammar and was
 // not forbidden, or it is an end or an error; and an end comes only where the text is whole.
-TEST(TokenDraw, WhatIsDrawnIsWithinTheGrammarWhateverElseIsAskedFor) {
+TEST(GrammarConstraint, WhatIsDrawnIsWithinTheGrammarWhateverElseIsAskedFor) {
   const Words words;
   const std::array schemas = {
       words.masks(R"({"type":"boolean"})"), words.masks(R"({"enum":["a","ab",null,12]})"),
@@ -252,7 +262,7 @@ TEST(TokenDraw, WhatIsDrawnIsWithinTheGrammarWhateverElseIsAskedFor) {
     generation.grammar = schemas[below(schemas.size())];
     const uint32_t strangeness = std::array{0U, 10U, 95U, 100U}[below(4)];  // % of the logits
 
-    TokenDraw draw(generation, words.size());
+    TokenChooser draw = chooser_of(generation, kNone, words.size());
     grammar::Automaton automaton(generation.grammar->grammar);
     int32_t state = automaton.start();
     for (int step = 0; step < 30; ++step) {
@@ -261,17 +271,17 @@ TEST(TokenDraw, WhatIsDrawnIsWithinTheGrammarWhateverElseIsAskedFor) {
         logit = below(100) < strangeness ? kStrange[below(kStrange.size())]
                                          : static_cast<float>(below(2000)) / 100 - 10;
       }
-      const auto drawn = draw.draw(logits);
+      const auto drawn = draw.choose(logits);
       if (!drawn.has_value()) {
-        const DrawEnd& end = drawn.error();
-        if (end.ending == Ending::kGrammar) {
+        const NoToken& end = drawn.error();
+        if (end.why == NoToken::Why::kComplete) {
           ASSERT_TRUE(automaton.accepts(state));
           ++n_whole;
         } else {
           ASSERT_FALSE(automaton.accepts(state));
           ASSERT_FALSE(end.error.message.empty());
-          ++(end.ending == Ending::kForbidden ? n_forbidden : n_failed);
-          if (end.ending == Ending::kForbidden) {
+          ++(end.why == NoToken::Why::kForbidden ? n_forbidden : n_failed);
+          if (end.why == NoToken::Why::kForbidden) {
             ASSERT_GT(n_bias, 0);
           }
         }

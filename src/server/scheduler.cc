@@ -4,7 +4,7 @@
 #include <cmath>
 #include <utility>
 
-#include "server/token_draw.h"
+#include "server/grammar_constraint.h"
 
 namespace odmoe::server {
 namespace {
@@ -40,19 +40,39 @@ GeneratedToken describe(Token token, std::span<const float> logits, int32_t n_to
 
 }  // namespace
 
+TokenChooser chooser_of(const Generation& generation, std::span<const Token> ends, int32_t n_vocab) {
+  TokenChooserOptions options{.sampling = generation.sampling, .logit_bias = generation.logit_bias};
+  if (generation.ignore_eos) options.never_drawn.assign(ends.begin(), ends.end());
+  if (generation.grammar != nullptr) {
+    options.constraint = std::make_unique<GrammarConstraint>(*generation.grammar, generation.grammar_after,
+                                                             generation.grammar_after_token);
+  }
+  return {std::move(options), n_vocab};
+}
+
+Ending ending_of(const NoToken& none) {
+  switch (none.why) {
+    case NoToken::Why::kComplete:
+      return Ending::kGrammar;
+    case NoToken::Why::kForbidden:
+      return Ending::kForbidden;
+    default:
+      return Ending::kError;
+  }
+}
+
 class Scheduler::Job {
  public:
-  Job(Generation generation, std::shared_ptr<GenerationSink> listener, int32_t vocabulary)
-      : work(std::move(generation)), sink(std::move(listener)), n_vocab(vocabulary) {}
+  Job(Generation generation, std::shared_ptr<GenerationSink> listener)
+      : work(std::move(generation)), sink(std::move(listener)) {}
 
   Generation work;
   std::shared_ptr<GenerationSink> sink;
-  int32_t n_vocab;
   Time submitted = std::chrono::steady_clock::now();
 
   // Of the scheduler's thread, from admission on.
   Time admitted, first_token;
-  std::optional<TokenDraw> tokens;
+  std::optional<TokenChooser> tokens;
   GenerationEnd end;
   bool prefilled = false;
   size_t n_reported = 0;         // of the prompt, to on_prompt()
@@ -70,7 +90,8 @@ struct Scheduler::Slot {
   uint64_t last_used = 0;
 };
 
-Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options) : engine_(&engine), options_(options) {}
+Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options)
+    : engine_(&engine), options_(options), ends_(end_tokens(engine)) {}
 
 Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const SchedulerOptions& options,
                                                      std::unique_ptr<PromptCache> cache) {
@@ -140,7 +161,7 @@ std::expected<std::vector<Scheduler::Ticket>, Refusal> Scheduler::submit_all(
       return std::unexpected(Refusal{.draining = draining_, .retry_after_s = std::max(1, wait)});
     }
     for (auto& [generation, sink] : generations) {
-      auto job = std::make_shared<Job>(std::move(generation), std::move(sink), engine_->model().n_vocab);
+      auto job = std::make_shared<Job>(std::move(generation), std::move(sink));
       job->end.prompt_tokens = static_cast<int32_t>(job->work.prompt.size());
       queue_.push_back(job);
       tickets.push_back(Ticket(this, std::move(job)));
@@ -251,7 +272,7 @@ void Scheduler::admit(std::unique_lock<std::mutex>& lock) {
     lock.unlock();
     job->admitted = std::chrono::steady_clock::now();
     job->end.queue_ms = ms_between(job->submitted, job->admitted);
-    job->tokens.emplace(job->work, job->n_vocab);
+    job->tokens.emplace(chooser_of(job->work, ends_, engine_->model().n_vocab));
     job->end.reused_tokens = reuse(*job, *slot);
     lock.lock();
   }
@@ -416,25 +437,23 @@ void Scheduler::write_tokens() {
 }
 
 // The next token: to the sink, and to be evaluated at the next turn unless it was the last.
-std::optional<DrawEnd> Scheduler::choose(Job& job, std::span<const float> model_logits) {
-  const auto drawn = job.tokens->draw(model_logits);
-  if (!drawn.has_value()) return drawn.error();
-  const Token token = *drawn;
-  if (job.first_token == Time()) job.first_token = std::chrono::steady_clock::now();
-  // With a grammar the end is a token that may be chosen where what it describes may end; nothing of it could
-  // follow, so it ends the text also for those who would go on after an end token.
-  if (engine_->is_end(token) && (!job.work.ignore_eos || job.work.grammar != nullptr)) {
-    return DrawEnd{.ending = Ending::kEndToken};
+std::optional<Scheduler::End> Scheduler::choose(Job& job, std::span<const float> model_logits) {
+  auto chosen = job.tokens->choose(model_logits);
+  if (!chosen.has_value()) {
+    return End{.ending = ending_of(chosen.error()), .error = std::move(chosen.error().error)};
   }
+  const Token token = *chosen;
+  if (job.first_token == Time()) job.first_token = std::chrono::steady_clock::now();
+  if (engine_->is_end(token)) return End{.ending = Ending::kEndToken};
   const bool may_go_on = job.tokens->accept(token);
   ++job.end.generated_tokens;
   const bool wants_logprob = job.work.top_logprobs >= 0;
   const bool goes_on = job.sink->on_token(wants_logprob ? describe(token, model_logits, job.work.top_logprobs)
                                                         : GeneratedToken{.token = token});
-  if (!goes_on) return DrawEnd{.ending = Ending::kSink};
-  if (!may_go_on) return DrawEnd{.ending = Ending::kGrammar};
+  if (!goes_on) return End{.ending = Ending::kSink};
+  if (!may_go_on) return End{.ending = Ending::kGrammar};
   if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) {
-    return DrawEnd{.ending = Ending::kLength};
+    return End{.ending = Ending::kLength};
   }
   job.pending = token;
   return std::nullopt;

@@ -23,13 +23,12 @@
 #include <utility>
 #include <vector>
 
+#include "engine/token_chooser.h"
 #include "grammar/token_mask.h"
 #include "odmoe/engine.h"
 #include "server/prompt_cache.h"
 
 namespace odmoe::server {
-
-struct DrawEnd;
 
 struct TokenLogprob {
   Token token = -1;
@@ -85,6 +84,7 @@ struct Generation {
   int32_t top_logprobs = -1;                        // alternatives reported; -1: not even the token's own
   bool prompt_logprobs = false;                     // evaluates the whole prompt, whatever is cached
   bool penalize_prompt = false;                     // penalties count its tokens too
+  // End tokens are never drawn, but where the grammar may end: nothing of it could follow.
   bool ignore_eos = false;
   std::shared_ptr<const grammar::TokenMasks> grammar;  // what may be written; null: anything
   // With a grammar: it begins behind this text or this token, before which anything but an end may be written
@@ -93,6 +93,12 @@ struct Generation {
   Token grammar_after_token = -1;  // -1: the vocabulary has none for that text
   std::optional<std::chrono::steady_clock::time_point> deadline;
 };
+
+// Chooses the tokens of `generation`, of which it keeps a copy of what it needs.  `ends`: the model's end
+// tokens.
+TokenChooser chooser_of(const Generation& generation, std::span<const Token> ends, int32_t n_vocab);
+// What ends a generation that finds no token.
+Ending ending_of(const NoToken& none);
 
 struct SchedulerOptions {
   int32_t sessions = 1;
@@ -171,7 +177,11 @@ class Scheduler {
   Status evaluate(const Job* only, const std::function<Status()>& work);
   void read_prompt(Slot& slot);
   void write_tokens();
-  std::optional<DrawEnd> choose(Job& job, std::span<const float> model_logits);
+  struct End {
+    Ending ending = Ending::kEndToken;
+    Error error = {};
+  };
+  std::optional<End> choose(Job& job, std::span<const float> model_logits);
   void finish(const std::shared_ptr<Job>& job, Ending ending, Error error = {});
   void cancel(const std::shared_ptr<Job>& job, Ending why);
 
@@ -188,6 +198,7 @@ class Scheduler {
   std::vector<NextToken> batch_;
   size_t next_prompt_ = 0;  // of slots_: whose turn it is to read a prompt
   int32_t context_ = 0;
+  std::vector<Token> ends_;  // tokens that end a text
   uint64_t turn_ = 0;
   double mean_job_s_ = 1;  // of late, for Retry-After
   bool draining_ = false, stop_ = false;

@@ -30,7 +30,6 @@
 #include "server/request_memory.h"
 #include "server/routes.h"
 #include "server/scheduler.h"
-#include "server/token_draw.h"
 #include "server/token_routes.h"
 
 namespace odmoe::server {
@@ -560,10 +559,14 @@ ApiStatus Server::Impl::submit(
     // The choices share bias and grammar.  Refused before a prompt is read, and before a stream begins; one
     // after the other, for each takes a matcher's memory.
     const std::lock_guard lock(call.loaded->checking);
-    TokenDraw draw({.sampling = {.temperature = 0}, .logit_bias = first.logit_bias, .grammar = first.grammar},
-                   call.loaded->engine->model().n_vocab);
-    if (const auto possible = draw.check(); !possible.has_value()) {
-      return std::unexpected(failure(possible.error().ending, possible.error().error));
+    const Engine& engine = *call.loaded->engine;
+    TokenChooser chooser = chooser_of({.sampling = {.temperature = 0},
+                                       .logit_bias = first.logit_bias,
+                                       .ignore_eos = first.ignore_eos,
+                                       .grammar = first.grammar},
+                                      end_tokens(engine), engine.model().n_vocab);
+    if (const auto possible = chooser.check(); !possible.has_value()) {
+      return std::unexpected(failure(ending_of(possible.error()), possible.error().error));
     }
   }
   call.deadline = first.deadline;
