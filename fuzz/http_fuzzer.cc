@@ -74,8 +74,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 
   // What the library is shown is a head without a body, and means the same.
   const std::string_view target = whole.head.target;
-  const std::string path = canonical_path(target.substr(0, target.find('?')));
-  require(canonical_path(path) == path);
+  static const RouteTable routes(all_dialects());
+  const std::string path = routes.canonical(target.substr(0, target.find('?')));
+  require(routes.canonical(path) == path);
   const std::string shown = head_for_library(whole.head, path);
   const Read again = read(shown, std::string_view::npos);
   require(again.status == 0 || again.status == 414 || again.status == 431);  // it may have grown

@@ -40,14 +40,14 @@ std::optional<ApiError> check_host(const ServerOptions& options, const httplib::
   const auto asked = parse_authority(request.get_header_value("Host"));
   if (!asked) {
     return ApiError{.status = 400,
-                    .type = "invalid_request_error",
+                    .fault = Fault::kRequest,
                     .message = "the header Host names no host",
                     .code = "malformed_request"};
   }
   if (is_own_name(options, *asked)) return std::nullopt;
   return ApiError{
       .status = 403,
-      .type = "invalid_request_error",
+      .fault = Fault::kRequest,
       .message = odmoe::format("this server answers to localhost only: start it with --allow-host {} to be "
                                "reached by that name",
                                asked->host),
@@ -98,32 +98,35 @@ std::string owner_of(const ServerOptions& options, const httplib::Request& reque
   return sha256_hex(std::as_bytes(std::span(secret)));
 }
 
-std::optional<ApiError> check_access(const ServerOptions& options, const httplib::Request& request) {
+std::optional<ApiError> check_access(const ServerOptions& options, const RouteTable& routes,
+                                     const httplib::Request& request) {
   if (auto error = check_host(options, request)) return error;
   // A page of another origin cannot read the answer, but it could still make the server work.
   if (!may_ask(options, request)) {
     return ApiError{.status = 403,
-                    .type = "invalid_request_error",
+                    .fault = Fault::kRequest,
                     .message = "pages of this origin may not ask: start the server with --cors ORIGIN",
                     .code = "origin_not_allowed"};
   }
-  const std::string_view methods = allowed_methods(request.path);
+  const Route* const route = routes.find(request.path, request.method);
+  const Route* const other = route != nullptr ? route : routes.find(request.path);  // for another method
   if (request.method == "OPTIONS") {
     // A browser that is told no reads no error either: what is wrong it is told when it asks for it.
-    if (is_preflight(request) || !methods.empty() || request.path == "*") return std::nullopt;
+    if (is_preflight(request) || other != nullptr || request.path == "*") return std::nullopt;
     return from_status(404);
   }
-  if (!options.api_keys.empty() && !is_open(request.path) && !has_key(options, request)) {
+  const bool needs_key = other == nullptr || other->needs_key;
+  if (!options.api_keys.empty() && needs_key && !has_key(options, request)) {
     return ApiError{.status = 401,
-                    .type = "authentication_error",
+                    .fault = Fault::kKey,
                     .message = "the API key is missing or wrong: send it as \"Authorization: Bearer KEY\"",
                     .code = "invalid_api_key"};
   }
-  if (methods.empty()) return from_status(404);
-  const bool posts = takes_body(request.path);
-  if (posts ? request.method != "POST" : request.method != "GET" && request.method != "HEAD") {
+  if (other == nullptr) return from_status(404);
+  if (route == nullptr) {
+    const bool posts = other->method == Route::Method::kPost;
     return ApiError{.status = 405,
-                    .type = "invalid_request_error",
+                    .fault = Fault::kRequest,
                     .message = odmoe::format("{} is asked for with {}", request.path, posts ? "POST" : "GET"),
                     .code = "method_not_allowed"};
   }
@@ -131,16 +134,16 @@ std::optional<ApiError> check_access(const ServerOptions& options, const httplib
   const std::string encoding = request.get_header_value("Content-Encoding");
   if (!encoding.empty() && !same_word(encoding, "identity")) {
     return ApiError{.status = 415,
-                    .type = "invalid_request_error",
+                    .fault = Fault::kRequest,
                     .message = "compressed bodies are not taken: send it as it is"};
   }
   // Whatever else a body says it is, it is read as JSON: curl calls all that it sends a form.
   constexpr std::string_view kMultipart = "multipart/";
   const std::string type = request.get_header_value("Content-Type");
-  if (posts && type.size() >= kMultipart.size() &&
+  if (route->takes_body && type.size() >= kMultipart.size() &&
       same_word(std::string_view(type).substr(0, kMultipart.size()), kMultipart)) {
     return ApiError{.status = 415,
-                    .type = "invalid_request_error",
+                    .fault = Fault::kRequest,
                     .message = odmoe::format("bodies of the type {} are not taken: send JSON",
                                              type.substr(0, type.find(';')))};
   }

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "server/api_error.h"
+#include "server/routes.h"
 #include "server/server.h"
 
 namespace odmoe::server {
@@ -20,7 +21,8 @@ Status check_allowed_host(std::string_view host);
 std::string owner_of(const ServerOptions& options, const httplib::Request& request);
 
 // The error that the request, whose path is canonical (routes.h), gets for its headers; nothing: it may go
-// on.
-std::optional<ApiError> check_access(const ServerOptions& options, const httplib::Request& request);
+// on, with the route that it has, if it is not OPTIONS.
+std::optional<ApiError> check_access(const ServerOptions& options, const RouteTable& routes,
+                                     const httplib::Request& request);
 
 }  // namespace odmoe::server

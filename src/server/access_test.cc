@@ -13,8 +13,13 @@ httplib::Request request(const std::string& method, const std::string& path, htt
   return result;
 }
 
+const RouteTable& routes() {
+  static const RouteTable table(all_dialects());
+  return table;
+}
+
 int status(const ServerOptions& options, const httplib::Request& asked) {
-  const auto error = check_access(options, asked);
+  const auto error = check_access(options, routes(), asked);
   return error ? error->status : 200;
 }
 
@@ -123,6 +128,7 @@ TEST(Access, PathsAndMethodsThatAreNotThereAreToldSo) {
   EXPECT_EQ(status({}, request("GET", "/../etc/passwd")), 404);
   EXPECT_EQ(status({}, request("GET", "/v1/completions")), 405);
   EXPECT_EQ(status({}, request("DELETE", "/health")), 405);
+  EXPECT_EQ(status({.api_keys = {"alpha"}}, request("GET", "/v1/nothing")), 401);
   EXPECT_EQ(status({}, request("HEAD", "/health")), 200);
   EXPECT_EQ(status({}, request("POST", "/tokenize", {{"Content-Encoding", "gzip"}})), 415);
 }
@@ -132,8 +138,8 @@ TEST(Access, ABodyMayCallItselfWhatItLikesUnlessItIsInParts) {
        {"application/x-www-form-urlencoded", "text/plain", "application/octet-stream", "x"}) {
     EXPECT_EQ(status({}, request("POST", "/tokenize", {{"Content-Type", type}})), 200) << type;
   }
-  const auto error =
-      check_access({}, request("POST", "/tokenize", {{"Content-Type", "Multipart/form-data; boundary=x"}}));
+  const auto error = check_access(
+      {}, routes(), request("POST", "/tokenize", {{"Content-Type", "Multipart/form-data; boundary=x"}}));
   ASSERT_TRUE(error);
   EXPECT_EQ(error->status, 415);
   EXPECT_NE(error->message.find("Multipart/form-data"), std::string::npos);

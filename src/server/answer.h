@@ -1,97 +1,76 @@
-// Answers in OpenAI's shapes, whole or as the chunks of a stream.
+// The answer to a request as it comes: what its generations write, taken apart and counted.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "odmoe/engine.h"
+#include "odmoe/chat.h"
+#include "server/answer_event.h"
 #include "server/api_error.h"
 #include "server/assistant_text.h"
 #include "server/channel.h"
-#include "server/json_guard.h"
-#include "server/json_pieces.h"
 #include "server/request_memory.h"
 
 namespace odmoe::server {
 
+// How the text of an assistant is taken apart.
+struct ChatAnswerOptions {
+  std::optional<ToolCallSyntax> syntax;  // calls are looked for
+  AssistantText::Start start = AssistantText::Start::kAnswer;
+  std::string id;         // of the answer: what makes the ids of its calls
+  bool one_call = false;  // a choice has said enough with its first call
+};
+
 struct AnswerOptions {
-  std::string id;
-  std::string model;
-  int64_t created = 0;  // Unix time
-  size_t n_choice = 1;
-  int32_t top_logprobs = -1;
   bool stream = false;
-  bool include_usage = false;   // in a stream
-  RequestMemory::Share memory;  // what is kept until the answer is whole is taken from it
+  // [n_choice] Choices of one prompt share its tokens: counted once.
+  std::vector<size_t> prompt_of_choice;
+  std::vector<AnswerChoice> begun;        // [n_choice] with what is gone on with
+  std::optional<ChatAnswerOptions> chat;  // nothing: text as it comes
+  RequestMemory::Share memory;            // what is kept until the answer is whole is taken from it
 };
 
 // What kError and kForbidden are to the client.
 ApiError failure(Ending ending, const Error& error);
 
-// Takes the events of one request and makes of them what the client is sent.  One owner.
+// Takes the events of one request's generations.  One owner.
 class Answer {
  public:
-  Answer(const Engine& engine, AnswerOptions options);
-  virtual ~Answer() = default;
+  explicit Answer(AnswerOptions options);
 
-  // Chunks to send before anything was generated, and for an event.  None unless it is a stream.
-  virtual std::vector<Json> begin() { return {}; }
-  std::vector<Json> take(const ChannelEvent& event);
-  // The whole, once finished(), as JSON text in pieces, always the same ones: probabilities are kept as
-  // numbers, and their text would be ten times as large.  False when the sink wanted no more.
-  virtual bool write_whole(const PieceSink& sink) const = 0;
-  // The last chunk, with the usage; nothing when it was not asked for.
-  std::optional<Json> usage_chunk() const;
+  // What the event adds to the answer, of a stream; of others it is kept.  Nothing once there is an error.
+  std::optional<AnswerEvent> take(const ChannelEvent& event);
 
-  bool finished() const { return n_ended_ == options_.n_choice; }
+  bool finished() const { return n_ended_ == choices_.size(); }
   // What failed: the first of its choices that did.
   const std::optional<ApiError>& error() const { return error_; }
   // A choice that has said enough, to be ended.
-  virtual bool enough(size_t choice) const {
-    (void)choice;
-    return false;
-  }
-  int32_t prompt_tokens() const { return prompt_tokens_; }
-  int32_t generated_tokens() const { return generated_tokens_; }
-  int32_t reused_tokens() const { return reused_tokens_; }
+  bool enough(size_t choice) const { return one_call_ && n_call_[choice] > 0; }
 
- protected:
-  virtual void add(const ChannelEvent& event, std::vector<Json>& chunks) = 0;
-  // The whole of an answer whose choices write_choice() writes.
-  bool write_envelope(const char* object, const PieceSink& sink) const;
-  virtual bool write_choice(size_t index, const PieceSink& sink) const = 0;
-  Json envelope(const char* object) const;
-  Json usage() const;
-  std::string text_of(Token token) const;  // with U+FFFD for parts of characters
-  Json bytes_of(Token token) const;
-  static const char* finish_reason(const ChannelEvent& event);
-
-  const Engine* engine_;
-  AnswerOptions options_;
-  // Choices of one prompt share its tokens: counted once.
-  std::vector<size_t> prompt_of_choice_;
+  bool is_stream() const { return stream_; }
+  // Once it is finished() all that they said; of a stream, what was there before.
+  std::span<const AnswerChoice> choices() const { return choices_; }
+  const AnswerUsage& usage() const { return usage_; }
 
  private:
-  std::vector<bool> counted_;
+  void count(const ChannelEvent& event);
+  AnswerEvent say(const ChannelEvent& event);
+  void keep(AnswerEvent event);
+
+  bool stream_, one_call_;
+  std::vector<size_t> prompt_of_choice_;
+  std::vector<bool> counted_;  // prompts
+  std::vector<AnswerChoice> choices_;
+  std::vector<AssistantText> texts_;  // [n_choice] of a chat
+  std::vector<size_t> n_call_;        // [n_choice]
+  RequestMemory::Share memory_;
   size_t n_ended_ = 0;
-  int32_t prompt_tokens_ = 0, generated_tokens_ = 0, reused_tokens_ = 0;
+  AnswerUsage usage_;
   std::optional<ApiError> error_;
 };
-
-struct ChatAnswerOptions {
-  std::optional<ToolCallSyntax> syntax;  // calls are looked for
-  AssistantText::Start start = AssistantText::Start::kAnswer;
-  std::string echo = {};  // of the thought or the answer that is gone on with: comes first
-  bool one_call = false;  // parallel_tool_calls: false
-};
-std::unique_ptr<Answer> make_chat_answer(const Engine& engine, AnswerOptions options,
-                                         const ChatAnswerOptions& chat);
-
-// `n` choices of each prompt in turn; with echo, these texts come first.
-std::unique_ptr<Answer> make_completion_answer(const Engine& engine, AnswerOptions options, int32_t n,
-                                               std::optional<std::vector<std::string>> echo);
 
 }  // namespace odmoe::server

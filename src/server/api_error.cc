@@ -1,31 +1,17 @@
 #include "server/api_error.h"
 
-#include <nlohmann/json.hpp>
-
 namespace odmoe::server {
 
 ApiError from_engine(const Error& error) {
   switch (error.kind) {
     case ErrorKind::kUsage:
     case ErrorKind::kUnsupported:
-      return {.status = 400, .type = "invalid_request_error", .message = error.message};
+      return {.status = 400, .fault = Fault::kRequest, .message = error.message};
     case ErrorKind::kInterrupted:
-      return {.status = 503, .type = "server_error", .message = error.message, .retry_after_s = 1};
+      return {.status = 503, .fault = Fault::kServer, .message = error.message, .retry_after_s = 1};
     default:
-      return {.status = 500, .type = "server_error", .message = error.message};
+      return {.status = 500, .fault = Fault::kServer, .message = error.message};
   }
-}
-
-std::string error_json(const ApiError& error) {
-  const auto or_null = [](const std::string& text) {
-    return text.empty() ? nlohmann::ordered_json(nullptr) : nlohmann::ordered_json(text);
-  };
-  const nlohmann::ordered_json json = {{"error",
-                                        {{"message", error.message},
-                                         {"type", error.type},
-                                         {"param", or_null(error.param)},
-                                         {"code", or_null(error.code)}}}};
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 ApiError from_status(int status) {
@@ -50,7 +36,7 @@ ApiError from_status(int status) {
       message = "the request is not one that this server understands";
   }
   return {.status = status,
-          .type = status >= 500 ? "server_error" : "invalid_request_error",
+          .fault = status >= 500 ? Fault::kServer : Fault::kRequest,
           .message = message,
           .code = status == 404 ? "not_found" : ""};
 }

@@ -1,6 +1,7 @@
-// What went wrong with a request, in the shape of OpenAI's API.
+// What went wrong with a request, before it is put into the words of a dialect.
 #pragma once
 
+#include <cstdint>
 #include <expected>
 #include <string>
 #include <utility>
@@ -10,15 +11,24 @@
 
 namespace odmoe::server {
 
+// Whose fault it is.
+enum class Fault : uint8_t {
+  kRequest,  // the request's
+  kKey,      // that of the key that it came with
+  kRate,     // there are too many
+  kServer,
+};
+
 // NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
 // member without one.
 struct ApiError {
-  int status = 500;        // HTTP
-  std::string type;        // "invalid_request_error", ...
-  std::string message;     // one line for people
-  std::string param = {};  // the field of the request, empty: none in particular
-  std::string code = {};   // for programs, empty: none
-  int retry_after_s = 0;   // header Retry-After, 0: none
+  int status = 500;  // HTTP
+  Fault fault = Fault::kServer;
+  std::string message;  // one line for people
+  // The field of the request, by OpenAI's name unless its dialect read it; empty: none in particular.
+  std::string param = {};
+  std::string code = {};  // for programs, empty: none
+  int retry_after_s = 0;  // header Retry-After, 0: none
 };
 // NOLINTEND(readability-redundant-member-init)
 
@@ -33,7 +43,7 @@ template <typename... Args>
 [[nodiscard]] std::unexpected<ApiError> bad_request(std::string param, std::format_string<Args...> format,
                                                     Args&&... args) {
   return std::unexpected(ApiError{.status = 400,
-                                  .type = "invalid_request_error",
+                                  .fault = Fault::kRequest,
                                   .message = odmoe::format(format, std::forward<Args>(args)...),
                                   .param = std::move(param)});
 }
@@ -42,10 +52,7 @@ template <typename... Args>
 // What the engine could not do: 400 for what the caller asked wrongly, 500 for what failed under it.
 ApiError from_engine(const Error& error);
 
-// {"error": {"message", "type", "param", "code"}}
-std::string error_json(const ApiError& error);
-
-// The shape of an answer that has a status and nothing else, such as the HTTP library's own 404.
+// Of an answer that has a status and nothing else, such as the HTTP library's own 404.
 ApiError from_status(int status);
 
 }  // namespace odmoe::server

@@ -7,7 +7,7 @@
 #include "grammar/work.h"
 #include "odmoe/engine.h"
 #include "server/api_error.h"
-#include "server/request.h"
+#include "server/generation_request.h"
 
 namespace odmoe::server {
 

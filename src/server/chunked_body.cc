@@ -10,7 +10,7 @@ namespace {
 
 std::unexpected<ApiError> malformed() {
   return std::unexpected(ApiError{.status = 400,
-                                  .type = "invalid_request_error",
+                                  .fault = Fault::kRequest,
                                   .message = "the request's body is not in chunks as its headers say",
                                   .code = "malformed_request"});
 }

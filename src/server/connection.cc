@@ -87,7 +87,7 @@ ApiResult<bool> Connection::read_head(const Paths& paths) {
     if (begin_ == end_ && !fill(read_limit())) {
       if (at_end_) return false;
       return std::unexpected(ApiError{.status = 408,
-                                      .type = "invalid_request_error",
+                                      .fault = Fault::kRequest,
                                       .message = "the request did not come in time",
                                       .code = "request_too_slow"});
     }
@@ -158,18 +158,18 @@ ApiResult<std::string> Connection::read_body(size_t max_bytes, const TakeMemory&
         // Either the server ends, and then it did not let this one be read, or the client did.
         if (!reading_(false)) {
           return failed({.status = 503,
-                         .type = "server_error",
+                         .fault = Fault::kServer,
                          .message = "the server is shutting down",
                          .code = "shutting_down",
                          .retry_after_s = 10});
         }
         if (at_end_) {
           return failed({.status = 400,
-                         .type = "invalid_request_error",
+                         .fault = Fault::kRequest,
                          .message = "the request's body ends before it is whole"});
         }
         return failed({.status = 408,
-                       .type = "invalid_request_error",
+                       .fault = Fault::kRequest,
                        .message = "the request's body did not come in time",
                        .code = "request_too_slow"});
       }
@@ -213,17 +213,17 @@ bool Connection::unread() const {
   return begin_ < end_ || !body_done() || body_failed_ || wait_for(socket_, POLLIN, Clock::now());
 }
 
-std::string error_answer(const ApiError& error) {
-  const std::string body = error_json(error) + "\n";
+std::string error_answer(const ApiError& error, const ErrorWords& words) {
+  const Body body = words(error);
   std::string answer =
-      odmoe::format("HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
-                    error.status, httplib::status_message(error.status), body.size());
+      odmoe::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n", error.status,
+                    httplib::status_message(error.status), body.type, body.text.size());
   if (error.retry_after_s > 0) answer += odmoe::format("Retry-After: {}\r\n", error.retry_after_s);
-  return answer + "Connection: close\r\n\r\n" + body;
+  return answer + "Connection: close\r\n\r\n" + body.text;
 }
 
-bool Connection::answer(const ApiError& error) {
-  const std::string text = error_answer(error);
+bool Connection::answer(const ApiError& error, const ErrorWords& words) {
+  const std::string text = error_answer(error, words);
   return write(text.data(), text.size()) > 0;
 }
 

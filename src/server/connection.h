@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "server/api_error.h"
+#include "server/body.h"
 #include "server/chunked_body.h"
 #include "server/http_head.h"
 #include "server/limits.h"
@@ -28,6 +29,9 @@ struct ConnectionLimits {
   std::chrono::milliseconds keep_alive = kKeepAlive;
   std::chrono::milliseconds linger = kLinger;
 };
+
+// What a client is told of an error.
+using ErrorWords = std::function<Body(const ApiError& error)>;
 
 // One owner: the thread that serves it.  Borrows the socket, which must not block.
 class Connection final : public httplib::Stream {
@@ -60,7 +64,7 @@ class Connection final : public httplib::Stream {
   bool unread() const;
 
   // Writes an answer to a request that the library never saw.
-  bool answer(const ApiError& error);
+  bool answer(const ApiError& error, const ErrorWords& words);
   // Ends the sending side, and reads what still comes until the client closes or the limit.
   void linger();
 
@@ -103,6 +107,6 @@ class Connection final : public httplib::Stream {
 };
 
 // An answer that is no part of the library's: the error, and that the connection ends.
-std::string error_answer(const ApiError& error);
+std::string error_answer(const ApiError& error, const ErrorWords& words);
 
 }  // namespace odmoe::server

@@ -10,7 +10,7 @@
 #include "odmoe/engine.h"
 #include "server/api_error.h"
 #include "server/assistant_text.h"
-#include "server/request.h"
+#include "server/generation_request.h"
 
 namespace odmoe::server {
 

@@ -12,14 +12,11 @@ namespace odmoe::server {
 namespace {
 
 std::unexpected<ApiError> malformed(std::string message) {
-  return std::unexpected(ApiError{.status = 400,
-                                  .type = "invalid_request_error",
-                                  .message = std::move(message),
-                                  .code = "malformed_request"});
+  return std::unexpected(ApiError{
+      .status = 400, .fault = Fault::kRequest, .message = std::move(message), .code = "malformed_request"});
 }
 std::unexpected<ApiError> refused(int status, std::string message) {
-  return std::unexpected(
-      ApiError{.status = status, .type = "invalid_request_error", .message = std::move(message)});
+  return std::unexpected(ApiError{.status = status, .fault = Fault::kRequest, .message = std::move(message)});
 }
 
 bool is_token_byte(char c) {

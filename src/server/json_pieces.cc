@@ -1,7 +1,5 @@
 #include "server/json_pieces.h"
 
-#include <utility>
-
 namespace odmoe::server {
 
 bool write_json_list(size_t n, const std::function<std::string(size_t)>& item, const PieceSink& sink) {
@@ -16,18 +14,6 @@ bool write_json_list(size_t n, const std::function<std::string(size_t)>& item, c
   }
   piece += ']';
   return sink(piece);
-}
-
-void send_pieces(httplib::Response& response, std::function<bool(const PieceSink&)> write) {
-  size_t length = 0;
-  write([&](std::string_view piece) {
-    length += piece.size();
-    return true;
-  });
-  response.set_content_provider(
-      length, "application/json", [write = std::move(write)](size_t, size_t, httplib::DataSink& out) {
-        return write([&](std::string_view piece) { return out.write(piece.data(), piece.size()); });
-      });
 }
 
 }  // namespace odmoe::server

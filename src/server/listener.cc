@@ -52,7 +52,7 @@ void allow_descriptors(size_t connections) {
 
 ApiError too_many_connections() {
   return {.status = 503,
-          .type = "server_error",
+          .fault = Fault::kServer,
           .message =
               "there are too many connections: try again, or start the server with a larger "
               "--max-connections",
@@ -60,7 +60,8 @@ ApiError too_many_connections() {
           .retry_after_s = 1};
 }
 
-Listener::Listener(const ConnectionLimits& limits) : limits_(limits) {
+Listener::Listener(const ConnectionLimits& limits, ErrorWords words)
+    : limits_(limits), words_(std::move(words)) {
   // The library closes after every error, and says so; here that depends on what was read of the request.
   set_post_routing_handler([this](const httplib::Request&, httplib::Response& response) {
     response.headers.erase("Connection");
@@ -208,7 +209,7 @@ bool Listener::accept_one() {
   socket = FileDescriptor(::accept(svr_sock_, nullptr, nullptr));
   const bool told = socket.number() >= 0;
   if (told) {
-    const std::string answer = error_answer(too_many_connections());
+    const std::string answer = error_answer(too_many_connections(), words_);
     (void)!::send(socket.number(), answer.data(), answer.size(), MSG_DONTWAIT);
     // There is no descriptor to wait with for what is still on its way.
     std::array<char, 4096> unread{};
@@ -274,7 +275,7 @@ void Listener::let_in(FileDescriptor socket) {
 void Listener::refuse_unread(FileDescriptor socket) {
   never_block(socket.number());
   const ApiError error = too_many_connections();
-  const std::string answer = error_answer(error);
+  const std::string answer = error_answer(error, words_);
   (void)!::send(socket.number(), answer.data(), answer.size(), MSG_DONTWAIT);
   if (refused_) refused_("", error);
   ::shutdown(socket.number(), SHUT_WR);
@@ -343,7 +344,7 @@ void Listener::serve(Connection& connection, Client& client) {
   connection.get_local_ip_and_port(local, local_port);
   const auto refuse = [&](const ApiError& error) {
     if (refused_) refused_(remote, error);
-    connection.answer(error);
+    connection.answer(error, words_);
   };
   for (size_t left = client.refused ? 1 : kKeepAliveRequests; left > 0; --left) {
     if (!connection.wait_for_request(Clock::now() + (client.refused ? kRefusalGrace : limits_.keep_alive))) {

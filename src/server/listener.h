@@ -40,7 +40,8 @@ class Listener : public httplib::Server {
   // A request that was answered without the library: nobody could read it, or it was one too many.
   using Refused = std::function<void(const std::string& client, const ApiError& error)>;
 
-  explicit Listener(const ConnectionLimits& limits);
+  // `words`: what is sent of an error where no route says in whose words; from any thread.
+  Listener(const ConnectionLimits& limits, ErrorWords words);
   ~Listener() override;  // stop()
 
   // What the library is to take a path for.  None: as it is.
@@ -100,6 +101,7 @@ class Listener : public httplib::Server {
   void wake() const;
 
   const ConnectionLimits limits_;
+  const ErrorWords words_;
   Connection::Paths paths_;
   Refused refused_;
   std::thread accepting_;

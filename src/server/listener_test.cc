@@ -76,15 +76,19 @@ class Client {
   bool connected_ = false;
 };
 
+Body words(const ApiError& error) {
+  return {.type = "text/plain", .text = error.code + ": " + error.message};
+}
+
 class ListenerTest : public ::testing::Test {
  protected:
   void start(const ConnectionLimits& limits) {
-    listener_ = std::make_unique<Listener>(limits);
+    listener_ = std::make_unique<Listener>(limits, words);
     listener_->set_refused([this](const std::string&, const ApiError& error) { refused_ = error.status; });
     listener_->set_pre_routing_handler([](const httplib::Request&, httplib::Response& response) {
       if (!Listener::one_too_many()) return httplib::Server::HandlerResponse::Unhandled;
       response.status = 503;
-      response.set_content(error_json(too_many_connections()), "application/json");
+      response.set_content(words(too_many_connections()).text, "application/json");
       return httplib::Server::HandlerResponse::Handled;
     });
     listener_->Get("/", [](const httplib::Request&, httplib::Response& response) {

@@ -40,7 +40,7 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
     const std::lock_guard lock(mutex_);
     if (ended_) {
       return std::unexpected(ApiError{.status = 503,
-                                      .type = "server_error",
+                                      .fault = Fault::kServer,
                                       .message = "the server is shutting down",
                                       .code = "shutting_down",
                                       .retry_after_s = 10});
@@ -48,7 +48,7 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
     if (n_listener_ >= max_listeners_) {
       return std::unexpected(ApiError{
           .status = 429,
-          .type = "rate_limit_error",
+          .fault = Fault::kRate,
           .message =
               odmoe::format("{} listen already: close another live page or odmoe top first", max_listeners_),
           .code = "too_many_listeners",

@@ -1,86 +1,22 @@
-// What a client asks for: the bodies of /v1/completions and /v1/chat/completions, checked against every
-// limit.
+// OpenAI's words for what is to be generated: the bodies of /v1/completions and /v1/chat/completions, and
+// those of llama.cpp's /tokenize and /detokenize.
 //
 // Which fields are honoured, refused by name or passed over is in request_fields.h.  What is honoured is read
 // as OpenAI defines it, and as leniently as most servers do: null is as good as missing, 5.0 is 5, and
 // whatever an answer of ours said may come back in a message.
 #pragma once
 
-#include <memory>
-#include <optional>
+#include <cstdint>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <variant>
 #include <vector>
 
-#include "odmoe/chat.h"
-#include "odmoe/sampling.h"
 #include "odmoe/session.h"
 #include "server/api_error.h"
-#include "server/json_guard.h"
+#include "server/generation_request.h"
+#include "server/request_memory.h"
 
 namespace odmoe::server {
-
-// NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
-// member without one.
-// The form that the answer is held to.
-struct AnswerForm {
-  enum class Kind { kText, kObject, kSchema, kPattern, kChoice };
-  Kind kind = Kind::kText;
-  Json schema = nullptr;                  // of kSchema
-  std::string pattern = {};               // of kPattern: of the whole answer
-  std::vector<std::string> choices = {};  // of kChoice: the answer is one of them
-  std::string param = {};                 // the field that says so
-};
-// NOLINTEND(readability-redundant-member-init)
-
-// What both endpoints take.
-struct CommonRequest {
-  // OpenAI's defaults: the model's own distribution.
-  SamplingOptions sampling{.temperature = 1, .top_k = 0, .top_p = 1, .min_p = 0, .penalty_last_n = -1};
-  std::optional<uint64_t> seed;  // nothing: a new one
-  int32_t max_tokens = -1;       // -1: as many as fit
-  int32_t n = 1;
-  std::vector<std::string> stop;
-  std::vector<Token> stop_tokens;  // end the answer too, unseen
-  std::vector<std::pair<Token, float>> logit_bias;
-  int32_t top_logprobs = -1;  // -1: no logprobs
-  bool ignore_eos = false;
-  bool stream = false;
-  bool include_usage = false;  // in a stream
-  bool echo = false;           // what is gone on with comes before the answer
-  AnswerForm form;
-};
-
-struct CompletionRequest : CommonRequest {
-  std::vector<std::variant<std::string, std::vector<Token>>> prompts;
-};
-
-struct Image {
-  std::string url;  // as the client gave it
-  size_t turn = 0;  // whose content it belongs to
-  size_t at = 0;    // where in the content its description goes
-};
-
-struct ToolChoice {
-  enum class Kind { kNone, kAuto, kRequired, kNamed };
-  Kind kind = Kind::kAuto;
-  std::string name;  // of kNamed
-};
-
-struct Tool {
-  std::string name;
-  Json parameters;  // JSON Schema; null: none given
-};
-
-struct ChatRequest : CommonRequest {
-  Conversation conversation;
-  std::vector<Image> images;  // in order
-  std::vector<Tool> tools;    // as in conversation.tools
-  ToolChoice tool_choice;
-  bool parallel_tool_calls = true;
-};
 
 // Within the bounds of `work`, which keeps what the request takes; null: without.
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab,

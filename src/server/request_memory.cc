@@ -50,20 +50,20 @@ void RequestMemory::Share::shrink(uint64_t bytes) {
 ApiStatus RequestWork::goes_on() const {
   if (stops_ != nullptr && *stops_) {
     return std::unexpected(ApiError{.status = 503,
-                                    .type = "server_error",
+                                    .fault = Fault::kServer,
                                     .message = "the server is shutting down",
                                     .code = "shutting_down",
                                     .retry_after_s = 1});
   }
   if (deadline_ && Clock::now() >= *deadline_) {
     return std::unexpected(ApiError{.status = 504,
-                                    .type = "server_error",
+                                    .fault = Fault::kServer,
                                     .message = "the request took longer than this server allows (--timeout)",
                                     .code = "timeout"});
   }
   if (client_gone_ && client_gone_()) {
     return std::unexpected(
-        ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
+        ApiError{.status = 499, .fault = Fault::kServer, .message = "the client went away"});
   }
   return {};
 }
@@ -86,7 +86,7 @@ ApiStatus RequestWork::take(uint64_t bytes) {
   if (share_.bytes() + bytes > most) {
     return std::unexpected(
         ApiError{.status = 413,
-                 .type = "invalid_request_error",
+                 .fault = Fault::kRequest,
                  .message = odmoe::format("the request takes more than the {} of memory that "
                                           "one may take: send less, or start the server with "
                                           "a larger --max-body",
@@ -99,7 +99,7 @@ ApiStatus RequestWork::take(uint64_t bytes) {
     if (share_.grow_within(bytes, kLiveness)) return {};
   }
   return std::unexpected(ApiError{.status = 503,
-                                  .type = "server_error",
+                                  .fault = Fault::kServer,
                                   .message = "other requests have all the memory that is set aside for them: "
                                              "try again later, or start the server with a larger --max-body",
                                   .code = "request_memory",

@@ -145,8 +145,8 @@ TEST(Request, WhatABodysValuesTakeIsTakenFromTheAccountBeforeTheyAreThere) {
   }
   EXPECT_EQ(memory->taken(), 0);
   RequestWork work(memory, std::nullopt, nullptr, {});
-  const auto request =
-      parse_completion_request(R"({"prompt":")" + std::string(100'000, 'x') + R"("})", kVocab, &work);
+  const std::string prompt(100'000, 'x');
+  const auto request = parse_completion_request(odmoe::format(R"({{"prompt":"{}"}})", prompt), kVocab, &work);
   ASSERT_TRUE(request.has_value());
   EXPECT_GE(work.bytes(), 100'000);  // the prompt; what reading it took is given back
   EXPECT_LT(work.bytes(), 150'000);

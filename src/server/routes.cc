@@ -2,37 +2,39 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
+#include <cstddef>
 #include <span>
-#include <vector>
+#include <utility>
+
+#include "server/dialect.h"
 
 namespace odmoe::server {
 namespace {
 
-struct Route {
-  std::string_view path;
-  bool post;
-};
-constexpr auto kRoutes = std::to_array<Route>({
-    {.path = "/", .post = false},
-    {.path = "/health", .post = false},
-    {.path = "/metrics", .post = false},
-    {.path = "/v1/stats", .post = false},
-    {.path = "/v1/events", .post = false},
-    {.path = "/v1/models", .post = false},
-    {.path = "/v1/completions", .post = true},
-    {.path = "/v1/chat/completions", .post = true},
-    {.path = "/tokenize", .post = true},
-    {.path = "/detokenize", .post = true},
+using Handler = Route::Handler;
+using Method = Route::Method;
+
+// The page itself says nothing of the model; what it shows it asks for with the key.
+constexpr auto kOwnRoutes = std::to_array<Route>({
+    {.path = "/", .needs_key = false, .needs_model = false, .handler = Handler::kPage},
+    {.path = "/health", .needs_key = false, .needs_model = false, .handler = Handler::kHealth},
+    {.path = "/metrics", .needs_model = false, .handler = Handler::kMetrics},
+    {.path = "/v1/stats", .handler = Handler::kStats},
+    {.path = "/v1/events", .needs_model = false, .handler = Handler::kEvents},
 });
 constexpr std::string_view kVersion = "v1";
-constexpr std::string_view kModel = "/v1/models/";
 // A base address that ends in it, and a client that adds it.
 constexpr size_t kMaxVersions = 2;
 
-const Route* find(std::string_view path) {
-  if (path.starts_with(kModel)) path = kModel.substr(0, kModel.size() - 1);
-  const auto* route = std::ranges::find(kRoutes, path, &Route::path);
-  return route == kRoutes.end() ? nullptr : route;
+bool is_of(const Route& route, std::string_view path) {
+  if (path == route.path) return true;
+  return route.has_names && path.size() > route.path.size() && path.starts_with(route.path) &&
+         path[route.path.size()] == '/';
+}
+
+bool has_method(const Route& route, std::string_view method) {
+  return route.method == Method::kPost ? method == "POST" : method == "GET" || method == "HEAD";
 }
 
 // "a/b" of "//a/b/".
@@ -57,7 +59,22 @@ std::string joined(std::span<const std::string_view> segments) {
 
 }  // namespace
 
-std::string canonical_path(std::string_view path) {
+RouteTable::RouteTable(Dialects dialects) : dialects_(std::move(dialects)) {
+  assert(!dialects_.empty());
+  const auto add = [this](const Route& route, const Dialect& dialect) {
+    assert(std::ranges::none_of(routes_, [&](const Route& other) {
+      return other.path == route.path && other.method == route.method;
+    }));
+    routes_.push_back(route);
+    routes_.back().dialect = &dialect;
+  };
+  for (const Route& route : kOwnRoutes) add(route, default_dialect());
+  for (const auto& dialect : dialects_) {
+    for (const Route& route : dialect->routes()) add(route, *dialect);
+  }
+}
+
+std::string RouteTable::canonical(std::string_view path) const {
   const std::vector<std::string_view> segments = segments_of(path);
   if (segments.empty()) return "/";
   size_t versions = 0;
@@ -70,22 +87,34 @@ std::string canonical_path(std::string_view path) {
   return std::string(path);
 }
 
-std::string_view allowed_methods(std::string_view path) {
-  const Route* route = find(path);
-  if (route == nullptr) return "";
-  return route->post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+const Route* RouteTable::find(std::string_view path, std::string_view method) const {
+  const auto found = std::ranges::find_if(
+      routes_, [&](const Route& route) { return is_of(route, path) && has_method(route, method); });
+  return found == routes_.end() ? nullptr : &*found;
 }
 
-bool takes_body(std::string_view path) {
-  const Route* route = find(path);
-  return route != nullptr && route->post;
+const Route* RouteTable::find(std::string_view path) const {
+  const auto found = std::ranges::find_if(routes_, [&](const Route& route) { return is_of(route, path); });
+  return found == routes_.end() ? nullptr : &*found;
 }
 
-std::string_view route_label(std::string_view path) {
+std::string RouteTable::allowed_methods(std::string_view path) const {
+  std::string methods;
+  if (find(path, "GET") != nullptr) methods += "GET, HEAD, ";
+  if (find(path, "POST") != nullptr) methods += "POST, ";
+  if (!methods.empty()) methods += "OPTIONS";
+  return methods;
+}
+
+std::string_view RouteTable::label(std::string_view path) const {
   const Route* route = find(path);
   return route == nullptr ? "other" : route->path;
 }
 
-bool is_open(std::string_view path) { return path == "/health" || path == "/"; }
+const Dialect& RouteTable::dialect_of(std::string_view path, std::string_view method) const {
+  const Route* route = find(path, method);
+  if (route == nullptr) route = find(path);
+  return route == nullptr ? default_dialect() : *route->dialect;
+}
 
 }  // namespace odmoe::server

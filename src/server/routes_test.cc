@@ -2,8 +2,23 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "server/dialect.h"
+#include "server/openai_dialect.h"
+
 namespace odmoe::server {
 namespace {
+
+const RouteTable kRoutes(all_dialects());
+
+std::string canonical_path(std::string_view path) { return kRoutes.canonical(path); }
+std::string allowed_methods(std::string_view path) { return kRoutes.allowed_methods(path); }
+std::string_view route_label(std::string_view path) { return kRoutes.label(path); }
 
 TEST(Routes, AreFoundWhereverClientsLookForThem) {
   for (const char* path :
@@ -41,6 +56,49 @@ TEST(Routes, HaveOneNameInTheFigures) {
   EXPECT_EQ(route_label(canonical_path("/completions/")), "/v1/completions");
   EXPECT_EQ(allowed_methods("/v1/models/demo"), "GET, HEAD, OPTIONS");
   EXPECT_EQ(allowed_methods("/tokenize"), "POST, OPTIONS");
+}
+
+TEST(Routes, SayWhoAnswersAndWhatForWhom) {
+  const Route* chat = kRoutes.find("/v1/chat/completions", "POST");
+  ASSERT_NE(chat, nullptr);
+  EXPECT_EQ(chat->handler, Route::Handler::kGenerate);
+  EXPECT_TRUE(chat->takes_body && chat->needs_key && chat->needs_model);
+  EXPECT_EQ(chat->dialect, &kRoutes.default_dialect());
+  EXPECT_EQ(kRoutes.find("/v1/chat/completions", "GET"), nullptr);
+  const Route* health = kRoutes.find("/health", "HEAD");
+  ASSERT_NE(health, nullptr);
+  EXPECT_FALSE(health->takes_body || health->needs_key || health->needs_model);
+  EXPECT_EQ(kRoutes.find("/v1/models/org/name", "GET"), kRoutes.find("/v1/models", "GET"));
+  EXPECT_EQ(kRoutes.find("/health/x", "GET"), nullptr);
+}
+
+// Two addresses of two methods each.
+class Twice final : public Dialect {
+ public:
+  std::span<const Route> routes() const override { return kOwn; }
+  ApiResult<ParsedRequest> parse(const Route&, std::string_view, int32_t, RequestWork&) const override {
+    return std::unexpected(from_status(404));
+  }
+  ApiResult<Body> answer(const Route&, PlainRequest) const override { return Body(); }
+  Body error(const ApiError&) const override { return {}; }
+
+ private:
+  static constexpr std::array<Route, 2> kOwn = {
+      Route{.path = "/v1/files", .has_names = true},
+      Route{.method = Route::Method::kPost, .path = "/v1/files", .takes_body = true}};
+};
+
+TEST(Routes, OfOnePathMayBeSeveralMethodsAndErrorsAreInTheWordsOfTheRoutesDialect) {
+  const auto openai = std::make_shared<OpenAiDialect>();
+  const auto twice = std::make_shared<Twice>();
+  const RouteTable table({openai, twice});
+  EXPECT_EQ(table.allowed_methods("/v1/files"), "GET, HEAD, POST, OPTIONS");
+  EXPECT_EQ(table.allowed_methods("/v1/files/x"), "GET, HEAD, OPTIONS");
+  EXPECT_TRUE(table.find("/v1/files", "POST")->takes_body);
+  EXPECT_EQ(table.canonical("/files/x"), "/v1/files/x");
+  EXPECT_EQ(&table.dialect_of("/v1/files/x", "POST"), twice.get());
+  EXPECT_EQ(&table.dialect_of("/v1/models", "GET"), openai.get());
+  EXPECT_EQ(&table.dialect_of("/nowhere", "GET"), openai.get());
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// `odmoe serve`: OpenAI's API over HTTP, in front of one engine.
+// `odmoe serve`: APIs over HTTP (dialect.h), in front of one engine.
 //
 // It listens before the model is there, and says so: /health answers "loading" and requests get 503 until
 // serve() is called.
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "odmoe/engine.h"
+#include "server/dialects.h"
 #include "server/prompt_cache.h"
 #include "server/vision.h"
 
@@ -44,8 +45,10 @@ struct ServerOptions {
 // Thread-safe.
 class Server {
  public:
-  // Listens at once.  kUsage or kIo when it cannot: the address is taken, or no such host.
-  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options);
+  // Listens at once, to clients of these dialects.  kUsage or kIo when it cannot: the address is taken, or no
+  // such host.
+  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options,
+                                                Dialects dialects = all_dialects());
   // Ends as stop() does.
   ~Server();
   Server(const Server&) = delete;

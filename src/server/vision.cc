@@ -134,7 +134,7 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index, std::st
     }
     return std::unexpected(
         ApiError{.status = status,
-                 .type = "server_error",
+                 .fault = Fault::kServer,
                  .message = odmoe::format("image {}: the vision server {} {}", index + 1, options_.url, why),
                  .param = "messages",
                  .code = "vision_failed"});
@@ -227,7 +227,7 @@ ApiResult<std::vector<std::string>> Vision::describe(const std::vector<std::stri
   }
   if (gone) {
     return std::unexpected(
-        ApiError{.status = 499, .type = "server_error", .message = "the client went away"});
+        ApiError{.status = 499, .fault = Fault::kServer, .message = "the client went away"});
   }
   std::vector<std::string> described;
   for (auto& text : texts) {

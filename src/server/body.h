@@ -1,0 +1,21 @@
+// What is sent to a client: bytes and what they are.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace odmoe::server {
+
+// Takes a part of a text; false: the rest is not wanted.
+using PieceSink = std::function<bool(std::string_view piece)>;
+
+struct Body {
+  std::string type = "application/json";  // Content-Type
+  std::string text = {};
+  // In place of `text`, where that would take much: writes it in pieces as it goes out (json_pieces.h), the
+  // same ones however often it is called.  False when the sink wanted no more.  Kept until the answer is out.
+  std::function<bool(const PieceSink&)> write = {};
+};
+
+}  // namespace odmoe::server

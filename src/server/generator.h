@@ -1,0 +1,56 @@
+// Makes of a request what the scheduler generates: its prompts as tokens, its grammar, its images described.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "grammar/grammar.h"
+#include "grammar/work.h"
+#include "server/api_error.h"
+#include "server/call.h"
+#include "server/dialect.h"
+#include "server/generation_request.h"
+#include "server/request_memory.h"
+#include "server/served_model.h"
+#include "server/server.h"
+#include "server/vision.h"
+
+namespace odmoe::server {
+
+// Who asks.
+struct Client {
+  std::string owner;  // access.h
+  std::function<bool()> gone;
+};
+
+// Thread-safe.
+class Generator {
+ public:
+  // `options` must outlive it.
+  Generator(const ServerOptions& options, std::shared_ptr<RequestMemory> memory);
+
+  // Has the scheduler generate what the request asks for.  `work` holds what the request takes, and is kept
+  // with the call.
+  ApiResult<std::shared_ptr<Call>> start(const std::shared_ptr<ServedModel>& model, ParsedRequest parsed,
+                                         const Client& client, RequestWork& work);
+
+ private:
+  using Grammar = std::shared_ptr<const grammar::Grammar>;
+  struct Plan;
+  ApiStatus prepare(CompletionRequest& request, const Client& client, RequestWork& work, Call& call,
+                    Plan& plan);
+  ApiStatus prepare(ChatRequest& request, const Client& client, RequestWork& work, Call& call, Plan& plan);
+  ApiStatus describe_images(const Client& client, ChatRequest& chat, RequestWork& work);
+  ApiResult<Grammar> compiled(RequestWork& work, bool wanted,
+                              const std::function<ApiResult<Grammar>(grammar::Stop)>& compile);
+
+  const ServerOptions* options_;
+  const std::shared_ptr<RequestMemory> memory_;
+  Vision vision_;
+  std::timed_mutex compiling_;  // held while a grammar is made
+};
+
+}  // namespace odmoe::server

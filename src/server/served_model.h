@@ -1,0 +1,36 @@
+// What there is once the model is loaded.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "grammar/token_mask.h"
+#include "odmoe/engine.h"
+#include "server/scheduler.h"
+
+namespace odmoe::server {
+
+// Thread-safe; shared by the requests under way.
+struct ServedModel {
+  Engine* engine;
+  std::unique_ptr<Scheduler> scheduler;
+  int32_t context;
+  int32_t sessions;
+  // How calls are written; an error when the chat template is not known.
+  Result<ToolCallSyntax> syntax;
+  std::mutex checking;  // held while it is tried out whether a bias leaves anything of a grammar
+  std::once_flag vocabulary_made;
+  std::shared_ptr<const grammar::Vocabulary> vocabulary;  // made when the first grammar asks for it
+
+  std::shared_ptr<const grammar::Vocabulary> words() {
+    std::call_once(vocabulary_made, [this] {
+      const auto bytes = [this](int32_t token) { return engine->token_bytes(token); };
+      const auto is_end = [this](int32_t token) { return engine->is_end(token); };
+      vocabulary = std::make_shared<grammar::Vocabulary>(engine->model().n_vocab, bytes, is_end);
+    });
+    return vocabulary;
+  }
+};
+
+}  // namespace odmoe::server
