@@ -14,7 +14,7 @@ size_t Channel::bytes_of(const ChannelEvent& event) {
 
 bool Channel::push(ChannelEvent event) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const size_t bytes = bytes_of(event);
     if (!event.end && (bytes_ + bytes > max_bytes_ || !memory_.try_grow(bytes))) return false;
     bytes_ += bytes;
@@ -25,8 +25,11 @@ bool Channel::push(ChannelEvent event) {
 }
 
 std::optional<ChannelEvent> Channel::pop(std::chrono::milliseconds limit) {
-  std::unique_lock lock(mutex_);
-  if (!ready_.wait_for(lock, limit, [&] { return !events_.empty(); })) return std::nullopt;
+  MutexLock lock(mutex_);
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (events_.empty()) {
+    if (!ready_.wait_until(mutex_, end)) return std::nullopt;
+  }
   ChannelEvent event = std::move(events_.front());
   events_.pop_front();
   bytes_ -= bytes_of(event);

@@ -2,15 +2,14 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "server/request_memory.h"
 #include "server/scheduler.h"
 
@@ -42,10 +41,10 @@ class Channel {
   static size_t bytes_of(const ChannelEvent& event);
   const size_t max_bytes_;
   RequestMemory::Share memory_;
-  std::mutex mutex_;
-  std::condition_variable ready_;
-  std::deque<ChannelEvent> events_;
-  size_t bytes_ = 0;
+  Mutex mutex_;
+  Condition ready_;
+  std::deque<ChannelEvent> events_ ODMOE_GUARDED_BY(mutex_);
+  size_t bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace odmoe::server

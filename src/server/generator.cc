@@ -6,6 +6,7 @@
 #include <random>
 #include <utility>
 
+#include "base/mutex.h"
 #include "odmoe/format.h"
 #include "server/call_grammar.h"
 #include "server/choice_sink.h"
@@ -17,9 +18,9 @@ namespace odmoe::server {
 namespace {
 
 std::string random_id() {
-  static std::mutex mutex;
+  static Mutex mutex;
   static std::mt19937_64 random{std::random_device{}()};
-  const std::lock_guard lock(mutex);
+  const MutexLock lock(mutex);
   return odmoe::format("{:016x}{:08x}", random(), static_cast<uint32_t>(random()));
 }
 
@@ -95,7 +96,7 @@ ApiStatus submit(Call& call, Generations generations) {
   if (!first.logit_bias.empty() && first.max_tokens != 0) {
     // The choices share bias and grammar.  Refused before a prompt is read, and before a stream begins; one
     // after the other, for each takes a matcher's memory.
-    const std::lock_guard lock(call.model->checking);
+    const MutexLock lock(call.model->checking);
     const Engine& engine = *call.model->engine;
     TokenChooser chooser = chooser_of({.sampling = {.temperature = 0},
                                        .logit_bias = first.logit_bias,

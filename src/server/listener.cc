@@ -116,7 +116,7 @@ void Listener::wake() const {
 
 void Listener::stop(std::chrono::milliseconds limit) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
     for (Client& client : clients_) {
       if (client.state != State::kAnswering) ::shutdown(client.socket.number(), SHUT_RD);
@@ -127,12 +127,14 @@ void Listener::stop(std::chrono::milliseconds limit) {
   const socket_t listening = svr_sock_;
   if (listening != INVALID_SOCKET) ::close(listening);
   {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, limit, [this] { return clients_.empty(); });
+    const auto end = Clock::now() + limit;
+    const MutexLock lock(mutex_);
+    while (!clients_.empty() && changed_.wait_until(mutex_, end)) {
+    }
     // What still answers sees that its client is gone.  The library ends its streams when it has no socket.
     svr_sock_ = INVALID_SOCKET;
     for (Client& client : clients_) ::shutdown(client.socket.number(), SHUT_RDWR);
-    changed_.wait(lock, [this] { return clients_.empty(); });
+    while (!clients_.empty()) changed_.wait(mutex_);
   }
   reap();
 }
@@ -143,19 +145,19 @@ size_t Listener::served() const {
 }
 
 size_t Listener::connections() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return served();
 }
 
 bool Listener::is_stopping() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return stopping_;
 }
 
 void Listener::reap() {
   std::vector<std::thread> ended;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ended.swap(ended_);
   }
   for (std::thread& thread : ended) thread.join();
@@ -201,7 +203,7 @@ bool Listener::accept_one() {
     return false;
   }
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (give_way()) return false;
   }
   // Without one that can give way the client is told, by means of the descriptor kept for it.
@@ -247,13 +249,15 @@ void Listener::let_in(FileDescriptor socket) {
   const int on = 1;
   setsockopt(socket.number(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));  // a token is a packet
   {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     // Those that were there when the server stopped have been told; this one would be the last to know.
     if (stopping_) return;
     const bool refused = served() >= limits_.connections && !give_way();
     const size_t most = limits_.connections + kRefusalThreads;
     // Whoever gave way leaves at once, unless a request of its came just then.
-    if (!refused) changed_.wait_for(lock, kGivingWay, [&] { return clients_.size() < most; });
+    const auto end = Clock::now() + kGivingWay;
+    while (!refused && clients_.size() >= most && changed_.wait_until(mutex_, end)) {
+    }
     if (stopping_) return;
     if (clients_.size() < most) {
       Client& client = clients_.emplace_back(
@@ -296,7 +300,7 @@ void Listener::see_off() {
 
 // False: the server or the connection ends, so that nothing more is to be read from it.
 bool Listener::set_state(Client& client, State state) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   client.state = state;
   client.since = Clock::now();
   if (state == State::kWaiting || state == State::kLingering) changed_.notify_all();
@@ -309,9 +313,11 @@ bool Listener::set_state(Client& client, State state) {
 // Whether one that was too many is so no more: an answer reaches its client a moment before its connection is
 // idle.
 void Listener::find_room(Client& client) {
-  std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, kGivingWay,
-                    [&] { return stopping_ || served() < limits_.connections || give_way(); });
+  const auto end = Clock::now() + kGivingWay;
+  const MutexLock lock(mutex_);
+  while (!stopping_ && served() >= limits_.connections && !give_way()) {
+    if (!changed_.wait_until(mutex_, end)) break;
+  }
   client.refused = served() >= limits_.connections;
 }
 
@@ -329,7 +335,7 @@ void Listener::run(Client& client) {
       connection.linger();
     }
   }
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ::shutdown(client.socket.number(), SHUT_RDWR);
   ended_.push_back(std::move(client.thread));
   std::erase_if(clients_, [&](const Client& other) { return &other == &client; });

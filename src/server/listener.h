@@ -15,17 +15,16 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <list>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/file_descriptor.h"
+#include "base/mutex.h"
 #include "server/api_error.h"
 #include "server/connection.h"
 
@@ -90,9 +89,9 @@ class Listener : public httplib::Server {
   void let_in(FileDescriptor socket);
   void refuse_unread(FileDescriptor socket);
   void see_off();
-  bool give_way();        // with mutex_
-  void reap();            // with mutex_ held by nobody
-  size_t served() const;  // with mutex_
+  bool give_way() ODMOE_REQUIRES(mutex_);
+  void reap() ODMOE_EXCLUDES(mutex_);
+  size_t served() const ODMOE_REQUIRES(mutex_);
   bool is_stopping() const;
   void run(Client& client);
   void find_room(Client& client);
@@ -111,11 +110,11 @@ class Listener : public httplib::Server {
   bool scarce_ = false;
   std::vector<Parting> parting_;
 
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::list<Client> clients_;
-  std::vector<std::thread> ended_;  // to be joined
-  bool stopping_ = false;
+  mutable Mutex mutex_;
+  Condition changed_;
+  std::list<Client> clients_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<std::thread> ended_ ODMOE_GUARDED_BY(mutex_);  // to be joined
+  bool stopping_ ODMOE_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace odmoe::server

@@ -24,20 +24,22 @@ LiveEvents::LiveEvents(size_t max_listeners, Subject subject, Model model)
     : max_listeners_(max_listeners), subject_(std::move(subject)), model_(std::move(model)) {}
 
 bool LiveEvents::ended() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return ended_;
 }
 
 void LiveEvents::end(std::chrono::milliseconds limit) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   ended_ = true;
   ending_.notify_all();
-  gone_.wait_for(lock, limit, [this] { return n_listener_ == 0; });
+  const auto end = std::chrono::steady_clock::now() + limit;
+  while (n_listener_ > 0 && gone_.wait_until(mutex_, end)) {
+  }
 }
 
 ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response& response) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (ended_) {
       return std::unexpected(ApiError{.status = 503,
                                       .fault = Fault::kServer,
@@ -64,7 +66,7 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
       request, response, "text/event-stream",
       [this, listener](size_t, httplib::DataSink& sink) { return send(*listener, sink); },
       [this](bool) {
-        const std::lock_guard lock(mutex_);
+        const MutexLock lock(mutex_);
         --n_listener_;
         gone_.notify_all();
       });
@@ -74,8 +76,10 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
 // The next event, or nothing; false when the client is gone.
 bool LiveEvents::send(Listener& listener, httplib::DataSink& sink) {
   if (std::exchange(listener.begun, true)) {
-    std::unique_lock lock(mutex_);
-    ending_.wait_for(lock, LiveFeed::kInterval, [this] { return ended_; });
+    MutexLock lock(mutex_);
+    const auto next = std::chrono::steady_clock::now() + LiveFeed::kInterval;
+    while (!ended_ && ending_.wait_until(mutex_, next)) {
+    }
   }
   const auto write = [&](const std::string& text) {
     listener.last_sent_us = now_us();

@@ -4,14 +4,13 @@
 #include <httplib.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 
+#include "base/mutex.h"
 #include "server/api_error.h"
 #include "server/live_feed.h"
 
@@ -44,10 +43,10 @@ class LiveEvents {
   const Subject subject_;
   const Model model_;
   LiveFeed feed_;
-  mutable std::mutex mutex_;
-  std::condition_variable ending_, gone_;
-  size_t n_listener_ = 0;
-  bool ended_ = false;
+  mutable Mutex mutex_;
+  Condition ending_, gone_;
+  size_t n_listener_ ODMOE_GUARDED_BY(mutex_) = 0;
+  bool ended_ ODMOE_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace odmoe::server

@@ -51,7 +51,7 @@ Json figures_of(const Stats& stats, const LiveRates& now, const LiveSubject& sub
 
 std::shared_ptr<const LiveFrame> LiveFeed::look(const LiveSubject& subject, int64_t now_us) {
   using std::chrono::microseconds;
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const int64_t age_us = now_us - last_us_;
   // A listener's own pause may end a little before the first one's.
   if (last_ && age_us < microseconds(kInterval).count() * 4 / 5) return last_;

@@ -5,10 +5,10 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "base/mutex.h"
 #include "odmoe/engine.h"
 #include "server/json_guard.h"
 #include "server/live_rates.h"
@@ -41,10 +41,10 @@ class LiveFeed {
   std::shared_ptr<const LiveFrame> look(const LiveSubject& subject, int64_t now_us);
 
  private:
-  std::mutex mutex_;
-  RateWindow window_;
-  std::shared_ptr<const LiveFrame> last_;
-  int64_t last_us_ = 0;
+  Mutex mutex_;
+  RateWindow window_ ODMOE_GUARDED_BY(mutex_);
+  std::shared_ptr<const LiveFrame> last_ ODMOE_GUARDED_BY(mutex_);
+  int64_t last_us_ ODMOE_GUARDED_BY(mutex_) = 0;
 };
 
 // What does not change while a model is served: the data of a model event.

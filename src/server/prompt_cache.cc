@@ -66,7 +66,7 @@ Result<std::unique_ptr<PromptCache>> PromptCache::create(const PromptCacheOption
 
 PromptCache::~PromptCache() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stop_ = true;
   }
   work_.notify_all();
@@ -136,6 +136,7 @@ Status PromptCache::read_directory() {
     file.ours = file.header.identity == options_.identity;
     file.bytes = file.header.file_bytes();
     if (!file.ours) file.header.tokens = {};
+    const MutexLock lock(mutex_);
     disk_bytes_ += file.bytes;
     files_.push_back(std::move(file));
   }
@@ -166,18 +167,18 @@ PromptCache::Found PromptCache::best(std::string_view owner, std::span<const Tok
 }
 
 int32_t PromptCache::find(std::string_view owner, std::span<const Token> prompt) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return best(owner, prompt).n;
 }
 
 int32_t PromptCache::restore(std::string_view owner, std::span<const Token> prompt, Session& session) {
   session.truncate(0);
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
     Found found = best(owner, prompt);
     if (found.n == 0) return 0;
     if (found.state == nullptr) {
-      found.state = read(found.file, lock);
+      found.state = read(found.file);
       if (found.state == nullptr) continue;  // that file is forgotten
       insert(found.state);
     } else {
@@ -197,8 +198,7 @@ int32_t PromptCache::restore(std::string_view owner, std::span<const Token> prom
 }
 
 // The state of a file, of which room in memory is made; null, and the file forgotten, when it cannot be used.
-std::shared_ptr<PromptCache::State> PromptCache::read(const std::filesystem::path& path,
-                                                      std::unique_lock<std::mutex>& lock) {
+std::shared_ptr<PromptCache::State> PromptCache::read(const std::filesystem::path& path) {
   const auto file = std::ranges::find(files_, path, &File::path);
   const SavedStateHeader header = file->header;
   auto state = std::make_shared<State>();
@@ -210,15 +210,15 @@ std::shared_ptr<PromptCache::State> PromptCache::read(const std::filesystem::pat
   if (options_.check_identity) status = options_.check_identity();
   if (!status.has_value()) {
     status = fail(ErrorKind::kIo, "{}", status.error().message);  // no damage of the file
-  } else if (!make_room(state->bytes(), lock, /*wait=*/true)) {
+  } else if (!make_room(state->bytes(), /*wait=*/true)) {
     status = fail(ErrorKind::kBudget, "{}: it does not fit the memory of the prompt cache", path.string());
   } else if (auto memory = AlignedBuffer::allocate(header.state_bytes); !memory.has_value()) {
     status = std::unexpected(memory.error());
   } else {
     state->memory = std::move(*memory);
-    lock.unlock();
+    mutex_.unlock();
     status = read_state(path, header, state->memory.span().first(header.state_bytes));
-    lock.lock();
+    mutex_.lock();
   }
   std::error_code ignored;
   if (status.has_value()) {
@@ -266,8 +266,8 @@ void PromptCache::save(std::string_view owner, const Session& session, int32_t k
   state->tokens.assign(all.begin(), all.begin() + n);
   state->whole = std::min(session.whole_chunks(), static_cast<int32_t>(n) / options_.chunk * options_.chunk);
   state->state_bytes = session.state_bytes(static_cast<int32_t>(n));
-  std::unique_lock lock(mutex_);
-  if (covered(*state) || !make_room(state->bytes(), lock, wait)) return;
+  MutexLock lock(mutex_);
+  if (covered(*state) || !make_room(state->bytes(), wait)) return;
   auto memory = AlignedBuffer::allocate(state->state_bytes);
   if (!memory.has_value()) return;
   state->memory = std::move(*memory);
@@ -281,7 +281,7 @@ void PromptCache::save(std::string_view owner, const Session& session, int32_t k
 
 // In front of those that it makes superfluous, which go.
 void PromptCache::insert(std::shared_ptr<State> state) {
-  std::erase_if(states_, [&](const auto& other) {
+  std::erase_if(states_, [&](const auto& other) ODMOE_REQUIRES(mutex_) {
     const bool needless = other->owner == state->owner && other->whole <= state->whole &&
                           !std::ranges::contains(to_write_, other) &&
                           shared_prefix(other->tokens, state->tokens) == other->tokens.size();
@@ -294,17 +294,17 @@ void PromptCache::insert(std::shared_ptr<State> state) {
 
 // Gives up the least recently used states until there is room for another; those that are still to be written
 // are waited for, or stand in the way.
-bool PromptCache::make_room(uint64_t bytes, std::unique_lock<std::mutex>& lock, bool wait) {
+bool PromptCache::make_room(uint64_t bytes, bool wait) {
   if (bytes > options_.memory_bytes) return false;
   while (memory_bytes_ + bytes > options_.memory_bytes) {
-    const auto oldest = std::ranges::find_if(states_.rbegin(), states_.rend(), [&](const auto& state) {
-      return !std::ranges::contains(to_write_, state);
-    });
+    const auto oldest = std::ranges::find_if(
+        states_.rbegin(), states_.rend(),
+        [&](const auto& state) ODMOE_REQUIRES(mutex_) { return !std::ranges::contains(to_write_, state); });
     if (oldest != states_.rend()) {
       memory_bytes_ -= (*oldest)->bytes();
       states_.erase(std::next(oldest).base());
     } else if (wait) {
-      written_.wait(lock);
+      written_.wait(mutex_);
     } else {
       return false;
     }
@@ -313,10 +313,10 @@ bool PromptCache::make_room(uint64_t bytes, std::unique_lock<std::mutex>& lock, 
 }
 
 void PromptCache::write_files() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   bool said = false;
   while (true) {
-    work_.wait(lock, [&] { return stop_ || !to_write_.empty(); });
+    while (!stop_ && to_write_.empty()) work_.wait(mutex_);
     if (to_write_.empty()) return;
     const std::shared_ptr<State> state = to_write_.front();
     const uint64_t bytes =
@@ -377,10 +377,10 @@ Status PromptCache::write(const State& state) {
     return status;
   }
   (void)sync_directory(options_.directory);
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   forget_file(file.path);
   // Files that this one makes superfluous.
-  std::erase_if(files_, [&](const File& other) {
+  std::erase_if(files_, [&](const File& other) ODMOE_REQUIRES(mutex_) {
     const bool needless = other.ours && other.header.owner == state.owner &&
                           other.header.whole <= file.header.whole &&
                           shared_prefix(other.header.tokens, state.tokens) == other.header.tokens.size();
@@ -396,7 +396,7 @@ Status PromptCache::write(const State& state) {
 }
 
 PromptCache::Stats PromptCache::stats() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return {.states = states_.size(),
           .files = files_.size(),
           .memory_bytes = memory_bytes_,

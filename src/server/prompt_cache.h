@@ -9,13 +9,11 @@
 // prompt was there before tells what others asked.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +21,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/mutex.h"
 #include "odmoe/session.h"
 #include "server/saved_state.h"
 
@@ -110,24 +109,27 @@ class PromptCache {
   explicit PromptCache(const PromptCacheOptions& options);
   Status read_directory();
   int32_t reusable_of(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole) const;
-  Found best(std::string_view owner, std::span<const Token> prompt) const;
-  bool covered(const State& state) const;
-  bool make_room(uint64_t bytes, std::unique_lock<std::mutex>& lock, bool wait);
-  void insert(std::shared_ptr<State> state);
-  std::shared_ptr<State> read(const std::filesystem::path& path, std::unique_lock<std::mutex>& lock);
-  void forget_file(const std::filesystem::path& path);
+  Found best(std::string_view owner, std::span<const Token> prompt) const ODMOE_REQUIRES(mutex_);
+  bool covered(const State& state) const ODMOE_REQUIRES(mutex_);
+  // Gives the lock up while it waits.
+  bool make_room(uint64_t bytes, bool wait) ODMOE_REQUIRES(mutex_);
+  void insert(std::shared_ptr<State> state) ODMOE_REQUIRES(mutex_);
+  // Gives the lock up in between.
+  std::shared_ptr<State> read(const std::filesystem::path& path) ODMOE_REQUIRES(mutex_);
+  void forget_file(const std::filesystem::path& path) ODMOE_REQUIRES(mutex_);
   void write_files();
   Status write(const State& state);
 
   PromptCacheOptions options_;
-  mutable std::mutex mutex_;
-  std::condition_variable written_, work_;
-  std::list<std::shared_ptr<State>> states_;  // used last first; those of to_write_ stay
-  uint64_t memory_bytes_ = 0;
-  std::list<std::shared_ptr<State>> to_write_;  // the first may be under way
-  std::vector<File> files_;
-  uint64_t disk_bytes_ = 0;
-  bool stop_ = false;
+  mutable Mutex mutex_;
+  Condition written_, work_;
+  std::list<std::shared_ptr<State>> states_
+      ODMOE_GUARDED_BY(mutex_);  // used last first; those of to_write_ stay
+  uint64_t memory_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
+  std::list<std::shared_ptr<State>> to_write_ ODMOE_GUARDED_BY(mutex_);  // the first may be under way
+  std::vector<File> files_ ODMOE_GUARDED_BY(mutex_);
+  uint64_t disk_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
+  bool stop_ ODMOE_GUARDED_BY(mutex_) = false;
   std::thread writer_;
 };
 

@@ -15,7 +15,7 @@ bool RequestMemory::fits(uint64_t has, uint64_t more) const {
 }
 
 uint64_t RequestMemory::taken() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return taken_;
 }
 
@@ -30,8 +30,11 @@ RequestMemory::Share& RequestMemory::Share::operator=(Share&& other) noexcept {
 
 bool RequestMemory::Share::grow_within(uint64_t bytes, std::chrono::milliseconds wait) {
   if (memory_ == nullptr) return true;
-  std::unique_lock lock(memory_->mutex_);
-  if (!memory_->freed_.wait_for(lock, wait, [&] { return memory_->fits(bytes_, bytes); })) return false;
+  MutexLock lock(memory_->mutex_);
+  const auto end = std::chrono::steady_clock::now() + wait;
+  while (!memory_->fits(bytes_, bytes)) {
+    if (!memory_->freed_.wait_until(memory_->mutex_, end)) return false;
+  }
   memory_->taken_ += bytes;
   bytes_ += bytes;
   return true;
@@ -40,7 +43,7 @@ bool RequestMemory::Share::grow_within(uint64_t bytes, std::chrono::milliseconds
 void RequestMemory::Share::shrink(uint64_t bytes) {
   if (memory_ == nullptr || bytes >= bytes_) return;
   {
-    const std::lock_guard lock(memory_->mutex_);
+    const MutexLock lock(memory_->mutex_);
     memory_->taken_ -= bytes_ - bytes;
     bytes_ = bytes;
   }

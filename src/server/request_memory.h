@@ -8,13 +8,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 
+#include "base/mutex.h"
 #include "server/api_error.h"
 
 namespace odmoe::server {
@@ -58,12 +57,12 @@ class RequestMemory {
   // Of the account only requests up to kSmallRequestBytes may take this part, so that a few large ones do not
   // keep all others out.
   static constexpr uint64_t kForSmall = 8;
-  bool fits(uint64_t has, uint64_t more) const;  // with mutex_
+  bool fits(uint64_t has, uint64_t more) const ODMOE_REQUIRES(mutex_);
 
   const uint64_t total_;
-  mutable std::mutex mutex_;
-  std::condition_variable freed_;
-  uint64_t taken_ = 0;
+  mutable Mutex mutex_;
+  Condition freed_;
+  uint64_t taken_ ODMOE_GUARDED_BY(mutex_) = 0;
 };
 
 // What is done for a request before it generates: bounded in memory and in time.  One owner.

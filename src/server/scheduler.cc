@@ -112,7 +112,7 @@ Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const Sched
 
 Scheduler::~Scheduler() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stop_ = draining_ = true;
     if (evaluating_) engine_->interrupt();
   }
@@ -148,7 +148,7 @@ std::expected<std::vector<Scheduler::Ticket>, Refusal> Scheduler::submit_all(
     std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations) {
   std::vector<Ticket> tickets;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto running = static_cast<size_t>(
         std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; }));
     // Who asks for more than the queue holds is served when nobody waits.
@@ -172,14 +172,14 @@ std::expected<std::vector<Scheduler::Ticket>, Refusal> Scheduler::submit_all(
 }
 
 void Scheduler::drain() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   draining_ = true;
 }
 
 void Scheduler::cancel_all() {
   std::vector<std::shared_ptr<Job>> jobs;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     jobs.assign(queue_.begin(), queue_.end());
     for (const auto& slot : slots_) {
       if (slot->job != nullptr) jobs.push_back(slot->job);
@@ -189,15 +189,20 @@ void Scheduler::cancel_all() {
 }
 
 bool Scheduler::wait_idle(std::chrono::milliseconds limit) {
-  std::unique_lock lock(mutex_);
-  return idle_.wait_for(lock, limit, [&] {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  const MutexLock lock(mutex_);
+  const auto is_idle = [&]() ODMOE_REQUIRES(mutex_) {
     return queue_.empty() &&
            std::ranges::none_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
-  });
+  };
+  while (!is_idle()) {
+    if (!idle_.wait_until(mutex_, end)) return is_idle();
+  }
+  return true;
 }
 
 Scheduler::Load Scheduler::load() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return {.queued = queue_.size(),
           .running = static_cast<size_t>(
               std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; })),
@@ -206,7 +211,7 @@ Scheduler::Load Scheduler::load() const {
 
 void Scheduler::cancel(const std::shared_ptr<Job>& job, Ending why) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (job->ended || job->stopped) return;
     job->stop_reason = why;
     job->stopped = true;
@@ -225,14 +230,14 @@ void Scheduler::cancel(const std::shared_ptr<Job>& job, Ending why) {
 }
 
 void Scheduler::run() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    admit(lock);
+    admit();
     const bool busy = std::ranges::any_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
     if (stop_) break;
     if (!busy) {
       idle_.notify_all();
-      work_.wait(lock, [&] { return stop_ || !queue_.empty(); });
+      while (!stop_ && queue_.empty()) work_.wait(mutex_);
       continue;
     }
     lock.unlock();
@@ -262,19 +267,19 @@ void Scheduler::run() {
 }
 
 // Gives the free sessions to those who wait, first come first served.
-void Scheduler::admit(std::unique_lock<std::mutex>& lock) {
+void Scheduler::admit() {
   while (!queue_.empty() && !stop_) {
     const std::shared_ptr<Job> job = queue_.front();
     Slot* slot = best_slot(*job);
     if (slot == nullptr) return;
     queue_.pop_front();
     slot->job = job;
-    lock.unlock();
+    mutex_.unlock();
     job->admitted = std::chrono::steady_clock::now();
     job->end.queue_ms = ms_between(job->submitted, job->admitted);
     job->tokens.emplace(chooser_of(job->work, ends_, engine_->model().n_vocab));
     job->end.reused_tokens = reuse(*job, *slot);
-    lock.lock();
+    mutex_.lock();
   }
 }
 
@@ -348,7 +353,7 @@ bool Scheduler::goes_on(Slot& slot) {
 void Scheduler::release(Slot& slot, Ending ending, Error error) {
   const std::shared_ptr<Job> job = slot.job;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     slot.job = nullptr;
     slot.last_used = ++turn_;
     const double seconds = ms_between(job->admitted, std::chrono::steady_clock::now()) * 1e-3;
@@ -361,13 +366,13 @@ void Scheduler::release(Slot& slot, Ending ending, Error error) {
 // that one's, or one that came as its evaluation ended.
 Status Scheduler::evaluate(const Job* only, const std::function<Status()>& work) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (stop_ || (only != nullptr && only->stopped)) return fail(ErrorKind::kInterrupted, "interrupted");
     evaluating_ = true;
     evaluating_for_ = only;
   }
   const Status status = work();
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   evaluating_ = false;
   evaluating_for_ = nullptr;
   if (!stop_) engine_->clear_interrupt();
@@ -461,7 +466,7 @@ std::optional<Scheduler::End> Scheduler::choose(Job& job, std::span<const float>
 
 void Scheduler::finish(const std::shared_ptr<Job>& job, Ending ending, Error error) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (job->ended) return;
     job->ended = true;
   }

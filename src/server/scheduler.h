@@ -9,13 +9,11 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <expected>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -23,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
 #include "engine/token_chooser.h"
 #include "grammar/token_mask.h"
 #include "odmoe/engine.h"
@@ -168,7 +167,7 @@ class Scheduler {
   struct Slot;  // a session and who has it
   Scheduler(Engine& engine, const SchedulerOptions& options);
   void run();
-  void admit(std::unique_lock<std::mutex>& lock);
+  void admit() ODMOE_REQUIRES(mutex_);  // gives the lock up in between
   Slot* best_slot(const Job& job);
   int32_t reusable_of(const Job& job, const Slot& slot) const;
   int32_t reuse(const Job& job, Slot& slot);
@@ -188,20 +187,20 @@ class Scheduler {
   Engine* engine_;
   SchedulerOptions options_;
   std::unique_ptr<PromptCache> cache_;  // of the scheduler's thread; null: none
-  mutable std::mutex mutex_;
-  std::condition_variable work_, idle_;
-  std::deque<std::shared_ptr<Job>> queue_;
-  std::vector<std::unique_ptr<Slot>> slots_;  // their jobs are set under mutex_
-  bool evaluating_ = false;                   // an evaluation is under way or about to be
-  const Job* evaluating_for_ = nullptr;       // for whom alone; null: for several
-  std::vector<Slot*> writing_;                // of the scheduler's thread
+  mutable Mutex mutex_;
+  Condition work_, idle_;
+  std::deque<std::shared_ptr<Job>> queue_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Slot>> slots_;                      // their jobs are set under mutex_
+  bool evaluating_ ODMOE_GUARDED_BY(mutex_) = false;              // an evaluation is under way or about to be
+  const Job* evaluating_for_ ODMOE_GUARDED_BY(mutex_) = nullptr;  // for whom alone; null: for several
+  std::vector<Slot*> writing_;                                    // of the scheduler's thread
   std::vector<NextToken> batch_;
   size_t next_prompt_ = 0;  // of slots_: whose turn it is to read a prompt
   int32_t context_ = 0;
   std::vector<Token> ends_;  // tokens that end a text
   uint64_t turn_ = 0;
-  double mean_job_s_ = 1;  // of late, for Retry-After
-  bool draining_ = false, stop_ = false;
+  double mean_job_s_ ODMOE_GUARDED_BY(mutex_) = 1;  // of late, for Retry-After
+  bool draining_ ODMOE_GUARDED_BY(mutex_) = false, stop_ ODMOE_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -5,13 +5,13 @@
 
 #include <array>
 #include <cerrno>
-#include <condition_variable>
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
 
+#include "base/mutex.h"
 #include "engine/engine_impl.h"
 #include "format/checkpoint.h"
 #include "grammar/json_schema.h"
@@ -27,32 +27,32 @@ using ::testing::ElementsAre;
 class Listener final : public GenerationSink {
  public:
   void on_prompt(const GeneratedToken& token) override {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     prompt_.push_back(token);
   }
   bool on_token(const GeneratedToken& token) override {
-    std::unique_lock lock(mutex_);
+    MutexLock lock(mutex_);
     tokens_.push_back(token);
     changed_.notify_all();
     return tokens_.size() < enough_;
   }
   void on_end(const GenerationEnd& end) override {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     EXPECT_FALSE(end_.has_value()) << "it may only end once";
     end_ = end;
     changed_.notify_all();
   }
   GenerationEnd wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return end_.has_value(); });
+    MutexLock lock(mutex_);
+    while (!end_) changed_.wait(mutex_);
     return *end_;
   }
   void wait_for_tokens(size_t n) {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return end_.has_value() || tokens_.size() >= n; });
+    MutexLock lock(mutex_);
+    while (!end_ && tokens_.size() < n) changed_.wait(mutex_);
   }
   std::vector<Token> tokens() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     std::vector<Token> ids;
     for (const GeneratedToken& token : tokens_) ids.push_back(token.token);
     return ids;
@@ -61,8 +61,8 @@ class Listener final : public GenerationSink {
   std::vector<GeneratedToken> prompt_, tokens_;
 
  private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
+  Mutex mutex_;
+  Condition changed_;
   std::optional<GenerationEnd> end_;
 };
 

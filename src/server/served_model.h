@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 
+#include "base/mutex.h"
 #include "grammar/token_mask.h"
 #include "odmoe/engine.h"
 #include "server/scheduler.h"
@@ -19,7 +20,7 @@ struct ServedModel {
   int32_t sessions;
   // How calls are written; an error when the chat template is not known.
   Result<ToolCallSyntax> syntax;
-  std::mutex checking;  // held while it is tried out whether a bias leaves anything of a grammar
+  Mutex checking;  // held while it is tried out whether a bias leaves anything of a grammar
   std::once_flag vocabulary_made;
   std::shared_ptr<const grammar::Vocabulary> vocabulary;  // made when the first grammar asks for it
 

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
 
 #include "base/heap.h"
+#include "base/mutex.h"
 #include "odmoe/format.h"
 #include "server/access.h"
 #include "server/call.h"
@@ -128,7 +128,7 @@ class Server::Impl {
       log_event(spdlog::level::warn, "no_chat_template", {{"why", syntax.error().message}});
     }
     const int32_t context = scheduler->context();
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     loaded_ = std::shared_ptr<ServedModel>(new ServedModel{.engine = &engine,
                                                            .scheduler = std::move(scheduler),
                                                            .context = context,
@@ -160,7 +160,7 @@ class Server::Impl {
     events_.end(std::chrono::milliseconds(0));
     std::shared_ptr<ServedModel> loaded;
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       loaded = loaded_;
     }
     if (loaded) {
@@ -170,7 +170,7 @@ class Server::Impl {
     // Those that are answered are told that it ends, as far as they take it in time.
     listener_.stop(kEndOfAnswers);
     loaded.reset();
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     loaded_.reset();
   }
 
@@ -182,7 +182,7 @@ class Server::Impl {
   using Response = httplib::Response;
 
   std::shared_ptr<ServedModel> loaded() const {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return loaded_;
   }
 
@@ -227,8 +227,8 @@ class Server::Impl {
   std::atomic<bool> draining_ = false;
   std::atomic<bool> stopping_ = false;  // what was not given to the scheduler yet is not to be
   std::atomic<int> answering_ = 0;
-  mutable std::mutex mutex_;
-  std::shared_ptr<ServedModel> loaded_;
+  mutable Mutex mutex_;
+  std::shared_ptr<ServedModel> loaded_ ODMOE_GUARDED_BY(mutex_);
 };
 
 void Server::Impl::set_up_listener() {

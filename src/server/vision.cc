@@ -5,12 +5,12 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <future>
 #include <utility>
 
 #include "base/base64.h"
 #include "base/fingerprint.h"
+#include "base/mutex.h"
 #include "odmoe/format.h"
 #include "server/json_guard.h"
 
@@ -40,23 +40,25 @@ class Vision::Gate {
  public:
   explicit Gate(size_t free) : free_(free) {}
   bool enter(std::chrono::steady_clock::time_point limit) {
-    std::unique_lock lock(mutex_);
-    if (!freed_.wait_until(lock, limit, [&] { return free_ > 0; })) return false;
+    MutexLock lock(mutex_);
+    while (free_ == 0) {
+      if (!freed_.wait_until(mutex_, limit)) return false;
+    }
     --free_;
     return true;
   }
   void leave() {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       ++free_;
     }
     freed_.notify_one();
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable freed_;
-  size_t free_;
+  Mutex mutex_;
+  Condition freed_;
+  size_t free_ ODMOE_GUARDED_BY(mutex_);
 };
 
 Vision::Vision(VisionOptions options)
@@ -104,7 +106,7 @@ ApiStatus Vision::check_image(std::string_view url, size_t index) const {
 }
 
 bool Vision::find(const std::string& key, std::string& text) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto entry = entries_.find(key);
   if (entry == entries_.end()) return false;
   recent_.splice(recent_.begin(), recent_, entry->second);
@@ -114,7 +116,7 @@ bool Vision::find(const std::string& key, std::string& text) {
 }
 
 void Vision::remember(const std::string& key, const std::string& text) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (entries_.contains(key) || text.size() > options_.cache_bytes) return;
   recent_.push_front({.key = key, .text = text});
   entries_[key] = recent_.begin();
@@ -129,7 +131,7 @@ void Vision::remember(const std::string& key, const std::string& text) {
 ApiResult<std::string> Vision::ask(const std::string& url, size_t index, std::string_view owner) {
   const auto failed = [&](int status, std::string_view why) {
     {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       ++counters_.failed;
     }
     return std::unexpected(
@@ -157,7 +159,7 @@ ApiResult<std::string> Vision::ask(const std::string& url, size_t index, std::st
     ~Leave() { gate->leave(); }
   } leave{gate_.get()};
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     ++counters_.asked;
   }
   const Address address = split_url(options_.url);
@@ -238,7 +240,7 @@ ApiResult<std::vector<std::string>> Vision::describe(const std::vector<std::stri
 }
 
 Vision::Counters Vision::counters() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return counters_;
 }
 

@@ -9,13 +9,13 @@
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "base/mutex.h"
 #include "server/api_error.h"
 
 namespace odmoe::server {
@@ -68,11 +68,11 @@ class Vision {
   VisionOptions options_;
   class Gate;
   std::unique_ptr<Gate> gate_;
-  mutable std::mutex mutex_;
-  std::list<Entry> recent_;  // the latest first
-  std::unordered_map<std::string, std::list<Entry>::iterator> entries_;
-  size_t bytes_ = 0;
-  Counters counters_;
+  mutable Mutex mutex_;
+  std::list<Entry> recent_ ODMOE_GUARDED_BY(mutex_);  // the latest first
+  std::unordered_map<std::string, std::list<Entry>::iterator> entries_ ODMOE_GUARDED_BY(mutex_);
+  size_t bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
+  Counters counters_ ODMOE_GUARDED_BY(mutex_);
 };
 
 }  // namespace odmoe::server
