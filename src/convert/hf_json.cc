@@ -1,9 +1,8 @@
 #include "convert/hf_json.h"
 
-#include <cmath>
-
 #include "base/whole_file.h"
 #include "format/printable.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -45,35 +44,22 @@ Result<std::optional<nlohmann::json>> read_optional_json(const std::filesystem::
   return std::optional(std::move(json));
 }
 
-const nlohmann::json* HfConfig::find(std::string_view key) const {
-  const auto it = object_.find(key);
-  return it == object_.end() || it->is_null() ? nullptr : &*it;
+Error HfWords::missing(std::string_view key) const {
+  return {ErrorKind::kBadFile,
+          odmoe::format("{} has no key '{}': it is incomplete; download it again", name, printable(key))};
 }
 
-std::unexpected<Error> HfConfig::wrong(std::string_view key, std::string_view wanted) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) {
-    return fail(ErrorKind::kBadFile, "{} has no key '{}': it is incomplete; download it again", name_,
-                printable(key));
-  }
+Error HfWords::wrong(std::string_view key, std::string_view wanted, const nlohmann::json& found) const {
   // Containers are not shown: writing one out recurses as deep as it is nested.
-  const std::string shown = value->is_structured()
-                                ? std::string(value->type_name())
-                                : value->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return fail(ErrorKind::kBadFile, "{}: key '{}' is {}, where {} was expected", name_, printable(key),
-              printable(shown, 60), wanted);
+  const std::string shown = found.is_structured()
+                                ? std::string(found.type_name())
+                                : found.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return {ErrorKind::kBadFile, odmoe::format("{}: key '{}' is {}, where {} was expected", name,
+                                             printable(key), printable(shown, 60), wanted)};
 }
 
 Result<int64_t> HfConfig::integer(std::string_view key, int64_t least, int64_t most) const {
-  const nlohmann::json* value = find(key);
-  const std::string wanted = odmoe::format("a whole number from {} to {}", least, most);
-  if (value == nullptr || !value->is_number_integer()) return wrong(key, wanted);
-  if (value->is_number_unsigned() && value->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)) {
-    return wrong(key, wanted);
-  }
-  const auto number = value->get<int64_t>();
-  if (number < least || number > most) return wrong(key, wanted);
-  return number;
+  return members().integer(key, least, most);
 }
 
 Result<int64_t> HfConfig::integer_or(std::string_view key, int64_t otherwise, int64_t least,
@@ -82,13 +68,7 @@ Result<int64_t> HfConfig::integer_or(std::string_view key, int64_t otherwise, in
   return integer(key, least, most);
 }
 
-Result<double> HfConfig::number(std::string_view key) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr || !value->is_number()) return wrong(key, "a number");
-  const auto number = value->get<double>();
-  if (!std::isfinite(number) || std::abs(number) > 1e30) return wrong(key, "a number of sensible size");
-  return number;
-}
+Result<double> HfConfig::number(std::string_view key) const { return members().number(key); }
 
 Result<double> HfConfig::number_or(std::string_view key, double otherwise) const {
   if (!has(key)) return otherwise;
@@ -96,24 +76,19 @@ Result<double> HfConfig::number_or(std::string_view key, double otherwise) const
 }
 
 Result<bool> HfConfig::boolean_or(std::string_view key, bool otherwise) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) return otherwise;
-  if (!value->is_boolean()) return wrong(key, "true or false");
-  return value->get<bool>();
+  if (!has(key)) return otherwise;
+  return members().boolean(key);
 }
 
 Result<std::string> HfConfig::string_or(std::string_view key, std::string_view otherwise) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) return std::string(otherwise);
-  if (!value->is_string()) return wrong(key, "text");
-  return value->get<std::string>();
+  if (!has(key)) return std::string(otherwise);
+  return members().text(key);
 }
 
 Result<std::optional<HfConfig>> HfConfig::object_or_none(std::string_view key) const {
-  const nlohmann::json* value = find(key);
-  if (value == nullptr) return std::nullopt;
-  if (!value->is_object()) return wrong(key, "an object");
-  return HfConfig(*value, odmoe::format("{}: {}", name_, printable(key, 60)));
+  if (!has(key)) return std::nullopt;
+  ODMOE_ASSIGN_OR_RETURN(const nlohmann::json* object, members().object(key, std::string::npos));
+  return HfConfig(*object, odmoe::format("{}: {}", name_, printable(key, 60)));
 }
 
 }  // namespace odmoe

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/json_members.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -27,7 +28,19 @@ Result<nlohmann::json> parse_json_object(std::string_view text, const std::strin
 Result<std::optional<nlohmann::json>> read_optional_json(const std::filesystem::path& path,
                                                          uint64_t most_bytes);
 
-// Typed look-ups in one JSON object.  Copies share nothing with what they were made from.  Immutable.
+// What is wrong is kBadFile, and names the file, the key and what is there.
+struct HfWords {
+  using Error = odmoe::Error;
+  static constexpr bool kNullIsMissing = true, kFloatsAreNumbers = false;
+  static constexpr size_t kMaxTextBytes = std::string::npos;
+  Error missing(std::string_view key) const;
+  Error wrong(std::string_view key, std::string_view wanted, const nlohmann::json& found) const;
+
+  std::string_view name;
+};
+
+// Typed look-ups in one JSON object, which it keeps: configurations are merged and handed on.  Copies share
+// nothing with what they were made from.  Immutable.
 class HfConfig {
  public:
   HfConfig(nlohmann::json object, std::string name) : object_(std::move(object)), name_(std::move(name)) {}
@@ -37,7 +50,7 @@ class HfConfig {
 
   // Present and not null.
   bool has(std::string_view key) const { return find(key) != nullptr; }
-  const nlohmann::json* find(std::string_view key) const;
+  const nlohmann::json* find(std::string_view key) const { return members().find(key); }
 
   // Errors: kBadFile when absent (without an `otherwise`), of another type or outside the limits.
   Result<int64_t> integer(std::string_view key, int64_t least, int64_t most) const;
@@ -50,7 +63,9 @@ class HfConfig {
   Result<std::optional<HfConfig>> object_or_none(std::string_view key) const;
 
  private:
-  std::unexpected<Error> wrong(std::string_view key, std::string_view wanted) const;
+  JsonMembers<nlohmann::json, HfWords> members() const {
+    return JsonMembers<nlohmann::json, HfWords>(object_, {.name = name_});
+  }
 
   nlohmann::json object_;
   std::string name_;

@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "base/json_members.h"
 #include "format/metadata_json.h"
 #include "format/printable.h"
 #include "format/tensor_info.h"
@@ -20,7 +21,8 @@ using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
 constexpr std::string_view kFormat = "odmoe expert directory";
-constexpr uint64_t kMaxFileBytes = 1ULL << 50U;
+constexpr int64_t kMaxFileBytes = int64_t{1} << 50U;
+constexpr int64_t kMaxRecordBytes = ExpertManifest::kMaxRecordBytes;
 constexpr int64_t kMaxWidth = 1 << 24;
 
 std::string checksum_text(uint64_t checksum) { return odmoe::format("{:016x}", checksum); }
@@ -43,92 +45,86 @@ bool is_inside(std::string_view path) {
   return !path.empty() && path.size() <= 200 && path.front() != '.' && std::ranges::all_of(path, plain);
 }
 
-// Takes values out of the JSON, and remembers what was wrong first.
-class Reader {
- public:
-  explicit Reader(std::string name) : name_(std::move(name)) {}
+// What is wrong is kBadFile, and names the file and what of it is damaged.
+struct ManifestWords {
+  using Error = odmoe::Error;
+  static constexpr bool kNullIsMissing = false, kFloatsAreNumbers = false;
+  static constexpr size_t kMaxTextBytes = std::string::npos;
 
-  bool ok() const { return status_.has_value(); }
-  const Status& status() const { return status_; }
+  Error damaged(std::string_view what) const {
+    return {ErrorKind::kBadFile, odmoe::format("{} is damaged: {}; convert the model again", name, what)};
+  }
+  Error missing(std::string_view key) const { return damaged(odmoe::format("{} has no '{}'", where, key)); }
+  Error wrong(std::string_view key, std::string_view wanted, const Json& /*found*/) const {
+    return damaged(odmoe::format("{}: '{}' is not {}", where, key, wanted));
+  }
+  // Of something in it.
+  ManifestWords at(std::string inner) const { return {.name = name, .where = std::move(inner)}; }
 
-  void complain(std::string_view what) {
-    if (!ok()) return;
-    status_ = fail(ErrorKind::kBadFile, "{} is damaged: {}; convert the model again", name_, what);
-  }
-  void unsupported(std::string_view what) {
-    if (ok()) status_ = fail(ErrorKind::kUnsupported, "{} {}", name_, what);
-  }
-
-  // Null when it is missing or of another type.
-  const Json* member(const Json& json, const char* key, Json::value_t type, std::string_view where) {
-    const auto it = json.is_object() ? json.find(key) : json.end();
-    if (it != json.end() && it->type() == type) return &*it;
-    complain(odmoe::format("{} has no sound '{}'", where, key));
-    return nullptr;
-  }
-  uint64_t number(const Json& json, const char* key, uint64_t least, uint64_t most, std::string_view where) {
-    const Json* value = member(json, key, Json::value_t::number_unsigned, where);
-    if (value == nullptr) return least;
-    const auto number = value->get<uint64_t>();
-    if (number >= least && number <= most) return number;
-    complain(odmoe::format("{}: '{}' is {}, not {} to {}", where, key, number, least, most));
-    return least;
-  }
-  std::string text(const Json& json, const char* key, std::string_view where) {
-    const Json* value = member(json, key, Json::value_t::string, where);
-    return value == nullptr ? std::string() : value->get<std::string>();
-  }
-  uint64_t checksum(const Json& json, std::string_view where) {
-    const auto value =
-        json.is_string() ? parse_checksum(json.get_ref<const std::string&>()) : std::optional<uint64_t>();
-    if (!value) complain(odmoe::format("{} has a checksum that is none", where));
-    return value.value_or(0);
-  }
-
- private:
-  std::string name_;
-  Status status_;
+  std::string name;
+  std::string where = "it";
 };
+using Members = FirstErrorMembers<Json, ManifestWords>;
 
-void read_files(Reader& reader, const Json& json, ExpertManifest& manifest) {
-  const Json* files = reader.member(json, "files", Json::value_t::array, "it");
+template <typename... Args>
+std::unexpected<Error> damaged(const ManifestWords& words, std::format_string<Args...> format,
+                               Args&&... args) {
+  return std::unexpected(words.damaged(odmoe::format(format, std::forward<Args>(args)...)));
+}
+
+Result<uint64_t> read_checksum(const Json& json, const ManifestWords& words) {
+  const auto value =
+      json.is_string() ? parse_checksum(json.get_ref<const std::string&>()) : std::optional<uint64_t>();
+  if (!value) return damaged(words, "{} has a checksum that is none", words.where);
+  return *value;
+}
+
+Status read_files(const Json& files, const ManifestWords& words, ExpertManifest& manifest) {
   std::set<std::string> names;
-  for (size_t i = 0; files != nullptr && i < files->size() && reader.ok(); ++i) {
-    const Json& entry = (*files)[i];
-    ExpertManifest::File file{.path = reader.text(entry, "path", "a file"),
-                              .bytes = reader.number(entry, "bytes", 0, kMaxFileBytes, "a file")};
-    const Json* checksum = reader.member(entry, "xxh3", Json::value_t::string, "a file");
-    if (checksum != nullptr) file.checksum = reader.checksum(*checksum, printable(file.path));
-    if (!is_inside(file.path))
-      reader.complain(odmoe::format("'{}' is no name of its files", printable(file.path)));
+  for (const Json& entry : files) {
+    ExpertManifest::File file;
+    std::string checksum;
+    Members members(entry, words.at("a file"));
+    members.get("path", file.path);
+    members.get("bytes", file.bytes, 0, kMaxFileBytes);
+    members.get("xxh3", checksum);
+    ODMOE_RETURN_IF_ERROR(members.status);
+    ODMOE_ASSIGN_OR_RETURN(file.checksum, read_checksum(checksum, words.at(printable(file.path))));
+    if (!is_inside(file.path)) return damaged(words, "'{}' is no name of its files", printable(file.path));
     if (!names.insert(file.path).second)
-      reader.complain(odmoe::format("file {} is there twice", printable(file.path)));
+      return damaged(words, "file {} is there twice", printable(file.path));
     manifest.files.push_back(std::move(file));
   }
+  return {};
 }
 
-void read_sources(Reader& reader, const Json& json, ExpertManifest& manifest) {
-  const Json* sources = reader.member(json, "sources", Json::value_t::array, "it");
-  for (size_t i = 0; sources != nullptr && i < sources->size() && reader.ok(); ++i) {
-    const Json& entry = (*sources)[i];
-    manifest.sources.push_back({.name = reader.text(entry, "name", "a source"),
-                                .bytes = reader.number(entry, "bytes", 0, kMaxFileBytes, "a source")});
+Status read_sources(const Json& sources, const ManifestWords& words, ExpertManifest& manifest) {
+  for (const Json& entry : sources) {
+    ExpertManifest::SourceFile source;
+    Members members(entry, words.at("a source"));
+    members.get("name", source.name);
+    members.get("bytes", source.bytes, 0, kMaxFileBytes);
+    ODMOE_RETURN_IF_ERROR(members.status);
+    manifest.sources.push_back(std::move(source));
   }
+  return {};
 }
 
-ExpertManifest::Slice read_slice(Reader& reader, const Json& json, std::string_view where) {
+Result<ExpertManifest::Slice> read_slice(const Json& json, const ManifestWords& words) {
   ExpertManifest::Slice slice;
-  slice.tensor = reader.text(json, "tensor", where);
-  const std::string type_name = reader.text(json, "type", where);
-  slice.offset = reader.number(json, "offset", 0, ExpertManifest::kMaxRecordBytes, where);
-  slice.bytes = reader.number(json, "bytes", 1, ExpertManifest::kMaxRecordBytes, where);
-  const Json* ne = reader.member(json, "ne", Json::value_t::array, where);
-  if (!reader.ok()) return slice;
+  std::string type_name;
+  Members members(json, words);
+  members.get("tensor", slice.tensor);
+  members.get("type", type_name);
+  members.get("offset", slice.offset, 0, kMaxRecordBytes);
+  members.get("bytes", slice.bytes, 1, kMaxRecordBytes);
+  const Json* ne = members.array("ne");
+  ODMOE_RETURN_IF_ERROR(members.status);
   const std::optional<ggml_type> type = find_ggml_type(type_name);
   if (!type || !is_weight_type(*type)) {
-    reader.unsupported(odmoe::format("has {} of type '{}', which this build of ggml cannot compute with",
-                                     printable(slice.tensor), printable(type_name)));
-    return slice;
+    return fail(ErrorKind::kUnsupported,
+                "{} has {} of type '{}', which this build of ggml cannot compute with", words.name,
+                printable(slice.tensor), printable(type_name));
   }
   slice.type = *type;
   const auto width = [&](size_t i) -> int64_t {
@@ -139,90 +135,93 @@ ExpertManifest::Slice read_slice(Reader& reader, const Json& json, std::string_v
   slice.n_in = width(0);
   slice.n_out = width(1);
   if (slice.n_in < 1 || slice.n_out < 1 || slice.n_in % ggml_blck_size(slice.type) != 0) {
-    reader.complain(odmoe::format("{} has a shape that cannot be", printable(slice.tensor)));
-    return slice;
+    return damaged(words, "{} has a shape that cannot be", printable(slice.tensor));
   }
   // Widths are limited so that this fits.
   const uint64_t bytes = ggml_row_size(slice.type, slice.n_in) * static_cast<uint64_t>(slice.n_out);
   if (slice.bytes != bytes) {
-    reader.complain(odmoe::format("{} of {} bytes an expert should have {}", printable(slice.tensor),
-                                  slice.bytes, bytes));
+    return damaged(words, "{} of {} bytes an expert should have {}", printable(slice.tensor), slice.bytes,
+                   bytes);
   }
   if (slice.offset % kDataAlignment != 0) {
-    reader.complain(odmoe::format("{} begins at {}, which is no multiple of {}", printable(slice.tensor),
-                                  slice.offset, kDataAlignment));
+    return damaged(words, "{} begins at {}, which is no multiple of {}", printable(slice.tensor),
+                   slice.offset, kDataAlignment);
   }
   return slice;
 }
 
-void check_slices(Reader& reader, const ExpertManifest::Layer& layer, std::string_view where) {
+Status check_slices(const ExpertManifest::Layer& layer, const ManifestWords& words) {
   const auto is = [&](size_t i, std::string_view part) {
     return layer.slices[i].tensor == odmoe::format("blk.{}.ffn_{}_exps.weight", layer.layer, part);
   };
   const bool apart = layer.slices.size() == 3 && is(0, "gate") && is(1, "up") && is(2, "down");
   const bool merged = layer.slices.size() == 2 && is(0, "gate_up") && is(1, "down");
   if (!apart && !merged) {
-    reader.complain(odmoe::format("{} does not have the slices gate, up, down or gate_up, down", where));
-    return;
+    return damaged(words, "{} does not have the slices gate, up, down or gate_up, down", words.where);
   }
   const auto& into = layer.slices.front();
   const auto& down = layer.slices.back();
   const int64_t n_ff = merged ? into.n_out / 2 : into.n_out;
   bool fits = down.n_in == n_ff && down.n_out == into.n_in && (!merged || into.n_out % 2 == 0);
   if (apart) fits = fits && layer.slices[1].n_in == into.n_in && layer.slices[1].n_out == into.n_out;
-  if (!fits) reader.complain(odmoe::format("{} has projections whose shapes do not fit", where));
+  if (!fits) return damaged(words, "{} has projections whose shapes do not fit", words.where);
   uint64_t end = 0;
   for (const auto& slice : layer.slices) {
-    if (slice.offset < end) reader.complain(odmoe::format("{} has slices over each other", where));
+    if (slice.offset < end) return damaged(words, "{} has slices over each other", words.where);
     end = slice.offset + slice.bytes;
   }
   if (end != layer.record_bytes) {
-    reader.complain(
-        odmoe::format("{} has records of {} bytes whose slices end at {}", where, layer.record_bytes, end));
+    return damaged(words, "{} has records of {} bytes whose slices end at {}", words.where,
+                   layer.record_bytes, end);
   }
+  return {};
 }
 
-void read_checksums(Reader& reader, const Json& json, std::string_view where,
-                    std::vector<RecordChecksums>& checksums) {
-  const Json* both = reader.member(json, "xxh3", Json::value_t::object, where);
-  if (both == nullptr) return;
-  const Json* gate_up = reader.member(*both, "gate_up", Json::value_t::array, where);
-  const Json* down = reader.member(*both, "down", Json::value_t::array, where);
-  if (gate_up == nullptr || down == nullptr) return;
+Status read_checksums(const Json& both, const ManifestWords& words, std::vector<RecordChecksums>& checksums) {
+  Members members(both, words);
+  const Json* gate_up = members.array("gate_up");
+  const Json* down = members.array("down");
+  ODMOE_RETURN_IF_ERROR(members.status);
   const size_t n_expert = gate_up->size();
   if (n_expert < 1 || n_expert > static_cast<size_t>(ExpertManifest::kMaxExperts) ||
       down->size() != n_expert) {
-    reader.complain(odmoe::format("{} has checksums of {} and of {} experts", where, n_expert, down->size()));
-    return;
+    return damaged(words, "{} has checksums of {} and of {} experts", words.where, n_expert, down->size());
   }
   for (size_t i = 0; i < n_expert; ++i) {
-    checksums.push_back(
-        {.gate_up = reader.checksum((*gate_up)[i], where), .down = reader.checksum((*down)[i], where)});
+    RecordChecksums& record = checksums.emplace_back();
+    ODMOE_ASSIGN_OR_RETURN(record.gate_up, read_checksum((*gate_up)[i], words));
+    ODMOE_ASSIGN_OR_RETURN(record.down, read_checksum((*down)[i], words));
   }
+  return {};
 }
 
-ExpertManifest::Layer read_layer(Reader& reader, const Json& json, const ExpertManifest& manifest) {
+Result<ExpertManifest::Layer> read_layer(const Json& json, const ManifestWords& whole,
+                                         const ExpertManifest& manifest) {
   ExpertManifest::Layer layer;
-  layer.layer = static_cast<int>(reader.number(json, "layer", 0, ExpertManifest::kMaxLayers - 1, "a layer"));
-  const std::string where = odmoe::format("layer {}", layer.layer);
-  layer.record_bytes = reader.number(json, "record_bytes", 1, ExpertManifest::kMaxRecordBytes, where);
-  layer.first_offset =
-      reader.number(json, "first_offset", manifest.page_bytes, ExpertManifest::kMaxRecordBytes, where);
-  layer.stride = reader.number(json, "stride", 0, 2 * ExpertManifest::kMaxRecordBytes, where);
-  const Json* slices = reader.member(json, "slices", Json::value_t::array, where);
-  for (size_t i = 0; slices != nullptr && i < slices->size() && i < 4 && reader.ok(); ++i) {
-    layer.slices.push_back(read_slice(reader, (*slices)[i], where));
+  Members number(json, whole.at("a layer"));
+  number.get("layer", layer.layer, 0, ExpertManifest::kMaxLayers - 1);
+  ODMOE_RETURN_IF_ERROR(number.status);
+  const ManifestWords words = whole.at(odmoe::format("layer {}", layer.layer));
+  Members members(json, words);
+  members.get("record_bytes", layer.record_bytes, 1, kMaxRecordBytes);
+  members.get("first_offset", layer.first_offset, manifest.page_bytes, kMaxRecordBytes);
+  members.get("stride", layer.stride, 0, 2 * kMaxRecordBytes);
+  const Json* slices = members.array("slices");
+  const Json* checksums = members.object("xxh3");
+  ODMOE_RETURN_IF_ERROR(members.status);
+  for (size_t i = 0; i < slices->size() && i < 4; ++i) {
+    ODMOE_ASSIGN_OR_RETURN(ExpertManifest::Slice slice, read_slice((*slices)[i], words));
+    layer.slices.push_back(std::move(slice));
   }
-  read_checksums(reader, json, where, layer.checksums);
-  if (!reader.ok()) return layer;
+  ODMOE_RETURN_IF_ERROR(read_checksums(*checksums, words, layer.checksums));
   const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
   if (layer.first_offset % manifest.page_bytes != 0 || layer.stride % manifest.page_bytes != 0 ||
       (packed ? layer.stride < layer.record_bytes : layer.stride != 0)) {
-    reader.complain(odmoe::format("{} has records that do not begin on pages or lie over each other", where));
+    return damaged(words, "{} has records that do not begin on pages or lie over each other", words.where);
   }
-  check_slices(reader, layer, where);
-  if (reader.ok() && layer.gate_up_bytes() % manifest.page_bytes != 0)
-    reader.complain(odmoe::format("{} has records whose down does not begin on a page", where));
+  ODMOE_RETURN_IF_ERROR(check_slices(layer, words));
+  if (layer.gate_up_bytes() % manifest.page_bytes != 0)
+    return damaged(words, "{} has records whose down does not begin on a page", words.where);
   return layer;
 }
 
@@ -277,39 +276,45 @@ std::string ExpertManifest::to_json() const {
 
 Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::string& name) {
   ODMOE_ASSIGN_OR_RETURN(const Json json, parse_json(text, name));
-  Reader reader(name);
-  if (reader.text(json, "format", "it") != kFormat) {
+  const ManifestWords words{.name = name};
+  std::string format;
+  Members members(json, words);
+  members.get("format", format);
+  if (format != kFormat) {
     return fail(ErrorKind::kBadFile, "{} is not of an expert directory: it does not say \"format\": \"{}\"",
                 name, kFormat);
   }
-  const uint64_t version = reader.number(json, "version", 1, std::numeric_limits<uint32_t>::max(), "it");
-  if (reader.ok() && version != kVersion) {
+  uint32_t version = 0;
+  members.get("version", version, 1, std::numeric_limits<uint32_t>::max());
+  if (members.status.has_value() && version != kVersion) {
     return fail(
         ErrorKind::kUnsupported,
         "{} is of version {}, and this program knows {}; use a newer odmoe or convert the model again", name,
         version, kVersion);
   }
   ExpertManifest manifest;
-  const std::string layout = reader.text(json, "layout", "it");
+  std::string layout;
+  members.get("layout", layout);
+  members.get("page_bytes", manifest.page_bytes, 512, 1 << 24);
+  const Json* metadata = members.object("metadata");
+  const Json* sources = members.array("sources");
+  const Json* files = members.array("files");
+  const Json* layers = members.array("layers");
+  ODMOE_RETURN_IF_ERROR(members.status);
   manifest.layout = layout == "files" ? Layout::kFiles : Layout::kPacked;
-  if (reader.ok() && layout != layout_name(manifest.layout))
-    reader.complain(odmoe::format("layout '{}' is not known", printable(layout)));
-  manifest.page_bytes = static_cast<uint32_t>(reader.number(json, "page_bytes", 512, 1U << 24U, "it"));
+  if (layout != layout_name(manifest.layout))
+    return damaged(words, "layout '{}' is not known", printable(layout));
   if ((manifest.page_bytes & (manifest.page_bytes - 1)) != 0)
-    reader.complain("page_bytes is no power of two");
-  const Json* metadata = reader.member(json, "metadata", Json::value_t::object, "it");
-  ODMOE_RETURN_IF_ERROR(reader.status());
+    return damaged(words, "page_bytes is no power of two");
   ODMOE_ASSIGN_OR_RETURN(manifest.metadata, metadata_from_json(*metadata, name));
-  read_sources(reader, json, manifest);
-  read_files(reader, json, manifest);
-  const Json* layers = reader.member(json, "layers", Json::value_t::array, "it");
-  for (size_t i = 0; reader.ok() && i < layers->size(); ++i) {
-    Layer layer = read_layer(reader, (*layers)[i], manifest);
+  ODMOE_RETURN_IF_ERROR(read_sources(*sources, words, manifest));
+  ODMOE_RETURN_IF_ERROR(read_files(*files, words, manifest));
+  for (const Json& entry : *layers) {
+    ODMOE_ASSIGN_OR_RETURN(Layer layer, read_layer(entry, words, manifest));
     if (!manifest.layers.empty() && layer.layer <= manifest.layers.back().layer)
-      reader.complain("its layers do not ascend");
+      return damaged(words, "its layers do not ascend");
     manifest.layers.push_back(std::move(layer));
   }
-  ODMOE_RETURN_IF_ERROR(reader.status());
   if (manifest.layers.empty()) return fail(ErrorKind::kBadFile, "{} has no layer with experts", name);
   return manifest;
 }
@@ -325,9 +330,9 @@ std::string tokenizer_to_json(const std::vector<MetadataEntry>& metadata) {
 
 Result<std::vector<MetadataEntry>> parse_tokenizer_json(std::string_view text, const std::string& name) {
   ODMOE_ASSIGN_OR_RETURN(const Json json, parse_json(text, name));
-  Reader reader(name);
-  const Json* metadata = reader.member(json, "metadata", Json::value_t::object, "it");
-  ODMOE_RETURN_IF_ERROR(reader.status());
+  Members members(json, ManifestWords{.name = name});
+  const Json* metadata = members.object("metadata");
+  ODMOE_RETURN_IF_ERROR(members.status);
   return metadata_from_json(*metadata, name);
 }
 

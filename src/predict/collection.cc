@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "base/whole_file.h"
-#include "predict/json_members.h"
+#include "predict/recorded_json.h"
 #include "predict/routed_model_json.h"
 #include "predict/routing_data.h"
 
@@ -68,10 +68,10 @@ Result<Collection> parse_collection(std::string_view text, const std::string& na
   members.get("tokens", collection.n_token, 0, kMaxJsonInteger);
   members.get("documents", collection.n_document, 0, INT32_MAX);
   members.get("clamped", collection.n_clamped, 0, kMaxJsonInteger);
-  const Json* model = members.get("model", Json::value_t::object, kMaxJsonText);
-  const Json* states = members.get("states", Json::value_t::object, kMaxJsonText);
-  const Json* corpus = members.get("corpus", Json::value_t::array, kMaxCollectionShards);
-  const Json* shards = members.get("shards", Json::value_t::array, kMaxCollectionShards);
+  const Json* model = members.object("model", kMaxJsonText);
+  const Json* states = members.object("states", kMaxJsonText);
+  const Json* corpus = members.array("corpus", kMaxCollectionShards);
+  const Json* shards = members.array("shards", kMaxCollectionShards);
   ODMOE_RETURN_IF_ERROR(members.status);
   ODMOE_ASSIGN_OR_RETURN(collection.model, routed_model_from_json(*model, name));
   Members recorded(*states, name + ", states");

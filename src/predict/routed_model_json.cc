@@ -14,7 +14,7 @@ Result<RoutedModel> routed_model_from_json(const Json& json, const std::string& 
   members.get("n_embd", model.n_embd, 1, kMaxCollectionEmbd);
   members.get("n_expert", model.n_expert, 1, kMaxCollectionExperts);
   members.get("n_expert_used", model.n_expert_used, 1, std::max(model.n_expert, 1));
-  if (const Json* layers = members.get("layers", Json::value_t::array, kMaxCollectionLayers)) {
+  if (const Json* layers = members.array("layers", kMaxCollectionLayers)) {
     for (const Json& layer : *layers) {
       if (!layer.is_number_integer() || layer < 0 || layer > kMaxCollectionLayers ||
           (!model.layers.empty() && layer <= model.layers.back())) {
@@ -25,7 +25,7 @@ Result<RoutedModel> routed_model_from_json(const Json& json, const std::string& 
     }
     if (model.layers.empty()) members.wrong("layers", "a list of rising layer numbers");
   }
-  const Json* rule = members.get("router", Json::value_t::object, kMaxJsonText);
+  const Json* rule = members.object("router", kMaxJsonText);
   ODMOE_RETURN_IF_ERROR(members.status);
   Members router(*rule, name + ", router");
   router.get("gating", model.router.gating);

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "predict/json_members.h"
+#include "predict/recorded_json.h"
 #include "predict/routing_data.h"
 
 namespace odmoe {

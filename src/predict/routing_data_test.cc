@@ -117,8 +117,8 @@ TEST(RoutingData, RefusesADamagedCollection) {
   };
   expect_bad(parse_collection(whole.substr(0, whole.size() / 2), "collection.json"), "is not JSON");
   expect_bad(parse_collection("[]", "collection.json"), "has no 'version'");
-  expect_bad(with("\"n_embd\": 4", "\"n_embd\": 0"), "'n_embd' is not an integer from 1");
-  expect_bad(with("\"n_embd\": 4", "\"n_embd\": 4.5"), "'n_embd' is not an integer");
+  expect_bad(with("\"n_embd\": 4", "\"n_embd\": 0"), "'n_embd' is not a whole number from 1");
+  expect_bad(with("\"n_embd\": 4", "\"n_embd\": 4.5"), "'n_embd' is not a whole number");
   expect_bad(with("\"sigmoid\"", "\"sigmund\""), "'gating' is not softmax, sigmoid");
   expect_bad(with("\"tokens\": 2", "\"tokens\": 3"), "its shards have 2 tokens");
   expect_bad(with("shard-00000", "../shard-0"), "'file' is not the name of a file in the folder");

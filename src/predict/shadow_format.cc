@@ -189,9 +189,9 @@ Result<ShadowSpec> read_shadow_spec(const SafetensorsFile& file) {
   members.get("data", spec.data);
   members.get("tokens", spec.n_token, 0, kMaxJsonInteger);
   members.get("seed", spec.seed, 0, kMaxJsonInteger);
-  const Json* model = members.get("model", Json::value_t::object, kMaxJsonText);
-  const Json* inputs = members.get("inputs", Json::value_t::array, kInputs.size());
-  const Json* recall = members.get("recall", Json::value_t::array, kMaxLookahead);
+  const Json* model = members.object("model", kMaxJsonText);
+  const Json* inputs = members.array("inputs", kInputs.size());
+  const Json* recall = members.array("recall", kMaxLookahead);
   ODMOE_RETURN_IF_ERROR(members.status);
   for (const Json& value : *recall) {
     if (!value.is_number()) return fail(ErrorKind::kBadFile, "{}: 'recall' holds what is no number", where);

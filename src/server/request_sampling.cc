@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/json_members.h"
 #include "server/limits.h"
 #include "server/request_parts.h"
 
@@ -49,7 +50,7 @@ ApiResult<Token> read_biased_token(const Json& key, int32_t n_vocab) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
     if (error == std::errc() && end == text.data() + text.size()) token = number;
   } else {
-    token = whole_number(key);
+    token = json_whole_number(key);
   }
   if (!token || *token < 0 || *token >= n_vocab) {
     return bad_request("logit_bias", "logit_bias: {} is no token from 0 to {}", dump_json(key).substr(0, 32),
@@ -94,7 +95,7 @@ ApiStatus read_max_tokens(const Fields& fields, int32_t& max_tokens) {
        {"max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens", "n_predict"}) {
     const Json* json = fields.find(name);
     if (json == nullptr) continue;
-    const auto number = whole_number(*json);
+    const auto number = json_whole_number(*json);
     if (!number || *number < -1) {
       return bad_request(name, "{} must be a whole number from 0 on, or -1 for as many as fit", name);
     }
@@ -113,7 +114,7 @@ ApiStatus read_seed(const Fields& fields, std::optional<uint64_t>& seed) {
       seed = json->get<uint64_t>();
       return {};
     }
-    const auto number = whole_number(*json);
+    const auto number = json_whole_number(*json);
     if (!number) return bad_request(name, "{} must be a whole number", name);
     if (*number != -1) seed = static_cast<uint64_t>(*number);
     return {};
@@ -127,7 +128,7 @@ ApiResult<std::vector<Token>> read_tokens(const Json& list, const std::string& p
   std::vector<Token> tokens;
   tokens.reserve(list.size());
   for (const Json& item : list) {
-    const auto token = whole_number(item);
+    const auto token = json_whole_number(item);
     if (!token || *token < 0 || *token >= n_vocab) {
       return bad_request(param, "{} must be tokens from 0 to {}", param, n_vocab - 1);
     }

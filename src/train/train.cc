@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/processors.h"
 #include "base/whole_file.h"
-#include "predict/json_members.h"
+#include "predict/recorded_json.h"
 #include "predict/routed_model_json.h"
 #include "train/learning_curve.h"
 #include "train/shadow_net.h"
@@ -56,7 +56,7 @@ std::optional<std::vector<TrainedEpoch>> epochs_from(const std::string& text) {
     members.get("first_source", epoch.first_source, -1, kMaxCollectionLayers);
     members.get("last_source", epoch.last_source, -1, kMaxCollectionLayers);
     members.get("epoch", epoch.epoch, 1, INT32_MAX);
-    const Json* recall = members.get("recall", Json::value_t::array, 64);
+    const Json* recall = members.array("recall", 64);
     if (!members.status.has_value() || !entry.contains("loss") || !entry["loss"].is_number())
       return std::nullopt;
     epoch.loss = entry["loss"].get<double>();
