@@ -3,19 +3,19 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <charconv>
 #include <cmath>
+
+#include "base/numbers.h"
 
 namespace odmoe {
 
 Result<uint64_t> parse_bytes(std::string_view text) {
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const auto number = parse_double(text);
   const auto bad = [&] {
     return fail(ErrorKind::kUsage, "'{}' is no size; write it like 8GiB, 900MiB or 4096", text);
   };
-  if (error != std::errc{} || !(value >= 0)) return bad();
-  std::string unit(end, text.data() + text.size());
+  if (!number || number->value < 0) return bad();
+  std::string unit(text.substr(number->size));
   std::erase_if(unit, [](unsigned char c) { return std::isspace(c) != 0; });
   std::ranges::transform(unit, unit.begin(), [](unsigned char c) { return std::tolower(c); });
 
@@ -26,7 +26,7 @@ Result<uint64_t> parse_bytes(std::string_view text) {
     if (power == std::string_view::npos || !(rest.empty() || rest == "ib" || rest == "b")) return bad();
     scale = std::pow(rest == "b" ? 1000.0 : 1024.0, static_cast<double>(power + 1));
   }
-  const double bytes = value * scale;
+  const double bytes = number->value * scale;
   if (!(bytes < 9.2e18)) return bad();
   return static_cast<uint64_t>(bytes);
 }

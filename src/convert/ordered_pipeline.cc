@@ -1,7 +1,8 @@
 #include "convert/ordered_pipeline.h"
 
 #include <algorithm>
-#include <thread>
+
+#include "base/joining_thread.h"
 
 #include "base/mutex.h"
 
@@ -82,7 +83,7 @@ Status run_ordered(const OrderedPipelineOptions& options, const Step& fill, cons
   }
   Pipeline pipeline(options, std::move(buffers));
   {
-    std::vector<std::jthread> threads;
+    std::vector<JoiningThread> threads;
     for (int i = 0; i < options.n_thread; ++i) threads.emplace_back([&] { pipeline.fill_all(fill); });
     pipeline.drain_all(drain);
   }

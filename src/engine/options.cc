@@ -1,10 +1,10 @@
 #include "odmoe/options.h"
 
 #include <array>
-#include <charconv>
 #include <string>
 #include <utility>
 
+#include "base/numbers.h"
 #include "base/units.h"
 
 namespace odmoe {
@@ -13,12 +13,11 @@ Result<MemoryBudget> parse_memory_budget(std::string_view text) {
   if (text == "auto") return MemoryBudget{};
   if (text.ends_with('%')) {
     const std::string_view number = text.substr(0, text.size() - 1);
-    double percent = 0;
-    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), percent);
-    if (error != std::errc{} || end != number.data() + number.size() || !(percent > 0 && percent <= 100)) {
+    const auto percent = parse_double(number);
+    if (!percent || percent->size != number.size() || !(percent->value > 0 && percent->value <= 100)) {
       return fail(ErrorKind::kUsage, "'{}' is no share of the experts; write it like 25%", text);
     }
-    return MemoryBudget{.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = percent};
+    return MemoryBudget{.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = percent->value};
   }
   const auto bytes = parse_bytes(text);
   if (!bytes.has_value()) {

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include "backend/tensor_memory.h"
+#include "base/joining_thread.h"
 #include <cstring>
 #include <iterator>
 #include <thread>
 #include <utility>
-
-#include "backend/tensor_memory.h"
 #include "base/units.h"
 #include "model/weight_digest.h"
 
@@ -251,7 +251,7 @@ Status DenseWeights::load_regions(AsyncReader& reader, int threads,
       }
     };
     {
-      std::vector<std::jthread> helpers;
+      std::vector<JoiningThread> helpers;
       for (int i = 1; i < threads; ++i) helpers.emplace_back(lay_out);
       lay_out();
     }

@@ -1,12 +1,14 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <concepts>
 #include <map>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/numbers.h"
 #include "trace/trace_formats.h"
 
 namespace odmoe {
@@ -15,12 +17,17 @@ namespace {
 constexpr size_t kMaxLine = 4096;
 constexpr size_t kMaxColumns = 64;
 
-template <typename T>
+template <std::integral T>
 std::optional<T> number(std::string_view text) {
   T value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
   return value;
+}
+std::optional<float> read_weight(std::string_view text) {
+  const auto parsed = parse_float(text);
+  if (!parsed || parsed->size != text.size()) return std::nullopt;
+  return parsed->value;
 }
 
 // The number behind "key=" in a comment, if there is one.
@@ -179,7 +186,7 @@ class CsvParser {
     if (requested_ < 0) {
       float weight = 0;
       if (weight_ >= 0) {
-        const auto value = number<float>(fields_[static_cast<size_t>(weight_)]);
+        const auto value = read_weight(fields_[static_cast<size_t>(weight_)]);
         if (!value.has_value() || !(*value >= 0) || std::isinf(*value)) return bad("has no weight from 0 up");
         weight = *value;
       }

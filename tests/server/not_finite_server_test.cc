@@ -7,8 +7,9 @@
 #include <bit>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <thread>
+#include <vector>
 
+#include "base/joining_thread.h"
 #include "runnable_model.h"
 #include "server/server_process.h"
 #include "temp_dir.h"
@@ -63,7 +64,7 @@ TEST(NotFiniteServer, OnlyTheRequestsThatNeedTheWeightFail) {
     std::array<Answer, 3> answers;
     {
       // The second fails while the others write, in its prompt or, made to say z, in a step with them.
-      std::vector<std::jthread> clients;
+      std::vector<JoiningThread> clients;
       clients.emplace_back([&] { answers[0] = complete(server, request("abcabc")); });
       clients.emplace_back([&] {
         Json failing = request(round == 0 ? "abcz" : "abc");
