@@ -42,14 +42,14 @@ struct Budget {
   uint64_t bytes;  // of the whole process
 };
 
-// The least, and what lets a share of the experts stay in memory.
+// The least, and what lets a share of the experts stay in memory; `plan` is that for all of them.
 std::vector<Budget> budgets(const MemoryPlan& plan) {
   const uint64_t rest = plan.budget_bytes - plan.arena_bytes;
   std::vector<Budget> list{{"minimum", plan.minimum_bytes}};
   for (const int percent : {10, 25, 50, 100}) {
-    const auto bytes =
-        rest + static_cast<uint64_t>(std::ceil(static_cast<double>(plan.expert_bytes) * percent / 100));
-    if (bytes > plan.minimum_bytes) list.push_back({odmoe::format("{}%", percent), bytes});
+    const auto arena =
+        static_cast<uint64_t>(std::llround(static_cast<double>(plan.arena_bytes) * percent / 100));
+    if (rest + arena > plan.minimum_bytes) list.push_back({odmoe::format("{}%", percent), rest + arena});
   }
   return list;
 }
@@ -69,7 +69,7 @@ std::vector<LayerSizes> layer_sizes(const Checkpoint& file, int n_layer) {
     int layer = -1;
     if (std::sscanf(tensor.name.c_str(), "blk.%d.", &layer) != 1 || layer < 0 || layer >= n_layer) continue;
     LayerSizes& sizes = layers[static_cast<size_t>(layer)];
-    if (tensor.name.find("_exps.") == std::string::npos) {
+    if (tensor.name.find("_exps.weight") == std::string::npos) {
       sizes.dense_bytes += tensor.bytes;
       continue;
     }
@@ -113,7 +113,9 @@ Result<Estimate> estimate(const EngineOptions& options, const Checkpoint& file, 
   if (embedding != nullptr && file.find_tensor("output.weight") != nullptr)
     result.speed.dense_read_bytes -= std::min(model.dense_bytes, embedding->bytes);
   const int threads = options.threads > 0 ? options.threads : usable_processors();
-  result.speed.memory_bytes_per_second = measure_memory_bandwidth(threads);
+  ODMOE_ASSIGN_OR_RETURN(
+      result.speed.memory_bytes_per_second,
+      measure_memory_bandwidth(threads, result.speed.dense_read_bytes + result.speed.cycle_bytes));
   const DriveSetup setup{.drive_file = options.drive_file,
                          .reader = {.direct = true},
                          .make_reader = make_reader,
@@ -129,11 +131,11 @@ Result<Estimate> estimate(const EngineOptions& options, const Checkpoint& file, 
 std::optional<double> tokens_per_second(const Estimate& estimate, const MemoryPlan& plan,
                                         uint64_t budget_bytes) {
   const uint64_t rest = plan.budget_bytes - plan.arena_bytes;
-  const double share = plan.expert_bytes == 0
+  const double share = plan.arena_bytes == 0
                            ? 1
                            : static_cast<double>(budget_bytes - std::min(rest, budget_bytes)) /
-                                 static_cast<double>(plan.expert_bytes);
-  return most_tokens_per_second(estimate.speed, share);
+                                 static_cast<double>(plan.arena_bytes);
+  return roofline_tokens_per_second(estimate.speed, share);
 }
 
 std::string speed_text(const Estimate& estimate) {
@@ -142,9 +144,10 @@ std::string speed_text(const Estimate& estimate) {
   };
   const bool known = estimate.speed.drive_bytes_per_second > 0;
   return odmoe::format(
-      "Tokens per second are the most that memory ({}, measured now) and drive\n({}) allow, with hit rates "
-      "of other models\n"
-      "(docs/residency.md): an estimate.\n",
+      "Tokens per second are an estimate of what reading alone would allow, from memory ({},\n"
+      "measured now) and drive ({}),\n"
+      "with hit rates of other models (docs/residency.md). Computing makes it slower, experts that are\n"
+      "wanted again more often make it faster.\n",
       rate(estimate.speed.memory_bytes_per_second),
       known ? rate(estimate.speed.drive_bytes_per_second) + ", " + estimate.drive
             : "not tried out yet: odmoe bench fetch does it");
@@ -199,6 +202,7 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
   Rows sizes{{"file", format_bytes(model.file_bytes)},
              {"experts", format_bytes(model.expert_bytes)},
              {"dense weights", format_bytes(model.dense_bytes)},
+             {"dense weights in memory", format_bytes(plan.dense_bytes)},
              {"experts that one token uses", format_bytes(model.cycle_bytes)},
              {odmoe::format("KV cache of {} tokens", context), format_bytes(plan.kv_bytes)},
              {"buffers", format_bytes(plan.buffer_bytes)}};
@@ -207,9 +211,10 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
   Rows memory;
   for (const Budget& budget : budgets(plan)) {
     const auto speed = tokens_per_second(estimate, plan, budget.bytes);
-    memory.emplace_back(budget.name == "minimum" ? "least that will do" : budget.name + " of the experts",
-                        format_bytes(budget.bytes) +
-                            (speed ? odmoe::format("   at most {} tokens/s", three_digits(*speed)) : ""));
+    memory.emplace_back(
+        budget.name == "minimum" ? "least that will do" : budget.name + " of the experts",
+        format_bytes(budget.bytes) +
+            (speed ? odmoe::format("   reading allows {} tokens/s", three_digits(*speed)) : ""));
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
          table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +
@@ -234,6 +239,7 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                               {"file_bytes", model.file_bytes},
                               {"expert_bytes", model.expert_bytes},
                               {"dense_bytes", model.dense_bytes},
+                              {"dense_memory_bytes", plan.dense_bytes},
                               {"cycle_bytes", model.cycle_bytes},
                               {"kv_bytes_per_token", model.kv_bytes_per_token},
                               {"context", context},
@@ -259,14 +265,15 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
   }
   auto& speed = json["estimate"] = nlohmann::ordered_json::object();
   const nlohmann::ordered_json unknown = nullptr;
+  speed["dense_read_bytes"] = estimate.speed.dense_read_bytes;
   speed["memory_bytes_per_second"] = estimate.speed.memory_bytes_per_second;
   speed["drive_bytes_per_second"] = estimate.speed.drive_bytes_per_second > 0
                                         ? nlohmann::ordered_json(estimate.speed.drive_bytes_per_second)
                                         : unknown;
-  auto& most = speed["most_tokens_per_second"] = nlohmann::ordered_json::object();
+  auto& rooflines = speed["roofline_tokens_per_second"] = nlohmann::ordered_json::object();
   for (const Budget& budget : budgets(plan)) {
     const auto tokens = tokens_per_second(estimate, plan, budget.bytes);
-    most[budget.name] = tokens ? nlohmann::ordered_json(*tokens) : unknown;
+    rooflines[budget.name] = tokens ? nlohmann::ordered_json(*tokens) : unknown;
   }
   return json;
 }
@@ -343,7 +350,8 @@ void add_inspect(CLI::App& app, Action& action) {
   command->add_flag("--all", options->all, "Every metadata key and every tensor too")->group("Report");
   command->footer(
       "No weights are read. The sizes of the KV cache and of the budgets are those with the options given.\n"
-      "Tokens a second are an upper bound: routing is guessed, and computing may be slower than memory.\n"
+      "Tokens a second are what reading alone would allow: routing is guessed, and computing may take "
+      "longer.\n"
       "\n"
       "Examples:\n"
       "  odmoe inspect model.gguf\n"

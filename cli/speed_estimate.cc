@@ -3,12 +3,17 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstring>
-#include <thread>
+#include <latch>
+#include <numeric>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/joining_thread.h"
 #include "base/units.h"
+#include "io/aligned_buffer.h"
 
 namespace odmoe::cli {
 namespace {
@@ -21,6 +26,22 @@ struct Point {
 constexpr std::array<Point, 6> kHitRates = {
     {{0, 0}, {.0625, .434}, {.125, .584}, {.25, .768}, {.5, .877}, {1, 1}}};
 
+constexpr int kTries = 3;
+constexpr int64_t kTryUs = 10'000;
+constexpr uint64_t kMostBytes = 64 * kMiB;
+constexpr uint64_t kLeastPartBytes = 64 * kKiB;  // of a thread: the clock is looked at after each pass
+
+// What is added up at once, in registers of their own: with a single sum each load waits for the last.
+using Block = std::array<uint64_t, 16>;
+
+uint64_t sum(std::span<const Block> blocks) {
+  Block sums{};
+  for (const Block& block : blocks) {
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += block[i];
+  }
+  return std::accumulate(sums.begin(), sums.end(), uint64_t{0});
+}
+
 }  // namespace
 
 double expected_hit_rate(double share) {
@@ -32,7 +53,7 @@ double expected_hit_rate(double share) {
   return a.hit_rate + (b.hit_rate - a.hit_rate) * (share - a.share) / (b.share - a.share);
 }
 
-std::optional<double> most_tokens_per_second(const SpeedInputs& inputs, double share) {
+std::optional<double> roofline_tokens_per_second(const SpeedInputs& inputs, double share) {
   const double missed = static_cast<double>(inputs.cycle_bytes) * (1 - expected_hit_rate(share));
   if (missed > 0 && inputs.drive_bytes_per_second <= 0) return std::nullopt;
   const double from_drive = missed > 0 ? missed / inputs.drive_bytes_per_second : 0;
@@ -41,28 +62,38 @@ std::optional<double> most_tokens_per_second(const SpeedInputs& inputs, double s
   return 1 / std::max({from_drive, from_memory, 1e-9});
 }
 
-double measure_memory_bandwidth(int threads) {
-  constexpr int kTries = 3;
-  std::vector<uint64_t> data(64 * kMiB / sizeof(uint64_t), 1);
-  double best = 0;
+Result<double> measure_memory_bandwidth(int threads, uint64_t bytes) {
+  const auto n_thread = static_cast<size_t>(threads);
+  const size_t n_block =
+      std::clamp<uint64_t>(bytes / n_thread, kLeastPartBytes, kMostBytes / n_thread + kLeastPartBytes) /
+      sizeof(Block);
+  // On large pages, as weights are.
+  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer memory,
+                         AlignedBuffer::allocate(n_thread * n_block * sizeof(Block), /*huge_pages=*/true));
+  // Pages that were never written are all the same page of zeros.
+  std::memset(memory.data(), 1, memory.size());
+  const auto* const blocks = reinterpret_cast<const Block*>(memory.data());
+
+  const Clock& clock = SteadyClock::instance();
   std::atomic<uint64_t> sink = 0;  // so that the sums are not left out
+  double best = 0;
   for (int i = 0; i < kTries; ++i) {
-    const int64_t begin_us = SteadyClock::instance().now_us();
+    std::latch all_there(threads);
+    std::vector<double> rates(n_thread);
     {
-      std::vector<std::jthread> helpers;
-      const size_t part = data.size() / static_cast<size_t>(threads);
-      for (int t = 0; t < threads; ++t) {
-        helpers.emplace_back([&, t] {
-          uint64_t sum = 0;
-          const uint64_t* const first = data.data() + static_cast<size_t>(t) * part;
-          for (size_t j = 0; j < part; ++j) sum += first[j];
-          sink += sum;
+      std::vector<JoiningThread> helpers;
+      for (size_t t = 0; t < n_thread; ++t) {
+        helpers.emplace_back([&, part = std::span(blocks + t * n_block, n_block), rate = &rates[t]] {
+          all_there.arrive_and_wait();
+          const int64_t begin_us = clock.now_us();
+          int64_t us = 0;
+          uint64_t passes = 0;
+          for (; us < kTryUs; us = clock.now_us() - begin_us, ++passes) sink += sum(part);
+          *rate = static_cast<double>(passes * part.size_bytes()) * 1e6 / static_cast<double>(us);
         });
       }
     }
-    const int64_t us = std::max<int64_t>(SteadyClock::instance().now_us() - begin_us, 1);
-    best =
-        std::max(best, static_cast<double>(data.size() * sizeof(uint64_t)) * 1e6 / static_cast<double>(us));
+    best = std::max(best, std::accumulate(rates.begin(), rates.end(), 0.0));
   }
   return best;
 }

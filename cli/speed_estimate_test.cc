@@ -20,17 +20,21 @@ TEST(SpeedEstimate, IsTheSlowerOfDriveAndMemory) {
                      .cycle_bytes = 1'000,
                      .memory_bytes_per_second = 20'000,
                      .drive_bytes_per_second = 1'000};
-  EXPECT_NEAR(*most_tokens_per_second(inputs, .25), 1'000 / (1'000 * (1 - .768)), 1e-9);
-  EXPECT_NEAR(*most_tokens_per_second(inputs, 1), 10, 1e-9);
+  EXPECT_NEAR(*roofline_tokens_per_second(inputs, .25), 1'000 / (1'000 * (1 - .768)), 1e-9);
+  EXPECT_NEAR(*roofline_tokens_per_second(inputs, 1), 10, 1e-9);
 }
 
 TEST(SpeedEstimate, SaysNothingOfADriveThatIsNotKnown) {
   const SpeedInputs inputs{.dense_read_bytes = 1, .cycle_bytes = 1, .memory_bytes_per_second = 2};
-  EXPECT_FALSE(most_tokens_per_second(inputs, .5).has_value());
-  EXPECT_DOUBLE_EQ(*most_tokens_per_second(inputs, 1), 1);  // it is not needed then
+  EXPECT_FALSE(roofline_tokens_per_second(inputs, .5).has_value());
+  EXPECT_DOUBLE_EQ(*roofline_tokens_per_second(inputs, 1), 1);  // it is not needed then
 }
 
-TEST(SpeedEstimate, MeasuresSomeBandwidth) { EXPECT_GT(measure_memory_bandwidth(2), 0); }
+TEST(SpeedEstimate, MeasuresSomeBandwidthOfLittleAndOfMuch) {
+  for (const uint64_t bytes : {uint64_t{0}, uint64_t{1'000'000}, uint64_t{1} << 40U}) {
+    for (const int threads : {1, 3}) EXPECT_GT(measure_memory_bandwidth(threads, bytes).value(), 0) << bytes;
+  }
+}
 
 }  // namespace
 }  // namespace odmoe::cli

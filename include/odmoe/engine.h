@@ -33,6 +33,8 @@ struct ModelInfo {
   int32_t n_embd = 0, n_vocab = 0, n_context_train = 0;
   int32_t n_head = 0, n_head_kv = 0;
   int32_t n_expert = 0, n_expert_used = 0, n_ff_exp = 0;
+  // In the files: all, the routed experts, the dense weights that are used (MemoryPlan::dense_bytes is what
+  // they take in memory).
   uint64_t file_bytes = 0, expert_bytes = 0, dense_bytes = 0;
   uint64_t kv_bytes_per_token = 0;                               // of one session, with the cache type chosen
   uint64_t cycle_bytes = 0;                                      // routed bytes that one token uses

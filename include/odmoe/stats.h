@@ -17,7 +17,7 @@ struct MemoryPlan {
   uint64_t reserved_bytes = 0;  // EngineOptions::reserved_bytes and reserved_bytes_per_token
   uint64_t buffer_bytes = 0;  // activations, compute buffers, reads in flight, vocabulary, the program itself
   uint64_t minimum_bytes = 0;  // the smallest budget that would do with these options
-  uint64_t expert_bytes = 0;   // all routed experts, resident or not
+  uint64_t expert_bytes = 0;   // all routed experts, resident or not, as they are in the files
   int32_t n_slot = 0;          // experts that fit in the arena
   int32_t n_expert_total = 0;  // routed experts of all layers
 };

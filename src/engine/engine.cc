@@ -66,7 +66,7 @@ ModelInfo describe_model(const Account& account, const Decoder& decoder, const D
   info.left_over = left_over(account, shape);
   info.file_bytes = file.total_bytes();
   info.expert_bytes = source.total_bytes();
-  info.dense_bytes = weights.bytes();
+  info.dense_bytes = weights.file_bytes();
   const KvLayout kv = decoder.architecture().kv_layout();
   info.kv_bytes_per_token = KvCache::bytes(kv, cache_type, KvCache::kRowPadding) / KvCache::kRowPadding;
   for (const int layer : decoder.expert_layers()) {

@@ -14,8 +14,6 @@
 namespace odmoe {
 namespace {
 
-// ggml's kernels load whole vectors; 64 bytes is the largest.
-
 // Matrices that the backend lays out go through a staging buffer of about this size, or of the largest of
 // them; those that are larger still stay as they are rather than be in memory twice while loading.
 constexpr uint64_t kStagingBytes = 32 * kMiB;
@@ -96,8 +94,7 @@ ggml_tensor* DenseWeights::declare(ggml_type type, const std::string& name, std:
   ggml_tensor* tensor = ggml_new_tensor(context_.get(), type, static_cast<int>(ne.size()), ne.data());
   ggml_set_name(tensor, name.c_str());
   declared.tensor = tensor;
-  bytes_ += round_up(ggml_nbytes(tensor), kTensorAlignment);
-  bytes_ += round_up(ggml_nbytes(tensor), kTensorAlignment);
+  if (declared.info != nullptr) file_bytes_ += declared.info->bytes;
   declared_.push_back(std::move(declared));
   return tensor;
 }

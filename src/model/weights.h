@@ -53,8 +53,10 @@ class DenseWeights {
   // The first error of the declarations so far.
   Status status() const { return status_; }
 
-  // Bytes of memory that all declared tensors take (an estimate until reserve() has placed them), and how
-  // many more loading them takes.
+  // Bytes in the files of all tensors declared so far.
+  uint64_t file_bytes() const { return file_bytes_; }
+
+  // Bytes of memory that all declared tensors take, and how many more loading them takes; 0 before reserve().
   uint64_t bytes() const { return bytes_; }
   uint64_t load_bytes() const { return load_bytes_; }
 
@@ -97,7 +99,7 @@ class DenseWeights {
   const Checkpoint* file_;
   ggml_context_ptr context_;
   std::vector<Declared> declared_;
-  uint64_t bytes_ = 0, load_bytes_ = 0, plain_bytes_ = 0;
+  uint64_t file_bytes_ = 0, bytes_ = 0, load_bytes_ = 0, plain_bytes_ = 0;
   Status status_;
   DeviceMemory memory_;
   std::vector<Region> regions_;
