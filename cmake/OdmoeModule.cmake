@@ -19,7 +19,7 @@ endif()
 # ./dev lint compiles without.
 set(odmoe_standard_headers <algorithm> <array> <atomic> <chrono> <condition_variable> <cstdint> <cstring> <expected>
     <filesystem> <format> <functional> <map> <memory> <mutex> <optional> <ranges> <set> <span> <string> <string_view>
-    <thread> <unordered_map> <utility> <vector>)
+    <thread> <unordered_map> <utility> <vector> ${ODMOE_PRECOMPILE})
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cc CONTENT "// Headers alone; CMake wants a source.\n")
 add_library(odmoe_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled.cc)
 target_link_libraries(odmoe_precompiled PRIVATE odmoe_flags Threads::Threads)
