@@ -35,7 +35,7 @@ TEST(EventReader, EventsAreTheSameHoweverTheirBytesCome) {
 TEST(EventReader, AnEventWithoutAnEndIsRefused) {
   EventReader reader;
   Events events;
-  const std::string some = "data: " + std::string(100'000, 'x') + "\n";
+  const std::string some = std::string("data: ").append(100'000, 'x').append("\n");
   Status status;
   for (int i = 0; i < 100 && status.has_value(); ++i) status = reader.push(some, keep(events));
   ASSERT_FALSE(status.has_value());
