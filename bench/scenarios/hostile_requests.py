@@ -121,6 +121,21 @@ class Requests:
                     {"role": "tool", "tool_call_id": "c", "content": "y"}]
         return self.post("/v1/chat/completions", chat(messages=messages))
 
+    def ask_long_numbers(self, rng):
+        digits = "1" * self.sizes(rng)
+        number = rng.choice(("%s", "0.%s", "1e%s", "-%s")) % digits
+        where = rng.choice(("{\"prompt\":\"x\",\"seed\":%s}", "{\"prompt\":\"x\",\"zz\":%s}",
+                            "{\"prompt\":\"x\",\"guided_json\":\"{\\\"enum\\\":[%s]}\"}"))
+        status, text = self.server.ask("/v1/completions", where % number)
+        assert len(text) < 4096, f"an error of {len(text)} bytes"
+        return status
+
+    def ask_schema_as_text(self, rng):
+        unit = rng.choice(("[],", "{},", "1,", "null,"))
+        schema = "[" + unit * (self.sizes(rng) // len(unit)) + "1]"
+        where = rng.choice(("{\"prompt\":\"x\",\"guided_json\":\"%s\"}", "{\"prompt\":\"x\",\"json_schema\":\"%s\"}"))
+        return self.post("/v1/completions", where % schema)
+
     def ask_deep(self, rng):
         n = rng.choice((60, 65, 100_000, self.max_body // 2))
         opening, closing = rng.choice((("[", "]"), ("{\"a\":", "}")))

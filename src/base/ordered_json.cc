@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "odmoe/format.h"
+
 namespace odmoe {
 namespace {
 
@@ -72,7 +74,8 @@ class Builder final : public nlohmann::json_sax<Json> {
 
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
     // Its text ends in a quotation of what was read; where it is wrong is in the beginning.
-    std::string what = error.what();
+    constexpr size_t kMostBytes = 200;
+    std::string what = std::string(error.what()).substr(0, kMostBytes);
     const size_t at = what.find("parse error");
     if (at != std::string::npos) what.erase(0, at);
     return fail(JsonError::Kind::kSyntax, what.substr(0, what.find(" - ")));
@@ -134,9 +137,32 @@ class Builder final : public nlohmann::json_sax<Json> {
   JsonError error_;
 };
 
+// Where a number is that is longer than may be; npos: nowhere.
+size_t find_long_number(std::string_view text) {
+  size_t n_digit = 0;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+      continue;
+    }
+    in_string = c == '"';
+    const bool is_number = (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '+' || c == 'e' || c == 'E';
+    n_digit = is_number ? n_digit + 1 : 0;
+    if (n_digit > kMaxJsonNumberBytes) return i + 1 - n_digit;
+  }
+  return std::string_view::npos;
+}
+
 }  // namespace
 
 std::expected<Json, JsonError> read_ordered_json(std::string_view text, const JsonLimits& limits) {
+  if (const size_t at = find_long_number(text); at != std::string_view::npos) {
+    return std::unexpected(JsonError{
+        .message = odmoe::format("the number at byte {} is longer than {}", at, kMaxJsonNumberBytes)});
+  }
   Json root;
   Builder builder(limits, root);
   if (!Json::sax_parse(text, &builder) || !builder.settle())

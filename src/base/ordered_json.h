@@ -21,6 +21,8 @@ inline constexpr size_t kJsonContainerBytes = 48;
 inline constexpr size_t kJsonKeyBytes = 160;
 // The library keeps a string that it reads several times over, up to so many bytes for one of it.
 inline constexpr size_t kJsonReaderBytesPerByte = 4;
+// No number that anybody means is longer; the library would keep each digit several times over.
+inline constexpr size_t kMaxJsonNumberBytes = 1024;
 
 struct JsonLimits {
   size_t depth = 256;                                 // of arrays and objects in each other

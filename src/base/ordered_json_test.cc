@@ -96,5 +96,20 @@ TEST(OrderedJson, TheLongestStringIsFoundWithoutReading) {
   EXPECT_EQ(longest_json_string("[1]"), 0);
 }
 
+TEST(OrderedJson, NumbersThatNobodyMeansAreRefusedInAShortMessage) {
+  const std::string digits(kMaxJsonNumberBytes, '1');
+  EXPECT_TRUE(read_ordered_json("[0." + digits.substr(2) + "]").has_value());
+  EXPECT_TRUE(read_ordered_json("[\"" + digits + digits + "\\\"" + digits + "\"]").has_value());
+  for (const std::string& text : {"[1" + digits + "]", "{\"a\":0." + digits + "}", "[1e" + digits + "]"}) {
+    const auto json = read_ordered_json(text);
+    ASSERT_FALSE(json.has_value());
+    EXPECT_EQ(json.error().kind, JsonError::Kind::kSyntax);
+    EXPECT_LT(json.error().message.size(), 200U);
+  }
+  const auto overflow = read_ordered_json("[" + digits.substr(1) + "]");  // no double is as large
+  ASSERT_FALSE(overflow.has_value());
+  EXPECT_LE(overflow.error().message.size(), 200U);
+}
+
 }  // namespace
 }  // namespace odmoe

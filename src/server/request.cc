@@ -57,13 +57,13 @@ ApiStatus read_chat_logprobs(const Fields& fields, int32_t& top_logprobs) {
   return {};
 }
 
-ApiResult<CompletionRequest> read_completion(const Json& json, int32_t n_vocab) {
+ApiResult<CompletionRequest> read_completion(const Json& json, int32_t n_vocab, RequestWork& work) {
   ODMOE_RETURN_IF_ERROR(check_fields(json, Endpoint::kCompletions));
   const Fields fields(json);
   CompletionRequest request;
   request.max_tokens = 16;  // as OpenAI's
   ODMOE_RETURN_IF_ERROR(read_sampling(fields, n_vocab, request));
-  ODMOE_RETURN_IF_ERROR(read_format(fields, request));
+  ODMOE_RETURN_IF_ERROR(read_format(fields, request, work));
   ODMOE_RETURN_IF_ERROR(read_logprobs(fields, request.top_logprobs));
 
   const Json* prompt = fields.find("prompt");
@@ -93,7 +93,7 @@ ApiResult<ChatRequest> read_chat(const Json& json, int32_t n_vocab, RequestWork&
   const Fields fields(json);
   ChatRequest request;
   ODMOE_RETURN_IF_ERROR(read_sampling(fields, n_vocab, request));
-  ODMOE_RETURN_IF_ERROR(read_format(fields, request));
+  ODMOE_RETURN_IF_ERROR(read_format(fields, request, work));
   ODMOE_RETURN_IF_ERROR(read_chat_logprobs(fields, request.top_logprobs));
   ODMOE_RETURN_IF_ERROR(read_tools(fields, request));
   ODMOE_RETURN_IF_ERROR(read_thinking(fields, request.conversation));
@@ -122,8 +122,9 @@ ApiResult<std::vector<Token>> read_detokenize(const Fields& fields, int32_t n_vo
 
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab,
                                                       RequestWork* work) {
-  return read_body<CompletionRequest>(
-      body, work, [&](const Json& json, RequestWork&) { return read_completion(json, n_vocab); });
+  return read_body<CompletionRequest>(body, work, [&](const Json& json, RequestWork& share) {
+    return read_completion(json, n_vocab, share);
+  });
 }
 
 ApiResult<ChatRequest> parse_chat_request(std::string_view body, int32_t n_vocab, RequestWork* work) {

@@ -1,4 +1,7 @@
 // What form the answer is to have, in the words of OpenAI, vLLM, llama.cpp, SGLang, TGI and Ollama.
+#include <algorithm>
+#include <array>
+#include <string_view>
 #include <utility>
 
 #include "server/limits.h"
@@ -10,10 +13,11 @@ namespace {
 using Kind = AnswerForm::Kind;
 
 // A schema as it is, or as the text of one.
-ApiResult<AnswerForm> form_of_schema(const Json& json, std::string param) {
+ApiResult<AnswerForm> form_of_schema(const Json& json, std::string param, RequestWork& work) {
   AnswerForm form{.kind = Kind::kSchema, .param = std::move(param)};
   if (json.is_string()) {
-    auto parsed = parse_json(json.get_ref<const std::string&>());
+    auto parsed = parse_json(json.get_ref<const std::string&>(), work);
+    if (!parsed.has_value() && parsed.error().status != 400) return std::unexpected(parsed.error());
     if (!parsed.has_value()) return bad_request(form.param, "{}: {}", form.param, parsed.error().message);
     form.schema = std::move(*parsed);
   } else {
@@ -44,7 +48,7 @@ ApiResult<AnswerForm> form_of_choice(const Json& json, std::string param) {
 
 // {"type": "json_object"}, also with a schema, {"type": "json_schema", "json_schema": {"schema": ...}}, and
 // TGI's {"type": "json" or "regex", "value": ...}.
-ApiResult<AnswerForm> form_of_response_format(const Json& json) {
+ApiResult<AnswerForm> form_of_response_format(const Json& json, RequestWork& work) {
   if (!json.is_object()) return bad_request("response_format", "response_format must be an object");
   const Fields format(json, "response_format.");
   std::string type;
@@ -61,19 +65,24 @@ ApiResult<AnswerForm> form_of_response_format(const Json& json) {
   };
   if (type == "text") return AnswerForm();
   if (type == "json_object") {
-    if (find({"schema"}) && *value != Json::object()) return form_of_schema(*value, param);
+    if (find({"json_schema"})) {
+      return bad_request(param,
+                         "response_format.json_schema goes with the type json_schema, not json_object");
+    }
+    if (find({"schema"}) && *value != Json::object()) return form_of_schema(*value, param, work);
     return AnswerForm{.kind = Kind::kObject, .param = "response_format"};
   }
   if (type == "json_schema") {
     if (find({"json_schema"}) && value->is_object()) {
       const Fields inner(*value, param + ".");
-      if (const Json* schema = inner.find("schema")) return form_of_schema(*schema, inner.path("schema"));
+      if (const Json* schema = inner.find("schema"))
+        return form_of_schema(*schema, inner.path("schema"), work);
     } else if (find({"schema"})) {
-      return form_of_schema(*value, param);
+      return form_of_schema(*value, param, work);
     }
     return bad_request("response_format.json_schema", "response_format.json_schema.schema is missing");
   }
-  if (type == "json" && find({"value", "schema"})) return form_of_schema(*value, param);
+  if (type == "json" && find({"value", "schema"})) return form_of_schema(*value, param, work);
   if (type == "regex" && find({"value", "regex", "pattern"})) return form_of_pattern(*value, param);
   return bad_request(
       "response_format.type",
@@ -82,7 +91,7 @@ ApiResult<AnswerForm> form_of_response_format(const Json& json) {
 }
 
 // vLLM's: one of its members says the form.
-ApiResult<AnswerForm> form_of_structured_outputs(const Json& json) {
+ApiResult<AnswerForm> form_of_structured_outputs(const Json& json, RequestWork& work) {
   if (!json.is_object()) return bad_request("structured_outputs", "structured_outputs must be an object");
   const Fields fields(json, "structured_outputs.");
   for (const char* name : {"disable_fallback", "disable_any_whitespace", "disable_additional_properties"}) {
@@ -99,6 +108,24 @@ ApiResult<AnswerForm> form_of_structured_outputs(const Json& json) {
     return bad_request(fields.path(name), "{} is not supported: use json, regex or choice",
                        fields.path(name));
   }
+  // One that is not known could be the form.
+  constexpr std::array<std::string_view, 12> kKnown = {"json",
+                                                       "regex",
+                                                       "choice",
+                                                       "json_object",
+                                                       "grammar",
+                                                       "structural_tag",
+                                                       "whitespace_pattern",
+                                                       "disable_fallback",
+                                                       "disable_any_whitespace",
+                                                       "disable_additional_properties",
+                                                       "backend",
+                                                       "_backend"};
+  for (const auto& [name, value] : json.items()) {
+    if (value.is_null() || std::ranges::contains(kKnown, name)) continue;
+    return bad_request("structured_outputs", "structured_outputs has a member {} that is not known",
+                       dump_json(name.substr(0, 64)));
+  }
   AnswerForm form;
   const auto take = [&](ApiResult<AnswerForm> other) -> ApiStatus {
     if (!other.has_value()) return std::unexpected(other.error());
@@ -110,7 +137,7 @@ ApiResult<AnswerForm> form_of_structured_outputs(const Json& json) {
     return {};
   };
   if (const Json* value = fields.find("json"))
-    ODMOE_RETURN_IF_ERROR(take(form_of_schema(*value, fields.path("json"))));
+    ODMOE_RETURN_IF_ERROR(take(form_of_schema(*value, fields.path("json"), work)));
   if (const Json* value = fields.find("regex"))
     ODMOE_RETURN_IF_ERROR(take(form_of_pattern(*value, fields.path("regex"))));
   if (const Json* value = fields.find("choice"))
@@ -124,23 +151,25 @@ ApiResult<AnswerForm> form_of_structured_outputs(const Json& json) {
 }
 
 // Ollama's: "json" or a schema.
-ApiResult<AnswerForm> form_of_ollama(const Json& json) {
+ApiResult<AnswerForm> form_of_ollama(const Json& json, RequestWork& work) {
   if (json == "json") return AnswerForm{.kind = Kind::kObject, .param = "format"};
   if (!json.is_object()) return bad_request("format", "format must be \"json\" or a JSON schema");
-  return form_of_schema(json, "format");
+  return form_of_schema(json, "format", work);
 }
 
 }  // namespace
 
-ApiStatus read_format(const Fields& fields, CommonRequest& request) {
-  using Read = ApiResult<AnswerForm> (*)(const Json&);
+ApiStatus read_format(const Fields& fields, CommonRequest& request, RequestWork& work) {
+  using Read = ApiResult<AnswerForm> (*)(const Json&, RequestWork&);
   constexpr std::pair<const char*, Read> kWays[] = {
       {"response_format", form_of_response_format},
-      {"json_schema", [](const Json& json) { return form_of_schema(json, "json_schema"); }},
-      {"guided_json", [](const Json& json) { return form_of_schema(json, "guided_json"); }},
-      {"guided_regex", [](const Json& json) { return form_of_pattern(json, "guided_regex"); }},
-      {"regex", [](const Json& json) { return form_of_pattern(json, "regex"); }},
-      {"guided_choice", [](const Json& json) { return form_of_choice(json, "guided_choice"); }},
+      {"json_schema",
+       [](const Json& json, RequestWork& share) { return form_of_schema(json, "json_schema", share); }},
+      {"guided_json",
+       [](const Json& json, RequestWork& share) { return form_of_schema(json, "guided_json", share); }},
+      {"guided_regex", [](const Json& json, RequestWork&) { return form_of_pattern(json, "guided_regex"); }},
+      {"regex", [](const Json& json, RequestWork&) { return form_of_pattern(json, "regex"); }},
+      {"guided_choice", [](const Json& json, RequestWork&) { return form_of_choice(json, "guided_choice"); }},
       {"structured_outputs", form_of_structured_outputs},
       {"format", form_of_ollama},
   };
@@ -148,7 +177,7 @@ ApiStatus read_format(const Fields& fields, CommonRequest& request) {
   for (const auto& [name, read] : kWays) {
     const Json* json = fields.find(name);
     if (json == nullptr || *json == "" || *json == Json::array()) continue;
-    ODMOE_ASSIGN_OR_RETURN(AnswerForm other, read(*json));
+    ODMOE_ASSIGN_OR_RETURN(AnswerForm other, read(*json, work));
     if (other.kind == Kind::kText) continue;
     if (form.kind != Kind::kText) {
       return bad_request(name, "{} and {} cannot both say the form of the answer", form.param, other.param);

@@ -92,6 +92,24 @@ TEST(RequestFormat, WhatCannotBeHeldIsRefusedByName) {
   EXPECT_EQ(refuses(R"("guided_regex":["a"])"), "guided_regex");
 }
 
+TEST(RequestFormat, WhatCouldBeAFormAndIsNotKnownIsRefused) {
+  EXPECT_EQ(chat_refuses(ask(R"("response_format":{"type":"json_object","json_schema":{"schema":{}}})")),
+            "response_format.json_schema");
+  EXPECT_EQ(chat_refuses(ask(R"("structured_outputs":{"jsn":{"type":"object"}})")), "structured_outputs");
+}
+
+TEST(RequestFormat, ASchemaThatIsATextIsReadOnTheRequestsAccount) {
+  std::string schema = "[";
+  for (int i = 0; i < 20'000; ++i) schema += "[],";
+  schema += "1]";
+  const std::string body = complete(R"("guided_json":")" + schema + "\"");
+  const auto memory = std::make_shared<RequestMemory>(1 << 20);
+  RequestWork work(memory, std::nullopt, nullptr, {});
+  const auto request = parse_completion_request(body, kVocab, &work);
+  ASSERT_FALSE(request.has_value());
+  EXPECT_EQ(request.error().status, 413);
+}
+
 TEST(RequestFormat, TwoFormsAreOneTooMany) {
   EXPECT_EQ(chat_refuses(ask(R"("guided_json":{},"guided_regex":"a")")), "guided_regex");
   EXPECT_EQ(chat_refuses(ask(R"("response_format":{"type":"json_object"},"format":"json")")), "format");

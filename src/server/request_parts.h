@@ -16,7 +16,7 @@ ApiStatus read_sampling(const Fields& fields, int32_t n_vocab, CommonRequest& re
 ApiResult<std::vector<Token>> read_tokens(const Json& list, const std::string& param, int32_t n_vocab);
 
 // request_format.cc
-ApiStatus read_format(const Fields& fields, CommonRequest& request);
+ApiStatus read_format(const Fields& fields, CommonRequest& request, RequestWork& work);
 
 // request_tools.cc: tools, tool_choice, parallel_tool_calls.
 ApiStatus read_tools(const Fields& fields, ChatRequest& request);
