@@ -170,6 +170,20 @@ GgufWriter with_mtp_block(const char* family) {
   return model;
 }
 
+TEST(LeftOver, ALayerIsNoBlockForSpeculationBecauseAKeySaysSo) {
+  for (const char* family : kFamilies) {
+    GgufWriter model = runnable_model({.architecture = family, .n_layer = 3});
+    model.set(key_of(family, "nextn_predict_layers"), uint32_t{1});
+    EXPECT_THAT(error_of(model), HasSubstr("nextn_predict_layers")) << family;
+  }
+}
+
+TEST(LeftOver, GroupsOfWhichNobodySaysHowManyAreUsedAreRefused) {
+  GgufWriter model = runnable_model({.architecture = "deepseek2"});
+  model.remove("deepseek2.expert_group_used_count");
+  EXPECT_THAT(error_of(model), HasSubstr("expert_group_used_count"));
+}
+
 TEST(LeftOver, ABlockForSpeculationChangesNothingAndTakesNoRoom) {
   for (const char* family : kFamilies) {
     SCOPED_TRACE(family);

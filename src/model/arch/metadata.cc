@@ -1,8 +1,10 @@
 #include "model/arch/metadata.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "format/printable.h"
+#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -61,6 +63,18 @@ Result<ModelShape> read_shape(const Metadata& m) {
   // The last blocks predict the tokens after the next (MTP); they are no part of decoding token by token.
   ODMOE_ASSIGN_OR_RETURN(shape.n_layer_nextn, m.integer_or("nextn_predict_layers", 0, 0, n_block - 1));
   shape.n_layer = n_block - shape.n_layer_nextn;
+  for (int32_t block = shape.n_layer; block < n_block; ++block) {
+    // What such a block has and a layer has not.
+    const std::string own = odmoe::format("blk.{}.nextn.", block);
+    const bool has_own = std::ranges::any_of(
+        m.file().tensors(), [&](const TensorInfo& tensor) { return tensor.name.starts_with(own); });
+    if (has_own) continue;
+    return fail(
+        ErrorKind::kBadFile,
+        "{}: {} is {}, so block {} is for speculation (MTP), but it has no tensor {}*: the key is wrong, "
+        "or the file is not whole",
+        path, m.key("nextn_predict_layers"), shape.n_layer_nextn, block, own);
+  }
   ODMOE_ASSIGN_OR_RETURN(shape.n_layer_dense_lead,
                          m.integer_or("leading_dense_block_count", 0, 0, shape.n_layer));
   ODMOE_ASSIGN_OR_RETURN(shape.n_embd, m.integer("embedding_length", 1, kMaxWidth));
@@ -98,6 +112,10 @@ Result<ModelShape> read_shape(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(router.n_expert_used, m.integer("expert_used_count", 1, router.n_expert));
   ODMOE_ASSIGN_OR_RETURN(router.n_group, m.integer_or("expert_group_count", 1, 0, router.n_expert));
   ODMOE_ASSIGN_OR_RETURN(router.n_group_used, m.integer_or("expert_group_used_count", 1, 0, kMaxExperts));
+  if (router.n_group > 1 && !m.has("expert_group_used_count")) {
+    return fail(ErrorKind::kBadFile, "{}: {} is {}, but there is no {}, which says how many of them are used",
+                path, m.key("expert_group_count"), router.n_group, m.key("expert_group_used_count"));
+  }
   router.n_group = std::max(router.n_group, 1);
   router.n_group_used = std::max(router.n_group_used, 1);
   if (router.n_expert % router.n_group != 0 || router.n_group_used > router.n_group ||
