@@ -45,6 +45,7 @@ int run(int argc, char** argv) {
   spdlog::set_default_logger(spdlog::stderr_color_mt("odmoe"));
   spdlog::set_level(spdlog::level::warn);
   std::signal(SIGPIPE, SIG_IGN);  // a reader that went away is seen where it is written to
+  std::signal(SIGXFSZ, SIG_IGN);  // and so is a limit on the size of files
   interrupt::install();
 
   Program program;

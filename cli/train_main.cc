@@ -55,6 +55,7 @@ std::string describe(const TrainResult& result, const TrainOptions& options) {
 
 int run(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   interrupt::install();
   TrainOptions options;
   CLI::App app("Trains a shadow model; odmoe train runs it", "odmoe-train");

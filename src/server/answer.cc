@@ -129,7 +129,11 @@ AnswerEvent Answer::say(const ChannelEvent& event) {
     said.calls = std::move(delta.calls);
     n_call += said.calls.size();
   }
-  if (event.end) said.finish = n_call > 0 ? AnswerFinish::kCalls : finish_of(event);
+  if (event.end) {
+    said.finish = finish_of(event);
+    // What was cut off may have been one call more.
+    if (n_call > 0 && said.finish != AnswerFinish::kLength) said.finish = AnswerFinish::kCalls;
+  }
   return said;
 }
 

@@ -1,5 +1,6 @@
 #include "server/call_grammar.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
@@ -63,7 +64,17 @@ class CallGrammar {
     if (any_arguments_ || tool.parameters.is_null() || tool.parameters.empty()) {
       return grammar::add_json_object(*b_);
     }
-    const auto schema = grammar::add_json_schema(*b_, tool.parameters);
+    // Arguments are an object, whether the schema says so or not.
+    nlohmann::ordered_json parameters = tool.parameters;
+    const auto type = parameters.find("type");
+    const bool allowed = type == parameters.end() || type->is_null() || *type == "object" ||
+                         (type->is_array() && std::ranges::contains(*type, "object"));
+    if (!allowed) {
+      return bad_request(odmoe::format("tools[{}].function.parameters.type", index),
+                         "tools[{}].function.parameters must be the schema of an object", index);
+    }
+    parameters["type"] = "object";
+    const auto schema = grammar::add_json_schema(*b_, parameters);
     if (schema.has_value()) return *schema;
     return bad_request(odmoe::format("tools[{}].function.parameters", index), "{}", schema.error().message);
   }

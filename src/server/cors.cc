@@ -94,7 +94,11 @@ void add_cors(const ServerOptions& options, const httplib::Request& request, htt
   if (is_token(method) && method.size() <= kMaxPreflightBytes && !kMethods.contains(method))
     methods += ", " + method;
   response.set_header("Access-Control-Allow-Methods", methods);
-  const std::string headers = words_of(request.get_header_value("Access-Control-Request-Headers"));
+  std::string asked;
+  for (size_t i = 0; i < request.get_header_value_count("Access-Control-Request-Headers"); ++i) {
+    asked += (asked.empty() ? "" : ",") + request.get_header_value("Access-Control-Request-Headers", "", i);
+  }
+  const std::string headers = words_of(asked);
   if (!headers.empty()) response.set_header("Access-Control-Allow-Headers", headers);
   response.set_header("Access-Control-Max-Age", "600");
   // A page of the public web that asks a machine of one's own network: only where it was named, "*" is not
