@@ -6,6 +6,8 @@
 #include <atomic>
 #include <latch>
 
+#include "deadline.h"
+
 namespace odmoe {
 namespace {
 
@@ -32,7 +34,7 @@ class SlowPredictor final : public Predictor {
   int n_sequence = 0;
 };
 
-class PredictionThreadTest : public testing::Test {
+class PredictionThreadTest : public ::testing::Test {
  protected:
   Status tell(size_t layer) {
     const float input = static_cast<float>(layer) + 0.5F;
@@ -48,6 +50,7 @@ class PredictionThreadTest : public testing::Test {
     float score;
     bool operator==(const Answer&) const = default;
   };
+  testing::Deadline deadline_{"the thread's answer, or its end"};
   SlowPredictor predictor_;
   std::vector<Answer> answers_;
   PredictionThread thread_{predictor_,

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <thread>
@@ -17,6 +18,8 @@
 
 namespace odmoe {
 namespace {
+
+constexpr std::chrono::seconds kDeadline{120};  // of what would hang
 
 struct Kind {
   const char* name;
@@ -53,8 +56,13 @@ class EveryReader : public testing::TestWithParam<Kind> {
   std::map<uint64_t, int64_t> drain() {
     std::map<uint64_t, int64_t> results;
     std::array<ReadCompletion, 3> out{};
+    const auto end = std::chrono::steady_clock::now() + kDeadline;
     while (reader_->in_flight() > 0) {
-      const size_t count = reader_->wait(out, std::nullopt);
+      const size_t count = reader_->wait(out, kDeadline);
+      if (count == 0 && std::chrono::steady_clock::now() > end) {
+        ADD_FAILURE() << reader_->in_flight() << " reads did not end";
+        break;
+      }
       for (size_t i = 0; i < count; ++i) results[out[i].id] = out[i].result;
     }
     return results;
@@ -152,7 +160,8 @@ TEST_P(EveryReader, KeepsAsManyInFlightAsItsDepthOverManyRounds) {
       ++next;
     }
     ASSERT_LE(reader_->in_flight(), 4U);
-    const size_t count = reader_->wait(out, std::nullopt);
+    const size_t count = reader_->wait(out, kDeadline);
+    ASSERT_GT(count, 0U) << reader_->in_flight() << " reads did not end";
     for (size_t i = 0; i < count; ++i) {
       ++seen[out[i].id];
       EXPECT_EQ(out[i].result, static_cast<int64_t>(align));
@@ -196,7 +205,11 @@ TEST_P(EveryReader, PollingSeesAReadThroughToItsEnd) {
   const int file = add(64 * kKiB, 5);
   reader_->submit({.id = 9, .file = file, .offset = 0, .bytes = 64 * kKiB, .destination = buffer_.data()});
   std::array<ReadCompletion, 1> out{};
-  while (reader_->wait(out, std::chrono::microseconds(0)) == 0) std::this_thread::yield();
+  const auto end = std::chrono::steady_clock::now() + kDeadline;
+  while (reader_->wait(out, std::chrono::microseconds(0)) == 0) {
+    ASSERT_LT(std::chrono::steady_clock::now(), end) << "polling sees no read";
+    std::this_thread::yield();
+  }
   EXPECT_EQ(out[0].id, 9U);
   EXPECT_EQ(out[0].result, static_cast<int64_t>(64 * kKiB));
 }

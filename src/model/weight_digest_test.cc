@@ -5,6 +5,8 @@
 #include <array>
 #include <string_view>
 
+#include "deadline.h"
+
 namespace odmoe {
 namespace {
 
@@ -20,8 +22,10 @@ TEST(WeightDigest, IsOfThePiecesInTheirOrderHoweverTheyCame) {
 }
 
 TEST(WeightDigest, EndsWithoutHavingBeenFinished) {
-  WeightDigest digest(1);
+  const odmoe::testing::Deadline deadline("the digest's end");
+  WeightDigest digest(2);
   digest.add(0, bytes_of("reading failed after this"));
+  // Its end waits for its thread, to which the second piece never comes.
 }
 
 }  // namespace

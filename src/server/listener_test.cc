@@ -11,18 +11,25 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/file_descriptor.h"
+#include "deadline.h"
 #include "odmoe/format.h"
 
 namespace odmoe::server {
 namespace {
 
+using odmoe::testing::Deadline;
+using odmoe::testing::until;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -30,6 +37,7 @@ using ::testing::StartsWith;
 class Client {
  public:
   explicit Client(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    odmoe::testing::set_deadline(socket_.number());
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(static_cast<uint16_t>(port));
@@ -55,22 +63,27 @@ class Client {
           return text;
         }
       }
-      const ssize_t n = ::recv(socket_.number(), buffer.data(), buffer.size(), 0);
-      if (n <= 0) return std::exchange(read_, "");
-      read_.append(buffer.data(), static_cast<size_t>(n));
+      const size_t n = receive(buffer);
+      if (n == 0) return std::exchange(read_, "");
+      read_.append(buffer.data(), n);
     }
   }
   // All until the other side closes.
   std::string rest() const {
     std::string text = std::exchange(read_, "");
     std::array<char, 4096> buffer{};
-    for (ssize_t n = 0; (n = ::recv(socket_.number(), buffer.data(), buffer.size(), 0)) > 0;) {
-      text.append(buffer.data(), static_cast<size_t>(n));
-    }
+    for (size_t n = 0; (n = receive(buffer)) > 0;) text.append(buffer.data(), n);
     return text;
   }
 
  private:
+  // 0: the other side closed, or nothing came in time, which is a failure.
+  size_t receive(std::span<char> buffer) const {
+    const ssize_t n = ::recv(socket_.number(), buffer.data(), buffer.size(), 0);
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) ADD_FAILURE() << "nothing came, and no end";
+    return n > 0 ? static_cast<size_t>(n) : 0;
+  }
+
   mutable FileDescriptor socket_;
   mutable std::string read_;
   bool connected_ = false;
@@ -132,12 +145,17 @@ class ListenerTest : public ::testing::Test {
     ASSERT_GT(port_, 0);
     listener_->start();
   }
-  void until_connections(size_t n) const {
-    while (listener_->connections() != n) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  [[nodiscard]] bool until_connections(size_t n) const {
+    return until(std::to_string(n) + " connections", [&] { return listener_->connections() == n; });
+  }
+  [[nodiscard]] bool until_waiting(int n) const {
+    return until(std::to_string(n) + " requests for /wait", [&] { return waiting_ >= n; });
   }
   static constexpr size_t kMaxBody = 1 << 20;
   std::atomic<bool> gave_up_ = false, release_ = false;
   std::atomic<int> refused_ = 0, waiting_ = 0, lengths_ = 0;
+  // Whatever a client does, the listener ends; its destructor waits for all its threads.
+  Deadline deadline_{"the listener's end"};
   std::unique_ptr<Listener> listener_;
   int port_ = 0;
 };
@@ -169,8 +187,7 @@ TEST_F(ListenerTest, EveryConnectionWithinTheLimitIsAnsweredWhateverTheOthersDo)
   // Half of them get an answer that does not end, the others are kept open.
   for (size_t i = 0; i < kConnections; ++i) clients.push_back(std::make_unique<Client>(port_));
   for (size_t i = 0; i < kConnections / 2; ++i) ASSERT_TRUE(clients[i]->send(get("/wait")));
-  while (waiting_ < static_cast<int>(kConnections / 2))
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(until_waiting(kConnections / 2));
   for (int round = 0; round < 3; ++round) {
     for (size_t i = kConnections / 2; i < kConnections; ++i) ASSERT_TRUE(clients[i]->send(get("/")));
     for (size_t i = kConnections / 2; i < kConnections; ++i)
@@ -185,7 +202,7 @@ TEST_F(ListenerTest, AnIdleConnectionGivesWayToANewOne) {
   start({.connections = 2});
   const Client busy(port_), idle(port_);
   ASSERT_TRUE(busy.send(get("/wait")));
-  while (waiting_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(until_waiting(1));
   ASSERT_TRUE(idle.send(get("/")));
   EXPECT_THAT(idle.answer(), HasSubstr("hello"));
   const Client fresh(port_);
@@ -217,7 +234,8 @@ TEST_F(ListenerTest, AClientThatDoesNotReadIsDropped) {
   start({.write_timeout = std::chrono::milliseconds(200)});
   const Client client(port_);
   ASSERT_TRUE(client.send("GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-  while (!gave_up_) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  EXPECT_TRUE(until("the stream given up", [&] { return gave_up_.load(); }));
+  EXPECT_TRUE(until_connections(0));
 }
 
 TEST_F(ListenerTest, ConnectionsBeyondTheLimitAreToldSo) {
@@ -227,7 +245,7 @@ TEST_F(ListenerTest, ConnectionsBeyondTheLimitAreToldSo) {
     held.push_back(std::make_unique<Client>(port_));
     ASSERT_TRUE(held.back()->send("GET / HTTP/1.1\r\n"));
   }
-  until_connections(2);
+  ASSERT_TRUE(until_connections(2));
   // More than there are threads to refuse with, and some that say nothing.
   std::vector<std::unique_ptr<Client>> refused;
   for (size_t i = 0; i < kRefusalThreads + 20; ++i) {
@@ -240,7 +258,7 @@ TEST_F(ListenerTest, ConnectionsBeyondTheLimitAreToldSo) {
     EXPECT_THAT(answer, HasSubstr("too_many_connections"));
   }
   held.clear();
-  until_connections(0);
+  ASSERT_TRUE(until_connections(0));
   const Client served(port_);
   ASSERT_TRUE(served.send("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
   EXPECT_THAT(served.rest(), HasSubstr("hello"));
@@ -332,7 +350,8 @@ TEST_F(ListenerTest, TheEndWaitsForThoseWhoAreAnsweredAndForNobodyElse) {
   ASSERT_TRUE(lingering.send(post("/refused", "Content-Length: 1000000\r\n", "x")));
   closed.half_close();
   EXPECT_THAT(lingering.answer(), StartsWith("HTTP/1.1 401"));
-  while (waiting_ == 0 || lengths_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(until_waiting(1));
+  ASSERT_TRUE(until("the request for /length", [&] { return lengths_ > 0; }));
   std::thread ending([&] { listener_->stop(std::chrono::hours(1)); });
   EXPECT_EQ(idle.rest(), "");
   EXPECT_EQ(half.rest(), "");
@@ -349,7 +368,7 @@ TEST_F(ListenerTest, WhoDoesNotEndInTimeIsCutOff) {
   const Client waits(port_), slow(port_);
   ASSERT_TRUE(slow.send(get("/large")));
   ASSERT_TRUE(waits.send(get("/wait")));
-  while (waiting_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(until_waiting(1));
   listener_->stop(std::chrono::milliseconds(20));
   EXPECT_TRUE(gave_up_);
   EXPECT_EQ(listener_->connections(), 0);
@@ -379,7 +398,7 @@ TEST_F(ListenerTest, WithoutDescriptorsClientsAreToldAndThoseAfterThemServed) {
   start({});
   const Client first(port_);
   ASSERT_TRUE(first.send(get("/wait")));
-  while (waiting_ == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(until_waiting(1));
   {
     const Descriptors one_left(1);
     const Client refused(port_);
@@ -405,12 +424,16 @@ TEST_F(ListenerTest, WithoutDescriptorsAnIdleConnectionGivesWay) {
 }
 
 TEST_F(ListenerTest, EndsWhileConnectionsIdle) {
-  start({});
+  start({.keep_alive = 2 * odmoe::testing::kDeadline});
   const Client idle(port_);
   ASSERT_TRUE(idle.connected());
   const Client half(port_);
   half.half_close();
-}  // without waiting for kKeepAlive
+  ASSERT_TRUE(until_connections(1));       // the half one has been seen and ended, the idle one is served
+  listener_->stop(std::chrono::hours(1));  // before deadline_, so without waiting for the idle one's time
+  EXPECT_EQ(listener_->connections(), 0);
+  EXPECT_EQ(idle.rest(), "");
+}
 
 }  // namespace
 }  // namespace odmoe::server

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/mutex.h"
+#include "deadline.h"
 #include "engine/engine_impl.h"
 #include "format/checkpoint.h"
 #include "grammar/json_schema.h"
@@ -43,13 +44,23 @@ class Listener final : public GenerationSink {
     changed_.notify_all();
   }
   GenerationEnd wait() {
-    MutexLock lock(mutex_);
-    while (!end_) changed_.wait(mutex_);
+    const auto limit = std::chrono::steady_clock::now() + odmoe::testing::kDeadline;
+    const MutexLock lock(mutex_);
+    while (!end_) {
+      if (changed_.wait_until(mutex_, limit)) continue;
+      ADD_FAILURE() << "a generation did not end after " << tokens_.size() << " tokens";
+      return {};
+    }
     return *end_;
   }
   void wait_for_tokens(size_t n) {
-    MutexLock lock(mutex_);
-    while (!end_ && tokens_.size() < n) changed_.wait(mutex_);
+    const auto limit = std::chrono::steady_clock::now() + odmoe::testing::kDeadline;
+    const MutexLock lock(mutex_);
+    while (!end_ && tokens_.size() < n) {
+      if (changed_.wait_until(mutex_, limit)) continue;
+      ADD_FAILURE() << tokens_.size() << " tokens came, not " << n;
+      return;
+    }
   }
   std::vector<Token> tokens() {
     const MutexLock lock(mutex_);

@@ -1,6 +1,7 @@
 #include "cli/process.h"
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,12 +13,17 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 
+#include "deadline.h"
+
 namespace odmoe::testing {
 namespace {
+
+constexpr int kDeadlineMs = std::chrono::milliseconds(kDeadline).count();
 
 [[noreturn]] void execute(const std::vector<std::string>& arguments) {
   std::string program = ODMOE_PROGRAM;
@@ -43,11 +49,14 @@ void need(bool fine, const char* what) {
   std::abort();
 }
 
+// Ends that the program does not inherit.  macOS has no pipe2(); the tests start programs from one thread, so
+// that none is started in between.
 struct Pipe {
   FileDescriptor reader, writer;
   Pipe() {
     std::array<int, 2> ends{};
-    need(pipe2(ends.data(), O_CLOEXEC) == 0, "pipe2");
+    need(pipe(ends.data()) == 0, "pipe");
+    for (const int end : ends) need(fcntl(end, F_SETFD, FD_CLOEXEC) == 0, "fcntl");
     reader = FileDescriptor(ends[0]);
     writer = FileDescriptor(ends[1]);
   }
@@ -84,7 +93,12 @@ Outcome odmoe(const std::vector<std::string>& arguments, const Setting& setting)
     std::array<pollfd, 3> waits{pollfd{out.reader.number(), POLLIN, 0},
                                 pollfd{err.reader.number(), POLLIN, 0},
                                 pollfd{in.writer.number(), POLLOUT, 0}};
-    if (poll(waits.data(), waits.size(), -1) < 0) continue;
+    const int n_ready = poll(waits.data(), waits.size(), kDeadlineMs);
+    if (n_ready < 0) continue;
+    if (n_ready == 0) {
+      ADD_FAILURE() << "the program says nothing more than: " << outcome.out << outcome.err;
+      kill(child, SIGKILL);
+    }
     for (size_t i = 0; i < 2; ++i) {
       if (waits[i].revents == 0) continue;
       std::array<char, 4096> block;
@@ -127,6 +141,11 @@ void Terminal::type(std::string_view keys) const {
 }
 
 bool Terminal::read_more() {
+  pollfd wait{terminal_.number(), POLLIN, 0};
+  if (poll(&wait, 1, kDeadlineMs) == 0) {
+    ADD_FAILURE() << "the program shows nothing more than: " << screen_;
+    kill(child_, SIGKILL);
+  }
   std::array<char, 4096> block;
   const ssize_t got = read(terminal_.number(), block.data(), block.size());
   if (got <= 0) return false;  // a terminal whose program has ended says EIO

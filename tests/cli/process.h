@@ -26,7 +26,8 @@ struct Setting {
   std::function<void(pid_t, const std::string& out)> watch;
 };
 
-// Runs `odmoe ARGUMENTS...` to its end.
+// Runs `odmoe ARGUMENTS...` to its end.  One that says nothing for kDeadline (deadline.h) is a failure of the
+// test and killed.
 Outcome odmoe(const std::vector<std::string>& arguments, const Setting& setting = {});
 
 // The program on a terminal of its own.  One owner.
@@ -38,6 +39,7 @@ class Terminal {
   Terminal& operator=(const Terminal&) = delete;
 
   void type(std::string_view keys) const;
+  // All that read: a program that says nothing for kDeadline is a failure of the test and killed.
   // Reads on until `text` has appeared after all that was waited for before; false when the program ends
   // first.
   bool wait_for(std::string_view text);

@@ -4,11 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <fstream>
-#include <thread>
 
 #include "convert/convert.h"
+#include "deadline.h"
 #include "format/gguf_header.h"
 #include "runnable_model.h"
 #include "temp_dir.h"
@@ -50,8 +49,8 @@ void flip(const fs::path& path, uint64_t offset) {
 // Until a change of `path` would have another time than its last.
 void wait_for_tick(const TempDir& dir, const fs::path& path) {
   const int64_t last = stamp_of(path).value().changed_ns;
-  while (stamp_of(dir.write("clock", "x")).value().changed_ns <= last)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(until("a tick of the file system's clock",
+                    [&] { return stamp_of(dir.write("clock", "x")).value().changed_ns > last; }));
 }
 
 bool is_expert_stack(const TensorInfo& tensor) { return tensor.name.contains("_exps."); }

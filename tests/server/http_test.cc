@@ -8,9 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
+#include "deadline.h"
 #include "odmoe/format.h"
 #include "server/server_process.h"
 
@@ -109,7 +109,7 @@ TEST(Http, TheEndWaitsForNoConnectionWhateverItDoes) {
   ASSERT_TRUE(deaf.send(post("/v1/completions", kEndlessStream)));
   ASSERT_TRUE(events.send(get("/v1/events")));
   EXPECT_THAT(events.read_some(), StartsWith("HTTP/1.1 200"));
-  while (running(server) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ASSERT_TRUE(until("a running request", [&] { return running(server) > 0; }));
   server.signal(SIGTERM);
   EXPECT_EQ(server.wait(), 0);
   EXPECT_THAT(events.read_all(), HasSubstr("event: end"));
@@ -122,7 +122,7 @@ TEST(Http, WhenTimeIsUpStreamsSayWhatHappenedAndWhetherTheyAreDone) {
   const Connection stream(server.port()), queued(server.port()), whole(server.port());
   ASSERT_TRUE(stream.send(post("/v1/completions", kEndlessStream)));
   ASSERT_TRUE(whole.send(post("/v1/completions", kEndless)));
-  while (running(server) < 2) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  ASSERT_TRUE(until("two running requests", [&] { return running(server) == 2; }));
   ASSERT_TRUE(queued.send(post("/v1/completions", kEndlessStream)));
   EXPECT_THAT(queued.read_some(), StartsWith("HTTP/1.1 200"));
   server.signal(SIGTERM);
@@ -254,8 +254,7 @@ TEST(Http, ErrorsCanBeReadByPagesThatMayAsk) {
              kClose + "\r\n");
   const Connection held(server.port());
   ASSERT_TRUE(held.send("GET /health HTTP/1.1\r\nHo"));
-  while (status(server, get("/health", kClose)) != 503)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ASSERT_TRUE(until("503", [&] { return status(server, get("/health", kClose)) == 503; }));
   expect(503, get("/health", from));
 }
 

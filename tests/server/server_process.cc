@@ -1,7 +1,9 @@
 #include "server/server_process.h"
 
 #include <arpa/inet.h>
+#include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -9,11 +11,19 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <utility>
 
+#include "deadline.h"
+
 namespace odmoe::testing {
+namespace {
+
+constexpr int kDeadlineMs = std::chrono::milliseconds(kDeadline).count();
+
+}  // namespace
 
 ServerProcess::ServerProcess(std::vector<std::string> options, bool wait_until_ready,
                              const std::string& model) {
@@ -54,6 +64,11 @@ void ServerProcess::signal(int number) const { kill(child_, number); }
 
 bool ServerProcess::read_more() {
   std::array<char, 4096> buffer{};
+  pollfd wait{output_.number(), POLLIN, 0};
+  if (poll(&wait, 1, kDeadlineMs) == 0) {
+    ADD_FAILURE() << "the server has said no more than: " << said_;
+    kill(child_, SIGKILL);
+  }
   ssize_t n = 0;
   do {
     n = read(output_.number(), buffer.data(), buffer.size());
@@ -85,7 +100,9 @@ Connection::Connection(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (::connect(socket_.number(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
     socket_.close();
+    return;
   }
+  set_deadline(socket_.number());
 }
 
 bool Connection::send(std::string_view bytes) const {
@@ -102,6 +119,7 @@ void Connection::half_close() const { ::shutdown(socket_.number(), SHUT_WR); }
 std::string Connection::read_some() const {
   std::array<char, 8192> buffer{};
   const ssize_t n = ::recv(socket_.number(), buffer.data(), buffer.size(), 0);
+  if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) ADD_FAILURE() << "nothing came, and no end";
   return {buffer.data(), n > 0 ? static_cast<size_t>(n) : 0};
 }
 

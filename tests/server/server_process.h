@@ -11,7 +11,8 @@
 
 namespace odmoe::testing {
 
-// One owner; kills the server if it was not ended.
+// One owner; kills the server if it was not ended.  A server that says nothing that is waited for, or does
+// not end, is a failure of the test and killed (deadline.h).
 class ServerProcess {
  public:
   // Of the bundled model, unless another one is given.  Waits until it says that it is ready, unless it ends
@@ -38,7 +39,7 @@ class ServerProcess {
   std::string said_;
 };
 
-// A TCP connection to it.
+// A TCP connection to it.  Nothing that comes in time is a failure of the test (deadline.h).
 class Connection {
  public:
   explicit Connection(int port);

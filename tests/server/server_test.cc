@@ -10,6 +10,7 @@
 #include <random>
 #include <thread>
 
+#include "deadline.h"
 #include "server/server_process.h"
 #include "temp_dir.h"
 
@@ -125,7 +126,7 @@ TEST(Server, EndsAStreamWhoseClientGoesAway) {
     ASSERT_TRUE(connection.send(request("/v1/chat/completions", kEndlessStream)));
     EXPECT_THAT(connection.read_some(), StartsWith("HTTP/1.1 200"));
     // The head of the answer comes before its turn.
-    while (running(server) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_TRUE(until("a running request", [&] { return running(server) > 0; }));
     connection.read_some();
   }
   EXPECT_TRUE(is_cancelled(server));
@@ -136,7 +137,7 @@ TEST(Server, EndsAWholeAnswerWhoseClientGoesAway) {
   {
     const Connection connection(server.port());
     ASSERT_TRUE(connection.send(request("/v1/completions", kEndless)));
-    while (running(server) == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    ASSERT_TRUE(until("a running request", [&] { return running(server) > 0; }));
   }
   EXPECT_TRUE(is_cancelled(server));
 }
