@@ -10,10 +10,10 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned_buffer.h"
 #include "base/clock.h"
 #include "base/joining_thread.h"
 #include "base/units.h"
-#include "io/aligned_buffer.h"
 
 namespace odmoe::cli {
 namespace {

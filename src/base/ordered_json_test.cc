@@ -98,15 +98,20 @@ TEST(OrderedJson, TheLongestStringIsFoundWithoutReading) {
 
 TEST(OrderedJson, NumbersThatNobodyMeansAreRefusedInAShortMessage) {
   const std::string digits(kMaxJsonNumberBytes, '1');
-  EXPECT_TRUE(read_ordered_json("[0." + digits.substr(2) + "]").has_value());
-  EXPECT_TRUE(read_ordered_json("[\"" + digits + digits + "\\\"" + digits + "\"]").has_value());
-  for (const std::string& text : {"[1" + digits + "]", "{\"a\":0." + digits + "}", "[1e" + digits + "]"}) {
+  const auto around = [](const char* before, const std::string& middle, const char* behind) {
+    return std::string(before).append(middle).append(behind);
+  };
+  EXPECT_TRUE(read_ordered_json(around("[0.", digits.substr(2), "]")).has_value());
+  EXPECT_TRUE(read_ordered_json(around("[\"", around("", digits, "\\\""), "") + around("", digits, "\"]"))
+                  .has_value());
+  for (const std::string& text :
+       {around("[1", digits, "]"), around("{\"a\":0.", digits, "}"), around("[1e", digits, "]")}) {
     const auto json = read_ordered_json(text);
     ASSERT_FALSE(json.has_value());
     EXPECT_EQ(json.error().kind, JsonError::Kind::kSyntax);
     EXPECT_LT(json.error().message.size(), 200U);
   }
-  const auto overflow = read_ordered_json("[" + digits.substr(1) + "]");  // no double is as large
+  const auto overflow = read_ordered_json(around("[", digits.substr(1), "]"));  // no double is as large
   ASSERT_FALSE(overflow.has_value());
   EXPECT_LE(overflow.error().message.size(), 200U);
 }
