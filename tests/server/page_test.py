@@ -75,7 +75,7 @@ def stops(browser):
 
 
 def shows_errors(browser):
-    browser.get("document.querySelector('#max-tokens').value = 0; 0")
+    browser.get("document.querySelector('#max-tokens').value = -7; 0")
     browser.click("#say")
     browser.type("Nothing?")
     browser.press("Enter", 13)
