@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/base64.h"
 #include "grammar/automaton.h"
 #include "grammar/json_schema.h"
 #include "model/tokenizer/chat_template.h"
