@@ -12,10 +12,10 @@ using PieceSink = std::function<bool(std::string_view piece)>;
 
 struct Body {
   std::string type = "application/json";  // Content-Type
-  std::string text = {};
+  std::string text;
   // In place of `text`, where that would take much: writes it in pieces as it goes out (json_pieces.h), the
   // same ones however often it is called.  False when the sink wanted no more.  Kept until the answer is out.
-  std::function<bool(const PieceSink&)> write = {};
+  std::function<bool(const PieceSink&)> write;
 };
 
 }  // namespace odmoe::server

@@ -66,9 +66,11 @@ class CallGrammar {
     }
     // Arguments are an object, whether the schema says so or not.
     nlohmann::ordered_json parameters = tool.parameters;
+    if (parameters == true) parameters = nlohmann::ordered_json::object();
     const auto type = parameters.find("type");
-    const bool allowed = type == parameters.end() || type->is_null() || *type == "object" ||
-                         (type->is_array() && std::ranges::contains(*type, "object"));
+    const bool allowed =
+        parameters.is_object() && (type == parameters.end() || type->is_null() || *type == "object" ||
+                                   (type->is_array() && std::ranges::contains(*type, "object")));
     if (!allowed) {
       return bad_request(odmoe::format("tools[{}].function.parameters.type", index),
                          "tools[{}].function.parameters must be the schema of an object", index);
