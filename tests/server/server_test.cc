@@ -351,6 +351,23 @@ TEST(Server, EveryFamilyCanBeHeldToACall) {
   }
 }
 
+TEST(Server, ArgumentsOfACallAreAnObjectWhateverItsSchemaIs) {
+  const ServerProcess server({"--context", "256"});
+  const auto ask = [&](const char* parameters, int status) {
+    return post(server, "/v1/chat/completions",
+                odmoe::format(R"({{"messages":[{{"role":"user","content":"x"}}],"max_tokens":4,"tools":[{{)"
+                              R"("type":"function","function":{{"name":"f","parameters":{}}}}}],)"
+                              R"("tool_choice":"required"}})",
+                              parameters),
+                status);
+  };
+  for (const char* schema : {"true", "{}", R"({"type":["object","null"]})", R"({"properties":{}})"})
+    ask(schema, 200);
+  for (const char* none : {"false", "5", R"("x")", "[1]", R"({"type":"string"})"}) {
+    EXPECT_EQ(ask(none, 400)["error"]["param"], "tools[0].function.parameters.type") << none;
+  }
+}
+
 // Bodies and heads with a few bytes changed: every one is answered or its connection closed, and the server
 // goes on.
 TEST(Server, TenThousandMutatedRequestsAreAnswered) {
