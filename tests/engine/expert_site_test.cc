@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <thread>
 
@@ -163,6 +164,19 @@ bool same(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
+// Runs all_kinds() of a model with the engine's own site alone, and with two more; how much those two did.
+std::array<Hand, 2> expect_same_bits_with_sites(const std::filesystem::path& model) {
+  const EngineOptions options = site_options(model);
+  std::vector<float> wanted;
+  if (const auto engine = open_or_fail(options)) wanted = all_kinds(*engine);
+  EXPECT_FALSE(wanted.empty());
+  std::array<Hand, 2> hands;
+  if (const auto engine = open_or_fail(options, with_sites(options, hands[0], hands[1]))) {
+    EXPECT_TRUE(same(all_kinds(*engine), wanted));
+  }
+  return hands;
+}
+
 class ExpertSites : public ::testing::TestWithParam<ggml_type> {};
 
 TEST_P(ExpertSites, ExpertsComputedElsewhereLateAndInPiecesGiveTheSameBits) {
@@ -170,17 +184,7 @@ TEST_P(ExpertSites, ExpertsComputedElsewhereLateAndInPiecesGiveTheSameBits) {
   const std::filesystem::path model = dir / "model.gguf";
   // Rows long enough for K-quants.
   runnable_model({.expert_type = GetParam(), .n_embd = 256, .n_ff_exp = 256}).write(model);
-  const EngineOptions options = site_options(model);
-  std::vector<float> wanted;
-  {
-    const auto engine = open_or_fail(options);
-    ASSERT_NE(engine, nullptr);
-    wanted = all_kinds(*engine);
-  }
-  Hand thirds, halves;
-  const auto engine = open_or_fail(options, with_sites(options, thirds, halves));
-  ASSERT_NE(engine, nullptr);
-  EXPECT_TRUE(same(all_kinds(*engine), wanted));
+  const auto [thirds, halves] = expect_same_bits_with_sites(model);
   EXPECT_GT(thirds.n_work, 20);
   EXPECT_GT(halves.n_work, 10);
 }
@@ -189,19 +193,7 @@ INSTANTIATE_TEST_SUITE_P(Types, ExpertSites,
                          ::testing::Values(GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K),
                          [](const auto& one) { return test_name(ggml_type_name(one.param)); });
 
-TEST(ExpertSite, OnTheBundledModelToo) {
-  const EngineOptions options = site_options(bundled_model());
-  std::vector<float> wanted;
-  {
-    const auto engine = open_or_fail(options);
-    ASSERT_NE(engine, nullptr);
-    wanted = all_kinds(*engine);
-  }
-  Hand thirds, halves;
-  const auto engine = open_or_fail(options, with_sites(options, thirds, halves));
-  ASSERT_NE(engine, nullptr);
-  EXPECT_TRUE(same(all_kinds(*engine), wanted));
-}
+TEST(ExpertSite, OnTheBundledModelToo) { expect_same_bits_with_sites(bundled_model()); }
 
 TEST(ExpertSite, OneThatFailsEndsTheEvaluationAndTheNextGivesTheSameBits) {
   const EngineOptions options = site_options(bundled_model());
