@@ -182,7 +182,7 @@ std::string left_over_text(const ModelInfo& model, const Checkpoint& file) {
   return text.empty() ? "" : "not used\n" + text;
 }
 
-std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context, const Checkpoint& file,
+std::string readable(const ModelInfo& model, const MemoryPlan& plan, const Checkpoint& file,
                      const Estimate& estimate) {
   using Rows = std::vector<std::pair<std::string, std::string>>;
   Rows shape{{"architecture", model.architecture}};
@@ -204,7 +204,7 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
              {"dense weights", format_bytes(model.dense_bytes)},
              {"dense weights in memory", format_bytes(plan.dense_bytes)},
              {"experts that one token uses", format_bytes(model.cycle_bytes)},
-             {odmoe::format("KV cache of {} tokens", context), format_bytes(plan.kv_bytes)},
+             {odmoe::format("KV cache of {} tokens", model.context), format_bytes(plan.kv_bytes)},
              {"buffers", format_bytes(plan.buffer_bytes)}};
   Rows types;
   for (const auto& [type, bytes] : model.bytes_per_type) types.emplace_back(type, format_bytes(bytes));
@@ -222,7 +222,7 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, int32_t con
          speed_text(estimate);
 }
 
-nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan& plan, int32_t context,
+nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan& plan,
                                         const Checkpoint& file, const Estimate& estimate) {
   nlohmann::ordered_json json{{"architecture", model.architecture},
                               {"name", model.name},
@@ -242,7 +242,8 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                               {"dense_memory_bytes", plan.dense_bytes},
                               {"cycle_bytes", model.cycle_bytes},
                               {"kv_bytes_per_token", model.kv_bytes_per_token},
-                              {"context", context},
+                              {"fixed_state_bytes", model.fixed_state_bytes},
+                              {"context", model.context},
                               {"kv_bytes", plan.kv_bytes},
                               {"buffer_bytes", plan.buffer_bytes}};
   auto& types = json["bytes_per_type"] = nlohmann::ordered_json::object();
@@ -319,19 +320,17 @@ Result<int> inspect(InspectOptions options) {
   ODMOE_ASSIGN_OR_RETURN(const ModelInfo model, Engine::inspect(options.engine));
   options.engine.memory = {.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = 100};
   ODMOE_ASSIGN_OR_RETURN(const MemoryPlan plan, Engine::memory_plan(options.engine));
-  const auto context = static_cast<int32_t>(plan.kv_bytes / std::max<uint64_t>(model.kv_bytes_per_token, 1));
-
   ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(options.engine.model));
   options.engine.drive_file = default_drive_file();
   ODMOE_ASSIGN_OR_RETURN(const Estimate speed, estimate(options.engine, *file, model));
   std::string text;
   if (options.json) {
-    auto json = machine_readable(model, plan, context, *file, speed);
+    auto json = machine_readable(model, plan, *file, speed);
     if (options.all) add_everything(json, *file);
     // Names come from the file and may hold any bytes.
     text = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   } else {
-    text = readable(model, plan, context, *file, speed);
+    text = readable(model, plan, *file, speed);
     if (options.all) text += everything(*file, model);
   }
   Output output = Output::standard_output();

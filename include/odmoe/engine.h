@@ -36,7 +36,13 @@ struct ModelInfo {
   // In the files: all, the routed experts, the dense weights that are used (MemoryPlan::dense_bytes is what
   // they take in memory).
   uint64_t file_bytes = 0, expert_bytes = 0, dense_bytes = 0;
-  uint64_t kv_bytes_per_token = 0;                               // of one session, with the cache type chosen
+  int32_t context = 0;  // tokens of a session: EngineOptions::context, or what stands for 0
+  // Of one session, with the cache type chosen: what each token takes; and what the context's length does not
+  // change: windows, recurrent states and their snapshots.
+  uint64_t kv_bytes_per_token = 0, fixed_state_bytes = 0;
+  // Whether what a session remembers can be taken back to any length, and restored to any below the one it
+  // was saved at: not where there are windows or recurrent states (Session::reachable()).
+  bool state_holds_every_length = true;
   uint64_t cycle_bytes = 0;                                      // routed bytes that one token uses
   std::vector<std::pair<std::string, uint64_t>> bytes_per_type;  // "Q4_K" -> bytes, largest first
   // What of the file is not used; where one is refused, Engine::open fails and only inspect() tells.

@@ -74,6 +74,9 @@ struct EngineOptions {
   int32_t chunk = 512;   // tokens of a prompt evaluated at once.  Results depend on it in the last
                          // bits (so it is never derived from the budget); memory grows with it
   int32_t sessions = 1;  // KV caches planned for, 1..kMaxSessions
+  // Of models with windows or recurrent states: how many earlier states of a session are kept to go back
+  // to, 2..64.
+  int32_t snapshots = 4;
   // Memory of the budget that somebody else in the process uses, such as a server's requests and prompt
   // cache, and what it takes besides for each token of the vocabulary.
   uint64_t reserved_bytes = 0;

@@ -45,23 +45,29 @@ class Session {
   virtual std::span<const Token> tokens() const = 0;  // the timeline
   virtual int32_t context() const = 0;                // the most tokens it can hold
 
-  // Forgets everything after the first n tokens (0 <= n <= tokens().size()).
-  virtual void truncate(int32_t n) = 0;
+  // Forgets everything after the first reachable(n) tokens (0 <= n <= tokens().size()), and returns how many
+  // that is.
+  virtual int32_t truncate(int32_t n) = 0;
+  // The most tokens, at most n, to which this timeline can be taken back: n, unless the model has windows or
+  // recurrent states.  Of those the engine keeps EngineOptions::snapshots: at the last whole chunk of a text
+  // that is evaluated, and where generation begins.
+  virtual int32_t reachable(int32_t n) const = 0;
 
   // How many of the first tokens were evaluated in whole chunks of EngineOptions::chunk, from the first token
   // on: a multiple of it.  The kernels round differently for other divisions, so what follows these tokens
   // here is bit for bit what it would be had they been evaluated anew, and that is known of no others.
   virtual int32_t whole_chunks() const = 0;
 
-  // What the KV cache holds of the first n tokens (n <= tokens().size()): a copy of it brings them back, in
+  // What is remembered of the first n tokens (reachable(n) == n): a copy of it brings them back, in
   // this session or another one, with every bit.  It does not depend on the context's size, but on the model,
   // the cache type and the machine's byte order: Engine::state_identity().
   virtual uint64_t state_bytes(int32_t n) const = 0;
   // `state` has state_bytes(n) bytes.
   virtual void save_state(int32_t n, std::span<std::byte> state) const = 0;
   // Replaces the timeline by the first n of `tokens`, for which save_state() gave `state` when whole_chunks()
-  // was `whole`.  There are no logits until something is evaluated.  kUsage when n tokens do not fit the
-  // context, or the bytes are not those of the tokens; the timeline is then empty.
+  // was `whole`; all of them, unless ModelInfo::state_holds_every_length.  There are no logits until
+  // something is evaluated.  kUsage when n tokens do not fit the context, or the bytes are not those of the
+  // tokens; the timeline is then empty.
   virtual Status restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
                                std::span<const std::byte> state) = 0;
 };

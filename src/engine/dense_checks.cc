@@ -95,8 +95,9 @@ Status DensePass::build_and_run(FiniteChecks::What what, const Build& build) {
 Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen) {
   NotFinite found;
   if (span.n_token == 1) {
-    ODMOE_RETURN_IF_ERROR(backend_->compute(span.graphs->segments_[segment].graph()));
-    found = span.graphs->kept_[segment].look();
+    const DecodeGraphs::Segments& segments = span.graphs->segments_[static_cast<size_t>(span.state->side())];
+    ODMOE_RETURN_IF_ERROR(backend_->compute(segments.graphs[segment].graph()));
+    found = segments.kept[segment].look();
   } else {
     ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
       decoder_->build_segment(inputs(graph, span), span.columns->device, static_cast<int>(segment));

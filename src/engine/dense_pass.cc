@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
-#include <limits>
+#include <numeric>
 #include <utility>
 
 #include "base/units.h"
@@ -13,17 +13,22 @@ namespace {
 // A shared expert or the output head.
 constexpr int kSmallGraphNodes = 32;
 
-int64_t padded_kv(int64_t length) {
-  return static_cast<int64_t>(round_up(static_cast<uint64_t>(length), KvCache::kRowPadding));
+// Graphs are kept for timelines whose lengths are equal so.
+int64_t padded(int64_t length) {
+  return static_cast<int64_t>(
+      round_up(static_cast<uint64_t>(length), static_cast<uint64_t>(RowGroup::kPadding)));
 }
 
 }  // namespace
 
-DecodeGraphs::DecodeGraphs(const Decoder& decoder, int32_t lane)
+DecodeGraphs::DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane)
     : lane_(lane), head_(kSmallGraphNodes), kept_head_(kSmallGraphNodes) {
-  for (int i = 0; i < decoder.n_segment(); ++i) {
-    segments_.emplace_back(decoder.max_segment_nodes(i));
-    kept_.emplace_back(decoder.max_segment_nodes(i));
+  const size_t n_side = plan.has_overwritten() ? 2 : 1;
+  for (Segments& segments : std::span(segments_).first(n_side)) {
+    for (int i = 0; i < decoder.n_segment(); ++i) {
+      segments.graphs.emplace_back(decoder.max_segment_nodes(i));
+      segments.kept.emplace_back(decoder.max_segment_nodes(i));
+    }
   }
   if (!decoder.architecture().has_shared_expert()) return;
   for (size_t i = 0; i < decoder.expert_layers().size(); ++i) {
@@ -42,62 +47,88 @@ DensePass::DensePass(Backend& backend, const Decoder& decoder, const Options& op
 LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
   ggml_context* ctx = graph.context();
   const Activations& a = span.columns->device;
-  return {
-      .context = ctx,
-      .graph = graph.graph(),
-      .n_token = span.n_token,
-      .n_kv = span.n_kv,
-      .positions = ggml_view_1d(ctx, a.positions, span.n_token, 0),
-      .kv_rows = ggml_view_1d(ctx, a.kv_rows, span.n_token, 0),
-      .mask = ggml_view_2d(ctx, a.mask, span.n_kv, span.n_token, ggml_row_size(GGML_TYPE_F16, span.n_kv), 0),
-      .query_scale = a.query_scale == nullptr ? nullptr
-                                              : ggml_view_3d(ctx, a.query_scale, 1, 1, span.n_token,
-                                                             sizeof(float), sizeof(float), 0),
-      .kv = span.kv,
-      .flash_attention = options_.flash_attention};
+  LayerInputs inputs{.context = ctx,
+                     .graph = graph.graph(),
+                     .n_token = span.n_token,
+                     .positions = ggml_view_1d(ctx, a.positions, span.n_token, 0),
+                     .query_scale = a.query_scale == nullptr
+                                        ? nullptr
+                                        : ggml_view_3d(ctx, a.query_scale, 1, 1, span.n_token, sizeof(float),
+                                                       sizeof(float), 0),
+                     .state = span.state,
+                     .groups = {},
+                     .flash_attention = options_.flash_attention};
+  const std::vector<RowGroup>& groups = span.state->plan().groups();
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const RowActivations& from = a.groups[i];
+    RowInputs& to = inputs.groups[i];
+    const bool any = span.first == TokenSpan::kAnywhere;
+    to.n_seen = any ? groups[i].rows() : groups[i].rows_seen(span.first + span.n_token);
+    to.n_written =
+        any ? groups[i].max_rows_written(span.n_token) : groups[i].rows_written(span.first, span.n_token);
+    to.written = ggml_view_1d(ctx, from.written, to.n_written, 0);
+    to.mask =
+        ggml_view_2d(ctx, from.mask, to.n_seen, span.n_token, ggml_row_size(GGML_TYPE_F16, to.n_seen), 0);
+    if (!groups[i].in_blocks()) continue;
+    to.sources = ggml_view_2d(ctx, from.sources, from.sources->ne[0], to.n_written, from.sources->nb[1], 0);
+    to.sources_mask = ggml_view_2d(ctx, from.sources_mask, from.sources_mask->ne[0], to.n_written,
+                                   from.sources_mask->nb[1], 0);
+  }
+  return inputs;
 }
 
-bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decoder, KvCache& kv) {
+bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decoder,
+                                         const SequenceState& state) {
   // Built by the model itself, so that the question is asked with its real shapes.
   Graph graph(decoder.max_segment_nodes(0));
-  ggml_context* ctx = graph.context();
-  const int64_t n_kv = KvCache::kRowPadding;
-  const LayerInputs inputs{.context = ctx,
-                           .graph = graph.graph(),
-                           .n_token = 1,
-                           .n_kv = n_kv,
-                           .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1),
-                           .kv_rows = ggml_new_tensor_1d(ctx, GGML_TYPE_I64, 1),
-                           .mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n_kv, 1),
-                           .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, 1),
-                           .kv = &kv,
-                           .flash_attention = true};
-  ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, 1);
-  graph.expand(decoder.architecture().attention(inputs, 0, x));
-  for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
-    const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
-    if (node->op == GGML_OP_FLASH_ATTN_EXT) return backend.supports(node);
+  bool supported = true;
+  for (int layer = 0; supported && layer < decoder.shape().n_layer; ++layer) {
+    graph.reset();
+    ggml_context* ctx = graph.context();
+    LayerInputs inputs{.context = ctx,
+                       .graph = graph.graph(),
+                       .n_token = 1,
+                       .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1),
+                       .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, 1),
+                       .state = &state,
+                       .groups = {},
+                       .flash_attention = true};
+    for (size_t i = 0; i < state.plan().groups().size(); ++i) {
+      const RowGroup& group = state.plan().groups()[i];
+      RowInputs& rows = inputs.groups[i];
+      rows.n_seen = group.rows_seen(1);
+      rows.n_written = 1;
+      rows.written = ggml_new_tensor_1d(ctx, GGML_TYPE_I64, 1);
+      rows.mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, rows.n_seen, 1);
+      if (!group.in_blocks()) continue;
+      rows.sources = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, group.kind().made_from, 1);
+      rows.sources_mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, group.kind().made_from, 1);
+    }
+    ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, 1);
+    graph.expand(decoder.architecture().attention(inputs, layer, x));
+    for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
+      const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
+      if (node->op == GGML_OP_FLASH_ATTN_EXT) supported = supported && backend.supports(node);
+    }
   }
-  return false;
+  return supported;
 }
 
 Result<std::unique_ptr<DensePass>> DensePass::create(Backend& backend, const Backend& host,
                                                      const Decoder& decoder, const Checkpoint& file,
-                                                     KvCache& kv, const Options& options) {
+                                                     const SequenceState& state, const Options& options) {
   std::unique_ptr<DensePass> pass(new DensePass(backend, decoder, options));
-  ODMOE_RETURN_IF_ERROR(pass->allocate(host, file, kv));
+  ODMOE_RETURN_IF_ERROR(pass->allocate(host, file, state));
   return pass;
 }
 
-Status DensePass::allocate(const Backend& host, const Checkpoint& file, KvCache& kv) {
+Status DensePass::allocate(const Backend& host, const Checkpoint& file, const SequenceState& state) {
   const ModelShape& shape = decoder_->shape();
   const int64_t chunk = options_.chunk;
   const int64_t n = std::max<int64_t>(chunk, options_.lanes);
-  const int64_t n_kv = padded_kv(options_.context);
   ODMOE_ASSIGN_OR_RETURN(
-      memory_, EvaluationMemory::create(
-                   *backend_, host, *decoder_,
-                   {.tokens = n, .lanes = options_.lanes, .context = n_kv, .logits = kHeadColumns}));
+      memory_, EvaluationMemory::create(*backend_, host, *decoder_, state.plan(),
+                                        {.tokens = n, .lanes = options_.lanes, .logits = kHeadColumns}));
 
   // The compute buffer is made for the largest graph, so that no later one makes it grow.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
@@ -121,8 +152,10 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, KvCache&
     return reserve_graph(checked_, what);
   };
   KeptOperands kept(decoder_->max_segment_nodes(0) + decoder_->max_segment_nodes(1));
-  const TokenSpan many{.columns = &memory_->all(), .kv = &kv, .n_token = chunk, .n_kv = n_kv};
-  const TokenSpan one{.columns = &memory_->lane(0), .kv = &kv, .n_token = 1, .n_kv = n_kv};
+  const TokenSpan many{
+      .columns = &memory_->all(), .state = &state, .first = TokenSpan::kAnywhere, .n_token = chunk};
+  const TokenSpan one{
+      .columns = &memory_->lane(0), .state = &state, .first = TokenSpan::kAnywhere, .n_token = 1};
   // `build` makes a graph of a span; of a single token operands are kept.
   const auto reserve = [&](const char* what, const auto& build) -> Status {
     graph_.reset();
@@ -164,70 +197,81 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, KvCache&
   return {};
 }
 
-void DensePass::set_inputs(const EvaluationColumns& columns, std::span<const int32_t> tokens, int64_t first,
-                           int64_t n_kv) const {
-  const auto n = std::ssize(tokens);
+void DensePass::set_inputs(const TokenSpan& span, std::span<const int32_t> tokens) const {
+  const EvaluationColumns& columns = *span.columns;
+  const int64_t n = span.n_token;
   std::ranges::copy(tokens, columns.tokens.values().begin());
-  const std::span<int32_t> positions = columns.positions.values();
-  const std::span<int64_t> rows = columns.kv_rows.values();
-  ggml_fp16_t* mask = columns.mask.values().data();
-  const ggml_fp16_t hidden = ggml_fp32_to_fp16(-std::numeric_limits<float>::infinity());
-  for (int64_t i = 0; i < n; ++i) {
-    positions[static_cast<size_t>(i)] = static_cast<int32_t>(first + i);
-    rows[static_cast<size_t>(i)] = first + i;
-    if (columns.query_scale) {
-      columns.query_scale.values()[static_cast<size_t>(i)] = decoder_->architecture().query_scale(first + i);
-    }
-    const int64_t visible = first + i + 1;
-    std::fill_n(mask + i * n_kv, visible, ggml_fp16_t{0});
-    std::fill_n(mask + i * n_kv + visible, n_kv - visible, hidden);
-  }
+  std::iota(columns.positions.values().begin(), columns.positions.values().begin() + n,
+            static_cast<int32_t>(span.first));
   columns.tokens.send(0, n);
   columns.positions.send(0, n);
-  columns.kv_rows.send(0, n);
-  columns.mask.send_values(static_cast<size_t>(n * n_kv));
-  if (columns.query_scale) columns.query_scale.send(0, n);
-}
-
-void DensePass::build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv) {
-  const TokenSpan span{.columns = &memory_->lane(graphs.lane_), .kv = &kv, .n_token = 1, .n_kv = n_kv};
-  const Activations& a = span.columns->device;
-  // Addresses are in the compute buffer, which never moves: a graph can run again and again.
-  const auto place = [&](Graph& graph) { ggml_gallocr_alloc_graph(allocator_.get(), graph.graph()); };
-  for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
-    Graph& graph = graphs.segments_[static_cast<size_t>(segment)];
-    graph.reset();
-    decoder_->build_segment(inputs(graph, span), a, segment);
-    graphs.kept_[static_cast<size_t>(segment)].keep(graph.graph());
-    place(graph);
-  }
-  if (graphs.n_kv_ == 0) {  // the others do not depend on the length
-    for (size_t i = 0; i < graphs.shared_.size(); ++i) {
-      Graph& graph = graphs.shared_[i];
-      graph.reset();
-      decoder_->build_shared_expert(graph.context(), graph.graph(), a, decoder_->expert_layers()[i], 1);
-      graphs.kept_shared_[i].keep(graph.graph());
-      place(graph);
+  if (columns.query_scale) {
+    for (int64_t i = 0; i < n; ++i) {
+      columns.query_scale.values()[static_cast<size_t>(i)] =
+          decoder_->architecture().query_scale(span.first + i);
     }
-    graphs.head_.reset();
-    decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), a, 0, 1, memory_->logits().device());
-    graphs.kept_head_.keep(graphs.head_.graph());
-    place(graphs.head_);
+    columns.query_scale.send(0, n);
   }
-  graphs.n_kv_ = n_kv;
+  const std::vector<RowGroup>& groups = span.state->plan().groups();
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const RowGroup& group = groups[i];
+    const RowColumns& rows = columns.groups[i];
+    const int64_t n_written = group.rows_written(span.first, n);
+    group.fill_rows(span.first, n, rows.written.values());
+    group.fill_mask(span.first, n, rows.mask.values());
+    rows.written.send(0, n_written);
+    rows.mask.send_values(static_cast<size_t>(n * group.rows_seen(span.first + n)));
+    if (!group.in_blocks()) continue;
+    group.fill_sources(span.first, n, rows.sources.values(), rows.sources_mask.values());
+    rows.sources.send(0, n_written);
+    rows.sources_mask.send(0, n_written);
+  }
 }
 
-TokenSpan DensePass::begin(KvCache& kv, DecodeGraphs& graphs, std::span<const int32_t> tokens,
-                           int64_t first) {
+// Addresses are in the compute buffer, which never moves: a graph can run again and again.
+void DensePass::build_segments(const TokenSpan& span) {
+  DecodeGraphs::Segments& segments = span.graphs->segments_[static_cast<size_t>(span.state->side())];
+  for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
+    Graph& graph = segments.graphs[static_cast<size_t>(segment)];
+    graph.reset();
+    decoder_->build_segment(inputs(graph, span), span.columns->device, segment);
+    segments.kept[static_cast<size_t>(segment)].keep(graph.graph());
+    ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
+  }
+  segments.length = padded(span.first + 1);
+}
+
+void DensePass::build_others(const TokenSpan& span) {
+  DecodeGraphs& graphs = *span.graphs;
+  const Activations& a = span.columns->device;
+  for (size_t i = 0; i < graphs.shared_.size(); ++i) {
+    Graph& graph = graphs.shared_[i];
+    graph.reset();
+    decoder_->build_shared_expert(graph.context(), graph.graph(), a, decoder_->expert_layers()[i], 1);
+    graphs.kept_shared_[i].keep(graph.graph());
+    ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
+  }
+  graphs.head_.reset();
+  decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), a, 0, 1, memory_->logits().device());
+  graphs.kept_head_.keep(graphs.head_.graph());
+  ggml_gallocr_alloc_graph(allocator_.get(), graphs.head_.graph());
+  graphs.others_built_ = true;
+}
+
+TokenSpan DensePass::begin(const SequenceState& state, DecodeGraphs& graphs,
+                           std::span<const int32_t> tokens) {
   const auto n_token = std::ssize(tokens);
+  assert(n_token >= 1 && n_token <= options_.chunk);
   const TokenSpan span{.columns = n_token == 1 ? &memory_->lane(graphs.lane_) : &memory_->all(),
-                       .kv = &kv,
+                       .state = &state,
                        .graphs = &graphs,
-                       .n_token = n_token,
-                       .n_kv = padded_kv(first + n_token)};
-  assert(n_token >= 1 && n_token <= options_.chunk && span.n_kv <= kv.rows());
-  set_inputs(*span.columns, tokens, first, span.n_kv);
-  if (n_token == 1 && graphs.n_kv_ != span.n_kv) build_decode_graphs(kv, graphs, span.n_kv);
+                       .first = state.length(),
+                       .n_token = n_token};
+  set_inputs(span, tokens);
+  if (n_token > 1) return span;
+  const DecodeGraphs::Segments& segments = graphs.segments_[static_cast<size_t>(state.side())];
+  if (segments.length != padded(span.first + 1)) build_segments(span);
+  if (!graphs.others_built_) build_others(span);
   return span;
 }
 

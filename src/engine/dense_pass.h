@@ -5,6 +5,7 @@
 // of it where that began (dense_checks.cc).
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -16,38 +17,45 @@
 #include "model/decoder.h"
 #include "model/finite_watch.h"
 #include "model/graph.h"
-#include "model/kv_cache.h"
+#include "model/sequence_state.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
 
-// The graphs of a session's single-token evaluations, built once per length of the KV cache.  They read and
-// write a column of the activations that is this session's alone, so that several sessions can be between two
-// graphs at once.  One owner.
+// The graphs of a session's single-token evaluations, built once per padded length of its timeline, and for
+// each of the two copies of overwritten state.  They read and write a column of the activations that is this
+// session's alone, so that several sessions can be between two graphs at once.  One owner.
 class DecodeGraphs {
  public:
   // `lane`: the column, below DensePass::Options::lanes; no two sessions at a time may have the same.
-  DecodeGraphs(const Decoder& decoder, int32_t lane);
+  DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane);
   int32_t lane() const { return lane_; }
 
  private:
   friend class DensePass;
   int32_t lane_;
-  int64_t n_kv_ = 0;             // the length that segments_ are for; 0: nothing is built yet
-  std::vector<Graph> segments_;  // of the decoder
-  std::vector<Graph> shared_;    // the shared expert that follows each segment; empty without one
+  struct Segments {
+    int64_t length = 0;         // padded, that they are for; 0: nothing is built yet
+    std::vector<Graph> graphs;  // of the decoder
+    std::vector<KeptOperands> kept;
+  };
+  std::array<Segments, 2> segments_;  // by SequenceState::side(); the second is empty where there is one side
+  bool others_built_ = false;         // what does not depend on the timeline:
+  std::vector<Graph> shared_;         // the shared expert that follows each segment; empty without one
   Graph head_;
-  std::vector<KeptOperands> kept_, kept_shared_;  // of segments_ and shared_
+  std::vector<KeptOperands> kept_shared_;
   KeptOperands kept_head_;
 };
 
 // Tokens of one timeline in neighbouring columns, under evaluation.
 struct TokenSpan {
   const EvaluationColumns* columns = nullptr;
-  KvCache* kv = nullptr;
+  const SequenceState* state = nullptr;
   DecodeGraphs* graphs = nullptr;  // of a single token
+  // Position of the first; kAnywhere, for making room: where the largest graphs are.
+  static constexpr int64_t kAnywhere = -1;
+  int64_t first = 0;
   int64_t n_token = 0;
-  int64_t n_kv = 0;  // rows of the KV cache that are looked at
 };
 
 // One owner at a time.
@@ -55,22 +63,21 @@ class DensePass {
  public:
   struct Options {
     int64_t chunk = 512;
-    int64_t context = 0;  // the longest KV cache
-    int32_t lanes = 1;    // sessions, at most: tokens of different timelines that are evaluated together
+    int32_t lanes = 1;  // sessions, at most: tokens of different timelines that are evaluated together
     bool flash_attention = true;
   };
   // Positions whose logits are computed at once: bounds their memory when every position's are wanted.
   static constexpr int64_t kHeadColumns = 16;
 
-  // Allocates activations and compute buffers for the largest evaluation; weights and `kv` (any session's)
+  // Allocates activations and compute buffers for the largest evaluation; weights and `state` (any session's)
   // must have addresses.  Nothing becomes resident yet.  `host` computes on host memory, and may be the
   // backend itself.  kUnsupported names what the backend cannot compute.
   static Result<std::unique_ptr<DensePass>> create(Backend& backend, const Backend& host,
                                                    const Decoder& decoder, const Checkpoint& file,
-                                                   KvCache& kv, const Options& options);
+                                                   const SequenceState& state, const Options& options);
 
-  // Whether the backend has a flash attention kernel for this model's shapes and cache type.
-  static bool supports_flash_attention(Backend& backend, const Decoder& decoder, KvCache& kv);
+  // Whether the backend has flash attention kernels for this model's shapes and cache type.
+  static bool supports_flash_attention(Backend& backend, const Decoder& decoder, const SequenceState& state);
 
   // Memory that evaluations will make resident.
   uint64_t buffer_bytes() const { return buffer_bytes_; }
@@ -79,9 +86,9 @@ class DensePass {
   // kBadFile: a bias of a router is not a number.
   Status check_router_biases() const;
 
-  // Tokens at positions first, first + 1, ... of a timeline whose earlier positions are in `kv`: sets their
-  // inputs.  One token goes to the lane of `graphs`, several to the columns from the first on.
-  TokenSpan begin(KvCache& kv, DecodeGraphs& graphs, std::span<const int32_t> tokens, int64_t first);
+  // Tokens that follow those in `state`: sets their inputs.  One token goes to the lane of `graphs`, several
+  // to the columns from the first on.
+  TokenSpan begin(const SequenceState& state, DecodeGraphs& graphs, std::span<const int32_t> tokens);
 
   // A segment of the decoder, after which the host has ffn_input and router_logits.  `chosen`:
   // [n_expert_used, n_token], what the router before it chose, for an error to name.  Errors: kBadFile, what
@@ -102,11 +109,11 @@ class DensePass {
 
  private:
   DensePass(Backend& backend, const Decoder& decoder, const Options& options);
-  Status allocate(const Backend& host, const Checkpoint& file, KvCache& kv);
+  Status allocate(const Backend& host, const Checkpoint& file, const SequenceState& state);
   LayerInputs inputs(Graph& graph, const TokenSpan& span) const;
-  void set_inputs(const EvaluationColumns& columns, std::span<const int32_t> tokens, int64_t first,
-                  int64_t n_kv) const;
-  void build_decode_graphs(KvCache& kv, DecodeGraphs& graphs, int64_t n_kv);
+  void set_inputs(const TokenSpan& span, std::span<const int32_t> tokens) const;
+  void build_segments(const TokenSpan& span);
+  void build_others(const TokenSpan& span);
   // Builds a graph into graph_, adds checks_, gives its tensors addresses in the compute buffer and runs it.
   template <typename Build>
   Status build_and_run(FiniteChecks::What what, const Build& build);

@@ -23,7 +23,6 @@
 namespace odmoe {
 namespace {
 
-constexpr int32_t kDefaultContext = 4096;
 // A prediction that reads less than this is made sooner than another thread is woken for it
 // (docs/shadow-model.md).
 constexpr uint64_t kLeastForThread = 256 << 10;
@@ -46,8 +45,18 @@ ReaderKind reader_kind(ReaderChoice choice) {
 
 }  // namespace
 
+Result<StatePlan> plan_state(const Decoder& decoder, const EngineOptions& options) {
+  constexpr int32_t kDefaultContext = 4096;
+  const int32_t context =
+      options.context > 0 ? options.context : std::min(decoder.shape().n_context_train, kDefaultContext);
+  return StatePlan::make(decoder.state_layout(), {.type = options.cache_type,
+                                                  .context = context,
+                                                  .chunk = options.chunk,
+                                                  .snapshots = options.snapshots});
+}
+
 ModelInfo describe_model(const Account& account, const Decoder& decoder, const DenseWeights& weights,
-                         const ExpertSource& source, CacheType cache_type) {
+                         const ExpertSource& source, const StatePlan& state) {
   const ModelShape& shape = decoder.shape();
   ModelInfo info;
   info.architecture = shape.architecture;
@@ -67,8 +76,10 @@ ModelInfo describe_model(const Account& account, const Decoder& decoder, const D
   info.file_bytes = file.total_bytes();
   info.expert_bytes = source.total_bytes();
   info.dense_bytes = weights.file_bytes();
-  const KvLayout kv = decoder.architecture().kv_layout();
-  info.kv_bytes_per_token = KvCache::bytes(kv, cache_type, KvCache::kRowPadding) / KvCache::kRowPadding;
+  info.context = static_cast<int32_t>(state.options().context);
+  info.kv_bytes_per_token = state.bytes_per_token();
+  info.fixed_state_bytes = state.fixed_bytes();
+  info.state_holds_every_length = state.holds_every_length();
   for (const int layer : decoder.expert_layers()) {
     info.cycle_bytes += source.layout(layer).bytes() * static_cast<uint64_t>(shape.router.n_expert_used);
   }
@@ -121,7 +132,7 @@ Status EngineImpl::read_metadata() {
   ODMOE_ASSIGN_OR_RETURN(file_, open_checkpoint(options_.model));
   Account account(*file_);
   weights_ = std::make_unique<DenseWeights>(account);
-  ODMOE_ASSIGN_OR_RETURN(decoder_, Decoder::create(account, *weights_));
+  ODMOE_ASSIGN_OR_RETURN(decoder_, Decoder::create(account, *weights_, dependencies_.make_architecture));
   const ModelShape& shape = decoder_->shape();
   ODMOE_ASSIGN_OR_RETURN(
       source_, file_->expert_source(shape.n_layer, shape.router.n_expert, shape.router.n_expert_used));
@@ -136,9 +147,10 @@ Status EngineImpl::read_metadata() {
     copies_.push_back({.files = std::move(files), .drive = {}});
   }
   ODMOE_ASSIGN_OR_RETURN(identity_, ModelIdentity::of(*file_, *source_, copies_, dependencies_.stamp_file));
-  if (options_.context == 0) options_.context = std::min(shape.n_context_train, kDefaultContext);
-  ODMOE_RETURN_IF_ERROR(KvCache::check(decoder_->architecture().kv_layout(), options_.cache_type));
-  info_ = describe_model(account, *decoder_, *weights_, *source_, options_.cache_type);
+  ODMOE_ASSIGN_OR_RETURN(StatePlan state, plan_state(*decoder_, options_));
+  options_.context = static_cast<int32_t>(state.options().context);
+  state_plan_ = std::make_shared<const StatePlan>(std::move(state));
+  info_ = describe_model(account, *decoder_, *weights_, *source_, *state_plan_);
   return {};
 }
 
@@ -152,16 +164,14 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
 
   // Everything is reserved as addresses, which costs nothing; what it will cost is known from then on.
   ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_));
-  const KvLayout layout = decoder_->architecture().kv_layout();
-  const MutexLock lock(free_kv_mutex_);  // nobody else is there yet
+  const MutexLock lock(free_mutex_);  // nobody else is there yet
   for (int i = 0; i < options_.sessions; ++i) {
-    ODMOE_ASSIGN_OR_RETURN(auto kv,
-                           KvCache::create(*backend_, layout, options_.cache_type, options_.context));
-    free_kv_.push_back({.kv = std::move(kv), .lane = i});
+    ODMOE_ASSIGN_OR_RETURN(auto state, SequenceState::create(*backend_, state_plan_));
+    free_.push_back({.state = std::move(state), .lane = i});
   }
-  KvCache& kv = *free_kv_.front().kv;
+  const SequenceState& state = *free_.front().state;
   bool flash = options_.flash_attention != FlashAttention::kOff;
-  if (flash && !DensePass::supports_flash_attention(*backend_, *decoder_, kv)) {
+  if (flash && !DensePass::supports_flash_attention(*backend_, *decoder_, state)) {
     if (options_.flash_attention == FlashAttention::kOn) {
       return fail(ErrorKind::kUnsupported,
                   "{} has no flash attention for this model and cache type; use auto or off",
@@ -170,7 +180,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     flash = false;
   }
   options_.flash_attention = flash ? FlashAttention::kOn : FlashAttention::kOff;
-  ODMOE_RETURN_IF_ERROR(set_up_evaluation(kv));
+  ODMOE_RETURN_IF_ERROR(set_up_evaluation(state));
 
   ODMOE_RETURN_IF_ERROR(set_up_predictor());
 
@@ -181,8 +191,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   }
   const MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
-      .kv_bytes = KvCache::bytes(layout, options_.cache_type, options_.context) *
-                  static_cast<uint64_t>(options_.sessions),
+      .kv_bytes = state_plan_->bytes() * static_cast<uint64_t>(options_.sessions),
       .buffer_bytes = dense_->buffer_bytes() + site_->buffer_bytes() + forward_->buffer_bytes() +
                       resident_bytes() + kProcessSlack,
       .reserved_bytes =
@@ -208,13 +217,13 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   return reader;
 }
 
-// `kv`: any session's.
-Status EngineImpl::set_up_evaluation(KvCache& kv) {
+// `state`: any session's.
+Status EngineImpl::set_up_evaluation(const SequenceState& state) {
   const DensePass::Options dense{.chunk = options_.chunk,
-                                 .context = options_.context,
                                  .lanes = options_.sessions,
                                  .flash_attention = options_.flash_attention == FlashAttention::kOn};
-  ODMOE_ASSIGN_OR_RETURN(dense_, DensePass::create(*backend_, host_backend(), *decoder_, *file_, kv, dense));
+  ODMOE_ASSIGN_OR_RETURN(dense_,
+                         DensePass::create(*backend_, host_backend(), *decoder_, *file_, state, dense));
   ODMOE_ASSIGN_OR_RETURN(
       site_, LocalSite::create(host_backend(), decoder_->shape(), decoder_->expert_layers(), *file_,
                                {.max_tokens = std::max<int64_t>(options_.chunk, options_.sessions),
@@ -331,26 +340,26 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   return {};
 }
 
-// Before rows of a KV cache are written for the first time, the experts that were in their memory go.
-void EngineImpl::use_kv_rows(KvCache& kv, int64_t rows) {
-  rows = std::min(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), uint64_t{KvCache::kRowPadding})),
-                  kv.rows());
-  if (rows <= kv.rows_in_use()) return;
-  const KvLayout layout = decoder_->architecture().kv_layout();
-  const uint64_t before = KvCache::resident_bytes(layout, options_.cache_type, kv.rows_in_use());
-  kv.use_rows(rows);
-  governor_->take_kv(KvCache::resident_bytes(layout, options_.cache_type, rows) - before);
+// Before n more tokens are evaluated.  The experts go that were in the memory which they need.  Where a
+// timeline could not be taken back to what it is now, and that is worth it, a snapshot is taken: at a
+// `boundary`, where a prompt that is evaluated in the same chunks can go on, and where text begins to be
+// generated.
+void EngineImpl::make_room(SequenceState& state, int64_t n, bool boundary) {
+  const bool generation_begins = n == 1 && state.last_commit() > 1;
+  const bool keep = (boundary || generation_begins) && state.worth_keeping();
+  governor_->take_kv(state.count(state.length() + n, keep));
+  if (keep) state.keep();
 }
 
 Result<std::unique_ptr<Session>> EngineImpl::new_session() {
-  const MutexLock lock(free_kv_mutex_);
-  if (free_kv_.empty()) {
+  const MutexLock lock(free_mutex_);
+  if (free_.empty()) {
     return fail(ErrorKind::kBudget, "all {} sessions are in use; the memory plan holds no more KV caches",
                 options_.sessions);
   }
-  FreeSession free = std::move(free_kv_.back());
-  free_kv_.pop_back();
-  return std::make_unique<SessionImpl>(*this, std::move(free.kv), free.lane, options_.context);
+  FreeSession free = std::move(free_.back());
+  free_.pop_back();
+  return std::make_unique<SessionImpl>(*this, std::move(free.state), free.lane, options_.context);
 }
 
 void EngineImpl::set_routing_observer(RoutingObserver* observer) {
@@ -358,19 +367,19 @@ void EngineImpl::set_routing_observer(RoutingObserver* observer) {
   forward_->observe(observer);
 }
 
-void EngineImpl::return_kv(std::unique_ptr<KvCache> kv, int32_t lane) {
-  const uint64_t bytes =
-      KvCache::resident_bytes(decoder_->architecture().kv_layout(), options_.cache_type, kv->rows_in_use());
-  kv->clear();
+void EngineImpl::return_state(std::unique_ptr<SequenceState> state, int32_t lane) {
+  const uint64_t bytes = state->counted_bytes();
+  state->clear();
   governor_->return_kv(bytes);
-  const MutexLock lock(free_kv_mutex_);
-  free_kv_.push_back({.kv = std::move(kv), .lane = lane});
+  const MutexLock lock(free_mutex_);
+  free_.push_back({.state = std::move(state), .lane = lane});
 }
 
-void EngineImpl::restore(KvCache& kv, int64_t n, int64_t rows, std::span<const std::byte> state) {
+void EngineImpl::restore(SequenceState& state, int64_t n, int64_t state_length,
+                         std::span<const std::byte> saved) {
   const MutexLock lock(evaluation_mutex_);  // the arena shrinks as in an evaluation
-  use_kv_rows(kv, n);
-  kv.restore(n, rows, state);
+  governor_->take_kv(state.count(n, /*will_keep=*/false));
+  state.restore(n, state_length, saved);
 }
 
 Status EngineImpl::step(std::span<const NextToken> batch) {
@@ -385,10 +394,7 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
     assert(!std::ranges::contains(std::span(sessions).first(i), session));
     ODMOE_RETURN_IF_ERROR(session->check_next({&batch[i].token, 1}));
     sessions[i] = session;
-    steps[i] = {.kv = session->kv_.get(),
-                .graphs = &session->decode_graphs_,
-                .token = batch[i].token,
-                .position = static_cast<int64_t>(session->tokens_.size())};
+    steps[i] = {.state = session->state_.get(), .graphs = &session->decode_graphs_, .token = batch[i].token};
   }
   MutexLock lock(evaluation_mutex_);
   if (forward_->observed()) {
@@ -397,8 +403,9 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
   }
   const int64_t begin_us = clock_->now_us();
   const ExpertStoreStats before = store_->stats();
-  for (const ForwardPass::Step& step : std::span(steps).first(batch.size())) {
-    use_kv_rows(*step.kv, step.position + 1);
+  for (const SessionImpl* session : std::span(sessions).first(batch.size())) {
+    SequenceState& state = *session->state_;
+    make_room(state, 1, /*boundary=*/state.length() == session->whole_chunks_);
   }
   const auto deliver = [&](int64_t index, std::span<const float> logits) {
     std::ranges::copy(logits, sessions[static_cast<size_t>(index)]->logits_.begin());
@@ -410,20 +417,38 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
   return {};
 }
 
-Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const Token> tokens, int64_t first,
-                            ForwardPass::Logits logits, const ForwardPass::Sink& sink,
+Status EngineImpl::evaluate(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
+                            int32_t whole_chunks, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                             const EvaluateProgress& progress) {
   const MutexLock lock(evaluation_mutex_);
   const int64_t begin_us = clock_->now_us();
   const ExpertStoreStats before = store_->stats();
+  const int64_t first = state.length();
+  const Status status = evaluate_chunks(state, graphs, tokens, whole_chunks, logits, sink, progress);
+  if (!status.has_value()) {
+    [[maybe_unused]] const int64_t reached = state.rewind(first);
+    assert(reached == first);
+    return status;
+  }
+  const auto chunk = static_cast<size_t>(options_.chunk);
+  count(tokens.size() == 1 ? decode_ : prefill_, tokens.size(), (tokens.size() + chunk - 1) / chunk, begin_us,
+        before);
+  return {};
+}
+
+Status EngineImpl::evaluate_chunks(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
+                                   int32_t whole_chunks, ForwardPass::Logits logits,
+                                   const ForwardPass::Sink& sink, const EvaluateProgress& progress) {
   const auto chunk = static_cast<size_t>(options_.chunk);
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = std::min(chunk, tokens.size() - done);
     const bool last = done + n == tokens.size();
-    use_kv_rows(kv, first + static_cast<int64_t>(done + n));
+    // An error in a later chunk takes it back to before the first one.
+    const bool in_whole_chunks = state.length() == whole_chunks + static_cast<int64_t>(done);
+    const bool boundary = (done == 0 && !last) || (in_whole_chunks && n < chunk);
+    make_room(state, static_cast<int64_t>(n), boundary);
     const auto wanted = logits == ForwardPass::Logits::kLast && !last ? ForwardPass::Logits::kNone : logits;
-    ODMOE_RETURN_IF_ERROR(forward_->run(kv, graphs, tokens.subspan(done, n),
-                                        first + static_cast<int64_t>(done), wanted,
+    ODMOE_RETURN_IF_ERROR(forward_->run(state, graphs, tokens.subspan(done, n), wanted,
                                         [&](int64_t index, std::span<const float> values) {
                                           sink(static_cast<int64_t>(done) + index, values);
                                         }));
@@ -431,8 +456,6 @@ Status EngineImpl::evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const T
     publish_if_wanted();
     if (progress) progress(static_cast<int32_t>(done), static_cast<int32_t>(tokens.size()));
   }
-  count(tokens.size() == 1 ? decode_ : prefill_, tokens.size(), (tokens.size() + chunk - 1) / chunk, begin_us,
-        before);
   return {};
 }
 

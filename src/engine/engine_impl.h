@@ -42,6 +42,7 @@ struct EngineDependencies {
     ExpertOwners::Owns owns;
   };
   std::function<Result<std::vector<Site>>(const Decoder&)> make_sites;
+  Decoder::MakeArchitecture make_architecture = odmoe::make_architecture;
 };
 
 class EngineImpl;
@@ -49,8 +50,8 @@ class LiveStaleGate;
 
 class SessionImpl final : public Session {
  public:
-  // `kv` and `lane` are the engine's, and go back to it.
-  SessionImpl(EngineImpl& engine, std::unique_ptr<KvCache> kv, int32_t lane, int32_t context);
+  // `state` and `lane` are the engine's, and go back to it.
+  SessionImpl(EngineImpl& engine, std::unique_ptr<SequenceState> state, int32_t lane, int32_t context);
   ~SessionImpl() override;
 
   Status evaluate(std::span<const Token> tokens, const LogitsSink& sink,
@@ -58,9 +59,10 @@ class SessionImpl final : public Session {
   std::span<const float> logits() const override { return logits_; }
   std::span<const Token> tokens() const override { return tokens_; }
   int32_t context() const override { return context_; }
-  void truncate(int32_t n) override;
+  int32_t truncate(int32_t n) override;
+  int32_t reachable(int32_t n) const override;
   int32_t whole_chunks() const override { return whole_chunks_; }
-  uint64_t state_bytes(int32_t n) const override { return kv_->state_bytes(n); }
+  uint64_t state_bytes(int32_t n) const override { return state_->state_bytes(n); }
   void save_state(int32_t n, std::span<std::byte> state) const override;
   Status restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
                        std::span<const std::byte> state) override;
@@ -70,7 +72,7 @@ class SessionImpl final : public Session {
   class LiveStaleGate;
   Status check_next(std::span<const Token> tokens) const;
   EngineImpl* engine_;
-  std::unique_ptr<KvCache> kv_;
+  std::unique_ptr<SequenceState> state_;
   DecodeGraphs decode_graphs_;
   int32_t context_;
   std::vector<Token> tokens_;
@@ -117,13 +119,14 @@ class EngineImpl final : public Engine {
   const EngineOptions& options() const { return options_; }
   const Clock& clock() const { return *clock_; }
 
-  // Appends tokens at position `first` of a timeline kept in `kv`, in chunks.  Evaluations take turns.
-  Status evaluate(KvCache& kv, DecodeGraphs& graphs, std::span<const Token> tokens, int64_t first,
-                  ForwardPass::Logits logits, const ForwardPass::Sink& sink,
+  // Appends tokens to a timeline, in chunks; `whole_chunks` of its tokens were evaluated so.  After an error
+  // it is as it was.  Evaluations take turns.
+  Status evaluate(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
+                  int32_t whole_chunks, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                   const EvaluateProgress& progress);
-  void return_kv(std::unique_ptr<KvCache> kv, int32_t lane);
-  // Replaces what `kv` holds by the first n rows of the state of `rows` tokens.
-  void restore(KvCache& kv, int64_t n, int64_t rows, std::span<const std::byte> state);
+  void return_state(std::unique_ptr<SequenceState> state, int32_t lane);
+  // Replaces a timeline by the first n tokens of the saved state of `state_length`.
+  void restore(SequenceState& state, int64_t n, int64_t state_length, std::span<const std::byte> saved);
   // Any thread; for tests that press the store from outside.
   ExpertStore& store() { return *store_; }
   void note_first_token(double ttft_ms);
@@ -133,13 +136,16 @@ class EngineImpl final : public Engine {
   Result<std::unique_ptr<AsyncReader>> make_reader(uint32_t depth) const;
   Status read_metadata();
   Backend& host_backend() { return host_backend_ ? *host_backend_ : *backend_; }
-  Status set_up_evaluation(KvCache& kv);
+  Status set_up_evaluation(const SequenceState& state);
   Status set_up_predictor();
   Status know_drives();
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
-  void use_kv_rows(KvCache& kv, int64_t rows) ODMOE_REQUIRES(evaluation_mutex_);
+  Status evaluate_chunks(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
+                         int32_t whole_chunks, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
+                         const EvaluateProgress& progress) ODMOE_REQUIRES(evaluation_mutex_);
+  void make_room(SequenceState& state, int64_t n, bool boundary) ODMOE_REQUIRES(evaluation_mutex_);
   Status step_in_turn(std::span<const NextToken> batch);
   void publish_if_wanted() ODMOE_REQUIRES(evaluation_mutex_);
   void count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int64_t begin_us,
@@ -164,13 +170,13 @@ class EngineImpl final : public Engine {
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
   MemoryGovernor::Limits limits_;
 
-  Mutex free_kv_mutex_;
+  std::shared_ptr<const StatePlan> state_plan_;
+  Mutex free_mutex_;
   struct FreeSession {
-    std::unique_ptr<KvCache> kv;
+    std::unique_ptr<SequenceState> state;
     int32_t lane = 0;
   };
-  std::vector<FreeSession> free_kv_
-      ODMOE_GUARDED_BY(free_kv_mutex_);  // one per session that can still be made
+  std::vector<FreeSession> free_ ODMOE_GUARDED_BY(free_mutex_);  // one per session that can still be made
 
   // What stats() tells of evaluations.  Those who ask wait for each other, never for an evaluation: it
   // leaves its figures here at its next chunk or token once somebody asked.
@@ -199,8 +205,11 @@ class EngineImpl final : public Engine {
   std::unique_ptr<MemoryGovernor> governor_;  // thread-safe itself; its thread ends before the store
 };
 
+// What a session of these options remembers.  Errors as StatePlan::make().
+Result<StatePlan> plan_state(const Decoder& decoder, const EngineOptions& options);
+
 // What `inspect` and the engine both tell of a model.
 ModelInfo describe_model(const Account& account, const Decoder& decoder, const DenseWeights& weights,
-                         const ExpertSource& source, CacheType cache_type);
+                         const ExpertSource& source, const StatePlan& state);
 
 }  // namespace odmoe

@@ -1,5 +1,6 @@
 #include "engine/evaluation_memory.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/units.h"
@@ -7,7 +8,7 @@
 namespace odmoe {
 namespace {
 
-constexpr size_t kTensors = 13;  // of the activations and the logits, at most
+constexpr size_t kTensors = 11 + 4 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
 
 // Device and host in turn.
 template <typename T>
@@ -21,8 +22,15 @@ template <typename Visit>
 void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& visit) {
   visit(a.tokens, b.tokens, b.device.tokens);
   visit(a.positions, b.positions, b.device.positions);
-  visit(a.kv_rows, b.kv_rows, b.device.kv_rows);
-  visit(a.mask, b.mask, b.device.mask);
+  for (size_t i = 0; i < a.groups.size(); ++i) {
+    const RowColumns& from = a.groups[i];
+    RowColumns& to = b.groups[i];
+    RowActivations& device = b.device.groups[i];
+    visit(from.written, to.written, device.written);
+    visit(from.mask, to.mask, device.mask);
+    visit(from.sources, to.sources, device.sources);
+    visit(from.sources_mask, to.sources_mask, device.sources_mask);
+  }
   visit(a.query_scale, b.query_scale, b.device.query_scale);
   visit(a.layer_input, b.layer_input, b.device.layer_input);
   visit(a.residual, b.residual, b.device.residual);
@@ -37,15 +45,16 @@ void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& vi
 
 Result<std::unique_ptr<EvaluationMemory>> EvaluationMemory::create(const Backend& device, const Backend& host,
                                                                    const Decoder& decoder,
+                                                                   const StatePlan& plan,
                                                                    const Sizes& sizes) {
   std::unique_ptr<EvaluationMemory> memory(new EvaluationMemory);
-  ODMOE_RETURN_IF_ERROR(memory->place(device, host, decoder, sizes));
+  ODMOE_RETURN_IF_ERROR(memory->place(device, host, decoder, plan, sizes));
   memory->make_lanes(sizes.lanes, decoder.shape().router.n_expert_used);
   return memory;
 }
 
 Status EvaluationMemory::place(const Backend& device, const Backend& host, const Decoder& decoder,
-                               const Sizes& sizes) {
+                               const StatePlan& plan, const Sizes& sizes) {
   const ModelShape& shape = decoder.shape();
   const int64_t n = sizes.tokens;
   const int64_t n_used = shape.router.n_expert_used;
@@ -63,8 +72,19 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
   Activations& a = all_.device;
   set(all_.tokens, a.tokens, make(GGML_TYPE_I32, 1, n));
   set(all_.positions, a.positions, make(GGML_TYPE_I32, 1, n));
-  set(all_.kv_rows, a.kv_rows, make(GGML_TYPE_I64, 1, n));
-  set(all_.mask, a.mask, make(GGML_TYPE_F16, sizes.context, n));
+  for (size_t i = 0; i < plan.groups().size(); ++i) {
+    const RowGroup& group = plan.groups()[i];
+    RowColumns& columns = all_.groups[i];
+    RowActivations& on_device = a.groups[i];
+    // Each lane has a column.
+    const int64_t n_written = std::max<int64_t>(group.max_rows_written(n), sizes.lanes);
+    set(columns.written, on_device.written, make(GGML_TYPE_I64, 1, n_written));
+    set(columns.mask, on_device.mask, make(GGML_TYPE_F16, group.rows(), n));
+    if (!group.in_blocks()) continue;
+    const int64_t made_from = group.kind().made_from;
+    set(columns.sources, on_device.sources, make(GGML_TYPE_I32, made_from, n_written));
+    set(columns.sources_mask, on_device.sources_mask, make(GGML_TYPE_F32, made_from, n_written));
+  }
   if (decoder.architecture().scales_queries())
     set(all_.query_scale, a.query_scale, make(GGML_TYPE_F32, 1, n));
   set(all_.layer_input, a.layer_input, make(GGML_TYPE_F32, shape.n_embd, n));

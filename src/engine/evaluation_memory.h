@@ -3,6 +3,7 @@
 
 #include <ggml-cpp.h>
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -15,13 +16,20 @@
 
 namespace odmoe {
 
+// RowActivations with their counterparts on the host.
+struct RowColumns {
+  Exchange<int64_t> written;
+  Exchange<ggml_fp16_t> mask;
+  Exchange<int32_t> sources;
+  Exchange<float> sources_mask;
+};
+
 // Activations with their counterparts on the host.  Those that a model has not are empty.
 struct EvaluationColumns {
   Activations device;
   // Written by the host.
   Exchange<int32_t> tokens, positions;
-  Exchange<int64_t> kv_rows;
-  Exchange<ggml_fp16_t> mask;
+  std::array<RowColumns, StatePlan::kMaxGroups> groups;
   Exchange<float> query_scale;
   Exchange<float> expert_weight;  // as expert_output is, by sites on the host
   // Written by the device.
@@ -34,14 +42,14 @@ struct EvaluationColumns {
 class EvaluationMemory {
  public:
   struct Sizes {
-    int64_t tokens = 0;   // of one evaluation, at most
-    int32_t lanes = 1;    // at most `tokens`
-    int64_t context = 0;  // rows of the KV cache, at most
-    int64_t logits = 0;   // tokens whose logits are kept at once
+    int64_t tokens = 0;  // of one evaluation, at most
+    int32_t lanes = 1;   // at most `tokens`
+    int64_t logits = 0;  // tokens whose logits are kept at once
   };
   // `host` computes on host memory, and may be the device itself.  kIo: no memory.
   static Result<std::unique_ptr<EvaluationMemory>> create(const Backend& device, const Backend& host,
-                                                          const Decoder& decoder, const Sizes& sizes);
+                                                          const Decoder& decoder, const StatePlan& plan,
+                                                          const Sizes& sizes);
 
   // Of the device and, where that is another, of the host.
   uint64_t bytes() const { return device_memory_.size() + host_memory_.size(); }
@@ -52,7 +60,8 @@ class EvaluationMemory {
 
  private:
   EvaluationMemory() = default;
-  Status place(const Backend& device, const Backend& host, const Decoder& decoder, const Sizes& sizes);
+  Status place(const Backend& device, const Backend& host, const Decoder& decoder, const StatePlan& plan,
+               const Sizes& sizes);
   void make_lanes(int32_t n_lane, int64_t n_expert_used);
 
   DeviceMemory device_memory_, host_memory_;  // the second is empty where both are one

@@ -12,10 +12,10 @@ ForesightListener::ForesightListener(std::unique_ptr<Foresight> foresight, const
   }
 }
 
-Status ForesightListener::begin(const KvCache& kv, int32_t token, int64_t position) {
-  if (&kv != kv_ || position != next_) foresight_->begin_sequence();
-  kv_ = &kv;
-  next_ = position + 1;
+Status ForesightListener::begin(const SequenceState& state, int32_t token) {
+  if (&state != state_ || state.length() != next_) foresight_->begin_sequence();
+  state_ = &state;
+  next_ = state.length() + 1;
   if (!embedding_.empty()) decoder_->embedding(token, embedding_);
   return foresight_->begin_token(embedding_, clock_->now_us());
 }

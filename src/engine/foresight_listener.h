@@ -10,7 +10,7 @@
 #include "engine/foresight.h"
 #include "engine/routing_event.h"
 #include "model/decoder.h"
-#include "model/kv_cache.h"
+#include "model/sequence_state.h"
 
 namespace odmoe {
 
@@ -23,8 +23,8 @@ class ForesightListener final : public RoutingListener {
   Foresight& foresight() { return *foresight_; }
   const Foresight& foresight() const { return *foresight_; }
 
-  // A token is going to be evaluated at a position of the timeline in `kv`.
-  Status begin(const KvCache& kv, int32_t token, int64_t position);
+  // A token is going to be evaluated as the next one of the timeline in `state`.
+  Status begin(const SequenceState& state, int32_t token);
   // Of chunks and of tokens of several timelines nothing is foreseen.
   Status on_routing(const RoutingEvent& event) override;
   // The token that begin() named has been evaluated.
@@ -36,7 +36,7 @@ class ForesightListener final : public RoutingListener {
   const Clock* clock_;
   std::vector<float> embedding_;  // [n_embd], for predictors that want it
   // The timeline and the position at which the last token that was foreseen would be followed.
-  const KvCache* kv_ = nullptr;
+  const SequenceState* state_ = nullptr;
   int64_t next_ = -1;
 };
 

@@ -66,13 +66,21 @@ void ForwardPass::use_foresight(std::unique_ptr<Foresight> foresight) {
   later_listeners_.push_back(foresight_.get());
 }
 
-Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens,
-                        int64_t first, Logits logits, const Sink& sink) {
-  const TokenSpan span = dense_->begin(kv, decode_graphs, tokens, first);
+Status ForwardPass::run(SequenceState& state, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens,
+                        Logits logits, const Sink& sink) {
+  const TokenSpan span = dense_->begin(state, decode_graphs, tokens);
+  state.begin(span.n_token);
+  const Status status = evaluate(span, tokens, logits, sink);
+  status.has_value() ? state.commit() : state.roll_back();
+  return status;
+}
+
+Status ForwardPass::evaluate(const TokenSpan& span, std::span<const int32_t> tokens, Logits logits,
+                             const Sink& sink) {
   std::iota(columns_.begin(), columns_.begin() + span.n_token, 0);
   const bool foresee = foresight_ != nullptr && span.n_token == 1;
-  if (foresee) ODMOE_RETURN_IF_ERROR(foresight_->begin(kv, tokens[0], first));
-  if (const Status status = run_layers(span, tokens, first); !status.has_value()) {
+  if (foresee) ODMOE_RETURN_IF_ERROR(foresight_->begin(*span.state, tokens[0]));
+  if (const Status status = run_layers(span, tokens); !status.has_value()) {
     abandon_experts();
     return status;
   }
@@ -81,7 +89,7 @@ Status ForwardPass::run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<cons
   return {};
 }
 
-Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> tokens, int64_t first) {
+Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> tokens) {
   const EvaluationColumns& a = *span.columns;
   const int64_t n_token = span.n_token;
   const auto work = n_token == 1 ? ExpertWork::Tokens::kOne : ExpertWork::Tokens::kChunk;
@@ -91,7 +99,7 @@ Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> t
     if (segment == decoder_->expert_layers().size()) return {};
     RoutingEvent event = route(a, segment, n_token);
     event.tokens = tokens;
-    event.first_position = first;
+    event.first_position = span.first;
     if (states_wanted()) {
       a.layer_input.fetch(0, n_token);
       a.residual.fetch(0, n_token);
@@ -112,19 +120,26 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
   assert(!steps.empty() && std::cmp_less_equal(steps.size(), options_.dense.lanes));
   if (steps.size() == 1) {
     const Step& only = steps.front();
-    return run(*only.kv, *only.graphs, {&only.token, 1}, only.position, Logits::kLast, sink);
+    return run(*only.state, *only.graphs, {&only.token, 1}, Logits::kLast, sink);
   }
   spans_.clear();
   for (size_t i = 0; i < steps.size(); ++i) {
-    spans_.push_back(dense_->begin(*steps[i].kv, *steps[i].graphs, {&steps[i].token, 1}, steps[i].position));
+    spans_.push_back(dense_->begin(*steps[i].state, *steps[i].graphs, {&steps[i].token, 1}));
     columns_[i] = steps[i].graphs->lane();
+    steps[i].state->begin(1);
   }
-  if (const Status status = step_layers(spans_); !status.has_value()) {
+  const Status status = evaluate_steps(spans_, sink);
+  for (const Step& step : steps) status.has_value() ? step.state->commit() : step.state->roll_back();
+  return status;
+}
+
+Status ForwardPass::evaluate_steps(std::span<const TokenSpan> spans, const Sink& sink) {
+  if (const Status status = step_layers(spans); !status.has_value()) {
     abandon_experts();
     return status;
   }
-  for (size_t i = 0; i < steps.size(); ++i) {
-    ODMOE_RETURN_IF_ERROR(dense_->head(spans_[i], 0, 1, chosen_of(i, 1)));
+  for (size_t i = 0; i < spans.size(); ++i) {
+    ODMOE_RETURN_IF_ERROR(dense_->head(spans[i], 0, 1, chosen_of(i, 1)));
     sink(static_cast<int64_t>(i), dense_->memory().logits().columns(0, 1));
   }
   return {};

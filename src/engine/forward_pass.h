@@ -21,7 +21,7 @@
 #include "engine/routing_stats.h"
 #include "model/blocks/router.h"
 #include "model/decoder.h"
-#include "model/kv_cache.h"
+#include "model/sequence_state.h"
 #include "odmoe/observer.h"
 #include "odmoe/result.h"
 
@@ -57,19 +57,18 @@ class ForwardPass {
   enum class Logits { kNone, kLast, kAll };
   using Sink = std::function<void(int64_t index, std::span<const float> logits)>;
 
-  // Evaluates tokens (1 to chunk) at positions first, first + 1, ... of a timeline whose earlier positions
-  // are in `kv`.  `sink` gets the logits asked for, with the index into `tokens`; valid during the call.
+  // Evaluates tokens (1 to chunk) that follow those in `state`, which after an error is as it was.  `sink`
+  // gets the logits asked for, with the index into `tokens`; valid during the call.
   // Errors: of the sites (an expert could not be read), kInterrupted; kBadFile when a value is not finite on
-  // which a logit asked for, or the KV cache, depends, with the layer and the part of it where that began.
-  Status run(KvCache& kv, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens, int64_t first,
+  // which a logit asked for, or the state, depends, with the layer and the part of it where that began.
+  Status run(SequenceState& state, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens,
              Logits logits, const Sink& sink);
 
-  // One more token of one timeline, whose earlier ones are in `kv`.
+  // One more token of one timeline.
   struct Step {
-    KvCache* kv = nullptr;
+    SequenceState* state = nullptr;
     DecodeGraphs* graphs = nullptr;
     int32_t token = 0;
-    int64_t position = 0;
   };
 
   // Evaluates one token of each of several timelines (1 to DensePass::Options::lanes), layer by layer
@@ -87,7 +86,9 @@ class ForwardPass {
   const Foresight* foresight() const { return foresight_ ? &foresight_->foresight() : nullptr; }
 
  private:
-  Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens, int64_t first);
+  Status evaluate(const TokenSpan& span, std::span<const int32_t> tokens, Logits logits, const Sink& sink);
+  Status evaluate_steps(std::span<const TokenSpan> spans, const Sink& sink);
+  Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens);
   Status step_layers(std::span<const TokenSpan> spans);
   Status run_head(const TokenSpan& span, Logits logits, const Sink& sink);
   RoutingEvent route(const EvaluationColumns& a, size_t segment, int64_t n_token);

@@ -10,11 +10,14 @@ namespace {
 
 // Makes room in a full timeline: keeps the first tokens, forgets the older half of the others and evaluates
 // the rest anew at their new positions, so that the result is what a fresh session with that text would give.
+// Of what is kept as well what the timeline cannot be taken back to.
 Status shift_context(Session& session, int32_t keep) {
-  const auto size = static_cast<int32_t>(session.tokens().size());
+  const std::vector<Token> text(session.tokens().begin(), session.tokens().end());
+  const auto size = static_cast<int32_t>(text.size());
   const int32_t forget = std::max(1, (size - keep) / 2);
-  const std::vector<Token> rest(session.tokens().begin() + keep + forget, session.tokens().end());
-  session.truncate(keep);
+  const int32_t reached = session.truncate(keep);
+  std::vector<Token> rest(text.begin() + reached, text.begin() + keep);
+  rest.insert(rest.end(), text.begin() + keep + forget, text.end());
   if (rest.empty()) return {};
   return session.evaluate(rest);
 }
@@ -70,9 +73,8 @@ Result<GenerateResult> EngineImpl::generate(Session& session, std::span<const To
 
   // The last prompt token is always evaluated: its logits are what generation begins with.
   const auto shared = std::ranges::mismatch(prompt, session.tokens()).in1 - prompt.begin();
-  result.reused_tokens =
-      static_cast<int32_t>(std::min<ptrdiff_t>(shared, static_cast<ptrdiff_t>(prompt.size()) - 1));
-  session.truncate(result.reused_tokens);
+  result.reused_tokens = session.truncate(
+      static_cast<int32_t>(std::min<ptrdiff_t>(shared, static_cast<ptrdiff_t>(prompt.size()) - 1)));
   Status status = session.evaluate(prompt.subspan(static_cast<size_t>(result.reused_tokens)), {},
                                    options.prompt_progress);
 

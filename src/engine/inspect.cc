@@ -13,7 +13,8 @@ Result<ModelInfo> Engine::inspect(const EngineOptions& options) {
   const ModelShape& shape = decoder->shape();
   ODMOE_ASSIGN_OR_RETURN(const auto source, file->expert_source(shape.n_layer, shape.router.n_expert,
                                                                 shape.router.n_expert_used));
-  return describe_model(account, *decoder, weights, *source, options.cache_type);
+  ODMOE_ASSIGN_OR_RETURN(const StatePlan state, plan_state(*decoder, options));
+  return describe_model(account, *decoder, weights, *source, state);
 }
 
 }  // namespace odmoe

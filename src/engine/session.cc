@@ -6,13 +6,17 @@
 
 namespace odmoe {
 
-SessionImpl::SessionImpl(EngineImpl& engine, std::unique_ptr<KvCache> kv, int32_t lane, int32_t context)
-    : engine_(&engine), kv_(std::move(kv)), decode_graphs_(engine.decoder(), lane), context_(context) {
+SessionImpl::SessionImpl(EngineImpl& engine, std::unique_ptr<SequenceState> state, int32_t lane,
+                         int32_t context)
+    : engine_(&engine),
+      state_(std::move(state)),
+      decode_graphs_(engine.decoder(), state_->plan(), lane),
+      context_(context) {
   tokens_.reserve(static_cast<size_t>(context));
   logits_.resize(static_cast<size_t>(engine.decoder().shape().n_vocab));
 }
 
-SessionImpl::~SessionImpl() { engine_->return_kv(std::move(kv_), decode_graphs_.lane()); }
+SessionImpl::~SessionImpl() { engine_->return_state(std::move(state_), decode_graphs_.lane()); }
 
 // Whether these tokens can follow.
 Status SessionImpl::check_next(std::span<const Token> tokens) const {
@@ -40,7 +44,7 @@ Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& si
     if (std::cmp_equal(index + 1, tokens.size())) std::ranges::copy(values, logits_.begin());
   };
   // A reference, since so many captures would be put on the heap.
-  ODMOE_RETURN_IF_ERROR(engine_->evaluate(*kv_, decode_graphs_, tokens, first,
+  ODMOE_RETURN_IF_ERROR(engine_->evaluate(*state_, decode_graphs_, tokens, whole_chunks_,
                                           sink ? ForwardPass::Logits::kAll : ForwardPass::Logits::kLast,
                                           std::ref(deliver), progress));
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
@@ -49,16 +53,20 @@ Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& si
   return {};
 }
 
-void SessionImpl::truncate(int32_t n) {
+int32_t SessionImpl::truncate(int32_t n) {
   assert(n >= 0 && std::cmp_less_equal(n, tokens_.size()));
+  n = static_cast<int32_t>(state_->rewind(n));
   tokens_.resize(static_cast<size_t>(n));
   const int32_t chunk = engine_->options().chunk;
   whole_chunks_ = std::min(whole_chunks_, n / chunk * chunk);
+  return n;
 }
 
+int32_t SessionImpl::reachable(int32_t n) const { return static_cast<int32_t>(state_->reachable(n)); }
+
 void SessionImpl::save_state(int32_t n, std::span<std::byte> state) const {
-  assert(n >= 0 && std::cmp_less_equal(n, tokens_.size()) && state.size() == state_bytes(n));
-  kv_->save(n, state);
+  assert(n >= 0 && reachable(n) == n && state.size() == state_bytes(n));
+  state_->save(n, state);
 }
 
 Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
@@ -66,13 +74,17 @@ Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, int3
   truncate(0);
   const int32_t chunk = engine_->options().chunk;
   if (n < 1 || std::cmp_greater(n, tokens.size()) || whole < 0 || std::cmp_greater(whole, tokens.size()) ||
-      whole % chunk != 0 || state.size() != kv_->state_bytes(std::ssize(tokens))) {
+      whole % chunk != 0 || state.size() != state_->state_bytes(std::ssize(tokens))) {
     return fail(ErrorKind::kUsage, "{} bytes are not the state of {} tokens, {} of them in chunks of {}",
                 state.size(), tokens.size(), whole, chunk);
   }
+  if (std::cmp_less(n, tokens.size()) && !state_->plan().holds_every_length()) {
+    return fail(ErrorKind::kUsage, "this model's state of {} tokens cannot be restored in part",
+                tokens.size());
+  }
   const std::span<const Token> kept = tokens.first(static_cast<size_t>(n));
   ODMOE_RETURN_IF_ERROR(check_next(kept));
-  engine_->restore(*kv_, n, std::ssize(tokens), state);
+  engine_->restore(*state_, n, std::ssize(tokens), state);
   tokens_.assign(kept.begin(), kept.end());
   whole_chunks_ = std::min(whole, n / chunk * chunk);
   return {};

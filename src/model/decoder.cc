@@ -27,9 +27,10 @@ ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 
 
 }  // namespace
 
-Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights& weights) {
+Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights& weights,
+                                                 const MakeArchitecture& make) {
   std::unique_ptr<Decoder> decoder(new Decoder);
-  ODMOE_ASSIGN_OR_RETURN(decoder->architecture_, make_architecture(account));
+  ODMOE_ASSIGN_OR_RETURN(decoder->architecture_, make(account));
   const ModelShape& shape = decoder->shape();
   const int64_t n_embd = shape.n_embd;
   decoder->token_embd_ = weights.require("token_embd.weight", {n_embd, shape.n_vocab});
@@ -59,6 +60,12 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
     ODMOE_RETURN_IF_ERROR(weights.status());
   }
   return decoder;
+}
+
+StateLayout Decoder::state_layout() const {
+  StateLayout layout;
+  for (int layer = 0; layer < shape().n_layer; ++layer) layout.push_back(architecture_->state(layer));
+  return layout;
 }
 
 int Decoder::max_segment_nodes(int segment) const {

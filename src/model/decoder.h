@@ -11,7 +11,9 @@
 // Between the graphs the data is in Activations, which the engine owns and the host can read.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -23,12 +25,19 @@
 
 namespace odmoe {
 
+// What the rows of one RowGroup ask of the host, for n tokens (RowInputs).
+struct RowActivations {
+  ggml_tensor* written = nullptr;       // i64 [RowGroup::max_rows_written(n)]
+  ggml_tensor* mask = nullptr;          // f16 [rows seen * n], a matrix in use
+  ggml_tensor* sources = nullptr;       // i32 [made_from, as many as written]; null unless in blocks
+  ggml_tensor* sources_mask = nullptr;  // as sources
+};
+
 // The tensors that outlive a graph.  n is the number of tokens that they were made for.  All F32 unless said.
 struct Activations {
-  ggml_tensor* tokens = nullptr;       // i32 [n]
-  ggml_tensor* positions = nullptr;    // i32 [n]
-  ggml_tensor* kv_rows = nullptr;      // i64 [n]
-  ggml_tensor* mask = nullptr;         // f16 [n_kv * n], a [n_kv, n_token] matrix in use
+  ggml_tensor* tokens = nullptr;     // i32 [n]
+  ggml_tensor* positions = nullptr;  // i32 [n]
+  std::array<RowActivations, StatePlan::kMaxGroups> groups;
   ggml_tensor* query_scale = nullptr;  // [n]; null unless Architecture::scales_queries()
   // What a layer begins with: the embedding or what the layer before left; after the last, what the output
   // head begins with.
@@ -46,10 +55,15 @@ class Decoder {
  public:
   // Reads the metadata and declares all dense tensors in `weights`, which was made for the same account. Uses
   // the routed experts' tensors too; what is left over then is nobody's (model/left_over.h).
-  static Result<std::unique_ptr<Decoder>> create(Account& account, DenseWeights& weights);
+  using MakeArchitecture = std::function<Result<std::unique_ptr<Architecture>>(Account& account)>;
+  static Result<std::unique_ptr<Decoder>> create(Account& account, DenseWeights& weights,
+                                                 const MakeArchitecture& make = make_architecture);
 
   const ModelShape& shape() const { return architecture_->shape(); }
   const Architecture& architecture() const { return *architecture_; }
+
+  // What a sequence remembers, layer by layer.
+  StateLayout state_layout() const;
 
   // Layers with experts, in order; segment i ends with the router of expert_layers()[i].
   const std::vector<int>& expert_layers() const { return expert_layers_; }

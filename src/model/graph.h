@@ -3,12 +3,13 @@
 
 #include <ggml-cpp.h>
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
-namespace odmoe {
+#include "model/sequence_state.h"
 
-class KvCache;
+namespace odmoe {
 
 // Owns the memory of a graph's tensor headers (not of their data).  reset() makes it empty without
 // giving the memory back, so a graph is rebuilt without allocating.
@@ -29,19 +30,32 @@ class Graph {
   ggml_cgraph* graph_ = nullptr;
 };
 
+// What graphs need to know of the rows of one RowGroup.
+struct RowInputs {
+  int64_t n_seen = 0;                   // rows that are looked at, from the first on
+  int64_t n_written = 0;                // rows that are written
+  ggml_tensor* written = nullptr;       // i64 [n_written], which
+  ggml_tensor* mask = nullptr;          // f16 [n_seen, n_token], 0 or -inf
+  ggml_tensor* sources = nullptr;       // of blocks: i32 [made_from, n_written], rows they are made from
+  ggml_tensor* sources_mask = nullptr;  // of blocks: f32 [made_from, n_written], 0 or -inf
+};
+
 // The inputs of one evaluation, shared by all layers.  All tensors have memory already.
 struct LayerInputs {
   ggml_context* context = nullptr;
   ggml_cgraph* graph = nullptr;
   int64_t n_token = 0;
-  int64_t n_kv = 0;                  // rows of the KV cache that are looked at
   ggml_tensor* positions = nullptr;  // i32 [n_token]
-  ggml_tensor* kv_rows = nullptr;    // i64 [n_token], rows of the KV cache that are written
-  ggml_tensor* mask = nullptr;       // f16 [n_kv, n_token], 0 or -inf
   // f32 [1, 1, n_token], Architecture::query_scale of each position; null unless the family scales queries
   ggml_tensor* query_scale = nullptr;
-  KvCache* kv = nullptr;
+  const SequenceState* state = nullptr;
+  std::array<RowInputs, StatePlan::kMaxGroups> groups;  // of the state's plan
   bool flash_attention = true;
+
+  // Of the rows of a tensor of the layer's state.
+  const RowInputs& rows(int layer, size_t number) const {
+    return groups[state->plan().tensor(layer, number).group];
+  }
 };
 
 // RMSNorm, then the weight; [n_embd, n_token].

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include "backend/tensor_memory.h"
-#include "base/joining_thread.h"
 #include <cstring>
 #include <iterator>
 #include <thread>
 #include <utility>
+
+#include "backend/tensor_memory.h"
+#include "base/joining_thread.h"
 #include "base/units.h"
 #include "model/weight_digest.h"
 

@@ -53,6 +53,15 @@ int32_t reusable(std::span<const Token> prompt, std::span<const Token> tokens, i
   return reuse == PromptReuse::kLongest ? shared : std::min(shared, whole) / chunk * chunk;
 }
 
+int32_t reusable(std::span<const Token> prompt, const Session& session, int32_t chunk, PromptReuse reuse) {
+  int32_t n = reusable(prompt, session.tokens(), session.whole_chunks(), chunk, reuse);
+  while (true) {
+    n = session.reachable(n);
+    if (reuse == PromptReuse::kLongest || n % chunk == 0) return n;
+    n = n / chunk * chunk;
+  }
+}
+
 PromptCache::PromptCache(const PromptCacheOptions& options) : options_(options) {}
 
 Result<std::unique_ptr<PromptCache>> PromptCache::create(const PromptCacheOptions& options) {
@@ -148,7 +157,8 @@ Status PromptCache::read_directory() {
 
 int32_t PromptCache::reusable_of(std::span<const Token> prompt, std::span<const Token> tokens,
                                  int32_t whole) const {
-  return reusable(prompt, tokens, whole, options_.chunk, options_.reuse);
+  const int32_t n = reusable(prompt, tokens, whole, options_.chunk, options_.reuse);
+  return options_.states_hold_every_length || std::cmp_equal(n, tokens.size()) ? n : 0;
 }
 
 PromptCache::Found PromptCache::best(std::string_view owner, std::span<const Token> prompt) const {
@@ -242,36 +252,55 @@ void PromptCache::forget_file(const std::filesystem::path& path) {
   files_.erase(file);
 }
 
+// Whether the state of `tokens` brings back all of `some`.
+bool PromptCache::holds(std::span<const Token> tokens, std::span<const Token> some) const {
+  return shared_prefix(tokens, some) == some.size() &&
+         (options_.states_hold_every_length || some.size() == tokens.size());
+}
+
 // Whether a state that is there brings back as much, whatever is asked for.
 bool PromptCache::covered(const State& state) const {
   const auto covers = [&](const auto& other) {
-    return other.owner == state.owner && other.whole >= state.whole &&
-           shared_prefix(state.tokens, other.tokens) == state.tokens.size();
+    return other.owner == state.owner && other.whole >= state.whole && holds(other.tokens, state.tokens);
   };
   return std::ranges::any_of(states_, [&](const auto& s) { return covers(*s); }) ||
          std::ranges::any_of(files_, [&](const File& f) { return f.ours && covers(f.header); });
 }
 
+// How many of a session's first tokens: of what is too large for the memory the beginning.
+int32_t PromptCache::worth_saving(const Session& session) const {
+  const bool exact = options_.reuse == PromptReuse::kExact;
+  int32_t n = exact ? session.whole_chunks() : static_cast<int32_t>(session.tokens().size());
+  while (n > 0) {
+    if (exact) n = n / options_.chunk * options_.chunk;
+    if (const int32_t reached = session.reachable(n); reached < n) {
+      n = reached;
+      continue;
+    }
+    const uint64_t bytes = session.state_bytes(n) + static_cast<uint64_t>(n) * sizeof(Token);
+    if (bytes <= options_.memory_bytes) break;
+    // Where rows are all there is, the state grows evenly; elsewhere there are few lengths to try.
+    const uint64_t per_token = session.state_bytes(1) + sizeof(Token);
+    n = options_.states_hold_every_length ? static_cast<int32_t>(options_.memory_bytes / per_token) : n - 1;
+  }
+  return n;
+}
+
 void PromptCache::save(std::string_view owner, const Session& session, int32_t kept, bool wait) {
   const std::span<const Token> all = session.tokens();
-  int64_t n = options_.reuse == PromptReuse::kExact ? session.whole_chunks() : std::ssize(all);
-  if (n == 0) return;
-  // Of what is too large for the memory the beginning is kept.
-  const uint64_t per_token = session.state_bytes(1) + sizeof(Token);
-  n = std::min(n, static_cast<int64_t>(options_.memory_bytes / per_token));
-  if (options_.reuse == PromptReuse::kExact) n = n / options_.chunk * options_.chunk;
+  const int32_t n = worth_saving(session);
   if (n <= kept) return;
   auto state = std::make_shared<State>();
   state->owner = owner;
   state->tokens.assign(all.begin(), all.begin() + n);
-  state->whole = std::min(session.whole_chunks(), static_cast<int32_t>(n) / options_.chunk * options_.chunk);
-  state->state_bytes = session.state_bytes(static_cast<int32_t>(n));
+  state->whole = std::min(session.whole_chunks(), n / options_.chunk * options_.chunk);
+  state->state_bytes = session.state_bytes(n);
   MutexLock lock(mutex_);
   if (covered(*state) || !make_room(state->bytes(), wait)) return;
   auto memory = AlignedBuffer::allocate(state->state_bytes);
   if (!memory.has_value()) return;
   state->memory = std::move(*memory);
-  session.save_state(static_cast<int32_t>(n), state->memory.span().first(state->state_bytes));
+  session.save_state(n, state->memory.span().first(state->state_bytes));
   insert(state);
   if (writer_.joinable()) {
     to_write_.push_back(std::move(state));
@@ -283,8 +312,7 @@ void PromptCache::save(std::string_view owner, const Session& session, int32_t k
 void PromptCache::insert(std::shared_ptr<State> state) {
   std::erase_if(states_, [&](const auto& other) ODMOE_REQUIRES(mutex_) {
     const bool needless = other->owner == state->owner && other->whole <= state->whole &&
-                          !std::ranges::contains(to_write_, other) &&
-                          shared_prefix(other->tokens, state->tokens) == other->tokens.size();
+                          !std::ranges::contains(to_write_, other) && holds(state->tokens, other->tokens);
     if (needless) memory_bytes_ -= other->bytes();
     return needless;
   });

@@ -42,6 +42,9 @@ enum class PromptReuse {
 int32_t reusable(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole, int32_t chunk,
                  PromptReuse reuse);
 
+// The same of a session's timeline, as far as it can be taken back (Session::reachable()).
+int32_t reusable(std::span<const Token> prompt, const Session& session, int32_t chunk, PromptReuse reuse);
+
 struct PromptCacheOptions {
   uint64_t memory_bytes = 0;        // of the states in memory; files are written and read by way of it
   std::filesystem::path directory;  // of the files; empty: none.  Made if it is not there
@@ -51,6 +54,7 @@ struct PromptCacheOptions {
   std::function<Status()> check_identity;
   int32_t chunk = 512;  // EngineOptions::chunk
   PromptReuse reuse = PromptReuse::kExact;
+  bool states_hold_every_length = true;  // ModelInfo::state_holds_every_length
 };
 
 // For one thread, but for stats(); has a thread of its own that writes files.  The least recently used goes
@@ -108,6 +112,8 @@ class PromptCache {
   };
   explicit PromptCache(const PromptCacheOptions& options);
   Status read_directory();
+  bool holds(std::span<const Token> tokens, std::span<const Token> some) const;
+  int32_t worth_saving(const Session& session) const;
   int32_t reusable_of(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole) const;
   Found best(std::string_view owner, std::span<const Token> prompt) const ODMOE_REQUIRES(mutex_);
   bool covered(const State& state) const ODMOE_REQUIRES(mutex_);

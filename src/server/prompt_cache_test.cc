@@ -34,11 +34,23 @@ class FakeSession final : public Session {
   std::span<const float> logits() const override { return {}; }
   std::span<const Token> tokens() const override { return tokens_; }
   int32_t context() const override { return 1000; }
-  void truncate(int32_t n) override {
+  int32_t truncate(int32_t n) override {
+    n = reachable(n);
     tokens_.resize(static_cast<size_t>(n));
     state_.resize(static_cast<size_t>(n));
     whole_ = std::min(whole_, n / kChunk * kChunk);
+    return n;
   }
+  int32_t reachable(int32_t n) const override {
+    if (snapshots_.empty() || std::cmp_equal(n, tokens_.size())) return n;
+    int32_t reached = 0;
+    for (const int32_t snapshot : snapshots_) {
+      if (snapshot <= n) reached = std::max(reached, snapshot);
+    }
+    return reached;
+  }
+  // From now on it can be taken back to these lengths alone.
+  void keep(std::vector<int32_t> snapshots) { snapshots_ = std::move(snapshots); }
   int32_t whole_chunks() const override { return whole_; }
   uint64_t state_bytes(int32_t n) const override { return kTokenBytes * static_cast<uint64_t>(n); }
   void save_state(int32_t n, std::span<std::byte> state) const override {
@@ -60,6 +72,7 @@ class FakeSession final : public Session {
 
  private:
   std::vector<Token> tokens_, state_;
+  std::vector<int32_t> snapshots_;
   int32_t whole_ = 0;
 };
 
@@ -100,6 +113,44 @@ TEST(Reusable, LongestTakesAllThatIsEqual) {
   EXPECT_EQ(reusable(text(1, 20), tokens, 0, kChunk, PromptReuse::kLongest), 19);
   EXPECT_EQ(reusable(text(1, 30), tokens, 0, kChunk, PromptReuse::kLongest), 20);
   EXPECT_EQ(reusable(text(1, 3), tokens, 0, kChunk, PromptReuse::kLongest), 2);
+}
+
+TEST(Reusable, GoesBackToWholeChunksThatTheSessionCanReach) {
+  FakeSession session = session_with(text(1, 30));
+  session.keep({4, 9, 16});
+  EXPECT_EQ(reusable(text(1, 40), session, kChunk, PromptReuse::kExact), 16);
+  EXPECT_EQ(reusable(text(1, 15), session, kChunk, PromptReuse::kExact), 4)
+      << "9 is in the middle of a chunk";
+  EXPECT_EQ(reusable(text(1, 4), session, kChunk, PromptReuse::kExact), 0);
+  EXPECT_EQ(reusable(text(1, 15), session, kChunk, PromptReuse::kLongest), 9);
+  EXPECT_EQ(reusable(text(1, 40), session, kChunk, PromptReuse::kLongest), 30);
+}
+
+TEST(PromptCacheTest, StatesThatHoldOneLengthAreBroughtBackWholeOrNotAtAll) {
+  PromptCacheOptions options = in_memory(100);
+  options.states_hold_every_length = false;
+  const auto cache = make(options);
+  FakeSession session = session_with(text(1, 30));
+  session.keep({8, 16});
+  cache->save("", session, 0);
+  EXPECT_EQ(cache->find("", text(1, 40)), 16) << "28 cannot be reached";
+  EXPECT_EQ(cache->find("", text(1, 14)), 0) << "a state of 16 tokens has not that of 12 in it";
+  cache->save("", session_with(text(1, 12)), 0);
+  EXPECT_EQ(cache->find("", text(1, 14)), 12);
+  EXPECT_EQ(cache->find("", text(1, 40)), 16) << "the longer one has not made the shorter one superfluous";
+  FakeSession other;
+  EXPECT_EQ(cache->restore("", text(1, 14), other), 12);
+  EXPECT_EQ(std::vector(other.tokens().begin(), other.tokens().end()), text(1, 12));
+}
+
+TEST(PromptCacheTest, OfStatesThatHoldOneLengthTheLongestThatFitsIsKept) {
+  PromptCacheOptions options = in_memory(10);
+  options.states_hold_every_length = false;
+  const auto cache = make(options);
+  FakeSession session = session_with(text(1, 30));
+  session.keep({8, 16});
+  cache->save("", session, 0);
+  EXPECT_EQ(cache->find("", text(1, 40)), 8);
 }
 
 TEST(PromptCacheTest, BringsBackTheLongestPrefixThatFits) {

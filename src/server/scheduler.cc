@@ -306,14 +306,12 @@ int32_t Scheduler::reuse(const Job& job, Slot& slot) {
     }
   }
   if (cache_ != nullptr) cache_->save(before, session, shared);
-  session.truncate(shared);
-  return shared;
+  return session.truncate(shared);
 }
 
 int32_t Scheduler::reusable_of(const Job& job, const Slot& slot) const {
   if (slot.owner != job.work.owner) return 0;
-  const Session& session = *slot.session;
-  return reusable(job.work.prompt, session.tokens(), session.whole_chunks(), options_.chunk, options_.reuse);
+  return reusable(job.work.prompt, *slot.session, options_.chunk, options_.reuse);
 }
 
 Scheduler::Slot* Scheduler::best_slot(const Job& job) {

@@ -110,7 +110,8 @@ class Server::Impl {
                               .disk_bytes = options_.cache_dir_bytes,
                               .identity = {},
                               .chunk = engine_options.chunk,
-                              .reuse = options_.prompt_reuse};
+                              .reuse = options_.prompt_reuse,
+                              .states_hold_every_length = engine.model().state_holds_every_length};
       if (!kept.directory.empty()) {
         ODMOE_ASSIGN_OR_RETURN(kept.identity, engine.state_identity());
         kept.check_identity = [&engine]() -> Status {

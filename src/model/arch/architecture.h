@@ -1,6 +1,6 @@
-// One model family.  A family says three things: its hyperparameters (create reads the metadata), its dense
-// tensors (declare) and its graph (attention, shared_expert).  What all families share (embedding, norms,
-// router, routed experts, output head) is in model/decoder.h.
+// One model family: its hyperparameters (create reads the metadata), its dense tensors (declare), what a
+// sequence remembers (state) and its graph (attention, shared_expert).  What all families share (embedding,
+// norms, router, routed experts, output head) is in model/decoder.h.
 //
 // To add a family: write arch/NAME.cc with a class and a create function like those beside it, and add a line
 // to the table in arch/registry.cc.
@@ -10,11 +10,12 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "format/account.h"
 #include "model/graph.h"
-#include "model/kv_cache.h"
 #include "model/shape.h"
+#include "model/state_layout.h"
 #include "model/weights.h"
 #include "odmoe/result.h"
 
@@ -27,8 +28,8 @@ class Architecture {
 
   const ModelShape& shape() const { return shape_; }
 
-  // What the KV cache holds per token and layer.
-  virtual KvLayout kv_layout() const = 0;
+  // What a sequence remembers in a layer: attention() finds the tensors by their number in this list.
+  virtual std::vector<StateTensor> state(int layer) const = 0;
 
   // Declares the tensors of one layer that attention() and shared_expert() need.
   virtual void declare(DenseWeights& weights, int layer) = 0;

@@ -16,8 +16,8 @@ class Deepseek2 final : public Architecture {
     layers_.resize(static_cast<size_t>(this->shape().n_layer));
   }
 
-  KvLayout kv_layout() const override {
-    return {.n_layer = shape().n_layer, .key = mla_.cache_row(), .value = 0};
+  std::vector<StateTensor> state(int /*layer*/) const override {
+    return {StateTensor::rows(mla_.cache_row())};
   }
 
   void declare(DenseWeights& weights, int layer) override {

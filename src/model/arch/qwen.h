@@ -15,10 +15,7 @@ Result<GqaShape> read_gqa_shape(const Metadata& metadata, const ModelShape& shap
 
 class QwenAttention : public Architecture {
  public:
-  KvLayout kv_layout() const override {
-    const int64_t row = gqa_.head_dim * gqa_.n_head_kv;
-    return {.n_layer = shape().n_layer, .key = row, .value = row};
-  }
+  std::vector<StateTensor> state(int /*layer*/) const override { return gqa_state(gqa_); }
   ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const override {
     return gqa(inputs, gqa_, layers_[static_cast<size_t>(layer)], layer, x);
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "model/blocks/rope.h"
 #include "model/graph.h"
@@ -10,10 +11,19 @@
 
 namespace odmoe {
 
+// Writes a row of a tensor of the layer's state for each token: values [row, n_token].
+void write_rows(const LayerInputs& inputs, int layer, size_t number, ggml_tensor* values);
+
+// The rows that are looked at as heads that follow each other in a row: [head_dim, RowInputs::n_seen,
+// n_head].
+ggml_tensor* seen_heads(const LayerInputs& inputs, int layer, size_t number, int64_t head_dim,
+                        int64_t n_head);
+
 // q: [n_embd_key, n_head, n_token]; k: [n_embd_key, n_kv, n_head_kv] and v: [n_embd_value, n_kv, n_head_kv],
-// views of the KV cache.  Returns [n_embd_value, n_head, n_token], contiguous.
+// of rows of the state; mask: f16 [n_kv, n_token].  Returns [n_embd_value, n_head, n_token], contiguous.
 // Flash attention when inputs.flash_attention; otherwise the same sum by matrix products and a softmax.
-ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, float scale);
+ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
+                    ggml_tensor* mask, float scale);
 
 // Grouped-query attention (arXiv:2305.13245), with the Qwen families' options: biases (Qwen2), RMSNorm of
 // queries and keys per head before RoPE (Qwen3).
@@ -37,7 +47,10 @@ struct GqaWeights {
 // any.
 GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer, bool with_norms);
 
-// x: [n_embd, n_token], already normalised.  Writes this evaluation's keys and values to the cache.
+// What a layer remembers: keys, then values, [head_dim * n_head_kv] each.
+std::vector<StateTensor> gqa_state(const GqaShape& shape);
+
+// x: [n_embd, n_token], already normalised.  Writes this evaluation's keys and values to the layer's state.
 // Returns [n_embd, n_token].
 ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeights& weights, int layer,
                  ggml_tensor* x);

@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "model/blocks/attention.h"
-#include "model/kv_cache.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -102,13 +101,14 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
   if (s.temperature.scale != 0) query = ggml_mul(ctx, query, inputs.query_scale);
   ggml_tensor* row = ggml_concat(ctx, compressed, ggml_reshape_2d(ctx, k_pe, s.rope_dim, inputs.n_token), 0);
 
-  ggml_tensor* cache = inputs.kv->key(layer);
-  ggml_build_forward_expand(inputs.graph, ggml_set_rows(ctx, cache, row, inputs.kv_rows));
+  write_rows(inputs, layer, 0, row);
+  const RowInputs& rows = inputs.rows(layer, 0);
+  ggml_tensor* cache = inputs.state->rows(layer, 0);
   const auto view = [&](int64_t values) {
-    return ggml_view_3d(ctx, cache, values, inputs.n_kv, 1, cache->nb[1],
-                        cache->nb[1] * static_cast<size_t>(inputs.n_kv), 0);
+    return ggml_view_3d(ctx, cache, values, rows.n_seen, 1, cache->nb[1],
+                        cache->nb[1] * static_cast<size_t>(rows.n_seen), 0);
   };
-  ggml_tensor* out = attend(inputs, query, view(s.cache_row()), view(s.kv_lora_rank), s.kq_scale);
+  ggml_tensor* out = attend(inputs, query, view(s.cache_row()), view(s.kv_lora_rank), rows.mask, s.kq_scale);
 
   ggml_tensor* v_b = w.v_b;
   if (v_b == nullptr) {

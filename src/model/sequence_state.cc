@@ -1,0 +1,292 @@
+#include "model/sequence_state.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "backend/tensor_memory.h"
+#include "base/units.h"
+
+namespace odmoe {
+
+SequenceState::SequenceState(std::shared_ptr<const StatePlan> plan)
+    : plan_(std::move(plan)), first_kept_(plan_->groups().size()) {
+  snapshots_.reserve(static_cast<size_t>(plan_->options().snapshots));
+}
+
+Result<std::unique_ptr<SequenceState>> SequenceState::create(const Backend& backend,
+                                                             std::shared_ptr<const StatePlan> plan) {
+  std::unique_ptr<SequenceState> state(new SequenceState(std::move(plan)));
+  const StatePlan& p = *state->plan_;
+  // It is zero, which the masked, never written rows must be: 0 times NaN is NaN.  Each tensor's rows grow
+  // from a place of their own.
+  ODMOE_ASSIGN_OR_RETURN(state->memory_,
+                         DeviceMemory::allocate(backend, p.tensor_bytes(), DeviceMemory::Use::kSparse));
+  if (!p.holds_every_length()) {
+    ODMOE_ASSIGN_OR_RETURN(state->snapshot_memory_,
+                           AlignedBuffer::allocate(p.bytes() - p.tensor_bytes(), /*huge_pages=*/false));
+  }
+  state->context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * 2 * p.tensors().size(),
+                                   .mem_buffer = nullptr,
+                                   .no_alloc = true}));
+  uint64_t offset = 0;
+  bool placed = true;
+  const auto make = [&](const StatePlan::Tensor& tensor) {
+    ggml_context* ctx = state->context_.get();
+    ggml_tensor* made = tensor.overwritten ? ggml_new_tensor_1d(ctx, tensor.type, tensor.values)
+                                           : ggml_new_tensor_2d(ctx, tensor.type, tensor.values,
+                                                                p.groups()[tensor.group].rows());
+    placed = state->memory_.place(made, offset) && placed;
+    offset += tensor.bytes;
+    return made;
+  };
+  for (const StatePlan::Tensor& tensor : p.tensors()) {
+    state->tensors_[0].push_back(make(tensor));
+    state->tensors_[1].push_back(tensor.overwritten ? make(tensor) : state->tensors_[0].back());
+  }
+  if (!placed) return fail(ErrorKind::kIo, "{} cannot hold a KV cache", backend.description());
+  return state;
+}
+
+ggml_tensor* SequenceState::rows(int layer, size_t number) const {
+  const StatePlan::Tensor& tensor = plan_->tensor(layer, number);
+  assert(!tensor.overwritten);
+  return tensors_[0][plan_->index(tensor)];
+}
+
+ggml_tensor* SequenceState::before(int layer, size_t number) const {
+  const StatePlan::Tensor& tensor = plan_->tensor(layer, number);
+  assert(tensor.overwritten);
+  return tensors_[static_cast<size_t>(side_)][plan_->index(tensor)];
+}
+
+ggml_tensor* SequenceState::after(int layer, size_t number) const {
+  const StatePlan::Tensor& tensor = plan_->tensor(layer, number);
+  assert(tensor.overwritten);
+  return tensors_[static_cast<size_t>(1 - side_)][plan_->index(tensor)];
+}
+
+uint64_t SequenceState::count(int64_t length, bool will_keep) {
+  const uint64_t before = counted_bytes();
+  counted_length_ = std::max(counted_length_, length);
+  const auto snapshots =
+      std::min(static_cast<int32_t>(snapshots_.size()) + (will_keep ? 1 : 0), plan_->options().snapshots);
+  counted_snapshots_ = std::max(counted_snapshots_, snapshots);
+  return counted_bytes() - before;
+}
+
+void SequenceState::begin(int64_t n) {
+  assert(evaluating_ == 0 && n >= 1 && n <= plan_->options().chunk);
+  assert(length_ + n <= plan_->options().context);
+  evaluating_ = n;
+  other_length_ = -1;
+  for (size_t i = 0; i < first_kept_.size(); ++i) {
+    first_kept_[i] = std::max(first_kept_[i], plan_->groups()[i].first_kept(length_ + n));
+  }
+}
+
+void SequenceState::commit() {
+  assert(evaluating_ > 0);
+  if (plan_->has_overwritten()) {
+    other_length_ = length_;
+    side_ = 1 - side_;
+  }
+  length_ += evaluating_;
+  last_commit_ = evaluating_;
+  evaluating_ = 0;
+}
+
+// Rows that failed may hold what is not finite, and rows are multiplied by 0 where they are not seen.
+void SequenceState::roll_back() {
+  if (evaluating_ == 0) return;
+  zero_rows(length_, evaluating_);
+  evaluating_ = 0;
+}
+
+void SequenceState::zero_rows(int64_t first, int64_t n) {
+  std::vector<std::byte> zeros;
+  for (const StatePlan::Tensor& tensor : plan_->tensors()) {
+    if (tensor.overwritten) continue;
+    const RowGroup& group = plan_->groups()[tensor.group];
+    zeros.resize(std::max(zeros.size(), static_cast<size_t>(tensor.row_bytes)));
+    std::vector<int64_t> rows(static_cast<size_t>(group.rows_written(first, n)));
+    group.fill_rows(first, n, rows);
+    for (const int64_t row : rows) {
+      write_tensor(tensors_[0][plan_->index(tensor)], static_cast<uint64_t>(row) * tensor.row_bytes,
+                   std::span(zeros).first(tensor.row_bytes));
+    }
+  }
+}
+
+const SequenceState::Snapshot* SequenceState::snapshot_of(int64_t length) const {
+  const auto found = std::ranges::find(snapshots_, length, &Snapshot::length);
+  return found == snapshots_.end() ? nullptr : &*found;
+}
+
+// Whether the windows' rows that the token after `length` tokens needs are there.
+bool SequenceState::windows_reach(int64_t length) const {
+  for (size_t i = 0; i < first_kept_.size(); ++i) {
+    const int64_t window = plan_->groups()[i].kind().window;
+    if (window > 0 && std::max<int64_t>(0, length - window + 1) < first_kept_[i]) return false;
+  }
+  return true;
+}
+
+bool SequenceState::other_side_is(int64_t length) const {
+  return other_length_ == length && windows_reach(length);
+}
+
+int64_t SequenceState::reachable(int64_t n) const {
+  if (n >= length_) return length_;
+  if (plan_->holds_every_length()) return n;
+  if (!plan_->has_overwritten() && windows_reach(n)) return n;
+  int64_t reached = 0;
+  if (other_length_ >= 0 && other_length_ <= n && other_side_is(other_length_)) reached = other_length_;
+  for (const Snapshot& snapshot : snapshots_) {
+    if (snapshot.length <= n) reached = std::max(reached, snapshot.length);
+  }
+  return reached;
+}
+
+int64_t SequenceState::rewind(int64_t n) {
+  assert(evaluating_ == 0);
+  n = reachable(n);
+  if (n == length_) return n;
+  if (n == 0) {
+    for (const StatePlan::Tensor& tensor : plan_->tensors()) {
+      if (!tensor.overwritten) continue;
+      const std::vector<std::byte> zeros(tensor.row_bytes);
+      write_tensor(tensors_[static_cast<size_t>(side_)][plan_->index(tensor)], 0, zeros);
+    }
+    std::ranges::fill(first_kept_, 0);
+  } else if (other_side_is(n)) {
+    side_ = 1 - side_;
+  } else if (plan_->has_overwritten() || !windows_reach(n)) {
+    write_tail(n, place(snapshot_of(n)->place).first(plan_->tail_bytes(n)));
+  }
+  forget_after(n);
+  return n;
+}
+
+void SequenceState::forget_after(int64_t length) {
+  length_ = length;
+  last_commit_ = 0;
+  other_length_ = -1;
+  std::erase_if(snapshots_, [length](const Snapshot& snapshot) { return snapshot.length > length; });
+}
+
+bool SequenceState::worth_keeping() const {
+  return !plan_->holds_every_length() && length_ > 0 && snapshot_of(length_) == nullptr;
+}
+
+void SequenceState::keep() {
+  assert(evaluating_ == 0 && worth_keeping());
+  size_t free = 0;
+  if (std::cmp_less(snapshots_.size(), plan_->options().snapshots)) {
+    while (std::ranges::contains(snapshots_, free, &Snapshot::place)) ++free;
+  } else {
+    free = snapshots_.front().place;
+    snapshots_.erase(snapshots_.begin());
+  }
+  read_tail(length_, side_, place(free).first(plan_->tail_bytes(length_)));
+  snapshots_.push_back({.length = length_, .place = free});  // nothing of more tokens is there
+}
+
+std::span<std::byte> SequenceState::place(size_t i) const {
+  const uint64_t bytes = plan_->max_tail_bytes();
+  return snapshot_memory_.span().subspan(i * bytes, bytes);
+}
+
+// Calls move(offset into the tensor, bytes) for the rows of the tail of `length` tokens, oldest first.
+template <typename Move>
+void SequenceState::each_window_piece(const StatePlan::Tensor& tensor, int64_t length,
+                                      const Move& move) const {
+  const int64_t rows = plan_->groups()[tensor.group].rows();
+  const int64_t n = plan_->tail_rows(tensor, length);
+  for (int64_t done = 0; done < n;) {
+    const int64_t row = (length - n + done) % rows;
+    const int64_t some = std::min(n - done, rows - row);
+    move(static_cast<uint64_t>(row) * tensor.row_bytes, static_cast<size_t>(some) * tensor.row_bytes);
+    done += some;
+  }
+}
+
+void SequenceState::read_tail(int64_t length, int side, std::span<std::byte> tail) const {
+  for (const StatePlan::Tensor& tensor : plan_->tensors()) {
+    const ggml_tensor* from = tensors_[static_cast<size_t>(side)][plan_->index(tensor)];
+    const auto take = [&](uint64_t offset, size_t bytes) {
+      read_tensor(from, offset, tail.first(bytes));
+      tail = tail.subspan(bytes);
+    };
+    if (tensor.overwritten) {
+      take(0, tensor.row_bytes);
+    } else {
+      each_window_piece(tensor, length, take);
+    }
+  }
+  assert(tail.empty());
+}
+
+void SequenceState::write_tail(int64_t length, std::span<const std::byte> tail) {
+  for (const StatePlan::Tensor& tensor : plan_->tensors()) {
+    ggml_tensor* to = tensors_[static_cast<size_t>(side_)][plan_->index(tensor)];
+    const auto put = [&](uint64_t offset, size_t bytes) {
+      write_tensor(to, offset, tail.first(bytes));
+      tail = tail.subspan(bytes);
+    };
+    if (tensor.overwritten) {
+      put(0, tensor.row_bytes);
+    } else {
+      each_window_piece(tensor, length, put);
+    }
+  }
+  assert(tail.empty());
+  for (size_t i = 0; i < first_kept_.size(); ++i) {
+    const int64_t window = plan_->groups()[i].kind().window;
+    if (window > 0) first_kept_[i] = std::max<int64_t>(0, length - window + 1);
+  }
+}
+
+void SequenceState::save(int64_t n, std::span<std::byte> state) const {
+  assert(reachable(n) == n && state.size() == state_bytes(n));
+  for (const StatePlan::Tensor& tensor : plan_->tensors()) {
+    const size_t bytes = static_cast<size_t>(plan_->kept_rows(tensor, n)) * tensor.row_bytes;
+    if (bytes == 0) continue;
+    read_tensor(tensors_[0][plan_->index(tensor)], 0, state.first(bytes));
+    state = state.subspan(bytes);
+  }
+  if (state.empty()) return;
+  const Snapshot* snapshot = snapshot_of(n);
+  if (n == length_) {
+    read_tail(n, side_, state);
+  } else if (snapshot != nullptr) {
+    std::ranges::copy(place(snapshot->place).first(state.size()), state.begin());
+  } else {
+    // Either nothing is overwritten, or the other copy is of this length.
+    read_tail(n, 1 - side_, state);
+  }
+}
+
+void SequenceState::restore(int64_t n, int64_t state_length, std::span<const std::byte> state) {
+  assert(n <= state_length && state.size() == state_bytes(state_length));
+  assert(n == state_length || plan_->holds_every_length());
+  for (const StatePlan::Tensor& tensor : plan_->tensors()) {
+    const auto rows = static_cast<size_t>(plan_->kept_rows(tensor, n));
+    if (rows > 0) write_tensor(tensors_[0][plan_->index(tensor)], 0, state.first(rows * tensor.row_bytes));
+    state = state.subspan(static_cast<size_t>(plan_->kept_rows(tensor, state_length)) * tensor.row_bytes);
+  }
+  snapshots_.clear();
+  forget_after(n);
+  if (!plan_->holds_every_length()) write_tail(n, state);
+}
+
+void SequenceState::clear() {
+  memory_.clear();
+  if (snapshot_memory_.size() > 0) snapshot_memory_.discard(0, snapshot_memory_.size());
+  snapshots_.clear();
+  forget_after(0);
+  std::ranges::fill(first_kept_, 0);
+  counted_length_ = 0;
+  counted_snapshots_ = 0;
+}
+
+}  // namespace odmoe
