@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "backend/tensor_memory.h"
+#include "model/blocks/soft_cap.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -25,6 +26,10 @@ ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 
   return result;
 }
 
+ggml_tensor* scaled(ggml_context* ctx, ggml_tensor* x, float factor) {
+  return factor == 1 ? x : ggml_scale(ctx, x, factor);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights& weights,
@@ -34,21 +39,21 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
   const ModelShape& shape = decoder->shape();
   const int64_t n_embd = shape.n_embd;
   decoder->token_embd_ = weights.require("token_embd.weight", {n_embd, shape.n_vocab});
-  decoder->output_norm_ = weights.require("output_norm.weight", {n_embd});
+  decoder->output_norm_ = declare_norm(weights, "output_norm", n_embd, shape.layer.norm_bias);
   decoder->output_ = weights.optional_matrix("output.weight", n_embd, shape.n_vocab);
   if (decoder->output_ == nullptr) decoder->output_ = decoder->token_embd_;
+  if (shape.layer.output_bias) decoder->output_bias_ = weights.require("output.bias", {shape.n_vocab});
   decoder->layers_.resize(static_cast<size_t>(shape.n_layer));
   for (int i = 0; i < shape.n_layer; ++i) {
     Layer& layer = decoder->layers_[static_cast<size_t>(i)];
-    layer.attn_norm = weights.require(odmoe::format("blk.{}.attn_norm.weight", i), {n_embd});
-    layer.ffn_norm = weights.require(odmoe::format("blk.{}.ffn_norm.weight", i), {n_embd});
+    decoder->declare_norms(weights, i);
     if (shape.has_experts(i)) {
       decoder->expert_layers_.push_back(i);
       layer.router =
           weights.require(odmoe::format("blk.{}.ffn_gate_inp.weight", i), {n_embd, shape.router.n_expert});
-      if (shape.selection_bias) {
+      if (!shape.selection_bias.empty()) {
         layer.router_bias =
-            weights.optional(odmoe::format("blk.{}.exp_probs_b.bias", i), {shape.router.n_expert});
+            weights.optional(odmoe::format("blk.{}.{}", i, shape.selection_bias), {shape.router.n_expert});
       }
       for (const char* part : {"gate", "up", "gate_up", "down"}) {
         account.use_tensor(odmoe::format("blk.{}.ffn_{}_exps.weight", i, part));
@@ -68,6 +73,21 @@ StateLayout Decoder::state_layout() const {
   return layout;
 }
 
+void Decoder::declare_norms(DenseWeights& weights, int number) {
+  const LayerOptions& options = shape().layer;
+  const auto declare = [&](std::string_view name) {
+    return declare_norm(weights, odmoe::format("blk.{}.{}", number, name), shape().n_embd, options.norm_bias);
+  };
+  Layer& layer = layers_[static_cast<size_t>(number)];
+  layer.attn_norm = declare("attn_norm");
+  layer.ffn_norm = declare(options.ffn_norm);
+  if (shape().has_experts(number)) {
+    layer.expert_norm = options.expert_norm.empty() ? layer.ffn_norm : declare(options.expert_norm);
+  }
+  if (!options.attention_post_norm.empty()) layer.attention_post_norm = declare(options.attention_post_norm);
+  if (!options.ffn_post_norm.empty()) layer.post_norm = declare(options.ffn_post_norm);
+}
+
 int Decoder::max_segment_nodes(int segment) const {
   // A layer of any family has fewer than 64 nodes (MLA with YaRN, the most, about 45), a sum of experts two
   // per rank.  ggml asserts when a graph is too small, so a family that needs more shows at once.
@@ -78,7 +98,18 @@ int Decoder::max_segment_nodes(int segment) const {
   return kLayerNodes * (end - first + 1) + 4 * shape().router.n_expert_used;
 }
 
-ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int64_t n_token) const {
+ggml_tensor* Decoder::normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const {
+  return norm(ctx, x, weights, shape().layer.norm, shape().norm_eps);
+}
+
+// What attention or MLP adds to the stream.
+ggml_tensor* Decoder::add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* branch,
+                                 const NormWeights& post_norm) const {
+  if (post_norm.weight != nullptr) branch = normed(ctx, branch, post_norm);
+  return ggml_add(ctx, stream, scaled(ctx, branch, shape().layer.residual_scale));
+}
+
+ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int layer, int64_t n_token) const {
   const int64_t n_used = shape().router.n_expert_used;
   // In place: the outputs are not needed afterwards, and a second copy would be the largest of all buffers.
   ggml_tensor* weighted = ggml_mul_inplace(ctx, columns(ctx, a.expert_output, n_used * n_token),
@@ -90,43 +121,50 @@ ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int64
   };
   ggml_tensor* sum = rank(0);
   for (int64_t r = 1; r < n_used; ++r) sum = ggml_add(ctx, sum, rank(r));
+  sum = architecture_->after_experts(ctx, layer, sum, columns(ctx, a.router_logits, n_token));
   if (a.shared_output != nullptr) sum = ggml_add(ctx, sum, columns(ctx, a.shared_output, n_token));
-  return ggml_add(ctx, columns(ctx, a.residual, n_token), sum);
+  return add_branch(ctx, columns(ctx, a.residual, n_token), scaled(ctx, sum, shape().layer.mlp_scale),
+                    layers_[static_cast<size_t>(layer)].post_norm);
 }
 
 void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
   ggml_context* ctx = inputs.context;
   const int64_t n_token = inputs.n_token;
-  const float eps = shape().norm_eps;
   ggml_tensor* state = nullptr;
   int layer = 0;
   if (segment == 0) {
-    state = ggml_get_rows(ctx, token_embd_, ggml_view_1d(ctx, a.tokens, n_token, 0));
+    state = scaled(ctx, ggml_get_rows(ctx, token_embd_, ggml_view_1d(ctx, a.tokens, n_token, 0)),
+                   shape().layer.embedding_scale);
   } else {
     layer = expert_layers_[static_cast<size_t>(segment - 1)] + 1;
-    state = sum_experts(ctx, a, n_token);
+    state = sum_experts(ctx, a, layer - 1, n_token);
   }
   // Every graph ends with the state where the next one looks for it.
   ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, state));
   for (; layer < shape().n_layer; ++layer) {
     const Layer& w = layers_[static_cast<size_t>(layer)];
-    ggml_tensor* attention = architecture_->attention(inputs, layer, norm(ctx, state, w.attn_norm, eps));
-    ggml_tensor* residual = write_to(a.residual, ggml_add(ctx, state, attention));
+    ggml_tensor* attention = architecture_->attention(inputs, layer, normed(ctx, state, w.attn_norm));
+    ggml_tensor* residual = write_to(a.residual, add_branch(ctx, state, attention, w.attention_post_norm));
     ggml_build_forward_expand(inputs.graph, residual);
-    ggml_tensor* x = norm(ctx, residual, w.ffn_norm, eps);
     if (shape().has_experts(layer)) {
+      ggml_tensor* seen = shape().layer.expert_norm.empty() ? residual : state;
+      ggml_tensor* x = normed(ctx, seen, w.expert_norm);
       ggml_tensor* logits = ggml_mul_mat(ctx, w.router, write_to(a.ffn_input, x));
       ggml_build_forward_expand(inputs.graph, write_to(a.router_logits, logits));
       return;
     }
-    state = write_to(a.layer_input, ggml_add(ctx, residual, ffn(ctx, w.ffn, x)));
+    ggml_tensor* y = ffn(ctx, w.ffn, shape().activation, normed(ctx, residual, w.ffn_norm));
+    y = scaled(ctx, y, shape().layer.mlp_scale);
+    state = write_to(a.layer_input, add_branch(ctx, residual, y, w.post_norm));
     ggml_build_forward_expand(inputs.graph, state);
   }
 }
 
 void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                                   int64_t n_token) const {
-  ggml_tensor* x = columns(ctx, a.ffn_input, n_token);
+  ggml_tensor* x = shape().layer.expert_norm.empty() ? columns(ctx, a.ffn_input, n_token)
+                                                     : normed(ctx, columns(ctx, a.residual, n_token),
+                                                              layers_[static_cast<size_t>(layer)].ffn_norm);
   ggml_tensor* y = architecture_->shared_expert(ctx, layer, x);
   ggml_build_forward_expand(graph, write_to(a.shared_output, y));
 }
@@ -138,28 +176,36 @@ ggml_tensor* Decoder::router(size_t target) const {
 void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* residual, size_t target,
                                ggml_tensor* router, ggml_tensor* logits, int64_t column) const {
   const Layer& later = layers_[static_cast<size_t>(expert_layers_[target])];
-  ggml_tensor* x = norm(ctx, residual, later.ffn_norm, shape().norm_eps);
+  ggml_tensor* x = normed(ctx, residual, later.expert_norm);
   ggml_build_forward_expand(graph, write_to(logits, ggml_mul_mat(ctx, router, x), column));
 }
 
 void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first,
                          int64_t n, ggml_tensor* logits) const {
-  ggml_tensor* x = norm(ctx, columns(ctx, a.layer_input, n, first), output_norm_, shape().norm_eps);
-  ggml_build_forward_expand(graph, write_to(logits, ggml_mul_mat(ctx, output_, x)));
+  ggml_tensor* x = normed(ctx, columns(ctx, a.layer_input, n, first), output_norm_);
+  ggml_tensor* y = ggml_mul_mat(ctx, output_, x);
+  if (output_bias_ != nullptr) y = ggml_add(ctx, y, output_bias_);
+  y = scaled(ctx, y, shape().layer.logit_scale);
+  if (shape().layer.logit_cap > 0) y = soft_cap(ctx, y, shape().layer.logit_cap);
+  ggml_build_forward_expand(graph, write_to(logits, y));
 }
 
 void Decoder::embedding(int32_t token, std::span<float> values) const {
   const uint64_t offset = static_cast<uint64_t>(token) * token_embd_->nb[1];
-  if (token_embd_->type == GGML_TYPE_F32)
-    return read_tensor(token_embd_, offset, std::as_writable_bytes(values));
-  constexpr size_t kPiece = 2048;  // a multiple of every type's block
-  std::array<std::byte, kPiece * sizeof(float)> piece;
-  for (size_t done = 0; done < values.size(); done += kPiece) {
-    const std::span some = values.subspan(done, std::min(kPiece, values.size() - done));
-    const auto bytes = std::span(piece).first(ggml_row_size(token_embd_->type, std::ssize(some)));
-    read_tensor(token_embd_, offset + ggml_row_size(token_embd_->type, static_cast<int64_t>(done)), bytes);
-    ggml_get_type_traits(token_embd_->type)->to_float(bytes.data(), some.data(), std::ssize(some));
+  if (token_embd_->type == GGML_TYPE_F32) {
+    read_tensor(token_embd_, offset, std::as_writable_bytes(values));
+  } else {
+    constexpr size_t kPiece = 2048;  // a multiple of every type's block
+    std::array<std::byte, kPiece * sizeof(float)> piece;
+    for (size_t done = 0; done < values.size(); done += kPiece) {
+      const std::span some = values.subspan(done, std::min(kPiece, values.size() - done));
+      const auto bytes = std::span(piece).first(ggml_row_size(token_embd_->type, std::ssize(some)));
+      read_tensor(token_embd_, offset + ggml_row_size(token_embd_->type, static_cast<int64_t>(done)), bytes);
+      ggml_get_type_traits(token_embd_->type)->to_float(bytes.data(), some.data(), std::ssize(some));
+    }
   }
+  if (shape().layer.embedding_scale == 1) return;
+  for (float& value : values) value *= shape().layer.embedding_scale;
 }
 
 void Decoder::read_biases() {

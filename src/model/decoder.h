@@ -20,6 +20,7 @@
 
 #include "model/arch/architecture.h"
 #include "model/blocks/ffn.h"
+#include "model/blocks/norm.h"
 #include "model/graph.h"
 #include "model/weights.h"
 
@@ -43,7 +44,7 @@ struct Activations {
   // head begins with.
   ggml_tensor* layer_input = nullptr;    // [n_embd, n]
   ggml_tensor* residual = nullptr;       // [n_embd, n], after the layer's attention
-  ggml_tensor* ffn_input = nullptr;      // [n_embd, n], after ffn_norm
+  ggml_tensor* ffn_input = nullptr;      // [n_embd, n], what router and experts see: after their norm
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
@@ -75,7 +76,7 @@ class Decoder {
   // Builds a segment that reads and writes `a`.
   void build_segment(const LayerInputs& inputs, const Activations& a, int segment) const;
 
-  // ffn_input -> shared_output.
+  // ffn_input, or where experts have a norm of their own the residual, -> shared_output.
   void build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                            int64_t n_token) const;
 
@@ -100,19 +101,25 @@ class Decoder {
 
  private:
   struct Layer {
-    ggml_tensor* attn_norm = nullptr;    // [n_embd]
-    ggml_tensor* ffn_norm = nullptr;     // [n_embd]
-    ggml_tensor* router = nullptr;       // [n_embd, n_expert]
-    ggml_tensor* router_bias = nullptr;  // [n_expert]
-    std::vector<float> bias;             // its values, once they are read
-    FfnWeights ffn;                      // of a dense layer
+    NormWeights attn_norm, ffn_norm;             // [n_embd]
+    NormWeights expert_norm;                     // of a layer with experts: before the router
+    NormWeights attention_post_norm, post_norm;  // LayerOptions; no weight: none
+    ggml_tensor* router = nullptr;               // [n_embd, n_expert]
+    ggml_tensor* router_bias = nullptr;          // [n_expert]
+    std::vector<float> bias;                     // its values, once they are read
+    FfnWeights ffn;                              // of a dense layer
   };
-  ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int64_t n_token) const;
+  void declare_norms(DenseWeights& weights, int number);
+  ggml_tensor* normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const;
+  ggml_tensor* add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* branch,
+                          const NormWeights& post_norm) const;
+  ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int layer, int64_t n_token) const;
 
   std::unique_ptr<Architecture> architecture_;
   ggml_tensor* token_embd_ = nullptr;   // [n_embd, n_vocab]
-  ggml_tensor* output_norm_ = nullptr;  // [n_embd]
+  NormWeights output_norm_;             // [n_embd]
   ggml_tensor* output_ = nullptr;       // [n_embd, n_vocab]; token_embd_ where tied
+  ggml_tensor* output_bias_ = nullptr;  // [n_vocab]; null: none
   std::vector<Layer> layers_;
   std::vector<int> expert_layers_;
 };

@@ -34,7 +34,14 @@ HidingOperand hiding_operand(const ggml_tensor* node) {
       if (node->src[0]->op == GGML_OP_MUL_MAT) operand.tensor = node->src[0]->src[1];
       break;
     case GGML_OP_UNARY:
-      if (ggml_get_unary_op(node) == GGML_UNARY_OP_SIGMOID) operand.tensor = node->src[0];
+      if (ggml_get_unary_op(node) == GGML_UNARY_OP_SIGMOID || ggml_get_unary_op(node) == GGML_UNARY_OP_TANH)
+        operand.tensor = node->src[0];
+      break;
+    case GGML_OP_GLU:
+      if (ggml_get_glu_op(node) == GGML_GLU_OP_GEGLU) operand.tensor = node->src[0];
+      break;
+    case GGML_OP_CLAMP:
+      operand.tensor = node->src[0];
       break;
     default:
       break;

@@ -28,9 +28,10 @@ constexpr auto kFamilyKeys = std::to_array<Rule>({
     {"rope.scaling.finetuned", Value::kAny, "says how the model was trained"},
     {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "qwen2moe"},
     {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "qwen3moe"},
+    {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "qwen3vlmoe"},
+    {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "glm4moe"},
+    {"n_deepstack_layers", Value::kAny, "of images, which are not read", "qwen3vlmoe"},
     // What the family does anyway.
-    {"expert_weights_norm", Value::kFalse, "the family never normalises", "qwen2moe"},
-    {"expert_weights_norm", Value::kTrue, "the family always normalises", "qwen3moe"},
     {"attention.causal", Value::kTrue, "attention is causal"},
     {"rope.scaling.yarn_truncate", Value::kTrue, "YaRN's range is rounded to whole dimensions"},
     {"use_parallel_residual", Value::kFalse, kOff},

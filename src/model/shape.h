@@ -3,28 +3,68 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
+#include "model/blocks/activation.h"
+#include "model/blocks/norm.h"
 #include "model/blocks/router.h"
 
 namespace odmoe {
+
+// How a layer's parts are put together.  Without any of it:
+//   x += attention(norm(x)); x += mlp(norm(x)); at the end logits = output norm(x)
+// where mlp is the sum of the routed experts and what stands beside them.
+struct LayerOptions {
+  NormKind norm = NormKind::kRms;
+  bool norm_bias = false;    // all these norms have biases
+  bool output_bias = false;  // the output head has one
+
+  // blk.N.NAME: the norms before the MLP, and of what attention and MLP give, before it is added.  Empty: no
+  // such norm.
+  std::string_view ffn_norm = "ffn_norm";
+  std::string_view attention_post_norm = {};
+  std::string_view ffn_post_norm = {};
+
+  // Not empty: router and experts see the layer's input, through the norm blk.N.NAME; only what stands beside
+  // them sees what attention made of it, through ffn_norm (Arctic).
+  std::string_view expert_norm = {};
+
+  float embedding_scale = 1;  // multiplies the embedding
+  float mlp_scale = 1;        // the sum of routed experts and what stands beside them, before its norm
+  float residual_scale = 1;   // what attention and MLP add
+  float logit_scale = 1;      // logits
+  float logit_cap = 0;        // c: then logits become c tanh(logit / c); 0: they do not
+};
 
 struct ModelShape {
   std::string architecture;  // general.architecture: "qwen3moe"
   std::string name;          // general.name
   int32_t n_layer = 0;
   int32_t n_layer_dense_lead = 0;  // first layers without experts
+  int32_t expert_layer_step = 1;   // of the others, layers whose number from 1 is a multiple have experts
   int32_t n_layer_nextn = 0;  // blocks of the file behind these layers: for speculation (MTP), passed over
   int32_t n_embd = 0;
   int32_t n_vocab = 0;
   int32_t n_context_train = 0;
   int32_t n_head = 0, n_head_kv = 0;
-  int32_t n_ff = 0;        // of the dense layers; 0 where there are none
-  int32_t n_ff_exp = 0;    // of one routed expert
-  float norm_eps = 1e-6F;  // of RMSNorm
+  int32_t n_ff = 0;                           // of the dense layers; 0 where there are none
+  int32_t n_ff_exp = 0;                       // of one routed expert
+  float norm_eps = 1e-6F;                     // of every norm
+  Activation activation = Activation::kSilu;  // of every feed-forward network
   RouterOptions router;
-  bool selection_bias = false;  // whether routers may have exp_probs_b
+  std::string_view selection_bias = {};  // blk.N.NAME, which routers may have; empty: none has
+  LayerOptions layer;
 
-  bool has_experts(int layer) const { return layer >= n_layer_dense_lead; }
+  bool has_experts(int number) const {
+    return number >= n_layer_dense_lead && (number + 1) % expert_layer_step == 0;
+  }
+  // The first layer with experts; n_layer where there is none.
+  int32_t first_expert_layer() const {
+    for (int32_t number = n_layer_dense_lead; number < n_layer; ++number) {
+      if (has_experts(number)) return number;
+    }
+    return n_layer;
+  }
 };
 
 }  // namespace odmoe

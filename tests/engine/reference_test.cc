@@ -71,47 +71,6 @@ INSTANTIATE_TEST_SUITE_P(Models, ReferenceLogits,
                                            "arch/qwen3moe.IQ4_XS", "demo-kimi", "demo-qwen2moe"),
                          [](const auto& test) { return test_name(test.param); });
 
-// Every position that llama.cpp's logits are known of, of a short prompt and a long one.
-class FamilyLogits : public ::testing::TestWithParam<const char*> {};
-
-TEST_P(FamilyLogits, AreWithinToleranceAtEveryPosition) {
-  const std::string name = GetParam();
-  ODMOE_SHARED_OR_SKIP(model, "models/families/" + name + ".gguf");
-  std::ifstream file(shared_file("models/families/reference.json"));
-  const auto json = nlohmann::json::parse(file);
-  const auto& entries = json.at("files");
-  const auto entry = std::ranges::find_if(
-      entries, [&name](const auto& e) { return e.at("file").template get<std::string>() == name + ".gguf"; });
-  ASSERT_NE(entry, entries.end());
-  EngineOptions options = reference_options(model);
-  options.context = 512;
-  options.flash_attention = FlashAttention::kOff;
-  const auto engine = open_or_fail(options);
-  ASSERT_NE(engine, nullptr);
-  for (const char* prompt : {"short", "long"}) {
-    const std::vector<Token> tokens = json.at("prompts").at(prompt).at("tokens");
-    const std::vector<size_t> positions = entry->at(prompt).at("positions");
-    const std::string logits = entry->at(prompt).at("logits");
-    const std::vector<float> wanted = read_floats(shared_file("models/families/" + logits));
-    const std::vector<float> got = all_logits(*engine, tokens);
-    const size_t n_vocab = wanted.size() / positions.size();
-    ASSERT_EQ(got.size(), tokens.size() * n_vocab);
-    std::vector<double> errors;
-    for (size_t i = 0; i < positions.size(); ++i) {
-      errors.push_back(relative_l2(std::span(got).subspan(positions[i] * n_vocab, n_vocab),
-                                   std::span(wanted).subspan(i * n_vocab, n_vocab)));
-    }
-    std::ranges::sort(errors);
-    RecordProperty(std::string("worst_") + prompt, std::to_string(errors.back()));
-    EXPECT_LE(errors[errors.size() / 2], entry->at("tolerance").at("median").get<double>()) << prompt;
-    EXPECT_LE(errors.back(), entry->at("tolerance").at("worst").get<double>()) << prompt;
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Models, FamilyLogits,
-                         ::testing::Values("deepseek2-large3.F32", "deepseek2-merged.F32"),
-                         [](const auto& test) { return test_name(test.param); });
-
 class ReferencePerplexity : public ::testing::TestWithParam<std::pair<const char*, double>> {};
 
 TEST_P(ReferencePerplexity, IsWithinHalfAPercentOfLlamaPerplexity) {

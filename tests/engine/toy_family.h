@@ -8,13 +8,12 @@
 // writes it.
 #pragma once
 
-#include <cmath>
 #include <memory>
 #include <vector>
 
 #include "model/arch/architecture.h"
+#include "model/arch/gqa_model.h"
 #include "model/arch/metadata.h"
-#include "model/arch/qwen.h"
 #include "model/blocks/attention.h"
 
 namespace odmoe::testing {
@@ -27,9 +26,9 @@ class ToyFamily final : public Architecture {
   static Result<std::unique_ptr<Architecture>> make(Account& account) {
     ODMOE_RETURN_IF_ERROR(account.get_string("general.architecture"));
     const Metadata metadata(account, "qwen3moe");
-    ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(metadata));
-    ODMOE_ASSIGN_OR_RETURN(const GqaShape gqa, read_gqa_shape(metadata, shape));
-    return std::make_unique<ToyFamily>(std::move(shape), gqa);
+    ODMOE_ASSIGN_OR_RETURN(GqaModel model, read_gqa_model(metadata, {}, RopePairs::kHalves));
+    model.gqa.qk_norm = QkNorm::kPerHead;
+    return std::make_unique<ToyFamily>(std::move(model.shape), model.gqa);
   }
   ToyFamily(ModelShape shape, const GqaShape& gqa) : Architecture(std::move(shape)), gqa_(gqa) {
     layers_.resize(static_cast<size_t>(this->shape().n_layer));
@@ -59,7 +58,7 @@ class ToyFamily final : public Architecture {
   }
 
   void declare(DenseWeights& weights, int layer) override {
-    layers_[static_cast<size_t>(layer)] = declare_gqa(weights, gqa_, layer, /*with_norms=*/true);
+    layers_[static_cast<size_t>(layer)] = declare_gqa(weights, gqa_, layer);
   }
 
   ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const override {
@@ -97,8 +96,7 @@ class ToyFamily final : public Architecture {
                                  seen_heads(inputs, kLayer, 2 + i, gqa_.head_dim, gqa_.n_head_kv), 1));
     }
     ggml_tensor* mask = ggml_concat(ctx, window.mask, blocks.mask, 0);
-    const float scale = 1.0F / std::sqrt(static_cast<float>(gqa_.head_dim));
-    ggml_tensor* out = attend(inputs, q, both[0], both[1], mask, scale);
+    ggml_tensor* out = attend(inputs, q, both[0], both[1], mask, gqa_.kq_scale);
     return ggml_mul_mat(ctx, w.output,
                         ggml_reshape_2d(ctx, out, gqa_.head_dim * gqa_.n_head, inputs.n_token));
   }

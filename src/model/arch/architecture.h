@@ -1,9 +1,10 @@
 // One model family: its hyperparameters (create reads the metadata), its dense tensors (declare), what a
 // sequence remembers (state) and its graph (attention, shared_expert).  What all families share (embedding,
-// norms, router, routed experts, output head) is in model/decoder.h.
+// norms, router, routed experts, output head) is in model/decoder.h, and how it is put together in
+// ModelShape::layer.
 //
-// To add a family: write arch/NAME.cc with a class and a create function like those beside it, and add a line
-// to the table in arch/registry.cc.
+// To add a family: write arch/NAME.cc with a create function like those beside it (most are options of
+// arch/gqa_model.h), and add a line to the table in arch/registry.cc.
 #pragma once
 
 #include <memory>
@@ -43,6 +44,13 @@ class Architecture {
   }
   virtual bool has_shared_expert() const { return false; }
 
+  // sum: [n_embd, n_token], of the routed experts; router_logits: [n_expert, n_token], by which they were
+  // chosen.  What takes the sum's place: the sum itself but for families with another stage behind it.
+  virtual ggml_tensor* after_experts(ggml_context* /*ctx*/, int /*layer*/, ggml_tensor* sum,
+                                     ggml_tensor* /*router_logits*/) const {
+    return sum;
+  }
+
   // Whether attention() wants LayerInputs::query_scale, and what it is at a position.
   virtual bool scales_queries() const { return false; }
   virtual float query_scale(int64_t /*position*/) const { return 1; }
@@ -58,7 +66,13 @@ class Architecture {
 // kBadFile for metadata that is missing or absurd.
 Result<std::unique_ptr<Architecture>> make_architecture(Account& account);
 
-// The names that make_architecture() knows, sorted.
-std::span<const std::string_view> known_architectures();
+// What make_architecture() knows, sorted by name.
+struct FamilyInfo {
+  std::string_view name;         // general.architecture
+  std::string_view models;       // that people know
+  std::string_view tested;       // tiny models of models/families and models/arch of the reference data
+  std::string_view not_covered;  // of the family's models; empty: nothing that is known
+};
+std::span<const FamilyInfo> known_families();
 
 }  // namespace odmoe

@@ -1,10 +1,11 @@
 // DeepSeek-V2, V2-Lite, V3, R1 and Kimi-K2, K2.5 (arXiv:2405.04434, 2412.19437): multi-head latent attention,
 // leading dense layers, shared experts, softmax or sigmoid routing with a selection bias and expert groups.
+// Mistral Small 4 and Mistral Large 3 have the same graph, and queries that grow with their position.
 #include "model/arch/architecture.h"
 #include "model/arch/metadata.h"
 #include "model/arch/registry.h"
-#include "model/blocks/ffn.h"
 #include "model/blocks/mla.h"
+#include "model/blocks/shared_expert.h"
 
 namespace odmoe {
 namespace {
@@ -12,7 +13,9 @@ namespace {
 class Deepseek2 final : public Architecture {
  public:
   Deepseek2(ModelShape shape, const MlaShape& mla, int64_t n_ff_shared)
-      : Architecture(std::move(shape)), mla_(mla), n_ff_shared_(n_ff_shared) {
+      : Architecture(std::move(shape)),
+        mla_(mla),
+        shared_{.n_embd = this->shape().n_embd, .n_ff = n_ff_shared} {
     layers_.resize(static_cast<size_t>(this->shape().n_layer));
   }
 
@@ -24,7 +27,7 @@ class Deepseek2 final : public Architecture {
     Layer& w = layers_[static_cast<size_t>(layer)];
     w.mla = declare_mla(weights, mla_, layer);
     if (has_shared_expert() && shape().has_experts(layer)) {
-      w.shared = declare_ffn(weights, layer, "_shexp", shape().n_embd, n_ff_shared_);
+      w.shared = declare_shared_expert(weights, shared_, layer);
     }
   }
 
@@ -35,18 +38,19 @@ class Deepseek2 final : public Architecture {
   bool scales_queries() const override { return mla_.temperature.scale != 0; }
   float query_scale(int64_t position) const override { return mla_.temperature.at(position); }
 
-  bool has_shared_expert() const override { return n_ff_shared_ > 0; }
+  bool has_shared_expert() const override { return shared_.n_ff > 0; }
   ggml_tensor* shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const override {
-    return has_shared_expert() ? ffn(ctx, layers_[static_cast<size_t>(layer)].shared, x) : nullptr;
+    if (!has_shared_expert()) return nullptr;
+    return odmoe::shared_expert(ctx, shared_, layers_[static_cast<size_t>(layer)].shared, x);
   }
 
  private:
   struct Layer {
     MlaWeights mla;
-    FfnWeights shared;
+    SharedExpertWeights shared;
   };
   MlaShape mla_;
-  int64_t n_ff_shared_;
+  SharedExpertShape shared_;
   std::vector<Layer> layers_;
 };
 
@@ -85,11 +89,9 @@ Result<QueryTemperature> read_temperature(const Metadata& m) {
 
 }  // namespace
 
-Result<std::unique_ptr<Architecture>> make_deepseek2(Account& account) {
+Result<std::unique_ptr<Architecture>> make_deepseek2(const Metadata& m) {
   constexpr int32_t kMaxDim = 1 << 16;
-  const Metadata m(account, "deepseek2");
-  ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(m));
-  shape.selection_bias = true;
+  ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(m, {.selection_bias = kSelectionBias}));
   // Files of GLM-4.7-Flash were made before its converter said how it routes; it is known by its sizes, as in
   // llama.cpp.
   constexpr int32_t kGlmVocabulary = 154880;
@@ -97,8 +99,6 @@ Result<std::unique_ptr<Architecture>> make_deepseek2(Account& account) {
       shape.n_vocab == kGlmVocabulary) {
     shape.router.gating = Gating::kSigmoid;
   }
-  ODMOE_ASSIGN_OR_RETURN(shape.router.normalise, m.boolean_or("expert_weights_norm", false));
-  ODMOE_ASSIGN_OR_RETURN(shape.router.scale, m.number_or("expert_weights_scale", 1));
 
   MlaShape mla{.n_embd = shape.n_embd, .n_head = shape.n_head, .norm_eps = shape.norm_eps, .rope = {}};
   ODMOE_ASSIGN_OR_RETURN(mla.q_lora_rank, m.integer_or("attention.q_lora_rank", 0, 0, kMaxDim));
@@ -115,12 +115,11 @@ Result<std::unique_ptr<Architecture>> make_deepseek2(Account& account) {
   mla.nope_dim = head_dim - mla.rope_dim;
   if (has_mla_keys) ODMOE_RETURN_IF_ERROR(check_cache_lengths(m, mla, head_dim));
   ODMOE_ASSIGN_OR_RETURN(
-      mla.rope, read_rope(account, "deepseek2", RopePairs::kAdjacent, static_cast<int32_t>(mla.rope_dim)));
+      mla.rope, read_rope(m.account(), m.arch(), RopePairs::kAdjacent, static_cast<int32_t>(mla.rope_dim)));
   ODMOE_ASSIGN_OR_RETURN(mla.kq_scale, read_softmax_scale(m, head_dim, mla.rope));
   ODMOE_ASSIGN_OR_RETURN(mla.temperature, read_temperature(m));
 
-  ODMOE_ASSIGN_OR_RETURN(const int32_t n_shared, m.integer_or("expert_shared_count", 0, 0, 1024));
-  const int64_t n_ff_shared = static_cast<int64_t>(n_shared) * shape.n_ff_exp;
+  ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff_shared, read_shared_width(m, shape));
   return std::make_unique<Deepseek2>(std::move(shape), mla, n_ff_shared);
 }
 

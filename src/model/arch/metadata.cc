@@ -51,7 +51,81 @@ Result<bool> Metadata::boolean_or(std::string_view name, bool otherwise) const {
   return account_->get_bool(key(name));
 }
 
-Result<ModelShape> read_shape(const Metadata& m) {
+Result<float> Metadata::factor_or_one(std::string_view name) const {
+  ODMOE_ASSIGN_OR_RETURN(const float factor, number_or(name, 1));
+  return factor == 0 ? 1 : factor;
+}
+
+namespace {
+
+Result<Gating> read_gating(const Metadata& m, const FamilyRules& rules) {
+  constexpr std::string_view kKey = "expert_gating_func";
+  const std::string& path = m.file().path().string();
+  if (rules.gating_says == Says::kKey && !m.has(kKey)) {
+    return fail(ErrorKind::kBadFile, "{}: the model has no key {}, which says how experts are chosen", path,
+                m.key(kKey));
+  }
+  ODMOE_ASSIGN_OR_RETURN(const int32_t value, m.integer_or(kKey, 0, 0, 255));
+  Gating gating = rules.gating;
+  switch (value) {
+    case 0:  // not said
+      break;
+    case 1:
+      gating = Gating::kSoftmax;
+      break;
+    case 2:
+      gating = Gating::kSigmoid;
+      break;
+    case 3:
+      gating = Gating::kSoftmaxOverChosen;
+      break;
+    default:
+      return fail(ErrorKind::kUnsupported,
+                  "{}: expert_gating_func {} is not known; known are 1 (softmax), 2 (sigmoid), 3 (softmax "
+                  "over the chosen)",
+                  path, value);
+  }
+  // The graph of such a family knows one, whatever a file says.
+  if (rules.gating_says == Says::kFamily && gating != rules.gating) {
+    return fail(ErrorKind::kUnsupported, "{}: {} is {}, not {}, which {} models have", path, m.key(kKey),
+                value, rules.gating == Gating::kSoftmax ? "1 (softmax)" : "2 (sigmoid)", m.arch());
+  }
+  return gating;
+}
+
+Result<bool> read_normalise(const Metadata& m, const FamilyRules& rules) {
+  constexpr std::string_view kKey = "expert_weights_norm";
+  if (rules.normalise_says != Says::kFamily) return m.boolean_or(kKey, rules.normalise);
+  // A key that says otherwise is left to model/left_over.h, which refuses it.
+  const auto value = m.file().get_bool(m.key(kKey));
+  if (value.has_value() && *value == rules.normalise) {
+    m.account().pass_over_key(
+        m.key(kKey), rules.normalise ? "the family always normalises" : "the family never normalises");
+  }
+  return rules.normalise;
+}
+
+Status read_expert_layers(const Metadata& m, ExpertLayers layers, ModelShape& shape) {
+  if (layers == ExpertLayers::kWithRouter) {
+    const auto has_router = [&](int32_t layer) {
+      return m.file().find_tensor(odmoe::format("blk.{}.ffn_gate_inp.weight", layer)) != nullptr;
+    };
+    int32_t& lead = shape.n_layer_dense_lead;
+    while (lead < shape.n_layer && !has_router(lead)) ++lead;
+    return {};
+  }
+  ODMOE_ASSIGN_OR_RETURN(shape.n_layer_dense_lead,
+                         m.integer_or("leading_dense_block_count", 0, 0, shape.n_layer));
+  if (layers == ExpertLayers::kInterleaved) {
+    ODMOE_ASSIGN_OR_RETURN(const int32_t step, m.integer_or("interleave_moe_layer_step", 1, 0, kMaxLayers));
+    shape.expert_layer_step = std::max(step, 1);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<ModelShape> read_shape(const Metadata& m, const FamilyRules& rules) {
   ModelShape shape;
   shape.architecture = m.arch();
   const std::string& path = m.file().path().string();
@@ -75,8 +149,7 @@ Result<ModelShape> read_shape(const Metadata& m) {
         "or the file is not whole",
         path, m.key("nextn_predict_layers"), shape.n_layer_nextn, block, own);
   }
-  ODMOE_ASSIGN_OR_RETURN(shape.n_layer_dense_lead,
-                         m.integer_or("leading_dense_block_count", 0, 0, shape.n_layer));
+  ODMOE_RETURN_IF_ERROR(read_expert_layers(m, rules.expert_layers, shape));
   ODMOE_ASSIGN_OR_RETURN(shape.n_embd, m.integer("embedding_length", 1, kMaxWidth));
   ODMOE_ASSIGN_OR_RETURN(shape.n_context_train, m.integer("context_length", 1, kMaxContext));
   ODMOE_ASSIGN_OR_RETURN(shape.n_head, m.integer("attention.head_count", 1, kMaxHeads));
@@ -87,10 +160,11 @@ Result<ModelShape> read_shape(const Metadata& m) {
                 shape.n_head_kv);
   }
   ODMOE_ASSIGN_OR_RETURN(shape.n_ff, m.integer_or("feed_forward_length", 0, 0, kMaxWidth));
-  ODMOE_ASSIGN_OR_RETURN(shape.norm_eps, m.number("attention.layer_norm_rms_epsilon"));
-  if (shape.norm_eps < 0) {
-    return fail(ErrorKind::kBadFile, "{}: {} is negative", path, m.key("attention.layer_norm_rms_epsilon"));
-  }
+  shape.layer.norm = rules.norm;
+  const char* const eps =
+      rules.norm == NormKind::kRms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
+  ODMOE_ASSIGN_OR_RETURN(shape.norm_eps, m.number(eps));
+  if (shape.norm_eps < 0) return fail(ErrorKind::kBadFile, "{}: {} is negative", path, m.key(eps));
   const TensorInfo* embedding = m.file().find_tensor("token_embd.weight");
   if (embedding == nullptr) {
     return fail(ErrorKind::kBadFile,
@@ -103,7 +177,7 @@ Result<ModelShape> read_shape(const Metadata& m) {
 
   RouterOptions& router = shape.router;
   ODMOE_ASSIGN_OR_RETURN(router.n_expert, m.integer_or("expert_count", 0, 0, kMaxExperts));
-  if (router.n_expert == 0 || shape.n_layer_dense_lead == shape.n_layer) {
+  if (router.n_expert == 0 || shape.first_expert_layer() == shape.n_layer) {
     return fail(ErrorKind::kUnsupported,
                 "{}: the model has no routed experts; odmoe runs mixture-of-experts models, use llama.cpp "
                 "for dense ones",
@@ -124,30 +198,17 @@ Result<ModelShape> read_shape(const Metadata& m) {
                 "{}: {} experts in {} groups, {} of them used, cannot give {} experts per token", path,
                 router.n_expert, router.n_group, router.n_group_used, router.n_expert_used);
   }
-  ODMOE_ASSIGN_OR_RETURN(const int32_t gating, m.integer_or("expert_gating_func", 0, 0, 255));
-  switch (gating) {
-    case 0:
-    case 1:
-      router.gating = Gating::kSoftmax;
-      break;
-    case 2:
-      router.gating = Gating::kSigmoid;
-      break;
-    case 3:
-      router.gating = Gating::kSoftmaxOverChosen;
-      break;
-    default:
-      return fail(ErrorKind::kUnsupported,
-                  "{}: expert_gating_func {} is not known; known are 1 (softmax), 2 (sigmoid), 3 (softmax "
-                  "over the chosen)",
-                  path, gating);
+  ODMOE_ASSIGN_OR_RETURN(router.gating, read_gating(m, rules));
+  ODMOE_ASSIGN_OR_RETURN(router.normalise, read_normalise(m, rules));
+  if (rules.scales) {
+    ODMOE_ASSIGN_OR_RETURN(router.scale, m.number_or("expert_weights_scale", 1));
   }
+  shape.selection_bias = rules.selection_bias;
+  const int32_t first = shape.first_expert_layer();
   // The experts' width is in the tensors; older files of some families do not give it as a key.
-  const TensorInfo* down =
-      m.file().find_tensor(odmoe::format("blk.{}.ffn_down_exps.weight", shape.n_layer_dense_lead));
+  const TensorInfo* down = m.file().find_tensor(odmoe::format("blk.{}.ffn_down_exps.weight", first));
   if (down == nullptr || down->ne[0] > kMaxWidth) {
-    return fail(ErrorKind::kBadFile, "{}: the model has no tensor blk.{}.ffn_down_exps.weight", path,
-                shape.n_layer_dense_lead);
+    return fail(ErrorKind::kBadFile, "{}: the model has no tensor blk.{}.ffn_down_exps.weight", path, first);
   }
   shape.n_ff_exp = static_cast<int32_t>(down->ne[0]);
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff_exp,
@@ -155,10 +216,15 @@ Result<ModelShape> read_shape(const Metadata& m) {
   // 0: not said.
   if (n_ff_exp != 0 && n_ff_exp != shape.n_ff_exp) {
     return fail(ErrorKind::kBadFile, "{}: {} is {}, but experts are {} wide (blk.{}.ffn_down_exps.weight)",
-                path, m.key("expert_feed_forward_length"), n_ff_exp, shape.n_ff_exp,
-                shape.n_layer_dense_lead);
+                path, m.key("expert_feed_forward_length"), n_ff_exp, shape.n_ff_exp, first);
   }
   return shape;
+}
+
+Result<int32_t> read_shared_width(const Metadata& m, const ModelShape& shape) {
+  ODMOE_ASSIGN_OR_RETURN(const int32_t n_shared, m.integer_or("expert_shared_count", 0, 0, 1024));
+  return static_cast<int32_t>(
+      std::min<int64_t>(static_cast<int64_t>(n_shared) * shape.n_ff_exp, int64_t{INT32_MAX}));
 }
 
 }  // namespace odmoe

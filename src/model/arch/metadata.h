@@ -14,7 +14,7 @@ namespace odmoe {
 
 class Metadata {
  public:
-  Metadata(Account& account, std::string arch) : account_(&account), arch_(std::move(arch)) {}
+  Metadata(Account& account, std::string_view arch) : account_(&account), arch_(arch) {}
 
   Account& account() const { return *account_; }
   const Checkpoint& file() const { return account_->file(); }
@@ -29,13 +29,49 @@ class Metadata {
   Result<float> number_or(std::string_view name, float otherwise) const;
   Result<bool> boolean_or(std::string_view name, bool otherwise) const;
 
+  // A factor: any number but 0, which means 1, as an absent key does.
+  Result<float> factor_or_one(std::string_view name) const;
+
  private:
   Account* account_;
   std::string arch_;
 };
 
+// Who says how a family chooses its experts.
+enum class Says {
+  kFile,    // a key, and the family's default where there is none
+  kKey,     // a key, without which a file is bad
+  kFamily,  // the graph knows nothing else: a key that says otherwise is refused
+};
+
+// Which layers have experts.
+enum class ExpertLayers {
+  kBehindLead,   // all but the first leading_dense_block_count
+  kInterleaved,  // of those behind the lead every interleave_moe_layer_step-th
+  kWithRouter,   // from the first that has a router on: no key says it
+};
+
+// What a family does, and what its files say of it.
+struct FamilyRules {
+  NormKind norm = NormKind::kRms;  // which also says which key has the epsilon
+  ExpertLayers expert_layers = ExpertLayers::kBehindLead;
+  Gating gating = Gating::kSoftmax;
+  Says gating_says = Says::kFile;
+  bool normalise = false;
+  Says normalise_says = Says::kFile;
+  bool scales = true;                    // expert_weights_scale is read
+  std::string_view selection_bias = {};  // ModelShape::selection_bias
+  float yarn_beta_fast = 32;             // RopeOptions::beta_fast
+};
+
+// The selection bias of most families that have one.
+inline constexpr std::string_view kSelectionBias = "exp_probs_b.bias";
+
 // What every family's metadata has: layers, embedding, heads, context, vocabulary, norm, experts and how they
-// are chosen (softmax, no groups and no scale unless the file says otherwise).
-Result<ModelShape> read_shape(const Metadata& metadata);
+// are chosen (no groups unless the file says otherwise).
+Result<ModelShape> read_shape(const Metadata& metadata, const FamilyRules& rules);
+
+// The width of all shared experts together: expert_shared_count times that of a routed one.
+Result<int32_t> read_shared_width(const Metadata& metadata, const ModelShape& shape);
 
 }  // namespace odmoe

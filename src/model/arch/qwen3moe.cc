@@ -1,27 +1,17 @@
 // Qwen3-30B-A3B, Qwen3-235B-A22B (arXiv:2505.09388): RMSNorm of queries and keys per head, weights of the
-// chosen experts normalised, no shared expert.
-#include "model/arch/qwen.h"
+// chosen experts normalised, no shared expert.  Qwen3-VL's language model is the same for text.
+#include "model/arch/gqa_model.h"
 #include "model/arch/registry.h"
 
 namespace odmoe {
-namespace {
 
-class Qwen3Moe final : public QwenAttention {
- public:
-  Qwen3Moe(ModelShape shape, const GqaShape& gqa) : QwenAttention(std::move(shape), gqa) {}
-  void declare(DenseWeights& weights, int layer) override {
-    declare_attention(weights, layer, /*with_norms=*/true);
-  }
-};
-
-}  // namespace
-
-Result<std::unique_ptr<Architecture>> make_qwen3moe(Account& account) {
-  const Metadata metadata(account, "qwen3moe");
-  ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(metadata));
-  shape.router.normalise = true;  // the family always does
-  ODMOE_ASSIGN_OR_RETURN(const GqaShape gqa, read_gqa_shape(metadata, shape));
-  return std::make_unique<Qwen3Moe>(std::move(shape), gqa);
+Result<std::unique_ptr<Architecture>> make_qwen3moe(const Metadata& m) {
+  ODMOE_ASSIGN_OR_RETURN(
+      GqaModel model,
+      read_gqa_model(m, {.gating_says = Says::kFamily, .normalise = true, .normalise_says = Says::kFamily},
+                     RopePairs::kHalves));
+  model.gqa.qk_norm = QkNorm::kPerHead;
+  return make_gqa(std::move(model));
 }
 
 }  // namespace odmoe

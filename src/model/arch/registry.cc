@@ -1,5 +1,6 @@
 #include "model/arch/registry.h"
 
+#include <algorithm>
 #include <array>
 #include <string>
 
@@ -9,33 +10,75 @@ namespace odmoe {
 namespace {
 
 struct Family {
-  std::string_view name;  // general.architecture
-  Result<std::unique_ptr<Architecture>> (*make)(Account& account);
+  FamilyInfo info;
+  MakeFamily* make;
 };
+
+constexpr std::string_view kTiny = "F32";
 
 // Sorted by name.
-constexpr std::array kFamilies = {
-    Family{"deepseek2", make_deepseek2},
-    Family{"qwen2moe", make_qwen2moe},
-    Family{"qwen3moe", make_qwen3moe},
-};
+constexpr auto kFamilies = std::to_array<Family>({
+    {{"arctic", "Snowflake Arctic", kTiny, ""}, make_arctic},
+    {{"bailingmoe", "Ling-lite, Ling-plus", kTiny, ""}, make_bailingmoe},
+    {{"bailingmoe2", "Ling-2.0 and Ring-2.0: mini, flash, 1T", kTiny, "speculation (MTP)"}, make_bailingmoe2},
+    {{"dbrx", "DBRX", kTiny, ""}, make_dbrx},
+    {{"deepseek", "DeepSeek-MoE-16B", kTiny, ""}, make_deepseek},
+    {{"deepseek2",
+      "DeepSeek-V2, V2-Lite, V3, V3.1, R1; Kimi-K2, Kimi-K2.5 (text); Mistral Large 3; GLM-4.7-Flash",
+      "F32, Q8_0 experts, merged gate and up, YaRN, query temperature", "speculation (MTP)"},
+     make_deepseek2},
+    {{"dots1", "dots.llm1", kTiny, ""}, make_dots1},
+    {{"ernie4_5-moe", "ERNIE-4.5-21B-A3B, 300B-A47B", "F32, experts in every layer behind the lead",
+      "an interleave_moe_layer_step above 1 has no reference"},
+     make_ernie4_5_moe},
+    {{"glm4moe", "GLM-4.5, GLM-4.5-Air, GLM-4.6", "F32 with and without norms of queries and keys, Q4_K_M",
+      "speculation (MTP); images (GLM-4.5V)"},
+     make_glm4moe},
+    {{"granitemoe", "Granite-3.0-1B-A400M, 3B-A800M", "F32 with and without a shared expert", ""},
+     make_granitemoe},
+    {{"grok", "Grok-1, Grok-2", kTiny,
+      "Grok-2's cap on router logits, which llama.cpp does not compute either; attention.temperature_length "
+      "is "
+      "refused"},
+     make_grok},
+    {{"grovemoe", "GroveMoE-Inst", kTiny, ""}, make_grovemoe},
+    {{"hunyuan-moe", "Hunyuan-A13B", kTiny, ""}, make_hunyuan_moe},
+    {{"hy_v3", "Hunyuan 3", kTiny, "speculation (MTP)"}, make_hy_v3},
+    {{"llama", "Mixtral-8x7B, Mixtral-8x22B, merges of Llamas with experts", kTiny,
+      "files of before 2024 with a tensor for each expert; Llamas without experts"},
+     make_llama},
+    {{"minicpm", "MiniCPM-MoE-8x2B", kTiny, "files without keys for the scales"}, make_minicpm},
+    {{"minimax-m2", "MiniMax-M2, M2.1", kTiny, ""}, make_minimax_m2},
+    {{"mistral4", "Mistral Small 4", "F32, merged gate and up, YaRN, query temperature", "images"},
+     make_deepseek2},
+    {{"olmoe", "OLMoE-1B-7B", kTiny, ""}, make_olmoe},
+    {{"phimoe", "Phi-3.5-MoE, Phi-mini-MoE", "F32, contexts up to the original one",
+      "contexts beyond the original one have no reference"},
+     make_phimoe},
+    {{"qwen2moe", "Qwen2-57B-A14B, Qwen1.5-MoE-A2.7B", "F32, trained demo model in Q8_0", ""}, make_qwen2moe},
+    {{"qwen3moe", "Qwen3-30B-A3B, Qwen3-235B-A22B, Qwen3-Coder", "F32, Q4_K_M, Q3_K_M, Q2_K, IQ4_XS", ""},
+     make_qwen3moe},
+    {{"qwen3vlmoe", "Qwen3-VL-30B-A3B, 235B-A22B", kTiny, "images"}, make_qwen3moe},
+});
 
-constexpr auto kNames = [] {
-  std::array<std::string_view, kFamilies.size()> names;
-  for (size_t i = 0; i < names.size(); ++i) names[i] = kFamilies[i].name;
-  return names;
+static_assert(std::ranges::is_sorted(kFamilies, {}, [](const Family& f) { return f.info.name; }));
+
+constexpr auto kInfos = [] {
+  std::array<FamilyInfo, kFamilies.size()> infos;
+  for (size_t i = 0; i < infos.size(); ++i) infos[i] = kFamilies[i].info;
+  return infos;
 }();
 
 }  // namespace
 
-std::span<const std::string_view> known_architectures() { return kNames; }
+std::span<const FamilyInfo> known_families() { return kInfos; }
 
 Result<std::unique_ptr<Architecture>> make_architecture(Account& account) {
   ODMOE_ASSIGN_OR_RETURN(const std::string name, account.get_string("general.architecture"));
   std::string known;
   for (const Family& family : kFamilies) {
-    if (family.name == name) return family.make(account);
-    known += (known.empty() ? "" : ", ") + std::string(family.name);
+    if (family.info.name == name) return family.make(Metadata(account, name));
+    known += (known.empty() ? "" : ", ") + std::string(family.info.name);
   }
   return fail(ErrorKind::kUnsupported, "{}: architecture '{}' is not supported; supported are {}",
               account.file().path().string(), printable(name), known);

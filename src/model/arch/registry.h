@@ -4,11 +4,16 @@
 #include <memory>
 
 #include "model/arch/architecture.h"
+#include "model/arch/metadata.h"
 
 namespace odmoe {
 
-Result<std::unique_ptr<Architecture>> make_deepseek2(Account& account);
-Result<std::unique_ptr<Architecture>> make_qwen2moe(Account& account);
-Result<std::unique_ptr<Architecture>> make_qwen3moe(Account& account);
+// `m` is of the architecture that the file names: some functions make several.
+using MakeFamily = Result<std::unique_ptr<Architecture>>(const Metadata& m);
+
+MakeFamily make_arctic, make_bailingmoe, make_bailingmoe2, make_dbrx, make_deepseek, make_deepseek2,
+    make_dots1, make_ernie4_5_moe, make_glm4moe, make_granitemoe, make_grok, make_grovemoe, make_hunyuan_moe,
+    make_hy_v3, make_llama, make_minicpm, make_minimax_m2, make_olmoe, make_phimoe, make_qwen2moe,
+    make_qwen3moe;
 
 }  // namespace odmoe

@@ -20,17 +20,31 @@ ggml_tensor* seen_heads(const LayerInputs& inputs, int layer, size_t number, int
                         int64_t n_head);
 
 // q: [n_embd_key, n_head, n_token]; k: [n_embd_key, n_kv, n_head_kv] and v: [n_embd_value, n_kv, n_head_kv],
-// of rows of the state; mask: f16 [n_kv, n_token].  Returns [n_embd_value, n_head, n_token], contiguous.
-// Flash attention when inputs.flash_attention; otherwise the same sum by matrix products and a softmax.
+// of rows of the state; mask: f16 [n_kv, n_token].  Returns [n_embd_value, n_head, n_token], contiguous.  The
+// softmax is of scale q.k, or with a cap c > 0 (Gemma 2, arXiv:2408.00118) of c tanh(scale q.k / c). Flash
+// attention when inputs.flash_attention; otherwise the same sum by matrix products and a softmax.
 ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
-                    ggml_tensor* mask, float scale);
+                    ggml_tensor* mask, float scale, float cap = 0);
 
-// Grouped-query attention (arXiv:2305.13245), with the Qwen families' options: biases (Qwen2), RMSNorm of
-// queries and keys per head before RoPE (Qwen3).
+// RMSNorm of queries and keys.
+enum class QkNorm {
+  kNone,
+  kPerHead,   // of each head, with one weight for all: {head_dim}
+  kAllHeads,  // of all heads together: {head_dim * n_head} and {head_dim * n_head_kv}
+};
+
+// Grouped-query attention (arXiv:2305.13245), with what families add to it.
 struct GqaShape {
   int64_t n_embd = 0, n_head = 0, n_head_kv = 0;
-  int64_t head_dim = 0;  // of queries, keys and values
+  int64_t head_dim = 0;      // of queries, keys and values
+  bool joint_qkv = false;    // one matrix, attn_qkv: queries, then keys, then values
+  bool output_bias = false;  // attn_output.bias
+  float qkv_limit = 0;       // queries, keys and values are clamped to +- this; 0: they are not
+  QkNorm qk_norm = QkNorm::kNone;
+  bool norm_after_rope = false;
   float norm_eps = 1e-6F;
+  float kq_scale = 0;  // 1/sqrt(head_dim) in most families
+  float kq_cap = 0;    // attend()
   RopeOptions rope;
 };
 
@@ -38,21 +52,24 @@ struct GqaWeights {
   ggml_tensor* q = nullptr;                                             // [n_embd, head_dim * n_head]
   ggml_tensor* k = nullptr;                                             // [n_embd, head_dim * n_head_kv]
   ggml_tensor* v = nullptr;                                             // [n_embd, head_dim * n_head_kv]
+  ggml_tensor* qkv = nullptr;                                           // instead of them: all their rows
   ggml_tensor* output = nullptr;                                        // [head_dim * n_head, n_embd]
   ggml_tensor *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr;  // null: none
-  ggml_tensor *q_norm = nullptr, *k_norm = nullptr;                     // [head_dim]; null: none
+  ggml_tensor* qkv_bias = nullptr;                                      // of qkv; null: none
+  ggml_tensor* output_bias = nullptr;                                   // [n_embd]; null: none
+  ggml_tensor *q_norm = nullptr, *k_norm = nullptr;                     // null: none
 };
 
-// blk.LAYER.attn_{q,k,v,output}.weight; with_norms adds the per-head norms.  Biases are taken where there are
-// any.
-GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer, bool with_norms);
+// blk.LAYER.attn_{q,k,v,output}.weight or attn_{qkv,output}.weight, and the norms that the shape has.  Biases
+// of queries, keys and values are taken where there are any.
+GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer);
 
 // What a layer remembers: keys, then values, [head_dim * n_head_kv] each.
 std::vector<StateTensor> gqa_state(const GqaShape& shape);
 
-// x: [n_embd, n_token], already normalised.  Writes this evaluation's keys and values to the layer's state.
-// Returns [n_embd, n_token].
+// x: [n_embd, n_token], already normalised; factors: of RoPE's angles, or none.  Writes this evaluation's
+// keys and values to the layer's state.  Returns [n_embd, n_token].
 ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeights& weights, int layer,
-                 ggml_tensor* x);
+                 ggml_tensor* x, ggml_tensor* factors = nullptr);
 
 }  // namespace odmoe

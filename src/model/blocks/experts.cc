@@ -69,11 +69,12 @@ uint64_t ExpertCompute::bytes(const ModelShape& shape, int64_t chunk) {
       2 * matrix_bytes(shape.n_embd, some) + 2 * matrix_bytes(shape.n_ff_exp, some) + 3 * index_bytes(some);
   // All pairs: gate, up; slot numbers.  Inputs and outputs are the activations themselves.
   const uint64_t whole = 2 * matrix_bytes(shape.n_ff_exp, all) + index_bytes(all);
-  return kept + std::max(partial, whole) + kTensorAlignment;  // and what a check gives
+  return kept + std::max(partial, whole) + 2 * kTensorAlignment;  // and what two checks give
 }
 
 ExpertCompute::ExpertCompute(Backend& backend, const ModelShape& shape, int64_t chunk)
     : backend_(&backend),
+      activation_(shape.activation),
       n_embd_(shape.n_embd),
       n_ff_(shape.n_ff_exp),
       n_used_(shape.router.n_expert_used),
@@ -120,9 +121,17 @@ bool ExpertCompute::supported(const LayerExperts& experts) {
   return true;
 }
 
+// What becomes of gate and up, where the gate was: element by element, so in place.
+ggml_tensor* ExpertCompute::activate(ggml_tensor* gate, ggml_tensor* up) {
+  checks_.forget();
+  if (hides_infinity(activation_)) graph_.expand(place(checks_.node(graph_.context(), gate)));
+  ggml_tensor* hidden = gated(graph_.context(), activation_, gate, up);
+  place_within(gate, hidden);
+  return hidden;
+}
+
 // To be called before down is made part of the graph.
 void ExpertCompute::check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden) {
-  checks_.forget();
   if (!ggml_is_quantized(down.type) || ggml_nrows(hidden) <= kRowsOfOneThread) return;
   graph_.expand(place(checks_.node(graph_.context(), hidden)));
 }
@@ -130,11 +139,14 @@ void ExpertCompute::check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden
 // After the graph has run.  `pair_of` says whose a row is.
 template <typename PairOf>
 void ExpertCompute::look_at(const ExpertMatrix& down, const ggml_tensor* hidden, const PairOf& pair_of) {
-  if (not_finite_ || !ggml_is_quantized(down.type)) return;
+  if (not_finite_) return;
+  if (const NotFinite found = checks_.found()) {
+    not_finite_ = pair_of(found.row);
+    return;
+  }
+  if (!ggml_is_quantized(down.type)) return;
   if (const int64_t n_row = ggml_nrows(hidden); n_row <= kRowsOfOneThread) {
     if (const int64_t row = first_row_not_finite(hidden, 0, n_row); row < n_row) not_finite_ = pair_of(row);
-  } else if (const NotFinite found = checks_.found()) {
-    not_finite_ = pair_of(found.row);
   }
 }
 
@@ -214,8 +226,7 @@ Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t
   ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, n_token, a.input->nb[1], a.input->nb[1], 0);
   ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
-  ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
-  place_within(gate, hidden);  // element by element, so in place
+  ggml_tensor* hidden = activate(gate, up);
   check_in_graph(experts.down, hidden);
   ggml_tensor* y = ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids);
   place_within(a.output, y);
@@ -250,8 +261,7 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
                        : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.input, tokens)), n_embd_, 1, n);
   ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
-  ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
-  place_within(gate, hidden);
+  ggml_tensor* hidden = activate(gate, up);
   check_in_graph(experts.down, hidden);
   ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
   graph_.expand(ggml_set_rows(ctx, a.output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
@@ -270,8 +280,7 @@ Status ExpertCompute::run_gate_up(const LayerExperts& experts, ggml_backend_buff
   ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0);
   ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
   ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
-  ggml_tensor* hidden = ggml_swiglu_split(ctx, gate, up);
-  place_within(gate, hidden);
+  ggml_tensor* hidden = activate(gate, up);
   check_in_graph(experts.down, hidden);
   graph_.expand(hidden);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));

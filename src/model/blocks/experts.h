@@ -87,8 +87,8 @@ class ExpertCompute {
                   std::span<const ExpertPair> pairs);
 
   // The first pair, since this was last asked, between whose gate and up and whose down there was a value
-  // that is not finite.  Looked for where down is quantised, since ggml would lose it there; what else is not
-  // finite shows in the output.
+  // that is not finite.  Looked for where down is quantised, since ggml would lose it there, and before an
+  // activation that would; what else is not finite shows in the output.
   std::optional<ExpertPair> take_not_finite() { return std::exchange(not_finite_, std::nullopt); }
 
  private:
@@ -108,12 +108,14 @@ class ExpertCompute {
   ggml_tensor* place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0, int64_t ne1);
   ggml_tensor* place(ggml_tensor* tensor);
   void check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden);
+  ggml_tensor* activate(ggml_tensor* gate, ggml_tensor* up);
   template <typename PairOf>
   void look_at(const ExpertMatrix& down, const ggml_tensor* hidden, const PairOf& pair_of);
   ggml_tensor* slots(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,
                      SlotSpan span);
 
   Backend* backend_;
+  Activation activation_;
   int64_t n_embd_, n_ff_, n_used_, n_expert_, max_pairs_;
   Graph graph_;
   AlignedBuffer memory_;  // starts with the kept products of gate and up, [n_ff, n_used]

@@ -14,8 +14,8 @@ FfnWeights declare_ffn(DenseWeights& weights, int layer, const std::string& suff
           .down = weights.require_matrix(name("down"), n_ff, n_embd)};
 }
 
-ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& w, ggml_tensor* x) {
-  ggml_tensor* hidden = ggml_swiglu_split(ctx, ggml_mul_mat(ctx, w.gate, x), ggml_mul_mat(ctx, w.up, x));
+ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& w, Activation activation, ggml_tensor* x) {
+  ggml_tensor* hidden = gated(ctx, activation, ggml_mul_mat(ctx, w.gate, x), ggml_mul_mat(ctx, w.up, x));
   return ggml_mul_mat(ctx, w.down, hidden);
 }
 

@@ -1,9 +1,10 @@
-// The gated feed-forward network: down(silu(gate x) * up x).
+// The gated feed-forward network: down(activation(gate x) * up x).
 #pragma once
 
 #include <cstdint>
 #include <string>
 
+#include "model/blocks/activation.h"
 #include "model/weights.h"
 
 namespace odmoe {
@@ -19,6 +20,6 @@ FfnWeights declare_ffn(DenseWeights& weights, int layer, const std::string& suff
                        int64_t n_ff);
 
 // x: [n_embd, n_token].  Returns [n_embd, n_token].
-ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& weights, ggml_tensor* x);
+ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& weights, Activation activation, ggml_tensor* x);
 
 }  // namespace odmoe

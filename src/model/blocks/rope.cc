@@ -68,11 +68,13 @@ Status check_yarn(Account& file, const std::string& rope, const RopeOptions& opt
 
 }  // namespace
 
-Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs pairs, int32_t n_rot) {
+Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs pairs, int32_t n_rot,
+                              float beta_fast) {
   const std::string rope = arch + ".rope.";
   RopeOptions options;
   options.pairs = pairs;
   options.n_rot = n_rot;
+  options.beta_fast = beta_fast;
   if (file.has(rope + "dimension_count")) {
     ODMOE_ASSIGN_OR_RETURN(const int64_t value, file.get_int(rope + "dimension_count"));
     if (value < 2 || value > n_rot || value % 2 != 0) {
@@ -125,9 +127,11 @@ Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs 
   return options;
 }
 
-ggml_tensor* rope(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& o) {
+ggml_tensor* rope(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& o,
+                  ggml_tensor* factors) {
+  if (o.n_rot == 0) return x;
   const int mode = o.pairs == RopePairs::kHalves ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
-  return ggml_rope_ext(ctx, x, positions, nullptr, o.n_rot, mode, o.n_ctx_orig, o.freq_base, o.freq_scale,
+  return ggml_rope_ext(ctx, x, positions, factors, o.n_rot, mode, o.n_ctx_orig, o.freq_base, o.freq_scale,
                        o.ext_factor, o.attn_factor, o.beta_fast, o.beta_slow);
 }
 

@@ -1,0 +1,67 @@
+#include "model/arch/gqa_model.h"
+
+#include <cmath>
+#include <utility>
+
+namespace odmoe {
+
+Result<GqaModel> read_gqa_model(const Metadata& m, const FamilyRules& rules, RopePairs pairs) {
+  GqaModel model;
+  ODMOE_ASSIGN_OR_RETURN(model.shape, read_shape(m, rules));
+  const ModelShape& shape = model.shape;
+  model.gqa = {.n_embd = shape.n_embd,
+               .n_head = shape.n_head,
+               .n_head_kv = shape.n_head_kv,
+               .norm_eps = shape.norm_eps,
+               .rope = {}};
+  ODMOE_ASSIGN_OR_RETURN(const int32_t key,
+                         m.integer_or("attention.key_length", shape.n_embd / shape.n_head, 2, 1 << 16));
+  ODMOE_ASSIGN_OR_RETURN(const int32_t value, m.integer_or("attention.value_length", key, 2, 1 << 16));
+  if (key != value) {
+    return fail(ErrorKind::kUnsupported,
+                "{}: keys of {} and values of {} dimensions per head; they must be equal",
+                m.file().path().string(), key, value);
+  }
+  model.gqa.head_dim = key;
+  model.gqa.kq_scale = 1.0F / std::sqrt(static_cast<float>(key));
+  ODMOE_ASSIGN_OR_RETURN(model.gqa.rope, read_rope(m.account(), m.arch(), pairs, key, rules.yarn_beta_fast));
+  model.shared.n_embd = shape.n_embd;
+  return model;
+}
+
+SharedExpertShape shared_expert_of(const ModelShape& shape, int64_t n_ff) {
+  return {.n_embd = shape.n_embd, .n_ff = n_ff, .activation = shape.activation};
+}
+
+GqaArchitecture::GqaArchitecture(GqaModel model) : Architecture(model.shape), model_(std::move(model)) {
+  layers_.resize(static_cast<size_t>(shape().n_layer));
+}
+
+std::vector<StateTensor> GqaArchitecture::state(int /*layer*/) const { return gqa_state(model_.gqa); }
+
+void GqaArchitecture::declare(DenseWeights& weights, int layer) {
+  if (layer == 0) {
+    factors_ = declare_rope_factors(weights, model_.rope_factors, model_.gqa.rope.n_rot, model_.n_ctx_orig);
+  }
+  Layer& w = layers_[static_cast<size_t>(layer)];
+  w.gqa = declare_gqa(weights, model_.gqa, layer);
+  if (has_shared_expert() && shape().has_experts(layer)) {
+    w.shared = declare_shared_expert(weights, model_.shared, layer);
+  }
+}
+
+ggml_tensor* GqaArchitecture::attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const {
+  return gqa(inputs, model_.gqa, layers_[static_cast<size_t>(layer)].gqa, layer, x,
+             factors_.at(inputs.state->rows(layer, 0)->ne[1]));
+}
+
+ggml_tensor* GqaArchitecture::shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const {
+  if (!has_shared_expert()) return nullptr;
+  return odmoe::shared_expert(ctx, model_.shared, layers_[static_cast<size_t>(layer)].shared, x);
+}
+
+std::unique_ptr<Architecture> make_gqa(GqaModel model) {
+  return std::make_unique<GqaArchitecture>(std::move(model));
+}
+
+}  // namespace odmoe

@@ -1,0 +1,55 @@
+#include "model/blocks/adjugate_experts.h"
+
+#include <cmath>
+#include <string>
+
+#include "model/blocks/activation.h"
+#include "odmoe/format.h"
+
+namespace odmoe {
+namespace {
+
+// Least sum of weights, as in model/blocks/router.cc.
+constexpr float kMinWeightSum = 6.103515625e-5F;
+
+}  // namespace
+
+AdjugateWeights declare_adjugate(DenseWeights& weights, const AdjugateShape& s, int layer) {
+  const auto name = [&](const char* part) {
+    return odmoe::format("blk.{}.ffn_{}_chexps.weight", layer, part);
+  };
+  return {.gate = weights.require(name("gate"), {s.n_embd, s.n_ff, s.n_adjugate()}),
+          .up = weights.require(name("up"), {s.n_embd, s.n_ff, s.n_adjugate()}),
+          .down = weights.require(name("down"), {s.n_ff, s.n_embd, s.n_adjugate()})};
+}
+
+ggml_tensor* add_adjugate(ggml_context* ctx, const AdjugateShape& s, const AdjugateWeights& w,
+                          ggml_tensor* sum, ggml_tensor* router_logits) {
+  const int64_t n_token = sum->ne[1];
+  // [n_used, n_token]; of a number and a fraction the conversion keeps the number.
+  ggml_tensor* chosen = ggml_cont(ctx, ggml_argsort_top_k(ctx, router_logits, s.n_used));
+  ggml_tensor* group =
+      ggml_scale(ctx, ggml_cast(ctx, chosen, GGML_TYPE_F32), 1.0F / static_cast<float>(s.group_size));
+  ggml_tensor* ids = ggml_cast(ctx, group, GGML_TYPE_I32);
+
+  ggml_tensor* probabilities =
+      ggml_reshape_3d(ctx, ggml_soft_max(ctx, router_logits), 1, s.n_expert, n_token);
+  ggml_tensor* weights = ggml_reshape_2d(ctx, ggml_get_rows(ctx, probabilities, ids), s.n_used, n_token);
+  ggml_tensor* total = ggml_clamp(ctx, ggml_sum_rows(ctx, weights), kMinWeightSum, INFINITY);
+  weights = ggml_div(ctx, weights, total);
+  if (s.router_scale != 0 && s.router_scale != 1) weights = ggml_scale(ctx, weights, s.router_scale);
+
+  ggml_tensor* x = ggml_reshape_3d(ctx, sum, s.n_embd, 1, n_token);
+  ggml_tensor* hidden =
+      gated(ctx, Activation::kSilu, ggml_mul_mat_id(ctx, w.gate, x, ids), ggml_mul_mat_id(ctx, w.up, x, ids));
+  ggml_tensor* y = ggml_mul_mat_id(ctx, w.down, hidden, ids);  // [n_embd, n_used, n_token]
+  y = ggml_mul(ctx, y, ggml_reshape_3d(ctx, weights, 1, s.n_used, n_token));
+  const auto rank = [&](int64_t r) {
+    return ggml_view_2d(ctx, y, s.n_embd, n_token, y->nb[2], y->nb[1] * static_cast<size_t>(r));
+  };
+  ggml_tensor* added = rank(0);
+  for (int64_t r = 1; r < s.n_used; ++r) added = ggml_add(ctx, added, rank(r));
+  return ggml_add(ctx, sum, ggml_scale(ctx, s.n_used == 1 ? ggml_cont(ctx, added) : added, s.scale));
+}
+
+}  // namespace odmoe

@@ -1,0 +1,23 @@
+#include "model/blocks/shared_expert.h"
+
+#include "odmoe/format.h"
+
+namespace odmoe {
+
+SharedExpertWeights declare_shared_expert(DenseWeights& weights, const SharedExpertShape& shape, int layer) {
+  SharedExpertWeights w;
+  if (shape.gated) {
+    w.gate = weights.require(odmoe::format("blk.{}.ffn_gate_inp_shexp.weight", layer), {shape.n_embd});
+  }
+  w.ffn = declare_ffn(weights, layer, shape.suffix, shape.n_embd, shape.n_ff);
+  return w;
+}
+
+ggml_tensor* shared_expert(ggml_context* ctx, const SharedExpertShape& shape, const SharedExpertWeights& w,
+                           ggml_tensor* x) {
+  if (w.gate == nullptr) return ffn(ctx, w.ffn, shape.activation, x);
+  ggml_tensor* gate = ggml_sigmoid(ctx, ggml_mul_mat(ctx, w.gate, x));  // [1, n_token]
+  return ggml_mul(ctx, ffn(ctx, w.ffn, shape.activation, x), gate);
+}
+
+}  // namespace odmoe
