@@ -8,7 +8,7 @@
 
 namespace odmoe {
 
-// How the budget is divided.  All bytes.
+// How the budget is divided, of the host's memory.  All bytes.
 struct MemoryPlan {
   uint64_t budget_bytes = 0;    // what --memory resolves to, for the whole process
   uint64_t dense_bytes = 0;     // embeddings, attention, norms, routers, shared experts
@@ -20,6 +20,15 @@ struct MemoryPlan {
   uint64_t expert_bytes = 0;   // all routed experts, resident or not, as they are in the files
   int32_t n_slot = 0;          // experts that fit in the arena
   int32_t n_expert_total = 0;  // routed experts of all layers
+
+  // What is in the memory of a device that has its own, and computes the dense part there: nothing of it is
+  // in the figures above.  All 0 where it is computed in the host's memory.
+  struct Device {
+    uint64_t available_bytes = 0;  // what it had left before; 0: it does not say
+    uint64_t dense_bytes = 0, kv_bytes = 0, buffer_bytes = 0;
+    uint64_t bytes() const { return dense_bytes + kv_bytes + buffer_bytes; }
+  };
+  Device device;
 };
 
 struct Stats {

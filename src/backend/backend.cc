@@ -99,6 +99,13 @@ ggml_backend_buffer_type_t Backend::matrix_buffer_type(ggml_type type, int64_t n
   return nullptr;
 }
 
+uint64_t Backend::available_bytes() const {
+  size_t free = 0;
+  size_t total = 0;
+  ggml_backend_dev_memory(device_, &free, &total);
+  return free;
+}
+
 Status Backend::compute(ggml_cgraph* graph) {
   const ggml_status status = ggml_backend_graph_compute(backend_.get(), graph);
   if (status != GGML_STATUS_SUCCESS) {

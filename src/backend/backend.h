@@ -40,6 +40,9 @@ class Backend {
   // Whether memory of ours can be that of tensors; or else DeviceMemory is the device's.
   bool computes_on_host_memory() const { return on_host_memory_; }
 
+  // What its memory has left, of a device that has its own; 0: it does not say.
+  uint64_t available_bytes() const;
+
   // A ggml buffer over memory of ours, which must outlive it; of a device that computes on it.  Page aligned.
   ggml_backend_buffer_ptr wrap(std::span<std::byte> memory) const;
 

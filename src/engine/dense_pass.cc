@@ -193,7 +193,13 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
       std::max<int64_t>({shape.n_embd, shape.n_ff, int64_t{shape.router.n_expert_used} * shape.n_ff_exp,
                          2 * static_cast<int64_t>(shape.n_head) * 128}));
   const uint64_t work_bytes = static_cast<uint64_t>(n) * widest * sizeof(float) + 4 * kMiB;
-  buffer_bytes_ = memory_->bytes() + ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
+  const uint64_t compute_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
+  if (backend_->computes_on_host_memory()) {
+    host_bytes_ = memory_->device_bytes() + compute_bytes;
+  } else {
+    host_bytes_ = memory_->host_bytes();
+    device_bytes_ = memory_->device_bytes() + compute_bytes;
+  }
   return {};
 }
 

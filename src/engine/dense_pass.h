@@ -79,8 +79,9 @@ class DensePass {
   // Whether the backend has flash attention kernels for this model's shapes and cache type.
   static bool supports_flash_attention(Backend& backend, const Decoder& decoder, const SequenceState& state);
 
-  // Memory that evaluations will make resident.
-  uint64_t buffer_bytes() const { return buffer_bytes_; }
+  // Memory that evaluations will make resident: of the host, and of a device that has its own.
+  uint64_t host_bytes() const { return host_bytes_; }
+  uint64_t device_bytes() const { return device_bytes_; }
   const EvaluationMemory& memory() const { return *memory_; }
 
   // kBadFile: a bias of a router is not a number.
@@ -129,7 +130,7 @@ class DensePass {
   ggml_gallocr_ptr allocator_;
   Graph graph_, checked_;  // the second is the first with checks_
   FiniteChecks checks_;
-  uint64_t buffer_bytes_ = 0;
+  uint64_t host_bytes_ = 0, device_bytes_ = 0;
 };
 
 // "values that are not finite (NaN or infinite) begin in `where`, ...", for the token at a position.

@@ -189,10 +189,11 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   for (const ModelCopy& copy : copies_) {
     for (const auto& path : copy.files) ODMOE_RETURN_IF_ERROR(reader->add_file(path));
   }
-  const MemoryNeeds needs{
+  const auto n_session = static_cast<uint64_t>(options_.sessions);
+  MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
-      .kv_bytes = state_plan_->bytes() * static_cast<uint64_t>(options_.sessions),
-      .buffer_bytes = dense_->buffer_bytes() + site_->buffer_bytes() + forward_->buffer_bytes() +
+      .kv_bytes = state_plan_->bytes() * n_session,
+      .buffer_bytes = dense_->host_bytes() + site_->buffer_bytes() + forward_->buffer_bytes() +
                       resident_bytes() + kProcessSlack,
       .reserved_bytes =
           options_.reserved_bytes + options_.reserved_bytes_per_token * static_cast<uint64_t>(info_.n_vocab),
@@ -201,7 +202,18 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .max_arena_bytes = ExpertStore::max_arena_bytes(*source_, reader->alignment()),
       .expert_bytes = source_->total_bytes(),
       .available_bytes = available_bytes() + resident_bytes(),
+      .device = {},
+      .device_name = {},
   };
+  if (!backend_->computes_on_host_memory()) {
+    const uint64_t tensors = state_plan_->tensor_bytes() * n_session;
+    needs.device = {.available_bytes = dependencies_.device_bytes.value_or(backend_->available_bytes()),
+                    .dense_bytes = std::exchange(needs.dense_bytes, 0),
+                    .kv_bytes = tensors,
+                    .buffer_bytes = dense_->device_bytes()};
+    needs.kv_bytes -= tensors;
+    needs.device_name = backend_->description();
+  }
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(options_.memory, needs));
   limits_ = {.budget_bytes = plan_.budget_bytes,
              .fixed_bytes = needs.dense_bytes + needs.buffer_bytes,

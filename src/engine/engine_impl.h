@@ -35,7 +35,8 @@ struct EngineDependencies {
   StampFile stamp_file = stamp_of;                                     // from any thread
   // What the predictor is put into, if set; how good a predictor is can be chosen so.
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
-  bool memory_of_its_own = false;  // Backend::Options, of what computes the dense weights
+  bool memory_of_its_own = false;        // Backend::Options, of what computes the dense weights
+  std::optional<uint64_t> device_bytes;  // and what that memory has left
   // Further sites, which take over experts from the engine's own.
   struct Site {
     std::unique_ptr<ExpertSite> site;

@@ -51,8 +51,8 @@ class EvaluationMemory {
                                                           const Decoder& decoder, const StatePlan& plan,
                                                           const Sizes& sizes);
 
-  // Of the device and, where that is another, of the host.
-  uint64_t bytes() const { return device_memory_.size() + host_memory_.size(); }
+  uint64_t device_bytes() const { return device_memory_.size(); }
+  uint64_t host_bytes() const { return host_memory_.size(); }  // beside them, where that is another memory
   const EvaluationColumns& all() const { return all_; }
   // Tensors of one column each, over the memory of all().
   const EvaluationColumns& lane(int32_t i) const { return lanes_[static_cast<size_t>(i)]; }

@@ -11,8 +11,32 @@ uint64_t auto_margin(uint64_t available_bytes) {
   return std::clamp<uint64_t>(available_bytes / 16, 256 * kMiB, 4 * kGiB);
 }
 
+namespace {
+
+// How what is more than a quarter of `bytes` can be made smaller.
+const char* remedy(uint64_t bytes, uint64_t kv_bytes, uint64_t buffer_bytes, uint64_t reserved_bytes = 0) {
+  if (kv_bytes > bytes / 4) return ", or a smaller --context";
+  if (buffer_bytes > bytes / 4) return ", or a smaller --chunk";
+  return reserved_bytes > bytes / 4 ? ", or a smaller --max-body and --prompt-cache" : "";
+}
+
+Status check_device(const MemoryPlan::Device& device, const std::string& name) {
+  if (device.available_bytes == 0 || device.bytes() <= device.available_bytes) return {};
+  return fail(
+      ErrorKind::kBudget,
+      "{} has {} of memory left: this model needs {} there ({} dense weights, {} KV cache, {} buffers); "
+      "use a device with more memory{}",
+      name, format_bytes(device.available_bytes), format_bytes(device.bytes()),
+      format_bytes(device.dense_bytes), format_bytes(device.kv_bytes), format_bytes(device.buffer_bytes),
+      remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
+}
+
+}  // namespace
+
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs) {
+  ODMOE_RETURN_IF_ERROR(check_device(needs.device, needs.device_name));
   MemoryPlan plan;
+  plan.device = needs.device;
   plan.dense_bytes = needs.dense_bytes;
   plan.kv_bytes = needs.kv_bytes;
   plan.buffer_bytes = needs.buffer_bytes;
@@ -41,19 +65,16 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
     }
   }
   if (plan.budget_bytes < plan.minimum_bytes) {
-    return fail(
-        ErrorKind::kBudget,
-        "a budget of {} is too small: this model needs at least {} ({} dense weights, {} KV cache, "
-        "{} buffers, {}"
-        "{} experts); use --memory {}MiB or more{}",
-        format_bytes(plan.budget_bytes), format_bytes(plan.minimum_bytes), format_bytes(needs.dense_bytes),
-        format_bytes(needs.kv_bytes), format_bytes(needs.buffer_bytes),
-        needs.reserved_bytes > 0 ? format_bytes(needs.reserved_bytes) + " requests, " : "",
-        format_bytes(needs.min_arena_bytes), (plan.minimum_bytes + kMiB - 1) / kMiB,
-        needs.kv_bytes > plan.minimum_bytes / 4         ? ", or a smaller --context"
-        : needs.buffer_bytes > plan.minimum_bytes / 4   ? ", or a smaller --chunk"
-        : needs.reserved_bytes > plan.minimum_bytes / 4 ? ", or a smaller --max-body and --prompt-cache"
-                                                        : "");
+    return fail(ErrorKind::kBudget,
+                "a budget of {} is too small: this model needs at least {} ({} dense weights, {} KV cache, "
+                "{} buffers, {}"
+                "{} experts); use --memory {}MiB or more{}",
+                format_bytes(plan.budget_bytes), format_bytes(plan.minimum_bytes),
+                format_bytes(needs.dense_bytes), format_bytes(needs.kv_bytes),
+                format_bytes(needs.buffer_bytes),
+                needs.reserved_bytes > 0 ? format_bytes(needs.reserved_bytes) + " requests, " : "",
+                format_bytes(needs.min_arena_bytes), (plan.minimum_bytes + kMiB - 1) / kMiB,
+                remedy(plan.minimum_bytes, needs.kv_bytes, needs.buffer_bytes, needs.reserved_bytes));
   }
   plan.arena_bytes = std::min(plan.budget_bytes - fixed, needs.max_arena_bytes);
   return plan;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "odmoe/options.h"
 #include "odmoe/result.h"
@@ -20,13 +21,16 @@ struct MemoryNeeds {
   uint64_t max_arena_bytes = 0;  // ExpertStore::max_arena_bytes
   uint64_t expert_bytes = 0;     // all routed experts
   uint64_t available_bytes = 0;  // what the process may have in all, for MemoryBudget::kAuto; 0: unknown
+  // In the memory of the device that computes the dense part, where that is another one: none of it is above.
+  MemoryPlan::Device device;
+  std::string device_name;
 };
 
 // kAuto leaves this much of what is available to others: a sixteenth, at least 256 MiB, at most 4 GiB.
 uint64_t auto_margin(uint64_t available_bytes);
 
-// Gives the arena what is left, never more than it can use.  kBudget, with the smallest budget that would do
-// and what takes it, when that is less than the minimum.
+// Gives the arena what is left, never more than it can use.  kBudget, with what would do and what takes it,
+// when the budget is less than the minimum or the device has less than is needed there.
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs);
 
 }  // namespace odmoe

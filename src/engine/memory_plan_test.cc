@@ -34,6 +34,36 @@ TEST(MemoryPlan, LoadingTheDenseWeightsMustFitToo) {
   EXPECT_EQ(plan_memory(bytes(400 * kMiB), n).value().minimum_bytes, 200 * kMiB);
 }
 
+TEST(MemoryPlan, ADevicesMemoryIsNoneOfTheHosts) {
+  MemoryNeeds n = needs();
+  const MemoryPlan alone = plan_memory(bytes(400 * kMiB), n).value();
+  n.device = {.available_bytes = 600 * kMiB,
+              .dense_bytes = 300 * kMiB,
+              .kv_bytes = 200 * kMiB,
+              .buffer_bytes = 100 * kMiB};
+  n.device_name = "GPU";
+  const MemoryPlan plan = plan_memory(bytes(400 * kMiB), n).value();
+  EXPECT_EQ(plan.arena_bytes, alone.arena_bytes);
+  EXPECT_EQ(plan.device.bytes(), 600 * kMiB);
+}
+
+TEST(MemoryPlan, WhatADeviceCannotHoldIsRefusedByItsName) {
+  MemoryNeeds n = needs();
+  n.device = {.available_bytes = 599 * kMiB,
+              .dense_bytes = 300 * kMiB,
+              .kv_bytes = 200 * kMiB,
+              .buffer_bytes = 100 * kMiB};
+  n.device_name = "GPU";
+  const auto plan = plan_memory(bytes(400 * kMiB), n);
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_EQ(plan.error().kind, ErrorKind::kBudget);
+  EXPECT_THAT(plan.error().message,
+              HasSubstr("GPU has 599 MiB of memory left: this model needs 600 MiB there"));
+  EXPECT_THAT(plan.error().message, HasSubstr("a smaller --context"));
+  n.device.available_bytes = 0;  // it does not say
+  EXPECT_TRUE(plan_memory(bytes(400 * kMiB), n).has_value());
+}
+
 TEST(MemoryPlan, TheArenaGetsWhatTheOthersLeave) {
   const MemoryPlan plan = plan_memory(bytes(400 * kMiB), needs()).value();
   EXPECT_EQ(plan.arena_bytes, 220 * kMiB);

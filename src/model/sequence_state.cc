@@ -17,6 +17,7 @@ Result<std::unique_ptr<SequenceState>> SequenceState::create(const Backend& back
                                                              std::shared_ptr<const StatePlan> plan) {
   std::unique_ptr<SequenceState> state(new SequenceState(std::move(plan)));
   const StatePlan& p = *state->plan_;
+  state->on_host_ = backend.computes_on_host_memory();
   // It is zero, which the masked, never written rows must be: 0 times NaN is NaN.  Each tensor's rows grow
   // from a place of their own.
   ODMOE_ASSIGN_OR_RETURN(state->memory_,

@@ -42,11 +42,14 @@ class SequenceState {
 
   int64_t length() const { return length_; }  // tokens
 
-  // What `length` tokens and, if it `will_keep`, a snapshot make resident more than is counted so far; counts
-  // it from now on.  To be asked before they come.
+  // What `length` tokens and, if it `will_keep`, a snapshot make resident in the host's memory more than is
+  // counted so far; counts it from now on.  To be asked before they come.
   uint64_t count(int64_t length, bool will_keep);
   // All that is counted.
-  uint64_t counted_bytes() const { return plan_->resident_bytes(counted_length_, counted_snapshots_); }
+  uint64_t counted_bytes() const {
+    return plan_->resident_snapshot_bytes(counted_snapshots_) +
+           (on_host_ ? plan_->resident_tensor_bytes(counted_length_) : 0);
+  }
 
   // An evaluation of n more tokens begins; went well; or failed.
   void begin(int64_t n);
@@ -98,6 +101,7 @@ class SequenceState {
   ggml_context_ptr context_;
   std::array<std::vector<ggml_tensor*>, 2>
       tensors_;  // by StatePlan::index(); the second of what is overwritten
+  bool on_host_ = true;
   int side_ = 0;
   int64_t length_ = 0;
   int64_t evaluating_ = 0;  // tokens, between begin() and its end

@@ -8,6 +8,15 @@
 #include "base/units.h"
 
 namespace odmoe {
+namespace {
+
+// That so many bytes lie in, which do not begin on a page.
+uint64_t pages(uint64_t bytes) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return round_up(bytes, page) + page;
+}
+
+}  // namespace
 
 ggml_type cache_ggml_type(CacheType type) {
   switch (type) {
@@ -79,11 +88,8 @@ size_t StatePlan::add_group(const RowKind& kind) {
   return static_cast<size_t>(found - groups_.begin());
 }
 
-uint64_t StatePlan::resident_bytes(int64_t length, int32_t snapshots) const {
+uint64_t StatePlan::resident_tensor_bytes(int64_t length) const {
   if (length == 0) return 0;
-  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  // Tensors do not begin on pages.
-  const auto pages = [page](uint64_t bytes) { return round_up(bytes, page) + page; };
   uint64_t bytes = 0;
   for (const Tensor& tensor : tensors_) {
     if (tensor.overwritten) {
@@ -95,7 +101,11 @@ uint64_t StatePlan::resident_bytes(int64_t length, int32_t snapshots) const {
         round_up(static_cast<uint64_t>(group.rows_touched(length)), uint64_t{RowGroup::kPadding}));
     bytes += pages(tensor.row_bytes * static_cast<uint64_t>(std::min(rows, group.rows())));
   }
-  return bytes + static_cast<uint64_t>(snapshots) * pages(max_tail_bytes());
+  return bytes;
+}
+
+uint64_t StatePlan::resident_snapshot_bytes(int32_t n) const {
+  return static_cast<uint64_t>(n) * pages(max_tail_bytes());
 }
 
 int64_t StatePlan::kept_rows(const Tensor& tensor, int64_t n) const {

@@ -58,9 +58,10 @@ class StatePlan {
   uint64_t bytes_per_token() const { return bytes_per_token_; }
   // What of it does not depend on the context.
   uint64_t fixed_bytes() const { return fixed_bytes_ + snapshots_bytes(); }
-  // What sequences of so many tokens with so many snapshots make resident, at most: never more than as many
-  // rows have and two pages for each tensor.
-  uint64_t resident_bytes(int64_t length, int32_t snapshots) const;
+  // What the tensors of so many tokens, and so many snapshots, make resident, at most: never more than as
+  // many rows have and two pages for each tensor.
+  uint64_t resident_tensor_bytes(int64_t length) const;
+  uint64_t resident_snapshot_bytes(int32_t n) const;
 
   // The state of n tokens is their rows, for tensors whose rows are all kept, and then the tail: the rows of
   // windows that the next token may need, oldest first, and the overwritten values.

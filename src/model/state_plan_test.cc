@@ -61,15 +61,17 @@ TEST(StatePlan, ResidentBytesGrowWithTokensAndSnapshotsUpToAllOfThem) {
   const StatePlan plan = make(
       {{StateTensor::rows(64)}, {StateTensor::rows(64, {.window = 128})}, {StateTensor::overwritten(5000)}},
       kOptions);
-  EXPECT_EQ(plan.resident_bytes(0, 0), 0U);
+  EXPECT_EQ(plan.resident_tensor_bytes(0), 0U);
   uint64_t last = 0;
   for (const int64_t length : {1, 300, 1000, 4096}) {
-    EXPECT_GT(plan.resident_bytes(length, 0), last);
-    last = plan.resident_bytes(length, 0);
+    EXPECT_GT(plan.resident_tensor_bytes(length), last);
+    last = plan.resident_tensor_bytes(length);
   }
   const uint64_t page = 65536;  // or less
-  EXPECT_LE(plan.resident_bytes(4096, 3), plan.bytes() + 10 * page);
-  EXPECT_GE(plan.resident_bytes(4096, 3), plan.bytes());
+  EXPECT_GE(last, plan.tensor_bytes());
+  EXPECT_LE(last, plan.tensor_bytes() + 8 * page);
+  EXPECT_EQ(plan.resident_snapshot_bytes(0), 0U);
+  EXPECT_GE(plan.resident_snapshot_bytes(3), plan.bytes() - plan.tensor_bytes());
 }
 
 TEST(StatePlan, RowsThatTheTypeCannotHoldAreRefused) {

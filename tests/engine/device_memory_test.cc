@@ -54,9 +54,9 @@ std::vector<float> run(const EngineOptions& options, bool memory_of_its_own) {
   return logits;
 }
 
-class OwnMemory : public ::testing::TestWithParam<const char*> {};
+class OwnMemoryBits : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(OwnMemory, GivesTheBitsOfHostMemory) {
+TEST_P(OwnMemoryBits, AreThoseOfHostMemory) {
   const TempDir dir;
   std::filesystem::path model = bundled_model();
   if (std::string_view(GetParam()) != "bundled") {
@@ -76,7 +76,38 @@ TEST_P(OwnMemory, GivesTheBitsOfHostMemory) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, OwnMemory, ::testing::Values("bundled", "qwen3moe", "qwen2moe", "deepseek2"),
+TEST(OwnMemory, IsPlannedApartFromTheHosts) {
+  EngineOptions options = reference_options(bundled_model());
+  options.sessions = 2;
+  const auto host = open_or_fail(options);
+  const auto device = open_or_fail(options, {.memory_of_its_own = true});
+  ASSERT_TRUE(host != nullptr && device != nullptr);
+  const MemoryPlan& one = host->plan();
+  const MemoryPlan& two = device->plan();
+  EXPECT_EQ(one.device.bytes(), 0U);
+  EXPECT_EQ(two.dense_bytes, 0U);
+  EXPECT_EQ(two.kv_bytes, 0U) << "nothing is kept on the host where all rows are there";
+  EXPECT_EQ(two.device.dense_bytes, one.dense_bytes);
+  EXPECT_EQ(two.device.kv_bytes, one.kv_bytes);
+  EXPECT_GT(two.device.buffer_bytes, 0U);
+  EXPECT_LT(two.minimum_bytes, one.minimum_bytes);
+  EXPECT_GT(two.device.available_bytes, two.device.bytes());
+  const auto session = device->new_session().value();
+  ASSERT_TRUE(session->evaluate(device->encode(kText, true, true)).has_value());
+  EXPECT_EQ(device->stats().kv_bytes_in_use, 0U) << "of the host's memory";
+}
+
+TEST(OwnMemory, ThatIsTooSmallIsRefused) {
+  const EngineOptions options = reference_options(bundled_model());
+  const auto engine =
+      EngineImpl::open(options, {}, {.memory_of_its_own = true, .device_bytes = uint64_t{1} << 20});
+  ASSERT_FALSE(engine.has_value());
+  EXPECT_EQ(engine.error().kind, ErrorKind::kBudget);
+  EXPECT_TRUE(engine.error().message.contains("has 1.00 MiB of memory left")) << engine.error().message;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, OwnMemoryBits,
+                         ::testing::Values("bundled", "qwen3moe", "qwen2moe", "deepseek2"),
                          [](const auto& one) { return test_name(one.param); });
 
 TEST(OwnMemory, AnObserverSeesTheSame) {
