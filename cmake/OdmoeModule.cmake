@@ -5,7 +5,7 @@
 # beside the sources; they become one program, odmoe_NAME_test, with CTest label NAME.
 add_library(odmoe_flags INTERFACE)
 target_compile_options(odmoe_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
-                       -Wno-sign-conversion $<$<CXX_COMPILER_ID:GNU>:-Wno-missing-field-initializers>)
+                       -Wno-sign-conversion -Wno-missing-field-initializers)
 if(ODMOE_WERROR)
   target_compile_options(odmoe_flags INTERFACE -Werror)
 endif()
@@ -13,6 +13,14 @@ if(ODMOE_SANITIZE)
   # For every object, GoogleTest's inlined code included: a mixed build reports what is not there.
   add_compile_options(-fsanitize=${ODMOE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${ODMOE_SANITIZE})
+  if(ODMOE_SANITIZE MATCHES address)
+    add_compile_definitions(ODMOE_ADDRESS_SANITIZER)  # compilers do not agree on a name
+  endif()
+endif()
+if(ODMOE_FUZZ)
+  # What is fuzzed has to count where it comes by; everything does, so that all share their headers and the
+  # fuzzers the libraries with the tests of this build.
+  add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
 # Headers that are compiled once for all modules, and for all tests.  A source still includes what it uses:

@@ -256,7 +256,7 @@ Status soak(const Options& options) {
       elapsed(), rounds, n_token, n_wrong, stats.arena_resizes, stats.experts.evictions, stats.experts.misses,
       stats.experts.hit_rate(), n_pressure.load(), faults->n_short.load(), faults->n_error.load(),
       stats.io.read_retries, n_failed, resident_after_warm_up, resident);
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ODMOE_ADDRESS_SANITIZER
   constexpr bool kMemoryMeansSomething = false;  // freed blocks are kept in quarantine
 #else
   constexpr bool kMemoryMeansSomething = true;

@@ -378,7 +378,7 @@ TEST_F(ListenerTest, WhoDoesNotEndInTimeIsCutOff) {
 
 // UndefinedBehaviorSanitizer looks at objects through a pipe, and without descriptors calls all of them
 // invalid.
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ODMOE_ADDRESS_SANITIZER
 #define ODMOE_SKIP_WITHOUT_DESCRIPTORS() GTEST_SKIP() << "sanitizers need descriptors"
 #else
 #define ODMOE_SKIP_WITHOUT_DESCRIPTORS() static_cast<void>(0)

@@ -81,7 +81,7 @@ inline double kl_divergence(std::span<const float> got, std::span<const float> w
 }
 
 // The address sanitizer keeps freed blocks and shadows all memory, so what the process takes means nothing.
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ODMOE_ADDRESS_SANITIZER
 #define ODMOE_SKIP_UNDER_ASAN(reason) GTEST_SKIP() << "not with the address sanitizer: " << (reason)
 #else
 #define ODMOE_SKIP_UNDER_ASAN(reason) static_cast<void>(0)
