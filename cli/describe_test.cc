@@ -63,8 +63,8 @@ TEST(Describe, CommandsThatInferShareTheirOptions) {
     }
     return all;
   };
-  for (const char* shared : {"--memory", "--context", "--cache-type", "--chunk", "--threads", "--reader",
-                             "--flash-attention", "--stats", "--verbose"}) {
+  for (const char* shared : {"--memory", "--context", "--cache-type", "--chunk", "--snapshots", "--threads",
+                             "--reader", "--flash-attention", "--stats", "--verbose"}) {
     EXPECT_THAT(names("run"), Contains(shared));
     EXPECT_THAT(names("perplexity"), Contains(shared));
   }

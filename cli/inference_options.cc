@@ -31,6 +31,13 @@ void add_model_options(CLI::App& command, EngineOptions& options) {
       ->type_name("N")
       ->capture_default_str()
       ->group("Memory");
+  command
+      .add_option("--snapshots", options.snapshots,
+                  "Earlier states of a text that are kept to go back to, of models with windows or recurrent "
+                  "states; other models can go back anywhere")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group("Memory");
 }
 
 void add_inference_options(CLI::App& command, InferenceOptions& options) {
