@@ -93,7 +93,7 @@ Result<int> verify(const fs::path& directory) {
   std::string text;
   for (const Damage& damage : damages) text += damage.what + "\n";
   (void)show(text);
-  return fail(ErrorKind::kBadFile, "{}: damaged parts: {}; convert the model again", directory.string(),
+  return fail(ErrorKind::kBadFile, "{}: damaged sections: {}; convert the model again", directory.string(),
               damages.size());
 }
 

@@ -125,14 +125,14 @@ class Planner {
 
   // Whole rows, as many as a read may have.
   void add_rows(PlannedFile& file, const Tensor& tensor, size_t index, uint64_t offset, uint64_t bytes,
-                int32_t part) {
+                int32_t section) {
     const uint64_t row_bytes = ggml_row_size(tensor.type, tensor.ne[0]);
     const uint64_t most = std::max(row_bytes, kBatchBytes / row_bytes * row_bytes);
     for (uint64_t done = 0; done < bytes; done += std::min(most, bytes - done)) {
       add_segment(file, {.tensor = static_cast<int64_t>(index),
                          .offset = offset + done,
                          .bytes = std::min(most, bytes - done),
-                         .part = part});
+                         .section = section});
     }
   }
 
@@ -147,7 +147,7 @@ class Planner {
     ODMOE_ASSIGN_OR_RETURN(std::string header,
                            make_safetensors_header(entries, metadata, options_.page_bytes));
     PlannedFile& file = begin_file(odmoe::format("base_model/{}.safetensors", name), std::move(header));
-    plan_.segments.back().part = 0;
+    plan_.segments.back().section = 0;
     for (const size_t i : tensors)
       add_rows(file, source_.tensors()[i], i, 0, source_.tensors()[i].bytes(), 0);
     plan_.manifest.files.push_back({.path = file.path, .bytes = file.bytes});
@@ -217,7 +217,7 @@ class Planner {
     uint64_t at = 0;
     for (size_t i = 0; i < from.size(); ++i) {
       const Manifest::Slice& slice = layer.slices[i];
-      add_segment(file, {.tensor = Segment::kZeros, .bytes = slice.offset - at, .part = gate_up});
+      add_segment(file, {.tensor = Segment::kZeros, .bytes = slice.offset - at, .section = gate_up});
       const bool down = i + 1 == from.size();
       add_rows(file, source_.tensors()[from[i]], from[i], static_cast<uint64_t>(expert) * slice.bytes,
                slice.bytes, down ? gate_up + 1 : gate_up);

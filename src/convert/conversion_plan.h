@@ -21,7 +21,7 @@ struct Segment {
   int64_t tensor = kZeros;                // or index into TensorSource::tensors()
   uint64_t offset = 0;                    // in the tensor
   uint64_t bytes = 0;
-  int32_t part = -1;  // of the file, that the bytes belong to: PlannedFile::n_part(); -1: none
+  int32_t section = -1;  // of the file, that the bytes belong to: PlannedFile::n_section(); -1: none
 };
 
 // A file that is written in one go.
@@ -33,7 +33,7 @@ struct PlannedFile {
   std::vector<int32_t> experts;
   // What has a checksum of its own: gate and up, then down, of one expert after the other; all of a file of
   // dense tensors.
-  size_t n_part() const { return layer < 0 ? 1 : 2 * experts.size(); }
+  size_t n_section() const { return layer < 0 ? 1 : 2 * experts.size(); }
   int layer = -1;            // index into ExpertManifest::layers; -1 for dense tensors
   size_t first_segment = 0;  // into ConversionPlan::segments
   size_t end_segment = 0;

@@ -167,7 +167,7 @@ class Conversion {
       std::error_code error;
       const uint64_t bytes = fs::file_size(tree_ / file.path, error);
       if (error || bytes != file.bytes || entry->second.bytes != bytes ||
-          entry->second.checksums.size() != file.n_part()) {
+          entry->second.checksums.size() != file.n_section()) {
         finished_.erase(entry);
         continue;
       }
@@ -245,7 +245,7 @@ class Conversion {
     OutputFile file;
     JournalEntry entry;
     Checksum checksum;
-    int32_t part = -1;  // that the checksum is of
+    int32_t section = -1;  // that the checksum is of
   };
 
   Status drain(const Batch& batch, std::span<const std::byte> buffer) {
@@ -257,16 +257,16 @@ class Conversion {
     ODMOE_RETURN_IF_ERROR(writing_->file.write(buffer.first(batch.bytes)));
     for (size_t s = batch.first_segment; s < batch.end_segment; ++s) {
       const Segment& segment = plan_.segments[s];
-      if (segment.part != writing_->part) end_part();
-      if (segment.part >= 0) {
-        if (writing_->part < 0) writing_->checksum.reset();
-        writing_->part = segment.part;
+      if (segment.section != writing_->section) end_section();
+      if (segment.section >= 0) {
+        if (writing_->section < 0) writing_->checksum.reset();
+        writing_->section = segment.section;
         writing_->checksum.add(buffer.first(segment.bytes));
       }
       buffer = buffer.subspan(segment.bytes);
     }
     if (batch.end_segment == planned.end_segment) {
-      end_part();
+      end_section();
       writing_->entry.bytes = planned.bytes;
       finished_[planned.path] = writing_->entry;
       ODMOE_RETURN_IF_ERROR(
@@ -276,10 +276,10 @@ class Conversion {
     return {};
   }
 
-  void end_part() {
-    if (writing_->part < 0) return;
+  void end_section() {
+    if (writing_->section < 0) return;
     writing_->entry.checksums.push_back(writing_->checksum.value());
-    writing_->part = -1;
+    writing_->section = -1;
   }
 
   Status write_files() {

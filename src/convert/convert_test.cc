@@ -388,7 +388,7 @@ class Verify : public Convert {
 
 TEST_F(Verify, NamesEveryDamagedPartAndFile) {
   for (const LayoutOptions& layout : {kPacked, kFiles()}) {
-    // Once with gate and up merged: they are one part either way.
+    // Once with gate and up merged: they are one section either way.
     const fs::path model = write_model({.merge_gate_up = layout.layout == ExpertManifest::Layout::kFiles});
     const fs::path out = folder_ / std::string(layout_name(layout.layout));
     ASSERT_TRUE(run(model, out, layout).has_value());
@@ -416,9 +416,9 @@ TEST_F(Verify, NamesEveryDamagedPartAndFile) {
     const std::vector<Damage> found = damages(out);
     ASSERT_THAT(found, SizeIs(4));
     EXPECT_THAT(found[0].what, HasSubstr("norms.safetensors"));
-    EXPECT_THAT(found[1].what, HasSubstr("the gate and up part of expert 3 of layer 1 is damaged"));
-    EXPECT_THAT(found[2].what, HasSubstr("the gate and up part of expert 1 of layer 2 is damaged"));
-    EXPECT_THAT(found[3].what, HasSubstr("the down part of expert 1 of layer 2 is damaged"));
+    EXPECT_THAT(found[1].what, HasSubstr("the gate and up section of expert 3 of layer 1 is damaged"));
+    EXPECT_THAT(found[2].what, HasSubstr("the gate and up section of expert 1 of layer 2 is damaged"));
+    EXPECT_THAT(found[3].what, HasSubstr("the down section of expert 1 of layer 2 is damaged"));
   }
 }
 

@@ -108,11 +108,11 @@ std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
 void add_record_ranges(const ExpertManifest::Layer& layer, uint64_t offset, const RecordChecksums& checksums,
                        const std::string& expert, std::vector<CheckedFile::Range>& ranges) {
   const uint64_t gate_up_bytes = layer.gate_up_bytes();
-  ranges.push_back({.name = "the gate and up part of " + expert,
+  ranges.push_back({.name = "the gate and up section of " + expert,
                     .offset = offset,
                     .bytes = gate_up_bytes,
                     .checksum = checksums.gate_up});
-  ranges.push_back({.name = "the down part of " + expert,
+  ranges.push_back({.name = "the down section of " + expert,
                     .offset = offset + gate_up_bytes,
                     .bytes = layer.record_bytes - gate_up_bytes,
                     .checksum = checksums.down});

@@ -34,7 +34,7 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
       demand_(loads_.size()),
       prefetch_(loads_.size()),
       // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their
-      // part of the depth, so demands always find one.
+      // share of the depth, so demands always find one.
       pieces_(size_t{2} * limits.depth) {
   assert(!copies.empty());
   set_prefetch_depth(PrefetchDepth::kFew);
@@ -57,16 +57,16 @@ void ReadScheduler::set_prefetch_depth(PrefetchDepth depth) {
 }
 
 void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination,
-                        Priority priority, RecordPart part) {
+                        Priority priority, RecordSection section) {
   Load& load = loads_[static_cast<size_t>(slot)];
   assert(load.n_out == 0);
   load = {.key = key,
           .layout = &layout,
           .destination = destination,
           .priority = priority,
-          .part = part,
+          .section = section,
           .ended = false};
-  load.gate_up_left = part == RecordPart::kAll ? gate_up_bytes(load) : 0;
+  load.gate_up_left = section == RecordSection::kAll ? gate_up_bytes(load) : 0;
   skip_empty_runs(load);
   assert(load.run < layout.runs.size());
   if (priority == Priority::kDemand) ++n_demand_load_;
@@ -158,7 +158,7 @@ ReadScheduler::Found ReadScheduler::take_retry(Priority priority, int64_t now_us
 
 Landing ReadScheduler::landing(const Load& load) const {
   const SliceRun& run = load.layout->runs[load.run];
-  return landing_of(load.part, run,
+  return landing_of(load.section, run,
                     land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment));
 }
 
@@ -195,7 +195,7 @@ ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
                        .destination = load.destination + landing.slot_offset + load.done},
               .slice = run.first_slice,
               .file = location.file};
-  const uint64_t gate_up_end = load.part == RecordPart::kAll && run.gate_up_bytes > 0
+  const uint64_t gate_up_end = load.section == RecordSection::kAll && run.gate_up_bytes > 0
                                    ? landing.needed - run.bytes + run.gate_up_bytes
                                    : 0;
   if (gate_up_end > load.done) piece.gate_up_bytes = std::min(bytes, gate_up_end - load.done);
@@ -219,7 +219,7 @@ void ReadScheduler::advance_load(Load& load, uint32_t bytes) const {
   }
 }
 
-// Those that have nothing of the part that is read.
+// Those that have nothing of the section that is read.
 void ReadScheduler::skip_empty_runs(Load& load) const {
   while (load.run < load.layout->runs.size() && landing(load).needed == 0) ++load.run;
 }

@@ -92,9 +92,9 @@ class ReadScheduler {
   // At least one copy.
   ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits);
 
-  // A load of less than all, and so without Kind::kGateUp, only of an expert whose parts_are_apart().
+  // A load of less than all, and so without Kind::kGateUp, only of an expert whose sections_are_apart().
   void add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination, Priority priority,
-           RecordPart part = RecordPart::kAll);
+           RecordSection section = RecordSection::kAll);
 
   // kFew until something else is said.  What is in flight stays so.
   void set_prefetch_depth(PrefetchDepth depth);
@@ -131,7 +131,7 @@ class ReadScheduler {
     const SlotLayout* layout = nullptr;
     std::byte* destination = nullptr;  // the slot
     Priority priority = Priority::kDemand;
-    RecordPart part = RecordPart::kAll;
+    RecordSection section = RecordSection::kAll;
     bool ended = true;
     bool failed = false;
     int failure_slice = 0;  // of the first read that was given up

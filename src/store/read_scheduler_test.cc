@@ -424,7 +424,7 @@ TEST_F(ReadSchedulerTest, PrefetchesThatWaitToBeTriedAgainNeverKeepADemandFromTh
   const auto first = take();
   complete({first[0].id, -EIO});
   add(1, Priority::kPrefetch);
-  EXPECT_TRUE(take().empty());  // its part of the depth is taken by the one that waits
+  EXPECT_TRUE(take().empty());  // its share of the depth is taken by the one that waits
   add(2, Priority::kDemand);
   EXPECT_EQ(take_experts(), (std::vector{2}));
 }

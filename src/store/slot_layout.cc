@@ -75,8 +75,8 @@ Landing land(const SliceRun& run, uint64_t file_offset, ReadAlignment alignment)
   return landing;
 }
 
-bool parts_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
-                     ReadAlignment alignment) {
+bool sections_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
+                        ReadAlignment alignment) {
   return std::ranges::all_of(layout.runs, [&](const SliceRun& run) {
     const Landing landing = land(run, source.locate(key, run.first_slice).offset, alignment);
     if (landing.data_offset != run.canonical_offset) return false;
@@ -86,14 +86,14 @@ bool parts_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout
   });
 }
 
-Landing landing_of(RecordPart part, const SliceRun& run, Landing landing) {
-  if (part == RecordPart::kAll) return landing;
+Landing landing_of(RecordSection section, const SliceRun& run, Landing landing) {
+  if (section == RecordSection::kAll) return landing;
   const bool has_gate_up = run.gate_up_bytes > 0, has_down = run.gate_up_bytes < run.bytes;
-  if (part == RecordPart::kGateUp ? !has_gate_up : !has_down) {
+  if (section == RecordSection::kGateUp ? !has_gate_up : !has_down) {
     landing.bytes = landing.needed = 0;
   } else if (has_gate_up && has_down) {
     const uint64_t split = landing.needed - run.bytes + run.gate_up_bytes;
-    if (part == RecordPart::kGateUp) {
+    if (section == RecordSection::kGateUp) {
       landing.bytes = landing.needed = split;
     } else {
       landing.file_offset += split;

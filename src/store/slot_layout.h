@@ -27,11 +27,11 @@ struct SliceRun {
   int n_slice = 0;
   uint64_t bytes = 0;
   uint64_t canonical_offset = 0;  // in the slot, of the first slice
-  uint64_t gate_up_bytes = 0;     // of the record's first part (RecordLayout::gate_up_bytes); 0: only down
+  uint64_t gate_up_bytes = 0;     // of the record's first section (RecordLayout::gate_up_bytes); 0: only down
 };
 
 // What of a record is read.
-enum class RecordPart : uint8_t { kAll, kGateUp, kDown };
+enum class RecordSection : uint8_t { kAll, kGateUp, kDown };
 
 // How a run of one expert is read.
 struct Landing {
@@ -56,12 +56,13 @@ SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment
 // The read of `run`, which begins at `file_offset` in the file of the expert asked for.
 Landing land(const SliceRun& run, uint64_t file_offset, ReadAlignment alignment);
 
-// Whether either part of the expert can be read without touching a byte of the other in the slot: nothing has
-// to be moved, and the first ends with a block.
-bool parts_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
-                     ReadAlignment alignment);
+// Whether either section of the expert can be read without touching a byte of the other in the slot: nothing
+// has to be moved, and the first ends with a block.
+bool sections_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
+                        ReadAlignment alignment);
 
-// What of a landing has to be read for one part of such an expert; of no bytes where the run has none of it.
-Landing landing_of(RecordPart part, const SliceRun& run, Landing landing);
+// What of a landing has to be read for one section of such an expert; of no bytes where the run has none of
+// it.
+Landing landing_of(RecordSection section, const SliceRun& run, Landing landing);
 
 }  // namespace odmoe

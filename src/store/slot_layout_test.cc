@@ -102,18 +102,18 @@ TEST(SlotLayout, ProjectionsOfOneSliceKeepTheirOffsets) {
   EXPECT_EQ(layout.down_offset, 2048U);
 }
 
-// How the two reads of a run's parts lie to each other, where either can be read without the other.
-void expect_parts_of(const SliceRun& run, const Landing& landing, ReadAlignment alignment) {
-  const Landing gate_up = landing_of(RecordPart::kGateUp, run, landing);
-  const Landing down = landing_of(RecordPart::kDown, run, landing);
+// How the two reads of a run's sections lie to each other, where either can be read without the other.
+void expect_sections_of(const SliceRun& run, const Landing& landing, ReadAlignment alignment) {
+  const Landing gate_up = landing_of(RecordSection::kGateUp, run, landing);
+  const Landing down = landing_of(RecordSection::kDown, run, landing);
   ASSERT_EQ(gate_up.bytes + down.bytes, landing.bytes);
   ASSERT_EQ(gate_up.needed > 0, run.gate_up_bytes > 0);
   ASSERT_EQ(down.needed > 0, run.gate_up_bytes < run.bytes);
-  for (const Landing& part : {gate_up, down}) {
-    ASSERT_EQ(part.file_offset % alignment.offset_bytes, 0U);
-    ASSERT_EQ(part.bytes % alignment.offset_bytes, 0U);
-    ASSERT_EQ(part.slot_offset % alignment.memory_bytes, 0U);
-    ASSERT_EQ(part.slot_offset - landing.slot_offset, part.file_offset - landing.file_offset);
+  for (const Landing& section : {gate_up, down}) {
+    ASSERT_EQ(section.file_offset % alignment.offset_bytes, 0U);
+    ASSERT_EQ(section.bytes % alignment.offset_bytes, 0U);
+    ASSERT_EQ(section.slot_offset % alignment.memory_bytes, 0U);
+    ASSERT_EQ(section.slot_offset - landing.slot_offset, section.file_offset - landing.file_offset);
   }
   const uint64_t split = run.canonical_offset + run.gate_up_bytes;
   if (gate_up.bytes > 0) {
@@ -129,7 +129,7 @@ void expect_parts_of(const SliceRun& run, const Landing& landing, ReadAlignment 
 TEST(SlotLayout, PartsAreApartWhereTheFirstEndsWithABlock) {
   const auto apart = [](const FakeModel& model, ReadAlignment alignment) {
     const FakeSource source(model);
-    return parts_are_apart(source, {0, 1}, make_slot_layout(source, 0, alignment), alignment);
+    return sections_are_apart(source, {0, 1}, make_slot_layout(source, 0, alignment), alignment);
   };
   const FakeModel pages{.slice_bytes = {2048, 2048, 1024}, .joined = true, .packed = true, .gap = 3072};
   EXPECT_TRUE(apart(pages, kPage));
@@ -176,9 +176,9 @@ TEST(SlotLayout, EveryReadStaysInItsOwnAlignedPartOfTheSlot) {
         ASSERT_LE(landing.data_offset, run.canonical_offset);
         ASSERT_LT(run.canonical_offset - landing.data_offset, alignment.memory_bytes);
         ASSERT_EQ(run.canonical_offset % kDataAlignment, 0U);
-        if (parts_are_apart(source, {0, expert}, layout, alignment)) {
+        if (sections_are_apart(source, {0, expert}, layout, alignment)) {
           ++n_apart;
-          ASSERT_NO_FATAL_FAILURE(expect_parts_of(run, landing, alignment));
+          ASSERT_NO_FATAL_FAILURE(expect_sections_of(run, landing, alignment));
         }
         end = std::max(landing.slot_offset + landing.bytes, run.canonical_offset + run.bytes);
         ASSERT_LE(end, layout.slot_bytes);
