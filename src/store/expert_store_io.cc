@@ -127,10 +127,11 @@ void ExpertStore::Impl::report_failed_copy() {
 void ExpertStore::Impl::move_into_place(int32_t number) const {
   const ExpertKey key = slots_[static_cast<size_t>(number)].key;  // a loading slot's is fixed
   std::byte* const base = arena_.slot(number);
-  for (const SliceRun& run : plan_.layout(key.layer).runs) {
-    const Landing landing = land(run, source_.locate(key, run.first_slice).offset, reader_->alignment());
-    if (landing.data_offset == run.canonical_offset) continue;
-    std::memmove(base + run.canonical_offset, base + landing.data_offset, run.bytes);
+  for (const Extent& extent : plan_.layout(key.layer).extents) {
+    const ExtentRead read =
+        extent_read(extent, source_.locate(key, extent.first_slice).offset, reader_->alignment());
+    if (read.data_offset == extent.canonical_offset) continue;
+    std::memmove(base + extent.canonical_offset, base + read.data_offset, extent.bytes);
   }
 }
 
@@ -151,10 +152,10 @@ void ExpertStore::Impl::compare(Arrival& arrival) {
 uint64_t ExpertStore::Impl::checksum_of(RecordSection section, int32_t number) {
   const std::byte* const base = arena_.slot(number);
   checksum_.reset();
-  for (const SliceRun& run : plan_.layout(slots_[static_cast<size_t>(number)].key.layer).runs) {
-    const std::span bytes(base + run.canonical_offset, run.bytes);
-    checksum_.add(section == RecordSection::kGateUp ? bytes.first(run.gate_up_bytes)
-                                                    : bytes.subspan(run.gate_up_bytes));
+  for (const Extent& extent : plan_.layout(slots_[static_cast<size_t>(number)].key.layer).extents) {
+    const std::span bytes(base + extent.canonical_offset, extent.bytes);
+    checksum_.add(section == RecordSection::kGateUp ? bytes.first(extent.gate_up_bytes)
+                                                    : bytes.subspan(extent.gate_up_bytes));
   }
   return checksum_.value();
 }

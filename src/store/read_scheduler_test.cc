@@ -138,9 +138,9 @@ TEST_F(ReadSchedulerTest, NothingIsToldEarlyOfARecordThatIsStillToBeMovedIntoPla
   int n_moved = 0;
   for (int expert = 0; expert < 4; ++expert) {
     bool moved = false;
-    for (const SliceRun& run : layout_.runs) {
-      const uint64_t offset = source_->locate({0, expert}, run.first_slice).offset;
-      moved = moved || land(run, offset, kSector).data_offset != run.canonical_offset;
+    for (const Extent& extent : layout_.extents) {
+      const uint64_t offset = source_->locate({0, expert}, extent.first_slice).offset;
+      moved = moved || extent_read(extent, offset, kSector).data_offset != extent.canonical_offset;
     }
     if (!moved) continue;
     ++n_moved;
