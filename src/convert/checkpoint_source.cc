@@ -7,7 +7,7 @@
 
 #include "convert/tensor_source.h"
 #include "format/printable.h"
-#include "io/piece_reader.h"
+#include "io/range_reader.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -87,7 +87,7 @@ class CheckpointSource final : public TensorSource {
   std::vector<Tensor> tensors_;
   std::vector<std::optional<Stack>> stacks_;  // by tensor
   std::vector<File> files_;
-  PieceReader reader_;
+  RangeReader reader_;
 };
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include "base/checksum.h"
 #include "convert/ordered_pipeline.h"
-#include "io/piece_reader.h"
+#include "io/range_reader.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -44,7 +44,7 @@ Result<std::vector<Damage>> check_files(const std::vector<CheckedFile>& files,
   uint64_t total = 0, done = 0;
   for (const Piece& piece : pieces) total += piece.bytes;
 
-  const PieceReader reader;
+  const RangeReader reader;
   std::vector<Status> outcomes(pieces.size());  // of the reads: each set by one thread, read after it
   std::vector<Damage> damages;
   Checksum checksum;

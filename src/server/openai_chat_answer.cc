@@ -1,7 +1,7 @@
 #include <utility>
 
 #include "odmoe/format.h"
-#include "server/json_pieces.h"
+#include "server/json_list.h"
 #include "server/openai_answer.h"
 
 namespace odmoe::server {
@@ -27,7 +27,7 @@ class ChatWriter final : public OpenAiWriter {
     return message;
   }
 
-  bool write_choice(size_t index, const AnswerChoice& choice, const PieceSink& sink) const override {
+  bool write_choice(size_t index, const AnswerChoice& choice, const BodySink& sink) const override {
     Json message = message_of(choice);
     if (!choice.calls.empty()) {
       if (choice.content.empty()) message["content"] = nullptr;

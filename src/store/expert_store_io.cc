@@ -76,7 +76,7 @@ Error ExpertStore::Impl::damage_error(int32_t number) const {
   const Slot& slot = slots_[static_cast<size_t>(number)];
   const ExpertKey key = slot.key;
   const bool down = slot.down.n_damaged >= options_.read_attempts;
-  const RecordLayout::Projection\& projection =
+  const RecordLayout::Projection& projection =
       down ? source_.layout(key.layer).down : RecordLayout::Projection{};
   const SliceLocation at = source_.locate(key, projection.slice);
   return {

@@ -32,12 +32,12 @@ class RecordChecksum : public ::testing::Test {
     store_ = std::move(*store);
   }
   // Where a projection begins in its file.
-  uint64_t offset_of(ExpertKey key, const RecordLayout::Projection\& projection) const {
+  uint64_t offset_of(ExpertKey key, const RecordLayout::Projection& projection) const {
     return source_->locate(key, projection.slice).offset + projection.offset;
   }
   // From now on the files are sound but for a bit of each of these projections.
   void damage(ExpertKey key,
-              const std::vector<RecordLayout::Projection RecordLayout::*>\& projections) const {
+              const std::vector<RecordLayout::Projection RecordLayout::*>& projections) const {
     std::vector<std::byte> data = source_->contents(key.layer);
     for (const auto projection : projections)
       data[offset_of(key, source_->layout(key.layer).*projection) + 3] ^= std::byte{1};
