@@ -365,14 +365,14 @@ TEST_F(Convert, SaysWhichTensorCannotBeRead) {
   EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
 
-TEST_F(Convert, BoundsItsMemoryByTheBatch) {
+TEST_F(Convert, BoundsItsMemoryByTheWrite) {
   const fs::path model = write_model();
   const auto source = open_source(model);
   const auto plan = plan_conversion(*source, {}).value();
   uint64_t bytes = 0;
-  for (const Batch& batch : plan.batches) {
-    EXPECT_LE(batch.bytes, kBatchBytes);
-    bytes += batch.bytes;
+  for (const PlannedWrite& write : plan.writes) {
+    EXPECT_LE(write.bytes, kWriteBytes);
+    bytes += write.bytes;
   }
   EXPECT_EQ(bytes, plan.total_bytes);
   EXPECT_LE(plan.buffer_bytes * kConvertBuffers, 64U << 20U);

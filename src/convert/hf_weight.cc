@@ -212,7 +212,8 @@ struct StoredRows {
   int64_t scale_row = 0;  // of the first
 };
 
-Result<StoredRows> read_stored_rows(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t first, int64_t n) {
+Result<StoredRows> read_stored_rows(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t first,
+                                    int64_t n) {
   StoredRows stored;
   const auto bytes = static_cast<uint64_t>(row_bytes(w));
   stored.data.resize(static_cast<uint64_t>(n) * bytes);

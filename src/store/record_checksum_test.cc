@@ -36,8 +36,7 @@ class RecordChecksum : public ::testing::Test {
     return source_->locate(key, projection.slice).offset + projection.offset;
   }
   // From now on the files are sound but for a bit of each of these projections.
-  void damage(ExpertKey key,
-              const std::vector<RecordLayout::Projection RecordLayout::*>& projections) const {
+  void damage(ExpertKey key, const std::vector<RecordLayout::Projection RecordLayout::*>& projections) const {
     std::vector<std::byte> data = source_->contents(key.layer);
     for (const auto projection : projections)
       data[offset_of(key, source_->layout(key.layer).*projection) + 3] ^= std::byte{1};
