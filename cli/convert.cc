@@ -208,7 +208,7 @@ void add_convert(CLI::App& app, Action& action) {
       app.add_subcommand("convert", "Make an expert directory: every expert in one read, with a checksum");
   command
       ->add_option("IN", options->in,
-                   "A GGUF, the first part of a split one, an expert directory, or a folder as downloaded "
+                   "A GGUF, the first file of a split one, an expert directory, or a folder as downloaded "
                    "from Hugging Face (safetensors, MLX's too)")
       ->type_name("MODEL")
       ->required();

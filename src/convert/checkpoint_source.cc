@@ -15,7 +15,7 @@ namespace {
 
 class CheckpointSource final : public TensorSource {
  public:
-  // Where an expert stack without a place of its own has its parts.
+  // Where the experts of a stack without a place of its own are.
   struct Stack {
     int layer = 0;
     RecordLayout::Projection projection;  // of each record
