@@ -37,7 +37,7 @@ inline constexpr int32_t kMaxPenaltyLast = 1 << 20;  // tokens, SamplingOptions:
 inline constexpr size_t kMaxChoiceTexts = 1000;      // of guided_choice
 inline constexpr int32_t kMaxTopLogprobs = 20;
 inline constexpr size_t kMaxLogitBias = kMaxJsonKeys;
-inline constexpr size_t kMaxListeners = 8;            // of /v1/events, and half of the connections
+inline constexpr size_t kMaxSubscribers = 8;          // of /v1/events, and half of the connections
 inline constexpr size_t kMaxHeldBackBytes = 1 << 20;  // output that waits for a client that does not read
 
 // The head of a request; a little less than what the HTTP library takes, which is shown more than was sent.

@@ -81,7 +81,7 @@ class Server::Impl {
                   [this](const ApiError& error) { return routes_.default_dialect().error(error); }),
         generator_(options_, memory_),
         events_(
-            std::clamp<size_t>(options.max_connections / 2, 1, kMaxListeners),
+            std::clamp<size_t>(options.max_connections / 2, 1, kMaxSubscribers),
             [this] { return live_subject(); }, [this] { return live_model(); }) {}
 
   Status listen() {
