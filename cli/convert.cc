@@ -130,7 +130,7 @@ std::string note_lines(const std::vector<std::string>& notes) {
   return text;
 }
 
-std::string describe(const ConversionPlan& plan, const fs::path& out) {
+std::string summary(const ConversionPlan& plan, const fs::path& out) {
   const ExpertManifest& manifest = plan.manifest;
   uint64_t experts = 0, dense = 0;
   size_t n_record = 0, n_file = 0;
@@ -171,7 +171,7 @@ Result<int> convert_model(const ConvertCommand& command) {
   std::vector<std::string> notes;
   ODMOE_ASSIGN_OR_RETURN(const auto source, open_source(command, notes));
   ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, command.layout));
-  if (command.dry_run) return show(describe(plan, command.out) + note_lines(notes));
+  if (command.dry_run) return show(summary(plan, command.out) + note_lines(notes));
   ODMOE_RETURN_IF_ERROR(check_room(command.out, plan.total_bytes));
 
   ConvertOptions options;

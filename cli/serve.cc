@@ -82,7 +82,7 @@ Result<int> serve(ServeOptions options) {
   }
 
   ODMOE_ASSIGN_OR_RETURN(auto engine, ReportedEngine::open(options.inference));
-  if (!options.inference.verbose) (void)Output::standard_error().write(describe_plan(engine->plan()));
+  if (!options.inference.verbose) (void)Output::standard_error().write(plan_text(engine->plan()));
   ODMOE_RETURN_IF_ERROR(warm(options, *engine));
   ODMOE_RETURN_IF_ERROR(server->serve(*engine, options.inference.engine));
   say(odmoe::format("ready: {} serves {} ({} sessions)", server->url(), options.server.model_id,

@@ -242,7 +242,7 @@ TEST(GgufFile, DescribesMetadataInFileOrderCutShortAndEscaped) {
                               .set("key\n", uint8_t{1}));
   using ::testing::Pair;
   EXPECT_THAT(
-      file->describe_metadata(),
+      file->metadata_text(),
       ElementsAre(
           Pair("z", "\"line\\nbreak\\x1b[2J\""), Pair("long", "\"" + std::string(120, 'x') + "...\""),
           Pair("a", "-1"), Pair("real", "0.1"), Pair("yes", "true"), Pair("u64", "18446744073709551615"),

@@ -30,7 +30,7 @@ LeftOver judge_key(const Account& account, const ModelShape& shape, std::string_
   if (result.reason.empty()) result.reason = reason_to_pass_over(account.file(), shape.architecture, key);
   if (!result.reason.empty()) return result;
   result.refused = true;
-  result.reason = odmoe::format("is {}, and nothing here does what it says", account.file().describe(key));
+  result.reason = odmoe::format("is {}, and nothing here does what it says", account.file().text_of(key));
   return result;
 }
 

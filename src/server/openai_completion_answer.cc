@@ -72,7 +72,7 @@ class CompletionWriter final : public OpenAiWriter {
 
   std::vector<Json> chunks_of(const AnswerEvent& event) override {
     Stream& stream = streams_[event.choice];
-    Json logprobs = describe(stream, event);
+    Json logprobs = logprobs_of(stream, event);
     std::string text = event.prompt ? "" : std::exchange(stream.pending, "");
     text += event.content;
     if (text.empty() && logprobs.is_null() && !event.finish) return {};
@@ -86,7 +86,7 @@ class CompletionWriter final : public OpenAiWriter {
   }
 
   // What a chunk says of its tokens.
-  Json describe(Stream& stream, const AnswerEvent& event) const {
+  Json logprobs_of(Stream& stream, const AnswerEvent& event) const {
     if (!has_logprobs()) return nullptr;
     Json logprobs = {{"tokens", Json::array()},
                      {"token_logprobs", Json::array()},

@@ -71,7 +71,7 @@ inline int small_int(const GgufFile& file, const std::string& key, int otherwise
 
 // Of a file with one shard.
 inline void exercise(const GgufFile& file) {
-  for (const auto& [key, text] : file.describe_metadata()) {
+  for (const auto& [key, text] : file.metadata_text()) {
     must(text.size() < 4096, "a description is short");
     exercise_accessors(file, key);  // the escaped key: absent where it differs
   }
