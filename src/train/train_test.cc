@@ -142,7 +142,7 @@ TEST(Train, SaysWhatIsMissing) {
   int calls = 0;
   EXPECT_FALSE(train(options, [&](const TrainProgress&) { return ++calls < 200; }).has_value());
   options.hidden = 25;
-  refused(ErrorKind::kUsage, "is a checkpoint of a training with other options or data");
+  refused(ErrorKind::kUsage, "holds a training with other options or data");
   options.hidden = 24;
   std::filesystem::resize_file(dir / "data" / "shard-00001.safetensors.gz", 100);
   refused(ErrorKind::kBadFile, "shard-00001.safetensors.gz");
