@@ -259,8 +259,8 @@ class GroupTraining {
       best_recall_ = note.at("best_recall").get<std::vector<std::vector<double>>>();
       history_ = epochs_from(note.at("history").get<std::string>()).value();
     } catch (const std::exception&) {
-      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew",
-                  saved.current().string(), saved.folder().string());
+      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew", saved.current().string(),
+                  saved.folder().string());
     }
     return {};
   }
@@ -453,8 +453,8 @@ class Training {
     const auto epochs = epochs_from(file.metadata["epochs"]);
     const Json recall = Json::parse(file.metadata["recall"], nullptr, false);
     if (!epochs || !recall.is_array()) {
-      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew",
-                  saved_.group(g).string(), saved_.folder().string());
+      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew", saved_.group(g).string(),
+                  saved_.folder().string());
     }
     note(*epochs, recall.get<std::vector<std::vector<double>>>());
     weights_.merge(file.tensors);
