@@ -116,7 +116,7 @@ Result<std::unique_ptr<TensorSource>> open_source(const ConvertCommand& command,
   if (options.experts || options.dense) {
     return fail(
         ErrorKind::kUsage,
-        "--experts and --dense choose types for a checkpoint of Hugging Face, and {} is none: what is in a "
+        "--experts and --dense choose types for a checkpoint of Hugging Face, which {} is not: what is in a "
         "GGUF or expert directory stays as it is",
         command.in);
   }

@@ -68,7 +68,7 @@ struct StackName {
 };
 std::optional<StackName> parse_stack_name(std::string_view name);
 
-// Errors: kBadFile and kUnsupported where the source's experts are no such thing (a layer without a down
+// Errors: kBadFile and kUnsupported where the source's experts cannot be planned (a layer without a down
 // projection, a shape that does not fit the number of experts), naming tensor and layer.
 Result<ConversionPlan> plan_conversion(const TensorSource& source, const LayoutOptions& options);
 

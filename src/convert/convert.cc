@@ -132,8 +132,8 @@ class Conversion {
     }
     const fs::path parent = fs::absolute(out_).parent_path();
     if (!fs::is_directory(parent, error)) {
-      return fail(ErrorKind::kNotFound, "{} is no directory to make {} in; check the path", parent.string(),
-                  out_.filename().string());
+      return fail(ErrorKind::kNotFound, "cannot make {} in {}, which is not a directory; check the path",
+                  out_.filename().string(), parent.string());
     }
     for (const char* folder : {"tree/base_model", "tree/experts"}) {
       fs::create_directories(partial_ / folder, error);

@@ -179,7 +179,7 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
     if (weight.natural_type() != first.natural_type() || weight.encoding != first.encoding) {
       return fail_with(
           {ErrorKind::kUnsupported,
-           odmoe::format("{}: '{}' is stored otherwise than '{}'; the experts of a layer must be alike",
+           odmoe::format("{}: '{}' is not stored in the same format as '{}'; all experts of a layer must be",
                          shown(checkpoint_->folder()), printable(weight.name), printable(first.name))});
     }
   }
@@ -192,7 +192,7 @@ Result<HfModel> HfModelBuilder::finish(const std::string& prefix) {
     int64_t elements = 1;
     for (const int64_t n : target.ne) {
       if (n < 1 || n > kMaxElements / elements) {
-        return fail(ErrorKind::kBadFile, "{}: tensor '{}' would have an absurd shape", config_->name(),
+        return fail(ErrorKind::kBadFile, "{}: tensor '{}' would have an impossible shape", config_->name(),
                     target.name);
       }
       elements *= n;

@@ -54,7 +54,7 @@ Result<ggml_type> parse_weight_type(std::string_view name) {
     if (lower(ggml_type_name(type)) == lower(name)) return type;
     known += (known.empty() ? "" : ", ") + upper_name(type);
   }
-  return fail(ErrorKind::kUsage, "'{}' is no type that weights can be made: give one of {}",
+  return fail(ErrorKind::kUsage, "'{}' is not a type that weights can be written in; give one of {}",
               printable(name, 40), known);
 }
 

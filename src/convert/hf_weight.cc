@@ -104,12 +104,12 @@ Result<HfWeight> find_int4(const HfCheckpoint& checkpoint, HfWeight w) {
   ODMOE_ASSIGN_OR_RETURN(w.scale, require(checkpoint, w.data, w.name + ".weight_scale"));
   ODMOE_RETURN_IF_ERROR(check_scale(checkpoint, w.scale, w.rows, 2));
   w.columns = w.data.info->shape[1] * 8;
-  // The true shape matters only where a row is no multiple of eight codes.
+  // The true shape matters only where a row is not a multiple of eight codes.
   if (const HfCheckpoint::Tensor* shape = checkpoint.find(w.name + ".weight_shape"); shape != nullptr) {
     std::array<int64_t, 2> wanted = {};
     const bool wide = shape->info->dtype == "I64";
     if ((!wide && shape->info->dtype != "I32") || shape->info->bytes != (wide ? 16U : 8U)) {
-      return bad(checkpoint, *shape, ErrorKind::kBadFile, "is no pair of whole numbers");
+      return bad(checkpoint, *shape, ErrorKind::kBadFile, "is not a pair of whole numbers");
     }
     std::array<int32_t, 2> narrow = {};
     ODMOE_RETURN_IF_ERROR(wide ? checkpoint.read(*shape, 0, std::as_writable_bytes(std::span(wanted)))
@@ -156,7 +156,7 @@ Result<HfWeight> find_affine(const HfCheckpoint& checkpoint, HfWeight w, size_t 
   if (w.bits == 0) {
     return bad(
         checkpoint, w.data, ErrorKind::kUnsupported,
-        "has {} bits per row and {} scales, which is no width of 2, 3, 4, 5, 6 or 8 bits in groups of {}",
+        "has {} bits per row and {} scales, which is not a width of 2, 3, 4, 5, 6 or 8 bits in groups of {}",
         row_bits, groups, w.group);
   }
   w.columns = groups * w.group;

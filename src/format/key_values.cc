@@ -151,7 +151,7 @@ Result<double> KeyValues::float_at(std::string_view key, const Value& value, uin
                             : load<double>(*values_, value, index);
   if (!std::isfinite(number)) {
     return fail(ErrorKind::kBadFile,
-                "{}: key '{}' of type {} holds {}, which is no number; download it again", name_,
+                "{}: key '{}' of type {} holds {}, which is not a number; download it again", name_,
                 printable(key), type_text(value), number);
   }
   return number;

@@ -63,7 +63,7 @@ class KeyValues {
 
  private:
   Result<const gguf::Value*> find(std::string_view key) const;
-  // The same, of a value that is no array.
+  // The same, of a value that is not an array.
   Result<const gguf::Value*> find_scalar(std::string_view key, std::string_view wanted) const;
   std::unexpected<Error> wrong_type(std::string_view key, const gguf::Value& value,
                                     std::string_view wanted) const;

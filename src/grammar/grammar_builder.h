@@ -18,7 +18,7 @@ namespace odmoe::grammar {
 inline constexpr size_t kMaxNodes = 250'000;     // of the expressions
 inline constexpr size_t kMaxChildren = 750'000;  // of all of them
 inline constexpr size_t kMaxRules = 100'000;
-// What a builder and the grammar that comes of it take at most while build() runs, so at any time.
+// The most that a builder and the grammar that it makes take while build() runs, and so at any time.
 inline constexpr size_t kMaxBuilderBytes = 24 << 20;
 
 // One owner.  Expressions are handles of the builder that made them, and may be used more than once; each use

@@ -140,7 +140,7 @@ class Parser {
 
   bool last_eaten(char c) const { return *(rest_.data() - 1) == c; }
 
-  // What stands behind ( where it is no assertion.
+  // What stands behind ( where it is not an assertion.
   Status group_kind() {
     if (!eat("?")) return {};
     if (eat(":")) return {};
@@ -258,7 +258,7 @@ class Parser {
   Result<Atom> character(bool in_class) {
     if (eat("\\")) return escape(in_class);
     const auto c = next_character(rest_);
-    if (!c) return refuse("it is no UTF-8");
+    if (!c) return refuse("it is not UTF-8");
     return one(*c);
   }
 
@@ -387,7 +387,7 @@ Regex literal_regex(std::span<const std::string> texts) {
     std::vector<Index> children = {regex.add({})};
     while (!text.empty()) {
       const auto c = next_character(text);
-      // What is no UTF-8 cannot be written at all.
+      // What is not UTF-8 cannot be written at all.
       children.push_back(regex.add({.kind = Kind::kSet, .set = c ? CharSet{{*c, *c}} : CharSet{}}));
       if (!c) break;
     }

@@ -60,7 +60,7 @@ Result<Expression> SchemaCompiler::constants(const Shape& shape) {
     }
   }
   if (!texts.empty()) ways.push_back(builder_->one_of(std::move(texts)));
-  if (ways.empty()) reader_.note(at_, "no value of enum fits what stands beside it");
+  if (ways.empty()) reader_.note(at_, "no value of enum fits the keywords beside it");
   return builder_->choice(std::move(ways));
 }
 

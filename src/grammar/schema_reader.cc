@@ -272,7 +272,7 @@ Status SchemaReader::read_combinations(const SchemaJson& schema, Shapes& shapes,
     const bool had = !shapes.empty() && !some.empty();
     ODMOE_ASSIGN_OR_RETURN(shapes, meet(shapes, some, list));
     if (mode == Mode::kWithin && had && shapes.empty())
-      note(list, "none of its alternatives fits what stands beside it");
+      note(list, "no alternative of it fits the keywords beside it");
   }
   return {};
 }
@@ -285,7 +285,7 @@ Status SchemaReader::read_conditions(const SchemaJson& schema, Shapes& shapes) {
   };
   if (const SchemaJson* unwanted = keyword(schema, "not")) {
     ODMOE_ASSIGN_OR_RETURN(const Shapes some, read({.schema = unwanted, .negated = true}, Mode::kWithin));
-    if (some.empty()) note(&schema, "what its \"not\" leaves cannot be held, or is nothing");
+    if (some.empty()) note(&schema, "what its \"not\" leaves is nothing, or not supported");
     ODMOE_RETURN_IF_ERROR(narrow(some));
   }
   if (const SchemaJson* condition = keyword(schema, "if")) {

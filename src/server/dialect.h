@@ -34,7 +34,7 @@ class AnswerWriter {
   // A stream, from begin() to end() or fail(), each false when the sink wanted no more.  What is given to the
   // sink goes out at once.
   virtual std::string_view stream_type() const = 0;  // Content-Type
-  // Before anything was generated: `choices` have what is gone on with, where that was asked for.
+  // Before anything was generated: `choices` have the text that is continued, where that was asked for.
   virtual bool begin(std::span<const AnswerChoice> choices, const BodySink& sink) = 0;
   virtual bool write(const AnswerEvent& event, const BodySink& sink) = 0;
   virtual bool end(const AnswerUsage& usage, const BodySink& sink) = 0;

@@ -58,7 +58,7 @@ Status ServerOptions::validate() const {
   }
   if (!cache_dir.empty() && prompt_cache_bytes == 0) {
     return fail(ErrorKind::kUsage,
-                "--cache-dir needs --prompt-cache: what is saved and read goes by way of that memory");
+                "--cache-dir needs --prompt-cache: what it saves and reads passes through that memory");
   }
   for (const std::string& key : api_keys) {
     const bool printable = std::ranges::all_of(key, [](unsigned char c) { return c > 0x20 && c < 0x7F; });

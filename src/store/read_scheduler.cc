@@ -284,7 +284,7 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   return true;
 }
 
-// The piece is no prefetch any more, or about to be forgotten.
+// The piece is not a prefetch any more, or about to be forgotten.
 void ReadScheduler::leave_prefetches(const Piece& piece) {
   if (piece.priority != Priority::kPrefetch) return;
   --prefetch_out_;
@@ -292,7 +292,7 @@ void ReadScheduler::leave_prefetches(const Piece& piece) {
   filling_ = few_are_left();
 }
 
-// A try that brought nothing is held against its copy, as long as there is another.
+// A try that brought nothing counts as a failure of its copy, as long as there is another copy.
 void ReadScheduler::note_failure(Piece& piece) {
   CopyState& state = copies_[static_cast<size_t>(piece.copy)];
   if (++state.failures < kMaxCopyFailures || state.failed || n_live_copy() == 1) return;

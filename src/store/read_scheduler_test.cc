@@ -406,7 +406,7 @@ TEST_F(ReadSchedulerTest, AFailedReadIsLeftAloneForLongerAndLonger) {
   requests = take();
   ASSERT_EQ(requests.size(), 1U);
   EXPECT_EQ(scheduler_->next_retry_us(now_us_), std::nullopt);
-  // What brings something is no failure and is gone on with at once.
+  // What brings something is not a failure and is gone on with at once.
   EXPECT_EQ(complete({requests[0].id, 2048}).kind, kNone);
   EXPECT_EQ(take().size(), 1U);
 }

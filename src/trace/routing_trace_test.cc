@@ -134,7 +134,7 @@ TEST(RoutingTrace, CsvIsReadByTheNamesOfItsColumns) {
 }
 
 TEST(RoutingTrace, DamagedCsvNamesItsLine) {
-  expect_bad("", "no routing trace");
+  expect_bad("", "not a routing trace");
   expect_bad("hello\nworld\n", "does not name the columns");
   expect_bad("layer,step,expert\n", "no routing");
   expect_bad("layer,step,expert\n0,0\n", "line 2 does not have the 3 columns");

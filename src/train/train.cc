@@ -379,16 +379,17 @@ Status check_data(const TrainOptions& options, const Collection& collection, con
       return lacks("router inputs");
     }
     if (!data->states.attention_input && std::ranges::contains(options.inputs, ShadowInput::kAttention)) {
-      return lacks("states before attention (--input router does without)");
+      return lacks("states before attention (--input router does not need them)");
     }
     if (!data->states.embedding && options.embedding)
-      return lacks("embeddings (--no-embedding does without)");
+      return lacks("embeddings (--no-embedding does not need them)");
   }
   if (collection.model.layers.size() < 2) {
-    return fail(ErrorKind::kUsage, "{}: a model with one layer of experts has none to look ahead to", folder);
+    return fail(ErrorKind::kUsage, "{}: a model with one layer of experts has no later layer to predict",
+                folder);
   }
   if (!(judge.model == collection.model)) {
-    return fail(ErrorKind::kUsage, "{} was collected of another model than {}", options.held_out.string(),
+    return fail(ErrorKind::kUsage, "{} was collected from another model than {}", options.held_out.string(),
                 folder);
   }
   return {};
@@ -490,7 +491,7 @@ class Training {
       held_out_ = judge_->all();
     }
     if (tokens_.size(0) == 0 || held_out_.size(0) == 0) {
-      return fail(ErrorKind::kUsage, "{} has {} documents, too few to hold one of ten out: collect more",
+      return fail(ErrorKind::kUsage, "{} has {} documents, too few to set one of ten aside: collect more",
                   options_->data.string(), collection_.n_document);
     }
     result_.spec.n_token = tokens_.size(0);

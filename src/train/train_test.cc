@@ -136,7 +136,7 @@ TEST(Train, SaysWhatIsMissing) {
   few.n_token = 60;
   ASSERT_TRUE(make_synthetic_data(dir / "few", few, "test").has_value());
   options.data = dir / "few";
-  refused(ErrorKind::kUsage, "too few to hold one of ten out");
+  refused(ErrorKind::kUsage, "too few to set one of ten aside");
   ASSERT_TRUE(make_synthetic_data(dir / "data", tiny_data(), "test").has_value());
   options.data = dir / "data";
   int calls = 0;

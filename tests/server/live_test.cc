@@ -133,7 +133,7 @@ TEST(Top, SaysWhatIsWrong) {
   EXPECT_THAT(keyless.err, HasSubstr("asks for a key"));
   const Outcome elsewhere = odmoe({"top", url_of(server) + "/prefix", "--once", "--api-key", "secret"});
   EXPECT_EQ(elsewhere.exit_code, 2);
-  EXPECT_THAT(elsewhere.err, HasSubstr("is no odmoe"));
+  EXPECT_THAT(elsewhere.err, HasSubstr("no odmoe with live figures answers"));
   const Outcome nobody = odmoe({"top", "127.0.0.1:1", "--once"});
   EXPECT_EQ(nobody.exit_code, 1);
   EXPECT_THAT(nobody.err, HasSubstr("cannot reach http://127.0.0.1:1"));
