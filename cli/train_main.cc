@@ -74,7 +74,7 @@ int run(int argc, char** argv) {
   const auto result = train(options, [&](const TrainProgress& so_far) {
     if (so_far.last != shown || detail.empty()) {
       shown = so_far.last;
-      detail = odmoe::format("part {} of {}", so_far.group + 1, so_far.n_group);
+      detail = odmoe::format("group {} of {}", so_far.group + 1, so_far.n_group);
       if (shown != nullptr) {
         detail += odmoe::format(", epoch {}: loss {:.4f}, recall {}", shown->epoch, shown->loss,
                                 percentages(shown->recall));
