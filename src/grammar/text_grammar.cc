@@ -317,8 +317,8 @@ std::optional<Expression> TextGrammar::laid_out(const Product& product, int64_t 
       if (entry == known.end()) {
         CharSet set;
         for (const uint32_t symbol : some) {
-          const CharSet& some = product.alphabet.characters(symbol);
-          set.insert(set.end(), some.begin(), some.end());
+          const CharSet& characters = product.alphabet.characters(symbol);
+          set.insert(set.end(), characters.begin(), characters.end());
         }
         entry = known.emplace(some, characters_.one_of(normal(std::move(set)))).first;
       }
