@@ -121,10 +121,9 @@ class LayerReader {
 
   Status check_stack(const TensorInfo& tensor) const {
     if (tensor.ne[2] != n_expert_ || tensor.ne[3] != 1) {
-      return bad(
-          tensor,
-          odmoe::format("has the shape {}, whose third dimension is not the model's number of experts, {}",
-                        shape(tensor), n_expert_));
+      return bad(tensor,
+                 odmoe::format("has the shape {}, whose third dimension is not the model's {} experts",
+                               shape(tensor), n_expert_));
     }
     if (!is_weight_type(tensor.type)) {
       return fail(ErrorKind::kUnsupported,
