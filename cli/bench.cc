@@ -79,8 +79,8 @@ Result<Round> run_round(Engine& engine, Session& session, std::span<const Token>
   return round;
 }
 
-std::string describe(const std::vector<Round>& rounds, bool json, size_t prompt_tokens, int32_t tokens,
-                     double probed_bytes_per_second) {
+std::string report_text(const std::vector<Round>& rounds, bool json, size_t prompt_tokens, int32_t tokens,
+                        double probed_bytes_per_second) {
   const auto middle = [&](double Round::* field) {
     std::vector<double> values;
     values.reserve(rounds.size());
@@ -144,8 +144,8 @@ Result<int> run(const BenchOptions& options) {
   }
   bar.finish();
   Output output = Output::standard_output();
-  (void)output.write(describe(rounds, options.json, prompt.size(), options.tokens,
-                              engine->stats().io.probed_bytes_per_second()));
+  (void)output.write(report_text(rounds, options.json, prompt.size(), options.tokens,
+                                 engine->stats().io.probed_bytes_per_second()));
   return engine.finish(output.exit_code());
 }
 

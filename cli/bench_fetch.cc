@@ -10,6 +10,7 @@
 #include <span>
 #include <utility>
 
+#include "base/aligned_buffer.h"
 #include "base/clock.h"
 #include "base/units.h"
 #include "cli/choice.h"
@@ -21,7 +22,6 @@
 #include "engine/drives.h"
 #include "format/checkpoint.h"
 #include "format/mirror.h"
-#include "base/aligned_buffer.h"
 #include "odmoe/format.h"
 #include "store/expert_store.h"
 
@@ -343,7 +343,7 @@ void add_fetch_options(CLI::App& command, FetchOptions& options) {
               const auto bytes = parse_bytes(text);
               if (!bytes.has_value() || *bytes < 4096 || *bytes > kTableMemory || *bytes % 4096 != 0) {
                 throw CLI::ValidationError(
-                    "--sizes", odmoe::format("'{}' is no size of a read; give multiples of 4KiB up to {}",
+                    "--sizes", odmoe::format("'{}' is not a size of a read; give multiples of 4KiB up to {}",
                                              text, format_bytes(kTableMemory)));
               }
               options.sizes.push_back(*bytes);

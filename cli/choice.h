@@ -27,7 +27,7 @@ CLI::Option* add_choice(CLI::App& app, const std::string& names, T fallback,
             for (const auto& [word, value] : choices) {
               if (word == text) return use(value);
             }
-            throw CLI::ValidationError(names, "'" + text + "' is none of " + type);
+            throw CLI::ValidationError(names, "'" + text + "' is not one of " + type);
           },
           help)
       ->type_name(type)

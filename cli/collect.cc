@@ -37,7 +37,7 @@ struct CollectCommand {
 
 constexpr const char* kTool = "odmoe " ODMOE_VERSION;
 
-std::string describe(const Collection& collection, const std::string& folder) {
+std::string summary(const Collection& collection, const std::string& folder) {
   uint64_t bytes = 0;
   for (const ShardEntry& shard : collection.shards) bytes += shard.bytes;
   std::string text = odmoe::format("{}: {} tokens of {} documents in {} layers, {} in {} shards\n", folder,
@@ -68,7 +68,7 @@ Result<int> make_synthetic(const CollectCommand& options) {
   const auto result = make_synthetic_data(options.output, made, kTool, show(bar));
   bar.finish();
   if (!result.has_value()) return std::unexpected(result.error());
-  std::string text = describe(result->collection, options.output);
+  std::string text = summary(result->collection, options.output);
   for (size_t i = 0; i < result->best_recall.size(); ++i) {
     text += odmoe::format("best recall possible {} {} ahead: {:.2f} %\n", i + 1, i == 0 ? "layer" : "layers",
                           100 * result->best_recall[i]);
@@ -118,7 +118,7 @@ Result<std::string> record_states(const CollectCommand& options, Engine& engine,
     }
     return std::unexpected(collection.error());
   }
-  return describe(*collection, options.output);
+  return summary(*collection, options.output);
 }
 
 // A large model's states are large: better to say so before the hours than after.

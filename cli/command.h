@@ -9,7 +9,7 @@
 
 namespace odmoe::cli {
 
-// The exit codes that are no error's.
+// The exit codes that are not error's.
 inline constexpr int kExitOk = 0;
 inline constexpr int kExitError = 1;
 inline constexpr int kExitUsage = 2;

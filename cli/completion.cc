@@ -32,16 +32,16 @@ std::string single_quoted(const std::string& text, const std::string& escaped = 
   return "'" + out + "'";
 }
 
-bool is_option(const OptionDescription& option) { return !option.names.empty(); }
+bool is_option(const OptionNode& option) { return !option.names.empty(); }
 
-std::vector<std::string> option_names(const CommandDescription& command) {
+std::vector<std::string> option_names(const CommandNode& command) {
   std::vector<std::string> names;
   for (const auto& option : command.options)
     names.insert(names.end(), option.names.begin(), option.names.end());
   return names;
 }
 
-std::vector<std::string> command_names(const CommandDescription& program) {
+std::vector<std::string> command_names(const CommandNode& program) {
   std::vector<std::string> names;
   names.reserve(program.commands.size());
   for (const auto& command : program.commands) names.push_back(command.name);
@@ -49,7 +49,7 @@ std::vector<std::string> command_names(const CommandDescription& program) {
 }
 
 // What may stand where a command has no option: a positional's words, or files.
-std::string bash_positional(const CommandDescription& command) {
+std::string bash_positional(const CommandNode& command) {
   for (const auto& option : command.options) {
     if (is_option(option)) continue;
     return option.choices.empty() ? "compgen -f -- \"$cur\""
@@ -60,7 +60,7 @@ std::string bash_positional(const CommandDescription& command) {
 
 }  // namespace
 
-std::string bash_completion(const CommandDescription& program) {
+std::string bash_completion(const CommandNode& program) {
   const std::string commands = join(command_names(program), "|");
   std::string text = odmoe::format(
       "# bash completion for {0}; install as /usr/share/bash-completion/completions/{0}\n"
@@ -71,7 +71,7 @@ std::string bash_completion(const CommandDescription& program) {
       "  done\n"
       "  case $command:$prev in\n",
       program.name, commands);
-  const auto values = [&text](const std::string& command, const CommandDescription& description) {
+  const auto values = [&text](const std::string& command, const CommandNode& description) {
     for (const auto& option : description.options) {
       if (!is_option(option) || option.value.empty()) continue;
       std::string patterns;
@@ -111,8 +111,8 @@ std::string bash_completion(const CommandDescription& program) {
   return text;
 }
 
-std::string zsh_completion(const CommandDescription& program) {
-  const auto arguments = [](const CommandDescription& command) {
+std::string zsh_completion(const CommandNode& program) {
+  const auto arguments = [](const CommandNode& command) {
     std::string text;
     for (const auto& option : command.options) {
       std::string action;
@@ -162,9 +162,9 @@ std::string zsh_completion(const CommandDescription& program) {
   return text;
 }
 
-std::string fish_completion(const CommandDescription& program) {
+std::string fish_completion(const CommandNode& program) {
   std::string text = odmoe::format("# fish completion for {0}\ncomplete -c {0} -f\n", program.name);
-  const auto options = [&](const CommandDescription& command, const std::string& condition) {
+  const auto options = [&](const CommandNode& command, const std::string& condition) {
     for (const auto& option : command.options) {
       std::string line = odmoe::format("complete -c {} -n {}", program.name, single_quoted(condition));
       if (is_option(option)) {
@@ -194,7 +194,7 @@ std::string fish_completion(const CommandDescription& program) {
 }
 
 void add_completion(CLI::App& app, Action& action) {
-  using Writer = std::string (*)(const CommandDescription&);
+  using Writer = std::string (*)(const CommandNode&);
   const auto writer = std::make_shared<Writer>(bash_completion);
   CLI::App* command = app.add_subcommand("completion", "Write a completion script for a shell");
   add_choice<Writer>(*command, "SHELL", bash_completion,
@@ -211,7 +211,7 @@ void add_completion(CLI::App& app, Action& action) {
   command->callback([&app, &action, writer] {
     action = [&app, writer] {
       Output output = Output::standard_output();
-      (void)output.write((*writer)(describe(app)));
+      (void)output.write((*writer)(option_tree(app)));
       return output.exit_code();
     };
   });

@@ -3,12 +3,12 @@
 
 #include <string>
 
-#include "cli/describe.h"
+#include "cli/option_tree.h"
 
 namespace odmoe::cli {
 
-std::string bash_completion(const CommandDescription& program);
-std::string zsh_completion(const CommandDescription& program);
-std::string fish_completion(const CommandDescription& program);
+std::string bash_completion(const CommandNode& program);
+std::string zsh_completion(const CommandNode& program);
+std::string fish_completion(const CommandNode& program);
 
 }  // namespace odmoe::cli

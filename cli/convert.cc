@@ -93,7 +93,7 @@ Result<int> verify(const fs::path& directory) {
   std::string text;
   for (const Damage& damage : damages) text += damage.what + "\n";
   (void)show(text);
-  return fail(ErrorKind::kBadFile, "{}: damaged parts: {}; convert the model again", directory.string(),
+  return fail(ErrorKind::kBadFile, "{}: damaged sections: {}; convert the model again", directory.string(),
               damages.size());
 }
 
@@ -116,7 +116,7 @@ Result<std::unique_ptr<TensorSource>> open_source(const ConvertCommand& command,
   if (options.experts || options.dense) {
     return fail(
         ErrorKind::kUsage,
-        "--experts and --dense choose types for a checkpoint of Hugging Face, and {} is none: what is in a "
+        "--experts and --dense choose types for a checkpoint of Hugging Face, which {} is not: what is in a "
         "GGUF or expert directory stays as it is",
         command.in);
   }
@@ -130,7 +130,7 @@ std::string note_lines(const std::vector<std::string>& notes) {
   return text;
 }
 
-std::string describe(const ConversionPlan& plan, const fs::path& out) {
+std::string summary(const ConversionPlan& plan, const fs::path& out) {
   const ExpertManifest& manifest = plan.manifest;
   uint64_t experts = 0, dense = 0;
   size_t n_record = 0, n_file = 0;
@@ -171,7 +171,7 @@ Result<int> convert_model(const ConvertCommand& command) {
   std::vector<std::string> notes;
   ODMOE_ASSIGN_OR_RETURN(const auto source, open_source(command, notes));
   ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, command.layout));
-  if (command.dry_run) return show(describe(plan, command.out) + note_lines(notes));
+  if (command.dry_run) return show(summary(plan, command.out) + note_lines(notes));
   ODMOE_RETURN_IF_ERROR(check_room(command.out, plan.total_bytes));
 
   ConvertOptions options;
@@ -208,7 +208,7 @@ void add_convert(CLI::App& app, Action& action) {
       app.add_subcommand("convert", "Make an expert directory: every expert in one read, with a checksum");
   command
       ->add_option("IN", options->in,
-                   "A GGUF, the first part of a split one, an expert directory, or a folder as downloaded "
+                   "A GGUF, the first file of a split one, an expert directory, or a folder as downloaded "
                    "from Hugging Face (safetensors, MLX's too)")
       ->type_name("MODEL")
       ->required();

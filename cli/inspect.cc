@@ -289,7 +289,7 @@ std::string dimensions(const TensorInfo& tensor) {
 
 std::string everything(const Checkpoint& file, const ModelInfo& model) {
   std::string text = "metadata\n";
-  for (const auto& [key, value] : file.describe_metadata()) text += odmoe::format("  {} = {}\n", key, value);
+  for (const auto& [key, value] : file.metadata_text()) text += odmoe::format("  {} = {}\n", key, value);
   text += "metadata that is not used\n";
   for (const LeftOver& left : model.left_over) {
     if (left.kind == LeftOver::Kind::kKey && !left.refused)
@@ -305,7 +305,7 @@ std::string everything(const Checkpoint& file, const ModelInfo& model) {
 
 void add_everything(nlohmann::ordered_json& json, const Checkpoint& file) {
   auto& metadata = json["metadata"] = nlohmann::ordered_json::object();
-  for (const auto& [key, value] : file.describe_metadata()) metadata[key] = value;
+  for (const auto& [key, value] : file.metadata_text()) metadata[key] = value;
   auto& tensors = json["tensors"] = nlohmann::ordered_json::array();
   for (const TensorInfo& tensor : file.tensors()) {
     tensors.push_back({{"name", tensor.name},

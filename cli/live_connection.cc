@@ -16,7 +16,7 @@ constexpr size_t kMaxRefusalBytes = 64 << 10;
 constexpr int kConnectSeconds = 5;
 constexpr int kSilenceSeconds = 30;  // the server says something every 15 s, whatever happens
 
-// What an answer that is no stream says of the reason.
+// What an answer that is not a stream says of the reason.
 std::string refusal_text(const std::string& body) {
   const auto json = server::parse_json(body);
   if (!json.has_value() || !json->is_object()) return {};
@@ -39,15 +39,12 @@ struct LiveConnection::Impl {
 
   Status refused(int status, const std::string& body) const {
     if (status == 401) {
-      return fail(ErrorKind::kUsage,
-                  "{} asks for a key: give one of its own with --api-key, or in ODMOE_API_KEY", url);
+      return fail(ErrorKind::kUsage, "{} needs a key: give one with --api-key or in ODMOE_API_KEY", url);
     }
     const std::string why = refusal_text(body);
     if (status == 404 || why.empty()) {
-      return fail(
-          ErrorKind::kUsage,
-          "what answers at {} is no odmoe, or one without live figures (status {}): look at the address", url,
-          status);
+      return fail(ErrorKind::kUsage,
+                  "no odmoe with live figures answers at {} (status {}); check the address", url, status);
     }
     const bool later = status == 429 || status == 503;
     return fail(later ? ErrorKind::kIo : ErrorKind::kUsage, "{} says: {}", url, why);
@@ -63,8 +60,8 @@ Result<LiveConnection> LiveConnection::create(const std::string& url, const std:
   std::string address = url.contains("://") ? url : "http://" + url;
   while (address.ends_with('/')) address.pop_back();
   const auto no_address = [&url] {
-    return fail(ErrorKind::kUsage, "'{}' is no address of a server; give one such as http://127.0.0.1:8080",
-                url);
+    return fail(ErrorKind::kUsage,
+                "'{}' is not the address of a server; give one such as http://127.0.0.1:8080", url);
   };
   if (!address.starts_with("http://") && !address.starts_with("https://")) return no_address();
   const size_t host = address.find("://") + 3;
@@ -82,7 +79,7 @@ Result<LiveConnection> LiveConnection::create(const std::string& url, const std:
 Status LiveConnection::listen(const Take& take) {
   server::EventReader reader;
   server::LiveView view;
-  std::string refusal;  // the body of an answer that is no stream
+  std::string refusal;  // the body of an answer that is not a stream
   int status = 0;
   bool enough = false, streams = false;
   Status outcome;

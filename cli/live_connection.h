@@ -14,7 +14,7 @@ namespace odmoe::cli {
 class LiveConnection {
  public:
   // "http://host:port", also with a path in front of the API's; without "http://" that is meant.  kUsage when
-  // it is no such address.
+  // it is not such an address.
   static Result<LiveConnection> create(const std::string& url, const std::string& api_key);
   LiveConnection(LiveConnection&&) noexcept;
   LiveConnection& operator=(LiveConnection&&) = delete;
@@ -22,9 +22,9 @@ class LiveConnection {
 
   const std::string& url() const;
 
-  // Listens, and calls `take` after each event, until that says false, which is no error, or the server ends
-  // the stream, or stop().  kIo: it cannot be reached or broke off; kUsage: what is there is no odmoe, or
-  // does not let us in, and asking again will not help.
+  // Listens, and calls `take` after each event, until that says false, which is not an error, or the server
+  // ends the stream, or stop().  kIo: it cannot be reached or broke off; kUsage: what is there is not an
+  // odmoe, or does not let us in, and asking again will not help.
   using Take = std::function<bool(const server::LiveView&)>;
   Status listen(const Take& take);
   // Ends listen() soon, and those to come.

@@ -31,7 +31,7 @@ std::string plain(std::string_view text) {
 std::string bold(std::string_view text) { return "\\fB" + plain(text) + "\\fR"; }
 std::string italic(std::string_view text) { return "\\fI" + plain(text) + "\\fR"; }
 
-std::string option_text(const OptionDescription& option) {
+std::string option_text(const OptionNode& option) {
   std::string names;
   for (const std::string& name : option.names) names += (names.empty() ? "" : ", ") + bold(name);
   if (option.names.empty()) names = italic(option.positional);
@@ -41,20 +41,20 @@ std::string option_text(const OptionDescription& option) {
   return text + "\n";
 }
 
-std::string options_text(const CommandDescription& command) {
+std::string options_text(const CommandNode& command) {
   std::string text;
   for (const auto& option : command.options) text += option_text(option);
   return text;
 }
 
 // Line breaks mean something in what stands below the options.
-std::string footer_text(const CommandDescription& command) {
+std::string footer_text(const CommandNode& command) {
   return command.footer.empty() ? "" : ".PP\n.nf\n" + plain(command.footer) + "\n.fi\n";
 }
 
 }  // namespace
 
-std::string man_page(const CommandDescription& program) {
+std::string man_page(const CommandNode& program) {
   std::string text = odmoe::format(
       ".TH ODMOE 1 \"\" \"odmoe {}\" \"User Commands\"\n"
       ".SH NAME\n{} \\- {}\n"
@@ -76,7 +76,7 @@ void add_man(CLI::App& app, Action& action) {
   command->callback([&app, &action] {
     action = [&app] {
       Output output = Output::standard_output();
-      (void)output.write(man_page(describe(app)));
+      (void)output.write(man_page(option_tree(app)));
       return output.exit_code();
     };
   });

@@ -3,11 +3,11 @@
 
 #include <string>
 
-#include "cli/describe.h"
+#include "cli/option_tree.h"
 
 namespace odmoe::cli {
 
 // In roff, section 1.
-std::string man_page(const CommandDescription& program);
+std::string man_page(const CommandNode& program);
 
 }  // namespace odmoe::cli

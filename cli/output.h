@@ -27,7 +27,7 @@ class Output {
 
   bool reader_gone() const { return reader_gone_; }
   // What a command that has written its last gives back: its error, unless it is that the reader went away,
-  // which is no error but an exit code.
+  // which is not an error but an exit code.
   Result<int> exit_code() const;
   bool is_terminal() const;
   int descriptor() const { return descriptor_; }

@@ -24,7 +24,7 @@ std::string table(const std::vector<std::pair<std::string, std::string>>& rows, 
   return text;
 }
 
-std::string describe_plan(const MemoryPlan& plan) {
+std::string plan_text(const MemoryPlan& plan) {
   const double share =
       plan.n_expert_total > 0 ? 100.0 * plan.n_slot / static_cast<double>(plan.n_expert_total) : 0.0;
   std::vector<std::pair<std::string, std::string>> rows{{"dense weights", format_bytes(plan.dense_bytes)},
@@ -38,7 +38,7 @@ std::string describe_plan(const MemoryPlan& plan) {
          table(rows);
 }
 
-std::string describe_work(const Stats& stats) {
+std::string work_text(const Stats& stats) {
   return odmoe::format(
       "{} prompt tokens at {:.1f}/s, {} tokens at {:.1f}/s; {:.1f} % of {} experts were in memory, {} read "
       "by {} "
@@ -75,13 +75,13 @@ Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {
         "will be poor",
         options.engine.context, engine->model().n_context_train);
   }
-  if (options.verbose) (void)Output::standard_error().write(describe_plan(engine->plan()));
+  if (options.verbose) (void)Output::standard_error().write(plan_text(engine->plan()));
   return ReportedEngine(std::move(engine), std::move(stats), options.verbose);
 }
 
 Result<int> ReportedEngine::finish(Result<int> outcome) {
   const Stats stats = engine_->stats();
-  if (verbose_) (void)Output::standard_error().write(describe_work(stats));
+  if (verbose_) (void)Output::standard_error().write(work_text(stats));
   if (!stats_) return outcome;
   Status written = stats_->write(stats_json(stats));
   if (written.has_value()) written = stats_->close();

@@ -17,10 +17,10 @@ enum class Align { kLeft, kRight };
 std::string table(const std::vector<std::pair<std::string, std::string>>& rows, Align align = Align::kRight);
 
 // The division of the budget as a table.
-std::string describe_plan(const MemoryPlan& plan);
+std::string plan_text(const MemoryPlan& plan);
 
 // "4 prompt tokens at 812.1/s, 120 tokens at 95.3/s; 91.2 % of 5760 experts were in memory, ..."
-std::string describe_work(const Stats& stats);
+std::string work_text(const Stats& stats);
 
 // An engine and what --stats and --verbose say about it.  The statistics are written whatever becomes of the
 // work, because a run that failed is the one that somebody wants to look into.

@@ -9,7 +9,7 @@ void add_text_options(CLI::App& command, RunOptions& options) {
   auto* prompt =
       command
           .add_option("-p,--prompt", options.prompt,
-                      "Text to go on from; -: standard input, as without -p when that is no terminal")
+                      "Text to go on from; -: standard input, as without -p when that is not a terminal")
           ->type_name("TEXT")
           ->group("Text");
   auto* file = command

@@ -31,7 +31,7 @@ Result<std::vector<LikelyExpert>> commonest_experts(const std::string& path, con
   bar.finish();
   if (trace.n_expert != model.n_expert || trace.n_layer > model.n_layer) {
     return fail(ErrorKind::kUsage,
-                "--warm {}: it was recorded of a model with {} layers of {} experts, this one has {} of {}",
+                "--warm {}: it was recorded from a model with {} layers of {} experts, this one has {} of {}",
                 path, trace.n_layer, trace.n_expert, model.n_layer, model.n_expert);
   }
   std::map<std::pair<int32_t, int32_t>, uint64_t> counts;
@@ -82,7 +82,7 @@ Result<int> serve(ServeOptions options) {
   }
 
   ODMOE_ASSIGN_OR_RETURN(auto engine, ReportedEngine::open(options.inference));
-  if (!options.inference.verbose) (void)Output::standard_error().write(describe_plan(engine->plan()));
+  if (!options.inference.verbose) (void)Output::standard_error().write(plan_text(engine->plan()));
   ODMOE_RETURN_IF_ERROR(warm(options, *engine));
   ODMOE_RETURN_IF_ERROR(server->serve(*engine, options.inference.engine));
   say(odmoe::format("ready: {} serves {} ({} sessions)", server->url(), options.server.model_id,

@@ -123,7 +123,7 @@ Result<std::vector<Budget>> parse_budgets(const SimulateOptions& options, const 
       budget.percent = static_cast<double>(parsed.bytes) / all_bytes * 100;
       budget.n_slot = static_cast<int64_t>(std::min<uint64_t>(parsed.bytes / expert_bytes, n_expert));
     } else {
-      return fail(ErrorKind::kUsage, "'auto' is no budget of a simulation; write 25% or 2GiB");
+      return fail(ErrorKind::kUsage, "a simulation has no budget 'auto'; write 25% or 2GiB");
     }
     if (budget.n_slot < trace.n_expert_used) {
       return fail(ErrorKind::kUsage,

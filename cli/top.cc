@@ -200,7 +200,7 @@ void add_top(CLI::App& app, Action& action) {
                    "environment variable ODMOE_API_KEY")
       ->type_name("KEY");
   command->add_flag("--once", options->once,
-                    "Write the figures once, as text, and leave; so does output that is no terminal");
+                    "Write the figures once, as text, and leave; so does output that is not a terminal");
   command->footer(
       "Examples:\n"
       "  odmoe top\n"

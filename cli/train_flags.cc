@@ -55,8 +55,8 @@ void add_training_options(CLI::App& command, TrainOptions& options) {
               const auto input =
                   std::ranges::find(kInputs, name, [](ShadowInput i) { return shadow_input_name(i); });
               if (input == kInputs.end()) {
-                throw CLI::ValidationError("--input",
-                                           "'" + name + "' is none of router, attention, experts, previous");
+                throw CLI::ValidationError(
+                    "--input", "'" + name + "' is not one of router, attention, experts, previous");
               }
               options.inputs.push_back(*input);
               at = end + 1;

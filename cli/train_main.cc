@@ -37,7 +37,7 @@ std::string source_name(const RoutedModel& model, int32_t source) {
   return source < 0 ? "embedding" : odmoe::format("layer {}", model.layers[static_cast<size_t>(source)]);
 }
 
-std::string describe(const TrainResult& result, const TrainOptions& options) {
+std::string summary(const TrainResult& result, const TrainOptions& options) {
   const ShadowSpec& spec = result.spec;
   std::string text =
       odmoe::format("recall of the {} experts chosen, on held-out documents, 1 to {} layers ahead:\n",
@@ -74,7 +74,7 @@ int run(int argc, char** argv) {
   const auto result = train(options, [&](const TrainProgress& so_far) {
     if (so_far.last != shown || detail.empty()) {
       shown = so_far.last;
-      detail = odmoe::format("part {} of {}", so_far.group + 1, so_far.n_group);
+      detail = odmoe::format("group {} of {}", so_far.group + 1, so_far.n_group);
       if (shown != nullptr) {
         detail += odmoe::format(", epoch {}: loss {:.4f}, recall {}", shown->epoch, shown->loss,
                                 percentages(shown->recall));
@@ -94,7 +94,7 @@ int run(int argc, char** argv) {
                     result.error().kind == ErrorKind::kUsage ? kExitUsage : kExitError);
   }
   Output output = Output::standard_output();
-  (void)output.write(describe(*result, options));
+  (void)output.write(summary(*result, options));
   const Result<int> code = output.exit_code();
   return code.has_value() ? *code : complain(code.error().message, kExitError);
 }

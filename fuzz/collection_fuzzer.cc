@@ -1,4 +1,4 @@
-// Any bytes as a part of a collection, or as the header of a shadow model; the first byte says what.
+// Any bytes as a shard of a collection, or as the header of a shadow model; the first byte says what.
 //
 //   collection_fuzzer -max_total_time=60 -rss_limit_mb=1024 NEW_CORPUS fuzz/corpus/collection
 #include <cstddef>

@@ -38,7 +38,7 @@ void fuzz(std::string_view text) {
   exercise_metadata(manifest->metadata);
   for (const ExpertManifest::Layer& layer : manifest->layers) {
     testing::must(layer.n_expert() > 0, "a layer has experts");
-    testing::must(layer.gate_up_bytes() < layer.record_bytes, "a record has both parts");
+    testing::must(layer.gate_up_bytes() < layer.record_bytes, "a record has both sections");
     testing::must(layer.gate_up_bytes() % manifest->page_bytes == 0, "down begins on a page");
     for (const ExpertManifest::Slice& slice : layer.slices) {
       testing::must(slice.offset + slice.bytes <= layer.record_bytes, "a slice lies in the record");

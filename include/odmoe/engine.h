@@ -101,13 +101,14 @@ class Engine {
   // that any of them wants are asked for, read and counted once.  Each session's logits() are, bit for bit,
   // what evaluating its token alone gives, whoever the others are.  The sessions are distinct, of this
   // engine, and used by nobody else meanwhile.  After an error all timelines are as they were before the
-  // call; which of them it was about is found out by evaluating each alone.  Errors as Session::evaluate().
+  // call; evaluate each alone to find out which failed.  Errors as Session::evaluate().
   // With a routing observer the tokens are evaluated one after the other.
   virtual Status step(std::span<const NextToken> batch) = 0;
 
   // What saved states of sessions (Session::save_state) belong to: equal only where all that their bits
   // depend on is (model, cache type, chunk, threads, kernels; docs/server.md says what is seen of the model).
-  // kIo; kBadFile once a file of experts is no longer as it was opened: states made since belong to nothing.
+  // kIo; kBadFile once a file of experts is no longer as it was opened: states saved after that cannot be
+  // used.
   virtual Result<std::string> state_identity() const = 0;
 
   virtual std::vector<Token> encode(std::string_view text, bool add_special = true,
@@ -140,7 +141,7 @@ class Engine {
   virtual Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                           const GenerateOptions& options, const TextSink& sink) = 0;
 
-  // From now on `observer` looks on; null: nobody does.  It must outlive the engine or be taken away before
+  // From now on `observer` is called; null: no longer.  It must outlive the engine or be taken away before
   // it ends.  The embeddings that it is shown take 4 * n_embd * EngineOptions::chunk bytes that are not in
   // the memory plan.  No logit depends on it.  Waits for an evaluation in progress, so nothing that is
   // called in the middle of one may call it.

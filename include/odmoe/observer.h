@@ -1,4 +1,4 @@
-// Looking on while a model runs: what its routers see, and what they choose.
+// Observing a model while it runs: what its routers see, and what they choose.
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,7 @@ struct MemoryBudget {
   uint64_t bytes = 0;       // of kBytes
   double percent = 0;       // of kExpertPercent, above 0, at most 100
 };
-// "8GiB", "25%", "auto".  kUsage with an example when it is none of these.
+// "8GiB", "25%", "auto".  kUsage with an example for anything else.
 Result<MemoryBudget> parse_memory_budget(std::string_view text);
 
 enum class CacheType { kF16, kQ8_0, kF32 };
@@ -90,8 +90,9 @@ struct EngineOptions {
   // was trained for.
   int32_t lookahead = 3;
   int32_t read_depth = 0;  // reads in flight, 1..1024; 0: what was found best for the drive, 32 if unknown
-  // Where it is kept what drives can do, found by reading from each for under two seconds when it is first
-  // used; empty: nothing is tried out.  A file that is damaged or cannot be written costs time, never fails.
+  // The file that remembers what drives can do, found by reading from each for under two seconds when it is
+  // first used; empty: no drive is tried out.  A file that is damaged or cannot be written costs time, never
+  // fails.
   std::filesystem::path drive_file;
   // Other copies of the model to read experts from as well, each a path like `model` or the folder that holds
   // files of the same names; at most 15.  Refused when they are not the same model.

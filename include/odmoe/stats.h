@@ -136,10 +136,10 @@ struct Stats {
   } routing;
 };
 
-// Where an expert is: without memory, with memory that its bytes are still on the way to, or all there.
+// Where an expert is: not in memory, being read into memory, or in memory.
 enum class Residency : uint8_t { kAbsent, kLoading, kResident };
 
-// What somebody who looks on sees of an expert.
+// What an observer sees of an expert.
 struct ExpertView {
   Residency residency = Residency::kAbsent;
   uint32_t uses = 0;  // how often it was asked for since the engine was opened; never 0 again once it was

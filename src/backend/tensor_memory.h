@@ -1,5 +1,5 @@
 // Where the values of tensors are.  No code outside of this folder looks at a tensor's address: on a device
-// with memory of its own it is none that the host may use.
+// with memory of its own the host may not use it.
 #pragma once
 
 #include <ggml-cpp.h>

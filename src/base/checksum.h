@@ -1,5 +1,5 @@
-// XXH3-64, the checksum of expert records: damage is found at the speed of memory.  It is no defence against
-// someone who means harm.
+// XXH3-64, the checksum of expert records: damage is found at the speed of memory.  It is not a defence
+// against someone who means harm.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // XXH3-128 of several things one after another: whether two models, say, are the same.  Two that differ have
-// the same fingerprint once in 2^128 times by chance.  It is no defence against someone who means harm.
+// the same fingerprint once in 2^128 times by chance.  It is not a defence against someone who means harm.
 #pragma once
 
 #include <cstddef>

@@ -9,7 +9,7 @@
 
 namespace odmoe {
 
-// The value of a digit of either case; -1: it is none.
+// The value of a digit of either case; -1: it is not a digit.
 int hex_digit(char c);
 
 // Two lower-case digits a byte.

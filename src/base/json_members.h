@@ -17,7 +17,7 @@
 
 namespace odmoe {
 
-// An integer that 64 bits hold; nothing where it is none.
+// An integer that 64 bits hold; nothing for any other value.
 template <typename Json>
 std::optional<int64_t> json_integer(const Json& json) {
   if (json.is_number_unsigned()) {
@@ -60,7 +60,7 @@ class JsonMembers {
   explicit JsonMembers(const Json& object, Words words = {}) : object_(&object), words_(std::move(words)) {}
 
   const Words& words() const { return words_; }
-  // Null: missing, also where the whole is no object.
+  // Null: missing, also where the whole is not an object.
   const Json* find(std::string_view key) const {
     const auto found = object_->find(key);
     const bool missing = found == object_->end() || (Words::kNullIsMissing && found->is_null());

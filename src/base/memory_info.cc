@@ -37,7 +37,7 @@ std::optional<std::string> first_line(const fs::path& path) {
   return line;
 }
 
-// A file that holds one number; "max", as cgroup v2 writes "no limit", is none.
+// A file that holds one number; nothing for "max", which is cgroup v2's "no limit".
 std::optional<uint64_t> read_number(const fs::path& path) {
   const auto line = first_line(path);
   return line ? parse_number(*line) : std::nullopt;

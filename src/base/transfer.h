@@ -19,8 +19,8 @@ std::expected<void, ShortTransfer> read_exactly(int descriptor, uint64_t offset,
 // Writes all of `bytes` behind what was written before.
 std::expected<void, ShortTransfer> write_exactly(int descriptor, std::span<const std::byte> bytes);
 
-// One call, for those who have to look at what a part came to.  How many bytes, 0 at a file's end; an errno,
-// negative.
+// One call, for callers that handle short reads and writes themselves.  How many bytes, 0 at a file's end; an
+// errno, negative.
 int64_t read_some(int descriptor, uint64_t offset, std::span<std::byte> out);
 int64_t write_some(int descriptor, std::span<const std::byte> bytes);
 

@@ -12,7 +12,7 @@ namespace odmoe {
 Result<uint64_t> parse_bytes(std::string_view text) {
   const auto number = parse_double(text);
   const auto bad = [&] {
-    return fail(ErrorKind::kUsage, "'{}' is no size; write it like 8GiB, 900MiB or 4096", text);
+    return fail(ErrorKind::kUsage, "'{}' is not a size; write it like 8GiB, 900MiB or 4096", text);
   };
   if (!number || number->value < 0) return bad();
   std::string unit(text.substr(number->size));

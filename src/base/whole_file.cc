@@ -33,7 +33,7 @@ Result<Bytes> read_all(const std::filesystem::path& path, uint64_t most_bytes) {
     return fail(ErrorKind::kIo, "cannot read {}: {}", path.string(), reason(errno));
   }
   if (!S_ISREG(status.st_mode)) {
-    return fail(ErrorKind::kBadFile, "{} is no regular file", path.string());
+    return fail(ErrorKind::kBadFile, "{} is not a regular file", path.string());
   }
   if (std::cmp_greater(status.st_size, most_bytes)) {
     return fail(ErrorKind::kBadFile, "{} has {} bytes; {} are the most that is expected", path.string(),

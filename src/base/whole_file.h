@@ -12,8 +12,8 @@
 
 namespace odmoe {
 
-// All of a regular file.  Errors, each naming it: kNotFound, kIo; kBadFile when it is no regular file or has
-// more than `most_bytes`.
+// All of a regular file.  Errors, each naming it: kNotFound, kIo; kBadFile when it is not a regular file or
+// has more than `most_bytes`.
 Result<std::vector<std::byte>> read_whole(const std::filesystem::path& path, uint64_t most_bytes);
 Result<std::string> read_whole_text(const std::filesystem::path& path, uint64_t most_bytes);
 

@@ -53,9 +53,10 @@ TEST_F(WholeFile, IsNotReadBeyondTheLimit) {
 TEST_F(WholeFile, SaysWhatStandsInItsPlace) {
   expect_error(folder_ / "none", ErrorKind::kNotFound, "no such file");
   expect_error(write("file", "x") / "below", ErrorKind::kNotFound, "no such file");
-  expect_error(folder_, ErrorKind::kBadFile, "is no regular file");
+  expect_error(folder_, ErrorKind::kBadFile, "is not a regular file");
   ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
-  expect_error(folder_ / "pipe", ErrorKind::kBadFile, "is no regular file");  // and nobody waits for a writer
+  expect_error(folder_ / "pipe", ErrorKind::kBadFile,
+               "is not a regular file");  // and nobody waits for a writer
 }
 
 TEST_F(WholeFile, IsReplacedInOneStep) {

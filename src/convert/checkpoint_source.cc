@@ -7,7 +7,7 @@
 
 #include "convert/tensor_source.h"
 #include "format/printable.h"
-#include "io/piece_reader.h"
+#include "io/range_reader.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -15,7 +15,7 @@ namespace {
 
 class CheckpointSource final : public TensorSource {
  public:
-  // Where an expert stack without a place of its own has its parts.
+  // Where the experts of a stack without a place of its own are.
   struct Stack {
     int layer = 0;
     RecordLayout::Projection projection;  // of each record
@@ -87,7 +87,7 @@ class CheckpointSource final : public TensorSource {
   std::vector<Tensor> tensors_;
   std::vector<std::optional<Stack>> stacks_;  // by tensor
   std::vector<File> files_;
-  PieceReader reader_;
+  RangeReader reader_;
 };
 
 }  // namespace

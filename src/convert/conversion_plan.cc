@@ -38,7 +38,7 @@ SafetensorsEntry padding_entry(const std::string& of, uint64_t bytes) {
   return {.name = "padding." + of, .dtype = "U8", .shape = {static_cast<int64_t>(bytes)}};
 }
 
-std::string describe(ggml_type type, std::span<const int64_t> ne) {
+std::string type_and_shape(ggml_type type, std::span<const int64_t> ne) {
   std::string text = ggml_type_name(type);
   size_t rank = ne.size();
   while (rank > 1 && ne[rank - 1] == 1) --rank;
@@ -56,7 +56,7 @@ std::string_view dense_file(std::string_view name) {
 constexpr std::array<std::string_view, 4> kDenseFiles = {"embeddings", "attention_layers", "feed_forward",
                                                          "norms"};
 
-constexpr std::array<std::string_view, 4> kParts = {"gate", "up", "gate_up", "down"};  // by StackPart
+constexpr std::array<std::string_view, 4> kStackKinds = {"gate", "up", "gate_up", "down"};  // by StackKind
 
 class Planner {
  public:
@@ -74,14 +74,15 @@ class Planner {
     for (const TensorSource::File& file : source_.files()) {
       plan_.manifest.sources.push_back({.name = file.path.filename().string(), .bytes = file.bytes});
     }
-    std::map<int, std::array<int64_t, kParts.size()>> stacks;  // by layer, the tensors or -1
+    std::map<int, std::array<int64_t, kStackKinds.size()>> stacks;  // by layer, the tensors or -1
     std::map<std::string_view, std::vector<size_t>> dense;
     for (size_t i = 0; i < source_.tensors().size(); ++i) {
       const Tensor& tensor = source_.tensors()[i];
       if (const auto stack = parse_stack_name(tensor.name)) {
-        auto& tensors = stacks.try_emplace(stack->layer, std::array<int64_t, kParts.size()>{-1, -1, -1, -1})
-                            .first->second;
-        tensors[static_cast<size_t>(stack->part)] = static_cast<int64_t>(i);
+        auto& tensors =
+            stacks.try_emplace(stack->layer, std::array<int64_t, kStackKinds.size()>{-1, -1, -1, -1})
+                .first->second;
+        tensors[static_cast<size_t>(stack->kind)] = static_cast<int64_t>(i);
       } else {
         dense[dense_file(tensor.name)].push_back(i);
       }
@@ -95,7 +96,7 @@ class Planner {
       if (dense.contains(file)) ODMOE_RETURN_IF_ERROR(add_dense_file(file, dense[file]));
     }
     for (const auto& [layer, tensors] : stacks) ODMOE_RETURN_IF_ERROR(add_layer(layer, tensors));
-    make_batches();
+    make_writes();
     return std::move(plan_);
   }
 
@@ -107,8 +108,8 @@ class Planner {
   PlannedFile& begin_file(std::string path, std::string header) {
     PlannedFile& file = plan_.files.emplace_back();
     file.path = std::move(path);
-    file.first_segment = plan_.segments.size();
-    add_segment(file, {.tensor = Segment::kHeader, .bytes = header.size()});
+    file.first_range = plan_.ranges.size();
+    add_range(file, {.tensor = PlannedRange::kHeader, .bytes = header.size()});
     // Thousands of files of a page each: it is the spaces that would take the memory.
     header.resize(header.find_last_not_of(' ') + 1);
     header.shrink_to_fit();
@@ -116,23 +117,23 @@ class Planner {
     return file;
   }
 
-  void add_segment(PlannedFile& file, Segment segment) {
-    if (segment.bytes == 0) return;
-    file.bytes += segment.bytes;
-    plan_.segments.push_back(segment);
-    file.end_segment = plan_.segments.size();
+  void add_range(PlannedFile& file, PlannedRange range) {
+    if (range.bytes == 0) return;
+    file.bytes += range.bytes;
+    plan_.ranges.push_back(range);
+    file.end_range = plan_.ranges.size();
   }
 
   // Whole rows, as many as a read may have.
   void add_rows(PlannedFile& file, const Tensor& tensor, size_t index, uint64_t offset, uint64_t bytes,
-                int32_t part) {
+                int32_t section) {
     const uint64_t row_bytes = ggml_row_size(tensor.type, tensor.ne[0]);
-    const uint64_t most = std::max(row_bytes, kBatchBytes / row_bytes * row_bytes);
+    const uint64_t most = std::max(row_bytes, kWriteBytes / row_bytes * row_bytes);
     for (uint64_t done = 0; done < bytes; done += std::min(most, bytes - done)) {
-      add_segment(file, {.tensor = static_cast<int64_t>(index),
-                         .offset = offset + done,
-                         .bytes = std::min(most, bytes - done),
-                         .part = part});
+      add_range(file, {.tensor = static_cast<int64_t>(index),
+                       .offset = offset + done,
+                       .bytes = std::min(most, bytes - done),
+                       .section = section});
     }
   }
 
@@ -142,12 +143,12 @@ class Planner {
     for (const size_t i : tensors) {
       const Tensor& tensor = source_.tensors()[i];
       entries.push_back(entry_for(tensor.name, tensor.type, {tensor.ne.begin(), tensor.ne.end()}));
-      metadata["ggml:" + tensor.name] = describe(tensor.type, tensor.ne);
+      metadata["ggml:" + tensor.name] = type_and_shape(tensor.type, tensor.ne);
     }
     ODMOE_ASSIGN_OR_RETURN(std::string header,
                            make_safetensors_header(entries, metadata, options_.page_bytes));
     PlannedFile& file = begin_file(odmoe::format("base_model/{}.safetensors", name), std::move(header));
-    plan_.segments.back().part = 0;
+    plan_.ranges.back().section = 0;
     for (const size_t i : tensors)
       add_rows(file, source_.tensors()[i], i, 0, source_.tensors()[i].bytes(), 0);
     plan_.manifest.files.push_back({.path = file.path, .bytes = file.bytes});
@@ -155,8 +156,8 @@ class Planner {
   }
 
   // The slices of a layer's records, and the tensors that they come from.
-  Status describe_records(Manifest::Layer& layer, const std::array<int64_t, kParts.size()>& tensors,
-                          std::vector<size_t>& from) {
+  Status lay_out_records(Manifest::Layer& layer, const std::array<int64_t, kStackKinds.size()>& tensors,
+                         std::vector<size_t>& from) {
     const auto [gate, up, gate_up, down] = tensors;
     const bool merged = gate_up >= 0;
     if (down < 0 || (merged ? gate >= 0 || up >= 0 : gate < 0 || up < 0)) {
@@ -192,9 +193,9 @@ class Planner {
   }
 
   // What a safetensors tool sees of one record: the projections, and what lies between and behind them.
-  void describe_record(const Manifest::Layer& layer, int32_t expert, uint64_t end,
-                       std::vector<SafetensorsEntry>& entries,
-                       std::map<std::string, std::string>& metadata) const {
+  void add_record_entries(const Manifest::Layer& layer, int32_t expert, uint64_t end,
+                          std::vector<SafetensorsEntry>& entries,
+                          std::map<std::string, std::string>& metadata) const {
     uint64_t at = 0;
     for (const Manifest::Slice& slice : layer.slices) {
       // "blk.3.ffn_up_exps.weight" -> "blk.3.ffn_up_exps.7.weight"
@@ -203,7 +204,7 @@ class Planner {
       name.insert(name.size() - kEnd.size(), odmoe::format("{}.", expert));
       if (slice.offset > at) entries.push_back(padding_entry(name, slice.offset - at));
       const std::array ne{slice.n_in, slice.n_out};
-      metadata["ggml:" + name] = describe(slice.type, ne);
+      metadata["ggml:" + name] = type_and_shape(slice.type, ne);
       entries.push_back(entry_for(std::move(name), slice.type, {slice.n_in, slice.n_out}));
       at = slice.offset + slice.bytes;
     }
@@ -217,7 +218,7 @@ class Planner {
     uint64_t at = 0;
     for (size_t i = 0; i < from.size(); ++i) {
       const Manifest::Slice& slice = layer.slices[i];
-      add_segment(file, {.tensor = Segment::kZeros, .bytes = slice.offset - at, .part = gate_up});
+      add_range(file, {.tensor = PlannedRange::kZeros, .bytes = slice.offset - at, .section = gate_up});
       const bool down = i + 1 == from.size();
       add_rows(file, source_.tensors()[from[i]], from[i], static_cast<uint64_t>(expert) * slice.bytes,
                slice.bytes, down ? gate_up + 1 : gate_up);
@@ -225,10 +226,10 @@ class Planner {
     }
   }
 
-  Status add_layer(int number, const std::array<int64_t, kParts.size()>& tensors) {
+  Status add_layer(int number, const std::array<int64_t, kStackKinds.size()>& tensors) {
     Manifest::Layer layer{.layer = number};
     std::vector<size_t> from;
-    ODMOE_RETURN_IF_ERROR(describe_records(layer, tensors, from));
+    ODMOE_RETURN_IF_ERROR(lay_out_records(layer, tensors, from));
     const int layer_index = static_cast<int>(plan_.manifest.layers.size());
     const bool packed = options_.layout == Manifest::Layout::kPacked;
     if (packed) {
@@ -245,7 +246,7 @@ class Planner {
     std::vector<SafetensorsEntry> entries;
     std::map<std::string, std::string> metadata;
     for (int32_t expert = 0; expert < layer.n_expert(); ++expert)
-      describe_record(layer, expert, layer.stride, entries, metadata);
+      add_record_entries(layer, expert, layer.stride, entries, metadata);
     ODMOE_ASSIGN_OR_RETURN(std::string header,
                            make_safetensors_header(entries, metadata, options_.page_bytes));
     layer.first_offset = header.size();
@@ -253,7 +254,7 @@ class Planner {
     file.layer = layer_index;
     for (int32_t expert = 0; expert < layer.n_expert(); ++expert) {
       add_record(file, layer, from, expert);
-      add_segment(file, {.tensor = Segment::kZeros, .bytes = layer.stride - layer.record_bytes});
+      add_range(file, {.tensor = PlannedRange::kZeros, .bytes = layer.stride - layer.record_bytes});
     }
     return {};
   }
@@ -262,7 +263,7 @@ class Planner {
     for (int32_t expert = 0; expert < layer.n_expert(); ++expert) {
       std::vector<SafetensorsEntry> entries;
       std::map<std::string, std::string> metadata;
-      describe_record(layer, expert, layer.record_bytes, entries, metadata);
+      add_record_entries(layer, expert, layer.record_bytes, entries, metadata);
       ODMOE_ASSIGN_OR_RETURN(std::string header,
                              make_safetensors_header(entries, metadata, options_.page_bytes));
       if (expert == 0) layer.first_offset = header.size();
@@ -278,27 +279,27 @@ class Planner {
     return {};
   }
 
-  void make_batches() {
+  void make_writes() {
     for (size_t i = 0; i < plan_.files.size(); ++i) {
       const PlannedFile& file = plan_.files[i];
       plan_.total_bytes += file.bytes;
-      Batch batch{.file = i, .first_segment = file.first_segment, .end_segment = file.first_segment};
-      for (size_t s = file.first_segment; s < file.end_segment; ++s) {
-        const uint64_t bytes = plan_.segments[s].bytes;
-        if (batch.bytes > 0 && batch.bytes + bytes > kBatchBytes) {
-          add_batch(batch);
-          batch = {.file = i, .first_segment = s, .end_segment = s};
+      PlannedWrite write{.file = i, .first_range = file.first_range, .end_range = file.first_range};
+      for (size_t s = file.first_range; s < file.end_range; ++s) {
+        const uint64_t bytes = plan_.ranges[s].bytes;
+        if (write.bytes > 0 && write.bytes + bytes > kWriteBytes) {
+          add_write(write);
+          write = {.file = i, .first_range = s, .end_range = s};
         }
-        batch.end_segment = s + 1;
-        batch.bytes += bytes;
+        write.end_range = s + 1;
+        write.bytes += bytes;
       }
-      add_batch(batch);
+      add_write(write);
     }
   }
 
-  void add_batch(const Batch& batch) {
-    plan_.buffer_bytes = std::max(plan_.buffer_bytes, batch.bytes);
-    plan_.batches.push_back(batch);
+  void add_write(const PlannedWrite& write) {
+    plan_.buffer_bytes = std::max(plan_.buffer_bytes, write.bytes);
+    plan_.writes.push_back(write);
   }
 
   const TensorSource& source_;
@@ -316,9 +317,9 @@ std::optional<StackName> parse_stack_name(std::string_view name) {
   const auto [at, error] = std::from_chars(name.data() + kStart.size(), end, result.layer);
   if (error != std::errc() || result.layer < 0 || result.layer >= Manifest::kMaxLayers) return std::nullopt;
   const std::string_view rest(at, static_cast<size_t>(end - at));
-  for (size_t part = 0; part < kParts.size(); ++part) {
-    if (rest != odmoe::format(".ffn_{}_exps.weight", kParts[part])) continue;
-    result.part = static_cast<StackPart>(part);
+  for (size_t kind = 0; kind < kStackKinds.size(); ++kind) {
+    if (rest != odmoe::format(".ffn_{}_exps.weight", kStackKinds[kind])) continue;
+    result.kind = static_cast<StackKind>(kind);
     return result;
   }
   return std::nullopt;

@@ -15,13 +15,13 @@
 namespace odmoe {
 
 // Bytes of an output file that come from one place.
-struct Segment {
+struct PlannedRange {
   static constexpr int64_t kZeros = -1;   // padding
   static constexpr int64_t kHeader = -2;  // PlannedFile::header
   int64_t tensor = kZeros;                // or index into TensorSource::tensors()
   uint64_t offset = 0;                    // in the tensor
   uint64_t bytes = 0;
-  int32_t part = -1;  // of the file, that the bytes belong to: PlannedFile::n_part(); -1: none
+  int32_t section = -1;  // of the file, that the bytes belong to: PlannedFile::n_section(); -1: none
 };
 
 // A file that is written in one go.
@@ -33,26 +33,26 @@ struct PlannedFile {
   std::vector<int32_t> experts;
   // What has a checksum of its own: gate and up, then down, of one expert after the other; all of a file of
   // dense tensors.
-  size_t n_part() const { return layer < 0 ? 1 : 2 * experts.size(); }
-  int layer = -1;            // index into ExpertManifest::layers; -1 for dense tensors
-  size_t first_segment = 0;  // into ConversionPlan::segments
-  size_t end_segment = 0;
+  size_t n_section() const { return layer < 0 ? 1 : 2 * experts.size(); }
+  int layer = -1;          // index into ExpertManifest::layers; -1 for dense tensors
+  size_t first_range = 0;  // into ConversionPlan::ranges
+  size_t end_range = 0;
 };
 
-// What one buffer holds: segments that follow each other in one file.
-struct Batch {
+// What one buffer holds: ranges that follow each other in one file.
+struct PlannedWrite {
   size_t file = 0;  // index into ConversionPlan::files
-  size_t first_segment = 0, end_segment = 0;
+  size_t first_range = 0, end_range = 0;
   uint64_t bytes = 0;
 };
 
 struct ConversionPlan {
   ExpertManifest manifest;  // checksums 0, files without tokenizer.json
   std::vector<PlannedFile> files;
-  std::vector<Segment> segments;  // of all files
-  std::vector<Batch> batches;     // of all files, in order
-  uint64_t total_bytes = 0;       // of all files
-  uint64_t buffer_bytes = 0;      // the largest batch
+  std::vector<PlannedRange> ranges;  // of all files
+  std::vector<PlannedWrite> writes;  // of all files, in order
+  uint64_t total_bytes = 0;          // of all files
+  uint64_t buffer_bytes = 0;         // the largest write
 };
 
 struct LayoutOptions {
@@ -61,18 +61,18 @@ struct LayoutOptions {
 };
 
 // "blk.3.ffn_up_exps.weight" -> layer 3, up; nothing for the name of any other tensor.
-enum class StackPart : uint8_t { kGate, kUp, kGateUp, kDown };
+enum class StackKind : uint8_t { kGate, kUp, kGateUp, kDown };
 struct StackName {
   int layer = 0;
-  StackPart part = StackPart::kGate;
+  StackKind kind = StackKind::kGate;
 };
 std::optional<StackName> parse_stack_name(std::string_view name);
 
-// Errors: kBadFile and kUnsupported where the source's experts are no such thing (a layer without a down
+// Errors: kBadFile and kUnsupported where the source's experts cannot be planned (a layer without a down
 // projection, a shape that does not fit the number of experts), naming tensor and layer.
 Result<ConversionPlan> plan_conversion(const TensorSource& source, const LayoutOptions& options);
 
 // As much as a buffer holds, unless one row of a tensor is longer.
-inline constexpr uint64_t kBatchBytes = TensorSource::kMaxReadBytes;
+inline constexpr uint64_t kWriteBytes = TensorSource::kMaxReadBytes;
 
 }  // namespace odmoe

@@ -132,8 +132,8 @@ class Conversion {
     }
     const fs::path parent = fs::absolute(out_).parent_path();
     if (!fs::is_directory(parent, error)) {
-      return fail(ErrorKind::kNotFound, "{} is no directory to make {} in; check the path", parent.string(),
-                  out_.filename().string());
+      return fail(ErrorKind::kNotFound, "cannot make {} in {}, which is not a directory; check the path",
+                  out_.filename().string(), parent.string());
     }
     for (const char* folder : {"tree/base_model", "tree/experts"}) {
       fs::create_directories(partial_ / folder, error);
@@ -167,7 +167,7 @@ class Conversion {
       std::error_code error;
       const uint64_t bytes = fs::file_size(tree_ / file.path, error);
       if (error || bytes != file.bytes || entry->second.bytes != bytes ||
-          entry->second.checksums.size() != file.n_part()) {
+          entry->second.checksums.size() != file.n_section()) {
         finished_.erase(entry);
         continue;
       }
@@ -191,7 +191,7 @@ class Conversion {
       result.ranges.push_back({.offset = 0, .bytes = file.bytes, .checksum = entry.checksums.front()});
       return result;
     }
-    std::vector<std::byte> header(plan_.segments[file.first_segment].bytes);
+    std::vector<std::byte> header(plan_.ranges[file.first_range].bytes);
     fill_header(file, header);
     result.ranges.push_back({.offset = 0, .bytes = header.size(), .checksum = Checksum::of(header)});
     const auto& layer = plan_.manifest.layers[static_cast<size_t>(file.layer)];
@@ -224,18 +224,18 @@ class Conversion {
     std::memcpy(out.data(), file.header.data(), file.header.size());
   }
 
-  Status fill(const Batch& batch, std::span<std::byte> buffer) const {
-    for (size_t s = batch.first_segment; s < batch.end_segment; ++s) {
-      const Segment& segment = plan_.segments[s];
-      const std::span<std::byte> out = buffer.first(segment.bytes);
-      if (segment.tensor == Segment::kZeros) {
+  Status fill(const PlannedWrite& write, std::span<std::byte> buffer) const {
+    for (size_t s = write.first_range; s < write.end_range; ++s) {
+      const PlannedRange& range = plan_.ranges[s];
+      const std::span<std::byte> out = buffer.first(range.bytes);
+      if (range.tensor == PlannedRange::kZeros) {
         std::memset(out.data(), 0, out.size());
-      } else if (segment.tensor == Segment::kHeader) {
-        fill_header(plan_.files[batch.file], out);
+      } else if (range.tensor == PlannedRange::kHeader) {
+        fill_header(plan_.files[write.file], out);
       } else {
-        ODMOE_RETURN_IF_ERROR(source_.read(static_cast<size_t>(segment.tensor), segment.offset, out));
+        ODMOE_RETURN_IF_ERROR(source_.read(static_cast<size_t>(range.tensor), range.offset, out));
       }
-      buffer = buffer.subspan(segment.bytes);
+      buffer = buffer.subspan(range.bytes);
     }
     return {};
   }
@@ -245,28 +245,28 @@ class Conversion {
     OutputFile file;
     JournalEntry entry;
     Checksum checksum;
-    int32_t part = -1;  // that the checksum is of
+    int32_t section = -1;  // that the checksum is of
   };
 
-  Status drain(const Batch& batch, std::span<const std::byte> buffer) {
-    const PlannedFile& planned = plan_.files[batch.file];
-    if (batch.first_segment == planned.first_segment) {
+  Status drain(const PlannedWrite& write, std::span<const std::byte> buffer) {
+    const PlannedFile& planned = plan_.files[write.file];
+    if (write.first_range == planned.first_range) {
       ODMOE_ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(tree_ / planned.path, /*direct=*/true));
       writing_.emplace(Writing{.file = std::move(file), .entry = {}, .checksum = {}});
     }
-    ODMOE_RETURN_IF_ERROR(writing_->file.write(buffer.first(batch.bytes)));
-    for (size_t s = batch.first_segment; s < batch.end_segment; ++s) {
-      const Segment& segment = plan_.segments[s];
-      if (segment.part != writing_->part) end_part();
-      if (segment.part >= 0) {
-        if (writing_->part < 0) writing_->checksum.reset();
-        writing_->part = segment.part;
-        writing_->checksum.add(buffer.first(segment.bytes));
+    ODMOE_RETURN_IF_ERROR(writing_->file.write(buffer.first(write.bytes)));
+    for (size_t s = write.first_range; s < write.end_range; ++s) {
+      const PlannedRange& range = plan_.ranges[s];
+      if (range.section != writing_->section) end_section();
+      if (range.section >= 0) {
+        if (writing_->section < 0) writing_->checksum.reset();
+        writing_->section = range.section;
+        writing_->checksum.add(buffer.first(range.bytes));
       }
-      buffer = buffer.subspan(segment.bytes);
+      buffer = buffer.subspan(range.bytes);
     }
-    if (batch.end_segment == planned.end_segment) {
-      end_part();
+    if (write.end_range == planned.end_range) {
+      end_section();
       writing_->entry.bytes = planned.bytes;
       finished_[planned.path] = writing_->entry;
       ODMOE_RETURN_IF_ERROR(
@@ -276,34 +276,34 @@ class Conversion {
     return {};
   }
 
-  void end_part() {
-    if (writing_->part < 0) return;
+  void end_section() {
+    if (writing_->section < 0) return;
     writing_->entry.checksums.push_back(writing_->checksum.value());
-    writing_->part = -1;
+    writing_->section = -1;
   }
 
   Status write_files() {
-    std::vector<size_t> batches;
+    std::vector<size_t> writes;
     uint64_t total = 0, done = 0;
-    for (size_t i = 0; i < plan_.batches.size(); ++i) {
-      if (finished_.contains(plan_.files[plan_.batches[i].file].path)) {
-        kept_bytes_ += plan_.batches[i].bytes;
+    for (size_t i = 0; i < plan_.writes.size(); ++i) {
+      if (finished_.contains(plan_.files[plan_.writes[i].file].path)) {
+        kept_bytes_ += plan_.writes[i].bytes;
         continue;
       }
-      batches.push_back(i);
-      total += plan_.batches[i].bytes;
+      writes.push_back(i);
+      total += plan_.writes[i].bytes;
     }
     syncer_.emplace(*journal_);
     Status status = run_ordered(
-        {.n_item = batches.size(),
+        {.n_item = writes.size(),
          .buffer_bytes = plan_.buffer_bytes,
          .n_buffer = kConvertBuffers,
          .n_thread = options_.threads},
-        [&](size_t item, std::span<std::byte> buffer) { return fill(plan_.batches[batches[item]], buffer); },
+        [&](size_t item, std::span<std::byte> buffer) { return fill(plan_.writes[writes[item]], buffer); },
         [&](size_t item, std::span<std::byte> buffer) -> Status {
-          const Batch& batch = plan_.batches[batches[item]];
-          ODMOE_RETURN_IF_ERROR(drain(batch, buffer));
-          done += batch.bytes;
+          const PlannedWrite& write = plan_.writes[writes[item]];
+          ODMOE_RETURN_IF_ERROR(drain(write, buffer));
+          done += write.bytes;
           if (tell(ConvertProgress::Phase::kWriting, done, total)) return {};
           return fail(ErrorKind::kInterrupted, "interrupted; run the same command again to go on");
         });

@@ -365,14 +365,14 @@ TEST_F(Convert, SaysWhichTensorCannotBeRead) {
   EXPECT_FALSE(fs::exists(folder_ / "out"));
 }
 
-TEST_F(Convert, BoundsItsMemoryByTheBatch) {
+TEST_F(Convert, BoundsItsMemoryByTheWrite) {
   const fs::path model = write_model();
   const auto source = open_source(model);
   const auto plan = plan_conversion(*source, {}).value();
   uint64_t bytes = 0;
-  for (const Batch& batch : plan.batches) {
-    EXPECT_LE(batch.bytes, kBatchBytes);
-    bytes += batch.bytes;
+  for (const PlannedWrite& write : plan.writes) {
+    EXPECT_LE(write.bytes, kWriteBytes);
+    bytes += write.bytes;
   }
   EXPECT_EQ(bytes, plan.total_bytes);
   EXPECT_LE(plan.buffer_bytes * kConvertBuffers, 64U << 20U);
@@ -388,7 +388,7 @@ class Verify : public Convert {
 
 TEST_F(Verify, NamesEveryDamagedPartAndFile) {
   for (const LayoutOptions& layout : {kPacked, kFiles()}) {
-    // Once with gate and up merged: they are one part either way.
+    // Once with gate and up merged: they are one section either way.
     const fs::path model = write_model({.merge_gate_up = layout.layout == ExpertManifest::Layout::kFiles});
     const fs::path out = folder_ / std::string(layout_name(layout.layout));
     ASSERT_TRUE(run(model, out, layout).has_value());
@@ -416,9 +416,9 @@ TEST_F(Verify, NamesEveryDamagedPartAndFile) {
     const std::vector<Damage> found = damages(out);
     ASSERT_THAT(found, SizeIs(4));
     EXPECT_THAT(found[0].what, HasSubstr("norms.safetensors"));
-    EXPECT_THAT(found[1].what, HasSubstr("the gate and up part of expert 3 of layer 1 is damaged"));
-    EXPECT_THAT(found[2].what, HasSubstr("the gate and up part of expert 1 of layer 2 is damaged"));
-    EXPECT_THAT(found[3].what, HasSubstr("the down part of expert 1 of layer 2 is damaged"));
+    EXPECT_THAT(found[1].what, HasSubstr("the gate and up section of expert 3 of layer 1 is damaged"));
+    EXPECT_THAT(found[2].what, HasSubstr("the gate and up section of expert 1 of layer 2 is damaged"));
+    EXPECT_THAT(found[3].what, HasSubstr("the down section of expert 1 of layer 2 is damaged"));
   }
 }
 

@@ -54,7 +54,7 @@ TEST(HfIndex, FilesOutsideTheFolderAreRefused) {
   for (const char* name :
        {"../m.safetensors", "/etc/m.safetensors", "a/m.safetensors", "m.bin", "m\\u0000.safetensors"}) {
     EXPECT_THAT(message(parse_hf_index(odmoe::format(R"({{"weight_map":{{"a":"{}"}}}})", name), "i")),
-                HasSubstr("is no name of a .safetensors file"))
+                HasSubstr("is not a name of a .safetensors file"))
         << name;
   }
 }
@@ -81,7 +81,7 @@ TEST(HfJson, WhatIsNestedTooDeepIsRefused) {
   };
   EXPECT_EQ(nested(kMaxJsonDepth - 2), "no error");
   EXPECT_THAT(nested(1'000'000), HasSubstr("c is nested more than 64 deep"));
-  EXPECT_THAT(message(parse_json_object("[1]", "c")), HasSubstr("c is no JSON object"));
+  EXPECT_THAT(message(parse_json_object("[1]", "c")), HasSubstr("c is not a JSON object"));
   EXPECT_THAT(message(parse_json_object("{\"a\"", "c")), HasSubstr("c is not JSON"));
 }
 
@@ -173,7 +173,7 @@ TEST_F(HfWeights, EveryFormIsFoundAndItsShapesMustAgree) {
         {"w.weight", "U32", {4, words}}, {"w.scales", "F16", {4, groups}}, {"w.biases", "F16", {4, groups}}};
   };
   for (const int64_t bits : {2, 3, 4, 5, 6, 8}) EXPECT_EQ(refusal(affine(2 * bits, 2), mlx), "found") << bits;
-  EXPECT_THAT(refusal(affine(2 * 7, 2), mlx), HasSubstr("no width of 2, 3, 4, 5, 6 or 8 bits"));
+  EXPECT_THAT(refusal(affine(2 * 7, 2), mlx), HasSubstr("not a width of 2, 3, 4, 5, 6 or 8 bits"));
   EXPECT_THAT(refusal(affine(8, 2)), HasSubstr("does not tell the group_size"));
   EXPECT_THAT(refusal({{"w.weight", "U32", {4, 8}}, {"w.scales", "U8", {4, 2}}}, mlx),
               HasSubstr("only affine"));

@@ -56,7 +56,7 @@ void map_attention(HfModelBuilder& b, const Mla& mla, const HfCommon& c, const s
   b.add_matrix(block + "attn_output.weight", source + "o_proj", c.n_head * mla.value, c.n_embd);
   if (b.failed()) return;
 
-  // mlx-lm splits kv_b and stores its parts stacked by head, as GGUF wants them.
+  // mlx-lm splits kv_b and stores both stacked by head, as GGUF wants them.
   if (b.has(source + "embed_q.weight")) {
     b.add_stack(block + "attn_k_b.weight", source + "embed_q", mla.nope, mla.kv_lora, c.n_head);
     b.add_stack(block + "attn_v_b.weight", source + "unembed_out", mla.kv_lora, mla.value, c.n_head);
@@ -75,13 +75,13 @@ void map_attention(HfModelBuilder& b, const Mla& mla, const HfCommon& c, const s
   }
   b.add({.name = block + "attn_k_b.weight",
          .ne = {mla.nope, mla.kv_lora, c.n_head},
-         .parts = {*kv_b},
-         .slice_rows = head_rows,
+         .weights = {*kv_b},
+         .matrix_rows = head_rows,
          .transposed = true});
   b.add({.name = block + "attn_v_b.weight",
          .ne = {mla.kv_lora, mla.value, c.n_head},
-         .parts = {*std::move(kv_b)},
-         .slice_rows = head_rows,
+         .weights = {*std::move(kv_b)},
+         .matrix_rows = head_rows,
          .first_row = mla.nope});
 }
 

@@ -27,7 +27,7 @@ class IndexReader : public nlohmann::json_sax<nlohmann::json> {
   bool string(std::string& text) override {
     if (!in_map_) return other();
     if (!is_shard_name(text)) {
-      return bad(odmoe::format("says that tensor '{}' is in '{}', which is no name of a .safetensors file",
+      return bad(odmoe::format("says that tensor '{}' is in '{}', which is not a name of a .safetensors file",
                                printable(key_), printable(text)));
     }
     auto [it, added] = shard_of_.emplace(std::move(text), static_cast<int>(index_.shards.size()));

@@ -22,7 +22,8 @@ struct HfIndex {
 };
 
 // Parses an index; memory is in proportion to the number of tensors.  `name` is what errors call it.
-// Errors: kBadFile (no JSON, no weight_map, a shard that is no plain name of a .safetensors file, a limit).
+// Errors: kBadFile (no JSON, no weight_map, a shard that is not a plain name of a .safetensors file, a
+// limit).
 Result<HfIndex> parse_hf_index(std::string_view text, const std::string& name);
 
 }  // namespace odmoe

@@ -31,7 +31,8 @@ Result<nlohmann::json> parse_json_object(std::string_view text, const std::strin
   if (value.is_discarded()) {
     return fail(ErrorKind::kBadFile, "{} is not JSON: it is damaged; download it again", name);
   }
-  if (!value.is_object()) return fail(ErrorKind::kBadFile, "{} is no JSON object; download it again", name);
+  if (!value.is_object())
+    return fail(ErrorKind::kBadFile, "{} is not a JSON object; download it again", name);
   return value;
 }
 

@@ -67,7 +67,7 @@ Result<std::vector<std::string>> hf_left_over(const HfCheckpoint& checkpoint, co
       continue;
     }
     return fail(ErrorKind::kUnsupported,
-                "{}: tensor '{}' is none that a model of this architecture has here; results would be wrong "
+                "{}: a model of this architecture has no tensor '{}' here; results would be wrong "
                 "without it",
                 folder, printable(name));
   }

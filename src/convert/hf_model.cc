@@ -30,7 +30,7 @@ std::string shown(const std::filesystem::path& path) { return printable(path.str
 
 }  // namespace
 
-int64_t HfTarget::source_row(int64_t slice, int64_t row) const {
+int64_t HfTarget::source_row(int64_t matrix, int64_t row) const {
   int64_t at = row;
   if (rope_period > 0 && row % rope_period >= rope_begin) {
     // Pair i is (i, i + n/2) in the checkpoint and (2i, 2i + 1) in GGUF.
@@ -38,7 +38,7 @@ int64_t HfTarget::source_row(int64_t slice, int64_t row) const {
     const int64_t i = row % rope_period - rope_begin;
     at = row - i + i / 2 + (i % 2) * half;
   }
-  return first_row + at + (parts.size() > 1 ? 0 : slice_rows * slice);
+  return first_row + at + (weights.size() > 1 ? 0 : matrix_rows * matrix);
 }
 
 HfModelBuilder::HfModelBuilder(const HfCheckpoint& checkpoint, const HfConfig& config,
@@ -97,23 +97,23 @@ HfTarget* HfModelBuilder::add_matrix(const std::string& target, const std::strin
     return nullptr;
   }
   model_.targets.push_back(
-      {.name = target, .role = role, .ne = {columns, rows, 1}, .parts = {*std::move(found)}});
+      {.name = target, .role = role, .ne = {columns, rows, 1}, .weights = {*std::move(found)}});
   return &model_.targets.back();
 }
 
 void HfModelBuilder::add_stack(const std::string& target, const std::string& source, int64_t columns,
-                               int64_t rows, int64_t slices) {
+                               int64_t rows, int64_t n_matrix) {
   if (failed_) return;
   Result<HfWeight> found = weight(source, 3);
   if (!found.has_value()) return fail_with(std::move(found).error());
-  if (found->rows != rows * slices || found->columns != columns) {
+  if (found->rows != rows * n_matrix || found->columns != columns) {
     return fail_with({ErrorKind::kBadFile,
                       odmoe::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
                                     shown(checkpoint_->folder()), printable(source), found->rows,
-                                    found->columns, rows * slices, columns)});
+                                    found->columns, rows * n_matrix, columns)});
   }
   model_.targets.push_back(
-      {.name = target, .ne = {columns, rows, slices}, .parts = {*std::move(found)}, .slice_rows = rows});
+      {.name = target, .ne = {columns, rows, n_matrix}, .weights = {*std::move(found)}, .matrix_rows = rows});
 }
 
 void HfModelBuilder::add_vector(const std::string& target, const std::string& source, int64_t elements) {
@@ -138,7 +138,7 @@ void HfModelBuilder::add_vector(const std::string& target, const std::string& so
   weight.columns = elements;
   weight.data = *tensor;
   model_.targets.push_back(
-      {.name = target, .role = HfRole::kExact, .ne = {elements, 1, 1}, .parts = {std::move(weight)}});
+      {.name = target, .role = HfRole::kExact, .ne = {elements, 1, 1}, .weights = {std::move(weight)}});
 }
 
 void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& names,
@@ -146,7 +146,7 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
                                  int64_t n_expert) {
   if (failed_) return;
   HfTarget made{.name = target, .role = HfRole::kExperts, .ne = {columns, rows, n_expert}};
-  int64_t rows_of_part = rows;
+  int64_t rows_of_weight = rows;
   // Gate and up in one tensor, gate first.
   const std::string fused = names.each + ".gate_up_proj";
   const std::string stack = names.stacked + "." + projection;
@@ -156,31 +156,31 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
   if (in_fused || has(stack + ".weight") || has(own_stack)) {
     Result<HfWeight> found = weight(in_fused ? fused : has(stack + ".weight") ? stack : own_stack, 3);
     if (!found.has_value()) return fail_with(std::move(found).error());
-    made.slice_rows = in_fused ? 2 * rows : rows;
+    made.matrix_rows = in_fused ? 2 * rows : rows;
     made.first_row = in_fused && is_up ? rows : 0;
-    rows_of_part = made.slice_rows * n_expert;
-    made.parts.push_back(*std::move(found));
+    rows_of_weight = made.matrix_rows * n_expert;
+    made.weights.push_back(*std::move(found));
   } else {
-    made.parts.reserve(static_cast<size_t>(n_expert));
+    made.weights.reserve(static_cast<size_t>(n_expert));
     for (int64_t expert = 0; expert < n_expert; ++expert) {
       Result<HfWeight> found = weight(odmoe::format("{}.{}.{}", names.each, expert, projection));
       if (!found.has_value()) return fail_with(std::move(found).error());
-      made.parts.push_back(*std::move(found));
+      made.weights.push_back(*std::move(found));
     }
   }
-  const HfWeight& first = made.parts.front();
-  for (const HfWeight& part : made.parts) {
-    if (part.rows != rows_of_part || part.columns != columns) {
+  const HfWeight& first = made.weights.front();
+  for (const HfWeight& weight : made.weights) {
+    if (weight.rows != rows_of_weight || weight.columns != columns) {
       return fail_with(
           {ErrorKind::kBadFile, odmoe::format("{}: '{}' has {} rows of {}, but config.json makes it {} of {}",
-                                              shown(checkpoint_->folder()), printable(part.name), part.rows,
-                                              part.columns, rows_of_part, columns)});
+                                              shown(checkpoint_->folder()), printable(weight.name),
+                                              weight.rows, weight.columns, rows_of_weight, columns)});
     }
-    if (part.natural_type() != first.natural_type() || part.encoding != first.encoding) {
+    if (weight.natural_type() != first.natural_type() || weight.encoding != first.encoding) {
       return fail_with(
           {ErrorKind::kUnsupported,
-           odmoe::format("{}: '{}' is stored otherwise than '{}'; the experts of a layer must be alike",
-                         shown(checkpoint_->folder()), printable(part.name), printable(first.name))});
+           odmoe::format("{}: '{}' is not stored in the same format as '{}'; all experts of a layer must be",
+                         shown(checkpoint_->folder()), printable(weight.name), printable(first.name))});
     }
   }
   model_.targets.push_back(std::move(made));
@@ -192,7 +192,7 @@ Result<HfModel> HfModelBuilder::finish(const std::string& prefix) {
     int64_t elements = 1;
     for (const int64_t n : target.ne) {
       if (n < 1 || n > kMaxElements / elements) {
-        return fail(ErrorKind::kBadFile, "{}: tensor '{}' would have an absurd shape", config_->name(),
+        return fail(ErrorKind::kBadFile, "{}: tensor '{}' would have an impossible shape", config_->name(),
                     target.name);
       }
       elements *= n;
@@ -200,8 +200,8 @@ Result<HfModel> HfModelBuilder::finish(const std::string& prefix) {
   }
   std::set<std::string_view> used;
   for (const HfTarget& target : model_.targets) {
-    for (const HfWeight& part : target.parts) {
-      for (const HfCheckpoint::Tensor* tensor : {&part.data, &part.scale, &part.offset}) {
+    for (const HfWeight& weight : target.weights) {
+      for (const HfCheckpoint::Tensor* tensor : {&weight.data, &weight.scale, &weight.offset}) {
         if (tensor->info != nullptr) used.insert(tensor->info->name);
       }
     }

@@ -23,26 +23,26 @@ enum class HfRole : uint8_t {
   kExact,    // norms, biases, routers: F32 whatever is asked for
 };
 
-// A tensor that is to be made.  Its row r of slice s (ne[1] rows per slice, ne[2] slices) is a row of a
-// weight: of parts[s] when there is one per slice, else of the only one.
+// A tensor that is to be made.  It has ne[2] matrices of ne[1] rows.  Row r of matrix s is a row of a
+// weight: of weights[s] when there is one per matrix, else of the only one.
 struct HfTarget {
   std::string name;  // GGUF's
   HfRole role = HfRole::kDense;
   std::array<int64_t, 3> ne = {1, 1, 1};  // ggml order
-  std::vector<HfWeight> parts;            // 1 or ne[2]
-  // Slice s begins at row slice_rows * s + first_row of a weight that holds them all; a part of its own
+  std::vector<HfWeight> weights;          // 1 or ne[2]
+  // Matrix s begins at row matrix_rows * s + first_row of a weight that holds them all; a weight of its own
   // begins at first_row.
-  int64_t slice_rows = 0, first_row = 0;
-  // The slice is the transpose of ne[0] rows of ne[1] elements each: k_b.
+  int64_t matrix_rows = 0, first_row = 0;
+  // The matrix is the transpose of ne[0] rows of ne[1] elements each: k_b.
   bool transposed = false;
   // Rows of rope in halves, to be made adjacent pairs: of every period rows, those from `begin` on.
   int64_t rope_period = 0, rope_begin = 0;
 
-  // The weight and row that row r of slice s is.
-  const HfWeight& part(int64_t slice) const {
-    return parts[parts.size() > 1 ? static_cast<size_t>(slice) : 0];
+  // The weight and row that row r of matrix s is.
+  const HfWeight& weight(int64_t matrix) const {
+    return weights[weights.size() > 1 ? static_cast<size_t>(matrix) : 0];
   }
-  int64_t source_row(int64_t slice, int64_t row) const;
+  int64_t source_row(int64_t matrix, int64_t row) const;
 };
 
 struct HfModel {
@@ -69,9 +69,9 @@ class HfModelBuilder {
   // A matrix [columns, rows] from NAME.weight.
   HfTarget* add_matrix(const std::string& target, const std::string& source, int64_t columns, int64_t rows,
                        HfRole role = HfRole::kDense);
-  // A stack of matrices [columns, rows, slices] from a weight of three dimensions.
+  // A stack of matrices [columns, rows, n_matrix] from a weight of three dimensions.
   void add_stack(const std::string& target, const std::string& source, int64_t columns, int64_t rows,
-                 int64_t slices);
+                 int64_t n_matrix);
   // Biases and norms: elements of the tensor SOURCE itself.
   void add_vector(const std::string& target, const std::string& source, int64_t elements);
   // Experts of a layer: PREFIX.E.PROJECTION for each, or stacked as PREFIX_STACKED.PROJECTION, or
@@ -111,7 +111,7 @@ class HfModelBuilder {
   Error error_{ErrorKind::kBadFile, {}};
 };
 
-// The part of config.json on the text model: text_config where there is one.
+// What config.json says of the text model: text_config where there is one.
 Result<HfConfig> text_config(const HfConfig& config);
 
 // Maps a checkpoint by its architecture (config.json's "architectures").

@@ -20,7 +20,8 @@ void refuse_unread(HfModelBuilder& b, bool normalises) {
   if (b.value_or_fail(config.boolean_or("use_sliding_window", false))) refuse("use_sliding_window is set");
   // llama.cpp's graphs, which GGUF's readers follow, go by the family and not by the key.
   if (b.value_or_fail(config.boolean_or("norm_topk_prob", false)) != normalises) {
-    refuse(odmoe::format("norm_topk_prob is {}, against the family's custom", normalises ? "false" : "true"));
+    refuse(odmoe::format("norm_topk_prob is {}, unlike in every known model of the family",
+                         normalises ? "false" : "true"));
   }
 }
 

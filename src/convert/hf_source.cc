@@ -54,7 +54,7 @@ Result<ggml_type> parse_weight_type(std::string_view name) {
     if (lower(ggml_type_name(type)) == lower(name)) return type;
     known += (known.empty() ? "" : ", ") + upper_name(type);
   }
-  return fail(ErrorKind::kUsage, "'{}' is no type that weights can be made: give one of {}",
+  return fail(ErrorKind::kUsage, "'{}' is not a type that weights can be written in; give one of {}",
               printable(name, 40), known);
 }
 
@@ -103,7 +103,7 @@ Status HfSource::choose_types(const HfOptions& options) {
     ggml_type wanted = GGML_TYPE_F32;
     if (target.role != HfRole::kExact) {
       const auto& asked = target.role == HfRole::kExperts ? options.experts : options.dense;
-      wanted = asked.value_or(target.parts.front().natural_type());
+      wanted = asked.value_or(target.weights.front().natural_type());
     }
     const ggml_type type = weight_type_for_row(wanted, target.ne[0]);
     if (type != wanted) ++replaced[{wanted, type}];
@@ -135,7 +135,7 @@ Status HfSource::read(size_t tensor, uint64_t offset, std::span<std::byte> out) 
     const int64_t n = std::min(left, target.ne[1] - row % target.ne[1]);
     const auto bytes = static_cast<size_t>(n) * row_size;
     ODMOE_RETURN_IF_ERROR(
-        read_slice(target, made.type, row / target.ne[1], row % target.ne[1], n, out.first(bytes)));
+        read_matrix(target, made.type, row / target.ne[1], row % target.ne[1], n, out.first(bytes)));
     out = out.subspan(bytes);
     row += n;
     left -= n;
@@ -143,12 +143,12 @@ Status HfSource::read(size_t tensor, uint64_t offset, std::span<std::byte> out) 
   return {};
 }
 
-Status HfSource::read_slice(const HfTarget& target, ggml_type type, int64_t slice, int64_t row, int64_t n,
-                            std::span<std::byte> out) const {
-  const HfWeight& part = target.part(slice);
+Status HfSource::read_matrix(const HfTarget& target, ggml_type type, int64_t matrix, int64_t row, int64_t n,
+                             std::span<std::byte> out) const {
+  const HfWeight& weight = target.weight(matrix);
   const bool as_they_lie = !target.transposed && target.rope_period == 0;
-  if (as_they_lie && part.has_grid_of(type)) {
-    return read_blocks(*checkpoint_, part, type, target.source_row(slice, row), n, out);
+  if (as_they_lie && weight.has_grid_of(type)) {
+    return read_blocks(*checkpoint_, weight, type, target.source_row(matrix, row), n, out);
   }
   // Quantising many rows of a small type takes many times their size as floats: a few MiB of them at a time.
   constexpr int64_t kMaxFloats = 1 << 20;
@@ -158,13 +158,13 @@ Status HfSource::read_slice(const HfTarget& target, ggml_type type, int64_t slic
   for (int64_t done = 0; done < n; done += step) {
     const int64_t rows = std::min(step, n - done);
     const std::span<float> piece = std::span(values).first(static_cast<size_t>(rows * target.ne[0]));
-    ODMOE_RETURN_IF_ERROR(read_floats(target, slice, row + done, rows, piece));
+    ODMOE_RETURN_IF_ERROR(read_floats(target, matrix, row + done, rows, piece));
     // ggml asserts on what is not finite.
     if (std::ranges::any_of(piece, [](float x) { return !std::isfinite(x); })) {
       return fail(ErrorKind::kBadFile,
                   "{}: '{}' has values that are not finite: it is damaged; download it again",
-                  printable(checkpoint_->files()[static_cast<size_t>(part.data.file)].string(), 400),
-                  printable(part.name));
+                  printable(checkpoint_->files()[static_cast<size_t>(weight.data.file)].string(), 400),
+                  printable(weight.name));
     }
     ggml_quantize_chunk(type, piece.data(), out.data() + static_cast<size_t>(done) * row_size, 0, rows,
                         target.ne[0], nullptr);
@@ -172,14 +172,14 @@ Status HfSource::read_slice(const HfTarget& target, ggml_type type, int64_t slic
   return {};
 }
 
-Status HfSource::read_floats(const HfTarget& target, int64_t slice, int64_t row, int64_t n,
+Status HfSource::read_floats(const HfTarget& target, int64_t matrix, int64_t row, int64_t n,
                              std::span<float> out) const {
-  const HfWeight& part = target.part(slice);
+  const HfWeight& weight = target.weight(matrix);
   if (target.transposed) {
     // ne[0] rows of ne[1] elements; wanted are n of their columns.
     const int64_t columns = target.ne[1];
     std::vector<float> whole(static_cast<size_t>(target.ne[0] * columns));
-    ODMOE_RETURN_IF_ERROR(read_rows(*checkpoint_, part, target.source_row(slice, 0), target.ne[0], whole));
+    ODMOE_RETURN_IF_ERROR(read_rows(*checkpoint_, weight, target.source_row(matrix, 0), target.ne[0], whole));
     for (int64_t i = 0; i < n; ++i) {
       for (int64_t j = 0; j < target.ne[0]; ++j) {
         out[static_cast<size_t>(i * target.ne[0] + j)] = whole[static_cast<size_t>(j * columns + row + i)];
@@ -188,11 +188,11 @@ Status HfSource::read_floats(const HfTarget& target, int64_t slice, int64_t row,
     return {};
   }
   if (target.rope_period == 0) {
-    return read_rows(*checkpoint_, part, target.source_row(slice, row), n, out);
+    return read_rows(*checkpoint_, weight, target.source_row(matrix, row), n, out);
   }
   for (int64_t i = 0; i < n; ++i) {
     ODMOE_RETURN_IF_ERROR(
-        read_rows(*checkpoint_, part, target.source_row(slice, row + i), 1,
+        read_rows(*checkpoint_, weight, target.source_row(matrix, row + i), 1,
                   out.subspan(static_cast<size_t>(i * target.ne[0]), static_cast<size_t>(target.ne[0]))));
   }
   return {};

@@ -44,9 +44,9 @@ class HfSource : public TensorSource {
  private:
   HfSource() = default;
   Status choose_types(const HfOptions& options);
-  Status read_slice(const HfTarget& target, ggml_type type, int64_t slice, int64_t row, int64_t n,
-                    std::span<std::byte> out) const;
-  Status read_floats(const HfTarget& target, int64_t slice, int64_t row, int64_t n,
+  Status read_matrix(const HfTarget& target, ggml_type type, int64_t matrix, int64_t row, int64_t n,
+                     std::span<std::byte> out) const;
+  Status read_floats(const HfTarget& target, int64_t matrix, int64_t row, int64_t n,
                      std::span<float> out) const;
 
   std::unique_ptr<HfCheckpoint> checkpoint_;

@@ -107,8 +107,8 @@ Result<std::string> hf_split_rule(const nlohmann::json& pre_tokenizer, bool igno
   }
   const auto split = std::ranges::find(steps, "Split", &Step::kind);
   return fail(
-      ErrorKind::kUnsupported, "{}: its pre_tokenizer{} is none of the splitting rules that are known: {}",
-      name,
+      ErrorKind::kUnsupported,
+      "{}: its pre_tokenizer{} is not a splitting rule that odmoe knows; it knows {}", name,
       split == steps.end() ? "" : odmoe::format(", which begins '{}',", printable(split->expression, 60)),
       kNames);
 }

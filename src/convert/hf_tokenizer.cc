@@ -228,7 +228,7 @@ Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::s
   TokenList list(v);
   for (const auto& [text, value] : vocab->items()) {
     const std::optional<int64_t> id = token_id(value);
-    if (!id) return bad(odmoe::format("gives token '{}' no sensible number", printable(text, 40)));
+    if (!id) return bad(odmoe::format("gives token '{}' a number that is out of range", printable(text, 40)));
     list.put(*id, text, kNormal);
   }
   if (const auto added = json.find("added_tokens"); added != json.end() && added->is_array()) {
@@ -246,7 +246,7 @@ Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::s
   v.merges.reserve(merges->size());
   for (const auto& merge : *merges) {
     std::optional<std::string> text = merge_text(merge);
-    if (!text) return bad("has a merge that is no pair of tokens");
+    if (!text) return bad("has a merge that is not a pair of tokens");
     v.merges.push_back(*std::move(text));
   }
   const auto pre = json.find("pre_tokenizer");
@@ -274,7 +274,7 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
     const size_t space = row.find(' ');
     std::optional<std::string> bytes = decode_base64(row.substr(0, space), kMaxTokenBytes);
     if (space == std::string_view::npos || !bytes || bytes->empty()) {
-      return bad(line, "is no token in base64 and its rank");
+      return bad(line, "is not a token in base64 with its rank");
     }
     int64_t rank = 0;
     for (const char c : row.substr(space + 1)) {
@@ -308,10 +308,11 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
       const std::optional<std::string> content = special_text(&token);
       const std::optional<int64_t> id = number.is_discarded() ? std::nullopt : token_id(number);
       if (!id || !content || *id < first_added || *id >= std::max(first_added, n_vocab)) {
-        return fail(ErrorKind::kBadFile,
-                    "{}: tokenizer_config.json adds token '{}', which is no number from {} to {}; download "
-                    "both again",
-                    name, printable(key, 40), first_added, n_vocab - 1);
+        return fail(
+            ErrorKind::kBadFile,
+            "{}: tokenizer_config.json adds token '{}', which is not a number from {} to {}; download "
+            "both again",
+            name, printable(key, 40), first_added, n_vocab - 1);
       }
       list.put(*id, *content, kControl);
     }

@@ -39,9 +39,9 @@ Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::s
 Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json& tokenizer_config,
                                     int64_t n_vocab, const std::string& name);
 
-// Reads all of a folder's.  `config` is config.json's part on the text model, which gives `n_vocab`: the rows
-// of the embedding, to which the vocabulary is filled up.
-// Errors: kNotFound (neither tokenizer.json nor tiktoken.model), kBadFile, kUnsupported, kIo.
+// Reads all of a folder's.  `config` is what config.json says of the text model, which gives `n_vocab`: the
+// rows of the embedding, to which the vocabulary is filled up. Errors: kNotFound (neither tokenizer.json nor
+// tiktoken.model), kBadFile, kUnsupported, kIo.
 Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path& folder,
                                                      const HfConfig& config, int64_t n_vocab);
 

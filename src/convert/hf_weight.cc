@@ -104,12 +104,12 @@ Result<HfWeight> find_int4(const HfCheckpoint& checkpoint, HfWeight w) {
   ODMOE_ASSIGN_OR_RETURN(w.scale, require(checkpoint, w.data, w.name + ".weight_scale"));
   ODMOE_RETURN_IF_ERROR(check_scale(checkpoint, w.scale, w.rows, 2));
   w.columns = w.data.info->shape[1] * 8;
-  // The true shape matters only where a row is no multiple of eight codes.
+  // The true shape matters only where a row is not a multiple of eight codes.
   if (const HfCheckpoint::Tensor* shape = checkpoint.find(w.name + ".weight_shape"); shape != nullptr) {
     std::array<int64_t, 2> wanted = {};
     const bool wide = shape->info->dtype == "I64";
     if ((!wide && shape->info->dtype != "I32") || shape->info->bytes != (wide ? 16U : 8U)) {
-      return bad(checkpoint, *shape, ErrorKind::kBadFile, "is no pair of whole numbers");
+      return bad(checkpoint, *shape, ErrorKind::kBadFile, "is not a pair of whole numbers");
     }
     std::array<int32_t, 2> narrow = {};
     ODMOE_RETURN_IF_ERROR(wide ? checkpoint.read(*shape, 0, std::as_writable_bytes(std::span(wanted)))
@@ -156,7 +156,7 @@ Result<HfWeight> find_affine(const HfCheckpoint& checkpoint, HfWeight w, size_t 
   if (w.bits == 0) {
     return bad(
         checkpoint, w.data, ErrorKind::kUnsupported,
-        "has {} bits per row and {} scales, which is no width of 2, 3, 4, 5, 6 or 8 bits in groups of {}",
+        "has {} bits per row and {} scales, which is not a width of 2, 3, 4, 5, 6 or 8 bits in groups of {}",
         row_bits, groups, w.group);
   }
   w.columns = groups * w.group;
@@ -206,50 +206,51 @@ Result<std::vector<float>> read_scales(const HfCheckpoint& checkpoint, const HfC
 }
 
 // Rows as they are stored, with the scales that belong to them.
-struct Piece {
+struct StoredRows {
   std::vector<std::byte> data;
   std::vector<float> scale, offset;
   int64_t scale_row = 0;  // of the first
 };
 
-Result<Piece> read_piece(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t first, int64_t n) {
-  Piece piece;
+Result<StoredRows> read_stored_rows(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t first,
+                                    int64_t n) {
+  StoredRows stored;
   const auto bytes = static_cast<uint64_t>(row_bytes(w));
-  piece.data.resize(static_cast<uint64_t>(n) * bytes);
-  ODMOE_RETURN_IF_ERROR(checkpoint.read(w.data, static_cast<uint64_t>(first) * bytes, piece.data));
+  stored.data.resize(static_cast<uint64_t>(n) * bytes);
+  ODMOE_RETURN_IF_ERROR(checkpoint.read(w.data, static_cast<uint64_t>(first) * bytes, stored.data));
   switch (w.encoding) {
     case HfEncoding::kPlain:
       break;
     case HfEncoding::kFp8: {
-      piece.scale_row = first / w.block_rows;
+      stored.scale_row = first / w.block_rows;
       const int64_t last = (first + n - 1) / w.block_rows;
-      ODMOE_ASSIGN_OR_RETURN(piece.scale,
-                             read_scales(checkpoint, w.scale, piece.scale_row, last - piece.scale_row + 1));
+      ODMOE_ASSIGN_OR_RETURN(stored.scale,
+                             read_scales(checkpoint, w.scale, stored.scale_row, last - stored.scale_row + 1));
       break;
     }
     case HfEncoding::kInt4: {
-      ODMOE_ASSIGN_OR_RETURN(piece.scale, read_scales(checkpoint, w.scale, first, n));
-      piece.offset.resize(piece.scale.size());
-      std::ranges::transform(piece.scale, piece.offset.begin(),
+      ODMOE_ASSIGN_OR_RETURN(stored.scale, read_scales(checkpoint, w.scale, first, n));
+      stored.offset.resize(stored.scale.size());
+      std::ranges::transform(stored.scale, stored.offset.begin(),
                              [](float scale) { return -static_cast<float>(kInt4Offset) * scale; });
       break;
     }
     case HfEncoding::kAffine: {
-      ODMOE_ASSIGN_OR_RETURN(piece.scale, read_scales(checkpoint, w.scale, first, n));
-      ODMOE_ASSIGN_OR_RETURN(piece.offset, read_scales(checkpoint, w.offset, first, n));
+      ODMOE_ASSIGN_OR_RETURN(stored.scale, read_scales(checkpoint, w.scale, first, n));
+      ODMOE_ASSIGN_OR_RETURN(stored.offset, read_scales(checkpoint, w.offset, first, n));
       break;
     }
   }
-  return piece;
+  return stored;
 }
 
 // How many rows are read at a time: enough for the drive, little beside the result.
-int64_t rows_per_piece(const HfWeight& w) {
-  constexpr int64_t kPieceBytes = 1 << 20;
-  return std::max<int64_t>(1, kPieceBytes / std::max<int64_t>(1, row_bytes(w)));
+int64_t rows_per_read(const HfWeight& w) {
+  constexpr int64_t kReadBytes = 1 << 20;
+  return std::max<int64_t>(1, kReadBytes / std::max<int64_t>(1, row_bytes(w)));
 }
 
-void fp8_rows(const HfWeight& w, const Piece& piece, int64_t first, int64_t n, std::span<float> out) {
+void fp8_rows(const HfWeight& w, const StoredRows& stored, int64_t first, int64_t n, std::span<float> out) {
   static const std::vector<float> kValues = [] {
     std::vector<float> values(256);
     for (size_t i = 0; i < values.size(); ++i) values[i] = fp8_e4m3_to_float(static_cast<uint8_t>(i));
@@ -257,8 +258,8 @@ void fp8_rows(const HfWeight& w, const Piece& piece, int64_t first, int64_t n, s
   }();
   const int64_t scales = w.scale.info->shape[1];
   for (int64_t row = 0; row < n; ++row) {
-    const float* scale = piece.scale.data() + ((first + row) / w.block_rows - piece.scale_row) * scales;
-    const std::byte* code = piece.data.data() + row * w.columns;
+    const float* scale = stored.scale.data() + ((first + row) / w.block_rows - stored.scale_row) * scales;
+    const std::byte* code = stored.data.data() + row * w.columns;
     float* to = out.data() + row * w.columns;
     for (int64_t c = 0; c < w.columns; ++c) {
       to[c] = kValues[static_cast<size_t>(code[c])] * scale[c / w.block_columns];
@@ -268,14 +269,14 @@ void fp8_rows(const HfWeight& w, const Piece& piece, int64_t first, int64_t n, s
 
 // Calls `use` with each row's codes, scales and offsets.
 template <typename Use>
-bool each_coded_row(const HfWeight& w, const Piece& piece, int64_t n, const Use& use) {
+bool each_coded_row(const HfWeight& w, const StoredRows& stored, int64_t n, const Use& use) {
   std::vector<uint8_t> codes(static_cast<size_t>(w.columns));
   const auto groups = static_cast<size_t>((w.columns + w.group - 1) / w.group);
   const auto bytes = static_cast<size_t>(row_bytes(w));
   for (size_t row = 0; row < static_cast<size_t>(n); ++row) {
-    unpack_codes(std::span(piece.data).subspan(row * bytes, bytes), w.bits, codes);
-    if (!use(row, codes, std::span(piece.scale).subspan(row * groups, groups),
-             std::span(piece.offset).subspan(row * groups, groups))) {
+    unpack_codes(std::span(stored.data).subspan(row * bytes, bytes), w.bits, codes);
+    if (!use(row, codes, std::span(stored.scale).subspan(row * groups, groups),
+             std::span(stored.offset).subspan(row * groups, groups))) {
       return false;
     }
   }
@@ -408,22 +409,22 @@ Result<std::optional<HfWeight>> find_hf_weight(const HfCheckpoint& checkpoint,
 Status read_rows(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t first, int64_t n,
                  std::span<float> out) {
   assert(first >= 0 && first + n <= w.rows && out.size() == static_cast<size_t>(n * w.columns));
-  const int64_t step = rows_per_piece(w);
+  const int64_t step = rows_per_read(w);
   for (int64_t done = 0; done < n; done += step) {
     const int64_t rows = std::min(step, n - done);
-    ODMOE_ASSIGN_OR_RETURN(const Piece piece, read_piece(checkpoint, w, first + done, rows));
+    ODMOE_ASSIGN_OR_RETURN(const StoredRows stored, read_stored_rows(checkpoint, w, first + done, rows));
     const std::span<float> to =
         out.subspan(static_cast<size_t>(done * w.columns), static_cast<size_t>(rows * w.columns));
     switch (w.encoding) {
       case HfEncoding::kPlain:
-        if (!plain_to_float(w.dtype(), piece.data, to)) assert(false);
+        if (!plain_to_float(w.dtype(), stored.data, to)) assert(false);
         break;
       case HfEncoding::kFp8:
-        fp8_rows(w, piece, first + done, rows, to);
+        fp8_rows(w, stored, first + done, rows, to);
         break;
       case HfEncoding::kInt4:
       case HfEncoding::kAffine:
-        each_coded_row(w, piece, rows, [&](size_t row, auto codes, auto scale, auto offset) {
+        each_coded_row(w, stored, rows, [&](size_t row, auto codes, auto scale, auto offset) {
           affine_to_float(codes, w.group, scale, offset, to.subspan(row * codes.size(), codes.size()));
           return true;
         });
@@ -441,11 +442,11 @@ Status read_blocks(const HfCheckpoint& checkpoint, const HfWeight& w, ggml_type 
   if (w.encoding == HfEncoding::kPlain) {
     return checkpoint.read(w.data, static_cast<uint64_t>(first) * row_size, out);
   }
-  const int64_t step = rows_per_piece(w);
+  const int64_t step = rows_per_read(w);
   for (int64_t done = 0; done < n; done += step) {
     const int64_t rows = std::min(step, n - done);
-    ODMOE_ASSIGN_OR_RETURN(const Piece piece, read_piece(checkpoint, w, first + done, rows));
-    const bool fits = each_coded_row(w, piece, rows, [&](size_t row, auto codes, auto scale, auto offset) {
+    ODMOE_ASSIGN_OR_RETURN(const StoredRows stored, read_stored_rows(checkpoint, w, first + done, rows));
+    const bool fits = each_coded_row(w, stored, rows, [&](size_t row, auto codes, auto scale, auto offset) {
       return affine_to_blocks(type, codes, w.group, scale, offset,
                               out.subspan((static_cast<size_t>(done) + row) * row_size, row_size));
     });

@@ -19,7 +19,7 @@ namespace odmoe {
 
 struct JournalEntry {
   uint64_t bytes = 0;               // of the file
-  std::vector<uint64_t> checksums;  // of its parts (PlannedFile::n_part), in order
+  std::vector<uint64_t> checksums;  // of its sections (PlannedFile::n_section), in order
 };
 
 // One owner.

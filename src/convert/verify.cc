@@ -5,7 +5,7 @@
 
 #include "base/checksum.h"
 #include "convert/ordered_pipeline.h"
-#include "io/piece_reader.h"
+#include "io/range_reader.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -44,7 +44,7 @@ Result<std::vector<Damage>> check_files(const std::vector<CheckedFile>& files,
   uint64_t total = 0, done = 0;
   for (const Piece& piece : pieces) total += piece.bytes;
 
-  const PieceReader reader;
+  const RangeReader reader;
   std::vector<Status> outcomes(pieces.size());  // of the reads: each set by one thread, read after it
   std::vector<Damage> damages;
   Checksum checksum;
@@ -108,11 +108,11 @@ std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
 void add_record_ranges(const ExpertManifest::Layer& layer, uint64_t offset, const RecordChecksums& checksums,
                        const std::string& expert, std::vector<CheckedFile::Range>& ranges) {
   const uint64_t gate_up_bytes = layer.gate_up_bytes();
-  ranges.push_back({.name = "the gate and up part of " + expert,
+  ranges.push_back({.name = "the gate and up section of " + expert,
                     .offset = offset,
                     .bytes = gate_up_bytes,
                     .checksum = checksums.gate_up});
-  ranges.push_back({.name = "the down part of " + expert,
+  ranges.push_back({.name = "the down section of " + expert,
                     .offset = offset + gate_up_bytes,
                     .bytes = layer.record_bytes - gate_up_bytes,
                     .checksum = checksums.down});

@@ -15,7 +15,7 @@ namespace odmoe {
 // A file and what is to be in it.
 struct CheckedFile {
   struct Range {
-    std::string name;  // "the down part of expert 7 of layer 3"
+    std::string name;  // "the down section of expert 7 of layer 3"
     uint64_t offset = 0;
     uint64_t bytes = 0;
     uint64_t checksum = 0;  // XXH3-64
@@ -25,8 +25,9 @@ struct CheckedFile {
 };
 
 struct Damage {
-  size_t file = 0;   // index into the files given
-  std::string what;  // "/models/x/experts/layer_03.experts: the down part of expert 7 of layer 3 is damaged"
+  size_t file = 0;  // index into the files given
+  std::string
+      what;  // "/models/x/experts/layer_03.experts: the down section of expert 7 of layer 3 is damaged"
 };
 
 // All that is damaged, missing or cannot be read, in order.  `progress` may be empty; false ends it with
@@ -38,7 +39,7 @@ Result<std::vector<Damage>> check_files(const std::vector<CheckedFile>& files,
 std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
                                         const std::filesystem::path& directory);
 
-// The two parts of the record at `offset` of a file, of "expert 7 of layer 3".
+// The two sections of the record at `offset` of a file, of "expert 7 of layer 3".
 void add_record_ranges(const ExpertManifest::Layer& layer, uint64_t offset, const RecordChecksums& checksums,
                        const std::string& expert, std::vector<CheckedFile::Range>& ranges);
 

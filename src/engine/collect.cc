@@ -152,7 +152,7 @@ Collection describe(const EngineImpl& engine, const CollectOptions& options, Rou
   return collection;
 }
 
-// What is in the folder must have been begun with the same, or the whole would be of two minds.
+// A folder that was begun with other options or texts is refused: its shards would not belong together.
 Status check_same(const std::filesystem::path& folder, const Collection& begun, const Collection& wanted) {
   const auto differs = [&](std::string_view what) -> Status {
     return fail(ErrorKind::kUsage,

@@ -1,5 +1,5 @@
 // What a dense pass computes is looked at: a value that is not finite ends the evaluation, with the layer and
-// the part of it where that began.  ggml would go on and choose a token from what comes of it.
+// the part of it where that began.  ggml would go on, and a token would be chosen from the wrong values.
 //
 // What is looked at, for each token: the input and the logits of every router, what may be hidden by
 // an operation (finite_watch.h), the input of the output head and the logits.  Whatever is not finite in a

@@ -24,8 +24,8 @@ int64_t max_tokens(const ForwardPass::Options& options) {
   return std::max<int64_t>(options.dense.chunk, options.dense.lanes);
 }
 
-Status tell(std::span<RoutingListener* const> listeners, const RoutingEvent& event) {
-  for (RoutingListener* listener : listeners) ODMOE_RETURN_IF_ERROR(listener->on_routing(event));
+Status tell(std::span<RoutingSink* const> sinks, const RoutingEvent& event) {
+  for (RoutingSink* sink : sinks) ODMOE_RETURN_IF_ERROR(sink->on_routing(event));
   return {};
 }
 
@@ -48,7 +48,7 @@ ForwardPass::ForwardPass(const Decoder& decoder, DensePass& dense, const Options
   probabilities_.resize(n_token * static_cast<size_t>(router.n_expert));
   spans_.reserve(static_cast<size_t>(options.dense.lanes));
   tell_first(routing_);
-  later_listeners_.push_back(&observer_);
+  later_sinks_.push_back(&observer_);
 }
 
 uint64_t ForwardPass::buffer_bytes() const {
@@ -62,8 +62,8 @@ void ForwardPass::add_site(ExpertSite& site, const ExpertOwners::Owns& owns) {
 }
 
 void ForwardPass::use_foresight(std::unique_ptr<Foresight> foresight) {
-  foresight_ = std::make_unique<ForesightListener>(std::move(foresight), *decoder_, *options_.clock);
-  later_listeners_.push_back(foresight_.get());
+  foresight_ = std::make_unique<ForesightSink>(std::move(foresight), *decoder_, *options_.clock);
+  later_sinks_.push_back(foresight_.get());
 }
 
 Status ForwardPass::run(SequenceState& state, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens,
@@ -107,10 +107,10 @@ Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> t
     event.attention_input = a.layer_input.columns(0, n_token);
     event.residual = a.residual.columns(0, n_token);
     event.router_input = a.ffn_input.columns(0, n_token);
-    ODMOE_RETURN_IF_ERROR(tell(first_listeners_, event));
+    ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, work));
     // While the sites read.
-    ODMOE_RETURN_IF_ERROR(tell(later_listeners_, event));
+    ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
     if (a.shared_output) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
   }
@@ -154,9 +154,9 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans) {
     }
     if (segment == decoder_->expert_layers().size()) return {};
     const RoutingEvent event = route(a, segment, std::ssize(spans));
-    ODMOE_RETURN_IF_ERROR(tell(first_listeners_, event));
+    ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, ExpertWork::Tokens::kTimelines));
-    ODMOE_RETURN_IF_ERROR(tell(later_listeners_, event));
+    ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
     if (a.shared_output) {
       for (const TokenSpan& span : spans) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     }

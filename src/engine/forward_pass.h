@@ -14,9 +14,9 @@
 #include "engine/dense_pass.h"
 #include "engine/expert_owners.h"
 #include "engine/expert_site.h"
-#include "engine/foresight_listener.h"
+#include "engine/foresight_sink.h"
 #include "engine/layer_demand.h"
-#include "engine/observer_listener.h"
+#include "engine/observer_sink.h"
 #include "engine/routing_event.h"
 #include "engine/routing_stats.h"
 #include "model/blocks/router.h"
@@ -36,7 +36,7 @@ class ForwardPass {
     const std::atomic<bool>* interrupted = nullptr;  // may be null
   };
 
-  // `decoder` and `dense` must outlive it.  Sites and listeners are added before the first run().
+  // `decoder` and `dense` must outlive it.  Sites and sinks are added before the first run().
   ForwardPass(const Decoder& decoder, DensePass& dense, const Options& options);
 
   // Memory that evaluations will make resident besides what `dense` and the sites say.
@@ -45,7 +45,7 @@ class ForwardPass {
   // The first site owns all experts; of a later one `owns` says what it takes over.
   void add_site(ExpertSite& site, const ExpertOwners::Owns& owns = {});
   // Is told before the sites begin with a layer, so it has to be quick.
-  void tell_first(RoutingListener& listener) { first_listeners_.push_back(&listener); }
+  void tell_first(RoutingSink& sink) { first_sinks_.push_back(&sink); }
 
   // From now on single tokens are foreseen.
   void use_foresight(std::unique_ptr<Foresight> foresight);
@@ -118,10 +118,10 @@ class ForwardPass {
   std::vector<TokenSpan> spans_;  // of step()
 
   RoutingStats routing_;
-  ObserverListener observer_;
-  std::unique_ptr<ForesightListener> foresight_;
+  ObserverSink observer_;
+  std::unique_ptr<ForesightSink> foresight_;
   // Of a layer's routing; the second while the sites read.
-  std::vector<RoutingListener*> first_listeners_, later_listeners_;
+  std::vector<RoutingSink*> first_sinks_, later_sinks_;
 };
 
 }  // namespace odmoe

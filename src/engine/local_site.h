@@ -20,7 +20,7 @@
 namespace odmoe {
 
 // One owner.
-class LocalSite final : public ExpertSite, public RoutingListener {
+class LocalSite final : public ExpertSite, public RoutingSink {
  public:
   struct Options {
     int64_t max_tokens = 512;                        // of one evaluation

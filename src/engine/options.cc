@@ -15,13 +15,14 @@ Result<MemoryBudget> parse_memory_budget(std::string_view text) {
     const std::string_view number = text.substr(0, text.size() - 1);
     const auto percent = parse_double(number);
     if (!percent || percent->size != number.size() || !(percent->value > 0 && percent->value <= 100)) {
-      return fail(ErrorKind::kUsage, "'{}' is no share of the experts; write it like 25%", text);
+      return fail(ErrorKind::kUsage, "'{}' is not a share of the experts; write it like 25%", text);
     }
     return MemoryBudget{.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = percent->value};
   }
   const auto bytes = parse_bytes(text);
   if (!bytes.has_value()) {
-    return fail(ErrorKind::kUsage, "'{}' is no memory budget; write it like 8GiB, 900MiB, 25% or auto", text);
+    return fail(ErrorKind::kUsage, "'{}' is not a memory budget; write it like 8GiB, 900MiB, 25% or auto",
+                text);
   }
   return MemoryBudget{.kind = MemoryBudget::Kind::kBytes, .bytes = *bytes, .percent = 0};
 }
@@ -56,7 +57,7 @@ Result<PredictorKind> parse_predictor(std::string_view name) {
     known += known.empty() ? "" : ", ";
     known += predictor_name(kind);
   }
-  return fail(ErrorKind::kUsage, "'{}' is no predictor; choose one of {}", name, known);
+  return fail(ErrorKind::kUsage, "'{}' is not a predictor; choose one of {}", name, known);
 }
 
 std::string_view policy_name(PolicyKind policy) {

@@ -28,9 +28,9 @@ struct RoutingEvent {
 };
 
 // Called by the thread that evaluates, for each layer with experts in order.  An error ends the evaluation.
-class RoutingListener {
+class RoutingSink {
  public:
-  virtual ~RoutingListener() = default;
+  virtual ~RoutingSink() = default;
   virtual Status on_routing(const RoutingEvent& event) = 0;
 };
 

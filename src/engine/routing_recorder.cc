@@ -25,7 +25,7 @@ Status RoutingRecorder::store(std::span<const float> state, uint16_t* halves) {
   for (size_t i = 0; i < n_embd_; ++i) {
     if (std::isnan(state[i])) {
       return fail(ErrorKind::kBadFile,
-                  "the model computes values that are no numbers; its weights are damaged");
+                  "the model computes values that are not numbers; its weights are damaged");
     }
     clamped_[i] = std::clamp(state[i], -kLargestHalf, kLargestHalf);
     if (clamped_[i] != state[i]) ++n_clamped_;

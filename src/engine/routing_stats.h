@@ -11,7 +11,7 @@
 namespace odmoe {
 
 // One owner.  Allocates nothing after construction.
-class RoutingStats final : public RoutingListener {
+class RoutingStats final : public RoutingSink {
  public:
   // n_expert: per layer, 0 for a dense one.
   explicit RoutingStats(std::span<const int32_t> n_expert);

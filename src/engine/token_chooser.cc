@@ -79,7 +79,7 @@ NoToken TokenChooser::nothing_left(std::span<const float> model_logits) const {
     return {.why = Why::kForbidden,
             .error = {ErrorKind::kUsage,
                       !wanted.empty()
-                          ? odmoe::format("the answer must go on with {}{}, and logit_bias forbids every "
+                          ? odmoe::format("the answer must continue with {}{}, but logit_bias forbids every "
                                           "token that does: allow one of them",
                                           wanted, where)
                           : std::string("logit_bias forbids every token that the model has: allow one")}};
@@ -89,7 +89,7 @@ NoToken TokenChooser::nothing_left(std::span<const float> model_logits) const {
       .why = Why::kError,
       .error = {ErrorKind::kBadFile,
                 odmoe::format("the model gives no token that may follow{} a likelihood ({} of its {} logits "
-                              "are no finite numbers): check its file",
+                              "are not finite numbers): check its file",
                               where, bad, model_logits.size())}};
 }
 

@@ -43,7 +43,7 @@ class TokenChooser {
   TokenChooser(TokenChooserOptions options, int32_t n_vocab);
 
   // Whether bias and constraint leave a token to begin with.  Before any logits are there, so that a request
-  // that cannot be served costs no evaluation.  A text that is whole already is none such.
+  // that cannot be served costs no evaluation.  A text that is whole already can be served.
   std::expected<void, NoToken> check();
 
   // A token of the prompt, for the penalties.

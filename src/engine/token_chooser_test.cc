@@ -109,7 +109,7 @@ TEST(TokenChooser, AConstraintHasTheLastWordAndMayEndTheText) {
   TokenChooser forbidden =
       greedy({.logit_bias = {{0, -kInf}}, .constraint = std::make_unique<OneText>(std::vector<Token>{0, 1})});
   EXPECT_EQ(forbidden.check().error().why, Why::kForbidden);
-  EXPECT_THAT(forbidden.check().error().error.message, HasSubstr("go on with its own, and logit_bias"));
+  EXPECT_THAT(forbidden.check().error().error.message, HasSubstr("continue with its own, but logit_bias"));
 }
 
 }  // namespace

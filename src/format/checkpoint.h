@@ -61,7 +61,7 @@ class Checkpoint : public KeyValues {
   std::map<std::string_view, size_t> tensor_index_;  // by name, into tensors_
 };
 
-// Opens what `path` is: a GGUF, the first part of a split one, or an expert directory (with a model.json).
+// Opens what `path` is: a GGUF, the first shard of a split one, or an expert directory (with a model.json).
 // Errors: those of GgufFile::open, which tell people what they gave by mistake, and of ExpertDirectory::open.
 Result<std::unique_ptr<Checkpoint>> open_checkpoint(const std::filesystem::path& path);
 

@@ -89,7 +89,7 @@ Result<TensorInfo> parse_description(std::string_view text, const SafetensorsTen
                                      const std::string& file) {
   const auto bad = [&] {
     return fail(ErrorKind::kBadFile,
-                "{}: tensor '{}' is described as '{}', which is no type and shape of {} bytes; convert the "
+                "{}: tensor '{}' is described as '{}', which does not give its {} bytes; convert the "
                 "model again",
                 file, printable(tensor.name), printable(text), tensor.bytes);
   };
@@ -226,8 +226,8 @@ Result<std::unique_ptr<ExpertSource>> ExpertDirectory::expert_source(int n_layer
   const std::string name = shown(path_ / "model.json");
   if (n_expert_used < 1 || n_expert_used > n_expert) {
     return fail(ErrorKind::kBadFile,
-                "{} has {} experts of which {} are used: no such model can run; convert the model again",
-                name, n_expert, n_expert_used);
+                "{} has {} experts of which {} are used, which cannot be; convert the model again", name,
+                n_expert, n_expert_used);
   }
   if (n_layer < 1 || n_layer > ExpertManifest::kMaxLayers || manifest_.layers.front().layer >= n_layer) {
     return fail(ErrorKind::kBadFile,

@@ -75,7 +75,7 @@ std::unexpected<Error> damaged(const ManifestWords& words, std::format_string<Ar
 Result<uint64_t> read_checksum(const Json& json, const ManifestWords& words) {
   const auto value =
       json.is_string() ? parse_checksum(json.get_ref<const std::string&>()) : std::optional<uint64_t>();
-  if (!value) return damaged(words, "{} has a checksum that is none", words.where);
+  if (!value) return damaged(words, "{} has a checksum that is not 16 hexadecimal digits", words.where);
   return *value;
 }
 
@@ -90,7 +90,8 @@ Status read_files(const Json& files, const ManifestWords& words, ExpertManifest&
     members.get("xxh3", checksum);
     ODMOE_RETURN_IF_ERROR(members.status);
     ODMOE_ASSIGN_OR_RETURN(file.checksum, read_checksum(checksum, words.at(printable(file.path))));
-    if (!is_inside(file.path)) return damaged(words, "'{}' is no name of its files", printable(file.path));
+    if (!is_inside(file.path))
+      return damaged(words, "'{}' is not the name of a file of the directory", printable(file.path));
     if (!names.insert(file.path).second)
       return damaged(words, "file {} is there twice", printable(file.path));
     manifest.files.push_back(std::move(file));
@@ -135,7 +136,7 @@ Result<ExpertManifest::Slice> read_slice(const Json& json, const ManifestWords& 
   slice.n_in = width(0);
   slice.n_out = width(1);
   if (slice.n_in < 1 || slice.n_out < 1 || slice.n_in % ggml_blck_size(slice.type) != 0) {
-    return damaged(words, "{} has a shape that cannot be", printable(slice.tensor));
+    return damaged(words, "{} has an impossible shape", printable(slice.tensor));
   }
   // Widths are limited so that this fits.
   const uint64_t bytes = ggml_row_size(slice.type, slice.n_in) * static_cast<uint64_t>(slice.n_out);
@@ -144,7 +145,7 @@ Result<ExpertManifest::Slice> read_slice(const Json& json, const ManifestWords& 
                    bytes);
   }
   if (slice.offset % kDataAlignment != 0) {
-    return damaged(words, "{} begins at {}, which is no multiple of {}", printable(slice.tensor),
+    return damaged(words, "{} begins at {}, which is not a multiple of {}", printable(slice.tensor),
                    slice.offset, kDataAlignment);
   }
   return slice;
@@ -167,7 +168,7 @@ Status check_slices(const ExpertManifest::Layer& layer, const ManifestWords& wor
   if (!fits) return damaged(words, "{} has projections whose shapes do not fit", words.where);
   uint64_t end = 0;
   for (const auto& slice : layer.slices) {
-    if (slice.offset < end) return damaged(words, "{} has slices over each other", words.where);
+    if (slice.offset < end) return damaged(words, "{} has slices that overlap", words.where);
     end = slice.offset + slice.bytes;
   }
   if (end != layer.record_bytes) {
@@ -185,7 +186,9 @@ Status read_checksums(const Json& both, const ManifestWords& words, std::vector<
   const size_t n_expert = gate_up->size();
   if (n_expert < 1 || n_expert > static_cast<size_t>(ExpertManifest::kMaxExperts) ||
       down->size() != n_expert) {
-    return damaged(words, "{} has checksums of {} and of {} experts", words.where, n_expert, down->size());
+    return damaged(
+        words, "{} has {} checksums of gate and up and {} of down; there must be as many of each, 1 to {}",
+        words.where, n_expert, down->size(), ExpertManifest::kMaxExperts);
   }
   for (size_t i = 0; i < n_expert; ++i) {
     RecordChecksums& record = checksums.emplace_back();
@@ -217,7 +220,7 @@ Result<ExpertManifest::Layer> read_layer(const Json& json, const ManifestWords& 
   const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
   if (layer.first_offset % manifest.page_bytes != 0 || layer.stride % manifest.page_bytes != 0 ||
       (packed ? layer.stride < layer.record_bytes : layer.stride != 0)) {
-    return damaged(words, "{} has records that do not begin on pages or lie over each other", words.where);
+    return damaged(words, "{} has records that do not begin on pages or that overlap", words.where);
   }
   ODMOE_RETURN_IF_ERROR(check_slices(layer, words));
   if (layer.gate_up_bytes() % manifest.page_bytes != 0)
@@ -281,8 +284,9 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   Members members(json, words);
   members.get("format", format);
   if (format != kFormat) {
-    return fail(ErrorKind::kBadFile, "{} is not of an expert directory: it does not say \"format\": \"{}\"",
-                name, kFormat);
+    return fail(ErrorKind::kBadFile,
+                "{} does not belong to an expert directory: it does not say \"format\": \"{}\"", name,
+                kFormat);
   }
   uint32_t version = 0;
   members.get("version", version, 1, std::numeric_limits<uint32_t>::max());
@@ -305,14 +309,14 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   if (layout != layout_name(manifest.layout))
     return damaged(words, "layout '{}' is not known", printable(layout));
   if ((manifest.page_bytes & (manifest.page_bytes - 1)) != 0)
-    return damaged(words, "page_bytes is no power of two");
+    return damaged(words, "page_bytes is not a power of two");
   ODMOE_ASSIGN_OR_RETURN(manifest.metadata, metadata_from_json(*metadata, name));
   ODMOE_RETURN_IF_ERROR(read_sources(*sources, words, manifest));
   ODMOE_RETURN_IF_ERROR(read_files(*files, words, manifest));
   for (const Json& entry : *layers) {
     ODMOE_ASSIGN_OR_RETURN(Layer layer, read_layer(entry, words, manifest));
     if (!manifest.layers.empty() && layer.layer <= manifest.layers.back().layer)
-      return damaged(words, "its layers do not ascend");
+      return damaged(words, "its layers are not in ascending order");
     manifest.layers.push_back(std::move(layer));
   }
   if (manifest.layers.empty()) return fail(ErrorKind::kBadFile, "{} has no layer with experts", name);

@@ -56,7 +56,7 @@ struct ExpertManifest {
     uint64_t stride = 0;                     // from one record to the next; 0 with a file per expert
     std::vector<RecordChecksums> checksums;  // by expert
     int n_expert() const { return static_cast<int>(checksums.size()); }
-    // The record's first part ends where down begins, on a page.
+    // The record's first section ends where down begins, on a page.
     uint64_t gate_up_bytes() const { return slices.back().offset; }
   };
 

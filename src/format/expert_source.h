@@ -46,12 +46,12 @@ struct RecordLayout {
     for (const Slice& slice : slices) sum += slice.bytes;
     return sum;
   }
-  // The record's two parts: its bytes (the slices one after another) before down begins, and the others.
+  // The record's two sections: its bytes (the slices one after another) before down begins, and the others.
   // Where down does not begin behind gate and up, all of it is the first.
   uint64_t gate_up_bytes() const;
 };
 
-// XXH3-64 of the two parts of a record (RecordLayout::gate_up_bytes): gate and up can be known to be sound
+// XXH3-64 of the two sections of a record (RecordLayout::gate_up_bytes): gate and up can be known to be sound
 // while down is still on its way.
 struct RecordChecksums {
   uint64_t gate_up = 0;

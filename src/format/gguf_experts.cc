@@ -121,8 +121,9 @@ class LayerReader {
 
   Status check_stack(const TensorInfo& tensor) const {
     if (tensor.ne[2] != n_expert_ || tensor.ne[3] != 1) {
-      return bad(tensor, odmoe::format("has the shape {}, whose third number is not the model's {} experts",
-                                       shape(tensor), n_expert_));
+      return bad(tensor,
+                 odmoe::format("has the shape {}, whose third dimension is not the model's {} experts",
+                               shape(tensor), n_expert_));
     }
     if (!is_weight_type(tensor.type)) {
       return fail(ErrorKind::kUnsupported,
@@ -176,8 +177,8 @@ Result<std::unique_ptr<ExpertSource>> make_gguf_experts(const GgufFile& file, in
   const std::string name = printable(file.files().front().string(), 400);
   if (n_expert_used < 1 || n_expert_used > n_expert) {
     return fail(ErrorKind::kBadFile,
-                "{} has {} experts of which {} are used: no such model can run; download it again", name,
-                n_expert, n_expert_used);
+                "{} has {} experts of which {} are used, which cannot be; download it again", name, n_expert,
+                n_expert_used);
   }
   if (n_layer < 1 || n_layer > kMaxLayers) {
     return fail(ErrorKind::kBadFile, "{} has {} layers, not 1 to {}: download it again", name, n_layer,

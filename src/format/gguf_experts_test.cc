@@ -101,16 +101,16 @@ TEST(GgufExperts, ALayerMayLieInSeveralParts) {
   const auto source = make_gguf_experts(**file, 3, 4, 2);
   ASSERT_TRUE(source.has_value()) << source.error().message;
   EXPECT_EQ((*source)->files(), paths);
-  std::vector<int> parts;
+  std::vector<int> files;
   for (int slice = 0; slice < 3; ++slice) {
     const SliceLocation at = (*source)->locate({.layer = 1, .expert = 1}, slice);
     const RecordLayout::Slice& described = (*source)->layout(1).slices[static_cast<size_t>(slice)];
     const TensorInfo& tensor = *(*file)->find_tensor(described.name);
     EXPECT_EQ(at.file, tensor.file);
     EXPECT_EQ(at.offset, tensor.offset + described.bytes);
-    parts.push_back(at.file);
+    files.push_back(at.file);
   }
-  EXPECT_NE(parts.front(), parts.back());  // or else the test shows nothing
+  EXPECT_NE(files.front(), files.back());  // or else the test shows nothing
 }
 
 TEST(GgufExperts, RowsOfEveryWeightTypeAreCountedInBlocks) {

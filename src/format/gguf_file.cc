@@ -22,7 +22,7 @@ constexpr size_t kMaxPathBytes = 400;  // of a path in an error message
 
 std::string file_name(const std::filesystem::path& path) { return printable(path.string(), kMaxPathBytes); }
 
-Result<Header> read_part(const std::filesystem::path& path) {
+Result<Header> read_shard(const std::filesystem::path& path) {
   const std::string name = file_name(path);
   // Not blocking: a pipe without a writer would hold us for ever.
   const FileDescriptor file = FileDescriptor::open(path, O_RDONLY | O_NONBLOCK);
@@ -49,8 +49,8 @@ Result<Header> read_part(const std::filesystem::path& path) {
 }
 
 // NAME-00001-of-00003.gguf -> NAME-00002-of-00003.gguf; none when the name is not of this form.
-std::optional<std::filesystem::path> part_path(const std::filesystem::path& first, int64_t number,
-                                               int64_t count) {
+std::optional<std::filesystem::path> shard_path(const std::filesystem::path& first, int64_t number,
+                                                int64_t count) {
   const std::string name = first.filename().string();
   const std::string suffix = odmoe::format("-00001-of-{:05}.gguf", count);
   if (!name.ends_with(suffix)) return std::nullopt;
@@ -73,9 +73,9 @@ GgufFile::GgufFile(Header header, std::filesystem::path path)
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::filesystem::path& path) {
-  ODMOE_ASSIGN_OR_RETURN(Header header, read_part(path));
+  ODMOE_ASSIGN_OR_RETURN(Header header, read_shard(path));
   std::unique_ptr<GgufFile> file(new GgufFile(std::move(header), path));
-  ODMOE_RETURN_IF_ERROR(file->open_other_parts());
+  ODMOE_RETURN_IF_ERROR(file->open_other_shards());
   ODMOE_RETURN_IF_ERROR(file->index_tensors());
   return file;
 }
@@ -90,12 +90,12 @@ Result<std::unique_ptr<GgufFile>> GgufFile::parse(std::span<const std::byte> byt
 
 std::string GgufFile::name() const { return file_name(path_); }
 
-Status GgufFile::open_other_parts() {
+Status GgufFile::open_other_shards() {
   if (!has("split.count")) return {};
   ODMOE_ASSIGN_OR_RETURN(const int64_t count, get_int("split.count"));
-  if (count < 1 || count > kMaxParts) {
+  if (count < 1 || count > kMaxShards) {
     return fail(ErrorKind::kBadFile, "{} is damaged: key 'split.count' is {}, not 1 to {}; download it again",
-                name(), count, kMaxParts);
+                name(), count, kMaxShards);
   }
   if (count == 1) return {};
   ODMOE_ASSIGN_OR_RETURN(const int64_t number, get_int("split.no"));
@@ -106,31 +106,31 @@ Status GgufFile::open_other_parts() {
   if (number != 0) {
     return fail(
         ErrorKind::kBadFile,
-        "{} is part {} of the {} of a split model: give the first, whose name ends in -00001-of-{:05}.gguf",
+        "{} is shard {} of the {} of a split model: give the first, whose name ends in -00001-of-{:05}.gguf",
         name(), number + 1, count, count);
   }
   const std::filesystem::path first = files_.front();
   for (int64_t i = 1; i < count; ++i) {
-    const std::optional<std::filesystem::path> path = part_path(first, i + 1, count);
+    const std::optional<std::filesystem::path> path = shard_path(first, i + 1, count);
     if (!path) {
       return fail(ErrorKind::kBadFile,
-                  "{} is the first of the {} parts of a split model, but its name does not end in "
-                  "-00001-of-{:05}.gguf: give all parts their names back",
+                  "{} is the first of the {} shards of a split model, but its name does not end in "
+                  "-00001-of-{:05}.gguf: give all shards their names back",
                   name(), count, count);
     }
-    Result<Header> part = read_part(*path);
-    if (!part.has_value() && part.error().kind == ErrorKind::kNotFound) {
-      return fail(ErrorKind::kBadFile, "{} is missing: part {} of the {} of this model; put it beside {}",
+    Result<Header> shard = read_shard(*path);
+    if (!shard.has_value() && shard.error().kind == ErrorKind::kNotFound) {
+      return fail(ErrorKind::kBadFile, "{} is missing: shard {} of the {} of this model; put it beside {}",
                   file_name(*path), i + 1, count, file_name(first.filename()));
     }
-    if (!part.has_value()) return std::unexpected(std::move(part).error());
-    ODMOE_RETURN_IF_ERROR(add_part(std::move(*part), *path, i, count));
+    if (!shard.has_value()) return std::unexpected(std::move(shard).error());
+    ODMOE_RETURN_IF_ERROR(add_shard(std::move(*shard), *path, i, count));
   }
   if (has("split.tensors.count")) {
     ODMOE_ASSIGN_OR_RETURN(const int64_t n_tensor, get_int("split.tensors.count"));
     if (n_tensor != static_cast<int64_t>(tensors_.size())) {
       return fail(ErrorKind::kBadFile,
-                  "{}: the {} parts have {} tensors together, but key 'split.tensors.count' promises {}; "
+                  "{}: the {} shards have {} tensors together, but key 'split.tensors.count' promises {}; "
                   "they are not "
                   "of one model: download them again",
                   name(), count, tensors_.size(), n_tensor);
@@ -139,21 +139,21 @@ Status GgufFile::open_other_parts() {
   return {};
 }
 
-Status GgufFile::add_part(Header part, std::filesystem::path path, int64_t number, int64_t count) {
-  const std::string part_name = file_name(path);
-  GgufFile other(std::move(part), std::move(path));
-  ODMOE_ASSIGN_OR_RETURN(const int64_t part_count, other.get_int("split.count"));
-  ODMOE_ASSIGN_OR_RETURN(const int64_t part_number, other.get_int("split.no"));
-  if (part_count != count || part_number != number) {
+Status GgufFile::add_shard(Header shard, std::filesystem::path path, int64_t number, int64_t count) {
+  const std::string shard_name = file_name(path);
+  GgufFile other(std::move(shard), std::move(path));
+  ODMOE_ASSIGN_OR_RETURN(const int64_t shard_count, other.get_int("split.count"));
+  ODMOE_ASSIGN_OR_RETURN(const int64_t shard_number, other.get_int("split.no"));
+  if (shard_count != count || shard_number != number) {
     return fail(ErrorKind::kBadFile,
-                "{} says that it is part {} of {}, not {} of {} as its name says: download it again",
-                part_name, part_number + 1, part_count, number + 1, count);
+                "{} says that it is shard {} of {}, not {} of {} as its name says: download it again",
+                shard_name, shard_number + 1, shard_count, number + 1, count);
   }
   for (const std::string_view key : {"general.architecture", "general.name"}) {
     const std::string theirs = text_or_empty(other, key), ours = text_or_empty(*this, key);
     if (!theirs.empty() && theirs != ours) {
       return fail(ErrorKind::kBadFile,
-                  "{} is a part of another model ({} is '{}', not '{}'): download it again", part_name, key,
+                  "{} is a shard of another model ({} is '{}', not '{}'): download it again", shard_name, key,
                   printable(theirs), printable(ours));
     }
   }
@@ -162,12 +162,12 @@ Status GgufFile::add_part(Header part, std::filesystem::path path, int64_t numbe
     ODMOE_ASSIGN_OR_RETURN(const int64_t theirs, other.get_int("split.tensors.count"));
     if (ours != theirs) {
       return fail(ErrorKind::kBadFile,
-                  "{} is a part of another model (of {} tensors, not {}): download it again", part_name,
+                  "{} is a shard of another model (of {} tensors, not {}): download it again", shard_name,
                   theirs, ours);
     }
   }
   if (tensors_.size() + other.tensors_.size() > gguf::kMaxTensors) {
-    return fail(ErrorKind::kUnsupported, "{}: the parts have more than {} tensors together", name(),
+    return fail(ErrorKind::kUnsupported, "{}: the shards have more than {} tensors together", name(),
                 gguf::kMaxTensors);
   }
   const int index = static_cast<int>(files_.size());

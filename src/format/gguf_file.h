@@ -20,19 +20,19 @@ namespace gguf {
 struct Header;
 }  // namespace gguf
 
-// Immutable after open(), so thread-safe.  Holds the first part's header in memory (that is where a split
+// Immutable after open(), so thread-safe.  Holds the first shard's header in memory (that is where a split
 // model's metadata is); keeps no file open.
 class GgufFile final : public Checkpoint {
  public:
-  static constexpr int kMaxParts = 4096;
+  static constexpr int kMaxShards = 4096;
 
-  // Opens `path`, and the other parts when it is the first of a split.  Errors, each one line naming the
-  // file: kNotFound; kBadFile (not a GGUF, damaged header, tensor beyond the end of the file, a part missing
+  // Opens `path`, and the other shards when it is the first of a split.  Errors, each one line naming the
+  // file: kNotFound; kBadFile (not a GGUF, damaged header, tensor beyond the end of the file, a shard missing
   // or of another model); kUnsupported (version 1, big endian, a tensor type this build of ggml lacks); kIo
   // (no permission, a drive that fails).
   static Result<std::unique_ptr<GgufFile>> open(const std::filesystem::path& path);
 
-  // The same checks on a file's first bytes, for fuzzing; one part, no other file is opened.
+  // The same checks on a file's first bytes, for fuzzing; one shard, no other file is opened.
   static Result<std::unique_ptr<GgufFile>> parse(std::span<const std::byte> bytes, uint64_t file_bytes);
 
   Result<std::unique_ptr<ExpertSource>> expert_source(int n_layer, int n_expert,
@@ -45,8 +45,8 @@ class GgufFile final : public Checkpoint {
 
   // What errors call the file.
   std::string name() const;
-  Status open_other_parts();
-  Status add_part(gguf::Header part, std::filesystem::path path, int64_t number, int64_t count);
+  Status open_other_shards();
+  Status add_shard(gguf::Header shard, std::filesystem::path path, int64_t number, int64_t count);
 
   uint32_t version_;
 };

@@ -168,7 +168,7 @@ TEST(GgufFile, FloatsConvertAndMustBeFinite) {
   EXPECT_THAT(file->get_floats("f64").value(), ElementsAre(0.1F));
   EXPECT_THAT(file->get_floats("array").value(), ElementsAre(1.0F, 2.0F));
   EXPECT_THAT(message(file->get_float("nan")),
-              AllOf(HasSubstr("key 'nan'"), HasSubstr("nan, which is no number")));
+              AllOf(HasSubstr("key 'nan'"), HasSubstr("nan, which is not a number")));
   EXPECT_THAT(message(file->get_floats("infinite")), HasSubstr("inf"));
   EXPECT_THAT(message(file->get_floats("huge")), HasSubstr("out of range"));
 }
@@ -242,7 +242,7 @@ TEST(GgufFile, DescribesMetadataInFileOrderCutShortAndEscaped) {
                               .set("key\n", uint8_t{1}));
   using ::testing::Pair;
   EXPECT_THAT(
-      file->describe_metadata(),
+      file->metadata_text(),
       ElementsAre(
           Pair("z", "\"line\\nbreak\\x1b[2J\""), Pair("long", "\"" + std::string(120, 'x') + "...\""),
           Pair("a", "-1"), Pair("real", "0.1"), Pair("yes", "true"), Pair("u64", "18446744073709551615"),
@@ -354,8 +354,8 @@ TEST(GgufFile, DimensionsArePositiveAndAtMostFour) {
   EXPECT_THAT(with({4, 0}), HasSubstr("has a dimension of 0"));
   EXPECT_THAT(with({-4, -4}), HasSubstr("has a dimension of -4"));
   EXPECT_THAT(with({1, 1, 1, 1, 1}), HasSubstr("has 5 dimensions, more than 4"));
-  EXPECT_THAT(with({int64_t{1} << 40, int64_t{1} << 40}), HasSubstr("absurd shape"));
-  EXPECT_THAT(with({int64_t{1} << 62, 1}), HasSubstr("absurd shape"));
+  EXPECT_THAT(with({int64_t{1} << 40, int64_t{1} << 40}), HasSubstr("impossible shape"));
+  EXPECT_THAT(with({int64_t{1} << 62, 1}), HasSubstr("impossible shape"));
 }
 
 TEST(GgufFile, RowsAreWholeBlocks) {

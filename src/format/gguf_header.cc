@@ -260,8 +260,8 @@ Result<TensorInfo> read_tensor(Cursor& cursor, uint64_t index, uint64_t n_tensor
   ODMOE_ASSIGN_OR_RETURN(tensor.offset, cursor.read<uint64_t>());
   const std::optional<uint64_t> bytes = tensor_bytes(tensor);
   if (!bytes) {
-    return cursor.damaged("has the absurd shape {} x {} x {} x {}", tensor.ne[0], tensor.ne[1], tensor.ne[2],
-                          tensor.ne[3]);
+    return cursor.damaged("has the impossible shape {} x {} x {} x {}", tensor.ne[0], tensor.ne[1],
+                          tensor.ne[2], tensor.ne[3]);
   }
   tensor.bytes = *bytes;
   return tensor;

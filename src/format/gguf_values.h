@@ -62,7 +62,7 @@ struct Values {
 // are from.  kBadFile: a key that is there twice, too many of them, one of no or of too many bytes.
 Result<Values> encode(std::span<const MetadataEntry> entries, const std::string& name);
 
-// Bytes of one element; 0 for strings, whose length varies, and for what is no element type.
+// Bytes of one element; 0 for strings, whose length varies, and for what is not an element type.
 uint64_t element_bytes(gguf_type type);
 
 // Copies a string's length, then gives its bytes and moves `offset` behind it.  `offset` must be that of a

@@ -64,8 +64,8 @@ std::string type_text(const Value& value) {
   return odmoe::format("{}{}", value.is_array ? "array of " : "", gguf_type_name(value.type));
 }
 
-std::string describe_element(const Values& values, const Value& value, uint64_t index,
-                             uint64_t& string_offset, size_t max_string_bytes) {
+std::string element_text(const Values& values, const Value& value, uint64_t index, uint64_t& string_offset,
+                         size_t max_string_bytes) {
   switch (value.type) {
     case GGUF_TYPE_STRING: {
       const std::string_view text = gguf::string_at(values.bytes, string_offset);
@@ -84,16 +84,16 @@ std::string describe_element(const Values& values, const Value& value, uint64_t 
   }
 }
 
-std::string describe_value(const Values& values, const Value& value) {
+std::string value_text(const Values& values, const Value& value) {
   constexpr uint64_t kMaxElements = 8;
   constexpr size_t kMaxStringBytes = 120;
   constexpr size_t kMaxElementBytes = 24;  // of a string in an array
   uint64_t offset = value.offset;
-  if (!value.is_array) return describe_element(values, value, 0, offset, kMaxStringBytes);
+  if (!value.is_array) return element_text(values, value, 0, offset, kMaxStringBytes);
   std::string text = "[";
   for (uint64_t i = 0; i < std::min(value.count, kMaxElements); ++i) {
     if (i > 0) text += ", ";
-    text += describe_element(values, value, i, offset, kMaxElementBytes);
+    text += element_text(values, value, i, offset, kMaxElementBytes);
   }
   text += value.count > kMaxElements ? ", ...]" : "]";
   return text + odmoe::format(" ({} of {})", value.count, gguf_type_name(value.type));
@@ -151,7 +151,7 @@ Result<double> KeyValues::float_at(std::string_view key, const Value& value, uin
                             : load<double>(*values_, value, index);
   if (!std::isfinite(number)) {
     return fail(ErrorKind::kBadFile,
-                "{}: key '{}' of type {} holds {}, which is no number; download it again", name_,
+                "{}: key '{}' of type {} holds {}, which is not a number; download it again", name_,
                 printable(key), type_text(value), number);
   }
   return number;
@@ -244,8 +244,8 @@ Result<std::vector<bool>> KeyValues::get_bools(std::string_view key) const {
   return flags;
 }
 
-std::string KeyValues::describe(std::string_view key) const {
-  return describe_value(*values_, *values_->find(key));
+std::string KeyValues::text_of(std::string_view key) const {
+  return value_text(*values_, *values_->find(key));
 }
 
 std::vector<std::string_view> KeyValues::keys() const {
@@ -287,11 +287,11 @@ std::vector<MetadataEntry> KeyValues::entries() const {
   return entries;
 }
 
-std::vector<std::pair<std::string, std::string>> KeyValues::describe_metadata() const {
+std::vector<std::pair<std::string, std::string>> KeyValues::metadata_text() const {
   std::vector<std::pair<std::string, std::string>> lines;
   lines.reserve(values_->entries.size());
   for (const gguf::KeyValue& entry : values_->entries) {
-    lines.emplace_back(printable(entry.key), describe_value(*values_, entry.value));
+    lines.emplace_back(printable(entry.key), value_text(*values_, entry.value));
   }
   return lines;
 }

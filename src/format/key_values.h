@@ -45,12 +45,12 @@ class KeyValues {
   Result<std::vector<float>> get_floats(std::string_view key) const;
   Result<std::vector<bool>> get_bools(std::string_view key) const;
 
-  // A value as text, as describe_metadata() has it; the key must be there.
-  std::string describe(std::string_view key) const;
+  // A value as text, as metadata_text() has it; the key must be there.
+  std::string text_of(std::string_view key) const;
 
   // Every key in file order with its value as text (arrays and strings cut short, control characters
   // escaped), for `inspect --all`.
-  std::vector<std::pair<std::string, std::string>> describe_metadata() const;
+  std::vector<std::pair<std::string, std::string>> metadata_text() const;
 
   // All of them, and what else the file's header says, as GGUF writes it: equal only where every value is.
   std::span<const std::byte> encoded() const;
@@ -63,7 +63,7 @@ class KeyValues {
 
  private:
   Result<const gguf::Value*> find(std::string_view key) const;
-  // The same, of a value that is no array.
+  // The same, of a value that is not an array.
   Result<const gguf::Value*> find_scalar(std::string_view key, std::string_view wanted) const;
   std::unexpected<Error> wrong_type(std::string_view key, const gguf::Value& value,
                                     std::string_view wanted) const;

@@ -218,7 +218,7 @@ nlohmann::ordered_json metadata_to_json(const std::vector<MetadataEntry>& entrie
 Result<std::vector<MetadataEntry>> metadata_from_json(const Json& json, const std::string& name) {
   std::vector<MetadataEntry> entries;
   if (!json.is_object()) {
-    return fail(ErrorKind::kBadFile, "{} is damaged: its metadata is no object; convert the model again",
+    return fail(ErrorKind::kBadFile, "{} is damaged: its metadata is not an object; convert the model again",
                 name);
   }
   for (const auto& [key, value] : json.items()) {
@@ -233,7 +233,7 @@ Result<std::vector<MetadataEntry>> metadata_from_json(const Json& json, const st
     MetadataEntry entry{.key = key, .type = *type, .is_array = value.contains("values")};
     if (!entry.is_array && !value.contains("value")) return bad("has no value");
     const Json& content = value[entry.is_array ? "values" : "value"];
-    if (entry.is_array && !content.is_array()) return bad("is no array");
+    if (entry.is_array && !content.is_array()) return bad("is not an array");
     bool good = false;
     if (*type == GGUF_TYPE_STRING) {
       good = read_elements<std::string>(content, entry.is_array, entry, string_from_json);
@@ -244,7 +244,7 @@ Result<std::vector<MetadataEntry>> metadata_from_json(const Json& json, const st
       good = read_elements<int64_t>(content, entry.is_array, entry,
                                     [&](const Json& element) { return integer_from_json(*type, element); });
     }
-    if (!good) return bad(odmoe::format("holds what is no {}", gguf_type_name(*type)));
+    if (!good) return bad(odmoe::format("holds something that is not {}", gguf_type_name(*type)));
     entries.push_back(std::move(entry));
   }
   return entries;

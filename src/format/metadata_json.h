@@ -1,5 +1,5 @@
 // Metadata as JSON: {"KEY": {"type": "u32", "value": 4}, "KEY": {"type": "str", "values": ["a", "b"]}}, types
-// by GGUF's names, sorted by key, without loss: floats that are no number are "nan", "inf" and "-inf", and
+// by GGUF's names, sorted by key, without loss: floats that are not numbers are "nan", "inf" and "-inf", and
 // text that is not UTF-8 is {"hex": "..."}.
 #pragma once
 

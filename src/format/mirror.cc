@@ -28,9 +28,10 @@ class Comparison {
     ODMOE_RETURN_IF_ERROR(read(b_, path_b_, offset, bytes_b_));
     const auto [at_a, at_b] = std::ranges::mismatch(bytes_a_, bytes_b_);
     if (at_a == bytes_a_.end()) return {};
-    return fail(ErrorKind::kBadFile,
-                "{} is no mirror of {}: they differ at byte {}; copy the model again or leave the mirror out",
-                path_b_.string(), path_a_.string(), offset + static_cast<uint64_t>(at_a - bytes_a_.begin()));
+    return fail(
+        ErrorKind::kBadFile,
+        "{} is not a mirror of {}: they differ at byte {}; copy the model again or leave the mirror out",
+        path_b_.string(), path_a_.string(), offset + static_cast<uint64_t>(at_a - bytes_a_.begin()));
   }
 
  private:
@@ -56,7 +57,7 @@ Status compare(const std::filesystem::path& a, const std::filesystem::path& b, u
   if (error_a || error_b || bytes != other_bytes) {
     return fail(
         ErrorKind::kBadFile,
-        "{} is no mirror of {}: it has {} bytes and not {}; copy the model again or leave the mirror out",
+        "{} is not a mirror of {}: it has {} bytes and not {}; copy the model again or leave the mirror out",
         b.string(), a.string(), error_b ? 0 : other_bytes, error_a ? 0 : bytes);
   }
   Comparison comparison(a, b);
@@ -80,7 +81,7 @@ Result<std::vector<std::filesystem::path>> open_mirror_directory(const ExpertDir
   if (!ExpertDirectory::is_one(path)) {
     return fail(
         ErrorKind::kBadFile,
-        "{} is no mirror of {}: it is no expert directory; copy the directory or leave the mirror out",
+        "{} is not a mirror of {}: it is not an expert directory; copy the directory or leave the mirror out",
         path.string(), model.path().string());
   }
   std::error_code error;
@@ -96,7 +97,7 @@ Result<std::vector<std::filesystem::path>> open_mirror_directory(const ExpertDir
   if (ours != theirs) {
     return fail(
         ErrorKind::kBadFile,
-        "{} is no mirror of {}: their model.json differ; copy the directory again or leave the mirror out",
+        "{} is not a mirror of {}: their model.json differ; copy the directory again or leave the mirror out",
         path.string(), model.path().string());
   }
   return mirror->files();
@@ -114,7 +115,7 @@ Result<std::vector<std::filesystem::path>> open_mirror(const Checkpoint& model,
   const bool folder = std::filesystem::is_directory(path, error);
   ODMOE_ASSIGN_OR_RETURN(const auto mirror, GgufFile::open(folder ? path / files.front().filename() : path));
   if (mirror->files().size() != files.size()) {
-    return fail(ErrorKind::kBadFile, "{} is no mirror of {}: it is split into {} files and not {}",
+    return fail(ErrorKind::kBadFile, "{} is not a mirror of {}: it is split into {} files and not {}",
                 mirror->files().front().string(), files.front().string(), mirror->files().size(),
                 files.size());
   }

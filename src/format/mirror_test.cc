@@ -54,7 +54,7 @@ TEST_F(Mirror, IsNamedByItsFirstFileOrItsFolder) {
 TEST_F(Mirror, OfAnotherSizeIsRefused) {
   const auto last = copy_ / paths_[2].filename();
   std::ofstream(last, std::ios::app | std::ios::binary) << "more";
-  EXPECT_THAT(error(copy_), HasSubstr(last.string() + " is no mirror of " + paths_[2].string()));
+  EXPECT_THAT(error(copy_), HasSubstr(last.string() + " is not a mirror of " + paths_[2].string()));
 }
 
 TEST_F(Mirror, WithOtherMetadataIsRefusedNamingTheByte) {

@@ -39,7 +39,7 @@ constexpr std::array kDtypes = {
 
 std::string file_name(const std::filesystem::path& path) { return printable(path.string(), 400); }
 
-// Bytes of a tensor; nothing when they are no whole number or more than any file has.
+// Bytes of a tensor; nothing when they are not a whole number or more than any file has.
 std::optional<uint64_t> tensor_bytes(std::string_view dtype, std::span<const int64_t> shape) {
   if (std::ranges::any_of(shape, [](int64_t n) { return n < 0; })) return std::nullopt;
   if (std::ranges::contains(shape, 0)) return 0;  // whatever the others are
@@ -236,7 +236,7 @@ Status place(Described& described, uint64_t data_begin, uint64_t file_bytes, con
                 name, printable(tensor.name), printable(tensor.dtype, 40), known_dtypes());
   }
   const std::optional<uint64_t> bytes = tensor_bytes(tensor.dtype, tensor.shape);
-  if (!bytes) return bad("has an absurd shape");
+  if (!bytes) return bad("has an impossible shape");
   const auto [begin, end] = described.range;
   if (end < begin || end - begin != *bytes) {
     return bad(odmoe::format("lies at {} to {}, but its dtype and shape make {} bytes", begin, end, *bytes));
@@ -253,7 +253,7 @@ Status place(Described& described, uint64_t data_begin, uint64_t file_bytes, con
   return {};
 }
 
-// What the first bytes are when they are no length of a header: not every mistake, but the usual ones.
+// What the first bytes are when they are not the length of a header: not every mistake, but the usual ones.
 Error not_safetensors(std::span<const std::byte> first_bytes, const std::string& name) {
   const std::string_view head(reinterpret_cast<const char*>(first_bytes.data()), first_bytes.size());
   const auto bad = [&](std::string_view what) {
@@ -374,7 +374,7 @@ Result<std::string> make_safetensors_header(std::span<const SafetensorsEntry> en
                                             const std::map<std::string, std::string>& metadata,
                                             uint64_t alignment) {
   if (alignment < kLengthBytes || !std::has_single_bit(alignment) || alignment > (1U << 30U)) {
-    return fail(ErrorKind::kUsage, "safetensors: an alignment of {} is no power of two from 8 to 1 GiB",
+    return fail(ErrorKind::kUsage, "safetensors: an alignment of {} is not a power of two from 8 to 1 GiB",
                 alignment);
   }
   if (entries.size() > kMaxSafetensorsTensors) {

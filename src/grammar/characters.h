@@ -35,11 +35,11 @@ extern const CharSet kDigitSet, kWordSet, kSpaceSet, kLineEndSet;
 // that PCRE2 does not know.
 std::optional<CharSet> unicode_property(std::string_view name);
 
-// The next character of a text; nothing where it is no UTF-8.
+// The next character of a text; nothing where it is not UTF-8.
 std::optional<uint32_t> next_character(std::string_view& text);
 
 // Characters as they stand in a text.  In a JSON string each has one spelling, itself or its escape where
-// JSON wants one.  Surrogates are no characters.  One owner, of one builder.
+// JSON wants one.  Surrogates are not characters.  One owner, of one builder.
 class CharacterGrammar {
  public:
   using Expression = GrammarBuilder::Expression;

@@ -19,7 +19,7 @@ struct Decimal {
   static Decimal parse(std::string_view json_number);
   bool is_zero() const { return whole == "0" && fraction.empty(); }
   bool is_integer() const { return fraction.empty(); }
-  // So many times 10^-places; nothing where that is no integer of 17 digits.
+  // So many times 10^-places; nothing where that is not an integer of 17 digits.
   std::optional<int64_t> units(size_t places) const;
   std::string text() const;
   bool operator==(const Decimal&) const = default;

@@ -18,15 +18,15 @@ using EdgeKind = Grammar::Edge::Kind;
 
 }  // namespace
 
-GrammarBuilder::Expression GrammarBuilder::add(Node node, const std::vector<Expression>& parts) {
-  if (too_large_ || nodes_.size() >= kMaxNodes || parts_.size() + parts.size() > kMaxNodeParts ||
-      !work_.spend(1 + parts.size())) {
+GrammarBuilder::Expression GrammarBuilder::add(Node node, const std::vector<Expression>& children) {
+  if (too_large_ || nodes_.size() >= kMaxNodes || children_.size() + children.size() > kMaxChildren ||
+      !work_.spend(1 + children.size())) {
     too_large_ = true;
     return 0;
   }
-  node.first = static_cast<uint32_t>(parts_.size());
-  node.n_part = static_cast<uint32_t>(parts.size());
-  parts_.insert(parts_.end(), parts.begin(), parts.end());
+  node.first = static_cast<uint32_t>(children_.size());
+  node.n_child = static_cast<uint32_t>(children.size());
+  children_.insert(children_.end(), children.begin(), children.end());
   nodes_.push_back(node);
   return static_cast<Expression>(nodes_.size() - 1);
 }
@@ -50,22 +50,22 @@ GrammarBuilder::Expression GrammarBuilder::range(uint8_t first, uint8_t last) {
 }
 
 GrammarBuilder::Expression GrammarBuilder::literal(std::string_view text) {
-  std::vector<Expression> parts;
-  parts.reserve(text.size());
+  std::vector<Expression> children;
+  children.reserve(text.size());
   for (const char c : text) {
     if (too_large()) break;
-    parts.push_back(range(static_cast<uint8_t>(c), static_cast<uint8_t>(c)));
+    children.push_back(range(static_cast<uint8_t>(c), static_cast<uint8_t>(c)));
   }
-  return sequence(std::move(parts));
+  return sequence(std::move(children));
 }
 
 GrammarBuilder::Expression GrammarBuilder::token(int32_t id) {
   return add({.kind = Node::Kind::kToken, .what = static_cast<uint32_t>(id)});
 }
 
-GrammarBuilder::Expression GrammarBuilder::sequence(std::vector<Expression> parts) {
-  if (parts.size() == 1) return parts[0];
-  return add({.kind = parts.empty() ? Node::Kind::kEmpty : Node::Kind::kSequence}, parts);
+GrammarBuilder::Expression GrammarBuilder::sequence(std::vector<Expression> children) {
+  if (children.size() == 1) return children[0];
+  return add({.kind = children.empty() ? Node::Kind::kEmpty : Node::Kind::kSequence}, children);
 }
 
 GrammarBuilder::Expression GrammarBuilder::choice(std::vector<Expression> alternatives) {
@@ -112,34 +112,34 @@ GrammarBuilder::Expression GrammarBuilder::up_to(std::vector<Rule>& powers, int6
   return rest;
 }
 
-GrammarBuilder::Expression GrammarBuilder::repeat(Expression part, int64_t min, int64_t max) {
+GrammarBuilder::Expression GrammarBuilder::repeat(Expression child, int64_t min, int64_t max) {
   assert(min >= 0 && (max < 0 || max >= min));
   if (std::max(min, max) > kMostRepeats) {
     too_large_ = true;
     return 0;
   }
-  // The part is written once, as a rule, and called so many times.
+  // The child is written once, as a rule, and called so many times.
   std::vector<Rule> powers = {declare()};
-  define(powers[0], part);
-  std::vector<Expression> parts;
+  define(powers[0], child);
+  std::vector<Expression> children;
   if (min <= kFewRepeats) {
-    parts.assign(static_cast<size_t>(min), call(powers[0]));
+    children.assign(static_cast<size_t>(min), call(powers[0]));
   } else {
     for (size_t bit = 64; bit-- > 0;) {
-      if ((static_cast<uint64_t>(min) >> bit & 1U) != 0) parts.push_back(power(powers, bit));
+      if ((static_cast<uint64_t>(min) >> bit & 1U) != 0) children.push_back(power(powers, bit));
     }
   }
   if (max < 0) {
-    parts.push_back(add({.kind = Node::Kind::kLoop, .what = call(powers[0])}));
+    children.push_back(add({.kind = Node::Kind::kLoop, .what = call(powers[0])}));
   } else if (max - min <= kFewRepeats) {
     // (one (one (one)?)?)? : nested, so that the number is never ambiguous.
     Expression rest = empty();
     for (int64_t i = min; i < max; ++i) rest = optional(sequence({call(powers[0]), rest}));
-    parts.push_back(rest);
+    children.push_back(rest);
   } else {
-    parts.push_back(up_to(powers, max - min));
+    children.push_back(up_to(powers, max - min));
   }
-  return sequence(std::move(parts));
+  return sequence(std::move(children));
 }
 
 GrammarBuilder::Expression GrammarBuilder::one_of(std::vector<std::string> texts) {
@@ -224,7 +224,7 @@ void GrammarBuilder::connect_graph(uint32_t from, uint32_t to, const Graph& grap
   for (const uint32_t end : graph.ends) add_edge(first + end, EdgeKind::kSkip, 0, to);
 }
 
-// Nests as deep as the expressions within one rule do; the last part of each is followed without recursion.
+// Nests as deep as the expressions within one rule do; the last child of each is followed without recursion.
 void GrammarBuilder::connect(uint32_t from, uint32_t to, Expression expression) {
   while (!too_large_) {
     const Node& node = nodes_[expression];
@@ -254,16 +254,17 @@ void GrammarBuilder::connect(uint32_t from, uint32_t to, Expression expression) 
         return;
       }
       case Node::Kind::kSequence:
-        for (uint32_t i = 0; i + 1 < node.n_part && !too_large_; ++i) {
+        for (uint32_t i = 0; i + 1 < node.n_child && !too_large_; ++i) {
           const uint32_t next = add_state();
-          connect(from, next, parts_[node.first + i]);
+          connect(from, next, children_[node.first + i]);
           from = next;
         }
-        expression = parts_[node.first + node.n_part - 1];
+        expression = children_[node.first + node.n_child - 1];
         break;
       case Node::Kind::kChoice:
-        for (uint32_t i = 1; i < node.n_part && !too_large_; ++i) connect(from, to, parts_[node.first + i]);
-        expression = parts_[node.first];
+        for (uint32_t i = 1; i < node.n_child && !too_large_; ++i)
+          connect(from, to, children_[node.first + i]);
+        expression = children_[node.first];
         break;
     }
   }
@@ -455,7 +456,7 @@ Result<std::shared_ptr<const Grammar>> GrammarBuilder::build(Expression root) {
     return fail(error.kind, "the schema: {}", error.message);
   }
   nodes_.clear();
-  parts_.clear();
+  children_.clear();
   graphs_.clear();
   set_numbers_.clear();
   grammar->root_ = root_rule;

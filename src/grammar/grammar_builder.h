@@ -15,10 +15,10 @@
 
 namespace odmoe::grammar {
 
-inline constexpr size_t kMaxNodes = 250'000;      // of the expressions
-inline constexpr size_t kMaxNodeParts = 750'000;  // of all of them
+inline constexpr size_t kMaxNodes = 250'000;     // of the expressions
+inline constexpr size_t kMaxChildren = 750'000;  // of all of them
 inline constexpr size_t kMaxRules = 100'000;
-// What a builder and the grammar that comes of it take at most while build() runs, so at any time.
+// The most that a builder and the grammar that it makes take while build() runs, and so at any time.
 inline constexpr size_t kMaxBuilderBytes = 24 << 20;
 
 // One owner.  Expressions are handles of the builder that made them, and may be used more than once; each use
@@ -36,12 +36,12 @@ class GrammarBuilder {
   Expression bytes(const ByteSet& set);
   Expression range(uint8_t first, uint8_t last);
   Expression token(int32_t id);  // one control token
-  Expression sequence(std::vector<Expression> parts);
+  Expression sequence(std::vector<Expression> children);
   Expression choice(std::vector<Expression> alternatives);  // of none: nothing
-  Expression optional(Expression part) { return choice({part, empty()}); }
-  // max -1: any number.  Takes states in proportion to the logarithm of the numbers.  The part must not fit
+  Expression optional(Expression child) { return choice({child, empty()}); }
+  // max -1: any number.  Takes states in proportion to the logarithm of the numbers.  The child must not fit
   // the empty text if max is large: every count would be a way of its own.
-  Expression repeat(Expression part, int64_t min, int64_t max);
+  Expression repeat(Expression child, int64_t min, int64_t max);
   // One of these texts, which share their beginnings.
   Expression one_of(std::vector<std::string> texts);
   // States and what leads from one to another, from state 0 to one of the ends.
@@ -77,13 +77,13 @@ class GrammarBuilder {
     enum class Kind : uint8_t { kEmpty, kNothing, kBytes, kToken, kSequence, kChoice, kCall, kLoop, kGraph };
     Kind kind = Kind::kEmpty;
     uint32_t what = 0;  // kBytes: of sets; kToken: id; kCall: rule; kLoop: expression; kGraph: of them
-    uint32_t first = 0, n_part = 0;  // of parts_
+    uint32_t first = 0, n_child = 0;  // of children_
   };
   struct FlatEdge {
     uint32_t from;
     Grammar::Edge edge;
   };
-  Expression add(Node node, const std::vector<Expression>& parts = {});
+  Expression add(Node node, const std::vector<Expression>& children = {});
   uint32_t add_state();
   void add_edge(uint32_t from, Grammar::Edge::Kind kind, uint32_t what, uint32_t to);
   void connect(uint32_t from, uint32_t to, Expression expression);
@@ -98,7 +98,7 @@ class GrammarBuilder {
   Work work_;
   std::string explanation_ = "the schema: it allows nothing";
   std::deque<Node> nodes_;
-  std::deque<Expression> parts_;
+  std::deque<Expression> children_;
   std::deque<Graph> graphs_;
   size_t n_graph_edge_ = 0;
   std::vector<ByteSet> sets_;

@@ -1,7 +1,7 @@
-// Numbers between bounds, multiples, integers and what is none, as grammars.
+// Grammars of numbers: between bounds, multiples, integers and others.
 //
 // What is written under a bound or a multiple is exact under a reader of decimals and under one of doubles
-// alike: numbers that are no integers have at most kMaxSignificant digits, and no two decimals of so few
+// alike: numbers that are not integers have at most kMaxSignificant digits, and no two decimals of so few
 // round to the same double.  They have no exponent.
 #pragma once
 

@@ -16,7 +16,7 @@
 namespace odmoe::grammar {
 
 // What compiling takes at most: the builder's, and the shapes and automata while a schema is read.  The
-// grammar that comes of it takes Grammar::bytes(), at most Grammar::kMaxBytes.
+// grammar takes Grammar::bytes(), at most Grammar::kMaxBytes.
 inline constexpr size_t kMaxCompileBytes = kMaxBuilderBytes + (24 << 20);
 
 // Adds the schema's grammar to the builder, whose build() fails where the schema allows nothing.  kUsage,

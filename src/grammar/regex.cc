@@ -83,32 +83,32 @@ class Parser {
       ways.push_back(way);
     } while (eat("|"));
     if (ways.size() == 1) return ways[0];
-    return regex_.add({.kind = Kind::kChoice, .parts = std::move(ways)});
+    return regex_.add({.kind = Kind::kChoice, .children = std::move(ways)});
   }
 
   // Until what ends it: the end, | or ).
   Result<Index> sequence(int depth) {
-    std::vector<Index> parts;
-    std::optional<size_t> possessive;  // a part that gives nothing back
+    std::vector<Index> children;
+    std::optional<size_t> possessive;  // a child that gives nothing back
     while (!rest_.empty() && rest_[0] != '|' && rest_[0] != ')') {
       ODMOE_ASSIGN_OR_RETURN(const Index one, atom(depth));
       bool gives_nothing_back = false;
       ODMOE_ASSIGN_OR_RETURN(const Index repeated, quantified(one, gives_nothing_back));
-      parts.push_back(repeated);
-      if (possessive) ODMOE_RETURN_IF_ERROR(check_possessive(parts[*possessive], repeated));
+      children.push_back(repeated);
+      if (possessive) ODMOE_RETURN_IF_ERROR(check_possessive(children[*possessive], repeated));
       possessive.reset();
-      if (gives_nothing_back) possessive = parts.size() - 1;
+      if (gives_nothing_back) possessive = children.size() - 1;
     }
     if (possessive && depth > 0)
       return refuse("possessive quantifiers are only supported before what cannot follow them");
-    if (parts.size() == 1) return parts[0];
-    if (parts.empty()) return regex_.add({});
-    return regex_.add({.kind = Kind::kSequence, .parts = std::move(parts)});
+    if (children.size() == 1) return children[0];
+    if (children.empty()) return regex_.add({});
+    return regex_.add({.kind = Kind::kSequence, .children = std::move(children)});
   }
 
   // A possessive quantifier takes what a greedy one does where what it repeats cannot come next.
   Status check_possessive(Index possessive, Index next) const {
-    const Regex::Node& one = regex_.nodes[regex_.nodes[possessive].parts[0]];
+    const Regex::Node& one = regex_.nodes[regex_.nodes[possessive].children[0]];
     const Regex::Node& then = regex_.nodes[next];
     const bool end = then.kind == Kind::kEnd;
     const bool other = then.kind == Kind::kSet && one.kind == Kind::kSet && !intersect(one.set, then.set);
@@ -134,13 +134,13 @@ class Parser {
     if (!eat(")")) return refuse("a ( without its )");
     flags_ = outer;
     if (!assertion) return inside;
-    around.parts = {inside};
+    around.children = {inside};
     return regex_.add(std::move(around));
   }
 
   bool last_eaten(char c) const { return *(rest_.data() - 1) == c; }
 
-  // What stands behind ( where it is no assertion.
+  // What stands behind ( where it is not an assertion.
   Status group_kind() {
     if (!eat("?")) return {};
     if (eat(":")) return {};
@@ -202,7 +202,7 @@ class Parser {
   }
 
   Result<Index> quantified(Index one, bool& possessive) {
-    Regex::Node repeat{.kind = Kind::kRepeat, .min = 0, .max = -1, .parts = {one}};
+    Regex::Node repeat{.kind = Kind::kRepeat, .min = 0, .max = -1, .children = {one}};
     if (eat("*")) {
     } else if (eat("+")) {
       repeat.min = 1;
@@ -258,7 +258,7 @@ class Parser {
   Result<Atom> character(bool in_class) {
     if (eat("\\")) return escape(in_class);
     const auto c = next_character(rest_);
-    if (!c) return refuse("it is no UTF-8");
+    if (!c) return refuse("it is not UTF-8");
     return one(*c);
   }
 
@@ -384,18 +384,18 @@ Regex literal_regex(std::span<const std::string> texts) {
   Regex regex;
   std::vector<Index> ways;
   for (std::string_view text : texts) {
-    std::vector<Index> parts = {regex.add({})};
+    std::vector<Index> children = {regex.add({})};
     while (!text.empty()) {
       const auto c = next_character(text);
-      // What is no UTF-8 cannot be written at all.
-      parts.push_back(regex.add({.kind = Kind::kSet, .set = c ? CharSet{{*c, *c}} : CharSet{}}));
+      // What is not UTF-8 cannot be written at all.
+      children.push_back(regex.add({.kind = Kind::kSet, .set = c ? CharSet{{*c, *c}} : CharSet{}}));
       if (!c) break;
     }
-    ways.push_back(regex.add({.kind = Kind::kSequence, .parts = std::move(parts)}));
+    ways.push_back(regex.add({.kind = Kind::kSequence, .children = std::move(children)}));
   }
-  const Index any = regex.add({.kind = Kind::kChoice, .parts = std::move(ways)});
+  const Index any = regex.add({.kind = Kind::kChoice, .children = std::move(ways)});
   const Index start = regex.add({.kind = Kind::kStart}), end = regex.add({.kind = Kind::kEnd});
-  regex.root = regex.add({.kind = Kind::kSequence, .parts = {start, any, end}});
+  regex.root = regex.add({.kind = Kind::kSequence, .children = {start, any, end}});
   return regex;
 }
 

@@ -32,18 +32,18 @@ struct Regex {
       kSet,
       kSequence,
       kChoice,
-      kRepeat,    // of one part, min to max times; max -1: any number
+      kRepeat,    // of one child, min to max times; max -1: any number
       kStart,     // of the text
       kEnd,       // of the text
       kWordEdge,  // negated: no edge
-      kAhead,     // the part follows here; negated: it does not
-      kBehind,    // the part ends here; negated: it does not
+      kAhead,     // the child follows here; negated: it does not
+      kBehind,    // the child ends here; negated: it does not
     };
     Kind kind = Kind::kEmpty;
     bool negated = false;
     int32_t min = 0, max = 0;
     CharSet set;
-    std::vector<Index> parts;
+    std::vector<Index> children;
   };
   std::vector<Node> nodes;
   Index root = 0;

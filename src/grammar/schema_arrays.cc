@@ -134,7 +134,7 @@ Result<Expression> SchemaCompiler::containing(const Shape& shape) {
     const At at = pending.back();
     pending.pop_back();
     if (numbers.size() > kMaxCountedStates)
-      return refuse("contains with such minItems and maxItems is too large");
+      return refuse("contains with these minItems and maxItems is too large");
     const uint32_t from = numbers[at];
     const auto [n, n_wanted] = at;
     const bool fits = n >= shape.min_items && n_wanted >= contains.min;
@@ -142,7 +142,7 @@ Result<Expression> SchemaCompiler::containing(const Shape& shape) {
     if (shape.max_items < 0 || n < shape.max_items) {
       const Expression before = first ? open : values_.comma();
       const auto lead = [&](int64_t n_after, Expression by) {
-        // Behind the first item no count is that of none.
+        // Behind the first item the count is at least 1.
         const At next(std::max<int64_t>(1, std::min(n + 1, most_items)), n_after);
         const auto [entry, fresh] = numbers.try_emplace(next, graph.n_state);
         if (fresh) {
@@ -210,7 +210,7 @@ Result<Expression> SchemaCompiler::unique(const Shape& shape) {
         kMaxOrderedUnique);
   }
   if (std::cmp_greater(shape.min_items, values->size())) {
-    reader_.note(at_, "minItems is more than its items have different values");
+    reader_.note(at_, "minItems is more than the number of different values of its items");
     return builder_->nothing();
   }
   return values->size() <= kMaxUnique ? any_order(*values, shape) : in_order(*values, shape);
@@ -247,7 +247,7 @@ Expression SchemaCompiler::in_order(const std::vector<SchemaJson>& values, const
   // How many were written tells as far as it is bound; 0 is before the first one.
   const int64_t most = std::max<int64_t>(1, std::min(n, max >= 0 ? max : min));
   if (n * most > static_cast<int64_t>(kMaxCountedStates)) {
-    reader_.note(at_, "uniqueItems with minItems or maxItems of so many values is not supported");
+    reader_.note(at_, "uniqueItems with minItems or maxItems is not supported for this many values");
     return b.nothing();
   }
   // Per value and count: before the value's turn, behind a comma or the bracket; and behind an item.

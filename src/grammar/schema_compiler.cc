@@ -166,14 +166,16 @@ Result<SchemaCompiler::Expression> SchemaCompiler::text(const TextRule& rule) {
     if (!*inside) reader_.note(at_, "no string fits it");
     return *inside ? **inside : builder_->nothing();
   }
-  const char* what = rule.parts.size() > 1 ? "pattern, format and lengths together" : "pattern or format";
+  const char* what =
+      rule.conditions.size() > 1 ? "pattern, format and lengths together" : "pattern or format";
   return refuse("{}: {}", what, inside.error().message);
 }
 
 Result<SchemaCompiler::Expression> SchemaCompiler::string(const TextRule& rule) {
   std::string key = odmoe::format("{} {}", rule.min_length, rule.max_length);
-  for (const TextRule::Part& part : rule.parts) {
-    key += odmoe::format(" {}{}", part.negated ? "!" : "", static_cast<const void*>(part.regex.get()));
+  for (const TextRule::Condition& condition : rule.conditions) {
+    key +=
+        odmoe::format(" {}{}", condition.negated ? "!" : "", static_cast<const void*>(condition.regex.get()));
   }
   if (const auto known = known_texts_.find(key); known != known_texts_.end()) return known->second;
   ODMOE_ASSIGN_OR_RETURN(const Expression inside, text(rule));

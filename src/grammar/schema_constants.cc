@@ -31,19 +31,19 @@ Expression SchemaCompiler::constant(const SchemaJson& value) {
   if (b.too_large()) return 0;
   if (!value.is_structured()) return b.one_of(spellings(value));
   if (value.empty()) return b.literal(value.is_array() ? "[]" : "{}");
-  std::vector<Expression> parts = {b.literal(value.is_array() ? "[" : "{"), values_.space()};
+  std::vector<Expression> children = {b.literal(value.is_array() ? "[" : "{"), values_.space()};
   bool first = true;
-  for (const auto& [key, part] : value.items()) {
-    if (!std::exchange(first, false)) parts.push_back(values_.comma());
+  for (const auto& [key, child] : value.items()) {
+    if (!std::exchange(first, false)) children.push_back(values_.comma());
     if (value.is_object()) {
-      parts.push_back(b.literal(dumped(SchemaJson(key))));
-      parts.push_back(values_.colon());
+      children.push_back(b.literal(dumped(SchemaJson(key))));
+      children.push_back(values_.colon());
     }
-    parts.push_back(constant(part));
+    children.push_back(constant(child));
   }
-  parts.push_back(values_.space());
-  parts.push_back(b.literal(value.is_array() ? "]" : "}"));
-  return b.sequence(std::move(parts));
+  children.push_back(values_.space());
+  children.push_back(b.literal(value.is_array() ? "]" : "}"));
+  return b.sequence(std::move(children));
 }
 
 Result<Expression> SchemaCompiler::constants(const Shape& shape) {
@@ -60,7 +60,7 @@ Result<Expression> SchemaCompiler::constants(const Shape& shape) {
     }
   }
   if (!texts.empty()) ways.push_back(builder_->one_of(std::move(texts)));
-  if (ways.empty()) reader_.note(at_, "no value of enum fits what stands beside it");
+  if (ways.empty()) reader_.note(at_, "no value of enum fits the keywords beside it");
   return builder_->choice(std::move(ways));
 }
 

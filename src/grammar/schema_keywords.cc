@@ -134,13 +134,13 @@ Status SchemaReader::read_text(const SchemaJson& schema, Shape& shape, Mode mode
   if (pattern != nullptr) {
     if (!pattern->is_string()) return refuse(&schema, "pattern must be a string");
     ODMOE_ASSIGN_OR_RETURN(auto known, regex(&schema, pattern->get<std::string>()));
-    if (mode == Mode::kWithin || known->exact) shape.text.parts.push_back({.regex = std::move(known)});
+    if (mode == Mode::kWithin || known->exact) shape.text.conditions.push_back({.regex = std::move(known)});
   }
   const SchemaJson* format = keyword(schema, "format");
   if (format != nullptr && format->is_string() && mode == Mode::kWithin) {
     for (const std::string& known : format_patterns(format->get_ref<const std::string&>())) {
       ODMOE_ASSIGN_OR_RETURN(auto held, regex(&schema, known));
-      shape.text.parts.push_back({.regex = std::move(held)});
+      shape.text.conditions.push_back({.regex = std::move(held)});
       shape.about |= kStringType;
     }
   }

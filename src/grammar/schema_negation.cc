@@ -19,7 +19,7 @@ Shapes SchemaReader::not_values(const std::vector<const SchemaJson*>& values) {
     if (value->is_string()) texts.push_back(value->get<std::string>());
   }
   if (!texts.empty()) {
-    others.text.parts.push_back(
+    others.text.conditions.push_back(
         {.regex = std::make_shared<const Regex>(literal_regex(texts)), .negated = true});
   }
   Shapes shapes;
@@ -78,9 +78,9 @@ Status SchemaReader::negate_scalars(const SchemaJson& schema, Shapes& shapes) {
   if (own.text.max_length >= 0) {
     add(kStringType, [&](Shape& shape) { shape.text.min_length = own.text.max_length + 1; });
   }
-  for (const TextRule::Part& part : own.text.parts) {
+  for (const TextRule::Condition& condition : own.text.conditions) {
     add(kStringType,
-        [&](Shape& shape) { shape.text.parts.push_back({.regex = part.regex, .negated = true}); });
+        [&](Shape& shape) { shape.text.conditions.push_back({.regex = condition.regex, .negated = true}); });
   }
   return {};
 }

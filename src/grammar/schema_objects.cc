@@ -27,7 +27,7 @@ Result<std::vector<std::vector<bool>>> SchemaCompiler::matches(const Shape& shap
     std::vector<bool>& some = all.emplace_back();
     for (const ObjectLayer::Pattern& pattern : layer->patterns) {
       TextRule rule;
-      rule.parts.push_back({.regex = pattern.regex});
+      rule.conditions.push_back({.regex = pattern.regex});
       const auto fits = texts_.takes(rule, name);
       if (!fits.has_value()) return refuse("patternProperties: {}", fits.error().message);
       some.push_back(*fits);
@@ -109,7 +109,7 @@ Status SchemaCompiler::add_extras(const Shape& shape, const Shapes& names, Membe
     for (size_t i = 0; i < patterns.size(); ++i) {
       const bool fits = (fitting >> i & 1U) != 0;
       if (!fits && !patterns[i]->exact) return refuse("patternProperties with (?i) is not supported");
-      rule.parts.push_back({.regex = patterns[i], .negated = !fits});
+      rule.conditions.push_back({.regex = patterns[i], .negated = !fits});
     }
     std::vector<std::vector<bool>> matches;
     for (const auto& layer : shape.objects) {
@@ -122,7 +122,8 @@ Status SchemaCompiler::add_extras(const Shape& shape, const Shapes& names, Membe
     const Goal goal = shape.member(nullptr, matches).value_or(Goal{});
     if (allows_nothing(goal)) continue;
     if (!named.empty()) {
-      rule.parts.push_back({.regex = std::make_shared<const Regex>(literal_regex(named)), .negated = true});
+      rule.conditions.push_back(
+          {.regex = std::make_shared<const Regex>(literal_regex(named)), .negated = true});
     }
     Shapes any = {Shape{}};
     for (const Shape& one : shape.names.empty() ? any : names) {

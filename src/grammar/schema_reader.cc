@@ -40,21 +40,21 @@ Result<std::shared_ptr<const Regex>> SchemaReader::regex(const SchemaJson* schem
   if (!parsed.has_value()) {
     return refuse(schema, "pattern {}: {}", text_of(SchemaJson(pattern)), parsed.error().message);
   }
-  size_t n_part = 0;
-  for (const Regex::Node& node : parsed->nodes) n_part += 4 + node.set.size() / 4;
-  ODMOE_RETURN_IF_ERROR(charge(schema, n_part));
+  size_t n_term = 0;
+  for (const Regex::Node& node : parsed->nodes) n_term += 4 + node.set.size() / 4;
+  ODMOE_RETURN_IF_ERROR(charge(schema, n_term));
   return regexes_.emplace(pattern, std::make_shared<const Regex>(*std::move(parsed))).first->second;
 }
 
-Status SchemaReader::charge(const SchemaJson* schema, size_t parts) {
-  n_part_ += parts;
-  if (n_part_ <= kMaxSchemaParts) return {};
-  return refuse(schema, "it is too large: what its keywords say takes more than {} parts", kMaxSchemaParts);
+Status SchemaReader::charge(const SchemaJson* schema, size_t terms) {
+  n_term_ += terms;
+  if (n_term_ <= kMaxSchemaTerms) return {};
+  return refuse(schema, "it is too large: what its keywords say takes more than {} terms", kMaxSchemaTerms);
 }
 
-size_t SchemaReader::parts_of(const Shape& shape) {
+size_t SchemaReader::terms_of(const Shape& shape) {
   return 16 + shape.required.size() + shape.excluded.size() / 4 +
-         (shape.values ? shape.values->size() / 4 : 0) + shape.text.parts.size() +
+         (shape.values ? shape.values->size() / 4 : 0) + shape.text.conditions.size() +
          shape.number.excluded.size() * 2 + shape.objects.size() + shape.arrays.size();
 }
 
@@ -86,14 +86,14 @@ Result<Shapes> SchemaReader::read(const GoalItem& item, Mode mode) {
   auto shapes = item.negated ? negative(*item.schema) : positive(*item.schema, mode);
   open_.erase(key);
   if (!shapes.has_value()) return shapes;
-  for (const Shape& shape : *shapes) ODMOE_RETURN_IF_ERROR(charge(item.schema, parts_of(shape)));
+  for (const Shape& shape : *shapes) ODMOE_RETURN_IF_ERROR(charge(item.schema, terms_of(shape)));
   known_.emplace(key, std::make_shared<const Shapes>(*shapes));
   return shapes;
 }
 
 Result<Shapes> SchemaReader::meet(const Shapes& a, const Shapes& b, const SchemaJson* schema) {
   Shapes both;
-  size_t n_part = n_part_;
+  size_t n_term = n_term_;
   for (const Shape& one : a) {
     for (const Shape& other : b) {
       const size_t n_value = one.values ? one.values->size() : 1;
@@ -106,10 +106,10 @@ Result<Shapes> SchemaReader::meet(const Shapes& a, const Shapes& b, const Schema
       Shape shape = one;
       shape.meet(other);
       if (!shape.is_empty()) {
-        n_part += parts_of(shape);
+        n_term += terms_of(shape);
         both.push_back(std::move(shape));
       }
-      if (both.size() > kMaxShapes || n_part > kMaxSchemaParts) {
+      if (both.size() > kMaxShapes || n_term > kMaxSchemaTerms) {
         return refuse(schema, "it is too large: more than {} combinations of alternatives", kMaxShapes);
       }
     }
@@ -272,7 +272,7 @@ Status SchemaReader::read_combinations(const SchemaJson& schema, Shapes& shapes,
     const bool had = !shapes.empty() && !some.empty();
     ODMOE_ASSIGN_OR_RETURN(shapes, meet(shapes, some, list));
     if (mode == Mode::kWithin && had && shapes.empty())
-      note(list, "none of its alternatives fits what stands beside it");
+      note(list, "no alternative of it fits the keywords beside it");
   }
   return {};
 }
@@ -285,7 +285,7 @@ Status SchemaReader::read_conditions(const SchemaJson& schema, Shapes& shapes) {
   };
   if (const SchemaJson* unwanted = keyword(schema, "not")) {
     ODMOE_ASSIGN_OR_RETURN(const Shapes some, read({.schema = unwanted, .negated = true}, Mode::kWithin));
-    if (some.empty()) note(&schema, "what its \"not\" leaves cannot be held, or is nothing");
+    if (some.empty()) note(&schema, "what its \"not\" leaves is nothing, or not supported");
     ODMOE_RETURN_IF_ERROR(narrow(some));
   }
   if (const SchemaJson* condition = keyword(schema, "if")) {

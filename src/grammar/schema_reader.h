@@ -19,7 +19,7 @@ namespace odmoe::grammar {
 inline constexpr int kMaxSchemaDepth = 128;  // of allOf, anyOf, $ref and the like within each other
 inline constexpr size_t kMaxShapes = 4096;   // alternatives of one schema
 // Of all schemas together: what shapes and regular expressions hold, some 40 bytes each.
-inline constexpr size_t kMaxSchemaParts = 400'000;
+inline constexpr size_t kMaxSchemaTerms = 400'000;
 
 // One owner.  Borrows the schema.
 class SchemaReader {
@@ -53,8 +53,8 @@ class SchemaReader {
   Result<Shapes> read_all(const Goal& goal, Mode mode);
   Result<Shapes> positive(const SchemaJson& schema, Mode mode);
   Result<Shapes> negative(const SchemaJson& schema);
-  Status charge(const SchemaJson* schema, size_t parts);
-  static size_t parts_of(const Shape& shape);
+  Status charge(const SchemaJson* schema, size_t terms);
+  static size_t terms_of(const Shape& shape);
   Result<Shapes> meet(const Shapes& a, const Shapes& b, const SchemaJson* schema);
   Result<bool> surely_empty(const Shape& shape, int depth);
 
@@ -86,7 +86,7 @@ class SchemaReader {
   std::set<Item> open_;  // being read: one that comes to itself has no meaning
   std::map<std::string, std::shared_ptr<const Regex>> regexes_;
   std::string reason_;
-  size_t n_part_ = 0;
+  size_t n_term_ = 0;
 };
 
 // The value of a keyword; null where it is absent, which JSON's null means too.

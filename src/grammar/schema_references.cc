@@ -148,8 +148,8 @@ bool SchemaReferences::find_path(const SchemaJson& value, const SchemaJson* sche
   if (&value == schema) return true;
   if (depth > kMaxReferenceDepth || !value.is_structured()) return false;
   size_t i = 0;
-  for (const auto& [key, part] : value.items()) {
-    if (find_path(part, schema, depth + 1, path)) {
+  for (const auto& [key, child] : value.items()) {
+    if (find_path(child, schema, depth + 1, path)) {
       path.push_back(value.is_object() ? escape_pointer(key) : std::to_string(i));
       return true;
     }
@@ -162,7 +162,7 @@ std::string SchemaReferences::place(const SchemaJson* schema) const {
   std::vector<std::string> path;  // the last first
   if (!find_path(*root_, schema, 0, path) || path.empty()) return "the schema";
   std::string place;
-  for (auto part = path.rbegin(); part != path.rend(); ++part) place += "/" + *part;
+  for (auto step = path.rbegin(); step != path.rend(); ++step) place += "/" + *step;
   return place;
 }
 

@@ -207,14 +207,14 @@ class Determinizer {
       case Kind::kSet:
         return single({.kind = Place::Kind::kSet, .what = set_number(node.set)});
       case Kind::kSequence:
-        for (auto part = node.parts.rbegin(); part != node.parts.rend(); ++part) {
-          ODMOE_ASSIGN_OR_RETURN(then, build(*part, then));
+        for (auto child = node.children.rbegin(); child != node.children.rend(); ++child) {
+          ODMOE_ASSIGN_OR_RETURN(then, build(*child, then));
         }
         return then;
       case Kind::kChoice: {
         std::vector<uint32_t> ways;
-        for (const Regex::Index part : node.parts) {
-          ODMOE_ASSIGN_OR_RETURN(const uint32_t way, build(part, then));
+        for (const Regex::Index child : node.children) {
+          ODMOE_ASSIGN_OR_RETURN(const uint32_t way, build(child, then));
           ways.push_back(way);
         }
         places_.push_back({.kind = Place::Kind::kSplit, .to = std::move(ways)});
@@ -250,22 +250,22 @@ class Determinizer {
   }
 
   Result<uint32_t> build_repeat(const Regex::Node& node, uint32_t then) {
-    const Regex::Index part = node.parts[0];
+    const Regex::Index child = node.children[0];
     if (node.max < 0) {
       const uint32_t hub = add_place();
-      ODMOE_ASSIGN_OR_RETURN(const uint32_t again, build(part, hub));
+      ODMOE_ASSIGN_OR_RETURN(const uint32_t again, build(child, hub));
       places_[hub].to = {again, then};
       then = hub;
     } else {
       const uint32_t end = then;
       for (int32_t i = node.min; i < node.max; ++i) {
-        ODMOE_ASSIGN_OR_RETURN(const uint32_t more, build(part, then));
+        ODMOE_ASSIGN_OR_RETURN(const uint32_t more, build(child, then));
         then = add_place();
         places_[then].to = {more, end};
       }
     }
     for (int32_t i = 0; i < node.min; ++i) {
-      ODMOE_ASSIGN_OR_RETURN(then, build(part, then));
+      ODMOE_ASSIGN_OR_RETURN(then, build(child, then));
     }
     return then;
   }
@@ -284,7 +284,7 @@ class Determinizer {
       ODMOE_ASSIGN_OR_RETURN(
           some[start].automaton,
           Determinizer(*regex_, *alphabet_, *work_)
-              .run(node.parts[0], {.before = false, .start = start, .in_assertion = true}));
+              .run(node.children[0], {.before = false, .start = start, .in_assertion = true}));
       Assertion& one = some[start];
       one.negated = node.negated;
       one.can_take = one.automaton.alive();
@@ -298,8 +298,9 @@ class Determinizer {
 
   Result<uint32_t> behind(const Regex::Node& node) {
     Assertion one{.negated = node.negated};
-    ODMOE_ASSIGN_OR_RETURN(one.automaton, Determinizer(*regex_, *alphabet_, *work_)
-                                              .run(node.parts[0], {.behind = false, .in_assertion = true}));
+    ODMOE_ASSIGN_OR_RETURN(one.automaton,
+                           Determinizer(*regex_, *alphabet_, *work_)
+                               .run(node.children[0], {.behind = false, .in_assertion = true}));
     behinds_.push_back(std::move(one));
     return static_cast<uint32_t>(behinds_.size() - 1);
   }

@@ -45,7 +45,7 @@ struct TextAutomaton {
 
   size_t n_state() const { return accepts.size(); }
   uint32_t after(uint32_t state, uint32_t symbol) const { return next[state * n_symbol + symbol]; }
-  bool takes(std::string_view text, const Alphabet& alphabet) const;  // UTF-8; false for what is none
+  bool takes(std::string_view text, const Alphabet& alphabet) const;  // false when it is not UTF-8
   // By state: whether a text that is taken can follow.
   std::vector<bool> alive() const;
 };

@@ -22,14 +22,14 @@ class Direct {
   static bool fits(const Regex& regex) {
     const Regex::Node& root = regex.nodes[regex.root];
     const std::vector<Index> one = {regex.root};
-    return std::ranges::all_of(root.kind == Kind::kChoice ? root.parts : one, [&](Index way) {
+    return std::ranges::all_of(root.kind == Kind::kChoice ? root.children : one, [&](Index way) {
       const Regex::Node& node = regex.nodes[way];
-      std::span<const Index> parts = node.parts;
+      std::span<const Index> children = node.children;
       if (node.kind != Kind::kSequence) return is_plain(regex, way) || is_anchor(node);
-      if (regex.nodes[parts.front()].kind == Kind::kStart) parts = parts.subspan(1);
-      if (!parts.empty() && regex.nodes[parts.back()].kind == Kind::kEnd)
-        parts = parts.first(parts.size() - 1);
-      return std::ranges::all_of(parts, [&](Index part) { return is_plain(regex, part); });
+      if (regex.nodes[children.front()].kind == Kind::kStart) children = children.subspan(1);
+      if (!children.empty() && regex.nodes[children.back()].kind == Kind::kEnd)
+        children = children.first(children.size() - 1);
+      return std::ranges::all_of(children, [&](Index child) { return is_plain(regex, child); });
     });
   }
 
@@ -38,17 +38,17 @@ class Direct {
     const Regex::Node& root = regex_->nodes[regex_->root];
     std::vector<Expression> ways;
     const std::vector<Index> one = {regex_->root};
-    for (const Index way : root.kind == Kind::kChoice ? root.parts : one) {
+    for (const Index way : root.kind == Kind::kChoice ? root.children : one) {
       const Regex::Node& node = regex_->nodes[way];
       const std::vector<Index> alone = {way};
-      std::span<const Index> parts = node.kind == Kind::kSequence ? node.parts : alone;
-      const bool from_start = regex_->nodes[parts.front()].kind == Kind::kStart;
-      if (from_start) parts = parts.subspan(1);
-      const bool to_end = !parts.empty() && regex_->nodes[parts.back()].kind == Kind::kEnd;
-      if (to_end) parts = parts.first(parts.size() - 1);
+      std::span<const Index> children = node.kind == Kind::kSequence ? node.children : alone;
+      const bool from_start = regex_->nodes[children.front()].kind == Kind::kStart;
+      if (from_start) children = children.subspan(1);
+      const bool to_end = !children.empty() && regex_->nodes[children.back()].kind == Kind::kEnd;
+      if (to_end) children = children.first(children.size() - 1);
       std::vector<Expression> all;
       if (!from_start) all.push_back(anything);
-      for (const Index part : parts) all.push_back(expression(part));
+      for (const Index child : children) all.push_back(expression(child));
       if (!to_end) all.push_back(anything);
       ways.push_back(b_->sequence(std::move(all)));
     }
@@ -63,21 +63,21 @@ class Direct {
   static bool is_plain(const Regex& regex, Index index) {
     const Regex::Node& node = regex.nodes[index];
     if (node.kind > Kind::kRepeat) return false;
-    return std::ranges::all_of(node.parts, [&](Index part) { return is_plain(regex, part); });
+    return std::ranges::all_of(node.children, [&](Index child) { return is_plain(regex, child); });
   }
 
   bool nullable(Index index) const {
     const Regex::Node& node = regex_->nodes[index];
-    const auto part = [&](Index i) { return nullable(i); };
+    const auto child = [&](Index i) { return nullable(i); };
     switch (node.kind) {
       case Kind::kSet:
         return false;
       case Kind::kSequence:
-        return std::ranges::all_of(node.parts, part);
+        return std::ranges::all_of(node.children, child);
       case Kind::kChoice:
-        return std::ranges::any_of(node.parts, part);
+        return std::ranges::any_of(node.children, child);
       case Kind::kRepeat:
-        return node.min == 0 || nullable(node.parts[0]);
+        return node.min == 0 || nullable(node.children[0]);
       default:
         return true;
     }
@@ -86,14 +86,15 @@ class Direct {
   Expression expression(Index index) {
     if (b_->too_large()) return 0;
     const Regex::Node& node = regex_->nodes[index];
-    std::vector<Expression> parts;
+    std::vector<Expression> children;
     switch (node.kind) {
       case Kind::kSet:
         return characters_->one_of(node.set);
       case Kind::kSequence:
       case Kind::kChoice:
-        for (const Index part : node.parts) parts.push_back(expression(part));
-        return node.kind == Kind::kChoice ? b_->choice(std::move(parts)) : b_->sequence(std::move(parts));
+        for (const Index child : node.children) children.push_back(expression(child));
+        return node.kind == Kind::kChoice ? b_->choice(std::move(children))
+                                          : b_->sequence(std::move(children));
       case Kind::kRepeat:
         return repeated(node);
       default:
@@ -102,20 +103,20 @@ class Direct {
   }
 
   Expression repeated(const Regex::Node& node) {
-    const Regex::Node* part = &regex_->nodes[node.parts[0]];
-    Index what = node.parts[0];
+    const Regex::Node* child = &regex_->nodes[node.children[0]];
+    Index what = node.children[0];
     int64_t min = node.min, max = node.max;
     // (x{a,b}){c,d} is x{ac,bd} where the numbers leave no gaps.
-    while (part->kind == Kind::kRepeat) {
-      const int64_t a = part->min, b = part->max;
+    while (child->kind == Kind::kRepeat) {
+      const int64_t a = child->min, b = child->max;
       const bool no_gap = min == 0 ? a <= 1 : b < 0 || min * (b - a) >= a - 1;
       if (max == 0) return b_->empty();
       if (!no_gap && min != max) break;
       if (min * a > kMaxLongRepeat || max * b > kMaxLongRepeat) break;
       min *= a;
       max = max < 0 || b < 0 ? -1 : max * b;
-      what = part->parts[0];
-      part = &regex_->nodes[what];
+      what = child->children[0];
+      child = &regex_->nodes[what];
     }
     if (!nullable(what)) return b_->repeat(expression(what), min, max);
     return b_->repeat(some(what), 0, max);
@@ -130,19 +131,20 @@ class Direct {
       case Kind::kSet:
         return characters_->one_of(node.set);
       case Kind::kChoice:
-        for (const Index part : node.parts) ways.push_back(some(part));
+        for (const Index child : node.children) ways.push_back(some(child));
         return b_->choice(std::move(ways));
       case Kind::kSequence:
-        for (size_t i = 0; i < node.parts.size(); ++i) {
-          std::vector<Expression> parts = {some(node.parts[i])};
-          for (size_t j = i + 1; j < node.parts.size(); ++j) parts.push_back(expression(node.parts[j]));
-          ways.push_back(b_->sequence(std::move(parts)));
-          if (!nullable(node.parts[i])) break;
+        for (size_t i = 0; i < node.children.size(); ++i) {
+          std::vector<Expression> children = {some(node.children[i])};
+          for (size_t j = i + 1; j < node.children.size(); ++j)
+            children.push_back(expression(node.children[j]));
+          ways.push_back(b_->sequence(std::move(children)));
+          if (!nullable(node.children[i])) break;
         }
         return b_->choice(std::move(ways));
       case Kind::kRepeat: {
         if (!nullable(index)) return repeated(node);
-        const Expression one = some(node.parts[0]);
+        const Expression one = some(node.children[0]);
         if (node.max == 0) return b_->nothing();
         return b_->repeat(one, 1, node.max);
       }
@@ -161,10 +163,11 @@ class Direct {
 }  // namespace
 
 void TextRule::meet(const TextRule& other) {
-  for (const Part& part : other.parts) {
-    const bool known = std::ranges::any_of(
-        parts, [&](const Part& mine) { return mine.regex == part.regex && mine.negated == part.negated; });
-    if (!known) parts.push_back(part);
+  for (const Condition& condition : other.conditions) {
+    const bool known = std::ranges::any_of(conditions, [&](const Condition& mine) {
+      return mine.regex == condition.regex && mine.negated == condition.negated;
+    });
+    if (!known) conditions.push_back(condition);
   }
   min_length = std::max(min_length, other.min_length);
   if (other.max_length >= 0) {
@@ -219,7 +222,7 @@ std::pair<int64_t, std::optional<int64_t>> lengths(const TextAutomaton& automato
 
 }  // namespace
 
-// All parts at once, and which states can still come to an end.
+// All conditions at once, and which states can still come to an end.
 struct TextGrammar::Product {
   Alphabet alphabet;
   TextAutomaton automaton;
@@ -229,17 +232,17 @@ struct TextGrammar::Product {
 Result<TextGrammar::Product> TextGrammar::product(const TextRule& rule) {
   Work& work = builder_->work();
   std::vector<const Regex*> regexes;
-  regexes.reserve(rule.parts.size());
-  for (const TextRule::Part& part : rule.parts) regexes.push_back(part.regex.get());
+  regexes.reserve(rule.conditions.size());
+  for (const TextRule::Condition& condition : rule.conditions) regexes.push_back(condition.regex.get());
   auto alphabet = Alphabet::of(regexes, work);
   if (!alphabet) {
     return fail(ErrorKind::kUsage, "it is too large: more than {} kinds of characters", kMaxSymbols);
   }
   std::vector<TextAutomaton> automata;
   size_t n_transition = 0;
-  for (const TextRule::Part& part : rule.parts) {
-    ODMOE_ASSIGN_OR_RETURN(automata.emplace_back(), determinize(*part.regex, *alphabet, work));
-    if (part.negated) automata.back().accepts.flip();
+  for (const TextRule::Condition& condition : rule.conditions) {
+    ODMOE_ASSIGN_OR_RETURN(automata.emplace_back(), determinize(*condition.regex, *alphabet, work));
+    if (condition.negated) automata.back().accepts.flip();
     n_transition += automata.back().next.size();
     if (n_transition > kMaxTextTransitions) {
       return fail(ErrorKind::kUsage, "it is too large: more than {} transitions", kMaxTextTransitions);
@@ -250,16 +253,16 @@ Result<TextGrammar::Product> TextGrammar::product(const TextRule& rule) {
     std::vector<bool> alive = automata[0].alive();
     return Product{*std::move(alphabet), std::move(automata[0]), std::move(alive)};
   }
-  std::vector<std::vector<bool>> part_alive;
-  part_alive.reserve(automata.size());
-  for (const TextAutomaton& one : automata) part_alive.push_back(one.alive());
+  std::vector<std::vector<bool>> condition_alive;
+  condition_alive.reserve(automata.size());
+  for (const TextAutomaton& one : automata) condition_alive.push_back(one.alive());
   TextAutomaton all{.n_symbol = n_symbol};
   std::map<std::vector<uint32_t>, uint32_t> numbers;
   std::vector<const std::vector<uint32_t>*> states;
   const auto number_of = [&](std::vector<uint32_t> state) {
-    // Where one part cannot hold any more they are all one.
+    // Where one condition cannot hold any more they are all one.
     for (size_t i = 0; i < state.size(); ++i) {
-      if (!part_alive[i][state[i]]) {
+      if (!condition_alive[i][state[i]]) {
         state.assign(1, 0);
         break;
       }
@@ -314,8 +317,8 @@ std::optional<Expression> TextGrammar::laid_out(const Product& product, int64_t 
       if (entry == known.end()) {
         CharSet set;
         for (const uint32_t symbol : some) {
-          const CharSet& part = product.alphabet.characters(symbol);
-          set.insert(set.end(), part.begin(), part.end());
+          const CharSet& characters = product.alphabet.characters(symbol);
+          set.insert(set.end(), characters.begin(), characters.end());
         }
         entry = known.emplace(some, characters_.one_of(normal(std::move(set)))).first;
       }
@@ -361,9 +364,9 @@ Expression TextGrammar::any_character() {
 Result<std::optional<Expression>> TextGrammar::inside(const TextRule& rule) {
   GrammarBuilder& b = *builder_;
   if (rule.max_length >= 0 && rule.max_length < rule.min_length) return std::nullopt;
-  if (rule.parts.empty()) return b.repeat(any_character(), rule.min_length, rule.max_length);
-  const TextRule::Part& first = rule.parts[0];
-  if (rule.parts.size() == 1 && !first.negated && rule.min_length == 0 && rule.max_length < 0 &&
+  if (rule.conditions.empty()) return b.repeat(any_character(), rule.min_length, rule.max_length);
+  const TextRule::Condition& first = rule.conditions[0];
+  if (rule.conditions.size() == 1 && !first.negated && rule.min_length == 0 && rule.max_length < 0 &&
       Direct::fits(*first.regex)) {
     return Direct(b, characters_, *first.regex).build(any_character());
   }
@@ -387,19 +390,19 @@ Result<bool> TextGrammar::takes(const TextRule& rule, std::string_view text) {
     if (!next_character(rest)) return false;
   }
   if (length < rule.min_length || (rule.max_length >= 0 && length > rule.max_length)) return false;
-  for (const TextRule::Part& part : rule.parts) {
-    auto entry = known_.find(part.regex);
+  for (const TextRule::Condition& condition : rule.conditions) {
+    auto entry = known_.find(condition.regex);
     if (entry == known_.end()) {
       if (known_.size() >= kMaxKnownTexts) known_.clear();
-      const Regex* regex = part.regex.get();
+      const Regex* regex = condition.regex.get();
       auto alphabet = Alphabet::of(std::span(&regex, 1), builder_->work());
       if (!alphabet)
         return fail(ErrorKind::kUsage, "it is too large: more than {} kinds of characters", kMaxSymbols);
       ODMOE_ASSIGN_OR_RETURN(TextAutomaton automaton, determinize(*regex, *alphabet, builder_->work()));
-      entry = known_.emplace(part.regex, std::pair(*std::move(alphabet), std::move(automaton))).first;
+      entry = known_.emplace(condition.regex, std::pair(*std::move(alphabet), std::move(automaton))).first;
     }
     const auto& [alphabet, automaton] = entry->second;
-    if (automaton.takes(text, alphabet) == part.negated) return false;
+    if (automaton.takes(text, alphabet) == condition.negated) return false;
   }
   return true;
 }
@@ -412,12 +415,13 @@ Regex whole(Regex regex) {
   const bool many = root.kind == Kind::kChoice;
   const Index start = regex.add({.kind = Kind::kStart}), end = regex.add({.kind = Kind::kEnd});
   Regex::Node all{.kind = Kind::kChoice};
-  for (const Index way : many ? root.parts : std::vector<Index>{regex.root}) {
+  for (const Index way : many ? root.children : std::vector<Index>{regex.root}) {
     const Regex::Node node = regex.nodes[way];
-    std::vector<Index> parts = node.kind == Kind::kSequence ? node.parts : std::vector<Index>{way};
-    if (parts.empty() || regex.nodes[parts.front()].kind != Kind::kStart) parts.insert(parts.begin(), start);
-    if (regex.nodes[parts.back()].kind != Kind::kEnd) parts.push_back(end);
-    all.parts.push_back(regex.add({.kind = Kind::kSequence, .parts = std::move(parts)}));
+    std::vector<Index> children = node.kind == Kind::kSequence ? node.children : std::vector<Index>{way};
+    if (children.empty() || regex.nodes[children.front()].kind != Kind::kStart)
+      children.insert(children.begin(), start);
+    if (regex.nodes[children.back()].kind != Kind::kEnd) children.push_back(end);
+    all.children.push_back(regex.add({.kind = Kind::kSequence, .children = std::move(children)}));
   }
   regex.root = regex.add(std::move(all));
   return regex;
@@ -428,7 +432,7 @@ Regex whole(Regex regex) {
 Result<Expression> add_whole_pattern(GrammarBuilder& builder, std::string_view pattern) {
   ODMOE_ASSIGN_OR_RETURN(Regex regex, parse_regex(pattern));
   TextRule rule;
-  rule.parts.push_back({.regex = std::make_shared<const Regex>(whole(std::move(regex)))});
+  rule.conditions.push_back({.regex = std::make_shared<const Regex>(whole(std::move(regex)))});
   ODMOE_ASSIGN_OR_RETURN(const std::optional<Expression> text, TextGrammar(builder).inside(rule));
   if (!text) return fail(ErrorKind::kUsage, "it matches no text");
   return *text;

@@ -25,14 +25,14 @@ inline constexpr size_t kMaxKnownTexts = 4;  // automata that are kept for takes
 
 // What a string must be: all of it.
 struct TextRule {
-  struct Part {
+  struct Condition {
     std::shared_ptr<const Regex> regex;
     bool negated = false;
   };
-  std::vector<Part> parts;
+  std::vector<Condition> conditions;
   int64_t min_length = 0, max_length = -1;  // in code points; -1: any
 
-  bool is_free() const { return parts.empty() && min_length == 0 && max_length < 0; }
+  bool is_free() const { return conditions.empty() && min_length == 0 && max_length < 0; }
   void meet(const TextRule& other);
 };
 
@@ -46,9 +46,9 @@ class TextGrammar {
   explicit TextGrammar(GrammarBuilder& builder)
       : builder_(&builder), characters_(builder, CharacterGrammar::Spelling::kPlain) {}
 
-  // The inside of a JSON string, quotes apart, or the text as it is.  Without parts a character may be
+  // The inside of a JSON string, quotes apart, or the text as it is.  Without conditions a character may be
   // spelled in any way, else in one.  Nothing where no string fits.  Where lengths are bound from above and
-  // the parts are large, the longest strings may be left out.  kUsage: too large, or not known
+  // the conditions are large, the longest strings may be left out.  kUsage: too large, or not known
   // (text_automaton.h).
   Result<std::optional<Expression>> inside(const TextRule& rule);
   // Whether the text is such a string.

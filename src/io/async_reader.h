@@ -93,7 +93,7 @@ class AsyncReader {
   AsyncReader& operator=(const AsyncReader&) = delete;
 };
 
-// A reader of the kind asked for.  kUnsupported when kIoUring is asked for and not to be had (not built,
+// A reader of the kind asked for.  kUnsupported when kIoUring is asked for and not available (not built,
 // or forbidden by the kernel or a container); kAuto falls back to pread and says so in the log.
 Result<std::unique_ptr<AsyncReader>> make_reader(const ReaderOptions& options);
 

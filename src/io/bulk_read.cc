@@ -15,8 +15,8 @@
 namespace odmoe {
 namespace {
 
-// A read of one chunk, and where its bytes go if they land in a bounce buffer first.
-struct Chunk {
+// A read of one piece, and where its bytes go if they land in a bounce buffer first.
+struct Piece {
   PendingRead read;
   std::byte* bounce = nullptr;  // null: the read lands in its destination
   uint32_t skip = 0;            // bytes at the front of the bounce buffer that nobody asked for
@@ -24,49 +24,49 @@ struct Chunk {
   size_t range = 0;             // of which they are a part
 };
 
-// Cuts the ranges into chunks, one after the other.
+// Cuts the ranges into pieces, one after the other.
 class Cutter {
  public:
-  Cutter(std::span<const BulkRange> ranges, ReadAlignment alignment, uint32_t chunk_bytes)
-      : ranges_(ranges), alignment_(alignment), chunk_bytes_(chunk_bytes) {
+  Cutter(std::span<const BulkRange> ranges, ReadAlignment alignment, uint32_t piece_bytes)
+      : ranges_(ranges), alignment_(alignment), piece_bytes_(piece_bytes) {
     skip_empty();
   }
 
   bool done() const { return range_ == ranges_.size(); }
 
-  // `bounce` is used where the read cannot land in the destination, and is then set in the chunk.
-  Chunk next(std::byte* bounce) {
+  // `bounce` is used where the read cannot land in the destination, and is then set in the piece.
+  Piece next(std::byte* bounce) {
     const BulkRange& range = ranges_[range_];
     const uint64_t offset = range.offset + done_;
     const uint64_t left = range.destination.size() - done_;
     std::byte* const target = range.destination.data() + done_;
-    Chunk chunk;
+    Piece piece;
     const uint64_t start = round_down(offset, alignment_.offset_bytes);
     const bool aligned = start == offset &&
                          reinterpret_cast<uintptr_t>(target) % alignment_.memory_bytes == 0 &&
                          left >= alignment_.offset_bytes;
-    uint64_t bytes = 0;  // of the range, that this chunk brings
+    uint64_t bytes = 0;  // of the range, that this piece brings
     if (aligned) {
-      bytes = round_down(std::min<uint64_t>(left, chunk_bytes_), alignment_.offset_bytes);
+      bytes = round_down(std::min<uint64_t>(left, piece_bytes_), alignment_.offset_bytes);
       const auto length = static_cast<uint32_t>(bytes);
-      chunk.read = {
+      piece.read = {
           .file = range.file, .offset = start, .bytes = length, .needed = length, .destination = target};
     } else {
-      const uint64_t end = std::min(start + chunk_bytes_, offset + left);
+      const uint64_t end = std::min(start + piece_bytes_, offset + left);
       bytes = end - offset;
-      chunk.bounce = bounce;
-      chunk.skip = static_cast<uint32_t>(offset - start);
-      chunk.read = {.file = range.file,
+      piece.bounce = bounce;
+      piece.skip = static_cast<uint32_t>(offset - start);
+      piece.read = {.file = range.file,
                     .offset = start,
                     .bytes = static_cast<uint32_t>(round_up(end - start, alignment_.offset_bytes)),
                     .needed = static_cast<uint32_t>(end - start),
                     .destination = bounce};
     }
-    chunk.target = {target, bytes};
-    chunk.range = range_;
+    piece.target = {target, bytes};
+    piece.range = range_;
     done_ += bytes;
     skip_empty();
-    return chunk;
+    return piece;
   }
 
  private:
@@ -79,7 +79,7 @@ class Cutter {
 
   std::span<const BulkRange> ranges_;
   ReadAlignment alignment_;
-  uint32_t chunk_bytes_;
+  uint32_t piece_bytes_;
   size_t range_ = 0;
   uint64_t done_ = 0;  // bytes of the current range that have been cut
 };
@@ -108,22 +108,22 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
     }
   }
 
-  // Every chunk in flight owns a part of the bounce memory, whether it needs it or not: simple, and the
+  // Every piece in flight owns a part of the bounce memory, whether it needs it or not: simple, and the
   // memory is touched only where it is used.
   const ReadAlignment alignment = reader.alignment();
   const uint64_t unit = std::max(alignment.offset_bytes, alignment.memory_bytes);
   const uint64_t limit = std::max(unit, round_down(options.max_bounce_bytes, unit));
-  const uint64_t chunk_bytes = std::clamp(round_up(options.chunk_bytes, unit), unit, limit);
-  const auto n_slot = static_cast<size_t>(std::clamp<uint64_t>(limit / chunk_bytes, 1, reader.depth()));
-  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer bounce, AlignedBuffer::allocate(chunk_bytes * n_slot));
+  const uint64_t piece_bytes = std::clamp(round_up(options.piece_bytes, unit), unit, limit);
+  const auto n_buffer = static_cast<size_t>(std::clamp<uint64_t>(limit / piece_bytes, 1, reader.depth()));
+  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer bounce, AlignedBuffer::allocate(piece_bytes * n_buffer));
 
-  std::vector<Chunk> chunks(n_slot);
-  std::vector<size_t> free_slots(n_slot);
-  for (size_t i = 0; i < n_slot; ++i) free_slots[i] = n_slot - 1 - i;
-  Cutter cutter(ranges, alignment, static_cast<uint32_t>(chunk_bytes));
+  std::vector<Piece> pieces(n_buffer);
+  std::vector<size_t> free_buffers(n_buffer);
+  for (size_t i = 0; i < n_buffer; ++i) free_buffers[i] = n_buffer - 1 - i;
+  Cutter cutter(ranges, alignment, static_cast<uint32_t>(piece_bytes));
   std::array<ReadCompletion, 32> done{};
   struct Retry {
-    size_t slot = 0;
+    size_t buffer = 0;
     int64_t due_us = 0;
   };
   std::vector<Retry> retries;  // oldest first
@@ -133,11 +133,11 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
   std::optional<Error> error;  // once set, only the reads in flight are waited for
 
   while (true) {
-    while (!error && !cutter.done() && !free_slots.empty()) {
-      const size_t slot = free_slots.back();
-      free_slots.pop_back();
-      chunks[slot] = cutter.next(bounce.data() + slot * chunk_bytes);
-      reader.submit(chunks[slot].read.request(slot));
+    while (!error && !cutter.done() && !free_buffers.empty()) {
+      const size_t buffer = free_buffers.back();
+      free_buffers.pop_back();
+      pieces[buffer] = cutter.next(bounce.data() + buffer * piece_bytes);
+      reader.submit(pieces[buffer].read.request(buffer));
     }
     if (error) retries.clear();
     std::optional<std::chrono::microseconds> pause;
@@ -145,7 +145,7 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
       const int64_t now_us = options.clock->now_us();
       std::erase_if(retries, [&](const Retry& retry) {
         if (retry.due_us > now_us) return false;
-        reader.submit(chunks[retry.slot].read.request(retry.slot));
+        reader.submit(pieces[retry.buffer].read.request(retry.buffer));
         return true;
       });
       for (const Retry& retry : retries) {
@@ -156,25 +156,25 @@ Status bulk_read(AsyncReader& reader, std::span<const BulkRange> ranges, const B
     if (reader.in_flight() == 0 && retries.empty()) break;
     const size_t count = reader.wait(done, pause);
     for (const ReadCompletion& completion : std::span(done).first(count)) {
-      Chunk& chunk = chunks[completion.id];
-      const int failures_before = chunk.read.failures;
-      const ReadOutcome outcome = advance(chunk.read, completion.result, alignment, options.attempts);
+      Piece& piece = pieces[completion.id];
+      const int failures_before = piece.read.failures;
+      const ReadOutcome outcome = advance(piece.read, completion.result, alignment, options.attempts);
       if (outcome == ReadOutcome::kAgain && !error) {
-        const bool nothing = chunk.read.failures > failures_before;
-        const int64_t pause_us = nothing ? backoff_us(chunk.read) : 0;
+        const bool nothing = piece.read.failures > failures_before;
+        const int64_t pause_us = nothing ? backoff_us(piece.read) : 0;
         retries.push_back({completion.id, options.clock->now_us() + pause_us});
         continue;
       }
-      if (outcome == ReadOutcome::kFailed && !error) error = read_error(reader, chunk.read).error();
+      if (outcome == ReadOutcome::kFailed && !error) error = read_error(reader, piece.read).error();
       if (outcome == ReadOutcome::kDone) {
-        if (chunk.bounce != nullptr) {
-          std::memcpy(chunk.target.data(), chunk.bounce + chunk.skip, chunk.target.size());
+        if (piece.bounce != nullptr) {
+          std::memcpy(piece.target.data(), piece.bounce + piece.skip, piece.target.size());
         }
-        bytes_done += chunk.target.size();
-        bytes_left[chunk.range] -= chunk.target.size();
-        if (bytes_left[chunk.range] == 0 && options.range_done) options.range_done(chunk.range);
+        bytes_done += piece.target.size();
+        bytes_left[piece.range] -= piece.target.size();
+        if (bytes_left[piece.range] == 0 && options.range_done) options.range_done(piece.range);
       }
-      free_slots.push_back(completion.id);
+      free_buffers.push_back(completion.id);
     }
     if (count > 0 && !error && options.progress && !options.progress(bytes_done)) {
       error = Error{ErrorKind::kInterrupted, "reading was interrupted"};

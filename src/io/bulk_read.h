@@ -18,7 +18,7 @@ struct BulkRange {
 };
 
 struct BulkReadOptions {
-  uint32_t chunk_bytes = 1024 * 1024;                 // size of one read
+  uint32_t piece_bytes = 1024 * 1024;                 // size of one read
   uint32_t max_bounce_bytes = 16u << 20u;             // most memory for aligned bounce buffers while reading
   int attempts = 3;                                   // tries of a read before it is an error
   const Clock* clock = &SteadyClock::instance();      // of the pauses between them (backoff_us)

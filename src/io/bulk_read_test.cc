@@ -41,7 +41,7 @@ TEST_F(BulkRead, FillsRangesAtAnyByteThroughShortReadsAndErrors) {
   disk_->randomise(7, 30, 10);
   auto memory = AlignedBuffer::allocate(2 * kMiB).value();
   std::mt19937 random(5);
-  for (const uint32_t chunk : {512U, 5000U, 1U << 20U}) {
+  for (const uint32_t piece : {512U, 5000U, 1U << 20U}) {
     std::vector<BulkRange> ranges;
     uint64_t used = 0;
     for (int i = 0; i < 12; ++i) {
@@ -53,7 +53,7 @@ TEST_F(BulkRead, FillsRangesAtAnyByteThroughShortReadsAndErrors) {
       used += bytes;
     }
     const auto status =
-        bulk_read(*reader_, ranges, {.chunk_bytes = chunk, .max_bounce_bytes = 64 * 1024, .attempts = 50});
+        bulk_read(*reader_, ranges, {.piece_bytes = piece, .max_bounce_bytes = 64 * 1024, .attempts = 50});
     ASSERT_TRUE(status.has_value()) << status.error().message;
     for (const BulkRange& range : ranges) expect_filled(range, 1);
     EXPECT_EQ(reader_->in_flight(), 0U);
@@ -70,7 +70,7 @@ TEST_F(BulkRead, TellsOfEveryRangeOnceWhenAllOfItIsThere) {
     used += bytes;
   }
   std::vector<int> told(ranges.size());
-  BulkReadOptions options{.chunk_bytes = 512, .max_bounce_bytes = 64 * 1024, .attempts = 50};
+  BulkReadOptions options{.piece_bytes = 512, .max_bounce_bytes = 64 * 1024, .attempts = 50};
   options.range_done = [&](size_t i) {
     ++told[i];
     expect_filled(ranges[i], 1);
@@ -83,8 +83,8 @@ TEST_F(BulkRead, TellsOfEveryRangeOnceWhenAllOfItIsThere) {
 TEST_F(BulkRead, ReadsStraightIntoMemoryThatIsAlignedLikeTheFile) {
   auto memory = AlignedBuffer::allocate(64 * 1024).value();
   const BulkRange range{.file = 0, .offset = 1024, .destination = memory.span().first(16 * 1024)};
-  // Less bounce memory than one chunk: only direct reads can be this large.
-  ASSERT_TRUE(bulk_read(*reader_, std::span(&range, 1), {.chunk_bytes = 4096, .max_bounce_bytes = 1 << 20})
+  // Less bounce memory than one piece: only direct reads can be this large.
+  ASSERT_TRUE(bulk_read(*reader_, std::span(&range, 1), {.piece_bytes = 4096, .max_bounce_bytes = 1 << 20})
                   .has_value());
   expect_filled(range, 1);
   EXPECT_EQ(disk_->bytes_read(), 16U * 1024);
@@ -96,7 +96,7 @@ TEST_F(BulkRead, KeepsTheReadersDepthBusy) {
   std::vector<std::byte> memory(kBytes);
   const BulkRange range{.file = 0, .offset = 1, .destination = std::span(memory).first(100'000)};
   std::thread waiter(
-      [&] { EXPECT_TRUE(bulk_read(*reader_, std::span(&range, 1), {.chunk_bytes = 4096}).has_value()); });
+      [&] { EXPECT_TRUE(bulk_read(*reader_, std::span(&range, 1), {.piece_bytes = 4096}).has_value()); });
   disk_->wait_for_reads(8);
   EXPECT_EQ(disk_->in_flight().size(), 8U);
   disk_->resume();
@@ -107,7 +107,7 @@ TEST_F(BulkRead, KeepsTheReadersDepthBusy) {
 TEST_F(BulkRead, BoundsItsBounceMemory) {
   std::vector<std::byte> memory(kBytes);
   const BulkRange range{.file = 0, .offset = 1, .destination = std::span(memory).first(100'000)};
-  ASSERT_TRUE(bulk_read(*reader_, std::span(&range, 1), {.chunk_bytes = 1 << 20, .max_bounce_bytes = 2048})
+  ASSERT_TRUE(bulk_read(*reader_, std::span(&range, 1), {.piece_bytes = 1 << 20, .max_bounce_bytes = 2048})
                   .has_value());
   expect_filled(range, 1);
   for (const auto& read : disk_->reads()) EXPECT_LE(read.bytes, 2048U);
@@ -117,7 +117,7 @@ TEST_F(BulkRead, AReadThatKeepsFailingNamesFileAndOffset) {
   disk_->inject({.begin = 8192, .end = 8193, .error = EIO, .times = -1});
   std::vector<std::byte> memory(kBytes);
   const BulkRange range{.file = 0, .offset = 0, .destination = memory};
-  const auto status = bulk_read(*reader_, std::span(&range, 1), {.chunk_bytes = 4096, .attempts = 3});
+  const auto status = bulk_read(*reader_, std::span(&range, 1), {.piece_bytes = 4096, .attempts = 3});
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().kind, ErrorKind::kIo);
   EXPECT_NE(status.error().message.find("weights.gguf at byte 8192"), std::string::npos)
@@ -142,7 +142,7 @@ TEST_F(BulkRead, AFileTruncatedAfterOpeningIsABadFile) {
   disk_->truncate("weights.gguf", 150'000);
   std::vector<std::byte> memory(kBytes);
   const BulkRange range{.file = 0, .offset = 0, .destination = memory};
-  const auto status = bulk_read(*reader_, std::span(&range, 1), {.chunk_bytes = 65536});
+  const auto status = bulk_read(*reader_, std::span(&range, 1), {.piece_bytes = 65536});
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().kind, ErrorKind::kBadFile);
   EXPECT_NE(status.error().message.find("weights.gguf ends before byte"), std::string::npos)
@@ -153,7 +153,7 @@ TEST_F(BulkRead, ProgressReachesTheTotalAndCanInterrupt) {
   std::vector<std::byte> memory(kBytes);
   const BulkRange range{.file = 0, .offset = 3, .destination = std::span(memory).first(200'000)};
   uint64_t last = 0;
-  BulkReadOptions options{.chunk_bytes = 4096, .progress = [&](uint64_t done) {
+  BulkReadOptions options{.piece_bytes = 4096, .progress = [&](uint64_t done) {
                             EXPECT_GE(done, last);
                             last = done;
                             return true;
@@ -180,7 +180,7 @@ TEST(BulkReadOfRealFiles, GivesTheSameBytesThroughEveryReader) {
       const std::array ranges = {
           BulkRange{.file = 0, .offset = 0, .destination = std::span(memory).first(1'000'003)},
           BulkRange{.file = 0, .offset = 1'000'003, .destination = std::span(memory).subspan(1'000'003)}};
-      const auto status = bulk_read(**reader, ranges, {.chunk_bytes = 256 * 1024});
+      const auto status = bulk_read(**reader, ranges, {.piece_bytes = 256 * 1024});
       ASSERT_TRUE(status.has_value()) << status.error().message;
       for (const BulkRange& range : ranges) expect_filled(range, 9);
     }

@@ -20,7 +20,7 @@ constexpr int kVersion = 1;
 constexpr std::streamsize kMaxFileBytes = 1 << 20;  // more is not one of ours
 constexpr size_t kMaxDrives = 64;                   // of which the oldest are forgotten
 
-// The file's object of drives; empty when there is none to be had.
+// The file's object of drives; empty when it cannot be read.
 Json load_drives(const std::filesystem::path& file) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(file, error)) return Json::object();
@@ -35,7 +35,7 @@ Json load_drives(const std::filesystem::path& file) {
   return drives.is_object() ? drives : Json::object();
 }
 
-// A number in [least, most]; nothing when it is none.
+// A number in [least, most]; nothing for anything else.
 std::optional<double> number(const Json& object, const char* name, double least, double most) {
   const auto field = object.find(name);
   if (field == object.end() || !field->is_number()) return std::nullopt;

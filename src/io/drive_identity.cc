@@ -35,7 +35,7 @@ std::string first_line(const std::filesystem::path& path) {
 
 namespace linux_drive {
 
-DriveIdentity describe(const std::filesystem::path& root, unsigned major, unsigned minor) {
+DriveIdentity identify(const std::filesystem::path& root, unsigned major, unsigned minor) {
   std::error_code error;
   std::filesystem::path device = std::filesystem::canonical(
       root / "dev/block" / (std::to_string(major) + ":" + std::to_string(minor)), error);
@@ -61,7 +61,7 @@ DriveIdentity identify_drive(const std::filesystem::path& file) {
   struct stat info{};
   if (stat(file.c_str(), &info) != 0) return {};
 #ifdef __linux__
-  DriveIdentity drive = linux_drive::describe("/sys", major(info.st_dev), minor(info.st_dev));
+  DriveIdentity drive = linux_drive::identify("/sys", major(info.st_dev), minor(info.st_dev));
   struct statfs system{};
   if (drive.id.empty() && statfs(file.c_str(), &system) == 0) {
     // fsid is opaque, and its members have different names on different systems.

@@ -19,7 +19,7 @@ DriveIdentity identify_drive(const std::filesystem::path& file);
 
 // The part of it that reads /sys, looked for under `root`, so that tests can describe any machine.
 namespace linux_drive {
-DriveIdentity describe(const std::filesystem::path& root, unsigned major, unsigned minor);
+DriveIdentity identify(const std::filesystem::path& root, unsigned major, unsigned minor);
 }  // namespace linux_drive
 
 }  // namespace odmoe

@@ -35,8 +35,8 @@ TEST_F(DriveIdentityTest, APartitionIsKnownByItsDrive) {
   nvme("S1");
   link("259:0", "devices/nvme0/nvme0n1");
   link("259:3", "devices/nvme0/nvme0n1/nvme0n1p3");
-  const DriveIdentity drive = linux_drive::describe(folder_.path(), 259, 3);
-  EXPECT_EQ(drive.id, linux_drive::describe(folder_.path(), 259, 0).id);
+  const DriveIdentity drive = linux_drive::identify(folder_.path(), 259, 3);
+  EXPECT_EQ(drive.id, linux_drive::identify(folder_.path(), 259, 0).id);
   EXPECT_EQ(drive.name, "nvme0n1 (Fast 990)");
   EXPECT_NE(drive.id.find("device/serial=S1"), std::string::npos) << drive.id;
 }
@@ -44,13 +44,13 @@ TEST_F(DriveIdentityTest, APartitionIsKnownByItsDrive) {
 TEST_F(DriveIdentityTest, AnotherDriveUnderTheSameNumberIsAnother) {
   nvme("S1");
   link("259:3", "devices/nvme0/nvme0n1/nvme0n1p3");
-  const DriveIdentity before = linux_drive::describe(folder_.path(), 259, 3);
+  const DriveIdentity before = linux_drive::identify(folder_.path(), 259, 3);
   put("devices/nvme0/nvme0n1/device/serial", "S2");
-  EXPECT_NE(linux_drive::describe(folder_.path(), 259, 3).id, before.id);
+  EXPECT_NE(linux_drive::identify(folder_.path(), 259, 3).id, before.id);
 }
 
 TEST_F(DriveIdentityTest, ADriveThatTheSystemDoesNotNameHasNoDescription) {
-  EXPECT_TRUE(linux_drive::describe(folder_.path(), 0, 42).id.empty());
+  EXPECT_TRUE(linux_drive::identify(folder_.path(), 0, 42).id.empty());
 }
 
 TEST_F(DriveIdentityTest, EveryFileThatIsThereHasADriveAndItIsAlwaysTheSame) {

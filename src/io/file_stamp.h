@@ -15,7 +15,7 @@ namespace odmoe {
 // and all that Unix systems keep their own files on do.  FAT and exFAT, and some that are read-only or served
 // by a program, make it up from `modified_ns`, which anybody can set.  Nor does it show what happens below
 // the file system, or when the machine's clock is set back to a tick of it.
-// The device is no part of it: its number is another one after a restart on many a file system.  A copy of a
+// The device is not part of it: its number is another one after a restart on many a file system.  A copy of a
 // file, and one that was renamed or whose owner or permissions were set, has another stamp.
 struct FileStamp {
   uint64_t number = 0;  // inode

@@ -90,7 +90,7 @@ Status OutputFile::stage(std::span<const std::byte> bytes) {
   return {};
 }
 
-// The end of a file is no whole block.
+// The end of a file is not a whole block.
 Status OutputFile::flush() {
   end_direct(descriptor_.number());
   const Status status = put(staged_.span().first(n_staged_));

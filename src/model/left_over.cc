@@ -30,7 +30,7 @@ LeftOver judge_key(const Account& account, const ModelShape& shape, std::string_
   if (result.reason.empty()) result.reason = reason_to_pass_over(account.file(), shape.architecture, key);
   if (!result.reason.empty()) return result;
   result.refused = true;
-  result.reason = odmoe::format("is {}, and nothing here does what it says", account.file().describe(key));
+  result.reason = odmoe::format("is {}, which is not supported", account.file().text_of(key));
   return result;
 }
 
@@ -39,7 +39,7 @@ LeftOver judge_tensor(const Account& account, const ModelShape& shape, std::stri
   const int32_t n_block = shape.n_layer + shape.n_layer_nextn;
   const std::optional<int32_t> block = block_of(name);
   if (block && *block >= shape.n_layer && *block < n_block) {
-    result.reason = "of a block for speculation (MTP), which is no part of decoding token by token";
+    result.reason = "of a block for speculation (MTP), which decoding token by token does not use";
     return result;
   }
   result.reason = account.reason_for_tensor(name);
@@ -49,9 +49,9 @@ LeftOver judge_tensor(const Account& account, const ModelShape& shape, std::stri
     result.reason =
         odmoe::format("is of a layer that {}.block_count, {}, leaves out", shape.architecture, n_block);
   } else if (name.ends_with(".scale") || name.ends_with(".input_scale")) {
-    result.reason = "scales other weights (NVFP4), which nothing here does";
+    result.reason = "scales other weights (NVFP4), which is not supported";
   } else {
-    result.reason = "is none that a model of this family has here";
+    result.reason = "is not a tensor that a model of this family has here";
   }
   return result;
 }

@@ -26,11 +26,11 @@ constexpr auto kFamilyKeys = std::to_array<Rule>({
     {"attention.layer_norm_epsilon", Value::kAny,
      "the family's norms are RMS norms, which have a key of their own"},
     {"rope.scaling.finetuned", Value::kAny, "says how the model was trained"},
-    {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "qwen2moe"},
-    {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "qwen3moe"},
-    {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "qwen3vlmoe"},
-    {"rope.dimension_sections", Value::kAny, "of text all sections turn alike", "glm4moe"},
-    {"n_deepstack_layers", Value::kAny, "of images, which are not read", "qwen3vlmoe"},
+    {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "qwen2moe"},
+    {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "qwen3moe"},
+    {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "qwen3vlmoe"},
+    {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "glm4moe"},
+    {"n_deepstack_layers", Value::kAny, "images are not read", "qwen3vlmoe"},
     // What the family does anyway.
     {"attention.causal", Value::kTrue, "attention is causal"},
     {"rope.scaling.yarn_truncate", Value::kTrue, "YaRN's range is rounded to whole dimensions"},
@@ -74,23 +74,23 @@ constexpr auto kOtherKeys = std::to_array<Rule>({
     {"general.tensor_extra.*", Value::kEmpty, kOff},
     {"general.sampling.*", Value::kAny, "advice on sampling: requests and options decide"},
     {"general.*", Value::kAny, "says where the file comes from and how it was made"},
-    {"split.*", Value::kAny, "says how the file was split; its parts are found by name"},
+    {"split.*", Value::kAny, "says how the file was split; its shards are found by name"},
     {"quantize.*", Value::kAny, "says how the file was quantised"},
     {"imatrix.*", Value::kAny, "says how the file was quantised"},
     // Byte-level BPE has no such step or token.
     {"tokenizer.ggml.scores", Value::kAny, "byte-level BPE goes by its merges"},
     {"tokenizer.ggml.token_type_count", Value::kAny, "of BERT's vocabularies"},
     {"tokenizer.ggml.unknown_token_id", Value::kAny, "byte-level BPE knows every byte"},
-    {"tokenizer.ggml.seperator_token_id", Value::kAny, "a token that nothing adds"},
-    {"tokenizer.ggml.padding_token_id", Value::kAny, "a token that nothing adds"},
-    {"tokenizer.ggml.mask_token_id", Value::kAny, "a token that nothing adds"},
-    {"tokenizer.ggml.cls_token_id", Value::kAny, "a token that nothing adds"},
-    {"tokenizer.ggml.prefix_token_id", Value::kAny, "of filling in the middle, which is not offered"},
-    {"tokenizer.ggml.suffix_token_id", Value::kAny, "of filling in the middle, which is not offered"},
-    {"tokenizer.ggml.middle_token_id", Value::kAny, "of filling in the middle, which is not offered"},
-    {"tokenizer.ggml.fim_pre_token_id", Value::kAny, "of filling in the middle, which is not offered"},
-    {"tokenizer.ggml.fim_suf_token_id", Value::kAny, "of filling in the middle, which is not offered"},
-    {"tokenizer.ggml.fim_mid_token_id", Value::kAny, "of filling in the middle, which is not offered"},
+    {"tokenizer.ggml.seperator_token_id", Value::kAny, "a token that is never added"},
+    {"tokenizer.ggml.padding_token_id", Value::kAny, "a token that is never added"},
+    {"tokenizer.ggml.mask_token_id", Value::kAny, "a token that is never added"},
+    {"tokenizer.ggml.cls_token_id", Value::kAny, "a token that is never added"},
+    {"tokenizer.ggml.prefix_token_id", Value::kAny, "for filling in the middle, which is not supported"},
+    {"tokenizer.ggml.suffix_token_id", Value::kAny, "for filling in the middle, which is not supported"},
+    {"tokenizer.ggml.middle_token_id", Value::kAny, "for filling in the middle, which is not supported"},
+    {"tokenizer.ggml.fim_pre_token_id", Value::kAny, "for filling in the middle, which is not supported"},
+    {"tokenizer.ggml.fim_suf_token_id", Value::kAny, "for filling in the middle, which is not supported"},
+    {"tokenizer.ggml.fim_mid_token_id", Value::kAny, "for filling in the middle, which is not supported"},
     {"tokenizer.ggml.add_sep_token", Value::kFalse, kOff},
     {"tokenizer.ggml.add_space_prefix", Value::kFalse, kOff},
     {"tokenizer.ggml.remove_extra_whitespaces", Value::kFalse, kOff},
@@ -112,7 +112,7 @@ bool matches(std::string_view pattern, std::string_view name) {
   return name.starts_with(pattern.substr(0, pattern.size() - 1));
 }
 
-// Whether `holds` is true of each element; false for what is no number.
+// Whether `holds` is true of each element; false for what is not a number.
 template <typename Holds>
 bool each_number(const Checkpoint& file, std::string_view key, const Holds& holds) {
   const auto of_all = [&holds](const auto& numbers) {

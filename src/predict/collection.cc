@@ -135,7 +135,7 @@ Status write_collection(const std::filesystem::path& folder, const Collection& c
                      {"documents", collection.n_document},
                      {"clamped", collection.n_clamped},
                      {"shards", shards}};
-  // A model's name may hold bytes that are no UTF-8: they become U+FFFD.
+  // A model's name may hold bytes that are not UTF-8: they become U+FFFD.
   const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   return replace_whole(folder / kFile, std::as_bytes(std::span(text)));
 }

@@ -1,5 +1,5 @@
 // Predictors on recorded data: all see the same tokens in the order in which a model would show them, and
-// what each says is held against what the routers chose.
+// what each says is compared with what the routers chose.
 #pragma once
 
 #include <cstdint>

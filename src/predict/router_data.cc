@@ -74,7 +74,7 @@ Result<std::vector<RouterWeights>> read_routers(const std::filesystem::path& fol
     std::memcpy(values.data(), bytes.data() + tensor->offset, tensor->bytes);
     for (const float value : values) {
       if (!std::isfinite(value)) {
-        status = fail(ErrorKind::kBadFile, "{}: {} holds a value that is no number", path.string(), name);
+        status = fail(ErrorKind::kBadFile, "{}: {} holds a value that is not a number", path.string(), name);
       }
     }
     return values;
@@ -89,7 +89,7 @@ Result<std::vector<RouterWeights>> read_routers(const std::filesystem::path& fol
     routers.push_back(std::move(router));
   }
   if (fingerprint_of(routers, model.n_embd, model.n_expert) != model.fingerprint) {
-    return fail(ErrorKind::kBadFile, "{} holds the routers of another model than collection.json says",
+    return fail(ErrorKind::kBadFile, "{} holds the routers of another model than collection.json names",
                 path.string());
   }
   return routers;

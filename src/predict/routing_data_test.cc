@@ -145,7 +145,7 @@ TEST(RoutingData, RefusesADamagedShard) {
   refused(bad, "no number");
   bad = shard(0);
   bad.position = {0, 2};
-  refused(bad, "follows on nothing");
+  refused(bad, "follows no other token");
 
   ASSERT_TRUE(append_shard(dir.path(), collection, shard(0)).has_value());
   Collection other = collection;

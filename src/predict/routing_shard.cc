@@ -66,7 +66,7 @@ Status check_values(const RoutingShard& shard, const Collection& collection, con
   const auto infinite = [](uint16_t half) { return (half & 0x7C00U) == 0x7C00U; };
   for (const auto* values : {&shard.weights, &shard.router_input, &shard.attention_input, &shard.embedding}) {
     if (std::ranges::any_of(*values, infinite)) {
-      return fail(ErrorKind::kBadFile, "{} holds a value that is no number; it is damaged: collect again",
+      return fail(ErrorKind::kBadFile, "{} holds a value that is not a number; it is damaged: collect again",
                   name);
     }
   }
@@ -75,8 +75,8 @@ Status check_values(const RoutingShard& shard, const Collection& collection, con
                              ? shard.position[t] == (t == 0 ? 0 : shard.position[t - 1] + 1)
                              : shard.document[t] == shard.document[t - 1] + 1 && shard.position[t] == 0;
     if (shard.document[t] < 0 || !follows) {
-      return fail(ErrorKind::kBadFile, "{}: token {} follows on nothing; it is damaged: collect again", name,
-                  t);
+      return fail(ErrorKind::kBadFile, "{}: token {} follows no other token; it is damaged: collect again",
+                  name, t);
     }
   }
   return {};
@@ -113,7 +113,7 @@ Result<RoutingShard> parse_shard(std::span<const std::byte> bytes, const Collect
   ODMOE_ASSIGN_OR_RETURN(const SafetensorsFile file, parse_safetensors_header(bytes, bytes.size(), name));
   const auto fingerprint = file.metadata().find("fingerprint");
   if (fingerprint == file.metadata().end() || fingerprint->second != collection.model.fingerprint) {
-    return fail(ErrorKind::kBadFile, "{} was collected of another model than collection.json says", name);
+    return fail(ErrorKind::kBadFile, "{} was collected from another model than collection.json names", name);
   }
   const SafetensorsTensor* tokens = file.find("token");
   if (tokens == nullptr || tokens->shape.size() != 1) {

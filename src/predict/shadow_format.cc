@@ -194,7 +194,8 @@ Result<ShadowSpec> read_shadow_spec(const SafetensorsFile& file) {
   const Json* recall = members.array("recall", kMaxLookahead);
   ODMOE_RETURN_IF_ERROR(members.status);
   for (const Json& value : *recall) {
-    if (!value.is_number()) return fail(ErrorKind::kBadFile, "{}: 'recall' holds what is no number", where);
+    if (!value.is_number())
+      return fail(ErrorKind::kBadFile, "{}: 'recall' holds a value that is not a number", where);
     spec.recall.push_back(value.get<double>());
   }
   ODMOE_ASSIGN_OR_RETURN(spec.model, routed_model_from_json(*model, where));

@@ -63,7 +63,7 @@ struct ShadowSpec {
   int32_t direct_rank = 0;  // 0: not limited
   bool embedding =
       true;  // whether source -1 is there; its input is the embedding divided by its root mean square
-  // What is told of the training.
+  // About the training.
   std::string tool, data;  // what wrote it; the folder's name
   int64_t n_token = 0;     // trained on
   uint64_t seed = 0;

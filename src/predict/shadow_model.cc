@@ -93,7 +93,7 @@ class TensorReader {
       std::memcpy(values_.data(), bytes_.data(), bytes_.size());
     }
     if (!std::ranges::all_of(values_, [](float v) { return std::isfinite(v); })) {
-      return fail(ErrorKind::kBadFile, "{}: tensor {} holds what is no number; train it again",
+      return fail(ErrorKind::kBadFile, "{}: tensor {} holds a value that is not a number; train it again",
                   path_.string(), tensor.name);
     }
     return values_;

@@ -18,7 +18,7 @@ Result<ggml_type> weight_type(std::string_view name) {
     if (name == known) return type;
   }
   return fail(ErrorKind::kUsage,
-              "'{}' is no type of a predictor's weights; use f32, f16, q8_0, q5_0, q4_0 or q4_k", name);
+              "'{}' is not a type of a predictor's weights; use f32, f16, q8_0, q5_0, q4_0 or q4_k", name);
 }
 
 }  // namespace odmoe

@@ -111,7 +111,8 @@ std::optional<ApiError> check_access(const ServerOptions& options, const RouteTa
   const Route* const route = routes.find(request.path, request.method);
   const Route* const other = route != nullptr ? route : routes.find(request.path);  // for another method
   if (request.method == "OPTIONS") {
-    // A browser that is told no reads no error either: what is wrong it is told when it asks for it.
+    // A browser whose preflight is refused does not read the error: it gets the error with the request
+    // itself.
     if (is_preflight(request) || other != nullptr || request.path == "*") return std::nullopt;
     return from_status(404);
   }
@@ -125,10 +126,11 @@ std::optional<ApiError> check_access(const ServerOptions& options, const RouteTa
   if (other == nullptr) return from_status(404);
   if (route == nullptr) {
     const bool posts = other->method == Route::Method::kPost;
-    return ApiError{.status = 405,
-                    .fault = Fault::kRequest,
-                    .message = odmoe::format("{} is asked for with {}", request.path, posts ? "POST" : "GET"),
-                    .code = "method_not_allowed"};
+    return ApiError{
+        .status = 405,
+        .fault = Fault::kRequest,
+        .message = odmoe::format("{} must be requested with {}", request.path, posts ? "POST" : "GET"),
+        .code = "method_not_allowed"};
   }
   // Nothing that unpacks to more than it seems.
   const std::string encoding = request.get_header_value("Content-Encoding");

@@ -13,7 +13,7 @@
 
 namespace odmoe::server {
 
-// kUsage when it is no NAME or NAME:PORT.
+// kUsage when it is not NAME or NAME:PORT.
 Status check_allowed_host(std::string_view host);
 
 // Whose earlier texts the request may use again: of those who know its key alone, unless prompts are shared

@@ -29,7 +29,7 @@ struct AnswerOptions {
   bool stream = false;
   // [n_choice] Choices of one prompt share its tokens: counted once.
   std::vector<size_t> prompt_of_choice;
-  std::vector<AnswerChoice> begun;        // [n_choice] with what is gone on with
+  std::vector<AnswerChoice> begun;        // [n_choice] with the text that is continued
   std::optional<ChatAnswerOptions> chat;  // nothing: text as it comes
   RequestMemory::Share memory;            // what is kept until the answer is whole is taken from it
 };

@@ -27,7 +27,7 @@ struct AnswerEvent {
 
 // All that one choice said.
 struct AnswerChoice {
-  std::string reasoning, content;  // beginning with what is gone on with, if that was asked for (echo)
+  std::string reasoning, content;  // beginning with the text that is continued, if that was asked for (echo)
   std::vector<ChatToolCall> calls;
   std::vector<GeneratedToken> tokens;
   bool begins_with_prompt = false;  // the first of the tokens is the prompt's first

@@ -49,7 +49,7 @@ class AssistantText {
   bool after_thought_ = false;
 };
 
-// The text between a call's marks as a call; nothing when it is none.
+// The text between a call's marks as a call; nothing when it is not a call.
 std::optional<ChatToolCall> parse_tool_call(ToolCallSyntax syntax, std::string_view body);
 
 // The marks of a syntax.

@@ -7,15 +7,15 @@
 
 namespace odmoe::server {
 
-// Takes a part of a text; false: the rest is not wanted.
-using PieceSink = std::function<bool(std::string_view piece)>;
+// Takes a body, one piece after another; false: the rest is not wanted.
+using BodySink = std::function<bool(std::string_view piece)>;
 
 struct Body {
   std::string type = "application/json";  // Content-Type
   std::string text;
-  // In place of `text`, where that would take much: writes it in pieces as it goes out (json_pieces.h), the
+  // In place of `text`, where that would take much: writes it in pieces as it goes out (json_list.h), the
   // same ones however often it is called.  False when the sink wanted no more.  Kept until the answer is out.
-  std::function<bool(const PieceSink&)> write;
+  std::function<bool(const BodySink&)> write;
 };
 
 }  // namespace odmoe::server

@@ -17,7 +17,7 @@ namespace odmoe::server {
 struct ChoiceOptions {
   size_t choice = 0;
   std::vector<std::string> stop;
-  std::vector<Token> stop_tokens;  // end the text too, and are no part of it
+  std::vector<Token> stop_tokens;  // end the text too, and are not part of it
   bool logprobs = false;
   bool show_markup = false;  // control tokens of calls and thoughts become text
   bool echo = false;         // the prompt's logprobs are reported

@@ -15,7 +15,7 @@ namespace odmoe::server {
 class ChunkedBody {
  public:
   // How many of the bytes belong to the body: all of them until it is done().  Their data go to the end of
-  // `data`.  400 for what is no chunk, 413 as soon as the data would be more than `max_bytes` together.
+  // `data`.  400 for what is not a chunk, 413 as soon as the data would be more than `max_bytes` together.
   ApiResult<size_t> take(std::string_view bytes, std::string& data, size_t max_bytes);
   bool done() const { return state_ == State::kDone; }
 

@@ -30,7 +30,7 @@ struct ConnectionLimits {
   std::chrono::milliseconds linger = kLinger;
 };
 
-// What a client is told of an error.
+// What a client gets to know of an error.
 using ErrorWords = std::function<Body(const ApiError& error)>;
 
 // One owner: the thread that serves it.  Borrows the socket, which must not block.
@@ -106,7 +106,7 @@ class Connection final : public httplib::Stream {
   size_t begin_ = 0, end_ = 0;  // what of buffer_ has not been read
 };
 
-// An answer that is no part of the library's: the error, and that the connection ends.
+// An answer that is not part of the library's: the error, and that the connection ends.
 std::string error_answer(const ApiError& error, const ErrorWords& words);
 
 }  // namespace odmoe::server

@@ -50,8 +50,7 @@ ApiResult<std::string> begun_text(const ChatRequest& request,
   const bool must_call = kind == ToolChoice::Kind::kRequired || kind == ToolChoice::Kind::kNamed;
   const std::string wish = must_call ? "tool_choice" : request.form.param;
   const std::string param = odmoe::format("messages[{}]", conversation.turns.size() - 1);
-  if (thought)
-    return bad_request(param, "{}: a thought that is gone on with cannot be held to {}", param, wish);
+  if (thought) return bad_request(param, "{}: a continued thought cannot be held to {}", param, wish);
   const bool fits = must_call ? last.content.empty() : grammar::may_begin(grammar, last.content);
   if (!fits) return bad_request(param, "{} does not begin as {} wants it", param, wish);
   return last.content;

@@ -18,7 +18,7 @@ namespace odmoe::server {
 AssistantText::Start start_of(const Engine& engine, const Conversation& conversation,
                               std::span<const Token> prompt);
 
-// What the answer, or the thought, that is gone on with says so far; empty: there is none.  400 when it is
+// The answer, or the thought, that is to be continued; empty: a new one.  400 when it is
 // not how a text of the grammar may begin: the two together are to be one.
 ApiResult<std::string> begun_text(const ChatRequest& request,
                                   const std::shared_ptr<const grammar::Grammar>& grammar);

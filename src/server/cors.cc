@@ -75,7 +75,7 @@ bool is_preflight(const httplib::Request& request) {
 void add_cors(const ServerOptions& options, const httplib::Request& request, httplib::Response& response) {
   if (options.cors_origins.empty()) return;
   const bool preflight = is_preflight(request);
-  // Caches are to keep apart what is told to one origin and to another, also when this one is told nothing.
+  // Caches must keep answers to different origins apart, also when this one gets no such header.
   response.set_header("Vary", preflight
                                   ? "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, "
                                     "Access-Control-Request-Private-Network"

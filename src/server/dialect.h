@@ -34,18 +34,18 @@ class AnswerWriter {
   // A stream, from begin() to end() or fail(), each false when the sink wanted no more.  What is given to the
   // sink goes out at once.
   virtual std::string_view stream_type() const = 0;  // Content-Type
-  // Before anything was generated: `choices` have what is gone on with, where that was asked for.
-  virtual bool begin(std::span<const AnswerChoice> choices, const PieceSink& sink) = 0;
-  virtual bool write(const AnswerEvent& event, const PieceSink& sink) = 0;
-  virtual bool end(const AnswerUsage& usage, const PieceSink& sink) = 0;
-  virtual bool fail(const ApiError& error, const PieceSink& sink) = 0;
+  // Before anything was generated: `choices` have the text that is continued, where that was asked for.
+  virtual bool begin(std::span<const AnswerChoice> choices, const BodySink& sink) = 0;
+  virtual bool write(const AnswerEvent& event, const BodySink& sink) = 0;
+  virtual bool end(const AnswerUsage& usage, const BodySink& sink) = 0;
+  virtual bool fail(const ApiError& error, const BodySink& sink) = 0;
   // What may be sent between them, lest something on the way gives up; empty: nothing.
   virtual std::string_view keep_alive() const { return {}; }
 
   // A whole.  write_whole() is called twice and must write the same (Body::write).
   virtual std::string_view whole_type() const = 0;
   virtual bool write_whole(std::span<const AnswerChoice> choices, const AnswerUsage& usage,
-                           const PieceSink& sink) const = 0;
+                           const BodySink& sink) const = 0;
 };
 
 // What an answer is of.

@@ -34,17 +34,17 @@ class ToyWriter final : public AnswerWriter {
  public:
   std::string_view stream_type() const override { return "text/x-toy"; }
   std::string_view whole_type() const override { return "text/plain"; }
-  bool begin(std::span<const AnswerChoice> choices, const PieceSink& sink) override {
+  bool begin(std::span<const AnswerChoice> choices, const BodySink& sink) override {
     return sink(odmoe::format("! {}\n", choices.size()));
   }
-  bool write(const AnswerEvent& event, const PieceSink& sink) override {
+  bool write(const AnswerEvent& event, const BodySink& sink) override {
     if (event.finish) finish_ = *event.finish;
     return event.content.empty() || sink(line(event.content));
   }
-  bool end(const AnswerUsage& usage, const PieceSink& sink) override { return sink(last(usage, finish_)); }
-  bool fail(const ApiError& error, const PieceSink& sink) override { return sink(words(error)); }
+  bool end(const AnswerUsage& usage, const BodySink& sink) override { return sink(last(usage, finish_)); }
+  bool fail(const ApiError& error, const BodySink& sink) override { return sink(words(error)); }
   bool write_whole(std::span<const AnswerChoice> choices, const AnswerUsage& usage,
-                   const PieceSink& sink) const override {
+                   const BodySink& sink) const override {
     return sink(line(choices[0].content)) && sink(last(usage, choices[0].finish));
   }
   static std::string words(const ApiError& error) {

@@ -26,8 +26,8 @@ char at_rest(char letter);
 // between them in decimal how many that do not were passed over.  From "rrrr" to "rrLe": "2Le".
 std::string map_changes(std::string_view before, std::string_view now);
 
-// Does that to `letters`.  kBadFile when `changes` is no such text or goes beyond the last letter; `letters`
-// are valid ones then too.
+// Does that to `letters`.  kBadFile when `changes` is not such a text or goes beyond the last letter;
+// `letters` are valid ones then too.
 Status apply_map_changes(std::string_view changes, std::string& letters);
 
 }  // namespace odmoe::server

@@ -45,7 +45,7 @@ struct CommonRequest {
   bool ignore_eos = false;
   bool stream = false;
   bool include_usage = false;  // its stream says how many tokens there were, in dialects that leave it open
-  bool echo = false;           // what is gone on with comes before the answer
+  bool echo = false;           // the text that is continued comes before the answer
   AnswerForm form;
 };
 

@@ -61,15 +61,16 @@ bool GrammarConstraint::allows(Token token) { return before_ || matcher_.allows(
 std::optional<Error> GrammarConstraint::dead_end(std::string_view where) {
   if (left_) {
     return Error{ErrorKind::kUnsupported,
-                 odmoe::format("the model ended its thought{} in a token that goes on with what may not "
+                 odmoe::format("the last token of the thought{} goes on with text that may not "
                                "begin the answer: ask again, or without a thought",
                                where)};
   }
   if (before_ || matcher_.allows_any()) return std::nullopt;
-  return Error{ErrorKind::kUnsupported,
-               odmoe::format("the answer must go on with {}{}, and no token of this model begins so: "
-                             "ask for another form of answer",
-                             what_may_follow(), where)};
+  return Error{
+      ErrorKind::kUnsupported,
+      odmoe::format("the answer must continue with {}{}, but no token of this model begins with that: "
+                    "ask for another form of answer",
+                    what_may_follow(), where)};
 }
 
 std::string GrammarConstraint::what_may_follow() {

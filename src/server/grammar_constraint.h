@@ -31,8 +31,8 @@ class GrammarConstraint final : public TokenConstraint {
 
   grammar::Matcher matcher_;
   std::shared_ptr<const grammar::Vocabulary> vocabulary_;
-  bool before_;               // the grammar has not begun yet
-  bool left_ = false;         // the token that ended what comes before it went on with what it does not take
+  bool before_;        // the grammar has not begun yet
+  bool left_ = false;  // the token before the grammar's text ran on into it, with bytes it does not take
   std::string after_, tail_;  // what it begins behind, the end of what was written before
   Token after_token_;
 };

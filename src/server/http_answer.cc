@@ -59,7 +59,7 @@ ApiStatus answer_whole(const httplib::Request& request, httplib::Response& respo
   }
   call->log("answered");
   if (call->answer->error()) return std::unexpected(*call->answer->error());
-  send(response, {.type = std::string(call->writer->whole_type()), .write = [call](const PieceSink& sink) {
+  send(response, {.type = std::string(call->writer->whole_type()), .write = [call](const BodySink& sink) {
                     return call->writer->write_whole(call->answer->choices(), call->answer->usage(), sink);
                   }});
   return {};
@@ -74,7 +74,7 @@ void answer_stream(const httplib::Request& request, httplib::Response& response,
   Listener::stream(
       request, response, std::string(call->writer->stream_type()),
       [call, begun, closed = request.is_connection_closed](size_t, httplib::DataSink& out) {
-        const PieceSink sink = [&out](std::string_view text) { return out.write(text.data(), text.size()); };
+        const BodySink sink = [&out](std::string_view text) { return out.write(text.data(), text.size()); };
         const Answer& answer = *call->answer;
         if (!std::exchange(*begun, true)) return call->writer->begin(answer.choices(), sink);
         const auto event = call->next();

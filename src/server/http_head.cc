@@ -95,7 +95,7 @@ ApiStatus HeadParser::take_byte(char c) {
   if (c == '\n')
     return malformed("a line of the request's head ends in a line feed without a carriage return");
   if (!has_request_line_) {
-    // Looked at as it comes, so that what is no HTTP at all is told at once.
+    // Looked at as it comes, so that what is not HTTP at all is told at once.
     if (line_.empty() && !is_token_byte(c)) {
       return malformed(c == '\x16'
                            ? "this looks like TLS, and the server speaks plain HTTP: use http:// for it"
@@ -130,9 +130,9 @@ ApiStatus HeadParser::request_line() {
   }
   const std::string_view method = line.substr(0, first), version = line.substr(last + 1);
   std::string_view target = line.substr(first + 1, last - first - 1);
-  if (!std::ranges::all_of(method, is_token_byte)) return malformed("the request's method is no word");
+  if (!std::ranges::all_of(method, is_token_byte)) return malformed("the request's method is not a word");
   if (target.empty() || !std::ranges::all_of(target, is_target_byte)) {
-    return malformed("the request's target has a space or another character that none may have");
+    return malformed("the request's target has a space or another character that is not allowed");
   }
   if (version != "HTTP/1.1" && version != "HTTP/1.0") {
     return malformed("the request is not of HTTP/1.1 or HTTP/1.0");
@@ -141,7 +141,7 @@ ApiStatus HeadParser::request_line() {
   constexpr auto kMethods = std::to_array<std::string_view>(
       {"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE", "CONNECT"});
   if (!std::ranges::contains(kMethods, method)) {
-    auto error = refused(405, "the request's method is none that this server knows");
+    auto error = refused(405, "this server does not know the request's method");
     error.error().code = "method_not_allowed";
     return error;
   }
@@ -171,13 +171,13 @@ ApiStatus HeadParser::field() {
   if (head_.fields.size() >= kMaxFields) return refused(431, "the request has too many headers");
   const std::string_view line = line_;
   if (line.front() == ' ' || line.front() == '\t') {
-    return malformed("a header goes on in a second line, which HTTP/1.1 does away with");
+    return malformed("a header continues on a second line, which HTTP/1.1 does not allow");
   }
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos || colon == 0) return malformed("a header is not NAME: VALUE");
   const std::string_view name = line.substr(0, colon), value = trimmed(line.substr(colon + 1));
   if (!std::ranges::all_of(name, is_token_byte)) {
-    return malformed("a header's name has a space or another character that none may have");
+    return malformed("a header's name has a space or another character that is not allowed");
   }
   if (line.size() + 2 * static_cast<size_t>(std::ranges::count(value, '%')) > kMaxFieldBytes) {
     return refused(431, "a header of the request is too large");
@@ -230,7 +230,7 @@ ApiStatus HeadParser::settle_body() {
       !length->empty() && std::ranges::all_of(*length, [](char c) { return c >= '0' && c <= '9'; });
   const char* end = length->data() + length->size();
   if (!digits || std::from_chars(length->data(), end, head_.content_length).ec != std::errc()) {
-    return malformed("the header Content-Length is no number of bytes");
+    return malformed("the header Content-Length is not a number of bytes");
   }
   if (head_.content_length > 0) head_.body = HttpHead::Body::kLength;
   return {};

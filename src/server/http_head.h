@@ -35,8 +35,8 @@ struct HttpHead {
 // One owner.  Takes the bytes of a head as they come.
 class HeadParser {
  public:
-  // How many of the bytes belong to the head: all of them until it is done().  400 for what is no head, 405
-  // for a method that nobody has, 414 and 431 for what is too large; nothing can be taken after that.
+  // How many of the bytes belong to the head: all of them until it is done().  400 for what is not a head,
+  // 405 for a method that nobody has, 414 and 431 for what is too large; nothing can be taken after that.
   ApiResult<size_t> take(std::string_view bytes);
   bool done() const { return done_; }
   bool empty() const { return bytes_ == 0; }

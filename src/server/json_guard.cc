@@ -12,7 +12,7 @@ namespace odmoe::server {
 ApiResult<Json> parse_json(std::string_view body, RequestWork& work) {
   const size_t longest = longest_json_string(body);
   if (longest > kMaxJsonStringBytes) {
-    return bad_request("", "the body has a string of {}, and {} are the most", format_bytes(longest),
+    return bad_request("", "the body has a string of {}; the limit is {}", format_bytes(longest),
                        format_bytes(kMaxJsonStringBytes));
   }
   const uint64_t reading = longest * kJsonReaderBytesPerByte;

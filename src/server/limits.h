@@ -19,10 +19,9 @@ inline constexpr size_t kMaxJsonKeys = 8192;             // of one object
 inline constexpr size_t kMaxJsonStringBytes = 16 << 20;  // of one string
 
 // The memory that all requests share (request_memory.h).
-inline constexpr size_t kRequestMemoryBytes = 8 << 20;  // besides what a body of --max-body takes
-inline constexpr size_t kSmallRequestBytes = 256
-                                             << 10;    // requests up to this have a part that others have not
-inline constexpr std::chrono::seconds kMemoryWait{5};  // for what others have
+inline constexpr size_t kRequestMemoryBytes = 8 << 20;   // besides what a body of --max-body takes
+inline constexpr size_t kSmallRequestBytes = 256 << 10;  // requests up to this have a share set aside
+inline constexpr std::chrono::seconds kMemoryWait{5};    // for what others have
 
 inline constexpr size_t kMaxMessages = 4096;
 inline constexpr size_t kMaxTools = 128;
@@ -37,7 +36,7 @@ inline constexpr int32_t kMaxPenaltyLast = 1 << 20;  // tokens, SamplingOptions:
 inline constexpr size_t kMaxChoiceTexts = 1000;      // of guided_choice
 inline constexpr int32_t kMaxTopLogprobs = 20;
 inline constexpr size_t kMaxLogitBias = kMaxJsonKeys;
-inline constexpr size_t kMaxListeners = 8;            // of /v1/events, and half of the connections
+inline constexpr size_t kMaxSubscribers = 8;          // of /v1/events, and half of the connections
 inline constexpr size_t kMaxHeldBackBytes = 1 << 20;  // output that waits for a client that does not read
 
 // The head of a request; a little less than what the HTTP library takes, which is shown more than was sent.

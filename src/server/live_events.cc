@@ -13,15 +13,15 @@ int64_t now_us() { return SteadyClock::instance().now_us(); }
 
 }  // namespace
 
-struct LiveEvents::Listener {
+struct LiveEvents::Subscriber {
   std::function<bool()> closed;
   LiveStream stream;
   bool begun = false, told_loading = false, told_model = false;
   int64_t last_sent_us = 0;
 };
 
-LiveEvents::LiveEvents(size_t max_listeners, Subject subject, Model model)
-    : max_listeners_(max_listeners), subject_(std::move(subject)), model_(std::move(model)) {}
+LiveEvents::LiveEvents(size_t max_subscribers, Subject subject, Model model)
+    : max_subscribers_(max_subscribers), subject_(std::move(subject)), model_(std::move(model)) {}
 
 bool LiveEvents::ended() const {
   const MutexLock lock(mutex_);
@@ -33,7 +33,7 @@ void LiveEvents::end(std::chrono::milliseconds limit) {
   ended_ = true;
   ending_.notify_all();
   const auto end = std::chrono::steady_clock::now() + limit;
-  while (n_listener_ > 0 && gone_.wait_until(mutex_, end)) {
+  while (n_subscriber_ > 0 && gone_.wait_until(mutex_, end)) {
   }
 }
 
@@ -47,42 +47,42 @@ ApiStatus LiveEvents::answer(const httplib::Request& request, httplib::Response&
                                       .code = "shutting_down",
                                       .retry_after_s = 10});
     }
-    if (n_listener_ >= max_listeners_) {
-      return std::unexpected(ApiError{
-          .status = 429,
-          .fault = Fault::kRate,
-          .message =
-              odmoe::format("{} listen already: close another live page or odmoe top first", max_listeners_),
-          .code = "too_many_listeners",
-          .retry_after_s = 10});
+    if (n_subscriber_ >= max_subscribers_) {
+      return std::unexpected(
+          ApiError{.status = 429,
+                   .fault = Fault::kRate,
+                   .message = odmoe::format("{} listen already: close another live page or odmoe top first",
+                                            max_subscribers_),
+                   .code = "too_many_listeners",
+                   .retry_after_s = 10});
     }
-    ++n_listener_;
+    ++n_subscriber_;
   }
-  const auto listener = std::make_shared<Listener>();
-  listener->closed = request.is_connection_closed;
+  const auto subscriber = std::make_shared<Subscriber>();
+  subscriber->closed = request.is_connection_closed;
   response.set_header("Cache-Control", "no-store");
   response.set_header("X-Accel-Buffering", "no");
   server::Listener::stream(
       request, response, "text/event-stream",
-      [this, listener](size_t, httplib::DataSink& sink) { return send(*listener, sink); },
+      [this, subscriber](size_t, httplib::DataSink& sink) { return send(*subscriber, sink); },
       [this](bool) {
         const MutexLock lock(mutex_);
-        --n_listener_;
+        --n_subscriber_;
         gone_.notify_all();
       });
   return {};
 }
 
 // The next event, or nothing; false when the client is gone.
-bool LiveEvents::send(Listener& listener, httplib::DataSink& sink) {
-  if (std::exchange(listener.begun, true)) {
+bool LiveEvents::send(Subscriber& subscriber, httplib::DataSink& sink) {
+  if (std::exchange(subscriber.begun, true)) {
     MutexLock lock(mutex_);
     const auto next = std::chrono::steady_clock::now() + LiveFeed::kInterval;
     while (!ended_ && ending_.wait_until(mutex_, next)) {
     }
   }
   const auto write = [&](const std::string& text) {
-    listener.last_sent_us = now_us();
+    subscriber.last_sent_us = now_us();
     return sink.write(text.data(), text.size());
   };
   if (ended()) {
@@ -90,16 +90,16 @@ bool LiveEvents::send(Listener& listener, httplib::DataSink& sink) {
     sink.done();
     return true;
   }
-  if (listener.closed()) return false;
+  if (subscriber.closed()) return false;
   const auto subject = subject_();
   if (!subject) {
-    if (!std::exchange(listener.told_loading, true)) return write(event_text("loading", Json::object()));
+    if (!std::exchange(subscriber.told_loading, true)) return write(event_text("loading", Json::object()));
     const int64_t patience_us = std::chrono::microseconds(kStreamKeepAlive).count();
-    return now_us() - listener.last_sent_us < patience_us || write(": still here\n\n");
+    return now_us() - subscriber.last_sent_us < patience_us || write(": still here\n\n");
   }
   std::string text;
-  if (!std::exchange(listener.told_model, true)) text = event_text("model", model_());
-  text += event_text("state", listener.stream.next(*feed_.look(*subject, now_us())));
+  if (!std::exchange(subscriber.told_model, true)) text = event_text("model", model_());
+  text += event_text("state", subscriber.stream.next(*feed_.look(*subject, now_us())));
   return write(text);
 }
 

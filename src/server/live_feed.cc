@@ -53,7 +53,7 @@ std::shared_ptr<const LiveFrame> LiveFeed::look(const LiveSubject& subject, int6
   using std::chrono::microseconds;
   const MutexLock lock(mutex_);
   const int64_t age_us = now_us - last_us_;
-  // A listener's own pause may end a little before the first one's.
+  // A subscriber's own pause may end a little before the first one's.
   if (last_ && age_us < microseconds(kInterval).count() * 4 / 5) return last_;
   if (last_ && age_us > microseconds(kStale).count()) window_.clear();
   const Stats stats = subject.engine->stats();

@@ -50,7 +50,7 @@ class LiveFeed {
 // What does not change while a model is served: the data of a model event.
 Json live_model(const Engine& engine, const std::string& id, bool chat, int32_t context);
 
-// One listener's stream: turns frames into state events, the first with the whole map, the others with what
+// One subscriber's stream: turns frames into state events, the first with the whole map, the others with what
 // changed since.  One owner.
 class LiveStream {
  public:
@@ -58,7 +58,7 @@ class LiveStream {
   Json next(const LiveFrame& frame);
 
  private:
-  std::string letters_;         // as the listener has them
+  std::string letters_;         // as the subscriber has them
   std::vector<uint32_t> uses_;  // when they were made
 };
 

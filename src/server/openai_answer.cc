@@ -27,7 +27,7 @@ const char* error_type(Fault fault) {
   return "server_error";
 }
 
-bool send_chunks(const std::vector<Json>& chunks, const PieceSink& sink) {
+bool send_chunks(const std::vector<Json>& chunks, const BodySink& sink) {
   std::string text;
   for (const Json& chunk : chunks) text += "data: " + dump_json(chunk) + "\n\n";
   return text.empty() || sink(text);
@@ -52,15 +52,15 @@ OpenAiWriter::OpenAiWriter(const AnswerStart& start, const OpenAiAnswerOptions& 
       options_(options),
       names_(names) {}
 
-bool OpenAiWriter::begin(std::span<const AnswerChoice> choices, const PieceSink& sink) {
+bool OpenAiWriter::begin(std::span<const AnswerChoice> choices, const BodySink& sink) {
   return send_chunks(begin_chunks(choices), sink);
 }
 
-bool OpenAiWriter::write(const AnswerEvent& event, const PieceSink& sink) {
+bool OpenAiWriter::write(const AnswerEvent& event, const BodySink& sink) {
   return send_chunks(chunks_of(event), sink);
 }
 
-bool OpenAiWriter::end(const AnswerUsage& usage, const PieceSink& sink) {
+bool OpenAiWriter::end(const AnswerUsage& usage, const BodySink& sink) {
   if (options_.include_usage) {
     Json last = envelope(names_.chunk);
     last["choices"] = Json::array();
@@ -70,12 +70,12 @@ bool OpenAiWriter::end(const AnswerUsage& usage, const PieceSink& sink) {
   return sink("data: [DONE]\n\n");
 }
 
-bool OpenAiWriter::fail(const ApiError& error, const PieceSink& sink) {
+bool OpenAiWriter::fail(const ApiError& error, const BodySink& sink) {
   return sink("data: " + openai_error(error) + "\n\n") && sink("data: [DONE]\n\n");
 }
 
 bool OpenAiWriter::write_whole(std::span<const AnswerChoice> choices, const AnswerUsage& usage,
-                               const PieceSink& sink) const {
+                               const BodySink& sink) const {
   std::string head = dump_json(envelope(names_.whole));
   head.pop_back();  // the object goes on
   if (!sink(head + ",\"choices\":[")) return false;

@@ -32,13 +32,13 @@ class OpenAiWriter : public AnswerWriter {
   std::string_view stream_type() const override { return "text/event-stream"; }
   std::string_view whole_type() const override { return "application/json"; }
   std::string_view keep_alive() const override { return ": still here\n\n"; }
-  bool begin(std::span<const AnswerChoice> choices, const PieceSink& sink) override;
-  bool write(const AnswerEvent& event, const PieceSink& sink) override;
-  bool end(const AnswerUsage& usage, const PieceSink& sink) override;
-  bool fail(const ApiError& error, const PieceSink& sink) override;
+  bool begin(std::span<const AnswerChoice> choices, const BodySink& sink) override;
+  bool write(const AnswerEvent& event, const BodySink& sink) override;
+  bool end(const AnswerUsage& usage, const BodySink& sink) override;
+  bool fail(const ApiError& error, const BodySink& sink) override;
   // As JSON text in pieces: probabilities are kept as numbers, and their text would be ten times as large.
   bool write_whole(std::span<const AnswerChoice> choices, const AnswerUsage& usage,
-                   const PieceSink& sink) const override;
+                   const BodySink& sink) const override;
 
  protected:
   // What the API calls its answers and their chunks.
@@ -51,7 +51,7 @@ class OpenAiWriter : public AnswerWriter {
 
   virtual std::vector<Json> begin_chunks(std::span<const AnswerChoice> choices) = 0;
   virtual std::vector<Json> chunks_of(const AnswerEvent& event) = 0;
-  virtual bool write_choice(size_t index, const AnswerChoice& choice, const PieceSink& sink) const = 0;
+  virtual bool write_choice(size_t index, const AnswerChoice& choice, const BodySink& sink) const = 0;
 
   // A chunk that lacks its choices.
   Json chunk() const;

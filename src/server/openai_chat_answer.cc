@@ -1,7 +1,7 @@
 #include <utility>
 
 #include "odmoe/format.h"
-#include "server/json_pieces.h"
+#include "server/json_list.h"
 #include "server/openai_answer.h"
 
 namespace odmoe::server {
@@ -27,7 +27,7 @@ class ChatWriter final : public OpenAiWriter {
     return message;
   }
 
-  bool write_choice(size_t index, const AnswerChoice& choice, const PieceSink& sink) const override {
+  bool write_choice(size_t index, const AnswerChoice& choice, const BodySink& sink) const override {
     Json message = message_of(choice);
     if (!choice.calls.empty()) {
       if (choice.content.empty()) message["content"] = nullptr;
@@ -41,7 +41,7 @@ class ChatWriter final : public OpenAiWriter {
     if (!has_logprobs()) {
       if (!sink("null")) return false;
     } else {
-      const auto text = [&](size_t i) { return dump_json(describe(choice.tokens[i])); };
+      const auto text = [&](size_t i) { return dump_json(logprob_of(choice.tokens[i])); };
       if (!sink("{\"content\":") || !write_json_list(choice.tokens.size(), text, sink)) return false;
       if (!sink(",\"refusal\":null}")) return false;
     }
@@ -63,7 +63,7 @@ class ChatWriter final : public OpenAiWriter {
       Json logprobs = nullptr;
       if (has_logprobs() && !event.tokens.empty()) {
         logprobs = {{"content", Json::array()}, {"refusal", nullptr}};
-        for (const GeneratedToken& token : event.tokens) logprobs["content"].push_back(describe(token));
+        for (const GeneratedToken& token : event.tokens) logprobs["content"].push_back(logprob_of(token));
       }
       chunks.push_back(chunk_of(event.choice, {{"content", event.content}}, std::move(logprobs)));
     }
@@ -93,7 +93,7 @@ class ChatWriter final : public OpenAiWriter {
     return json;
   }
 
-  Json describe(const GeneratedToken& token) const {
+  Json logprob_of(const GeneratedToken& token) const {
     const auto one = [&](Token id, float logprob) {
       return Json{{"token", text_of(id)}, {"logprob", logprob}, {"bytes", bytes_of(id)}};
     };

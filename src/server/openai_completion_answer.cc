@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "odmoe/format.h"
-#include "server/json_pieces.h"
+#include "server/json_list.h"
 #include "server/openai_answer.h"
 
 namespace odmoe::server {
@@ -38,14 +38,14 @@ class CompletionWriter final : public OpenAiWriter {
     return top;
   }
 
-  bool write_choice(size_t index, const AnswerChoice& choice, const PieceSink& sink) const override {
+  bool write_choice(size_t index, const AnswerChoice& choice, const BodySink& sink) const override {
     const std::string text = dump_json(choice.content);
     if (!sink(odmoe::format("{{\"text\":{},\"index\":{},\"logprobs\":", text, index))) return false;
     if (!has_logprobs() ? !sink("null") : !write_logprobs(choice, sink)) return false;
     return sink(odmoe::format(",\"finish_reason\":{}}}", dump_json(finish_reason(choice.finish))));
   }
 
-  bool write_logprobs(const AnswerChoice& choice, const PieceSink& sink) const {
+  bool write_logprobs(const AnswerChoice& choice, const BodySink& sink) const {
     const auto list = [&](const char* name, const std::function<std::string(size_t)>& item) {
       return sink(name) && write_json_list(choice.tokens.size(), item, sink);
     };
@@ -72,7 +72,7 @@ class CompletionWriter final : public OpenAiWriter {
 
   std::vector<Json> chunks_of(const AnswerEvent& event) override {
     Stream& stream = streams_[event.choice];
-    Json logprobs = describe(stream, event);
+    Json logprobs = logprobs_of(stream, event);
     std::string text = event.prompt ? "" : std::exchange(stream.pending, "");
     text += event.content;
     if (text.empty() && logprobs.is_null() && !event.finish) return {};
@@ -86,7 +86,7 @@ class CompletionWriter final : public OpenAiWriter {
   }
 
   // What a chunk says of its tokens.
-  Json describe(Stream& stream, const AnswerEvent& event) const {
+  Json logprobs_of(Stream& stream, const AnswerEvent& event) const {
     if (!has_logprobs()) return nullptr;
     Json logprobs = {{"tokens", Json::array()},
                      {"token_logprobs", Json::array()},

@@ -97,7 +97,7 @@ Status PromptCache::prepare(const std::filesystem::path& directory) {
   }
   struct stat status{};
   if (::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    return refuse(directory, "it is no directory" + std::string(kRemedy));
+    return refuse(directory, "it is not a directory" + std::string(kRemedy));
   }
   if (status.st_uid != geteuid()) {
     return refuse(directory,
@@ -360,7 +360,7 @@ void PromptCache::write_files() {
       const Status status = write(*state);
       lock.lock();
       if (!status.has_value() && !std::exchange(said, true)) {
-        spdlog::warn("a KV cache was not saved, nor will others be while this lasts: {}",
+        spdlog::warn("a KV cache was not saved, and no other will be until this is repaired: {}",
                      status.error().message);
       }
       if (status.has_value()) said = false;

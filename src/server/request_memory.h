@@ -23,7 +23,7 @@ class RequestMemory {
  public:
   explicit RequestMemory(uint64_t bytes) : total_(bytes) {}
 
-  // One request's part; given back when it goes.  Movable; one owner.
+  // One request's share; given back when it goes.  Movable; one owner.
   class Share {
    public:
     Share() = default;
@@ -49,13 +49,13 @@ class RequestMemory {
   };
 
   uint64_t total() const { return total_; }
-  // The most that one request may have: a part is kept for those that take little.
+  // The most that one request may have: some is set aside for requests that take little.
   uint64_t most() const { return total_ - total_ / kForSmall; }
   uint64_t taken() const;
 
  private:
-  // Of the account only requests up to kSmallRequestBytes may take this part, so that a few large ones do not
-  // keep all others out.
+  // Of the account only requests up to kSmallRequestBytes may take this share, so that a few large ones do
+  // not keep all others out.
   static constexpr uint64_t kForSmall = 8;
   bool fits(uint64_t has, uint64_t more) const ODMOE_REQUIRES(mutex_);
 

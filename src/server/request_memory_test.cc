@@ -36,7 +36,7 @@ TEST(RequestMemory, LargeRequestsLeaveSomethingToSmallOnes) {
   EXPECT_TRUE(large.try_grow(memory->most()));
   EXPECT_FALSE(other.try_grow(kSmallRequestBytes + 1));
   EXPECT_TRUE(small.try_grow(kSmallRequestBytes));
-  EXPECT_FALSE(small.try_grow(1));  // it is no small one any more
+  EXPECT_FALSE(small.try_grow(1));  // it is not a small one any more
 }
 
 TEST(RequestWork, WhatNoRequestMayHaveIs413AndWhatOthersHaveIs503) {

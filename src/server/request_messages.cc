@@ -258,14 +258,13 @@ ApiStatus read_continuation(const Fields& fields, const Json& messages, ChatRequ
   ChatTurn& last = conversation.turns.back();
   const std::string where = odmoe::format("messages[{}]", conversation.turns.size() - 1);
   if (last.role != "assistant") {
-    return bad_request(where + ".role", "{}: the last message must be the assistant's, to be gone on with",
-                       said);
+    return bad_request(where + ".role", "{}: only a last message of the assistant can be continued", said);
   }
   if (!last.tool_calls.empty()) {
-    return bad_request(where + ".tool_calls", "{}: a message with calls cannot be gone on with", said);
+    return bad_request(where + ".tool_calls", "{}: a message with calls cannot be continued", said);
   }
   if (!request.images.empty() && request.images.back().turn + 1 == conversation.turns.size()) {
-    return bad_request(where + ".content", "{}: a message with images cannot be gone on with", said);
+    return bad_request(where + ".content", "{}: a message with images cannot be continued", said);
   }
   if (last.content.empty() && last.reasoning.value_or("").empty()) {  // nothing was said yet
     conversation.turns.pop_back();

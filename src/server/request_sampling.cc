@@ -53,8 +53,8 @@ ApiResult<Token> read_biased_token(const Json& key, int32_t n_vocab) {
     token = json_whole_number(key);
   }
   if (!token || *token < 0 || *token >= n_vocab) {
-    return bad_request("logit_bias", "logit_bias: {} is no token from 0 to {}", dump_json(key).substr(0, 32),
-                       n_vocab - 1);
+    return bad_request("logit_bias", "logit_bias: {} is not a token from 0 to {}",
+                       dump_json(key).substr(0, 32), n_vocab - 1);
   }
   return static_cast<Token>(*token);
 }

@@ -41,8 +41,8 @@ class RouteTable {
   explicit RouteTable(Dialects dialects);
 
   // The address as the others know it.  Clients have base addresses with and without /v1, with and without a
-  // slash at their ends, and put one of their own between or not: all mean the same here.  What is no address
-  // of the server stays as it is.  `path` is still percent-encoded and has no query.
+  // slash at their ends, and put one of their own between or not: all mean the same here.  What is not an
+  // address of the server stays as it is.  `path` is still percent-encoded and has no query.
   std::string canonical(std::string_view path) const;
 
   // What follows is of canonical paths.

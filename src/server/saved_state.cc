@@ -37,7 +37,7 @@ uint64_t checksum_of(std::span<const std::byte> header) {
 Result<Fixed> parse_fixed(std::span<const std::byte> bytes, uint64_t file_bytes, const std::string& name) {
   Fixed fixed;
   if (bytes.size() < kFixedBytes || !is_saved_state(bytes)) {
-    return fail(ErrorKind::kBadFile, "{}: this is no saved KV cache", name);
+    return fail(ErrorKind::kBadFile, "{}: this is not a saved KV cache", name);
   }
   std::memcpy(&fixed, bytes.data(), kFixedBytes);
   if (fixed.identity_bytes > kMaxIdentityBytes || fixed.n_token == 0 || fixed.n_token > kMaxTokens ||

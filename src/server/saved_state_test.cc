@@ -88,7 +88,7 @@ TEST_F(SavedStateTest, AnotherKindOfFileIsToldFromADamagedOne) {
   EXPECT_FALSE(is_saved_state(bytes_));
   const auto header = parse_header(bytes_, bytes_.size(), "it");
   ASSERT_FALSE(header.has_value());
-  EXPECT_EQ(header.error().message, "it: this is no saved KV cache");
+  EXPECT_EQ(header.error().message, "it: this is not a saved KV cache");
 }
 
 TEST_F(SavedStateTest, AFileThatIsNotThereIsAnIoError) {

@@ -22,7 +22,7 @@ double log_sum(std::span<const float> logits) {
   return best + std::log(sum);
 }
 
-GeneratedToken describe(Token token, std::span<const float> logits, int32_t n_top) {
+GeneratedToken with_logprobs(Token token, std::span<const float> logits, int32_t n_top) {
   const double total = log_sum(logits);
   const auto logprob = [&](Token t) { return static_cast<float>(logits[static_cast<size_t>(t)] - total); };
   GeneratedToken result{.token = token, .logprob = logprob(token)};
@@ -83,7 +83,7 @@ class Scheduler::Job {
   bool ended = false;  // under mutex_: on_end() is called or about to be
 };
 
-struct Scheduler::Slot {
+struct Scheduler::Seat {
   std::unique_ptr<Session> session;
   std::string owner;         // of the timeline; of the scheduler's thread
   std::shared_ptr<Job> job;  // null: free
@@ -100,12 +100,12 @@ Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const Sched
   for (int32_t i = 0; i < options.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto session, engine.new_session());
     scheduler->context_ = session->context();
-    auto slot = std::make_unique<Slot>();
-    slot->session = std::move(session);
-    scheduler->slots_.push_back(std::move(slot));
+    auto seat = std::make_unique<Seat>();
+    seat->session = std::move(session);
+    scheduler->seats_.push_back(std::move(seat));
   }
-  scheduler->writing_.reserve(scheduler->slots_.size());
-  scheduler->batch_.reserve(scheduler->slots_.size());
+  scheduler->writing_.reserve(scheduler->seats_.size());
+  scheduler->batch_.reserve(scheduler->seats_.size());
   scheduler->thread_ = std::thread([raw = scheduler.get()] { raw->run(); });
   return scheduler;
 }
@@ -119,7 +119,7 @@ Scheduler::~Scheduler() {
   work_.notify_all();
   if (thread_.joinable()) thread_.join();
   if (cache_ == nullptr) return;
-  for (const auto& slot : slots_) cache_->save(slot->owner, *slot->session, 0, /*wait=*/true);
+  for (const auto& seat : seats_) cache_->save(seat->owner, *seat->session, 0, /*wait=*/true);
 }
 
 Scheduler::Ticket& Scheduler::Ticket::operator=(Ticket&& other) noexcept {
@@ -150,13 +150,13 @@ std::expected<std::vector<Scheduler::Ticket>, Refusal> Scheduler::submit_all(
   {
     const MutexLock lock(mutex_);
     const auto running = static_cast<size_t>(
-        std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; }));
+        std::ranges::count_if(seats_, [](const auto& seat) { return seat->job != nullptr; }));
     // Who asks for more than the queue holds is served when nobody waits.
-    const size_t free = slots_.size() - running;
+    const size_t free = seats_.size() - running;
     const bool full = !queue_.empty() && queue_.size() + generations.size() > options_.max_queue + free;
     const bool closed = queue_.size() >= options_.max_queue + free;
     if (draining_ || full || closed) {
-      const double turns = static_cast<double>(queue_.size() + 1) / static_cast<double>(slots_.size());
+      const double turns = static_cast<double>(queue_.size() + 1) / static_cast<double>(seats_.size());
       const auto wait = static_cast<int>(std::ceil(std::min(mean_job_s_ * turns, double{kMaxRetryAfter})));
       return std::unexpected(Refusal{.draining = draining_, .retry_after_s = std::max(1, wait)});
     }
@@ -181,8 +181,8 @@ void Scheduler::cancel_all() {
   {
     const MutexLock lock(mutex_);
     jobs.assign(queue_.begin(), queue_.end());
-    for (const auto& slot : slots_) {
-      if (slot->job != nullptr) jobs.push_back(slot->job);
+    for (const auto& seat : seats_) {
+      if (seat->job != nullptr) jobs.push_back(seat->job);
     }
   }
   for (const auto& job : jobs) cancel(job, Ending::kCancelled);
@@ -193,7 +193,7 @@ bool Scheduler::wait_idle(std::chrono::milliseconds limit) {
   const MutexLock lock(mutex_);
   const auto is_idle = [&]() ODMOE_REQUIRES(mutex_) {
     return queue_.empty() &&
-           std::ranges::none_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
+           std::ranges::none_of(seats_, [](const auto& seat) { return seat->job != nullptr; });
   };
   while (!is_idle()) {
     if (!idle_.wait_until(mutex_, end)) return is_idle();
@@ -205,7 +205,7 @@ Scheduler::Load Scheduler::load() const {
   const MutexLock lock(mutex_);
   return {.queued = queue_.size(),
           .running = static_cast<size_t>(
-              std::ranges::count_if(slots_, [](const auto& slot) { return slot->job != nullptr; })),
+              std::ranges::count_if(seats_, [](const auto& seat) { return seat->job != nullptr; })),
           .draining = draining_};
 }
 
@@ -233,7 +233,7 @@ void Scheduler::run() {
   MutexLock lock(mutex_);
   while (true) {
     admit();
-    const bool busy = std::ranges::any_of(slots_, [](const auto& slot) { return slot->job != nullptr; });
+    const bool busy = std::ranges::any_of(seats_, [](const auto& seat) { return seat->job != nullptr; });
     if (stop_) break;
     if (!busy) {
       idle_.notify_all();
@@ -241,15 +241,15 @@ void Scheduler::run() {
       continue;
     }
     lock.unlock();
-    for (const auto& slot : slots_) {
-      if (slot->job != nullptr && !goes_on(*slot)) release(*slot, slot->job->stop_reason);
+    for (const auto& seat : seats_) {
+      if (seat->job != nullptr && !goes_on(*seat)) release(*seat, seat->job->stop_reason);
     }
     write_tokens();
-    for (size_t i = 0; i < slots_.size(); ++i) {
-      Slot& slot = *slots_[(next_prompt_ + i) % slots_.size()];
-      if (slot.job == nullptr || slot.job->prefilled) continue;
-      next_prompt_ = (next_prompt_ + i + 1) % slots_.size();
-      read_prompt(slot);
+    for (size_t i = 0; i < seats_.size(); ++i) {
+      Seat& seat = *seats_[(next_prompt_ + i) % seats_.size()];
+      if (seat.job == nullptr || seat.job->prefilled) continue;
+      next_prompt_ = (next_prompt_ + i + 1) % seats_.size();
+      read_prompt(seat);
       break;
     }
     lock.lock();
@@ -257,9 +257,9 @@ void Scheduler::run() {
   // Whoever waits is told.
   std::vector<std::shared_ptr<Job>> left(queue_.begin(), queue_.end());
   queue_.clear();
-  for (const auto& slot : slots_) {
-    if (slot->job != nullptr) left.push_back(std::move(slot->job));
-    slot->job = nullptr;
+  for (const auto& seat : seats_) {
+    if (seat->job != nullptr) left.push_back(std::move(seat->job));
+    seat->job = nullptr;
   }
   lock.unlock();
   for (const auto& job : left) finish(job, Ending::kCancelled);
@@ -270,31 +270,31 @@ void Scheduler::run() {
 void Scheduler::admit() {
   while (!queue_.empty() && !stop_) {
     const std::shared_ptr<Job> job = queue_.front();
-    Slot* slot = best_slot(*job);
-    if (slot == nullptr) return;
+    Seat* seat = best_seat(*job);
+    if (seat == nullptr) return;
     queue_.pop_front();
-    slot->job = job;
+    seat->job = job;
     mutex_.unlock();
     job->admitted = std::chrono::steady_clock::now();
     job->end.queue_ms = ms_between(job->submitted, job->admitted);
     job->tokens.emplace(chooser_of(job->work, ends_, engine_->model().n_vocab));
-    job->end.reused_tokens = reuse(*job, *slot);
+    job->end.reused_tokens = reuse(*job, *seat);
     mutex_.lock();
   }
 }
 
 // Brings the session to what it need not evaluate of the prompt; returns how many tokens that are.
-int32_t Scheduler::reuse(const Job& job, Slot& slot) {
+int32_t Scheduler::reuse(const Job& job, Seat& seat) {
   const std::vector<Token>& prompt = job.work.prompt;
   const std::string& owner = job.work.owner;
-  Session& session = *slot.session;
-  int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, slot);
-  const std::string before = std::exchange(slot.owner, owner);
+  Session& session = *seat.session;
+  int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, seat);
+  const std::string before = std::exchange(seat.owner, owner);
   if (cache_ != nullptr && !job.work.prompt_logprobs) {
     int32_t found = cache_->find(owner, prompt);
     // Those who are served right now may have read as much as any before them.
-    for (const auto& other : slots_) {
-      if (other.get() != &slot && reusable_of(job, *other) > std::max(shared, found)) {
+    for (const auto& other : seats_) {
+      if (other.get() != &seat && reusable_of(job, *other) > std::max(shared, found)) {
         cache_->save(other->owner, *other->session, 0);
         found = cache_->find(owner, prompt);
       }
@@ -309,22 +309,22 @@ int32_t Scheduler::reuse(const Job& job, Slot& slot) {
   return session.truncate(shared);
 }
 
-int32_t Scheduler::reusable_of(const Job& job, const Slot& slot) const {
-  if (slot.owner != job.work.owner) return 0;
-  return reusable(job.work.prompt, *slot.session, options_.chunk, options_.reuse);
+int32_t Scheduler::reusable_of(const Job& job, const Seat& seat) const {
+  if (seat.owner != job.work.owner) return 0;
+  return reusable(job.work.prompt, *seat.session, options_.chunk, options_.reuse);
 }
 
-Scheduler::Slot* Scheduler::best_slot(const Job& job) {
-  Slot* best = nullptr;
+Scheduler::Seat* Scheduler::best_seat(const Job& job) {
+  Seat* best = nullptr;
   ptrdiff_t best_shared = -1;
-  for (const auto& slot : slots_) {
-    if (slot->job != nullptr) continue;
-    const auto tokens = slot->session->tokens();
-    ptrdiff_t shared = reusable_of(job, *slot);
+  for (const auto& seat : seats_) {
+    if (seat->job != nullptr) continue;
+    const auto tokens = seat->session->tokens();
+    ptrdiff_t shared = reusable_of(job, *seat);
     // Where little of either would be kept, the timeline is worth more to whoever comes back to it.
     if (shared * 2 < std::ssize(tokens) && shared * 2 < std::ssize(job.work.prompt)) shared = 0;
-    if (shared > best_shared || (shared == best_shared && slot->last_used < best->last_used)) {
-      best = slot.get();
+    if (shared > best_shared || (shared == best_shared && seat->last_used < best->last_used)) {
+      best = seat.get();
       best_shared = shared;
     }
   }
@@ -334,26 +334,26 @@ Scheduler::Slot* Scheduler::best_slot(const Job& job) {
 // What follows is called without the lock: only the scheduler's thread changes a session or a job that runs.
 
 // Whether the job may have another turn; else why not is its stop_reason.
-bool Scheduler::goes_on(Slot& slot) {
-  Job& job = *slot.job;
+bool Scheduler::goes_on(Seat& seat) {
+  Job& job = *seat.job;
   if (job.stopped) return false;
   if (job.work.deadline && std::chrono::steady_clock::now() >= *job.work.deadline) {
     job.stop_reason = Ending::kDeadline;
     return false;
   }
-  if (job.prefilled && std::cmp_greater_equal(slot.session->tokens().size(), slot.session->context())) {
+  if (job.prefilled && std::cmp_greater_equal(seat.session->tokens().size(), seat.session->context())) {
     job.stop_reason = Ending::kContextFull;
     return false;
   }
   return true;
 }
 
-void Scheduler::release(Slot& slot, Ending ending, Error error) {
-  const std::shared_ptr<Job> job = slot.job;
+void Scheduler::release(Seat& seat, Ending ending, Error error) {
+  const std::shared_ptr<Job> job = seat.job;
   {
     const MutexLock lock(mutex_);
-    slot.job = nullptr;
-    slot.last_used = ++turn_;
+    seat.job = nullptr;
+    seat.last_used = ++turn_;
     const double seconds = ms_between(job->admitted, std::chrono::steady_clock::now()) * 1e-3;
     mean_job_s_ = 0.9 * mean_job_s_ + 0.1 * seconds;
   }
@@ -378,9 +378,9 @@ Status Scheduler::evaluate(const Job* only, const std::function<Status()>& work)
 }
 
 // A chunk of a prompt.
-void Scheduler::read_prompt(Slot& slot) {
-  const std::shared_ptr<Job> job = slot.job;
-  Session& session = *slot.session;
+void Scheduler::read_prompt(Seat& seat) {
+  const std::shared_ptr<Job> job = seat.job;
+  Session& session = *seat.session;
   const std::vector<Token>& prompt = job->work.prompt;
   const size_t at = session.tokens().size();
   const size_t n = std::min(prompt.size() - at, static_cast<size_t>(options_.chunk));
@@ -390,13 +390,13 @@ void Scheduler::read_prompt(Slot& slot) {
     if (job->n_reported == 0) job->sink->on_prompt({.token = prompt[job->n_reported++]});
     sink = [&](int32_t position, std::span<const float> logits) {
       if (std::cmp_not_equal(job->n_reported, position + 1) || job->n_reported == prompt.size()) return;
-      job->sink->on_prompt(describe(prompt[job->n_reported++], logits, job->work.top_logprobs));
+      job->sink->on_prompt(with_logprobs(prompt[job->n_reported++], logits, job->work.top_logprobs));
     };
   }
   const Status status =
       evaluate(job.get(), [&] { return session.evaluate(std::span(prompt).subspan(at, n), sink); });
   if (!status.has_value()) {
-    if (status.error().kind != ErrorKind::kInterrupted) release(slot, Ending::kError, status.error());
+    if (status.error().kind != ErrorKind::kInterrupted) release(seat, Ending::kError, status.error());
     return;
   }
   job->prefilled = session.tokens().size() == prompt.size();
@@ -404,37 +404,37 @@ void Scheduler::read_prompt(Slot& slot) {
   if (job->work.penalize_prompt) {
     for (const Token token : prompt) job->tokens->read(token);
   }
-  if (job->work.max_tokens == 0) return release(slot, Ending::kLength);
-  if (auto end = choose(*job, session.logits())) release(slot, end->ending, std::move(end->error));
+  if (job->work.max_tokens == 0) return release(seat, Ending::kLength);
+  if (auto end = choose(*job, session.logits())) release(seat, end->ending, std::move(end->error));
 }
 
 // A token for everybody who writes.
 void Scheduler::write_tokens() {
   writing_.clear();
   batch_.clear();
-  for (const auto& slot : slots_) {
-    if (slot->job == nullptr || !slot->job->prefilled) continue;
-    writing_.push_back(slot.get());
-    batch_.push_back({.session = slot->session.get(), .token = *slot->job->pending});
+  for (const auto& seat : seats_) {
+    if (seat->job == nullptr || !seat->job->prefilled) continue;
+    writing_.push_back(seat.get());
+    batch_.push_back({.session = seat->session.get(), .token = *seat->job->pending});
   }
   if (batch_.empty()) return;
   const Job* const only = writing_.size() == 1 ? writing_[0]->job.get() : nullptr;
   const Status together = evaluate(only, [this] { return engine_->step(batch_); });
   if (!together.has_value() && together.error().kind == ErrorKind::kInterrupted) return;
   for (size_t i = 0; i < writing_.size(); ++i) {
-    Slot& slot = *writing_[i];
+    Seat& seat = *writing_[i];
     if (!together.has_value()) {
       // Whose experts could not be read is found out one by one; the others go on.
-      const Job* const job = slot.job.get();
+      const Job* const job = seat.job.get();
       const Status alone =
           only != nullptr ? together : evaluate(job, [&] { return engine_->step({&batch_[i], 1}); });
       if (!alone.has_value()) {
-        if (alone.error().kind != ErrorKind::kInterrupted) release(slot, Ending::kError, alone.error());
+        if (alone.error().kind != ErrorKind::kInterrupted) release(seat, Ending::kError, alone.error());
         continue;
       }
     }
-    if (auto end = choose(*slot.job, slot.session->logits())) {
-      release(slot, end->ending, std::move(end->error));
+    if (auto end = choose(*seat.job, seat.session->logits())) {
+      release(seat, end->ending, std::move(end->error));
     }
   }
 }
@@ -451,8 +451,9 @@ std::optional<Scheduler::End> Scheduler::choose(Job& job, std::span<const float>
   const bool may_go_on = job.tokens->accept(token);
   ++job.end.generated_tokens;
   const bool wants_logprob = job.work.top_logprobs >= 0;
-  const bool goes_on = job.sink->on_token(wants_logprob ? describe(token, model_logits, job.work.top_logprobs)
-                                                        : GeneratedToken{.token = token});
+  const bool goes_on =
+      job.sink->on_token(wants_logprob ? with_logprobs(token, model_logits, job.work.top_logprobs)
+                                       : GeneratedToken{.token = token});
   if (!goes_on) return End{.ending = Ending::kSink};
   if (!may_go_on) return End{.ending = Ending::kGrammar};
   if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) {

@@ -164,17 +164,17 @@ class Scheduler {
   Load load() const;
 
  private:
-  struct Slot;  // a session and who has it
+  struct Seat;  // a session and who has it
   Scheduler(Engine& engine, const SchedulerOptions& options);
   void run();
   void admit() ODMOE_REQUIRES(mutex_);  // gives the lock up in between
-  Slot* best_slot(const Job& job);
-  int32_t reusable_of(const Job& job, const Slot& slot) const;
-  int32_t reuse(const Job& job, Slot& slot);
-  bool goes_on(Slot& slot);
-  void release(Slot& slot, Ending ending, Error error = {});
+  Seat* best_seat(const Job& job);
+  int32_t reusable_of(const Job& job, const Seat& seat) const;
+  int32_t reuse(const Job& job, Seat& seat);
+  bool goes_on(Seat& seat);
+  void release(Seat& seat, Ending ending, Error error = {});
   Status evaluate(const Job* only, const std::function<Status()>& work);
-  void read_prompt(Slot& slot);
+  void read_prompt(Seat& seat);
   void write_tokens();
   struct End {
     Ending ending = Ending::kEndToken;
@@ -190,12 +190,12 @@ class Scheduler {
   mutable Mutex mutex_;
   Condition work_, idle_;
   std::deque<std::shared_ptr<Job>> queue_ ODMOE_GUARDED_BY(mutex_);
-  std::vector<std::unique_ptr<Slot>> slots_;                      // their jobs are set under mutex_
+  std::vector<std::unique_ptr<Seat>> seats_;                      // their jobs are set under mutex_
   bool evaluating_ ODMOE_GUARDED_BY(mutex_) = false;              // an evaluation is under way or about to be
   const Job* evaluating_for_ ODMOE_GUARDED_BY(mutex_) = nullptr;  // for whom alone; null: for several
-  std::vector<Slot*> writing_;                                    // of the scheduler's thread
+  std::vector<Seat*> writing_;                                    // of the scheduler's thread
   std::vector<NextToken> batch_;
-  size_t next_prompt_ = 0;  // of slots_: whose turn it is to read a prompt
+  size_t next_prompt_ = 0;  // of seats_: whose turn it is to read a prompt
   int32_t context_ = 0;
   std::vector<Token> ends_;  // tokens that end a text
   uint64_t turn_ = 0;

@@ -25,7 +25,7 @@ namespace {
 using ::testing::ElementsAre;
 
 // Keeps what it is given; may be told when to have enough.
-class Listener final : public GenerationSink {
+class RecordingSink final : public GenerationSink {
  public:
   void on_prompt(const GeneratedToken& token) override {
     const MutexLock lock(mutex_);
@@ -78,7 +78,7 @@ class Listener final : public GenerationSink {
 };
 
 // What tells the bits of every token that was written.
-std::vector<float> bits_of(const Listener& sink) {
+std::vector<float> bits_of(const RecordingSink& sink) {
   std::vector<float> all;
   for (const GeneratedToken& token : sink.tokens_) {
     all.push_back(token.logprob);
@@ -112,7 +112,7 @@ class SchedulerTest : public ::testing::Test {
             .ignore_eos = true};
   }
   std::vector<Token> generate(Generation generation) {
-    auto sink = std::make_shared<Listener>();
+    auto sink = std::make_shared<RecordingSink>();
     auto ticket = scheduler_->submit(std::move(generation), sink);
     EXPECT_TRUE(ticket.has_value());
     last_ = sink->wait();
@@ -144,10 +144,10 @@ TEST_F(SchedulerTest, SaysWhatTheEngineAloneSays) {
 TEST_F(SchedulerTest, WhatIsServedBesideDoesNotChangeAText) {
   start();
   const std::vector<Token> alone = generate(ask(kText, 24));
-  std::vector<std::shared_ptr<Listener>> sinks;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
   std::vector<Scheduler::Ticket> tickets;
   for (const char* text : {"A horse", kText, "My kingdom for", kText, "First Citizen"}) {
-    sinks.push_back(std::make_shared<Listener>());
+    sinks.push_back(std::make_shared<RecordingSink>());
     tickets.push_back(scheduler_->submit(ask(text, 24), sinks.back()).value());
   }
   for (const auto& sink : sinks) sink->wait();
@@ -206,7 +206,7 @@ TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
     for (int turn = 0; turn < 3; ++turn) {
       start();
       Request& request = requests.emplace_back(Request{.prompt = prompt, .bits = {}});
-      const auto sink = std::make_shared<Listener>();
+      const auto sink = std::make_shared<RecordingSink>();
       const auto ticket = scheduler_->submit(generation(request), sink).value();
       ASSERT_EQ(sink->wait().reused_tokens, 0);
       request.bits = bits_of(*sink);
@@ -235,9 +235,9 @@ TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
       if (round != 1) start(requests.size());  // then only files are left of what was
       std::ranges::shuffle(requests, random);
       std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> asked;
-      std::vector<std::shared_ptr<Listener>> sinks;
+      std::vector<std::shared_ptr<RecordingSink>> sinks;
       for (const Request& request : requests) {
-        sinks.push_back(std::make_shared<Listener>());
+        sinks.push_back(std::make_shared<RecordingSink>());
         asked.emplace_back(generation(request), sinks.back());
       }
       std::vector<Scheduler::Ticket> tickets;
@@ -340,7 +340,7 @@ TEST_F(SchedulerTest, WhatIsBeingServedIsTakenUpForItsOwnerAlone) {
   start();
   Generation long_one = ask(kText, 100);
   long_one.owner = "anna";
-  const auto sink = std::make_shared<Listener>();
+  const auto sink = std::make_shared<RecordingSink>();
   const auto ticket = scheduler_->submit(std::move(long_one), sink).value();
   sink->wait_for_tokens(1);  // her prompt is read
   Generation same = ask(kText, 1);
@@ -354,10 +354,10 @@ TEST_F(SchedulerTest, WhatIsBeingServedIsTakenUpForItsOwnerAlone) {
 
 TEST_F(SchedulerTest, ThoseWhoWriteShareAStepAndAPromptComesBetween) {
   start();
-  std::vector<std::shared_ptr<Listener>> sinks;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
   std::vector<Scheduler::Ticket> tickets;
   for (const char* text : {kText, "A horse"}) {
-    sinks.push_back(std::make_shared<Listener>());
+    sinks.push_back(std::make_shared<RecordingSink>());
     tickets.push_back(scheduler_->submit(ask(text, 60), sinks.back()).value());
   }
   for (const auto& sink : sinks) EXPECT_EQ(sink->wait().ending, Ending::kLength);
@@ -370,7 +370,7 @@ TEST_F(SchedulerTest, ThoseWhoWriteShareAStepAndAPromptComesBetween) {
 
 TEST_F(SchedulerTest, EndsWithinATokenWhenCancelled) {
   start();
-  auto sink = std::make_shared<Listener>();
+  auto sink = std::make_shared<RecordingSink>();
   auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
   sink->wait_for_tokens(3);
   ticket.cancel(Ending::kCancelled);
@@ -383,7 +383,7 @@ TEST_F(SchedulerTest, EndsWithinATokenWhenCancelled) {
 
 TEST_F(SchedulerTest, ATicketThatGoesEndsItsRequest) {
   start();
-  auto sink = std::make_shared<Listener>();
+  auto sink = std::make_shared<RecordingSink>();
   {
     auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
     sink->wait_for_tokens(1);
@@ -394,10 +394,10 @@ TEST_F(SchedulerTest, ATicketThatGoesEndsItsRequest) {
 TEST_F(SchedulerTest, TheQueueIsBoundedAndSaysWhenToComeBack) {
   start(2);
   std::vector<Scheduler::Ticket> tickets;
-  std::vector<std::shared_ptr<Listener>> sinks;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
   std::optional<Refusal> refusal;
   for (int i = 0; i < kSessions + 2 + 3 && !refusal; ++i) {
-    sinks.push_back(std::make_shared<Listener>());
+    sinks.push_back(std::make_shared<RecordingSink>());
     auto ticket = scheduler_->submit(ask(kText, -1), sinks.back());
     if (ticket.has_value()) {
       tickets.push_back(std::move(*ticket));
@@ -415,7 +415,7 @@ TEST_F(SchedulerTest, TheQueueIsBoundedAndSaysWhenToComeBack) {
 
 TEST_F(SchedulerTest, ASinkThatHasEnoughEndsIt) {
   start();
-  auto sink = std::make_shared<Listener>();
+  auto sink = std::make_shared<RecordingSink>();
   sink->enough_ = 5;
   auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
   EXPECT_EQ(sink->wait().ending, Ending::kSink);
@@ -442,7 +442,7 @@ TEST_F(SchedulerTest, BiasAndLogprobsAreOfTheModelsOwnDistribution) {
   Generation generation = ask(kText, 1);
   generation.top_logprobs = 3;
   generation.prompt_logprobs = true;
-  auto sink = std::make_shared<Listener>();
+  auto sink = std::make_shared<RecordingSink>();
   auto ticket = scheduler_->submit(generation, sink).value();
   sink->wait();
   ASSERT_EQ(sink->tokens_.size(), 1);
@@ -483,10 +483,10 @@ TEST_F(SchedulerTest, AGrammarIsKept) {
 
 TEST_F(SchedulerTest, TakesNothingMoreWhileItDrains) {
   start();
-  auto sink = std::make_shared<Listener>();
+  auto sink = std::make_shared<RecordingSink>();
   auto ticket = scheduler_->submit(ask(kText, 30), sink).value();
   scheduler_->drain();
-  auto late = scheduler_->submit(ask(kText, 1), std::make_shared<Listener>());
+  auto late = scheduler_->submit(ask(kText, 1), std::make_shared<RecordingSink>());
   ASSERT_FALSE(late.has_value());
   EXPECT_TRUE(late.error().draining);
   EXPECT_TRUE(scheduler_->wait_idle(std::chrono::seconds(30)));
@@ -495,10 +495,10 @@ TEST_F(SchedulerTest, TakesNothingMoreWhileItDrains) {
 
 TEST_F(SchedulerTest, ItsEndTellsWhoeverStillWaits) {
   start();
-  std::vector<std::shared_ptr<Listener>> sinks;
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
   std::vector<Scheduler::Ticket> tickets;
   for (int i = 0; i < 5; ++i) {
-    sinks.push_back(std::make_shared<Listener>());
+    sinks.push_back(std::make_shared<RecordingSink>());
     tickets.push_back(scheduler_->submit(ask(kText, -1), sinks.back()).value());
   }
   scheduler_->cancel_all();
@@ -507,7 +507,7 @@ TEST_F(SchedulerTest, ItsEndTellsWhoeverStillWaits) {
 
 TEST_F(SchedulerTest, StatsDoNotWaitForAnEvaluation) {
   start();
-  auto sink = std::make_shared<Listener>();
+  auto sink = std::make_shared<RecordingSink>();
   auto ticket = scheduler_->submit(ask(kText, -1), sink).value();
   sink->wait_for_tokens(1);
   uint64_t before = 0;
@@ -536,7 +536,7 @@ TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
                               .sessions = 2};
   const auto engine = EngineImpl::open(options, {}, dependencies).value();
   const auto scheduler = Scheduler::create(*engine, {.sessions = 2, .chunk = 16}).value();
-  const auto ask = [&](const std::shared_ptr<Listener>& sink) {
+  const auto ask = [&](const std::shared_ptr<RecordingSink>& sink) {
     return scheduler
         ->submit({.prompt = engine->encode(kText, true, true),
                   .sampling = {.temperature = 0},
@@ -545,13 +545,13 @@ TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
                  sink)
         .value();
   };
-  const auto before = std::make_shared<Listener>();
+  const auto before = std::make_shared<RecordingSink>();
   auto first = ask(before);
   ASSERT_EQ(before->wait().ending, Ending::kLength);
   disk->inject({.path = {}, .error = EIO, .times = 300});
   int failed = 0;
   for (int i = 0; i < 200; ++i) {
-    const auto sink = std::make_shared<Listener>();
+    const auto sink = std::make_shared<RecordingSink>();
     auto ticket = ask(sink);
     const GenerationEnd end = sink->wait();
     if (end.ending == Ending::kLength) {
@@ -570,7 +570,7 @@ TEST(SchedulerFaults, AReadErrorFailsItsRequestAndTheOthersGoOn) {
   int ended = 0;
   for (int i = 0; i < 20; ++i) {
     disk->inject({.path = {}, .error = EIO, .times = 6});
-    const std::array sinks = {std::make_shared<Listener>(), std::make_shared<Listener>()};
+    const std::array sinks = {std::make_shared<RecordingSink>(), std::make_shared<RecordingSink>()};
     auto one = ask(sinks[0]);
     auto two = ask(sinks[1]);
     for (const auto& sink : sinks) {
@@ -631,7 +631,7 @@ TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBi
             .top_logprobs = 5,
             .ignore_eos = true};
   };
-  const auto ask = [&](size_t i, int32_t tokens, const std::shared_ptr<Listener>& sink) {
+  const auto ask = [&](size_t i, int32_t tokens, const std::shared_ptr<RecordingSink>& sink) {
     return scheduler->submit(generation(i, tokens), sink).value();
   };
   // Who is the first is asked last, and writes less, so that the others write all the time that it does.
@@ -642,7 +642,7 @@ TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBi
   std::map<ExpertKey, uint32_t> of_prompt;
   for (size_t i = 0; i < kSessions; ++i) {
     start();
-    const auto sink = std::make_shared<Listener>();
+    const auto sink = std::make_shared<RecordingSink>();
     const auto ticket = ask(i, tokens_of(i), sink);
     ASSERT_EQ(sink->wait().ending, Ending::kLength);
     alone[i] = bits_of(*sink);
@@ -650,7 +650,7 @@ TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBi
   }
   start();
   {
-    const auto sink = std::make_shared<Listener>();
+    const auto sink = std::make_shared<RecordingSink>();
     const auto ticket = ask(0, 2, sink);
     ASSERT_EQ(sink->wait().ending, Ending::kLength);
     of_prompt = uses(*engine);
@@ -667,10 +667,10 @@ TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBi
       open_checkpoint(model).value()->expert_source(info.n_layer, info.n_expert, info.n_expert_used).value();
   const uint64_t begin = source->locate(*bad, 0).offset / 512 * 512;
   disk->inject({.path = model, .begin = begin, .end = begin + 1, .error = EIO, .times = -1});
-  std::array<std::shared_ptr<Listener>, kSessions> sinks;
+  std::array<std::shared_ptr<RecordingSink>, kSessions> sinks;
   std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> together;
   for (const size_t i : {1, 2, 0}) {
-    sinks[i] = std::make_shared<Listener>();
+    sinks[i] = std::make_shared<RecordingSink>();
     together.emplace_back(generation(i, tokens_of(i)), sinks[i]);
   }
   const auto tickets = scheduler->submit_all(std::move(together)).value();
@@ -691,7 +691,7 @@ TEST(SchedulerFaults, ABadPlaceOfTheDriveEndsOnlyWhoWantsItsExpertAndChangesNoBi
 
   // It is the same for the next who wants it, and for nobody else.
   for (size_t i = 0; i < kSessions; ++i) {
-    const auto sink = std::make_shared<Listener>();
+    const auto sink = std::make_shared<RecordingSink>();
     const auto ticket = ask(i, tokens_of(i), sink);
     EXPECT_EQ(sink->wait().ending, i == 0 ? Ending::kError : Ending::kLength);
     EXPECT_EQ(bits_of(*sink), i == 0 ? said : alone[i]);

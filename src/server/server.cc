@@ -58,7 +58,7 @@ Status ServerOptions::validate() const {
   }
   if (!cache_dir.empty() && prompt_cache_bytes == 0) {
     return fail(ErrorKind::kUsage,
-                "--cache-dir needs --prompt-cache: what is saved and read goes by way of that memory");
+                "--cache-dir needs --prompt-cache: what it saves and reads passes through that memory");
   }
   for (const std::string& key : api_keys) {
     const bool printable = std::ranges::all_of(key, [](unsigned char c) { return c > 0x20 && c < 0x7F; });
@@ -81,7 +81,7 @@ class Server::Impl {
                   [this](const ApiError& error) { return routes_.default_dialect().error(error); }),
         generator_(options_, memory_),
         events_(
-            std::clamp<size_t>(options.max_connections / 2, 1, kMaxListeners),
+            std::clamp<size_t>(options.max_connections / 2, 1, kMaxSubscribers),
             [this] { return live_subject(); }, [this] { return live_model(); }) {}
 
   Status listen() {

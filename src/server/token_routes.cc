@@ -8,7 +8,7 @@
 #include "odmoe/format.h"
 #include "server/encode_bounds.h"
 #include "server/json_guard.h"
-#include "server/json_pieces.h"
+#include "server/json_list.h"
 #include "server/request.h"
 
 namespace odmoe::server {
@@ -33,7 +33,7 @@ ApiResult<Body> answer_tokenize(const Engine& engine, std::string body, RequestW
   text.content = std::string();
   work.give_back_to(tokens->capacity() * sizeof(Token));
   const auto kept = std::make_shared<Kept>(Kept{.tokens = std::move(*tokens), .memory = work.keep()});
-  return Body{.write = [&engine, kept, with_pieces = text.with_pieces](const PieceSink& sink) {
+  return Body{.write = [&engine, kept, with_pieces = text.with_pieces](const BodySink& sink) {
     const auto item = [&](size_t i) {
       const Token token = kept->tokens[i];
       if (!with_pieces) return std::to_string(token);
@@ -49,7 +49,7 @@ ApiResult<Body> answer_detokenize(const Engine& engine, std::string body, Reques
   forget_body(body, work);
   work.give_back_to(tokens.capacity() * sizeof(Token));
   const auto kept = std::make_shared<Kept>(Kept{.tokens = std::move(tokens), .memory = work.keep()});
-  return Body{.write = [&engine, kept](const PieceSink& sink) {
+  return Body{.write = [&engine, kept](const BodySink& sink) {
     constexpr size_t kTokensAtOnce = 1024;
     // A character may begin in one token and end in the next.
     StreamDecoder decoder;

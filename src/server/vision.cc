@@ -71,7 +71,7 @@ Status Vision::check() const {
     return fail(ErrorKind::kUsage, "--vision-url {}: it must begin with http:// or https://", options_.url);
   }
   if (!httplib::Client(split_url(options_.url).origin).is_valid()) {
-    return fail(ErrorKind::kUsage, "--vision-url {}: it is no address of a server", options_.url);
+    return fail(ErrorKind::kUsage, "--vision-url {}: this is not the address of a server", options_.url);
   }
   return {};
 }

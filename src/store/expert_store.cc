@@ -256,7 +256,7 @@ Result<ExpertStore::Landed> ExpertStore::Impl::wait_landed(std::span<ExpertLease
         landed.ready = gather_leases(begun, is_ready);
         landed.ready_new = gather_leases(fresh, is_ready);
         landed.gate_up_new = gather_leases(fresh.subspan(landed.ready_new), [](const Slot& slot) {
-          return slot.state == State::kLoading && slot.gate_up.state == PartState::kSound;
+          return slot.state == State::kLoading && slot.gate_up.state == SectionState::kSound;
         });
         return landed.ready + landed.ready_new + landed.gate_up_new > 0 || (begun.empty() && fresh.empty());
       },

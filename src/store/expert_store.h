@@ -6,8 +6,8 @@
 //   loading   owns a slot; reads of its slices are queued or in flight.  Never evicted.
 //   resident  owns a slot; every slice has landed.  Evicted only when no lease is held.
 // A read that fails is tried again; after the last try the expert is absent again and every lease waiting
-// for it reports the error.  Where records have checksums, each of their two parts (gate and up; down) is
-// compared with its own when it has landed, once; a part that is damaged is read again, which leaves the
+// for it reports the error.  Where records have checksums, each of their two sections (gate and up; down) is
+// compared with its own when it has landed, once; a section that is damaged is read again, which leaves the
 // other alone, and counts as a read that fails.
 //
 // Knows nothing of ggml: the compute side sees the arena as bytes and builds its views from SlotView.

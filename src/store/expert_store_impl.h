@@ -56,10 +56,10 @@ class ExpertStore::Impl {
     kResident,  // member of the policy, held there while leases > 0
     kFailed,    // given up, no member: kept only until its leases are released
   };
-  // What is known of one part of a record that is loading.
-  enum class PartState : uint8_t { kComing, kSound, kDamaged };
-  struct Part {
-    PartState state = PartState::kComing;
+  // What is known of one section of a record that is loading.
+  enum class SectionState : uint8_t { kComing, kSound, kDamaged };
+  struct Section {
+    SectionState state = SectionState::kComing;
     int n_damaged = 0;  // times that what arrived was not what its checksum says
   };
   struct Slot {
@@ -67,7 +67,7 @@ class ExpertStore::Impl {
     State state = State::kFree;
     bool prefetched = false;  // for a hint, and not leased since
     bool moving = false;      // resident, being copied elsewhere: held in the policy even without leases
-    Part gate_up, down;       // loading; the I/O thread's to change.  Gate and up that are sound can be used
+    Section gate_up, down;    // loading; the I/O thread's to change.  Gate and up that are sound can be used
     int32_t n_lease = 0;
     std::unique_ptr<Error> error;  // of a failed slot
   };
@@ -130,7 +130,7 @@ class ExpertStore::Impl {
   void read_again(int32_t slot) ODMOE_REQUIRES(mutex_);
   Error read_error(const LoadEnd& end) const ODMOE_REQUIRES(mutex_);
   Error damage_error(int32_t slot) const ODMOE_REQUIRES(mutex_);
-  bool parts_are_apart(int32_t slot) const ODMOE_REQUIRES(mutex_);
+  bool sections_are_apart(int32_t slot) const ODMOE_REQUIRES(mutex_);
   void set_in_flight(bool some) ODMOE_REQUIRES(mutex_);
   void report_failed_copy() ODMOE_REQUIRES(mutex_);
 
@@ -141,13 +141,13 @@ class ExpertStore::Impl {
   struct Arrival {
     int32_t slot = -1;
     bool all = false;
-    PartState gate_up = PartState::kComing, down = PartState::kComing;  // as compared
+    SectionState gate_up = SectionState::kComing, down = SectionState::kComing;  // as compared
   };
   void run_io();
   // Slots that are loading are the I/O thread's, which the lock has handed over: these look at them without.
   void move_into_place(int32_t slot) const ODMOE_NO_THREAD_SAFETY_ANALYSIS;
   void compare(Arrival& arrival) ODMOE_NO_THREAD_SAFETY_ANALYSIS;
-  uint64_t checksum_of(RecordPart part, int32_t slot) ODMOE_NO_THREAD_SAFETY_ANALYSIS;
+  uint64_t checksum_of(RecordSection section, int32_t slot) ODMOE_NO_THREAD_SAFETY_ANALYSIS;
   bool note_end(const LoadEnd& end) ODMOE_REQUIRES(mutex_);
   void settle(const Arrival& arrival) ODMOE_REQUIRES(mutex_);
 

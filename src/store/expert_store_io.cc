@@ -36,24 +36,24 @@ void ExpertStore::Impl::retire_if_unusable(int32_t number) {
 // with gate and up goes on with them meanwhile, so sound ones must not be read over.
 void ExpertStore::Impl::read_again(int32_t number) {
   Slot& slot = slot_at(number);
-  for (Part* const part : {&slot.gate_up, &slot.down}) {
-    if (part->state == PartState::kDamaged && ++part->n_damaged >= options_.read_attempts)
+  for (Section* const section : {&slot.gate_up, &slot.down}) {
+    if (section->state == SectionState::kDamaged && ++section->n_damaged >= options_.read_attempts)
       return give_up(number, damage_error(number));
   }
-  RecordPart what = RecordPart::kAll;
-  if (parts_are_apart(number) && slot.gate_up.state != slot.down.state) {
-    what = slot.gate_up.state == PartState::kDamaged ? RecordPart::kGateUp : RecordPart::kDown;
+  RecordSection what = RecordSection::kAll;
+  if (sections_are_apart(number) && slot.gate_up.state != slot.down.state) {
+    what = slot.gate_up.state == SectionState::kDamaged ? RecordSection::kGateUp : RecordSection::kDown;
   }
-  if (what != RecordPart::kDown) slot.gate_up.state = PartState::kComing;
-  if (what != RecordPart::kGateUp) slot.down.state = PartState::kComing;
+  if (what != RecordSection::kDown) slot.gate_up.state = SectionState::kComing;
+  if (what != RecordSection::kGateUp) slot.down.state = SectionState::kComing;
   ++stats_.read_retries;
   scheduler_.add(number, slot.key, plan_.layout(slot.key.layer), arena_.slot(number),
                  slot.n_lease > 0 ? Priority::kDemand : Priority::kPrefetch, what);
 }
 
-bool ExpertStore::Impl::parts_are_apart(int32_t number) const {
+bool ExpertStore::Impl::sections_are_apart(int32_t number) const {
   const ExpertKey key = slots_[static_cast<size_t>(number)].key;
-  return odmoe::parts_are_apart(source_, key, plan_.layout(key.layer), reader_->alignment());
+  return odmoe::sections_are_apart(source_, key, plan_.layout(key.layer), reader_->alignment());
 }
 
 void ExpertStore::Impl::give_up(int32_t number, const Error& error) {
@@ -76,14 +76,15 @@ Error ExpertStore::Impl::damage_error(int32_t number) const {
   const Slot& slot = slots_[static_cast<size_t>(number)];
   const ExpertKey key = slot.key;
   const bool down = slot.down.n_damaged >= options_.read_attempts;
-  const RecordLayout::Projection& part = down ? source_.layout(key.layer).down : RecordLayout::Projection{};
-  const SliceLocation at = source_.locate(key, part.slice);
+  const RecordLayout::Projection& projection =
+      down ? source_.layout(key.layer).down : RecordLayout::Projection{};
+  const SliceLocation at = source_.locate(key, projection.slice);
   return {
       ErrorKind::kBadFile,
       odmoe::format("expert {} of layer {} is damaged: its {} in {} at byte {} was read {} times and never "
                     "was what the checksum says; convert or copy the model again",
                     key.expert, key.layer, down ? "down" : "gate and up",
-                    source_.files()[static_cast<size_t>(at.file)].string(), at.offset + part.offset,
+                    source_.files()[static_cast<size_t>(at.file)].string(), at.offset + projection.offset,
                     options_.read_attempts)};
 }
 
@@ -126,10 +127,11 @@ void ExpertStore::Impl::report_failed_copy() {
 void ExpertStore::Impl::move_into_place(int32_t number) const {
   const ExpertKey key = slots_[static_cast<size_t>(number)].key;  // a loading slot's is fixed
   std::byte* const base = arena_.slot(number);
-  for (const SliceRun& run : plan_.layout(key.layer).runs) {
-    const Landing landing = land(run, source_.locate(key, run.first_slice).offset, reader_->alignment());
-    if (landing.data_offset == run.canonical_offset) continue;
-    std::memmove(base + run.canonical_offset, base + landing.data_offset, run.bytes);
+  for (const Extent& extent : plan_.layout(key.layer).extents) {
+    const ExtentRead read =
+        extent_read(extent, source_.locate(key, extent.first_slice).offset, reader_->alignment());
+    if (read.data_offset == extent.canonical_offset) continue;
+    std::memmove(base + extent.canonical_offset, base + read.data_offset, extent.bytes);
   }
 }
 
@@ -138,21 +140,22 @@ void ExpertStore::Impl::move_into_place(int32_t number) const {
 void ExpertStore::Impl::compare(Arrival& arrival) {
   const Slot& slot = slots_[static_cast<size_t>(arrival.slot)];  // a loading slot's key is fixed
   const std::optional<RecordChecksums> wanted = source_.checksums(slot.key);
-  const auto verdict = [&](RecordPart part, PartState before, uint64_t checksum) {
-    if (before != PartState::kComing) return before;
-    return !wanted || checksum_of(part, arrival.slot) == checksum ? PartState::kSound : PartState::kDamaged;
+  const auto verdict = [&](RecordSection section, SectionState before, uint64_t checksum) {
+    if (before != SectionState::kComing) return before;
+    return !wanted || checksum_of(section, arrival.slot) == checksum ? SectionState::kSound
+                                                                     : SectionState::kDamaged;
   };
-  arrival.gate_up = verdict(RecordPart::kGateUp, slot.gate_up.state, wanted ? wanted->gate_up : 0);
-  if (arrival.all) arrival.down = verdict(RecordPart::kDown, slot.down.state, wanted ? wanted->down : 0);
+  arrival.gate_up = verdict(RecordSection::kGateUp, slot.gate_up.state, wanted ? wanted->gate_up : 0);
+  if (arrival.all) arrival.down = verdict(RecordSection::kDown, slot.down.state, wanted ? wanted->down : 0);
 }
 
-uint64_t ExpertStore::Impl::checksum_of(RecordPart part, int32_t number) {
+uint64_t ExpertStore::Impl::checksum_of(RecordSection section, int32_t number) {
   const std::byte* const base = arena_.slot(number);
   checksum_.reset();
-  for (const SliceRun& run : plan_.layout(slots_[static_cast<size_t>(number)].key.layer).runs) {
-    const std::span bytes(base + run.canonical_offset, run.bytes);
-    checksum_.add(part == RecordPart::kGateUp ? bytes.first(run.gate_up_bytes)
-                                              : bytes.subspan(run.gate_up_bytes));
+  for (const Extent& extent : plan_.layout(slots_[static_cast<size_t>(number)].key.layer).extents) {
+    const std::span bytes(base + extent.canonical_offset, extent.bytes);
+    checksum_.add(section == RecordSection::kGateUp ? bytes.first(extent.gate_up_bytes)
+                                                    : bytes.subspan(extent.gate_up_bytes));
   }
   return checksum_.value();
 }
@@ -165,11 +168,11 @@ bool ExpertStore::Impl::note_end(const LoadEnd& end) {
       return false;
     case LoadEnd::Kind::kGateUp:
       if (!source_.checksums(slot_at(end.slot).key)) {
-        slot_at(end.slot).gate_up.state = PartState::kSound;
+        slot_at(end.slot).gate_up.state = SectionState::kSound;
         return true;
       }
       // Down may have to be read again while gate and up are in use.
-      if (parts_are_apart(end.slot)) arrivals_.push_back({.slot = end.slot});
+      if (sections_are_apart(end.slot)) arrivals_.push_back({.slot = end.slot});
       return false;
     case LoadEnd::Kind::kLoaded:
       if (known != arrivals_.end()) {
@@ -191,7 +194,7 @@ void ExpertStore::Impl::settle(const Arrival& arrival) {
   slot.gate_up.state = arrival.gate_up;
   if (!arrival.all) return;
   slot.down.state = arrival.down;
-  const bool sound = arrival.gate_up == PartState::kSound && arrival.down == PartState::kSound;
+  const bool sound = arrival.gate_up == SectionState::kSound && arrival.down == SectionState::kSound;
   if (sound) {
     finish(arrival.slot);
   } else {

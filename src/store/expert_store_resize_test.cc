@@ -160,7 +160,7 @@ TEST_F(ExpertStoreResize, ClassesOfSlotsShrinkTogetherAndKeepWhatTheyNeed) {
 }
 
 TEST_F(ExpertStoreResize, MemoryGoesBackToTheSystem) {
-  constexpr uint64_t kSlice = 700'000;  // a slot is no multiple of a large page
+  constexpr uint64_t kSlice = 700'000;  // a slot is not a multiple of a large page
   make(24, {.slice_bytes = {kSlice, kSlice, kSlice}});
   visit_everything();
   const uint64_t full = resident_bytes();

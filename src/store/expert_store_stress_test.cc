@@ -16,7 +16,7 @@ struct Case {
   int32_t n_slot;
   ReadAlignment alignment;
   int short_percent, error_percent;
-  int damage_percent = 0;  // so few that no part is damaged ten times in a row, or so many that some are
+  int damage_percent = 0;  // so few that no section is damaged ten times in a row, or so many that some are
 };
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 

@@ -34,7 +34,7 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
       demand_(loads_.size()),
       prefetch_(loads_.size()),
       // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their
-      // part of the depth, so demands always find one.
+      // share of the depth, so demands always find one.
       pieces_(size_t{2} * limits.depth) {
   assert(!copies.empty());
   set_prefetch_depth(PrefetchDepth::kFew);
@@ -57,18 +57,18 @@ void ReadScheduler::set_prefetch_depth(PrefetchDepth depth) {
 }
 
 void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination,
-                        Priority priority, RecordPart part) {
+                        Priority priority, RecordSection section) {
   Load& load = loads_[static_cast<size_t>(slot)];
   assert(load.n_out == 0);
   load = {.key = key,
           .layout = &layout,
           .destination = destination,
           .priority = priority,
-          .part = part,
+          .section = section,
           .ended = false};
-  load.gate_up_left = part == RecordPart::kAll ? gate_up_bytes(load) : 0;
-  skip_empty_runs(load);
-  assert(load.run < layout.runs.size());
+  load.gate_up_left = section == RecordSection::kAll ? gate_up_bytes(load) : 0;
+  skip_empty_extents(load);
+  assert(load.extent < layout.extents.size());
   if (priority == Priority::kDemand) ++n_demand_load_;
   queue(priority).push(slot);
 }
@@ -79,7 +79,7 @@ void ReadScheduler::promote(int32_t slot) {
   if (load.ended || load.priority == Priority::kDemand) return;
   load.priority = Priority::kDemand;
   ++n_demand_load_;
-  if (load.failed || load.run == load.layout->runs.size()) return;  // nothing waits
+  if (load.failed || load.extent == load.layout->extents.size()) return;  // nothing waits
   prefetch_.remove(slot);
   demand_.push(slot);
 }
@@ -156,10 +156,11 @@ ReadScheduler::Found ReadScheduler::take_retry(Priority priority, int64_t now_us
   return full ? Found::kFull : Found::kNone;
 }
 
-Landing ReadScheduler::landing(const Load& load) const {
-  const SliceRun& run = load.layout->runs[load.run];
-  return landing_of(load.part, run,
-                    land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment));
+ExtentRead ReadScheduler::next_read(const Load& load) const {
+  const Extent& extent = load.layout->extents[load.extent];
+  return section_read(
+      load.section, extent,
+      extent_read(extent, source_.locate(load.key, extent.first_slice).offset, limits_.alignment));
 }
 
 // What has to land until gate and up can be used; 0 where they cannot before the whole expert is moved into
@@ -167,42 +168,43 @@ Landing ReadScheduler::landing(const Load& load) const {
 uint64_t ReadScheduler::gate_up_bytes(const Load& load) const {
   uint64_t sum = 0;
   bool all = true;
-  for (const SliceRun& run : load.layout->runs) {
-    const Landing landing = land(run, source_.locate(load.key, run.first_slice).offset, limits_.alignment);
-    if (landing.data_offset != run.canonical_offset) return 0;
-    if (run.gate_up_bytes > 0) sum += landing.needed - run.bytes + run.gate_up_bytes;
-    all = all && run.gate_up_bytes == run.bytes;
+  for (const Extent& extent : load.layout->extents) {
+    const ExtentRead read =
+        extent_read(extent, source_.locate(load.key, extent.first_slice).offset, limits_.alignment);
+    if (read.data_offset != extent.canonical_offset) return 0;
+    if (extent.gate_up_bytes > 0) sum += read.needed - extent.bytes + extent.gate_up_bytes;
+    all = all && extent.gate_up_bytes == extent.bytes;
   }
   return all ? 0 : sum;
 }
 
-// The next piece of the run that the load is at.
+// The next piece of the extent that the load is at.
 ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
-  const SliceRun& run = load.layout->runs[load.run];
-  const SliceLocation location = source_.locate(load.key, run.first_slice);
-  const Landing landing = this->landing(load);
+  const Extent& extent = load.layout->extents[load.extent];
+  const SliceLocation location = source_.locate(load.key, extent.first_slice);
+  const ExtentRead read = next_read(load);
   // Pieces of about the same size, rather than large ones and a crumb: the last to arrive decides.
   const uint64_t most = load.priority == Priority::kDemand
                             ? limits_.read_bytes
                             : std::min(limits_.read_bytes, kPrefetchPieceBytes);
-  const uint64_t n_piece = (landing.bytes + most - 1) / most;
+  const uint64_t n_piece = (read.bytes + most - 1) / most;
   const uint64_t unit = std::max(limits_.alignment.offset_bytes, limits_.alignment.memory_bytes);
-  const uint64_t piece_bytes = round_up((landing.bytes + n_piece - 1) / n_piece, unit);
-  const uint64_t bytes = std::min(piece_bytes, landing.bytes - load.done);
-  Piece piece{.read = {.offset = landing.file_offset + load.done,
+  const uint64_t piece_bytes = round_up((read.bytes + n_piece - 1) / n_piece, unit);
+  const uint64_t bytes = std::min(piece_bytes, read.bytes - load.done);
+  Piece piece{.read = {.offset = read.file_offset + load.done,
                        .bytes = static_cast<uint32_t>(bytes),
-                       .needed = static_cast<uint32_t>(std::min(bytes, landing.needed - load.done)),
-                       .destination = load.destination + landing.slot_offset + load.done},
-              .slice = run.first_slice,
+                       .needed = static_cast<uint32_t>(std::min(bytes, read.needed - load.done)),
+                       .destination = load.destination + read.slot_offset + load.done},
+              .slice = extent.first_slice,
               .file = location.file};
-  const uint64_t gate_up_end = load.part == RecordPart::kAll && run.gate_up_bytes > 0
-                                   ? landing.needed - run.bytes + run.gate_up_bytes
+  const uint64_t gate_up_end = load.section == RecordSection::kAll && extent.gate_up_bytes > 0
+                                   ? read.needed - extent.bytes + extent.gate_up_bytes
                                    : 0;
   if (gate_up_end > load.done) piece.gate_up_bytes = std::min(bytes, gate_up_end - load.done);
   // The slice that the piece begins in, for an error message.
   const auto& slices = source_.layout(load.key.layer).slices;
   uint64_t end = location.offset;
-  for (int i = run.first_slice; i < run.first_slice + run.n_slice; ++i) {
+  for (int i = extent.first_slice; i < extent.first_slice + extent.n_slice; ++i) {
     if (piece.read.offset >= end) piece.slice = i;
     end += slices[static_cast<size_t>(i)].bytes;
   }
@@ -212,16 +214,16 @@ ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
 void ReadScheduler::advance_load(Load& load, uint32_t bytes) const {
   load.done += bytes;
   // What lies behind the last needed byte is padding up to a block, never a piece of its own.
-  if (load.done >= landing(load).needed) {
-    ++load.run;
+  if (load.done >= next_read(load).needed) {
+    ++load.extent;
     load.done = 0;
-    skip_empty_runs(load);
+    skip_empty_extents(load);
   }
 }
 
-// Those that have nothing of the part that is read.
-void ReadScheduler::skip_empty_runs(Load& load) const {
-  while (load.run < load.layout->runs.size() && landing(load).needed == 0) ++load.run;
+// Those that have nothing of the section that is read.
+void ReadScheduler::skip_empty_extents(Load& load) const {
+  while (load.extent < load.layout->extents.size() && next_read(load).needed == 0) ++load.extent;
 }
 
 ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token) {
@@ -245,7 +247,7 @@ ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token)
   pieces_[token] = piece;
   ++load.n_out;
   advance_load(load, piece.read.bytes);
-  if (load.run == load.layout->runs.size()) loads.pop();
+  if (load.extent == load.layout->extents.size()) loads.pop();
   if (priority == Priority::kPrefetch) {
     ++prefetch_out_;
     prefetch_out_bytes_ += piece.cut_bytes;
@@ -282,7 +284,7 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   return true;
 }
 
-// The piece is no prefetch any more, or about to be forgotten.
+// The piece is not a prefetch any more, or about to be forgotten.
 void ReadScheduler::leave_prefetches(const Piece& piece) {
   if (piece.priority != Priority::kPrefetch) return;
   --prefetch_out_;
@@ -290,7 +292,7 @@ void ReadScheduler::leave_prefetches(const Piece& piece) {
   filling_ = few_are_left();
 }
 
-// A try that brought nothing is held against its copy, as long as there is another.
+// A try that brought nothing counts as a failure of its copy, as long as there is another copy.
 void ReadScheduler::note_failure(Piece& piece) {
   CopyState& state = copies_[static_cast<size_t>(piece.copy)];
   if (++state.failures < kMaxCopyFailures || state.failed || n_live_copy() == 1) return;
@@ -333,7 +335,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
     load.failure_slice = piece.slice;
     load.failure = piece.read;
     // The rest of the load is of no use: its unsubmitted pieces and those that wait to be tried again.
-    if (load.run < load.layout->runs.size()) queue(load.priority).remove(piece.slot);
+    if (load.extent < load.layout->extents.size()) queue(load.priority).remove(piece.slot);
     std::erase_if(retries_, [&](uint32_t waiting) {
       if (pieces_[waiting].slot != piece.slot) return false;
       free_pieces_.push_back(waiting);
@@ -342,7 +344,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
       return true;
     });
   }
-  const bool ended = load.n_out == 0 && (load.failed || load.run == load.layout->runs.size());
+  const bool ended = load.n_out == 0 && (load.failed || load.extent == load.layout->extents.size());
   load.ended = ended;
   if (ended && load.priority == Priority::kDemand) --n_demand_load_;
   if (ended && load.failed) {

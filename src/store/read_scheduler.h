@@ -1,6 +1,6 @@
 // Which read goes to the drive next.
 //
-// An expert on its way is a *load*: the runs of its layout, cut into pieces.  Loads wait in two queues,
+// An expert on its way is a *load*: the extents of its layout, cut into pieces.  Loads wait in two queues,
 // demand and prefetch, first come first served; the loads of a queue are finished one after the other, since
 // an expert is of use only as a whole.  A drive knows no priorities and shares its bandwidth among all it is
 // asked for, so a prefetch piece is chosen only while no demand waits and those under way do not keep the
@@ -92,9 +92,9 @@ class ReadScheduler {
   // At least one copy.
   ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits);
 
-  // A load of less than all, and so without Kind::kGateUp, only of an expert whose parts_are_apart().
+  // A load of less than all, and so without Kind::kGateUp, only of an expert whose sections_are_apart().
   void add(int32_t slot, ExpertKey key, const SlotLayout& layout, std::byte* destination, Priority priority,
-           RecordPart part = RecordPart::kAll);
+           RecordSection section = RecordSection::kAll);
 
   // kFew until something else is said.  What is in flight stays so.
   void set_prefetch_depth(PrefetchDepth depth);
@@ -131,13 +131,13 @@ class ReadScheduler {
     const SlotLayout* layout = nullptr;
     std::byte* destination = nullptr;  // the slot
     Priority priority = Priority::kDemand;
-    RecordPart part = RecordPart::kAll;
+    RecordSection section = RecordSection::kAll;
     bool ended = true;
     bool failed = false;
     int failure_slice = 0;  // of the first read that was given up
     PendingRead failure;
-    size_t run = 0;             // of the next piece to be cut
-    uint64_t done = 0;          // bytes of that run that have been cut
+    size_t extent = 0;          // of the next piece to be cut
+    uint64_t done = 0;          // bytes of that extent that have been cut
     uint32_t n_out = 0;         // pieces in flight or waiting to be tried again
     uint64_t gate_up_left = 0;  // bytes up to the ends of gate and up that have not landed; 0: no matter
   };
@@ -181,8 +181,8 @@ class ReadScheduler {
   Found take_new(Priority priority, uint32_t& token);
   Piece cut(const Load& load) const;
   void advance_load(Load& load, uint32_t bytes) const;
-  void skip_empty_runs(Load& load) const;
-  Landing landing(const Load& load) const;
+  void skip_empty_extents(Load& load) const;
+  ExtentRead next_read(const Load& load) const;
   uint64_t gate_up_bytes(const Load& load) const;
   int choose_copy(uint32_t bytes, int not_this) const;
   int n_live_copy() const;

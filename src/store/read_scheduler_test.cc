@@ -138,9 +138,9 @@ TEST_F(ReadSchedulerTest, NothingIsToldEarlyOfARecordThatIsStillToBeMovedIntoPla
   int n_moved = 0;
   for (int expert = 0; expert < 4; ++expert) {
     bool moved = false;
-    for (const SliceRun& run : layout_.runs) {
-      const uint64_t offset = source_->locate({0, expert}, run.first_slice).offset;
-      moved = moved || land(run, offset, kSector).data_offset != run.canonical_offset;
+    for (const Extent& extent : layout_.extents) {
+      const uint64_t offset = source_->locate({0, expert}, extent.first_slice).offset;
+      moved = moved || extent_read(extent, offset, kSector).data_offset != extent.canonical_offset;
     }
     if (!moved) continue;
     ++n_moved;
@@ -406,7 +406,7 @@ TEST_F(ReadSchedulerTest, AFailedReadIsLeftAloneForLongerAndLonger) {
   requests = take();
   ASSERT_EQ(requests.size(), 1U);
   EXPECT_EQ(scheduler_->next_retry_us(now_us_), std::nullopt);
-  // What brings something is no failure and is gone on with at once.
+  // What brings something is not a failure and is gone on with at once.
   EXPECT_EQ(complete({requests[0].id, 2048}).kind, kNone);
   EXPECT_EQ(take().size(), 1U);
 }
@@ -424,7 +424,7 @@ TEST_F(ReadSchedulerTest, PrefetchesThatWaitToBeTriedAgainNeverKeepADemandFromTh
   const auto first = take();
   complete({first[0].id, -EIO});
   add(1, Priority::kPrefetch);
-  EXPECT_TRUE(take().empty());  // its part of the depth is taken by the one that waits
+  EXPECT_TRUE(take().empty());  // its share of the depth is taken by the one that waits
   add(2, Priority::kDemand);
   EXPECT_EQ(take_experts(), (std::vector{2}));
 }

@@ -1,5 +1,5 @@
-// Records that have checksums: each part is used once it is known to be sound; what arrives damaged is read
-// again, named when it stays damaged, and never used.
+// Records that have checksums: each section is used once it is known to be sound; what arrives damaged is
+// read again, named when it stays damaged, and never used.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -32,13 +32,14 @@ class RecordChecksum : public ::testing::Test {
     store_ = std::move(*store);
   }
   // Where a projection begins in its file.
-  uint64_t offset_of(ExpertKey key, const RecordLayout::Projection& part) const {
-    return source_->locate(key, part.slice).offset + part.offset;
+  uint64_t offset_of(ExpertKey key, const RecordLayout::Projection& projection) const {
+    return source_->locate(key, projection.slice).offset + projection.offset;
   }
   // From now on the files are sound but for a bit of each of these projections.
-  void damage(ExpertKey key, const std::vector<RecordLayout::Projection RecordLayout::*>& parts) const {
+  void damage(ExpertKey key, const std::vector<RecordLayout::Projection RecordLayout::*>& projections) const {
     std::vector<std::byte> data = source_->contents(key.layer);
-    for (const auto part : parts) data[offset_of(key, source_->layout(key.layer).*part) + 3] ^= std::byte{1};
+    for (const auto projection : projections)
+      data[offset_of(key, source_->layout(key.layer).*projection) + 3] ^= std::byte{1};
     disk_->add(source_->files()[static_cast<size_t>(key.layer)], std::move(data));
   }
   void repair() const { source_->add_to(*disk_); }
@@ -130,7 +131,7 @@ TEST_F(RecordChecksum, WhatStaysDamagedIsNamedAndNeverReady) {
 }
 
 // A page for each projection, and a read: as an expert directory has them, and in slices of their own.
-class RecordParts : public RecordChecksum, public ::testing::WithParamInterface<bool> {
+class RecordSections : public RecordChecksum, public ::testing::WithParamInterface<bool> {
  protected:
   static constexpr ExpertKey kKey{.layer = 1, .expert = 2};
 
@@ -164,10 +165,10 @@ class RecordParts : public RecordChecksum, public ::testing::WithParamInterface<
   std::vector<ExpertLease> leases_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Layouts, RecordParts, ::testing::Bool(),
+INSTANTIATE_TEST_SUITE_P(Layouts, RecordSections, ::testing::Bool(),
                          [](const auto& param) { return param.param ? "OneSlice" : "Slices"; });
 
-TEST_P(RecordParts, GateAndUpAreUsedOnceTheyAreKnownToBeSound) {
+TEST_P(RecordSections, GateAndUpAreUsedOnceTheyAreKnownToBeSound) {
   begin();
   const auto landed = store_->wait_landed({}, leases_);
   ASSERT_TRUE(landed.has_value());
@@ -181,13 +182,13 @@ TEST_P(RecordParts, GateAndUpAreUsedOnceTheyAreKnownToBeSound) {
   EXPECT_EQ(disk_->n_read(), 3U);
 }
 
-TEST_P(RecordParts, GateAndUpThatAreDamagedAreNotUsed) {
+TEST_P(RecordSections, GateAndUpThatAreDamagedAreNotUsed) {
   damage(kKey, {&RecordLayout::up});
   begin();
   EXPECT_EQ(gate_up_landed(leases_, 6), 0U);
 }
 
-TEST_P(RecordParts, OfDamageInGateOnlyDownIsNotReadAgain) {
+TEST_P(RecordSections, OfDamageInGateOnlyDownIsNotReadAgain) {
   damage(kKey, {&RecordLayout::gate});
   begin();
   EXPECT_EQ(offsets_read_again(5), (std::vector{gate(), up()}));
@@ -198,7 +199,7 @@ TEST_P(RecordParts, OfDamageInGateOnlyDownIsNotReadAgain) {
   EXPECT_EQ(store_->stats().read_retries, 1U);
 }
 
-TEST_P(RecordParts, OfDamageInDownOnlyWhoHasBegunKeepsGateAndUp) {
+TEST_P(RecordSections, OfDamageInDownOnlyWhoHasBegunKeepsGateAndUp) {
   damage(kKey, {&RecordLayout::down});
   begin();
   ASSERT_EQ(store_->wait_landed({}, leases_).value().gate_up_new, 1U);
@@ -211,7 +212,7 @@ TEST_P(RecordParts, OfDamageInDownOnlyWhoHasBegunKeepsGateAndUp) {
   EXPECT_EQ(store_->stats().read_retries, 1U);
 }
 
-TEST_P(RecordParts, OfDamageInBothAllIsReadAgainAndGateAndUpAreFirstOnceMore) {
+TEST_P(RecordSections, OfDamageInBothAllIsReadAgainAndGateAndUpAreFirstOnceMore) {
   damage(kKey, {&RecordLayout::gate, &RecordLayout::down});
   begin();
   EXPECT_EQ(offsets_read_again(6), (std::vector{gate(), up(), down()}));
@@ -224,7 +225,7 @@ TEST_P(RecordParts, OfDamageInBothAllIsReadAgainAndGateAndUpAreFirstOnceMore) {
   EXPECT_EQ(store_->stats().read_retries, 1U);
 }
 
-TEST_P(RecordParts, DownThatStaysDamagedIsNamedToWhoHasBegun) {
+TEST_P(RecordSections, DownThatStaysDamagedIsNamedToWhoHasBegun) {
   damage(kKey, {&RecordLayout::down});
   begin();
   ASSERT_EQ(store_->wait_landed({}, leases_).value().gate_up_new, 1U);
@@ -239,7 +240,7 @@ TEST_P(RecordParts, DownThatStaysDamagedIsNamedToWhoHasBegun) {
   EXPECT_EQ(store_->residency(kKey), Residency::kAbsent);
 }
 
-TEST_P(RecordParts, GateAndUpThatStayDamagedAreNamed) {
+TEST_P(RecordSections, GateAndUpThatStayDamagedAreNamed) {
   damage(kKey, {&RecordLayout::gate});
   disk_->resume();
   leases_ = lease(kKey.layer, {kKey.expert});
@@ -251,7 +252,7 @@ TEST_P(RecordParts, GateAndUpThatStayDamagedAreNamed) {
   EXPECT_EQ(disk_->n_read(), 3U + 2U * 2U);
 }
 
-TEST_P(RecordParts, AReadOfDownThatFailsAfterItsDamageIsTheError) {
+TEST_P(RecordSections, AReadOfDownThatFailsAfterItsDamageIsTheError) {
   damage(kKey, {&RecordLayout::down});
   begin();
   ASSERT_EQ(store_->wait_landed({}, leases_).value().gate_up_new, 1U);

@@ -200,8 +200,8 @@ void SlotArena::set_usable(int slot_class, int32_t n_usable) {
   }
 }
 
-// A slot is no multiple of a large page, so the pages that it shares with its neighbours go when the last of
-// them is free.
+// A slot is not a multiple of a large page, so the pages that it shares with its neighbours go when the last
+// of them is free.
 void SlotArena::discard_around(const Range& range, int32_t slot) {
   const auto reach = static_cast<int32_t>(memory_.discard_bytes() / range.slot_bytes) + 1;
   const int32_t least = std::max(range.first_slot + range.n_usable, slot - reach);

@@ -22,20 +22,21 @@ bool follows(const ExpertSource& source, int layer, int slice) {
   return true;
 }
 
-std::vector<SliceRun> join_slices(const ExpertSource& source, int layer) {
+std::vector<Extent> join_slices(const ExpertSource& source, int layer) {
   const std::vector<RecordLayout::Slice>& slices = source.layout(layer).slices;
-  std::vector<SliceRun> runs;
+  std::vector<Extent> extents;
   for (int i = 0; i < static_cast<int>(slices.size()); ++i) {
-    // A slice inside a run lies where the run puts it, so join only where that is an aligned place.
-    const bool join = !runs.empty() && runs.back().bytes % kDataAlignment == 0 && follows(source, layer, i);
-    if (!join) runs.push_back({.first_slice = i});
-    ++runs.back().n_slice;
-    runs.back().bytes += slices[static_cast<size_t>(i)].bytes;
+    // A slice inside an extent lies where the extent puts it, so join only where that is an aligned place.
+    const bool join =
+        !extents.empty() && extents.back().bytes % kDataAlignment == 0 && follows(source, layer, i);
+    if (!join) extents.push_back({.first_slice = i});
+    ++extents.back().n_slice;
+    extents.back().bytes += slices[static_cast<size_t>(i)].bytes;
   }
-  return runs;
+  return extents;
 }
 
-// The canonical offset of a run relative to the start of its region in the slot, which is aligned.
+// The canonical offset of an extent relative to the start of its region in the slot, which is aligned.
 uint64_t choose_offset(const std::map<uint64_t, int>& phases, ReadAlignment alignment) {
   const uint64_t largest = phases.rbegin()->first;
   if (phases.size() == 1 && largest % kDataAlignment == 0) return largest;
@@ -63,73 +64,73 @@ uint64_t slot_alignment(ReadAlignment alignment) {
   return std::max<uint64_t>(alignment.memory_bytes, kCacheLine);
 }
 
-Landing land(const SliceRun& run, uint64_t file_offset, ReadAlignment alignment) {
+ExtentRead extent_read(const Extent& extent, uint64_t file_offset, ReadAlignment alignment) {
   const uint64_t start = round_down(file_offset, alignment.offset_bytes);
   const uint64_t phase = file_offset - start;
-  Landing landing;
-  landing.file_offset = start;
-  landing.needed = phase + run.bytes;
-  landing.bytes = round_up(landing.needed, alignment.offset_bytes);
-  landing.slot_offset = round_down(run.canonical_offset - phase, alignment.memory_bytes);
-  landing.data_offset = landing.slot_offset + phase;
-  return landing;
+  ExtentRead read;
+  read.file_offset = start;
+  read.needed = phase + extent.bytes;
+  read.bytes = round_up(read.needed, alignment.offset_bytes);
+  read.slot_offset = round_down(extent.canonical_offset - phase, alignment.memory_bytes);
+  read.data_offset = read.slot_offset + phase;
+  return read;
 }
 
-bool parts_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
-                     ReadAlignment alignment) {
-  return std::ranges::all_of(layout.runs, [&](const SliceRun& run) {
-    const Landing landing = land(run, source.locate(key, run.first_slice).offset, alignment);
-    if (landing.data_offset != run.canonical_offset) return false;
-    if (run.gate_up_bytes == 0 || run.gate_up_bytes == run.bytes) return true;
-    const uint64_t split = landing.needed - run.bytes + run.gate_up_bytes;
+bool sections_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
+                        ReadAlignment alignment) {
+  return std::ranges::all_of(layout.extents, [&](const Extent& extent) {
+    const ExtentRead read = extent_read(extent, source.locate(key, extent.first_slice).offset, alignment);
+    if (read.data_offset != extent.canonical_offset) return false;
+    if (extent.gate_up_bytes == 0 || extent.gate_up_bytes == extent.bytes) return true;
+    const uint64_t split = read.needed - extent.bytes + extent.gate_up_bytes;
     return split % alignment.offset_bytes == 0 && split % alignment.memory_bytes == 0;
   });
 }
 
-Landing landing_of(RecordPart part, const SliceRun& run, Landing landing) {
-  if (part == RecordPart::kAll) return landing;
-  const bool has_gate_up = run.gate_up_bytes > 0, has_down = run.gate_up_bytes < run.bytes;
-  if (part == RecordPart::kGateUp ? !has_gate_up : !has_down) {
-    landing.bytes = landing.needed = 0;
+ExtentRead section_read(RecordSection section, const Extent& extent, ExtentRead read) {
+  if (section == RecordSection::kAll) return read;
+  const bool has_gate_up = extent.gate_up_bytes > 0, has_down = extent.gate_up_bytes < extent.bytes;
+  if (section == RecordSection::kGateUp ? !has_gate_up : !has_down) {
+    read.bytes = read.needed = 0;
   } else if (has_gate_up && has_down) {
-    const uint64_t split = landing.needed - run.bytes + run.gate_up_bytes;
-    if (part == RecordPart::kGateUp) {
-      landing.bytes = landing.needed = split;
+    const uint64_t split = read.needed - extent.bytes + extent.gate_up_bytes;
+    if (section == RecordSection::kGateUp) {
+      read.bytes = read.needed = split;
     } else {
-      landing.file_offset += split;
-      landing.slot_offset += split;
-      landing.bytes -= split;
-      landing.needed -= split;
+      read.file_offset += split;
+      read.slot_offset += split;
+      read.bytes -= split;
+      read.needed -= split;
     }
   }
-  return landing;
+  return read;
 }
 
 SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment alignment) {
   const RecordLayout& record = source.layout(layer);
   SlotLayout layout;
-  layout.runs = join_slices(source, layer);
+  layout.extents = join_slices(source, layer);
   std::vector<uint64_t> slice_offset(record.slices.size());
   uint64_t end = 0;  // of what is laid out so far
   uint64_t gate_up_left = record.gate_up_bytes();
-  for (SliceRun& run : layout.runs) {
+  for (Extent& extent : layout.extents) {
     std::map<uint64_t, int> phases;  // with the number of experts that have it
     for (int expert = 0; expert < source.n_expert(layer); ++expert) {
-      ++phases[source.locate({layer, expert}, run.first_slice).offset % alignment.offset_bytes];
+      ++phases[source.locate({layer, expert}, extent.first_slice).offset % alignment.offset_bytes];
     }
     const uint64_t region = round_up(end, slot_alignment(alignment));
-    run.canonical_offset = region + choose_offset(phases, alignment);
+    extent.canonical_offset = region + choose_offset(phases, alignment);
     for (const auto& [phase, count] : phases) {
-      const Landing landing = land(run, phase, alignment);
-      end = std::max(end, landing.slot_offset + landing.bytes);
+      const ExtentRead read = extent_read(extent, phase, alignment);
+      end = std::max(end, read.slot_offset + read.bytes);
     }
     // The last byte after a move can lie behind the last byte read.
-    end = std::max(end, run.canonical_offset + run.bytes);
+    end = std::max(end, extent.canonical_offset + extent.bytes);
 
-    uint64_t offset = run.canonical_offset;
-    run.gate_up_bytes = std::min(run.bytes, gate_up_left);
-    gate_up_left -= run.gate_up_bytes;
-    for (int i = run.first_slice; i < run.first_slice + run.n_slice; ++i) {
+    uint64_t offset = extent.canonical_offset;
+    extent.gate_up_bytes = std::min(extent.bytes, gate_up_left);
+    gate_up_left -= extent.gate_up_bytes;
+    for (int i = extent.first_slice; i < extent.first_slice + extent.n_slice; ++i) {
       slice_offset[static_cast<size_t>(i)] = offset;
       offset += record.slices[static_cast<size_t>(i)].bytes;
     }

@@ -21,29 +21,30 @@
 
 namespace odmoe {
 
-// Slices that follow each other without a gap in the files of every expert of a layer: read as one.
-struct SliceRun {
+// Slices that follow each other without a gap in the files of every expert of a layer, and so are read as
+// one.
+struct Extent {
   int first_slice = 0;
   int n_slice = 0;
   uint64_t bytes = 0;
   uint64_t canonical_offset = 0;  // in the slot, of the first slice
-  uint64_t gate_up_bytes = 0;     // of the record's first part (RecordLayout::gate_up_bytes); 0: only down
+  uint64_t gate_up_bytes = 0;     // of the record's first section (RecordLayout::gate_up_bytes); 0: only down
 };
 
 // What of a record is read.
-enum class RecordPart : uint8_t { kAll, kGateUp, kDown };
+enum class RecordSection : uint8_t { kAll, kGateUp, kDown };
 
-// How a run of one expert is read.
-struct Landing {
+// How an extent of one expert is read.
+struct ExtentRead {
   uint64_t file_offset = 0;  // aligned
-  uint64_t bytes = 0;        // aligned; reaches to the end of the run and perhaps beyond
-  uint64_t needed = 0;       // of these, up to the end of the run
+  uint64_t bytes = 0;        // aligned; reaches to the end of the extent and perhaps beyond
+  uint64_t needed = 0;       // of these, up to the end of the extent
   uint64_t slot_offset = 0;  // where the first byte read lands
-  uint64_t data_offset = 0;  // where the run's first byte then is; to be moved to the canonical offset
+  uint64_t data_offset = 0;  // where the extent's first byte then is; to be moved to the canonical offset
 };
 
 struct SlotLayout {
-  std::vector<SliceRun> runs;
+  std::vector<Extent> extents;
   uint64_t slot_bytes = 0;  // a multiple of slot_alignment()
   uint64_t gate_offset = 0, up_offset = 0, down_offset = 0;
 };
@@ -53,15 +54,16 @@ uint64_t slot_alignment(ReadAlignment alignment);
 
 SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment alignment);
 
-// The read of `run`, which begins at `file_offset` in the file of the expert asked for.
-Landing land(const SliceRun& run, uint64_t file_offset, ReadAlignment alignment);
+// The read of `extent`, which begins at `file_offset` in the file of the expert asked for.
+ExtentRead extent_read(const Extent& extent, uint64_t file_offset, ReadAlignment alignment);
 
-// Whether either part of the expert can be read without touching a byte of the other in the slot: nothing has
-// to be moved, and the first ends with a block.
-bool parts_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
-                     ReadAlignment alignment);
+// Whether either section of the expert can be read without touching a byte of the other in the slot: nothing
+// has to be moved, and the first ends with a block.
+bool sections_are_apart(const ExpertSource& source, ExpertKey key, const SlotLayout& layout,
+                        ReadAlignment alignment);
 
-// What of a landing has to be read for one part of such an expert; of no bytes where the run has none of it.
-Landing landing_of(RecordPart part, const SliceRun& run, Landing landing);
+// The section's share of `read`, for an expert whose sections_are_apart(); no bytes where the extent has
+// nothing of it.
+ExtentRead section_read(RecordSection section, const Extent& extent, ExtentRead read);
 
 }  // namespace odmoe

@@ -16,9 +16,10 @@ constexpr ReadAlignment kPage{.offset_bytes = 4096, .memory_bytes = 4096};
 constexpr ReadAlignment kDword{.offset_bytes = 512, .memory_bytes = 4};
 
 bool needs_move(const FakeSource& source, const SlotLayout& layout, int expert, ReadAlignment alignment) {
-  for (const SliceRun& run : layout.runs) {
-    const Landing landing = land(run, source.locate({0, expert}, run.first_slice).offset, alignment);
-    if (landing.data_offset != run.canonical_offset) return true;
+  for (const Extent& extent : layout.extents) {
+    const ExtentRead read =
+        extent_read(extent, source.locate({0, expert}, extent.first_slice).offset, alignment);
+    if (read.data_offset != extent.canonical_offset) return true;
   }
   return false;
 }
@@ -58,18 +59,18 @@ TEST(SlotLayout, LittleMemoryAlignmentMakesMovesUnnecessary) {
 TEST(SlotLayout, SlicesThatFollowEachOtherAreReadAsOne) {
   const FakeSource packed({.slice_bytes = {1024, 1024, 2048}, .packed = true});
   const SlotLayout layout = make_slot_layout(packed, 0, kPage);
-  ASSERT_EQ(layout.runs.size(), 1U);
-  EXPECT_EQ(layout.runs[0].bytes, 4096U);
+  ASSERT_EQ(layout.extents.size(), 1U);
+  EXPECT_EQ(layout.extents[0].bytes, 4096U);
   EXPECT_EQ(layout.down_offset, layout.gate_offset + 2048);
 
   const FakeSource stacked({.slice_bytes = {1024, 1024, 2048}});
-  EXPECT_EQ(make_slot_layout(stacked, 0, kPage).runs.size(), 3U);
+  EXPECT_EQ(make_slot_layout(stacked, 0, kPage).extents.size(), 3U);
 }
 
 TEST(SlotLayout, SlicesAreNotJoinedWhereThatWouldMisalignTheSecond) {
   const FakeSource source({.slice_bytes = {1000, 1024, 2048}, .packed = true});
   const SlotLayout layout = make_slot_layout(source, 0, kBuffered);
-  EXPECT_EQ(layout.runs.size(), 2U);
+  EXPECT_EQ(layout.extents.size(), 2U);
   EXPECT_EQ(layout.up_offset % kDataAlignment, 0U);
 }
 
@@ -102,34 +103,33 @@ TEST(SlotLayout, ProjectionsOfOneSliceKeepTheirOffsets) {
   EXPECT_EQ(layout.down_offset, 2048U);
 }
 
-// How the two reads of a run's parts lie to each other, where either can be read without the other.
-void expect_parts_of(const SliceRun& run, const Landing& landing, ReadAlignment alignment) {
-  const Landing gate_up = landing_of(RecordPart::kGateUp, run, landing);
-  const Landing down = landing_of(RecordPart::kDown, run, landing);
-  ASSERT_EQ(gate_up.bytes + down.bytes, landing.bytes);
-  ASSERT_EQ(gate_up.needed > 0, run.gate_up_bytes > 0);
-  ASSERT_EQ(down.needed > 0, run.gate_up_bytes < run.bytes);
-  for (const Landing& part : {gate_up, down}) {
-    ASSERT_EQ(part.file_offset % alignment.offset_bytes, 0U);
-    ASSERT_EQ(part.bytes % alignment.offset_bytes, 0U);
-    ASSERT_EQ(part.slot_offset % alignment.memory_bytes, 0U);
-    ASSERT_EQ(part.slot_offset - landing.slot_offset, part.file_offset - landing.file_offset);
+// How the two reads of an extent's sections lie to each other, where either can be read without the other.
+void expect_sections_of(const Extent& extent, const ExtentRead& read, ReadAlignment alignment) {
+  const ExtentRead gate_up = section_read(RecordSection::kGateUp, extent, read);
+  const ExtentRead down = section_read(RecordSection::kDown, extent, read);
+  ASSERT_EQ(gate_up.bytes + down.bytes, read.bytes);
+  ASSERT_EQ(gate_up.needed > 0, extent.gate_up_bytes > 0);
+  ASSERT_EQ(down.needed > 0, extent.gate_up_bytes < extent.bytes);
+  for (const ExtentRead& section : {gate_up, down}) {
+    ASSERT_EQ(section.file_offset % alignment.offset_bytes, 0U);
+    ASSERT_EQ(section.bytes % alignment.offset_bytes, 0U);
+    ASSERT_EQ(section.slot_offset % alignment.memory_bytes, 0U);
+    ASSERT_EQ(section.slot_offset - read.slot_offset, section.file_offset - read.file_offset);
   }
-  const uint64_t split = run.canonical_offset + run.gate_up_bytes;
+  const uint64_t split = extent.canonical_offset + extent.gate_up_bytes;
   if (gate_up.bytes > 0) {
-    ASSERT_LE(gate_up.slot_offset + gate_up.bytes,
-              down.bytes > 0 ? split : gate_up.slot_offset + landing.bytes);
+    ASSERT_LE(gate_up.slot_offset + gate_up.bytes, down.bytes > 0 ? split : gate_up.slot_offset + read.bytes);
   }
   if (down.bytes > 0) {
-    ASSERT_EQ(down.slot_offset + down.needed, run.canonical_offset + run.bytes);
-    ASSERT_EQ(down.slot_offset, gate_up.bytes > 0 ? split : landing.slot_offset);
+    ASSERT_EQ(down.slot_offset + down.needed, extent.canonical_offset + extent.bytes);
+    ASSERT_EQ(down.slot_offset, gate_up.bytes > 0 ? split : read.slot_offset);
   }
 }
 
 TEST(SlotLayout, PartsAreApartWhereTheFirstEndsWithABlock) {
   const auto apart = [](const FakeModel& model, ReadAlignment alignment) {
     const FakeSource source(model);
-    return parts_are_apart(source, {0, 1}, make_slot_layout(source, 0, alignment), alignment);
+    return sections_are_apart(source, {0, 1}, make_slot_layout(source, 0, alignment), alignment);
   };
   const FakeModel pages{.slice_bytes = {2048, 2048, 1024}, .joined = true, .packed = true, .gap = 3072};
   EXPECT_TRUE(apart(pages, kPage));
@@ -162,30 +162,31 @@ TEST(SlotLayout, EveryReadStaysInItsOwnAlignedPartOfTheSlot) {
     ASSERT_EQ(layout.slot_bytes % slot_alignment(alignment), 0U);
     for (int expert = 0; expert < model.n_expert; ++expert) {
       uint64_t end = 0;
-      for (const SliceRun& run : layout.runs) {
-        const uint64_t offset = source.locate({0, expert}, run.first_slice).offset;
-        const Landing landing = land(run, offset, alignment);
-        ASSERT_EQ(landing.file_offset % alignment.offset_bytes, 0U);
-        ASSERT_EQ(landing.bytes % alignment.offset_bytes, 0U);
-        ASSERT_EQ(landing.slot_offset % alignment.memory_bytes, 0U);
-        ASSERT_LE(landing.file_offset, offset);
-        ASSERT_EQ(landing.data_offset - landing.slot_offset, offset - landing.file_offset);
-        ASSERT_EQ(landing.file_offset + landing.needed, offset + run.bytes);
-        ASSERT_GE(landing.bytes, landing.needed);
-        ASSERT_GE(landing.slot_offset, end);
-        ASSERT_LE(landing.data_offset, run.canonical_offset);
-        ASSERT_LT(run.canonical_offset - landing.data_offset, alignment.memory_bytes);
-        ASSERT_EQ(run.canonical_offset % kDataAlignment, 0U);
-        if (parts_are_apart(source, {0, expert}, layout, alignment)) {
+      for (const Extent& extent : layout.extents) {
+        const uint64_t offset = source.locate({0, expert}, extent.first_slice).offset;
+        const ExtentRead read = extent_read(extent, offset, alignment);
+        ASSERT_EQ(read.file_offset % alignment.offset_bytes, 0U);
+        ASSERT_EQ(read.bytes % alignment.offset_bytes, 0U);
+        ASSERT_EQ(read.slot_offset % alignment.memory_bytes, 0U);
+        ASSERT_LE(read.file_offset, offset);
+        ASSERT_EQ(read.data_offset - read.slot_offset, offset - read.file_offset);
+        ASSERT_EQ(read.file_offset + read.needed, offset + extent.bytes);
+        ASSERT_GE(read.bytes, read.needed);
+        ASSERT_GE(read.slot_offset, end);
+        ASSERT_LE(read.data_offset, extent.canonical_offset);
+        ASSERT_LT(extent.canonical_offset - read.data_offset, alignment.memory_bytes);
+        ASSERT_EQ(extent.canonical_offset % kDataAlignment, 0U);
+        if (sections_are_apart(source, {0, expert}, layout, alignment)) {
           ++n_apart;
-          ASSERT_NO_FATAL_FAILURE(expect_parts_of(run, landing, alignment));
+          ASSERT_NO_FATAL_FAILURE(expect_sections_of(extent, read, alignment));
         }
-        end = std::max(landing.slot_offset + landing.bytes, run.canonical_offset + run.bytes);
+        end = std::max(read.slot_offset + read.bytes, extent.canonical_offset + extent.bytes);
         ASSERT_LE(end, layout.slot_bytes);
       }
     }
     // Nothing is wasted beyond what alignment can ask for.
-    const uint64_t waste = layout.runs.size() * (2 * alignment.offset_bytes + 2 * slot_alignment(alignment));
+    const uint64_t waste =
+        layout.extents.size() * (2 * alignment.offset_bytes + 2 * slot_alignment(alignment));
     ASSERT_LE(layout.slot_bytes, source.layout(0).bytes() + waste);
   }
   EXPECT_GT(n_apart, 1000);

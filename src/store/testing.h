@@ -31,7 +31,7 @@ struct FakeModel {
   // Bytes added to each slice of this layer and those above, for layers of another class.
   int larger_from = 1 << 20;
   uint64_t larger_by = 0;
-  bool checksums = false;  // of the records' parts
+  bool checksums = false;  // of the records' sections
 };
 
 // One file per layer, named layerN.
@@ -118,9 +118,9 @@ class FakeSource final : public ExpertSource {
  private:
   static void join(RecordLayout& layout) {
     uint64_t begin = 0;
-    for (RecordLayout::Projection* const part : {&layout.gate, &layout.up, &layout.down}) {
-      const uint64_t bytes = layout.slices[static_cast<size_t>(part->slice)].bytes;
-      *part = {.slice = 0, .offset = begin, .bytes = bytes};
+    for (RecordLayout::Projection* const projection : {&layout.gate, &layout.up, &layout.down}) {
+      const uint64_t bytes = layout.slices[static_cast<size_t>(projection->slice)].bytes;
+      *projection = {.slice = 0, .offset = begin, .bytes = bytes};
       begin += bytes;
     }
     layout.slices = {{.bytes = begin, .name = layout.slices.front().name}};
@@ -155,15 +155,17 @@ inline testing::AssertionResult holds_expert(ExpertStore& store, const FakeSourc
   const struct {
     const RecordLayout::Projection& projection;
     uint64_t offset;
-  } parts[] = {{record.gate, view.gate_offset}, {record.up, view.up_offset}, {record.down, view.down_offset}};
-  for (const auto& part : std::span(parts).first(with_down ? 3 : 2)) {
-    const uint64_t begin = source.locate(lease.key(), part.projection.slice).offset + part.projection.offset;
-    for (uint64_t i = 0; i < part.projection.bytes; ++i) {
-      if (slot[part.offset + i] == pattern_byte(static_cast<uint64_t>(lease.key().layer), begin + i))
+  } placed[] = {
+      {record.gate, view.gate_offset}, {record.up, view.up_offset}, {record.down, view.down_offset}};
+  for (const auto& place : std::span(placed).first(with_down ? 3 : 2)) {
+    const uint64_t begin =
+        source.locate(lease.key(), place.projection.slice).offset + place.projection.offset;
+    for (uint64_t i = 0; i < place.projection.bytes; ++i) {
+      if (slot[place.offset + i] == pattern_byte(static_cast<uint64_t>(lease.key().layer), begin + i))
         continue;
       return testing::AssertionFailure()
              << "expert " << lease.key().expert << " of layer " << lease.key().layer << " is wrong at byte "
-             << i << " of slice " << part.projection.slice;
+             << i << " of slice " << place.projection.slice;
     }
   }
   return testing::AssertionSuccess();

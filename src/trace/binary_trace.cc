@@ -42,7 +42,7 @@ class BinaryParser {
     if (n_layer < 1 || n_layer > kMaxTraceLayers || n_expert < 1 || n_expert > most_experts || n_used < 1 ||
         n_used > std::min(n_expert, kMaxTraceExpertsUsed) || n_session > kMaxTraceSessions) {
       return fail(ErrorKind::kBadFile,
-                  "{} says {} layers, {} of {} experts, {} sessions; the most are {} layers, {} of {}, {}",
+                  "{} has {} layers, {} of {} experts, {} sessions; the limits are {} layers, {} of {}, {}",
                   name_, n_layer, n_used, n_expert, n_session, kMaxTraceLayers, kMaxTraceExpertsUsed,
                   most_experts, kMaxTraceSessions);
     }
@@ -90,7 +90,7 @@ class BinaryParser {
       for (size_t i = 0; i < buffer_.size(); i += 2) {
         const float weight = half(&buffer_[i]);
         if (!(weight >= 0)) {
-          return fail(ErrorKind::kBadFile, "{}: a probability of {} is no number from 0 up", name_, what);
+          return fail(ErrorKind::kBadFile, "{}: a probability of {} is not a number from 0 up", name_, what);
         }
         trace_.weights.push_back(weight);
       }

@@ -95,7 +95,7 @@ class CsvParser {
   std::unexpected<Error> bad(const std::string& what) const {
     if (columns_.empty()) {
       return fail(ErrorKind::kBadFile,
-                  "{} is no routing trace: it does not begin with MOERT01, and line {}, if it is CSV, {}",
+                  "{} is not a routing trace: it does not begin with MOERT01, and line {}, if it is CSV, {}",
                   name_, line_, what);
     }
     return fail(ErrorKind::kBadFile, "{}: line {} {}", name_, line_, what);
@@ -105,7 +105,7 @@ class CsvParser {
     const auto bounded = [&](std::string_view key, uint64_t most, int32_t& value) -> Status {
       const auto told = said(line, key);
       if (!told.has_value()) return {};
-      if (*told < 1 || *told > most) return bad(odmoe::format("says {}{}; the most is {}", key, *told, most));
+      if (*told < 1 || *told > most) return bad(odmoe::format("has {}{}; the limit is {}", key, *told, most));
       value = static_cast<int32_t>(*told);
       return {};
     };
@@ -113,7 +113,7 @@ class CsvParser {
     ODMOE_RETURN_IF_ERROR(bounded("n_expert=", kMaxTraceExperts, trace_.n_expert));
     if (const auto bytes = said(line, "expert_bytes=");
         bytes.has_value() && said(line, "layer=").has_value()) {
-      if (*bytes > 1ULL << 40U) return bad("says an expert larger than a terabyte");
+      if (*bytes > 1ULL << 40U) return bad("gives an expert more than a terabyte");
       expert_bytes_ += *bytes;
       ++n_expert_bytes_;
     }

@@ -29,7 +29,7 @@ Result<RoutingTrace> parse_trace(const TraceInput& input, const std::string& nam
 Status finish_trace(RoutingTrace& trace, const std::string& name) {
   if (!trace.events.empty()) return {};
   if (trace.n_session > 0) {
-    return fail(ErrorKind::kUsage, "{} has sessions 0 to {}, and none of those asked for has tokens", name,
+    return fail(ErrorKind::kUsage, "{} has sessions 0 to {}, but no tokens in those asked for", name,
                 trace.n_session - 1);
   }
   return fail(ErrorKind::kBadFile, "{} has no routing in it", name);

@@ -66,7 +66,7 @@ struct TraceOptions {
 //   first_position,
 //     u8 ids[n_tokens][layers][top_k], f16 probabilities[n_tokens][layers][top_k]; little endian;
 //   "MOERT02\0": the same with u16 ids, for more than 256 experts;
-//   CSV whose columns are named in the first line that is no comment (#): `layer`; `step` or
+//   CSV whose columns are named in the first line that is not a comment (#): `layer`; `step` or
 //   `scheduler_step`;
 //     `expert` with one choice a line, or `requested_experts` with all of an event's, separated by spaces;
 //     optional `turn` (the session), `phase` (only 1, decoding, is kept if it occurs), `weight`.  Comments

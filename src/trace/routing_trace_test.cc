@@ -134,7 +134,7 @@ TEST(RoutingTrace, CsvIsReadByTheNamesOfItsColumns) {
 }
 
 TEST(RoutingTrace, DamagedCsvNamesItsLine) {
-  expect_bad("", "no routing trace");
+  expect_bad("", "not a routing trace");
   expect_bad("hello\nworld\n", "does not name the columns");
   expect_bad("layer,step,expert\n", "no routing");
   expect_bad("layer,step,expert\n0,0\n", "line 2 does not have the 3 columns");
@@ -144,7 +144,7 @@ TEST(RoutingTrace, DamagedCsvNamesItsLine) {
   expect_bad("layer,step,expert\n0,0,1\n0,0,1\n", "line 3 chooses expert 1 a second time");
   expect_bad("layer,step,expert,weight\n0,0,1,nan\n", "line 2 has no weight");
   expect_bad("# n_expert=2\nlayer,step,expert\n0,0,3\n", "says 2 experts and has number 3");
-  expect_bad("# n_layer=0\n", "says n_layer=0");
+  expect_bad("# n_layer=0\n", "has n_layer=0");
   expect_bad(std::string("layer,step,expert\n").append(10000, '1'), "longer than");
 }
 

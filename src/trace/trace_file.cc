@@ -28,7 +28,7 @@ class PackedFile {
 
   Status open() {
     ODMOE_RETURN_IF_ERROR(fill());
-    packed_ = have_ >= kXzMagic.size() && std::memcmp(piece_.data(), kXzMagic.data(), kXzMagic.size()) == 0;
+    packed_ = have_ >= kXzMagic.size() && std::memcmp(buffer_.data(), kXzMagic.data(), kXzMagic.size()) == 0;
     if (packed_ && lzma_stream_decoder(&unpacker_, kUnpackMemory, LZMA_CONCATENATED) != LZMA_OK) {
       return fail(ErrorKind::kIo, "{}: no memory to unpack it", name_);
     }
@@ -44,7 +44,7 @@ class PackedFile {
     }
     at_ = 0;
     errno = 0;
-    have_ = std::fread(piece_.data(), 1, piece_.size(), file_);
+    have_ = std::fread(buffer_.data(), 1, buffer_.size(), file_);
     if (std::ferror(file_) != 0) {
       return fail(ErrorKind::kIo, "cannot read {}: {}", name_, std::generic_category().message(errno));
     }
@@ -60,7 +60,7 @@ class PackedFile {
         if (have_ == 0) break;
       }
       const size_t n = std::min(out.size() - done, have_ - at_);
-      std::memcpy(out.data() + done, piece_.data() + at_, n);
+      std::memcpy(out.data() + done, buffer_.data() + at_, n);
       at_ += n;
       done += n;
     }
@@ -72,7 +72,7 @@ class PackedFile {
     unpacker_.avail_out = out.size();
     while (unpacker_.avail_out > 0 && !ended_) {
       if (at_ == have_) ODMOE_RETURN_IF_ERROR(fill());
-      unpacker_.next_in = piece_.data() + at_;
+      unpacker_.next_in = buffer_.data() + at_;
       unpacker_.avail_in = have_ - at_;
       const lzma_ret code = lzma_code(&unpacker_, have_ == 0 ? LZMA_FINISH : LZMA_RUN);
       at_ = have_ - unpacker_.avail_in;
@@ -95,7 +95,7 @@ class PackedFile {
   const TraceProgress* progress_;
   lzma_stream unpacker_ = LZMA_STREAM_INIT;
   bool packed_ = false, ended_ = false;
-  std::array<uint8_t, 1 << 16> piece_{};
+  std::array<uint8_t, 1 << 16> buffer_{};
   size_t at_ = 0, have_ = 0;
   uint64_t read_ = 0;
 };

@@ -44,7 +44,7 @@ Result<std::string> serialise_trace(const TraceShape& shape, std::span<const Tra
   const size_t per_token = size_t{shape.n_layer} * shape.n_expert_used;
   for (const TraceSession& session : sessions) {
     if (session.experts.size() % per_token != 0 || session.weights.size() != session.experts.size()) {
-      return fail(ErrorKind::kUsage, "a session of {} experts and {} weights is no multiple of {}",
+      return fail(ErrorKind::kUsage, "a session of {} experts and {} weights is not a multiple of {}",
                   session.experts.size(), session.weights.size(), per_token);
     }
     put(text, static_cast<uint32_t>(session.experts.size() / per_token), 4);

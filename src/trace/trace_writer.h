@@ -25,7 +25,7 @@ struct TraceShape {
 };
 
 // The bytes of a binary trace: MOERT01 for up to 256 experts, MOERT02 for more (trace/routing_trace.h).
-// kUsage when a session's sizes are no multiple of a token's or a shape is beyond the bounds there.
+// kUsage when a session's sizes are not multiples of a token's or a shape is beyond the bounds there.
 Result<std::string> serialise_trace(const TraceShape& shape, std::span<const TraceSession> sessions);
 
 // Writes them, packed by xz when the path ends in ".xz".  kIo: what was written before is then of no use.

@@ -45,7 +45,7 @@ Json to_json(const TrainedEpoch& epoch) {
           {"recall", epoch.recall}};
 }
 
-// What was written by to_json(); the checkpoint is ours, so what does not fit is simply not gone on from.
+// What to_json() wrote; nothing when the text is anything else.
 std::optional<std::vector<TrainedEpoch>> epochs_from(const std::string& text) {
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_array()) return std::nullopt;
@@ -88,9 +88,9 @@ std::vector<Group> make_groups(const ShadowSpec& spec) {
   return groups;
 }
 
-class Checkpoint {
+class SavedTraining {
  public:
-  explicit Checkpoint(const fs::path& output) : folder_(output.string() + ".checkpoint") {}
+  explicit SavedTraining(const fs::path& output) : folder_(output.string() + ".checkpoint") {}
 
   // Makes the folder, or checks that what is in it was begun with the same options.
   Status open(const std::string& identity) {
@@ -103,7 +103,7 @@ class Checkpoint {
       if (std::string_view(reinterpret_cast<const char*>(begun->data()), begun->size()) == identity)
         return {};
       return fail(ErrorKind::kUsage,
-                  "{} is a checkpoint of a training with other options or data; use the same, or delete it",
+                  "{} holds a training with other options or data; use the same, or delete it",
                   folder_.string());
     }
     if (!begun.has_value() && begun.error().kind != ErrorKind::kNotFound)
@@ -211,7 +211,7 @@ class GroupTraining {
   int32_t epoch() const { return epoch_; }
   const std::vector<TrainedEpoch>& history() const { return history_; }
 
-  Status save(const Checkpoint& checkpoint, size_t group_index) {
+  Status save(const SavedTraining& saved, size_t group_index) {
     try {
       torch::serialize::OutputArchive archive;
       for (const auto& [name, parameter] : net_.parameters())
@@ -224,21 +224,21 @@ class GroupTraining {
                          {"since_best", since_best_},   {"best_mean", best_mean_},
                          {"best_recall", best_recall_}, {"history", to_text(history_)}};
       archive.write("note", c10::IValue(note.dump()));
-      const fs::path draft = checkpoint.current().string() + ".tmp";
+      const fs::path draft = saved.current().string() + ".tmp";
       archive.save_to(draft.string());
-      fs::rename(draft, checkpoint.current());
+      fs::rename(draft, saved.current());
     } catch (const std::exception&) {  // c10::Error and filesystem_error
-      return fail(ErrorKind::kIo, "cannot write {}; is the drive full?", checkpoint.current().string());
+      return fail(ErrorKind::kIo, "cannot write {}; is the drive full?", saved.current().string());
     }
     return {};
   }
 
-  // Goes on from a checkpoint of this group, if there is one.
-  Status restore(const Checkpoint& checkpoint, size_t group_index) {
-    if (!fs::exists(checkpoint.current())) return {};
+  // Goes on from what was saved of this group, if anything was.
+  Status restore(const SavedTraining& saved, size_t group_index) {
+    if (!fs::exists(saved.current())) return {};
     try {
       torch::serialize::InputArchive archive;
-      archive.load_from(checkpoint.current().string());
+      archive.load_from(saved.current().string());
       c10::IValue note_value;
       archive.read("note", note_value);
       const Json note = Json::parse(note_value.toStringRef());
@@ -259,8 +259,8 @@ class GroupTraining {
       best_recall_ = note.at("best_recall").get<std::vector<std::vector<double>>>();
       history_ = epochs_from(note.at("history").get<std::string>()).value();
     } catch (const std::exception&) {
-      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew",
-                  checkpoint.current().string(), checkpoint.folder().string());
+      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew", saved.current().string(),
+                  saved.folder().string());
     }
     return {};
   }
@@ -342,7 +342,7 @@ class GroupTraining {
   std::vector<TrainedEpoch> history_;
 };
 
-// What must be the same for a checkpoint to be gone on from.
+// What must be the same for a saved training to be taken up again.
 std::string identity_of(const TrainOptions& options, const Collection& collection, const Collection& judge,
                         const ShadowSpec& spec) {
   Json inputs = Json::array();
@@ -379,16 +379,17 @@ Status check_data(const TrainOptions& options, const Collection& collection, con
       return lacks("router inputs");
     }
     if (!data->states.attention_input && std::ranges::contains(options.inputs, ShadowInput::kAttention)) {
-      return lacks("states before attention (--input router does without)");
+      return lacks("states before attention (--input router does not need them)");
     }
     if (!data->states.embedding && options.embedding)
-      return lacks("embeddings (--no-embedding does without)");
+      return lacks("embeddings (--no-embedding does not need them)");
   }
   if (collection.model.layers.size() < 2) {
-    return fail(ErrorKind::kUsage, "{}: a model with one layer of experts has none to look ahead to", folder);
+    return fail(ErrorKind::kUsage, "{}: a model with one layer of experts has no later layer to predict",
+                folder);
   }
   if (!(judge.model == collection.model)) {
-    return fail(ErrorKind::kUsage, "{} was collected of another model than {}", options.held_out.string(),
+    return fail(ErrorKind::kUsage, "{} was collected from another model than {}", options.held_out.string(),
                 folder);
   }
   return {};
@@ -397,7 +398,7 @@ Status check_data(const TrainOptions& options, const Collection& collection, con
 class Training {
  public:
   Training(const TrainOptions& options, const std::function<bool(const TrainProgress&)>& progress)
-      : options_(&options), progress_(&progress), checkpoint_(options.output) {}
+      : options_(&options), progress_(&progress), saved_(options.output) {}
 
   Result<TrainResult> run() {
     ODMOE_RETURN_IF_ERROR(options_->validate());
@@ -421,12 +422,12 @@ class Training {
                                                   : options_->data.filename().string();
     spec.seed = options_->seed;
     groups_ = make_groups(spec);
-    ODMOE_RETURN_IF_ERROR(checkpoint_.open(identity_of(*options_, collection_, judge_collection_, spec)));
+    ODMOE_RETURN_IF_ERROR(saved_.open(identity_of(*options_, collection_, judge_collection_, spec)));
     const int usable = std::min(torch::get_num_threads(), usable_processors());
     torch::set_num_threads(options_->threads > 0 ? options_->threads : usable);
     for (size_t g = 0; g < groups_.size(); ++g) ODMOE_RETURN_IF_ERROR(train_group(g));
     ODMOE_RETURN_IF_ERROR(write());
-    checkpoint_.remove();
+    saved_.remove();
     return std::move(result_);
   }
 
@@ -448,13 +449,13 @@ class Training {
 
   // Whether it was done before an interruption.
   Result<bool> take_finished(size_t g) {
-    if (!fs::exists(checkpoint_.group(g))) return false;
-    ODMOE_ASSIGN_OR_RETURN(TensorFile file, read_tensors(checkpoint_.group(g)));
+    if (!fs::exists(saved_.group(g))) return false;
+    ODMOE_ASSIGN_OR_RETURN(TensorFile file, read_tensors(saved_.group(g)));
     const auto epochs = epochs_from(file.metadata["epochs"]);
     const Json recall = Json::parse(file.metadata["recall"], nullptr, false);
     if (!epochs || !recall.is_array()) {
-      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew",
-                  checkpoint_.group(g).string(), checkpoint_.folder().string());
+      return fail(ErrorKind::kBadFile, "{} is damaged; delete {} to begin anew", saved_.group(g).string(),
+                  saved_.folder().string());
     }
     note(*epochs, recall.get<std::vector<std::vector<double>>>());
     weights_.merge(file.tensors);
@@ -490,7 +491,7 @@ class Training {
       held_out_ = judge_->all();
     }
     if (tokens_.size(0) == 0 || held_out_.size(0) == 0) {
-      return fail(ErrorKind::kUsage, "{} has {} documents, too few to hold one of ten out: collect more",
+      return fail(ErrorKind::kUsage, "{} has {} documents, too few to set one of ten aside: collect more",
                   options_->data.string(), collection_.n_document);
     }
     result_.spec.n_token = tokens_.size(0);
@@ -506,18 +507,18 @@ class Training {
     const TrainingData& judge = judge_ ? *judge_ : *data_;
     GroupTraining training(*options_, result_.spec, routers_, groups_[g], g, *data_, judge, tokens_,
                            held_out_);
-    ODMOE_RETURN_IF_ERROR(training.restore(checkpoint_, g));
+    ODMOE_RETURN_IF_ERROR(training.restore(saved_, g));
     while (!training.finished()) {
       const TrainedEpoch* last = training.history().empty() ? last_epoch() : &training.history().back();
       ODMOE_ASSIGN_OR_RETURN(const TrainedEpoch epoch, training.run_epoch([&](double share) {
         return report(g, training.epoch() - 1 + share, last);
       }));
-      ODMOE_RETURN_IF_ERROR(training.save(checkpoint_, g));
+      ODMOE_RETURN_IF_ERROR(training.save(saved_, g));
     }
     note(training.history(), training.best_recall());
     std::map<std::string, torch::Tensor> weights = training.weights();
     const Json recall = training.best_recall();
-    ODMOE_RETURN_IF_ERROR(write_tensors(checkpoint_.group(g), {weights.begin(), weights.end()},
+    ODMOE_RETURN_IF_ERROR(write_tensors(saved_.group(g), {weights.begin(), weights.end()},
                                         {{"epochs", to_text(training.history())}, {"recall", recall.dump()}},
                                         false));
     weights_.merge(weights);
@@ -550,7 +551,7 @@ class Training {
 
   const TrainOptions* options_;
   const std::function<bool(const TrainProgress&)>* progress_;
-  Checkpoint checkpoint_;
+  SavedTraining saved_;
   Collection collection_, judge_collection_;
   fs::path judge_folder_;
   std::vector<RouterWeights> routers_;

@@ -37,8 +37,8 @@ struct TrainResult {
 // a twentieth of the steps and then falling as a cosine; the parameters of the epoch with the best recall are
 // kept. After every epoch OUTPUT.checkpoint/ has what it takes to go on, and the same call goes on from there
 // with the same result, bit for bit, as one that was never stopped; the folder goes away once OUTPUT is
-// written. Errors: kUsage (options; too little data; a checkpoint of other options), those of reading the
-// data, kIo, kInterrupted (progress said false).
+// written. Errors: kUsage (options; too little data; a saved training with other options), those of reading
+// the data, kIo, kInterrupted (progress said false).
 Result<TrainResult> train(const TrainOptions& options,
                           const std::function<bool(const TrainProgress&)>& progress = {});
 

@@ -136,13 +136,13 @@ TEST(Train, SaysWhatIsMissing) {
   few.n_token = 60;
   ASSERT_TRUE(make_synthetic_data(dir / "few", few, "test").has_value());
   options.data = dir / "few";
-  refused(ErrorKind::kUsage, "too few to hold one of ten out");
+  refused(ErrorKind::kUsage, "too few to set one of ten aside");
   ASSERT_TRUE(make_synthetic_data(dir / "data", tiny_data(), "test").has_value());
   options.data = dir / "data";
   int calls = 0;
   EXPECT_FALSE(train(options, [&](const TrainProgress&) { return ++calls < 200; }).has_value());
   options.hidden = 25;
-  refused(ErrorKind::kUsage, "is a checkpoint of a training with other options or data");
+  refused(ErrorKind::kUsage, "holds a training with other options or data");
   options.hidden = 24;
   std::filesystem::resize_file(dir / "data" / "shard-00001.safetensors.gz", 100);
   refused(ErrorKind::kBadFile, "shard-00001.safetensors.gz");

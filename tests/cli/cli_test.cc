@@ -124,7 +124,7 @@ TEST(Simulate, WhatCannotBeIsOneLine) {
   const TempDir dir;
   const std::string toy = ODMOE_SOURCE_DIR "/tests/data/traces/toy";
   expect_error(odmoe({"simulate", (dir / "none.csv").string()}), 1, "none.csv");
-  expect_error(odmoe({"simulate", dir.write("text", "Once upon a time").string()}), 1, "no routing trace");
+  expect_error(odmoe({"simulate", dir.write("text", "Once upon a time").string()}), 1, "not a routing trace");
   expect_error(odmoe({"simulate", toy, "--budget", "auto"}), 2, "25%");
   expect_error(odmoe({"simulate", toy, "--budget", "0.1%"}), 2, "at least");
   expect_error(odmoe({"simulate", toy, "--policy", "clock"}), 2, "layer-lru");
@@ -443,7 +443,7 @@ TEST(Mirror, OfAnotherModelIsRefusedInOneLine) {
   EXPECT_EQ(same.exit_code, 0) << same.err;
   EXPECT_EQ(same.out, odmoe(run({"-p", "x"})).out);
   std::ofstream(dir / "copy.gguf", std::ios::app) << "more";
-  expect_error(odmoe(run({"-p", "x", "--mirror", (dir / "copy.gguf").string()})), 1, "is no mirror of");
+  expect_error(odmoe(run({"-p", "x", "--mirror", (dir / "copy.gguf").string()})), 1, "is not a mirror of");
 }
 
 }  // namespace

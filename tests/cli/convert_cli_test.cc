@@ -85,7 +85,7 @@ TEST(ConvertCommand, MakesADirectoryThatRunsAndVerifies) {
   const Outcome damaged = odmoe({"convert", "--verify", (dir / "packed").string()});
   EXPECT_EQ(damaged.exit_code, 1);
   EXPECT_THAT(damaged.out, HasSubstr("of layer 1 is damaged"));
-  EXPECT_THAT(damaged.err, HasSubstr("damaged parts: 1"));
+  EXPECT_THAT(damaged.err, HasSubstr("damaged sections: 1"));
 }
 
 TEST(ConvertCommand, SaysWhatItWouldMakeAndMakesNothing) {

@@ -48,7 +48,7 @@ TEST(ConvertHfCommand, MistakesAreOneLineThatLeadsOn) {
     return outcome.err;
   };
   EXPECT_THAT(refused({"convert", kCheckpoints + "qwen3moe", out, "--experts", "Q9"}, 2),
-              AllOf(HasSubstr("'Q9' is no type"), HasSubstr("Q4_K")));
+              AllOf(HasSubstr("'Q9' is not a type"), HasSubstr("Q4_K")));
   EXPECT_THAT(refused({"convert", ODMOE_SOURCE_DIR "/models/demo.gguf", out, "--dense", "Q8_0"}, 2),
               HasSubstr("stays as it is"));
   EXPECT_THAT(refused({"run", kCheckpoints + "qwen3moe", "-p", "x"}, 1), HasSubstr("odmoe convert"));

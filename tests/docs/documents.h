@@ -7,11 +7,11 @@
 
 namespace odmoe::testing {
 
-// Every path that README.md, CONTRIBUTING.md or a docs/*.md below `root` names and that is not there, as
-// "docs/io.md:12: src/io/file.cc".  Paths are: what links point to, unless it is an address; and words in
-// backticks with a slash that end as a source or a document does or begin with a folder of the repository,
-// which may be named from src/, include/ or src/model/ on.  A part in capitals ("arch/NAME.cc") stands for
-// any.
+// Every path that a document (a file *.md below `root`, README.md and CONTRIBUTING.md among them) names and
+// that is not there, as "docs/io.md:12: src/io/file.cc".  Paths are: what links point to, unless it is an
+// address; and words in backticks that are the name of a source or header (of any folder), or have a slash
+// and end as a source or a document does or begin with a folder of the repository, which may be named from
+// src/, include/ or src/model/ on.  A word in capitals ("arch/NAME.cc", "NAME_test.cc") stands for any.
 std::vector<std::string> missing_paths(const std::filesystem::path& root);
 
 }  // namespace odmoe::testing

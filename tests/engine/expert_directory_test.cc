@@ -94,11 +94,11 @@ TEST(ExpertDirectories, GiveTheSameBitsForEveryQuantisation) {
 TEST(ExpertDirectories, GiveTheSameBitsFromASplitModelAndOnLargePages) {
   const TempDir dir;
   const GgufWriter model = runnable_model({.architecture = "qwen2moe"});
-  const auto parts = model.write_split(dir.path(), "model", 3);
-  const std::vector<float> wanted = logits_of(options_for(parts.front(), 100));
+  const auto shards = model.write_split(dir.path(), "model", 3);
+  const std::vector<float> wanted = logits_of(options_for(shards.front(), 100));
   LayoutOptions layout;
   layout.page_bytes = 16384;
-  ASSERT_NO_FATAL_FAILURE(convert_or_fail(parts.front(), dir / "out", layout));
+  ASSERT_NO_FATAL_FAILURE(convert_or_fail(shards.front(), dir / "out", layout));
   expect_same_bits(logits_of(options_for(dir / "out", 30)), wanted);
 }
 

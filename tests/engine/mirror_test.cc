@@ -90,7 +90,7 @@ TEST_F(Mirrors, OfAnotherModelAreRefused) {
   const auto engine = EngineImpl::open(mirrored(), {});
   ASSERT_FALSE(engine.has_value());
   EXPECT_EQ(engine.error().kind, ErrorKind::kBadFile);
-  EXPECT_THAT(engine.error().message, HasSubstr(mirror_.string() + " is no mirror of"));
+  EXPECT_THAT(engine.error().message, HasSubstr(mirror_.string() + " is not a mirror of"));
 }
 
 }  // namespace

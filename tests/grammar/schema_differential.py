@@ -90,7 +90,7 @@ def wrong(schema, texts):
         try:
             value = json.loads(text)
         except ValueError as error:
-            yield f"{text[:200]!r} is no JSON: {error}"
+            yield f"{text[:200]!r} is not JSON: {error}"
             continue
         for error in validator.iter_errors(value):
             yield f"{text[:200]!r} is not valid: {error.message[:200]}"

@@ -100,7 +100,7 @@ class Checker {
         odmoe::format("{}:{}: {}", fs::relative(path, root_).generic_string(), number, what));
   }
 
-  // `->data`, which is no call.
+  // `->data`, which is not a call.
   static bool takes_address_of_tensor(std::string_view line) {
     constexpr std::string_view kMember = "->data";
     const size_t at = line.find(kMember);

@@ -9,7 +9,7 @@
 
 namespace odmoe::testing {
 
-// The level of a module's folder, or of `odmoe`, the public headers; nothing for a name that is no module.
+// The level of a module's folder, or of `odmoe`, the public headers; nothing for a name that is not a module.
 // Two modules of one level do not know each other.
 std::optional<int> module_level(std::string_view module);
 

@@ -69,11 +69,11 @@ int running(const ServerProcess& server) {
 
 TEST(Http, EveryConnectionWithinTheLimitIsAnsweredBesideThoseThatListen) {
   const ServerProcess server({"--max-connections", "64"});
-  std::vector<std::unique_ptr<Connection>> listeners, clients;
+  std::vector<std::unique_ptr<Connection>> subscribers, clients;
   for (int i = 0; i < 7; ++i) {
-    listeners.push_back(std::make_unique<Connection>(server.port()));
-    ASSERT_TRUE(listeners.back()->send(get("/v1/events")));
-    ASSERT_THAT(listeners.back()->read_some(), StartsWith("HTTP/1.1 200"));
+    subscribers.push_back(std::make_unique<Connection>(server.port()));
+    ASSERT_TRUE(subscribers.back()->send(get("/v1/events")));
+    ASSERT_THAT(subscribers.back()->read_some(), StartsWith("HTTP/1.1 200"));
   }
   for (int i = 7; i < 64; ++i) clients.push_back(std::make_unique<Connection>(server.port()));
   for (int round = 0; round < 2; ++round) {

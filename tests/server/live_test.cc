@@ -82,17 +82,17 @@ TEST(LiveEvents, TellTheModelAndThenWhatChanges) {
 
 TEST(LiveEvents, AreForAFewAtATime) {
   const ServerProcess server({"--max-connections", "6"});
-  std::vector<std::unique_ptr<Connection>> listeners;
+  std::vector<std::unique_ptr<Connection>> subscribers;
   for (int i = 0; i < 3; ++i) {
-    listeners.push_back(std::make_unique<Connection>(server.port()));
-    ASSERT_TRUE(listeners.back()->send(get("/v1/events")));
-    EXPECT_THAT(read_until(*listeners.back(), "event: state"), StartsWith("HTTP/1.1 200"));
+    subscribers.push_back(std::make_unique<Connection>(server.port()));
+    ASSERT_TRUE(subscribers.back()->send(get("/v1/events")));
+    EXPECT_THAT(read_until(*subscribers.back(), "event: state"), StartsWith("HTTP/1.1 200"));
   }
   httplib::Client client("127.0.0.1", server.port());
   const auto refused = client.Get("/v1/events");
   EXPECT_EQ(refused->status, 429);
   EXPECT_EQ(Json::parse(refused->body)["error"]["code"], "too_many_listeners");
-  listeners.pop_back();
+  subscribers.pop_back();
   std::string answer;
   for (int i = 0; i < 200 && !answer.starts_with("HTTP/1.1 200"); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -133,7 +133,7 @@ TEST(Top, SaysWhatIsWrong) {
   EXPECT_THAT(keyless.err, HasSubstr("asks for a key"));
   const Outcome elsewhere = odmoe({"top", url_of(server) + "/prefix", "--once", "--api-key", "secret"});
   EXPECT_EQ(elsewhere.exit_code, 2);
-  EXPECT_THAT(elsewhere.err, HasSubstr("is no odmoe"));
+  EXPECT_THAT(elsewhere.err, HasSubstr("no odmoe with live figures answers"));
   const Outcome nobody = odmoe({"top", "127.0.0.1:1", "--once"});
   EXPECT_EQ(nobody.exit_code, 1);
   EXPECT_THAT(nobody.err, HasSubstr("cannot reach http://127.0.0.1:1"));

@@ -69,9 +69,9 @@ inline int small_int(const GgufFile& file, const std::string& key, int otherwise
   return value.has_value() ? static_cast<int>(std::clamp<int64_t>(*value, INT32_MIN, INT32_MAX)) : otherwise;
 }
 
-// Of a file with one part.
+// Of a file with one shard.
 inline void exercise(const GgufFile& file) {
-  for (const auto& [key, text] : file.describe_metadata()) {
+  for (const auto& [key, text] : file.metadata_text()) {
     must(text.size() < 4096, "a description is short");
     exercise_accessors(file, key);  // the escaped key: absent where it differs
   }

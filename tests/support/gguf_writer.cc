@@ -209,39 +209,40 @@ void GgufWriter::write(const std::filesystem::path& path) const {
   if (holes > 0) std::filesystem::resize_file(path, padded(all.size()) + holes);
 }
 
-std::vector<GgufWriter> GgufWriter::split(int n_part) const {
-  std::vector<GgufWriter> parts;
-  const size_t per_part = (tensors_.size() + static_cast<size_t>(n_part) - 1) / static_cast<size_t>(n_part);
-  for (int i = 0; i < n_part; ++i) {
-    GgufWriter& part = parts.emplace_back(version_);
-    part.alignment_ = alignment_;
-    if (i == 0) part.values_ = values_;
+std::vector<GgufWriter> GgufWriter::split(int n_shard) const {
+  std::vector<GgufWriter> shards;
+  const size_t per_shard =
+      (tensors_.size() + static_cast<size_t>(n_shard) - 1) / static_cast<size_t>(n_shard);
+  for (int i = 0; i < n_shard; ++i) {
+    GgufWriter& shard = shards.emplace_back(version_);
+    shard.alignment_ = alignment_;
+    if (i == 0) shard.values_ = values_;
     if (i > 0 && alignment_ != GGUF_DEFAULT_ALIGNMENT) {
-      part.set("general.alignment", static_cast<uint32_t>(alignment_));
+      shard.set("general.alignment", static_cast<uint32_t>(alignment_));
     }
-    part.set("split.no", static_cast<uint16_t>(i));
-    part.set("split.count", static_cast<uint16_t>(n_part));
-    part.set("split.tensors.count", static_cast<int32_t>(tensors_.size()));
-    const size_t begin = std::min(tensors_.size(), static_cast<size_t>(i) * per_part);
-    const size_t end = std::min(tensors_.size(), begin + per_part);
-    part.tensors_.assign(tensors_.begin() + static_cast<std::ptrdiff_t>(begin),
-                         tensors_.begin() + static_cast<std::ptrdiff_t>(end));
+    shard.set("split.no", static_cast<uint16_t>(i));
+    shard.set("split.count", static_cast<uint16_t>(n_shard));
+    shard.set("split.tensors.count", static_cast<int32_t>(tensors_.size()));
+    const size_t begin = std::min(tensors_.size(), static_cast<size_t>(i) * per_shard);
+    const size_t end = std::min(tensors_.size(), begin + per_shard);
+    shard.tensors_.assign(tensors_.begin() + static_cast<std::ptrdiff_t>(begin),
+                          tensors_.begin() + static_cast<std::ptrdiff_t>(end));
   }
-  return parts;
+  return shards;
 }
 
 std::filesystem::path GgufWriter::split_path(const std::filesystem::path& directory, std::string_view stem,
-                                             int part, int n_part) {
-  return directory / odmoe::format("{}-{:05}-of-{:05}.gguf", stem, part + 1, n_part);
+                                             int shard, int n_shard) {
+  return directory / odmoe::format("{}-{:05}-of-{:05}.gguf", stem, shard + 1, n_shard);
 }
 
 std::vector<std::filesystem::path> GgufWriter::write_split(const std::filesystem::path& directory,
-                                                           std::string_view stem, int n_part) const {
+                                                           std::string_view stem, int n_shard) const {
   std::vector<std::filesystem::path> paths;
-  const std::vector<GgufWriter> parts = split(n_part);
-  for (int i = 0; i < n_part; ++i) {
-    paths.push_back(split_path(directory, stem, i, n_part));
-    parts[static_cast<size_t>(i)].write(paths.back());
+  const std::vector<GgufWriter> shards = split(n_shard);
+  for (int i = 0; i < n_shard; ++i) {
+    paths.push_back(split_path(directory, stem, i, n_shard));
+    shards[static_cast<size_t>(i)].write(paths.back());
   }
   return paths;
 }

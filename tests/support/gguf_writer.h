@@ -106,15 +106,15 @@ class GgufWriter {
   uint64_t header_bytes() const;  // without the padding before the data
   void write(const std::filesystem::path& path) const;
 
-  // The same model in parts: the tensors dealt out in order, all metadata in the first part, the split's own
-  // keys in each.  The parts can be changed before they are written.
-  std::vector<GgufWriter> split(int n_part) const;
-  // DIR/STEM-00001-of-00003.gguf for part 0 of 3.
+  // The same model in shards: the tensors dealt out in order, all metadata in the first shard, the split's
+  // own keys in each.  The shards can be changed before they are written.
+  std::vector<GgufWriter> split(int n_shard) const;
+  // DIR/STEM-00001-of-00003.gguf for shard 0 of 3.
   static std::filesystem::path split_path(const std::filesystem::path& directory, std::string_view stem,
-                                          int part, int n_part);
-  // Splits, writes all parts and returns their paths.
+                                          int shard, int n_shard);
+  // Splits, writes all shards and returns their paths.
   std::vector<std::filesystem::path> write_split(const std::filesystem::path& directory,
-                                                 std::string_view stem, int n_part) const;
+                                                 std::string_view stem, int n_shard) const;
 
  private:
   struct KeyValue {

@@ -96,8 +96,7 @@ Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs 
     ODMOE_ASSIGN_OR_RETURN(type, file.get_string(rope + "scaling.type"));
   }
   if (type != "none" && type != "linear" && type != "yarn") {
-    return fail(ErrorKind::kUnsupported,
-                "{}: RoPE scaling '{}' is not known; known are none, linear and yarn",
+    return fail(ErrorKind::kUnsupported, "{}: RoPE scaling '{}' is not supported; none, linear and yarn are",
                 file.file().path().string(), printable(type));
   }
   const auto pass_over = [&](std::span<const std::string_view> names) {

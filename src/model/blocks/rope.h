@@ -29,7 +29,8 @@ struct RopeOptions {
 
 // Reads ARCH.rope.* but yarn_log_multiplier, which is for those who give it a meaning.  n_rot is the default
 // for rope.dimension_count, beta_fast what the family's models were made with.  Without a scaling type a
-// factor is linear, as in llama.cpp. kUnsupported for a scaling type that is none of none, linear and yarn.
+// factor is linear, as in llama.cpp. kUnsupported for a scaling type other than none,
+// linear and yarn.
 Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs pairs, int32_t n_rot,
                               float beta_fast = 32);
 

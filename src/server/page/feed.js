@@ -26,7 +26,7 @@ function ask(path, options = {}) {
   return fetch(path, {...options, headers, credentials: "omit", cache: "no-store"});
 }
 
-// What an answer that is no success says.
+// What an answer that is not a success says.
 async function errorText(response) {
   try {
     return (await response.json()).error.message;

@@ -34,7 +34,7 @@ const kFigures = [
   },
   {
     id: "stall", label: "Stall", most: 1,
-    tip: "The share of the computing time that the processor waited for reads. At 0 % memory is no limit; near 100 % the drive sets the speed.",
+    tip: "The share of the computing time that the processor waited for reads. At 0 % memory is not a limit; near 100 % the drive sets the speed.",
     show: (s) => ({
       value: percentOf(s.now.stall_share),
       note: "of the time, waiting for the drive",

@@ -1,4 +1,4 @@
-#include "io/piece_reader.h"
+#include "io/range_reader.h"
 
 #include <algorithm>
 #include <cstring>
@@ -12,7 +12,7 @@
 
 namespace odmoe {
 
-Status PieceReader::read(const std::filesystem::path& path, uint64_t offset, std::span<std::byte> out) const {
+Status RangeReader::read(const std::filesystem::path& path, uint64_t offset, std::span<std::byte> out) const {
   // Opened anew for each piece: thousands of files need no thousands of descriptors, and it takes
   // microseconds where the read takes milliseconds.
   ODMOE_ASSIGN_OR_RETURN(const DirectFile file, DirectFile::open(path, /*direct=*/true));
@@ -42,7 +42,7 @@ Status PieceReader::read(const std::filesystem::path& path, uint64_t offset, std
   return {};
 }
 
-Result<AlignedBuffer> PieceReader::take(uint64_t bytes) const {
+Result<AlignedBuffer> RangeReader::take(uint64_t bytes) const {
   {
     const MutexLock lock(mutex_);
     const auto found =
@@ -57,7 +57,7 @@ Result<AlignedBuffer> PieceReader::take(uint64_t bytes) const {
   return AlignedBuffer::allocate(round_up(bytes, kMiB));
 }
 
-void PieceReader::give_back(AlignedBuffer buffer) const {
+void RangeReader::give_back(AlignedBuffer buffer) const {
   const MutexLock lock(mutex_);
   free_.push_back(std::move(buffer));
 }

@@ -14,7 +14,7 @@
 namespace odmoe {
 
 // Past the page cache where the file system has direct I/O: what is read once need not be kept.  Thread-safe.
-class PieceReader {
+class RangeReader {
  public:
   // Fills `out` with the bytes from `offset` on.  Takes as much memory again while it reads, and keeps it for
   // the next.  Errors: kNotFound; kBadFile when the file ends before; kIo; each naming the path.

@@ -8,7 +8,7 @@
 
 namespace odmoe::cli {
 
-struct OptionDescription {
+struct OptionNode {
   std::vector<std::string> names;    // "-n", "--predict"; empty: a positional
   std::string value;                 // "N", "FILE", "a|b|c"; empty: a flag
   std::vector<std::string> choices;  // of a value "a|b|c"
@@ -19,14 +19,14 @@ struct OptionDescription {
   bool is_file() const { return value == "FILE"; }
 };
 
-struct CommandDescription {
+struct CommandNode {
   std::string name;  // "run"; "odmoe" for the root
   std::string help;
   std::string footer;
-  std::vector<OptionDescription> options;
-  std::vector<CommandDescription> commands;
+  std::vector<OptionNode> options;
+  std::vector<CommandNode> commands;
 };
 
-CommandDescription describe(const CLI::App& app);
+CommandNode option_tree(const CLI::App& app);
 
 }  // namespace odmoe::cli

@@ -1,18 +1,17 @@
-#include "engine/foresight_listener.h"
+#include "engine/foresight_sink.h"
 
 #include <utility>
 
 namespace odmoe {
 
-ForesightListener::ForesightListener(std::unique_ptr<Foresight> foresight, const Decoder& decoder,
-                                     const Clock& clock)
+ForesightSink::ForesightSink(std::unique_ptr<Foresight> foresight, const Decoder& decoder, const Clock& clock)
     : foresight_(std::move(foresight)), decoder_(&decoder), clock_(&clock) {
   if (foresight_->predictor().wants().embedding) {
     embedding_.resize(static_cast<size_t>(decoder.shape().n_embd));
   }
 }
 
-Status ForesightListener::begin(const SequenceState& state, int32_t token) {
+Status ForesightSink::begin(const SequenceState& state, int32_t token) {
   if (&state != state_ || state.length() != next_) foresight_->begin_sequence();
   state_ = &state;
   next_ = state.length() + 1;
@@ -20,7 +19,7 @@ Status ForesightListener::begin(const SequenceState& state, int32_t token) {
   return foresight_->begin_token(embedding_, clock_->now_us());
 }
 
-Status ForesightListener::on_routing(const RoutingEvent& event) {
+Status ForesightSink::on_routing(const RoutingEvent& event) {
   if (!event.of_one_timeline() || event.n_token != 1) return {};
   return foresight_->routed({.layer = event.index,
                              .router_input = event.router_input,
@@ -30,6 +29,6 @@ Status ForesightListener::on_routing(const RoutingEvent& event) {
                              .weights = event.weights});
 }
 
-void ForesightListener::end() { foresight_->end_token(clock_->now_us()); }
+void ForesightSink::end() { foresight_->end_token(clock_->now_us()); }
 
 }  // namespace odmoe

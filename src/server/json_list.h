@@ -10,6 +10,6 @@
 namespace odmoe::server {
 
 // A JSON list of n items, in pieces of some kilobytes.  False when the sink wanted no more.
-bool write_json_list(size_t n, const std::function<std::string(size_t)>& item, const PieceSink& sink);
+bool write_json_list(size_t n, const std::function<std::string(size_t)>& item, const BodySink& sink);
 
 }  // namespace odmoe::server

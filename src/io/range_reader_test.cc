@@ -1,4 +1,4 @@
-#include "io/piece_reader.h"
+#include "io/range_reader.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,17 +13,17 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class PieceReaderTest : public ::testing::Test {
+class RangeReaderTest : public ::testing::Test {
  protected:
-  PieceReaderTest() : data_(pattern(100'000, 1)), path_(folder_.write("data", data_)) {}
+  RangeReaderTest() : data_(pattern(100'000, 1)), path_(folder_.write("data", data_)) {}
 
   TemporaryFolder folder_;
   std::vector<std::byte> data_;
   std::filesystem::path path_;
-  PieceReader reader_;
+  RangeReader reader_;
 };
 
-TEST_F(PieceReaderTest, ReadsAnyPieceWhateverTheDrivesBlocks) {
+TEST_F(RangeReaderTest, ReadsAnyPieceWhateverTheDrivesBlocks) {
   for (const auto& [offset, bytes] : std::initializer_list<std::pair<size_t, size_t>>{
            {0, 1}, {0, 100'000}, {1, 4096}, {4096, 4096}, {99'999, 1}, {5000, 60'000}, {7, 0}}) {
     std::vector<std::byte> out(bytes);
@@ -33,7 +33,7 @@ TEST_F(PieceReaderTest, ReadsAnyPieceWhateverTheDrivesBlocks) {
   }
 }
 
-TEST_F(PieceReaderTest, SaysWhereAFileEndsTooSoon) {
+TEST_F(RangeReaderTest, SaysWhereAFileEndsTooSoon) {
   std::vector<std::byte> out(100);
   for (const uint64_t offset : {99'950, 100'000, 1'000'000}) {
     const Status status = reader_.read(path_, offset, out);
@@ -43,7 +43,7 @@ TEST_F(PieceReaderTest, SaysWhereAFileEndsTooSoon) {
   }
 }
 
-TEST_F(PieceReaderTest, NamesAFileThatIsNotThere) {
+TEST_F(RangeReaderTest, NamesAFileThatIsNotThere) {
   std::vector<std::byte> out(1);
   EXPECT_EQ(reader_.read(folder_.path() / "none", 0, out).error().kind, ErrorKind::kNotFound);
 }

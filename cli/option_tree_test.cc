@@ -1,4 +1,4 @@
-#include "cli/describe.h"
+#include "cli/option_tree.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,18 +18,18 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
 
-CommandDescription program() { return describe(Program().app); }
+CommandNode program() { return option_tree(Program().app); }
 
-CommandDescription command(const CommandDescription& program, const std::string& name) {
-  return *std::ranges::find(program.commands, name, &CommandDescription::name);
+CommandNode command(const CommandNode& program, const std::string& name) {
+  return *std::ranges::find(program.commands, name, &CommandNode::name);
 }
 
-OptionDescription option(const CommandDescription& command, const std::string& name) {
+OptionNode option(const CommandNode& command, const std::string& name) {
   return *std::ranges::find_if(command.options,
                                [&](const auto& each) { return std::ranges::contains(each.names, name); });
 }
 
-TEST(Describe, TellsNamesValuesAndDefaultsOfOptions) {
+TEST(OptionTree, TellsNamesValuesAndDefaultsOfOptions) {
   const auto root = program();
   const auto type = option(command(root, "run"), "--cache-type");
   EXPECT_EQ(type.value, "f16|q8_0|f32");
@@ -40,7 +40,7 @@ TEST(Describe, TellsNamesValuesAndDefaultsOfOptions) {
   EXPECT_EQ(option(command(root, "run"), "--chat").value, "");
 }
 
-TEST(Describe, EveryOptionSaysWhatItIsForAndEveryCommandHasExamples) {
+TEST(OptionTree, EveryOptionSaysWhatItIsForAndEveryCommandHasExamples) {
   const auto root = program();
   EXPECT_THAT(root.footer, HasSubstr("Examples:"));
   for (const auto& command : root.commands) {
@@ -53,12 +53,12 @@ TEST(Describe, EveryOptionSaysWhatItIsForAndEveryCommandHasExamples) {
   }
 }
 
-TEST(Describe, CommandsThatInferShareTheirOptions) {
+TEST(OptionTree, CommandsThatInferShareTheirOptions) {
   const auto root = program();
   const auto names = [&](const std::string& name) {
     std::vector<std::string> all;
-    const CommandDescription described = command(root, name);
-    for (const auto& option : described.options) {
+    const CommandNode node = command(root, name);
+    for (const auto& option : node.options) {
       if (!option.names.empty()) all.push_back(option.names.back());
     }
     return all;
@@ -93,7 +93,7 @@ TEST(Man, ShowsEveryCommandAndLeavesNothingForRoffToMistake) {
   for (const auto& command : root.commands) EXPECT_THAT(page, HasSubstr(".SH odmoe " + command.name + "\n"));
   EXPECT_THAT(page, HasSubstr("\\fB\\-\\-cache\\-type\\fR \\fIf16|q8_0|f32\\fR"));
   // A text line that began with a dot or a quote would be taken for a request.
-  CommandDescription odd{.name = "odmoe", .help = "", .footer = ".x\n'y\\z", .options = {}, .commands = {}};
+  CommandNode odd{.name = "odmoe", .help = "", .footer = ".x\n'y\\z", .options = {}, .commands = {}};
   EXPECT_THAT(man_page(odd), HasSubstr("\n\\&.x\n\\&'y\\ez\n"));
 }
 

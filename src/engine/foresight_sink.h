@@ -15,10 +15,10 @@
 namespace odmoe {
 
 // One owner.
-class ForesightListener final : public RoutingListener {
+class ForesightSink final : public RoutingSink {
  public:
   // All must outlive it.
-  ForesightListener(std::unique_ptr<Foresight> foresight, const Decoder& decoder, const Clock& clock);
+  ForesightSink(std::unique_ptr<Foresight> foresight, const Decoder& decoder, const Clock& clock);
 
   Foresight& foresight() { return *foresight_; }
   const Foresight& foresight() const { return *foresight_; }

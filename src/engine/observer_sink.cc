@@ -1,14 +1,14 @@
-#include "engine/observer_listener.h"
+#include "engine/observer_sink.h"
 
 namespace odmoe {
 
-void ObserverListener::observe(RoutingObserver* observer) {
+void ObserverSink::observe(RoutingObserver* observer) {
   observer_ = observer;
   embedding_.resize(observer != nullptr ? static_cast<size_t>(decoder_->shape().n_embd * chunk_) : 0);
   embedding_.shrink_to_fit();
 }
 
-Status ObserverListener::on_routing(const RoutingEvent& event) {
+Status ObserverSink::on_routing(const RoutingEvent& event) {
   if (observer_ == nullptr || !event.of_one_timeline()) return {};
   if (event.index == 0) ODMOE_RETURN_IF_ERROR(show_tokens(event));
   return observer_->on_layer({.layer = event.layer,
@@ -19,7 +19,7 @@ Status ObserverListener::on_routing(const RoutingEvent& event) {
                               .weights = event.weights});
 }
 
-Status ObserverListener::show_tokens(const RoutingEvent& event) {
+Status ObserverSink::show_tokens(const RoutingEvent& event) {
   const auto n_embd = static_cast<size_t>(decoder_->shape().n_embd);
   const std::span embedding = std::span(embedding_).first(event.tokens.size() * n_embd);
   for (size_t i = 0; i < event.tokens.size(); ++i) {

@@ -1,8 +1,8 @@
-#include "server/json_pieces.h"
+#include "server/json_list.h"
 
 namespace odmoe::server {
 
-bool write_json_list(size_t n, const std::function<std::string(size_t)>& item, const PieceSink& sink) {
+bool write_json_list(size_t n, const std::function<std::string(size_t)>& item, const BodySink& sink) {
   constexpr size_t kPieceBytes = 16 * 1024;
   std::string piece = "[";
   for (size_t i = 0; i < n; ++i) {

@@ -10,10 +10,10 @@
 namespace odmoe {
 
 // One owner.  Tokens of several timelines are not shown.
-class ObserverListener final : public RoutingListener {
+class ObserverSink final : public RoutingSink {
  public:
   // For evaluations of at most `chunk` tokens.  `decoder` must outlive it.
-  ObserverListener(const Decoder& decoder, int64_t chunk) : decoder_(&decoder), chunk_(chunk) {}
+  ObserverSink(const Decoder& decoder, int64_t chunk) : decoder_(&decoder), chunk_(chunk) {}
 
   // From now on; null: nobody.
   void observe(RoutingObserver* observer);
