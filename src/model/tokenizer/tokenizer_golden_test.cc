@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "model/tokenizer/tokenizer.h"
+#include "temp_dir.h"
+#include "xz_file.h"
 
 namespace odmoe {
 namespace {
@@ -59,6 +61,61 @@ TEST_P(ReferenceVocabulary, AgreesOnAllCases) {
   ASSERT_GE(cases.size(), 50);
   for (const auto& item : cases) expect_tokens(*tokenizer, item.at("text"), item.at(name));
 }
+
+// One text as Hugging Face's tokenizer and llama.cpp both have it, with each vocabulary that is among `item`.
+void expect_case(const Tokenizer& tokenizer, const std::string& name, const nlohmann::json& item) {
+  const std::string text = item.at("text");
+  const bool special = item.value("parse_special", false);
+  const Tokenizer::EncodeOptions options{.add_special = item.value("add_special", false),
+                                         .parse_special = special};
+  const std::vector<Token> tokens = item.at(name);
+  EXPECT_EQ(tokenizer.encode(text, options), tokens) << ::testing::PrintToString(text) << special;
+}
+
+class PublishedVocabulary : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const char* shared = std::getenv("ODMOE_SHARED");
+    if (shared == nullptr)
+      GTEST_SKIP() << "ODMOE_SHARED does not name the folder with the reference vocabularies";
+    folder_ = std::filesystem::path(shared) / "vocabularies";
+    name_ = GetParam();
+    std::filesystem::path path = folder_ / (name_ + ".gguf");
+    if (!std::filesystem::exists(path)) {
+      path = testing::unpack_xz(folder_ / (name_ + ".gguf.xz"), unpacked_.path() / (name_ + ".gguf"));
+    }
+    tokenizer_ = load(path);
+  }
+  nlohmann::json read(const char* file) const { return read_json(folder_ / file); }
+
+  std::string name_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+
+ private:
+  testing::TempDir unpacked_;
+  std::filesystem::path folder_;
+};
+
+TEST_P(PublishedVocabulary, AgreesWithHuggingFaceAndLlamaCppWhereTheyAgree) {
+  size_t n = 0;
+  for (const auto& item : read("cases.json")) {
+    if (!item.contains(name_)) continue;
+    expect_case(*tokenizer_, name_, item);
+    ++n;
+  }
+  EXPECT_GE(n, 38);
+}
+
+INSTANTIATE_TEST_SUITE_P(TokenizerGolden, PublishedVocabulary,
+                         ::testing::Values("gpt-oss", "llama-3", "llama-4", "glm-4", "tekken", "hunyuan",
+                                           "qwen35-splitter", "granite-docling", "olmo-2", "olmoe",
+                                           "starcoder", "deepseek-llm", "mixtral-8x7b", "mixtral-8x22b",
+                                           "phi-3", "gemma-3", "gemma-4-splitter"),
+                         [](const auto& param) {
+                           std::string name = param.param;
+                           std::erase(name, '-');
+                           return name;
+                         });
 
 INSTANTIATE_TEST_SUITE_P(TokenizerGolden, ReferenceVocabulary,
                          ::testing::Values("qwen3", "deepseek-v3", "kimi-k2-splitter"),

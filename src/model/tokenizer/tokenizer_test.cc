@@ -337,10 +337,11 @@ TEST(Tokenizer, UnknownModelsAndRulesAreNamedWithTheKnownOnes) {
 
   auto gguf = TestVocabulary().writer();
   gguf.remove("tokenizer.ggml.model");
-  gguf.set("tokenizer.ggml.model", "llama");
+  gguf.set("tokenizer.ggml.model", "bert");
   const Error model = error_of(gguf);
   EXPECT_EQ(model.kind, ErrorKind::kUnsupported);
-  EXPECT_THAT(model.message, HasSubstr("\"llama\""));
+  EXPECT_THAT(model.message, HasSubstr("\"bert\""));
+  EXPECT_THAT(model.message, HasSubstr("gemma4, gpt2, llama"));
 }
 
 TEST(Tokenizer, DamagedVocabulariesAreRefused) {

@@ -1,0 +1,14 @@
+// Unicode's composed normal form (NFC), in which a letter and its marks are one character where there is one.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace odmoe {
+
+// `text` in NFC; nothing when it is so already, which ordinary text is found to be without a copy.  Bytes
+// that are not UTF-8 stay as they are.  Linear but for marks in a row, which are sorted.
+std::optional<std::string> compose_nfc(std::string_view text);
+
+}  // namespace odmoe
