@@ -23,29 +23,6 @@ bool is_white(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 // they do all that is no token; bytes that are no UTF-8 never reach those.
 bool is_lead(char c) { return static_cast<uint8_t>(c) >= 0xF0 && static_cast<uint8_t>(c) <= 0xF4; }
 
-// A text in which U+2581 is written as the space that it stands for, and what was said in it.
-struct Unescaped {
-  std::string text;
-  std::vector<TextRange> said;
-};
-
-Unescaped unescape(std::string_view text, std::span<const TextRange> said) {
-  Unescaped result;
-  // Places in `text` in rising order, so each is counted from the one before.
-  size_t from = 0;
-  const auto place_of = [&](size_t to) {
-    result.text += spaces_for_lower_blocks(text.substr(from, to - from));
-    from = to;
-    return result.text.size();
-  };
-  for (const TextRange& range : said) {
-    const size_t begin = place_of(range.begin);
-    result.said.push_back({.begin = begin, .end = place_of(range.end)});
-  }
-  place_of(text.size());
-  return result;
-}
-
 }  // namespace
 
 struct TextTokenizer::Work {
@@ -101,12 +78,6 @@ std::string TextTokenizer::token_bytes(Token token, bool special) const {
 
 Result<std::vector<Token>> TextTokenizer::encode(std::string_view text, EncodeOptions options,
                                                  const EncodeLimits& limits) const {
-  Unescaped unescaped;
-  if (parts_.vocabulary.writing() == TokenWriting::kLowerBlock && text.contains(kLowerBlock)) {
-    unescaped = unescape(text, options.said);
-    text = unescaped.text;
-    options.said = unescaped.said;
-  }
   Work work(limits);
   if (limits.tokens < std::numeric_limits<size_t>::max()) {
     // More than the limit is never kept but for the last word's.
@@ -167,6 +138,11 @@ void TextTokenizer::encode_between(std::string_view text, Work& work) const {
   if (parts_.to_nfc) {
     composed = compose_nfc(text);
     if (composed) text = *composed;
+  }
+  std::string spaced;
+  if (parts_.vocabulary.writing() == TokenWriting::kLowerBlock && text.contains(kLowerBlock)) {
+    spaced = spaces_for_lower_blocks(text);
+    text = spaced;
   }
   if (parts_.bpe) {
     parts_.bpe->splitter.split(text, [&](std::string_view word) { return encode_word(word, work); });
