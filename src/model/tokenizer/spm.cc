@@ -1,7 +1,6 @@
 #include "model/tokenizer/spm.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/utf8.h"
 
@@ -33,10 +32,6 @@ Result<SpmScores> SpmScores::build(std::span<const float> scores, const Vocabula
   }
   SpmScores built;
   std::vector<float> levels(scores.begin(), scores.begin() + static_cast<ptrdiff_t>(n));
-  const auto bad = std::ranges::find_if(levels, [](float score) { return std::isnan(score); });
-  if (bad != levels.end()) {
-    return fail(ErrorKind::kBadFile, "the vocabulary's score of token {} is no number", bad - levels.begin());
-  }
   std::ranges::sort(levels, std::greater<>());
   const auto repeated = std::ranges::unique(levels);
   levels.erase(repeated.begin(), repeated.end());

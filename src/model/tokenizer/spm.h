@@ -35,7 +35,7 @@ class Joints {
 // Immutable, so thread-safe.
 class SpmScores {
  public:
-  // `scores` as the file has them, one for each token.  kBadFile, beginning "the vocabulary ".
+  // `scores` as the file has them, one for each token, none NaN.  kBadFile, beginning "the vocabulary ".
   static Result<SpmScores> build(std::span<const float> scores, const Vocabulary& vocabulary);
 
   // Appends the tokens of a piece of text.  Control, user-defined and byte tokens are none that text merges

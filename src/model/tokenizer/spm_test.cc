@@ -240,14 +240,12 @@ TEST(Spm, DamagedVocabulariesAreRefused) {
   SpmVocabulary few;
   few.scores.pop_back();
   EXPECT_THAT(error_of(few.writer()), HasSubstr("259 tokens but only 258 scores"));
-  SpmVocabulary bad;
-  bad.scores[7] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_THAT(error_of(bad.writer()), HasSubstr("score of token 7 is no number"));
   SpmVocabulary byteless;
   byteless.kinds[byte('\n')] = 1;
   EXPECT_THAT(error_of(byteless.writer()), HasSubstr("no token for the byte 0x0A: no byte fallback"));
-  SpmVocabulary good;
-  EXPECT_THAT(error_of(good.writer().set("tokenizer.ggml.pre", "no-such-rule")),
+  auto gguf = SpmVocabulary().writer();
+  gguf.remove("tokenizer.ggml.pre");
+  EXPECT_THAT(error_of(gguf.set("tokenizer.ggml.pre", "no-such-rule")),
               HasSubstr("\"no-such-rule\" is not supported with tokenizer model llama"));
 }
 

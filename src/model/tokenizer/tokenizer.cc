@@ -216,10 +216,10 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Account& account) {
 std::string Tokenizer::decode(std::span<const Token> tokens, bool special) const {
   bool at_begin = add_space();
   std::string text;
-  for (const Token token : tokens) {
-    const std::string bytes = token_bytes(token, special);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const std::string bytes = token_bytes(tokens[i], special);
     text += at_begin && bytes.starts_with(' ') ? std::string_view(bytes).substr(1) : bytes;
-    at_begin = at_begin && add_bos() && token == bos() && &token == tokens.data();
+    at_begin = at_begin && i == 0 && add_bos() && tokens[i] == bos();
   }
   return text;
 }
