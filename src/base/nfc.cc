@@ -74,26 +74,6 @@ bool is_stable(uint32_t code_point) {
   return !std::ranges::binary_search(kSeconds, code_point);
 }
 
-// Whether the text is in NFC for certain.
-bool is_composed(std::string_view text) {
-  // The first code point that is not stable by itself begins with this byte.
-  if (std::ranges::all_of(text, [](char c) { return static_cast<uint8_t>(c) < 0xCC; })) return true;
-  uint8_t last = 0;
-  while (!text.empty()) {
-    const Utf8Char c = read_utf8(text);
-    text.remove_prefix(c.length);
-    if (!c.valid || c.code_point < 0x300) {
-      last = 0;
-      continue;
-    }
-    if (!is_stable(c.code_point)) return false;
-    const uint8_t level = level_of(c.code_point);
-    if (level != 0 && level < last) return false;
-    last = level;
-  }
-  return true;
-}
-
 void decompose(uint32_t code_point, std::vector<Mark>& out) {
   if (code_point - kSyllable < kSyllables) {  // composed() puts together what is taken apart here
     const uint32_t index = code_point - kSyllable;
@@ -143,8 +123,27 @@ void compose(std::vector<Mark>& run, std::string& out) {
 
 }  // namespace
 
+bool is_surely_nfc(std::string_view text) {
+  // The first code point that is not stable by itself begins with this byte.
+  if (std::ranges::all_of(text, [](char c) { return static_cast<uint8_t>(c) < 0xCC; })) return true;
+  uint8_t last = 0;
+  while (!text.empty()) {
+    const Utf8Char c = read_utf8(text);
+    text.remove_prefix(c.length);
+    if (!c.valid || c.code_point < 0x300) {
+      last = 0;
+      continue;
+    }
+    if (!is_stable(c.code_point)) return false;
+    const uint8_t level = level_of(c.code_point);
+    if (level != 0 && level < last) return false;
+    last = level;
+  }
+  return true;
+}
+
 std::optional<std::string> compose_nfc(std::string_view text) {
-  if (is_composed(text)) return std::nullopt;
+  if (is_surely_nfc(text)) return std::nullopt;
   std::string out;
   out.reserve(text.size());
   std::vector<Mark> run;

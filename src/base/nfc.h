@@ -7,7 +7,10 @@
 
 namespace odmoe {
 
-// `text` in NFC; nothing when it is so already, which ordinary text is found to be without a copy.  Bytes
+// Whether the text is in NFC for certain; of ordinary text that is in it this is true.
+bool is_surely_nfc(std::string_view text);
+
+// `text` in NFC; nothing when it is so already, which takes no copy where is_surely_nfc().  Bytes
 // that are not UTF-8 stay as they are.  Linear but for marks in a row, which are sorted.
 std::optional<std::string> compose_nfc(std::string_view text);
 

@@ -12,6 +12,9 @@ TEST(Nfc, LeavesWhatIsComposedAlone) {
                            "\ud55c\uad6d\uc5b4", "\u0e2a\u0e27\u0e31\u0e2a", "x\u0316\u0301"}) {
     EXPECT_FALSE(compose_nfc(text).has_value()) << text;
   }
+  EXPECT_TRUE(is_surely_nfc("caf\u00e9 \u6f22 \ud55c \xFF"));
+  for (const char* text : {"e\u0301", "\u0958", "x\u0301\u0316", "\u1112\u1161"})
+    EXPECT_FALSE(is_surely_nfc(text));
 }
 
 TEST(Nfc, ComposesLettersAndTheirMarks) {

@@ -230,6 +230,10 @@ TEST(Spm, LimitsHold) {
   std::string apart;
   for (int i = 0; i < 1000; ++i) apart += "aaaaaa b";
   EXPECT_TRUE(tokenizer->encode(apart, {}, {.word_bytes = 16}).has_value());
+  // A copy of the text is no larger than a word either.
+  const auto copied = tokenizer->encode(apart + "\u2581", {}, {.word_bytes = 16});
+  ASSERT_FALSE(copied.has_value());
+  EXPECT_THAT(copied.error().message, HasSubstr("U+2581"));
   int left = 3;
   const auto ended = tokenizer->encode(apart + apart, {}, {.goes_on = [&] { return --left > 0; }});
   ASSERT_FALSE(ended.has_value());

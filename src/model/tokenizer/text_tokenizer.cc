@@ -134,13 +134,24 @@ SpecialTokens::Match TextTokenizer::find_special(std::string_view text, size_t f
 
 // Text between special tokens, the text's beginning and its end; not empty.
 void TextTokenizer::encode_between(std::string_view text, Work& work) const {
+  // Copies, which ordinary text needs none of: no more than is spent on a word.
+  const auto may_copy = [&](std::string_view what) {
+    if (text.size() <= work.limits->word_bytes) return true;
+    work.failed =
+        fail(ErrorKind::kBudget, "the text has {} bytes with {} in them, and {} are the most: divide it",
+             text.size(), what, work.limits->word_bytes)
+            .error();
+    return false;
+  };
   std::optional<std::string> composed;
-  if (parts_.to_nfc) {
+  if (parts_.to_nfc && !is_surely_nfc(text)) {
+    if (!may_copy("characters to compose (NFC)")) return;
     composed = compose_nfc(text);
     if (composed) text = *composed;
   }
   std::string spaced;
   if (parts_.vocabulary.writing() == TokenWriting::kLowerBlock && text.contains(kLowerBlock)) {
+    if (!may_copy("U+2581")) return;
     spaced = spaces_for_lower_blocks(text);
     text = spaced;
   }

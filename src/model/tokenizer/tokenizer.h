@@ -42,7 +42,7 @@ class Tokenizer {
   // character; with Phi-3's, white space after special tokens; with GPT-NeoX' and StarCoder's, bytes that
   // no UTF-8 has, which become U+FFFD, and the first of characters beyond U+3FFFF.  Takes memory for the
   // tokens and, while it works, for one word: never for all of the text, except for a copy where one of these
-  // is in it.
+  // is in it, which EncodeLimits::word_bytes bounds too.
   virtual Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options,
                                             const EncodeLimits& limits) const = 0;
   std::vector<Token> encode(std::string_view text, EncodeOptions options) const {
