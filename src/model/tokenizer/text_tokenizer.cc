@@ -163,6 +163,7 @@ void TextTokenizer::encode_between(std::string_view text, Work& work) const {
     std::string first = " ";
     if (joints_.holds(' ', text[0])) {
       const std::string_view part = joints_.first_part(text);
+      if (too_long(part, work)) return;
       first += part;
       text.remove_prefix(part.size());
     }
@@ -194,20 +195,9 @@ bool TextTokenizer::encode_parts(std::string_view word, Work& work) const {
   return true;
 }
 
-bool TextTokenizer::merge(std::string_view word, Work& work) const {
+// Whether a word exceeds a limit, which is a failure then.
+bool TextTokenizer::too_long(std::string_view word, Work& work) const {
   const EncodeLimits& limits = *work.limits;
-  std::string replaced;
-  if (word.find_first_of(tokenless_) != std::string_view::npos) {
-    for (const char byte : word) {
-      if (!tokenless_.contains(byte)) {
-        replaced += byte;
-      } else if (!is_lead(byte)) {
-        replaced += "\uFFFD";
-      }
-    }
-    word = replaced;
-    if (word.empty()) return true;
-  }
   // No word becomes fewer tokens than this: what cannot fit is not merged.
   const size_t least = word.size() / longest_token_;
   if (work.tokens.size() <= limits.tokens && least > limits.tokens - work.tokens.size()) {
@@ -218,7 +208,30 @@ bool TextTokenizer::merge(std::string_view word, Work& work) const {
                        "divide it",
                        word.size(), limits.word_bytes)
                       .error();
-  } else if (parts_.spm) {
+  }
+  return work.failed.has_value();
+}
+
+// The word with what stands for bytes that have no token.
+std::string TextTokenizer::without_tokenless(std::string_view word) const {
+  std::string text;
+  for (const char byte : word) {
+    if (!tokenless_.contains(byte)) {
+      text += byte;
+    } else if (!is_lead(byte)) {
+      text += "\uFFFD";
+    }
+  }
+  return text;
+}
+
+bool TextTokenizer::merge(std::string_view word, Work& work) const {
+  if (too_long(word, work)) return false;
+  if (word.find_first_of(tokenless_) != std::string_view::npos) {
+    const std::string known = without_tokenless(word);
+    return known.empty() || merge(known, work);
+  }
+  if (parts_.spm) {
     parts_.spm->encode(parts_.vocabulary, word, &work.scratch, &work.tokens);
   } else {
     parts_.bpe->merges.encode(parts_.vocabulary, word, &work.scratch, &work.tokens);

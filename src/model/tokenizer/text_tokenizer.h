@@ -64,6 +64,8 @@ class TextTokenizer final : public Tokenizer {
   void encode_between(std::string_view text, Work& work) const;
   bool encode_word(std::string_view word, Work& work) const;
   bool encode_parts(std::string_view word, Work& work) const;
+  bool too_long(std::string_view word, Work& work) const;
+  std::string without_tokenless(std::string_view word) const;
   bool merge(std::string_view word, Work& work) const;
 
   TokenizerParts parts_;
