@@ -49,9 +49,9 @@ TEST(TokenizeCli, TakesTextFromTheCommandLineAFileOrStandardInputByteForByte) {
 }
 
 TEST(TokenizeCli, WritesOneArrayForProgramsAndPiecesForPeople) {
-  EXPECT_EQ(nlohmann::json::parse(tokens_of({"-p", "  \n", "--json"})), (std::vector<int>{220, 220, 198}));
+  EXPECT_EQ(nlohmann::json::parse(tokens_of({"-p", "  \n", "--json"})), (std::vector<int>{220, 721}));
   EXPECT_EQ(nlohmann::json::parse(tokens_of({"-p", "", "--json"})), nlohmann::json::array());
-  EXPECT_EQ(tokens_of({"-p", " \n", "--pieces"}), "    220  ' '\n    198  '\\n'\n");
+  EXPECT_EQ(tokens_of({"-p", "\n<|im_end|>", "--pieces"}), "    198  '\\n'\n   2047  '<|im_end|>'\n");
 }
 
 TEST(TokenizeCli, ControlTokensAreParsedUnlessToldNotTo) {
