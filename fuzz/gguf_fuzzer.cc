@@ -16,12 +16,16 @@ void exercise_tokenizer(const GgufFile& file) {
   const auto tokenizer = Tokenizer::create(account);
   testing::exercise_result(tokenizer);
   if (!tokenizer.has_value()) return;
-  constexpr std::string_view kText = "Hello, 世界! \xff 123abc\n <|im_end|>";
-  const auto tokens = (*tokenizer)->encode(kText, {.add_special = false, .parse_special = true});
-  for (const Token token : tokens) {
-    testing::must(token >= 0 && token < (*tokenizer)->n_vocab(), "tokens are of the vocabulary");
+  constexpr std::string_view kText = "Hello, 世界! \xff 123abc\n\n  <|im_end|> e\u0301 \u2581\u2581</s> x";
+  constexpr TextRange kSaid[] = {{.begin = 3, .end = 40}};
+  for (const bool parse : {false, true}) {
+    const auto tokens = (*tokenizer)->encode(kText, {.parse_special = parse, .said = kSaid});
+    for (const Token token : tokens) {
+      testing::must(token >= 0 && token < (*tokenizer)->n_vocab(), "tokens are of the vocabulary");
+      (*tokenizer)->is_end(token);
+    }
+    (*tokenizer)->decode(tokens, true);
   }
-  (*tokenizer)->decode(tokens, true);
 }
 
 void fuzz(std::span<const std::byte> bytes) {

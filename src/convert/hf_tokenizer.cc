@@ -206,6 +206,21 @@ Result<HfVocabulary> read_vocabulary(const std::filesystem::path& folder, const 
               shown(folder));
 }
 
+// Whether the normalizer is NFC, and not none: there is no other.
+Result<bool> asks_for_nfc(const nlohmann::json& json, const std::string& name) {
+  const auto normalizer = json.find("normalizer");
+  if (normalizer == json.end() || normalizer->is_null()) return false;
+  nlohmann::json steps = nlohmann::json::array({*normalizer});
+  if (normalizer->is_object() && normalizer->value("type", nlohmann::json()) == "Sequence") {
+    steps = normalizer->value("normalizers", nlohmann::json());
+  }
+  const auto is_nfc = [](const nlohmann::json& step) {
+    return step.is_object() && step.value("type", nlohmann::json()) == "NFC";
+  };
+  if (steps.is_array() && std::ranges::all_of(steps, is_nfc)) return !steps.empty();
+  return fail(ErrorKind::kUnsupported, "{}: its normalizer is none that is known: NFC", name);
+}
+
 }  // namespace
 
 Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::string& name) {
@@ -252,6 +267,7 @@ Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::s
   const auto pre = json.find("pre_tokenizer");
   ODMOE_ASSIGN_OR_RETURN(v.pre, hf_split_rule(pre == json.end() ? nlohmann::json() : *pre,
                                               model->value("ignore_merges", nlohmann::json()) == true, name));
+  ODMOE_ASSIGN_OR_RETURN(v.to_nfc, asks_for_nfc(json, name));
   if (const auto processor = json.find("post_processor"); processor != json.end()) {
     v.template_adds_bos = adds_bos(*processor);
   }
@@ -358,6 +374,7 @@ Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path
   }
   entries.push_back(
       MetadataEntry::boolean("tokenizer.ggml.add_bos_token", add_bos && special.ids.contains("bos")));
+  if (v.to_nfc) entries.push_back(MetadataEntry::boolean("tokenizer.ggml.normalizer.nfc", true));
   if (chat) entries.push_back(MetadataEntry::string("tokenizer.chat_template", *std::move(chat)));
   return entries;
 }

@@ -25,12 +25,13 @@ struct HfVocabulary {
   std::vector<int64_t> types;
   std::vector<std::string> merges;
   std::string pre;                 // the splitting rule's name in GGUF: "qwen2"
+  bool to_nfc = false;             // text is put into Unicode's composed form first
   bool template_adds_bos = false;  // the post-processor begins every text with a special token
 };
 
 // tokenizer.json.  `name` is what errors call it.
-// Errors: kBadFile; kUnsupported for another model than BPE or a splitting rule that is not known, with those
-// that are.
+// Errors: kBadFile; kUnsupported for another model than BPE, a normalizer other than NFC, or a splitting rule
+// that is not known, with those that are.
 Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::string& name);
 
 // tiktoken.model: lines of a token's bytes in base64 and its rank.  Merges are worked out from the ranks;

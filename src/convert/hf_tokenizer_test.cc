@@ -80,6 +80,19 @@ TEST(HfTokenizer, ASplittingRuleThatIsNotKnownIsShownWithThoseThatAre) {
   EXPECT_EQ(rule(deepseek), "deepseek-v3");
 }
 
+TEST(HfTokenizer, OfNormalizersNfcIsKnown) {
+  nlohmann::json json = small_tokenizer();
+  EXPECT_FALSE(parse_hf_tokenizer(json, "t")->to_nfc);
+  json["normalizer"] = {{"type", "Sequence"}, {"normalizers", nlohmann::json::array()}};
+  EXPECT_FALSE(parse_hf_tokenizer(json, "t")->to_nfc);
+  json["normalizer"] = {{"type", "NFC"}};
+  EXPECT_TRUE(parse_hf_tokenizer(json, "t")->to_nfc);
+  json["normalizer"] = {{"type", "Lowercase"}};
+  EXPECT_THAT(message(parse_hf_tokenizer(json, "t")), HasSubstr("its normalizer is none that is known: NFC"));
+  json["normalizer"] = "NFC";
+  EXPECT_THAT(message(parse_hf_tokenizer(json, "t")), HasSubstr("normalizer"));
+}
+
 TEST(HfTokenizer, TheFilesBesideItNameTheSpecialTokens) {
   const TempDir dir;
   dir.write("tokenizer.json", small_tokenizer().dump());

@@ -32,6 +32,11 @@ Result<std::vector<int64_t>> Account::get_ints(std::string_view key) {
   return file_->get_ints(key);
 }
 
+Result<std::vector<float>> Account::get_floats(std::string_view key) {
+  keys_.emplace(key);
+  return file_->get_floats(key);
+}
+
 const TensorInfo* Account::use_tensor(std::string_view name) {
   const TensorInfo* tensor = file_->find_tensor(name);
   if (tensor != nullptr) tensors_.emplace(name);

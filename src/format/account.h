@@ -30,6 +30,7 @@ class Account {
   Result<std::string> get_string(std::string_view key);
   Result<std::vector<std::string>> get_strings(std::string_view key);
   Result<std::vector<int64_t>> get_ints(std::string_view key);
+  Result<std::vector<float>> get_floats(std::string_view key);
 
   // Uses the tensor; null when the file has none of that name.
   const TensorInfo* use_tensor(std::string_view name);

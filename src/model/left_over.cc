@@ -69,6 +69,14 @@ std::vector<LeftOver> left_over(const Account& account, const ModelShape& shape)
   return list;
 }
 
+Status check_tokenizer_keys(const Account& account, const std::string& model) {
+  std::vector<LeftOver> list;
+  for (const std::string_view key : account.file().keys()) {
+    if (key.starts_with("tokenizer.") && !account.used_key(key)) list.push_back(judge_key(account, {}, key));
+  }
+  return check_left_over(list, model);
+}
+
 Status check_left_over(std::span<const LeftOver> list, const std::string& model) {
   const auto first = std::ranges::find(list, true, &LeftOver::refused);
   if (first == list.end()) return {};

@@ -23,4 +23,7 @@ std::vector<LeftOver> left_over(const Account& account, const ModelShape& shape)
 // the checkpoint.
 Status check_left_over(std::span<const LeftOver> list, const std::string& model);
 
+// The same of the keys that a tokenizer has to do with, for who makes nothing else of a checkpoint.
+Status check_tokenizer_keys(const Account& account, const std::string& model);
+
 }  // namespace odmoe

@@ -77,10 +77,10 @@ constexpr auto kOtherKeys = std::to_array<Rule>({
     {"split.*", Value::kAny, "says how the file was split; its shards are found by name"},
     {"quantize.*", Value::kAny, "says how the file was quantised"},
     {"imatrix.*", Value::kAny, "says how the file was quantised"},
-    // Byte-level BPE has no such step or token.
-    {"tokenizer.ggml.scores", Value::kAny, "byte-level BPE goes by its merges"},
+    // The tokenizers that there are have no such step or token, or read the key where they do.
+    {"tokenizer.ggml.scores", Value::kAny, "the vocabulary goes by its merges"},
     {"tokenizer.ggml.token_type_count", Value::kAny, "of BERT's vocabularies"},
-    {"tokenizer.ggml.unknown_token_id", Value::kAny, "byte-level BPE knows every byte"},
+    {"tokenizer.ggml.unknown_token_id", Value::kAny, "every byte has a token"},
     {"tokenizer.ggml.seperator_token_id", Value::kAny, "a token that is never added"},
     {"tokenizer.ggml.padding_token_id", Value::kAny, "a token that is never added"},
     {"tokenizer.ggml.mask_token_id", Value::kAny, "a token that is never added"},

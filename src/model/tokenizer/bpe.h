@@ -1,4 +1,5 @@
-// Byte-pair encoding: a word's bytes, merged pair by pair in the order that the vocabulary was learned in.
+// Byte-pair encoding: a word's bytes, or its characters, merged pair by pair in the order that the vocabulary
+// was learned in.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "model/tokenizer/pair_merges.h"
 #include "model/tokenizer/vocabulary.h"
-#include "odmoe/encode_limits.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -16,19 +17,13 @@ namespace odmoe {
 // Immutable, so thread-safe.
 class BpeMerges {
  public:
-  // Space that encode() uses, to be kept from word to word: kMergeBytesPerByte for each byte of the longest.
-  // One owner.
-  struct Scratch {
-    std::vector<Token> symbols;  // [bytes of the word], see encode()
-    std::vector<uint64_t> heap;  // rank << 32 | where the left symbol begins
-  };
-
-  // `merges` as the file has them: "LEFT RIGHT" in the byte alphabet, the earliest first.
+  // `merges` as the file has them: "LEFT RIGHT" as the vocabulary's tokens are written, the earliest first.
   // kBadFile, beginning "merge N ", when one is not of that form or names what is no token.
   static Result<BpeMerges> build(const std::vector<std::string>& merges, const Vocabulary& vocabulary);
 
-  // Appends the tokens of one word.  O(n log n) in its length, however long it is.
-  void encode(const Vocabulary& vocabulary, std::string_view word, Scratch* scratch,
+  // Appends the tokens of one word.  A vocabulary in the byte alphabet begins with its bytes; one that writes
+  // text as it is begins with its characters, those of one that is no token.
+  void encode(const Vocabulary& vocabulary, std::string_view word, MergeScratch* scratch,
               std::vector<Token>* out) const;
 
  private:
@@ -37,15 +32,14 @@ class BpeMerges {
     Token right;
     Token result;
   };
-  static constexpr uint32_t kNone = UINT32_MAX;
+  struct Pairs;
 
   BpeMerges() = default;
   uint32_t find_rank(Token left, Token right) const;
-  bool is_there(const Vocabulary& vocabulary, const std::vector<Token>& symbols, uint64_t entry) const;
   size_t home(Token left, Token right) const;
 
   std::vector<Merge> merges_;    // by rank
-  std::vector<uint32_t> slots_;  // ranks, open addressing, a power of two; kNone: free
+  std::vector<uint32_t> slots_;  // ranks, open addressing, a power of two; kNoRank: free
 };
 
 }  // namespace odmoe

@@ -25,6 +25,8 @@ constexpr auto kEndTexts = std::to_array<std::string_view>({
     "<|end_of_text|>",
     "<end_of_utterance>",
     "<eos>",
+    "<turn|>",
+    "<|tool_response>",
     "<｜end▁of▁sentence｜>",
     "[e~[",
     // Fill-in-the-middle: padding, and the beginning of another repository or file.
@@ -39,6 +41,18 @@ constexpr auto kEndTexts = std::to_array<std::string_view>({
     "<REPO>",
     "<reponame>",
     "<|file_sep|>",
+    // Not among llama.cpp's: Llama 4's generation_config.json names both, its file one of them.
+    "<|eot|>",
+    "<|eom|>",
+});
+
+// Where text to fill in goes; they end nothing.
+constexpr auto kFillTexts = std::to_array<std::string_view>({
+    "<|fim_prefix|>",  "<fim-prefix>", "<fim_prefix>",    "<｜fim▁begin｜>", "<PRE>",
+    "<|code_prefix|>", "<|prefix|>",   "<|fim_suffix|>",  "<fim-suffix>",    "<fim_suffix>",
+    "<｜fim▁hole｜>",  "<SUF>",        "<|code_suffix|>", "<|suffix|>",      "<|fim_middle|>",
+    "<fim-middle>",    "<fim_middle>", "<｜fim▁end｜>",   "<MID>",           "<|code_middle|>",
+    "<|middle|>",
 });
 
 }  // namespace
@@ -52,14 +66,26 @@ std::vector<Token> find_end_tokens(const Vocabulary& vocabulary, std::span<const
   // In the harmony format <|end|> only separates messages: <|return|> and <|call|> end.
   const bool harmony = find("<|end|>") >= 0 && ((find("<|return|>") >= 0 && find("<|call|>") >= 0) ||
                                                 (find("<|calls|>") >= 0 && find("<|flush|>") >= 0));
+  // Gemma 4 has tags of HTML among its tokens.
+  const bool tags = find("<|tool_response>") >= 0;
   for (const std::string_view text : kEndTexts) {
     const Token token = find(text);
-    if (token >= 0 && !(harmony && text == "<|end|>")) ends.push_back(token);
+    if (token < 0 || (harmony && text == "<|end|>") || (tags && text == "</s>")) continue;
+    ends.push_back(token);
   }
   std::ranges::sort(ends);
   const auto repeated = std::ranges::unique(ends);
   ends.erase(repeated.begin(), repeated.end());
   return ends;
+}
+
+std::vector<Token> find_fill_tokens(const Vocabulary& vocabulary) {
+  std::vector<Token> found;
+  for (const std::string_view text : kFillTexts) {
+    const Token token = vocabulary.find(text);
+    if (token >= 0) found.push_back(token);
+  }
+  return found;
 }
 
 }  // namespace odmoe

@@ -22,4 +22,7 @@ inline constexpr auto kEndTokenKeys = std::to_array<std::string_view>({
 // Sorted.  `named` are the tokens that the file itself names; -1 among them is skipped.
 std::vector<Token> find_end_tokens(const Vocabulary& vocabulary, std::span<const Token> named);
 
+// Those by which a text is filled in, known by their texts too: they are no text of anybody's.
+std::vector<Token> find_fill_tokens(const Vocabulary& vocabulary);
+
 }  // namespace odmoe

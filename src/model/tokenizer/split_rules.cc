@@ -10,7 +10,11 @@ namespace {
 //  - `[A&&[^\p{Han}]]` becomes the negated class of everything that is not A, and Han;
 //  - `\s+$` becomes `(?<!\s)\s++\z`: the first match is the same, but a long run of spaces inside a line is
 //    tried once, not once from each of its characters;
-//  - Hugging Face's Digits step, which isolates each digit, is `\p{N}`.
+//  - Hugging Face's Digits step, which isolates each digit, is `\p{N}`;
+//  - digits in threes counted from the end of a number, which are looked ahead for from each digit, are
+//  kThrees
+//    of the number;
+//  - what nothing follows does not give back what it took (`++`): a long text is no deep recursion.
 
 constexpr std::string_view kQwen2[] = {
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
@@ -82,6 +86,71 @@ constexpr std::string_view kDeepSeekCoder[] = {
     R"(\p{N})",
 };
 
+// GPT-4o's without its contractions, and with single digits.
+constexpr std::string_view kTekken[] = {
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*)"
+    R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+};
+
+constexpr std::string_view kYoutu[] = {
+    R"([\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+)"
+    R"(|[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}\x{FF1A}\x{FF1B}\x{FF0C}\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+)"
+    R"(|[\x{3105}-\x{312F}]+|[\x{4E00}-\x{9FA5}\x{3040}-\x{309F}\x{30A0}-\x{30FF}]+)",
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+};
+
+// Published: \d{1,3}(?=(?:\d{3})*\b).
+constexpr std::string_view kTinyAya[] = {
+    R"((?#threes)(?<!\d)\d++\b)",
+    kGpt4o[0],
+};
+
+constexpr std::string_view kAfmoe[] = {
+    R"((?#threes)\p{N}+)",
+    R"([\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{F900}-\x{FAFF}\x{3040}-\x{309F}\x{30A0}-\x{30FF}\x{FF65}-\x{FF9F})"
+    R"(\x{2F00}-\x{2FDF}\x{E40}-\x{E7F}\x{E80}-\x{EFF}\x{1780}-\x{17FF}\x{1000}-\x{109F}\x{AA60}-\x{AA7F})"
+    R"(\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF}\x{1100}-\x{11FF}]+)",
+    kDeepSeekV3[2],
+};
+
+constexpr std::string_view kSpark25[] = {
+    kDeepSeekV3[0],
+    kDeepSeekV3[1],
+    R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+|[\r\n])"
+    R"(|\s+(?!\S)|\s+)",
+    R"(\p{N})",
+};
+
+constexpr std::string_view kBailing[] = {
+    R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)",
+};
+
+constexpr std::string_view kSeedCoder[] = {
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S))"
+    R"(|\s+)",
+};
+
+constexpr std::string_view kExaoneMoe[] = {
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*+(?: \p{L}\p{M}*+)*+)++|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?)"
+    R"(|\s*[\r\n]|\s+(?!\S)|\s+)",
+};
+
+constexpr std::string_view kLaguna[] = {R"([^\n]+|[\n]+)", kQwen2[0]};
+
+constexpr std::string_view kMiniCpm5[] = {
+    R"(\p{N}{1,3})",
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)",
+};
+
+// StarCoder's: each digit, then GPT-2's.
+constexpr std::string_view kStarCoder[] = {R"(\p{N})", kGpt2[0]};
+
+// Lines: merging is SentencePiece's in all but the order, and knows no words.
+constexpr std::string_view kLines[] = {R"([^\n]+|[\n]+)"};
+
 // What llama.cpp does with a file that says "default".
 constexpr std::string_view kDefault[] = {
     R"([\p{P}\$\+<=>\^~\|]+)",
@@ -96,33 +165,79 @@ struct NamedRule {
 };
 
 constexpr SplitRule kLlamaBpe = {.expressions = kLlama3, .ignore_merges = true, .add_bos = true};
+constexpr SplitRule kGemma4 = {
+    .expressions = kLines, .whole_newlines = true, .always_bos = true, .writing = TokenWriting::kLowerBlock};
+constexpr SplitRule kSarvam = {.expressions = kLines, .writing = TokenWriting::kLowerBlock};
 
 constexpr auto kRules = std::to_array<NamedRule>({
     {"default", {kDefault}},
     {"llama-bpe", kLlamaBpe},
     {"llama3", kLlamaBpe},
     {"llama-v3", kLlamaBpe},
+    {"falcon3", kLlamaBpe},
+    {"falcon-h1", kLlamaBpe},
+    {"pixtral", kLlamaBpe},
+    {"midm-2.0", kLlamaBpe},
+    {"lfm2", kLlamaBpe},
     {"dbrx", {kLlama3}},
     {"smaug-bpe", {kLlama3}},
     {"glm4", {kLlama3}},
     {"chatglm-bpe", {kLlama3}},
     {"qwen2", {kQwen2}},
     {"deepseek-r1-qwen", {kQwen2}},
+    {"kormo", {kQwen2}},
     {"megrez", {kQwen2}},
     {"stablelm2", {kQwen2}},
     {"hunyuan", {kQwen2}},
+    {"solar-open", {kQwen2}},
+    {"grok-2", {kQwen2}},
     {"qwen35", {kQwen35}},
     {"deepseek-llm", {kDeepSeekLlm}},
     {"deepseek-coder", {kDeepSeekCoder}},
     {"deepseek-v3", {kDeepSeekV3}},
     {"hunyuan-dense", {kDeepSeekV3}},
+    {"joyai-llm", {kDeepSeekV3}},
+    {"hy_v4", {kDeepSeekV3}},
+    {"spark2_5", {kSpark25}},
     {"kimi-k2", {kKimiK2}},
     {"gpt-2", {kGpt2}},
     {"phi-2", {kGpt2}},
     {"olmo", {kGpt2}},
     {"mpt", {kGpt2}},
+    {"gigachat", {kGpt2}},
+    {"a.x-4.0", {kGpt2}},
+    {"mellum", {kGpt2}},
+    {"exaone4", {kGpt2}},
+    {"jais", {kGpt2}},
+    {"trillion", {kGpt2}},
+    {"granite-docling", {kGpt2}},
+    {"starcoder", {kStarCoder}},
+    {"refact", {kStarCoder}},
+    {"command-r", {kStarCoder}},
+    {"smollm", {kStarCoder}},
+    {"codeshell", {kStarCoder}},
+    {"exaone", {kStarCoder}},
+    {"minerva-7b", {kStarCoder}},
+    {"mellum2", {kStarCoder}},
     {"gpt-4o", {kGpt4o}},
     {"llama4", {kGpt4o}},
+    {"kanana2", {kGpt4o}},
+    {"talkie", {kGpt4o}},
+    {"minimax-m2", {kGpt4o}},
+    {"tekken", {.expressions = kTekken, .ignore_merges = true, .add_bos = true}},
+    {"youtu", {.expressions = kYoutu, .ignore_merges = true}},
+    {"tiny_aya", {kTinyAya}},
+    {"cohere2moe", {kTinyAya}},
+    {"afmoe", {kAfmoe}},
+    {"bailingmoe", {kBailing}},
+    {"bailingmoe2", {kBailing}},
+    {"llada-moe", {kBailing}},
+    {"seed-coder", {kSeedCoder}},
+    {"exaone-moe", {kExaoneMoe}},
+    {"laguna", {kLaguna}},
+    {"minicpm5", {.expressions = kMiniCpm5, .ignore_merges = true}},
+    {"gemma4", kGemma4},
+    {"sarvam-moe", kSarvam},
 });
 
 }  // namespace

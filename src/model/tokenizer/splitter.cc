@@ -3,6 +3,7 @@
 
 #include <pcre2.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/utf8.h"
+#include "model/tokenizer/split_rules.h"
 
 namespace odmoe {
 namespace {
@@ -72,10 +74,32 @@ bool find_match(const pcre2_code* code, std::string_view piece, size_t from, pcr
   return found->end > found->begin;
 }
 
+// Cuts a match in threes of its characters, counted from its end.
+bool give_threes(std::string_view match, const Splitter::WordSink& give) {
+  const auto begins = [](char c) { return (c & 0xC0) != 0x80; };
+  const auto n = static_cast<size_t>(std::ranges::count_if(match, begins));
+  for (size_t left = n, begin = 0; left > 0;) {
+    const size_t characters = (left - 1) % 3 + 1;
+    size_t end = begin;
+    for (size_t i = 0; i < characters; ++i) {
+      do ++end;
+      while (end < match.size() && !begins(match[end]));
+    }
+    if (!give(match.substr(begin, end - begin))) return false;
+    begin = end;
+    left -= characters;
+  }
+  return true;
+}
+
 }  // namespace
 
 struct Splitter::Expressions {
-  std::vector<Code> codes;
+  struct Step {
+    Code code;
+    bool threes;
+  };
+  std::vector<Step> steps;
   MatchContext context;
 
   using Data = std::vector<MatchData>;  // one for each expression
@@ -84,17 +108,18 @@ struct Splitter::Expressions {
   // tokenizers that are followed: lookaheads see its end.  Each piece goes through all of them before the
   // next is looked for, so that nothing is kept.
   bool split_piece(size_t step, std::string_view piece, const Data& data, const WordSink& sink) const {
-    if (step == codes.size()) return sink(piece);
+    if (step == steps.size()) return sink(piece);
     if (data[step] == nullptr) return split_piece(step + 1, piece, data, sink);  // out of memory: fewer cuts
     size_t done = 0;
     Range match{};
     while (done < piece.size() &&
-           find_match(codes[step].get(), piece, done, data[step].get(), context.get(), &match)) {
+           find_match(steps[step].code.get(), piece, done, data[step].get(), context.get(), &match)) {
       if (match.begin > done && !split_piece(step + 1, piece.substr(done, match.begin - done), data, sink)) {
         return false;
       }
-      if (!split_piece(step + 1, piece.substr(match.begin, match.end - match.begin), data, sink))
-        return false;
+      const std::string_view found = piece.substr(match.begin, match.end - match.begin);
+      const auto go_on = [&](std::string_view part) { return split_piece(step + 1, part, data, sink); };
+      if (!(steps[step].threes ? give_threes(found, go_on) : go_on(found))) return false;
       done = match.end;
     }
     return done == piece.size() || split_piece(step + 1, piece.substr(done), data, sink);
@@ -129,14 +154,14 @@ Result<Splitter> Splitter::compile(std::span<const std::string_view> expressions
     }
     // Where there is no JIT, or the system forbids writable code, pcre2_match interprets.
     static_cast<void>(pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE));
-    compiled->codes.push_back(std::move(code));
+    compiled->steps.push_back({.code = std::move(code), .threes = expression.starts_with(kThrees)});
   }
   return Splitter(std::move(compiled));
 }
 
 bool Splitter::split(std::string_view text, const WordSink& sink) const {
   Expressions::Data data;
-  for (size_t i = 0; i < expressions_->codes.size(); ++i)
+  for (size_t i = 0; i < expressions_->steps.size(); ++i)
     data.emplace_back(pcre2_match_data_create(1, nullptr));
   size_t begin = 0;  // of the run of valid, or of invalid, characters
   bool valid = true;

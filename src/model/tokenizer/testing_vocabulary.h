@@ -48,6 +48,48 @@ struct TestVocabulary {
   }
 };
 
+// SentencePiece's: <unk>, <s>, </s>, 256 byte tokens (token id = 3 + byte), and then what a test adds.
+struct SpmVocabulary {
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
+  std::vector<int32_t> kinds = {2, 3, 3};
+  std::vector<float> scores = {0, 0, 0};
+
+  SpmVocabulary() {
+    constexpr std::string_view kDigits = "0123456789ABCDEF";
+    for (size_t byte = 0; byte < 256; ++byte)
+      add(std::string("<0x") + kDigits[byte >> 4] + kDigits[byte & 15] + ">", 0, 6);
+  }
+  // Returns the new token's id.  `text` as the file has it.
+  int32_t add(std::string_view text, float score, int32_t kind = 1) {
+    tokens.emplace_back(text);
+    scores.push_back(score);
+    kinds.push_back(kind);
+    return static_cast<int32_t>(tokens.size()) - 1;
+  }
+  // Of the model "llama".
+  testing::GgufWriter writer() const {
+    testing::GgufWriter gguf;
+    gguf.set("general.architecture", "test")
+        .set("tokenizer.ggml.model", "llama")
+        .set("tokenizer.ggml.pre", "default")
+        .set_array("tokenizer.ggml.tokens", tokens)
+        .set_array("tokenizer.ggml.scores", scores)
+        .set_array("tokenizer.ggml.token_type", kinds);
+    return gguf;
+  }
+  // Of another model that writes its tokens so, merged by rank.
+  testing::GgufWriter writer(std::string_view model, const std::vector<std::string>& merges) const {
+    testing::GgufWriter gguf;
+    gguf.set("general.architecture", "test")
+        .set("tokenizer.ggml.model", model)
+        .set_array("tokenizer.ggml.tokens", tokens)
+        .set_array("tokenizer.ggml.token_type", kinds)
+        .set_array("tokenizer.ggml.merges", merges)
+        .set("tokenizer.ggml.bos_token_id", uint32_t{1});
+    return gguf;
+  }
+};
+
 inline Result<std::unique_ptr<GgufFile>> parse_gguf(const testing::GgufWriter& gguf) {
   const std::vector<std::byte> bytes = gguf.bytes();
   return GgufFile::parse(bytes, bytes.size());

@@ -1,4 +1,5 @@
-// Text to tokens and back, from a GGUF's own vocabulary: byte-level BPE.
+// Text to tokens and back, from a GGUF's own vocabulary: byte-level BPE, SentencePiece's, and Gemma 4's,
+// which is between the two.
 #pragma once
 
 #include <cstdint>
@@ -19,10 +20,10 @@ namespace odmoe {
 // Immutable, so thread-safe.
 class Tokenizer {
  public:
-  // Reads tokenizer.ggml.*: model "gpt2", pre (the splitting rule), tokens, token_type, merges, bos/eos/eot
-  // ids, add_bos_token, ...  Copies what it needs: the checkpoint may go.  Errors: kUnsupported naming the
-  // model or rule and those that are known; kBadFile (no rule, no vocabulary, a byte without a token, merges
-  // of unknown tokens, ids out of range).
+  // Reads tokenizer.ggml.*: model ("gpt2", "llama", "gemma4"), pre (the splitting rule), tokens, token_type,
+  // merges or scores, bos/eos/eot ids, add_bos_token, ...  Copies what it needs: the checkpoint may go.
+  // Errors: kUnsupported naming the model or rule and those that are known; kBadFile (no rule, no vocabulary,
+  // a byte without a token, merges of unknown tokens, ids out of range).
   static Result<std::unique_ptr<Tokenizer>> create(Account& account);
 
   virtual ~Tokenizer() = default;
@@ -36,8 +37,12 @@ class Tokenizer {
     // GCC warns of designated initialisers that leave out a member without an initialiser.
     std::span<const TextRange> said = {};  // NOLINT(readability-redundant-member-init)
   };
-  // Any bytes are accepted, invalid UTF-8 too: decode(encode(text)) == text with add_special false.  Takes
-  // memory for the tokens and, while it works, for one word: never for all of the text.
+  // Any bytes are accepted, invalid UTF-8 too: decode(encode(text)) == text, but for what the vocabulary does
+  // not tell apart: with SentencePiece's U+2581 and a space; where the file asks for NFC, forms of a
+  // character; with Phi-3's, white space after special tokens; with GPT-NeoX' and StarCoder's, bytes that
+  // no UTF-8 has, which become U+FFFD, and the first of characters beyond U+3FFFF.  Takes memory for the
+  // tokens and, while it works, for one word: never for all of the text, except for a copy where one of these
+  // is in it, which EncodeLimits::word_bytes bounds too.
   virtual Result<std::vector<Token>> encode(std::string_view text, EncodeOptions options,
                                             const EncodeLimits& limits) const = 0;
   std::vector<Token> encode(std::string_view text, EncodeOptions options) const {
@@ -48,6 +53,7 @@ class Tokenizer {
   // The bytes of one token, possibly a part of a UTF-8 character.  Control tokens are empty unless `special`,
   // and so is a token beyond the vocabulary (models pad their output).
   virtual std::string token_bytes(Token token, bool special = false) const = 0;
+  // A text from its beginning.  The space that a vocabulary puts before it is taken off, after BOS too.
   std::string decode(std::span<const Token> tokens, bool special = false) const;
 
   virtual int32_t n_vocab() const = 0;
@@ -56,6 +62,9 @@ class Tokenizer {
   // Whether generation ends here: EOS, EOT, EOM and their like (<|im_end|>, <|endoftext|>, [EOS], ...).
   virtual bool is_end(Token token) const = 0;
   virtual bool add_bos() const = 0;
+  // Whether encode() puts a space before a text.  token_bytes() and StreamDecoder leave it where it is: they
+  // do not know where a text begins.
+  virtual bool add_space() const = 0;
   // The token that stands for exactly these bytes, -1 if none; a control or user-defined one goes first.
   virtual Token find(std::string_view text) const = 0;
   virtual std::string_view chat_template() const = 0;  // tokenizer.chat_template; empty: none

@@ -294,6 +294,72 @@ TEST(Tokenizer, InHarmonyTheEndOfAMessageIsNotTheEnd) {
   EXPECT_TRUE(tokenizer->is_end(returns));
 }
 
+// llama.cpp knows the same by key and by text.
+TEST(Tokenizer, EveryFamilyEndsWhereItsFileOrItsTokensSay) {
+  struct Family {
+    std::vector<const char*> ends, others;
+  };
+  const Family families[] = {
+      {{"<|return|>", "<|call|>", "<|endoftext|>"}, {"<|end|>", "<|start|>", "<|message|>", "<|channel|>"}},
+      {{"<end_of_turn>", "<eos>"}, {"<start_of_turn>", "<bos>"}},
+      {{"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"}, {"<|start_header_id|>", "<|python_tag|>"}},
+      {{"<|eot|>", "<|eom|>"}, {"<|header_start|>", "<|step|>"}},
+      {{"<|endoftext|>"}, {"<|assistant|>", "[gMASK]"}},
+      {{"[e~["}, {"]~b]"}},
+      {{"<|end_of_text|>", "<reponame>", "<fim_pad>"}, {"<|start_of_role|>", "<fim_prefix>"}},
+      {{"<|end|>"}, {"<|user|>"}},
+      {{"[EOT]", "[EOS]", "[PAD]"}, {"[BOS]"}},
+  };
+  for (const Family& family : families) {
+    TestVocabulary vocabulary;
+    std::vector<Token> ends, others;
+    for (const char* text : family.ends) ends.push_back(vocabulary.add(text, kControl));
+    for (const char* text : family.others) others.push_back(vocabulary.add(text, kControl));
+    const auto tokenizer = create(vocabulary.writer());
+    for (const Token token : ends)
+      EXPECT_TRUE(tokenizer->is_end(token)) << tokenizer->token_bytes(token, true);
+    for (const Token token : others)
+      EXPECT_FALSE(tokenizer->is_end(token)) << tokenizer->token_bytes(token, true);
+  }
+  // GLM's are roles, which its file names.
+  TestVocabulary glm;
+  const Token user = glm.add("<|user|>", kControl), observation = glm.add("<|observation|>", kControl);
+  const auto tokenizer = create(glm.writer()
+                                    .set("tokenizer.ggml.eot_token_id", static_cast<uint32_t>(user))
+                                    .set("tokenizer.ggml.eom_token_id", static_cast<uint32_t>(observation)));
+  EXPECT_TRUE(tokenizer->is_end(user) && tokenizer->is_end(observation));
+}
+
+TEST(Tokenizer, TokensByWhichTextIsFilledInAreControlTokensWhateverTheFileSays) {
+  TestVocabulary vocabulary;
+  const Token prefix = vocabulary.add("<|fim_prefix|>", kUserDefined);
+  const auto tokenizer = create(vocabulary.writer());
+  EXPECT_EQ(tokenizer->token_bytes(prefix), "");
+  EXPECT_THAT(encode(*tokenizer, "<|fim_prefix|>", true), ElementsAre(prefix));
+  EXPECT_EQ(encode(*tokenizer, "<|fim_prefix|>").size(), 14);
+}
+
+TEST(Tokenizer, TextIsComposedFirstWhereTheFileAsksForIt) {
+  TestVocabulary vocabulary;
+  const Token e_acute = vocabulary.add_merge("Ã", "©");
+  const auto plain = create(vocabulary.writer());
+  EXPECT_THAT(encode(*plain, "e\u0301"), ElementsAre('e', 0xCC, 0x81));
+  const auto composing = create(vocabulary.writer().set("tokenizer.ggml.normalizer.nfc", true));
+  EXPECT_THAT(encode(*composing, "e\u0301x"), ElementsAre(e_acute, 'x'));
+  EXPECT_THAT(encode(*composing, "\u00e9"), ElementsAre(e_acute));
+}
+
+TEST(Tokenizer, BytesThatNoTextHasMayLackATokenAndAreReplaced) {
+  TestVocabulary vocabulary;
+  const Token replacement = vocabulary.add_merge("ï", "¿");
+  vocabulary.tokens[0xFF] = "nothing";
+  vocabulary.tokens[0xF2] = "nothing else";
+  const auto tokenizer = create(vocabulary.writer());
+  EXPECT_THAT(encode(*tokenizer, "a\xFF"), ElementsAre('a', replacement, 0xBD));
+  // As Hugging Face's and llama.cpp: what is no token is left out.
+  EXPECT_THAT(encode(*tokenizer, "\U00080000"), ElementsAre(0x80, 0x80, 0x80));
+}
+
 TEST(Tokenizer, FindsTokensByTheirBytes) {
   TestVocabulary vocabulary;
   const Token the = vocabulary.add("Ġthe");
@@ -337,10 +403,11 @@ TEST(Tokenizer, UnknownModelsAndRulesAreNamedWithTheKnownOnes) {
 
   auto gguf = TestVocabulary().writer();
   gguf.remove("tokenizer.ggml.model");
-  gguf.set("tokenizer.ggml.model", "llama");
+  gguf.set("tokenizer.ggml.model", "bert");
   const Error model = error_of(gguf);
   EXPECT_EQ(model.kind, ErrorKind::kUnsupported);
-  EXPECT_THAT(model.message, HasSubstr("\"llama\""));
+  EXPECT_THAT(model.message, HasSubstr("\"bert\""));
+  EXPECT_THAT(model.message, HasSubstr("gemma4, gpt2, llama"));
 }
 
 TEST(Tokenizer, DamagedVocabulariesAreRefused) {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/byte_alphabet.h"
+#include "model/tokenizer/lower_block.h"
 
 namespace odmoe {
 namespace {
@@ -45,8 +46,30 @@ void Vocabulary::index(Token token) {
   slots_[at] = token;
 }
 
-Result<Vocabulary> Vocabulary::build(const std::vector<std::string>& texts,
-                                     const std::vector<int64_t>& kinds) {
+std::optional<std::string> Vocabulary::decode(std::string_view text) const {
+  return writing_ == TokenWriting::kByteAlphabet ? decode_byte_alphabet(text) : spaces_for_lower_blocks(text);
+}
+
+Status Vocabulary::index_bytes() {
+  byte_tokens_.assign(256, -1);
+  for (Token token = 0; writing_ == TokenWriting::kLowerBlock && token < size(); ++token) {
+    if (kind(token) == TokenKind::kByte && bytes(token).size() == 1)
+      byte_tokens_[static_cast<uint8_t>(bytes(token)[0])] = token;
+  }
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    const char c = static_cast<char>(byte);
+    if (byte_tokens_[byte] < 0) byte_tokens_[byte] = find(std::string_view(&c, 1));
+    const bool of_text = byte < 0xC0 || (byte > 0xC1 && byte < 0xF1);
+    if (byte_tokens_[byte] < 0 && of_text) {
+      return fail(ErrorKind::kBadFile, "the vocabulary has no token for the byte 0x{:02X}: {}", byte,
+                  writing_ == TokenWriting::kByteAlphabet ? "not byte-level BPE" : "no byte fallback");
+    }
+  }
+  return {};
+}
+
+Result<Vocabulary> Vocabulary::build(const std::vector<std::string>& texts, const std::vector<int64_t>& kinds,
+                                     TokenWriting writing) {
   if (texts.empty()) return fail(ErrorKind::kBadFile, "the vocabulary is empty");
   if (texts.size() > kMaxTokens) {
     return fail(ErrorKind::kBadFile, "the vocabulary has {} tokens, more than the {} that make sense",
@@ -58,6 +81,7 @@ Result<Vocabulary> Vocabulary::build(const std::vector<std::string>& texts,
   }
 
   Vocabulary vocabulary;
+  vocabulary.writing_ = writing;
   size_t total = 0;
   for (const std::string& text : texts) total += text.size();
   if (total > std::numeric_limits<uint32_t>::max()) {
@@ -67,12 +91,21 @@ Result<Vocabulary> Vocabulary::build(const std::vector<std::string>& texts,
   vocabulary.offsets_.reserve(texts.size() + 1);
   vocabulary.kinds_.reserve(texts.size());
   vocabulary.offsets_.push_back(0);
-  std::vector<bool> plain(texts.size());  // written in characters that are not of the byte alphabet
+  // Who is found first when several tokens have the same bytes: what is written as normal tokens are, what is
+  // not, single bytes.
+  std::vector<uint8_t> turns(texts.size(), 1);
   for (size_t i = 0; i < texts.size(); ++i) {
     const TokenKind kind = kinds.empty() ? TokenKind::kNormal : kind_of(kinds[i]);
     std::optional<std::string> decoded;
-    if (!is_added(kind)) decoded = decode_byte_alphabet(texts[i]);
-    plain[i] = !decoded.has_value();
+    if (writing == TokenWriting::kLowerBlock && kind == TokenKind::kByte) {
+      decoded = decode_byte_token(texts[i]);
+      turns[i] = 2;
+    } else if (!is_added(kind)) {
+      decoded = vocabulary.decode(texts[i]);
+      if (decoded.has_value()) turns[i] = 0;
+    } else if (writing == TokenWriting::kLowerBlock && kind == TokenKind::kUserDefined) {
+      decoded = vocabulary.decode(texts[i]);  // found in text, whose spaces are spaces
+    }
     vocabulary.bytes_ += decoded.has_value() ? *decoded : texts[i];
     vocabulary.offsets_.push_back(static_cast<uint32_t>(vocabulary.bytes_.size()));
     vocabulary.kinds_.push_back(kind);
@@ -80,23 +113,13 @@ Result<Vocabulary> Vocabulary::build(const std::vector<std::string>& texts,
   vocabulary.bytes_.shrink_to_fit();
 
   vocabulary.slots_.assign(std::bit_ceil(texts.size() * 2), -1);
-  for (const bool added : {false, true}) {
+  for (uint8_t turn = 0; turn <= 2; ++turn) {
     for (Token token = 0; token < vocabulary.size(); ++token) {
-      if (plain[static_cast<size_t>(token)] == added && !vocabulary.bytes(token).empty())
+      if (turns[static_cast<size_t>(token)] == turn && !vocabulary.bytes(token).empty())
         vocabulary.index(token);
     }
   }
-
-  vocabulary.byte_tokens_.resize(256);
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    const char c = static_cast<char>(byte);
-    const Token token = vocabulary.find(std::string_view(&c, 1));
-    if (token < 0) {
-      return fail(ErrorKind::kBadFile,
-                  "the vocabulary has no token for the byte 0x{:02X}: not byte-level BPE", byte);
-    }
-    vocabulary.byte_tokens_[byte] = token;
-  }
+  ODMOE_RETURN_IF_ERROR(vocabulary.index_bytes());
   return vocabulary;
 }
 
