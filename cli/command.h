@@ -23,6 +23,7 @@ using Action = std::function<Result<int>()>;
 // command, `action` becomes what it does.
 void add_run(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
+void add_models(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_perplexity(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);

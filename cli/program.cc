@@ -50,6 +50,7 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
       "made so far has been written), 141 the reader of standard output went away.");
   add_run(app, action);
   add_inspect(app, action);
+  add_models(app, action);
   add_tokenize(app, action);
   add_perplexity(app, action);
   add_convert(app, action);

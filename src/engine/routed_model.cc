@@ -66,10 +66,13 @@ Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelSha
     ODMOE_ASSIGN_OR_RETURN(router.weight,
                            read_values(file, prefix + "ffn_gate_inp.weight",
                                        static_cast<int64_t>(shape.n_embd) * shape.router.n_expert));
-    ODMOE_ASSIGN_OR_RETURN(router.norm, read_values(file, prefix + "ffn_norm.weight", shape.n_embd));
-    if (file.find_tensor(prefix + "exp_probs_b.bias") != nullptr) {
-      ODMOE_ASSIGN_OR_RETURN(router.bias,
-                             read_values(file, prefix + "exp_probs_b.bias", shape.router.n_expert));
+    const LayerOptions& options = shape.layer;
+    const std::string_view norm = options.expert_norm.empty() ? options.ffn_norm : options.expert_norm;
+    ODMOE_ASSIGN_OR_RETURN(router.norm,
+                           read_values(file, odmoe::format("{}{}.weight", prefix, norm), shape.n_embd));
+    const std::string bias = prefix + std::string(shape.selection_bias);
+    if (!shape.selection_bias.empty() && file.find_tensor(bias) != nullptr) {
+      ODMOE_ASSIGN_OR_RETURN(router.bias, read_values(file, bias, shape.router.n_expert));
     }
     model.layers.push_back(layer);
     data.routers.push_back(std::move(router));

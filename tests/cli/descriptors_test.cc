@@ -76,6 +76,7 @@ TEST(StandardDescriptors, AnOutputThatIsClosedIsAnErrorOfEveryCommandThatWrites)
                                      {"--version"},
                                      {"run", "--help"},
                                      {"man"},
+                                     {"models"},
                                      {"completion", "bash"},
                                      {"inspect", kModel}}) {
     for (const std::vector<int>& closed : kClosings) {

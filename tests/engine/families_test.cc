@@ -3,10 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
+#include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "convert/convert.h"
+#include "gguf.h"
 #include "model/arch/architecture.h"
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
@@ -140,8 +144,9 @@ TEST_P(Families, GreedyContinuationsAreLlamaCpps) {
 }
 
 // The long prompt in pieces, then what it goes on with.
-std::vector<float> logits_of(const EngineOptions& options, uint64_t* misses = nullptr) {
-  const auto engine = open_or_fail(options);
+std::vector<float> logits_of(const EngineOptions& options, uint64_t* misses = nullptr,
+                             const EngineDependencies& dependencies = {}) {
+  const auto engine = open_or_fail(options, dependencies);
   if (engine == nullptr) return {};
   std::vector<float> logits;
   const LogitsSink collect = [&](int32_t, std::span<const float> values) {
@@ -183,6 +188,51 @@ TEST_P(Families, LogitsAreTheSameBitsAtEveryBudgetAndWithAPredictor) {
   expect_same_bits(logits_of(options), wanted);
 }
 
+TEST_P(Families, ADeviceWithMemoryOfItsOwnGivesTheSameBits) {
+  EngineOptions options = this->options();
+  options.chunk = 64;
+  const std::vector<float> wanted = logits_of(options);
+  expect_same_bits(logits_of(options, nullptr, {.memory_of_its_own = true}), wanted);
+}
+
+TEST_P(Families, SessionsThatWriteTogetherHaveTheBitsThatTheyHaveAlone) {
+  EngineOptions options = this->options();
+  options.sessions = 3;
+  options.memory.percent = 40;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const std::vector<Token> more = prompt("long");
+  const auto begin = [&](size_t n_token) {
+    auto session = engine->new_session().value();
+    EXPECT_TRUE(session->evaluate(prompt("short")).has_value());
+    EXPECT_TRUE(session->evaluate(std::span(more).first(n_token)).has_value());
+    return session;
+  };
+  const std::array<size_t, 3> lengths = {1, 7, 30};
+  const std::vector<Token> tokens = entry().at("short").at("greedy");
+  std::vector<float> wanted, got;
+  for (const size_t length : lengths) {
+    auto session = begin(length);
+    for (const Token token : tokens) {
+      ASSERT_TRUE(session->evaluate({&token, 1}).has_value());
+      wanted.insert(wanted.end(), session->logits().begin(), session->logits().end());
+    }
+  }
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::array<std::vector<float>, 3> said;
+  for (const size_t length : lengths) sessions.push_back(begin(length));
+  for (const Token token : tokens) {
+    std::vector<NextToken> batch;
+    for (const auto& session : sessions) batch.push_back({.session = session.get(), .token = token});
+    ASSERT_TRUE(engine->step(batch).has_value());
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      said[i].insert(said[i].end(), sessions[i]->logits().begin(), sessions[i]->logits().end());
+    }
+  }
+  for (const std::vector<float>& logits : said) got.insert(got.end(), logits.begin(), logits.end());
+  expect_same_bits(got, wanted);
+}
+
 TEST_P(Families, AnExpertDirectoryGivesTheSameBits) {
   const TempDir dir;
   auto checkpoint = open_checkpoint(path_);
@@ -209,8 +259,161 @@ TEST_P(Families, EverythingInTheFileIsUsedOrPassedOverForAReason) {
   }
 }
 
+// A copy of a GGUF with something else in it.
+class Changed {
+ public:
+  explicit Changed(const std::filesystem::path& path) {
+    ggml_context* tensors = nullptr;
+    const gguf_context_ptr file(gguf_init_from_file(path.c_str(), {.no_alloc = false, .ctx = &tensors}));
+    tensors_.reset(tensors);
+    gguf_.reset(gguf_init_empty());
+    gguf_set_kv(gguf(), file.get());
+    for (int64_t i = 0; i < gguf_get_n_tensors(file.get()); ++i) {
+      gguf_add_tensor(gguf(), tensor(gguf_get_tensor_name(file.get(), i)));
+    }
+    added_.reset(ggml_init({.mem_size = 1 << 20, .mem_buffer = nullptr, .no_alloc = false}));
+  }
+  gguf_context* gguf() { return gguf_.get(); }
+  ggml_tensor* tensor(const char* name) const { return ggml_get_tensor(tensors_.get(), name); }  // or null
+  void add_tensor(const char* name, int64_t n) {
+    ggml_tensor* tensor = ggml_new_tensor_1d(added_.get(), GGML_TYPE_F32, n);
+    std::ranges::fill(std::span(static_cast<float*>(tensor->data), static_cast<size_t>(n)), 0.7F);
+    ggml_set_name(tensor, name);
+    gguf_add_tensor(gguf(), tensor);
+  }
+  void write(const std::filesystem::path& path) {
+    ASSERT_TRUE(gguf_write_to_file(gguf(), path.c_str(), false));
+  }
+
+ private:
+  gguf_context_ptr gguf_;
+  ggml_context_ptr tensors_, added_;
+};
+
+// Whether a file is refused in a line that has a word in it, or gives other logits than `plain`.
+void expect_refused_or_other(const EngineOptions& options, std::string_view word,
+                             std::span<const float> plain) {
+  const auto engine = EngineImpl::open(options, {});
+  if (!engine.has_value()) {
+    EXPECT_THAT(engine.error().message, ::testing::HasSubstr(std::string(word)));
+    return;
+  }
+  EXPECT_GT(relative_l2(all_logits(**engine, prompt("short")), plain), 1e-3);
+}
+
+TEST_P(Families, NoOptionIsIgnored) {
+  const TempDir dir;
+  EngineOptions options = this->options();
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const std::vector<float> plain = all_logits(*engine, prompt("short"));
+  const std::string family = entry().at("architecture");
+  options.model = dir / "model.gguf";
+  struct Option {
+    const char* name;
+    float value;
+  };
+  for (const auto& [name, value] :
+       {Option{"attention.scale", 0.3F}, Option{"attention.clamp_kqv", 0.1F},
+        Option{"attention.output_scale", 0.5F}, Option{"attention.value_scale", 0.5F},
+        Option{"attn_logit_softcapping", 0.5F}, Option{"final_logit_softcapping", 0.5F},
+        Option{"embedding_scale", 3}, Option{"residual_scale", 0.5F}, Option{"logit_scale", 0.7F},
+        Option{"expert_weights_scale", 3}, Option{"rope.scaling.factor", 8},
+        Option{"rope.scaling.attn_factor", 2}, Option{"expert_group_scale", 2},
+        Option{"swiglu_clamp_exp", 0.1F}}) {
+    const std::string key = family + "." + name;
+    SCOPED_TRACE(key);
+    if (key == "hunyuan-moe.rope.scaling.attn_factor") continue;  // norms behind RoPE take it away
+    Changed file(path_);
+    gguf_set_val_f32(file.gguf(), key.c_str(), value);
+    file.write(options.model);
+    expect_refused_or_other(options, key, plain);
+  }
+  const bool softmax = engine->decoder().shape().router.gating == Gating::kSoftmax;
+  for (const auto& [name, value] :
+       {std::pair("attention.sliding_window", 3U), std::pair("full_attention_interval", 3U),
+        std::pair("expert_gating_func", softmax ? 2U : 1U), std::pair("n_zebra", 3U)}) {
+    const std::string key = family + "." + name;
+    SCOPED_TRACE(key);
+    Changed file(path_);
+    gguf_set_val_u32(file.gguf(), key.c_str(), value);
+    file.write(options.model);
+    expect_refused_or_other(options, key, plain);
+  }
+  for (const bool normalise : {false, true}) {
+    const std::string key = family + ".expert_weights_norm";
+    SCOPED_TRACE(normalise ? "normalise" : "do not normalise");
+    if (normalise == engine->decoder().shape().router.normalise) continue;
+    Changed file(path_);
+    gguf_set_val_bool(file.gguf(), key.c_str(), normalise);
+    file.write(options.model);
+    expect_refused_or_other(options, key, plain);
+  }
+}
+
+TEST_P(Families, NoTensorIsIgnored) {
+  const TempDir dir;
+  EngineOptions options = this->options();
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const ModelShape& shape = engine->decoder().shape();
+  const std::vector<float> plain = all_logits(*engine, prompt("short"));
+  options.model = dir / "model.gguf";
+  struct Tensor {
+    const char* name;
+    int64_t n;
+  };
+  for (const auto& [name, n] :
+       {Tensor{"output.bias", shape.n_vocab}, Tensor{"output_norm.bias", shape.n_embd},
+        Tensor{"rope_freqs.weight", 4}, Tensor{"token_embd_norm.weight", shape.n_embd},
+        Tensor{"blk.1.attn_norm.bias", shape.n_embd}, Tensor{"blk.1.attn_output.bias", shape.n_embd},
+        Tensor{"blk.1.attn_sinks.weight", shape.n_head}, Tensor{"blk.1.post_ffw_norm.weight", shape.n_embd},
+        Tensor{"blk.1.ffn_gate_inp.bias", shape.router.n_expert},
+        Tensor{"blk.1.ffn_gate_inp.scale", shape.n_embd},
+        Tensor{"blk.1.ffn_down_exps.scale", shape.router.n_expert}, Tensor{"blk.1.ffn_gate_exps.bias", 16},
+        Tensor{"blk.1.exp_probs_b.bias", shape.router.n_expert},
+        Tensor{"blk.1.exp_probs_b", shape.router.n_expert}, Tensor{"blk.1.layer_output_scale.weight", 1}}) {
+    SCOPED_TRACE(name);
+    Changed file(path_);
+    if (file.tensor(name) != nullptr) continue;
+    file.add_tensor(name, n);
+    file.write(options.model);
+    const auto changed = EngineImpl::open(options, {});
+    if (!changed.has_value()) {
+      EXPECT_THAT(changed.error().message, ::testing::HasSubstr(name));
+    } else if (!std::string_view(name).starts_with("blk.1.exp_probs_b")) {  // the same of all changes nothing
+      EXPECT_GT(relative_l2(all_logits(**changed, prompt("short")), plain), 1e-3);
+    } else {
+      EXPECT_FALSE((*changed)->decoder().router_bias(1).empty());
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Families, ::testing::ValuesIn(kFiles),
                          [](const auto& test) { return test_name(test.param); });
+
+// LongRoPE goes by how long a context may become.
+TEST(FamiliesOfTheReference, AContextBeyondTheOriginalTakesTheLongFactors) {
+  ODMOE_SHARED_OR_SKIP(model, "models/families/phimoe.F32.gguf");
+  const TempDir dir;
+  Changed beyond(model), swapped(model);
+  gguf_set_val_u32(beyond.gguf(), "phimoe.rope.scaling.original_context_length", 256);
+  beyond.write(dir / "beyond.gguf");
+  const auto values = [&](const char* name) {
+    const ggml_tensor* tensor = swapped.tensor(name);
+    return std::span(static_cast<float*>(tensor->data), static_cast<size_t>(tensor->ne[0]));
+  };
+  std::ranges::copy(values("rope_factors_long.weight"), values("rope_factors_short.weight").begin());
+  swapped.write(dir / "swapped.gguf");
+  const auto of = [&](const std::filesystem::path& path) {
+    EngineOptions options = reference_options(path);
+    options.context = 512;
+    const auto engine = open_or_fail(options);
+    return engine == nullptr ? std::vector<float>() : all_logits(*engine, prompt("short"));
+  };
+  expect_same_bits(of(dir / "beyond.gguf"), of(dir / "swapped.gguf"));
+  EXPECT_GT(relative_l2(of(dir / "beyond.gguf"), of(model)), 1e-3);
+}
 
 // That a file of a family that is supported is not forgotten above.
 TEST(FamiliesOfTheReference, AllThatAreSupportedAreTested) {

@@ -9,7 +9,8 @@ namespace odmoe {
 Result<std::unique_ptr<Architecture>> make_bailingmoe2(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(
       GqaModel model,
-      read_gqa_model(m, {.gating_says = Says::kKey, .selection_bias = kSelectionBias}, RopePairs::kHalves));
+      read_gqa_model(m, {.gating_says = Says::kKey, .scales = true, .selection_bias = kSelectionBias},
+                     RopePairs::kHalves));
   model.gqa.joint_qkv = true;
   model.gqa.qk_norm = QkNorm::kPerHead;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_shared, m.integer_or("expert_shared_count", 0, 0, 1024));

@@ -9,10 +9,12 @@ namespace odmoe {
 namespace {
 
 Result<std::unique_ptr<Architecture>> make(const Metadata& m, Says normalise_says) {
-  ODMOE_ASSIGN_OR_RETURN(
-      GqaModel model,
-      read_gqa_model(m, {.gating_says = Says::kFamily, .normalise = false, .normalise_says = normalise_says},
-                     RopePairs::kAdjacent));
+  ODMOE_ASSIGN_OR_RETURN(GqaModel model, read_gqa_model(m,
+                                                        {.gating_says = Says::kFamily,
+                                                         .normalise = false,
+                                                         .normalise_says = normalise_says,
+                                                         .scales = true},
+                                                        RopePairs::kAdjacent));
   model.rope_factors = RopeFactorKind::kOfModel;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff, read_shared_width(m, model.shape));
   model.shared = shared_expert_of(model.shape, n_ff);

@@ -91,7 +91,7 @@ Result<QueryTemperature> read_temperature(const Metadata& m) {
 
 Result<std::unique_ptr<Architecture>> make_deepseek2(const Metadata& m) {
   constexpr int32_t kMaxDim = 1 << 16;
-  ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(m, {.selection_bias = kSelectionBias}));
+  ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(m, {.scales = true, .selection_bias = kSelectionBias}));
   // Files of GLM-4.7-Flash were made before its converter said how it routes; it is known by its sizes, as in
   // llama.cpp.
   constexpr int32_t kGlmVocabulary = 154880;

@@ -8,7 +8,8 @@ namespace odmoe {
 Result<std::unique_ptr<Architecture>> make_dots1(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(
       GqaModel model,
-      read_gqa_model(m, {.gating_says = Says::kKey, .selection_bias = kSelectionBias}, RopePairs::kHalves));
+      read_gqa_model(m, {.gating_says = Says::kKey, .scales = true, .selection_bias = kSelectionBias},
+                     RopePairs::kHalves));
   model.gqa.qk_norm = QkNorm::kPerHead;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff, read_shared_width(m, model.shape));
   model.shared = shared_expert_of(model.shape, n_ff);

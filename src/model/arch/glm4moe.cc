@@ -9,7 +9,8 @@ namespace odmoe {
 Result<std::unique_ptr<Architecture>> make_glm4moe(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(
       GqaModel model,
-      read_gqa_model(m, {.gating = Gating::kSigmoid, .selection_bias = kSelectionBias}, RopePairs::kHalves));
+      read_gqa_model(m, {.gating = Gating::kSigmoid, .scales = true, .selection_bias = kSelectionBias},
+                     RopePairs::kHalves));
   model.shape.layer.ffn_norm = "post_attention_norm";
   if (m.file().find_tensor("blk.0.attn_q_norm.weight") != nullptr) model.gqa.qk_norm = QkNorm::kPerHead;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff, read_shared_width(m, model.shape));

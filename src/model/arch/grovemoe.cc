@@ -38,8 +38,7 @@ Result<std::unique_ptr<Architecture>> make_grovemoe(const Metadata& m) {
                      RopePairs::kHalves));
   model.gqa.qk_norm = QkNorm::kPerHead;
   const RouterOptions& router = model.shape.router;
-  AdjugateShape adjugate{
-      .n_embd = model.shape.n_embd, .n_expert = router.n_expert, .router_scale = router.scale};
+  AdjugateShape adjugate{.n_embd = model.shape.n_embd, .n_expert = router.n_expert};
   ODMOE_ASSIGN_OR_RETURN(adjugate.group_size, m.integer("experts_per_group", 1, router.n_expert));
   if (router.n_expert % adjugate.group_size != 0) {
     return fail(ErrorKind::kBadFile, "{}: {} experts do not divide into groups of {}",

@@ -9,6 +9,7 @@ Result<std::unique_ptr<Architecture>> make_hy_v3(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(GqaModel model, read_gqa_model(m,
                                                         {.expert_layers = ExpertLayers::kWithRouter,
                                                          .gating = Gating::kSigmoid,
+                                                         .scales = true,
                                                          .selection_bias = "exp_probs_b"},
                                                         RopePairs::kHalves));
   model.gqa.qk_norm = QkNorm::kPerHead;

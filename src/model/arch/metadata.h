@@ -59,7 +59,7 @@ struct FamilyRules {
   Says gating_says = Says::kFile;
   bool normalise = false;
   Says normalise_says = Says::kFile;
-  bool scales = true;                    // expert_weights_scale is read
+  bool scales = false;                   // expert_weights_scale is read; else another than 1 is refused
   std::string_view selection_bias = {};  // ModelShape::selection_bias
   float yarn_beta_fast = 32;             // RopeOptions::beta_fast
 };

@@ -37,7 +37,6 @@ ggml_tensor* add_adjugate(ggml_context* ctx, const AdjugateShape& s, const Adjug
   ggml_tensor* weights = ggml_reshape_2d(ctx, ggml_get_rows(ctx, probabilities, ids), s.n_used, n_token);
   ggml_tensor* total = ggml_clamp(ctx, ggml_sum_rows(ctx, weights), kMinWeightSum, INFINITY);
   weights = ggml_div(ctx, weights, total);
-  if (s.router_scale != 0 && s.router_scale != 1) weights = ggml_scale(ctx, weights, s.router_scale);
 
   ggml_tensor* x = ggml_reshape_3d(ctx, sum, s.n_embd, 1, n_token);
   ggml_tensor* hidden =

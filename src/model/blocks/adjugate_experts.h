@@ -14,7 +14,6 @@ struct AdjugateShape {
   int32_t n_expert = 0;    // routed ones
   int32_t group_size = 1;  // of them, for one of these
   int32_t n_used = 0;      // at most n_adjugate()
-  float router_scale = 1;  // RouterOptions::scale, which these weights get too
   float scale = 1;         // of what they add
 
   int32_t n_adjugate() const { return n_expert / group_size; }
