@@ -55,7 +55,7 @@ Result<std::vector<Token>> parse_tokens(std::string_view text, int32_t n_vocab) 
     Token token = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), token);
     if (error != std::errc() || end != word.data() + word.size() || token < 0) {
-      return fail(ErrorKind::kUsage, "'{}' is no token id: --decode takes numbers", printable(word, 40));
+      return fail(ErrorKind::kUsage, "'{}' is not a token id: --decode takes numbers", printable(word, 40));
     }
     if (token >= n_vocab) {
       return fail(ErrorKind::kUsage, "token {} is beyond the vocabulary, which has {}", token, n_vocab);

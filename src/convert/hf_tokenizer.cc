@@ -206,7 +206,7 @@ Result<HfVocabulary> read_vocabulary(const std::filesystem::path& folder, const 
               shown(folder));
 }
 
-// Whether the normalizer is NFC, and not none: there is no other.
+// Whether text is normalised to NFC before anything else; other normalizers are refused.
 Result<bool> asks_for_nfc(const nlohmann::json& json, const std::string& name) {
   const auto normalizer = json.find("normalizer");
   if (normalizer == json.end() || normalizer->is_null()) return false;
@@ -218,7 +218,7 @@ Result<bool> asks_for_nfc(const nlohmann::json& json, const std::string& name) {
     return step.is_object() && step.value("type", nlohmann::json()) == "NFC";
   };
   if (steps.is_array() && std::ranges::all_of(steps, is_nfc)) return !steps.empty();
-  return fail(ErrorKind::kUnsupported, "{}: its normalizer is none that is known: NFC", name);
+  return fail(ErrorKind::kUnsupported, "{}: its normalizer is not supported: only NFC is", name);
 }
 
 }  // namespace

@@ -88,7 +88,8 @@ TEST(HfTokenizer, OfNormalizersNfcIsKnown) {
   json["normalizer"] = {{"type", "NFC"}};
   EXPECT_TRUE(parse_hf_tokenizer(json, "t")->to_nfc);
   json["normalizer"] = {{"type", "Lowercase"}};
-  EXPECT_THAT(message(parse_hf_tokenizer(json, "t")), HasSubstr("its normalizer is none that is known: NFC"));
+  EXPECT_THAT(message(parse_hf_tokenizer(json, "t")),
+              HasSubstr("its normalizer is not supported: only NFC is"));
   json["normalizer"] = "NFC";
   EXPECT_THAT(message(parse_hf_tokenizer(json, "t")), HasSubstr("normalizer"));
 }

@@ -71,9 +71,9 @@ TEST(TokenizeCli, DecodesWhatItWrote) {
 }
 
 TEST(TokenizeCli, WhatIsNoTokenIsWrongUsage) {
-  expect_usage({"--decode", "-p", "12 x"}, "'x' is no token id");
-  expect_usage({"--decode", "-p", "-1"}, "'-1' is no token id");
-  expect_usage({"--decode", "-p", "99999999999"}, "is no token id");
+  expect_usage({"--decode", "-p", "12 x"}, "'x' is not a token id");
+  expect_usage({"--decode", "-p", "-1"}, "'-1' is not a token id");
+  expect_usage({"--decode", "-p", "99999999999"}, "is not a token id");
   expect_usage({"--decode", "-p", "2048"}, "token 2048 is beyond the vocabulary, which has 2048");
   expect_usage({"-p", "a", "-f", "b"}, "excludes");
   expect_usage({"--decode", "--add-special", "-p", "1"}, "excludes");

@@ -1,6 +1,6 @@
-// SentencePiece's merging, as llama.cpp has it for the tokenizer model "llama": of all pairs of pieces whose
-// text is a token, the one of the best score becomes one, again and again; what is no token then is written
-// in single bytes.
+// SentencePiece's merging, as llama.cpp has it for the tokenizer model "llama": of all neighbours whose
+// text together is a token, those of the best score become one, again and again; what is no token then is
+// written in single bytes.
 #pragma once
 
 #include <bitset>
