@@ -160,16 +160,18 @@ class Planner {
                          std::vector<size_t>& from) {
     const auto [gate, up, gate_up, down] = tensors;
     const bool merged = gate_up >= 0;
-    if (down < 0 || (merged ? gate >= 0 || up >= 0 : gate < 0 || up < 0)) {
+    if (down < 0 || (merged ? gate >= 0 || up >= 0 : up < 0)) {
       return fail(
           ErrorKind::kBadFile,
           "layer {} has some of the tensors of its experts but not gate, up and down; fetch the model "
           "again",
           layer.layer);
     }
-    from = merged
-               ? std::vector{static_cast<size_t>(gate_up), static_cast<size_t>(down)}
-               : std::vector{static_cast<size_t>(gate), static_cast<size_t>(up), static_cast<size_t>(down)};
+    // Some families have no gate.
+    from.clear();
+    for (const int64_t tensor : {gate, gate_up, up, down}) {
+      if (tensor >= 0) from.push_back(static_cast<size_t>(tensor));
+    }
     int64_t n_expert = 0;
     for (const size_t i : from) {
       const Tensor& tensor = source_.tensors()[i];

@@ -75,6 +75,9 @@ RecordLayout record_layout(const ExpertManifest::Layer& layer) {
     const auto& up = layer.slices[1];
     layout.gate = {.slice = 0, .offset = first.offset, .bytes = first.bytes};
     layout.up = {.slice = 0, .offset = up.offset, .bytes = up.bytes};
+  } else if (first.tensor.ends_with(".ffn_up_exps.weight")) {  // without gate
+    layout.up = {.slice = 0, .offset = first.offset, .bytes = first.bytes};
+    layout.gate = layout.up;
   } else {  // merged: gate's rows, then up's
     const uint64_t half = first.bytes / 2;
     layout.gate = {.slice = 0, .offset = first.offset, .bytes = half};

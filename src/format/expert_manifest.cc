@@ -157,8 +157,10 @@ Status check_slices(const ExpertManifest::Layer& layer, const ManifestWords& wor
   };
   const bool apart = layer.slices.size() == 3 && is(0, "gate") && is(1, "up") && is(2, "down");
   const bool merged = layer.slices.size() == 2 && is(0, "gate_up") && is(1, "down");
-  if (!apart && !merged) {
-    return damaged(words, "{} does not have the slices gate, up, down or gate_up, down", words.where);
+  const bool without_gate = layer.slices.size() == 2 && is(0, "up") && is(1, "down");
+  if (!apart && !merged && !without_gate) {
+    return damaged(words, "{} does not have the slices gate, up, down or gate_up, down or up, down",
+                   words.where);
   }
   const auto& into = layer.slices.front();
   const auto& down = layer.slices.back();

@@ -50,7 +50,7 @@ struct ExpertManifest {
   };
   struct Layer {
     int layer = 0;
-    std::vector<Slice> slices;               // gate, up, down or gate_up, down
+    std::vector<Slice> slices;               // gate, up, down or gate_up, down or up, down
     uint64_t record_bytes = 0;               // to the end of the last slice
     uint64_t first_offset = 0;               // of the first record, in its file
     uint64_t stride = 0;                     // from one record to the next; 0 with a file per expert

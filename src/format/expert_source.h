@@ -32,7 +32,8 @@ struct RecordLayout {
     uint64_t bytes = 0;
     std::string name;  // what an error message calls it: "blk.3.ffn_gate_exps.weight"
   };
-  // Where in the record the model finds a projection.  A merged gate_up tensor is one slice with two.
+  // Where in the record the model finds a projection.  A merged gate_up tensor is one slice with two;
+  // where experts have no gate, its place is up's.
   struct Projection {
     int slice = 0;
     uint64_t offset = 0;  // bytes from the start of that slice

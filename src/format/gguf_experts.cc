@@ -85,8 +85,8 @@ class LayerReader {
       }
       return merged(*tensors.gate_up, *tensors.down);
     }
-    if (tensors.gate == nullptr) return missing(name("gate"));
     if (tensors.up == nullptr) return missing(name("up"));
+    if (tensors.gate == nullptr) return without_gate(*tensors.up, *tensors.down);
     return apart(*tensors.gate, *tensors.up, *tensors.down);
   }
 
@@ -100,6 +100,16 @@ class LayerReader {
     Layer layer;
     layer.layout.gate = add_slice(layer, gate);
     layer.layout.up = add_slice(layer, up);
+    layer.layout.down = add_slice(layer, down);
+    return layer;
+  }
+
+  Result<Layer> without_gate(const TensorInfo& up, const TensorInfo& down) const {
+    ODMOE_RETURN_IF_ERROR(check_stack(up));
+    ODMOE_RETURN_IF_ERROR(check_down(down, up, up.ne[1]));
+    Layer layer;
+    layer.layout.up = add_slice(layer, up);
+    layer.layout.gate = layer.layout.up;
     layer.layout.down = add_slice(layer, down);
     return layer;
   }
