@@ -86,7 +86,7 @@ Status write_routing(const CollectCommand& options, const Engine& engine,
   }
   const ModelInfo& model = engine.model();
   return write_trace(options.output,
-                     {.n_layer = static_cast<uint32_t>(model.n_layer - model.n_layer_dense_lead),
+                     {.n_layer = static_cast<uint32_t>(model.n_expert_layer),
                       .n_expert = static_cast<uint32_t>(model.n_expert),
                       .n_expert_used = static_cast<uint32_t>(model.n_expert_used)},
                      sessions);
@@ -123,7 +123,7 @@ Result<std::string> record_states(const CollectCommand& options, Engine& engine,
 
 // A large model's states are large: better to say so before the hours than after.
 Status check_room(const CollectCommand& options, const ModelInfo& model) {
-  const auto n_layer = static_cast<uint64_t>(model.n_layer - model.n_layer_dense_lead);
+  const auto n_layer = static_cast<uint64_t>(model.n_expert_layer);
   const uint64_t n_state = n_layer * (options.no_attention_input ? 1 : 2) + 1;
   const uint64_t bytes = static_cast<uint64_t>(std::max<int64_t>(options.n_token, 0)) * n_state *
                          static_cast<uint64_t>(model.n_embd) * 2;

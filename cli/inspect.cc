@@ -187,8 +187,12 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, const Check
   using Rows = std::vector<std::pair<std::string, std::string>>;
   Rows shape{{"architecture", model.architecture}};
   if (!model.name.empty()) shape.emplace_back("name", model.name);
-  const std::string lead =
-      model.n_layer_dense_lead > 0 ? odmoe::format(", the first {} dense", model.n_layer_dense_lead) : "";
+  std::string lead;
+  if (model.n_expert_layer != model.n_layer - model.n_layer_dense_lead) {
+    lead = odmoe::format(", {} with experts", model.n_expert_layer);
+  } else if (model.n_layer_dense_lead > 0) {
+    lead = odmoe::format(", the first {} dense", model.n_layer_dense_lead);
+  }
   shape.emplace_back("layers", odmoe::format("{}{}", model.n_layer, lead));
   shape.emplace_back("embedding", std::to_string(model.n_embd));
   shape.emplace_back("attention heads",

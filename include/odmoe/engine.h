@@ -30,6 +30,7 @@ struct ModelInfo {
   std::string architecture;  // "deepseek2"
   std::string name;          // general.name, may be empty
   int32_t n_layer = 0, n_layer_dense_lead = 0;
+  int32_t n_expert_layer = 0;  // layers that have experts
   int32_t n_embd = 0, n_vocab = 0, n_context_train = 0;
   int32_t n_head = 0, n_head_kv = 0;
   int32_t n_expert = 0, n_expert_used = 0, n_ff_exp = 0;

@@ -159,22 +159,36 @@ Status DensePass::head(const TokenSpan& span, int64_t first, int64_t n, std::spa
                        position(*span.columns, first + row)));
 }
 
-// Segments but the first have one layer each and leave what it began with: they are asked in order.
+// Segments of one layer leave what it began with: they are asked in order.  Of several, only what the experts
+// before them gave is left.
 Error DensePass::where_it_began(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen) {
   const EvaluationColumns& a = *span.columns;
   for (const Exchange<float>* matrix : {&a.layer_input, &a.residual}) matrix->fetch(0, span.n_token);
+  const std::vector<int>& layers = decoder_->expert_layers();
+  const bool last = segment == layers.size();
+  const int layer = last ? decoder_->shape().n_layer - 1 : layers[segment];
+  const int first_layer = segment == 0 ? 0 : layers[segment - 1] + 1;
+  const bool several = last ? layer >= first_layer : layer > first_layer;
   for (int64_t t = 0; t < span.n_token; ++t) {
-    if (!column_is_finite(a.layer_input, t)) return in_experts(span, segment - 1, t, chosen);
+    if (several) {
+      if (auto error = in_one_expert(span, segment - 1, t, chosen)) return *error;
+    } else if (!column_is_finite(a.layer_input, t)) {
+      return in_experts(span, segment - 1, t, chosen);
+    }
   }
-  const bool last = segment == decoder_->expert_layers().size();
-  const int layer = last ? decoder_->shape().n_layer - 1 : decoder_->expert_layers()[segment];
   const auto first_of = [&](const Exchange<float>& matrix) {
     return first_not_finite_column(matrix, 0, span.n_token);
   };
+  if (several) {
+    const int64_t t = std::min({first_of(a.layer_input), first_of(a.residual), span.n_token - 1});
+    return not_finite_error(odmoe::format("layers {} to {}", first_layer, layer), position(a, t));
+  }
   const bool residual_is_finite = first_of(a.residual) == span.n_token;
   if (residual_is_finite && first_of(a.ffn_input) < span.n_token) {
     return not_finite_error(
-        odmoe::format("layer {}, the norm before its router (blk.{}.ffn_norm.weight)", layer, layer),
+        odmoe::format("layer {}, the norm before its router (blk.{}.{}.weight)", layer, layer,
+                      decoder_->shape().layer.expert_norm.empty() ? decoder_->shape().layer.ffn_norm
+                                                                  : decoder_->shape().layer.expert_norm),
         position(a, first_of(a.ffn_input)));
   }
   if (residual_is_finite && first_of(a.router_logits) < span.n_token) {
@@ -187,6 +201,15 @@ Error DensePass::where_it_began(const TokenSpan& span, size_t segment, std::span
 // What expert_layers()[segment] left is not finite for a token.
 Error DensePass::in_experts(const TokenSpan& span, size_t segment, int64_t token,
                             std::span<const int32_t> chosen) const {
+  if (auto error = in_one_expert(span, segment, token, chosen)) return *error;
+  return not_finite_error(
+      odmoe::format("layer {}, the sum of its experts", decoder_->expert_layers()[segment]),
+      position(*span.columns, token));
+}
+
+// None when what each of its experts gave for the token is finite.
+std::optional<Error> DensePass::in_one_expert(const TokenSpan& span, size_t segment, int64_t token,
+                                              std::span<const int32_t> chosen) const {
   const EvaluationColumns& a = *span.columns;
   const int layer = decoder_->expert_layers()[segment];
   const int64_t at = position(a, token);
@@ -200,7 +223,7 @@ Error DensePass::in_experts(const TokenSpan& span, size_t segment, int64_t token
   if (a.shared_output && !column_is_finite(a.shared_output, token)) {
     return not_finite_error(odmoe::format("layer {}, shared expert", layer), at);
   }
-  return not_finite_error(odmoe::format("layer {}, the sum of its experts", layer), at);
+  return std::nullopt;
 }
 
 // The first segment has the embedding and all dense layers, of which nothing is left; but what it began with

@@ -83,6 +83,7 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
   Graph graph(decoder.max_segment_nodes(0));
   bool supported = true;
   for (int layer = 0; supported && layer < decoder.shape().n_layer; ++layer) {
+    if (!decoder.shape().layer_parts(layer).attention) continue;
     graph.reset();
     ggml_context* ctx = graph.context();
     LayerInputs inputs{.context = ctx,
@@ -132,9 +133,13 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
 
   // The compute buffer is made for the largest graph, so that no later one makes it grow.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
+  uint64_t widest_product = 0;  // values of a token that a weight is multiplied with
   const auto reserve_graph = [&](const Graph& graph, const char* what) -> Status {
     for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
       const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
+      if (node->op == GGML_OP_MUL_MAT && node->src[0]->op == GGML_OP_NONE) {
+        widest_product = std::max(widest_product, static_cast<uint64_t>(node->src[1]->ne[0]));
+      }
       if (!backend_->supports(node)) {
         return fail(ErrorKind::kUnsupported, "{}: this ggml cannot compute {} on {} in the {}",
                     file.path().string(), ggml_op_desc(node),
@@ -189,9 +194,10 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
 
   // ggml's CPU backend converts the inputs of a product to the weights' own dot type in a work buffer of its
   // own; no row of ours is wider than this, and no dot type wider than F32.
-  const uint64_t widest = static_cast<uint64_t>(
-      std::max<int64_t>({shape.n_embd, shape.n_ff, int64_t{shape.router.n_expert_used} * shape.n_ff_exp,
-                         2 * static_cast<int64_t>(shape.n_head) * 128}));
+  const uint64_t widest = std::max(
+      widest_product, static_cast<uint64_t>(std::max<int64_t>(
+                          {shape.n_embd, shape.n_ff, int64_t{shape.router.n_expert_used} * shape.n_ff_exp,
+                           2 * static_cast<int64_t>(shape.n_head) * 128})));
   const uint64_t work_bytes = static_cast<uint64_t>(n) * widest * sizeof(float) + 4 * kMiB;
   const uint64_t compute_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
   if (backend_->computes_on_host_memory()) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -122,6 +123,8 @@ class DensePass {
   Error where_it_began_in_the_first(const TokenSpan& span);
   Error in_experts(const TokenSpan& span, size_t segment, int64_t token,
                    std::span<const int32_t> chosen) const;
+  std::optional<Error> in_one_expert(const TokenSpan& span, size_t segment, int64_t token,
+                                     std::span<const int32_t> chosen) const;
 
   Backend* backend_;
   const Decoder* decoder_;

@@ -63,6 +63,7 @@ ModelInfo describe_model(const Account& account, const Decoder& decoder, const D
   info.name = shape.name;
   info.n_layer = shape.n_layer;
   info.n_layer_dense_lead = shape.n_layer_dense_lead;
+  info.n_expert_layer = static_cast<int32_t>(decoder.expert_layers().size());
   info.n_embd = shape.n_embd;
   info.n_vocab = shape.n_vocab;
   info.n_context_train = shape.n_context_train;

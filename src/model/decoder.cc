@@ -39,7 +39,8 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
   const ModelShape& shape = decoder->shape();
   const int64_t n_embd = shape.n_embd;
   decoder->token_embd_ = weights.require("token_embd.weight", {n_embd, shape.n_vocab});
-  decoder->output_norm_ = declare_norm(weights, "output_norm", n_embd, shape.layer.norm_bias);
+  decoder->output_norm_ =
+      declare_norm(weights, std::string(shape.layer.output_norm), n_embd, shape.layer.norm_bias);
   decoder->output_ = weights.optional_matrix("output.weight", n_embd, shape.n_vocab);
   if (decoder->output_ == nullptr) decoder->output_ = decoder->token_embd_;
   if (shape.layer.output_bias) decoder->output_bias_ = weights.require("output.bias", {shape.n_vocab});
@@ -47,7 +48,8 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
   for (int i = 0; i < shape.n_layer; ++i) {
     Layer& layer = decoder->layers_[static_cast<size_t>(i)];
     decoder->declare_norms(weights, i);
-    if (shape.has_experts(i)) {
+    const MlpKind mlp = shape.layer_parts(i).mlp;
+    if (mlp == MlpKind::kExperts) {
       decoder->expert_layers_.push_back(i);
       layer.router =
           weights.require(odmoe::format("blk.{}.ffn_gate_inp.weight", i), {n_embd, shape.router.n_expert});
@@ -58,8 +60,8 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
       for (const char* part : {"gate", "up", "gate_up", "down"}) {
         account.use_tensor(odmoe::format("blk.{}.ffn_{}_exps.weight", i, part));
       }
-    } else {
-      layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff);
+    } else if (mlp == MlpKind::kDense) {
+      layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff, shape.ffn_gates);
     }
     decoder->architecture_->declare(weights, i);
     ODMOE_RETURN_IF_ERROR(weights.status());
@@ -79,33 +81,40 @@ void Decoder::declare_norms(DenseWeights& weights, int number) {
     return declare_norm(weights, odmoe::format("blk.{}.{}", number, name), shape().n_embd, options.norm_bias);
   };
   Layer& layer = layers_[static_cast<size_t>(number)];
-  layer.attn_norm = declare("attn_norm");
+  const LayerParts parts = shape().layer_parts(number);
+  if (parts.attention) {
+    layer.attn_norm = declare("attn_norm");
+    if (!options.attention_post_norm.empty())
+      layer.attention_post_norm = declare(options.attention_post_norm);
+  }
+  if (parts.mlp == MlpKind::kNone) return;
   layer.ffn_norm = declare(options.ffn_norm);
-  if (shape().has_experts(number)) {
+  if (parts.mlp == MlpKind::kExperts) {
     layer.expert_norm = options.expert_norm.empty() ? layer.ffn_norm : declare(options.expert_norm);
   }
-  if (!options.attention_post_norm.empty()) layer.attention_post_norm = declare(options.attention_post_norm);
   if (!options.ffn_post_norm.empty()) layer.post_norm = declare(options.ffn_post_norm);
 }
 
 int Decoder::max_segment_nodes(int segment) const {
-  // A layer of any family has fewer than 64 nodes (MLA with YaRN, the most, about 45), a sum of experts two
-  // per rank.  ggml asserts when a graph is too small, so a family that needs more shows at once.
-  constexpr int kLayerNodes = 64;
+  // A sum of experts has two nodes per rank.  ggml asserts when a graph is too small, so a family that needs
+  // more shows at once.
   const int first = segment == 0 ? 0 : expert_layers_[static_cast<size_t>(segment - 1)] + 1;
   const bool last = static_cast<size_t>(segment) == expert_layers_.size();
   const int end = last ? shape().n_layer : expert_layers_[static_cast<size_t>(segment)] + 1;
-  return kLayerNodes * (end - first + 1) + 4 * shape().router.n_expert_used;
+  return shape().max_layer_nodes * (end - first + 1) + 4 * shape().router.n_expert_used;
 }
 
 ggml_tensor* Decoder::normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const {
   return norm(ctx, x, weights, shape().layer.norm, shape().norm_eps);
 }
 
-// What attention or MLP adds to the stream.
-ggml_tensor* Decoder::add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* branch,
+// What attention or MLP makes of `x`, the norm of the stream, added to the stream.
+ggml_tensor* Decoder::add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* x, ggml_tensor* branch,
                                  const NormWeights& post_norm) const {
   if (post_norm.weight != nullptr) branch = normed(ctx, branch, post_norm);
+  if (shape().layer.norm_is_residual) {
+    return ggml_add(ctx, scaled(ctx, x, shape().layer.residual_scale), branch);
+  }
   return ggml_add(ctx, stream, scaled(ctx, branch, shape().layer.residual_scale));
 }
 
@@ -123,8 +132,8 @@ ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int l
   for (int64_t r = 1; r < n_used; ++r) sum = ggml_add(ctx, sum, rank(r));
   sum = architecture_->after_experts(ctx, layer, sum, columns(ctx, a.router_logits, n_token));
   if (a.shared_output != nullptr) sum = ggml_add(ctx, sum, columns(ctx, a.shared_output, n_token));
-  return add_branch(ctx, columns(ctx, a.residual, n_token), scaled(ctx, sum, shape().layer.mlp_scale),
-                    layers_[static_cast<size_t>(layer)].post_norm);
+  return add_branch(ctx, columns(ctx, a.residual, n_token), columns(ctx, a.ffn_input, n_token),
+                    scaled(ctx, sum, shape().layer.mlp_scale), layers_[static_cast<size_t>(layer)].post_norm);
 }
 
 void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
@@ -143,19 +152,31 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
   ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, state));
   for (; layer < shape().n_layer; ++layer) {
     const Layer& w = layers_[static_cast<size_t>(layer)];
-    ggml_tensor* attention = architecture_->attention(inputs, layer, normed(ctx, state, w.attn_norm));
-    ggml_tensor* residual = write_to(a.residual, add_branch(ctx, state, attention, w.attention_post_norm));
+    const LayerParts parts = shape().layer_parts(layer);
+    const bool has_mlp = parts.mlp != MlpKind::kNone;
+    ggml_tensor* residual = nullptr;
+    if (parts.attention) {
+      ggml_tensor* x = normed(ctx, state, w.attn_norm);
+      residual = add_branch(ctx, state, x, architecture_->attention(inputs, layer, x), w.attention_post_norm);
+      write_to(has_mlp ? a.residual : a.layer_input, residual);
+    } else {
+      residual = write_to(a.residual, ggml_cont(ctx, state));
+    }
     ggml_build_forward_expand(inputs.graph, residual);
-    if (shape().has_experts(layer)) {
+    if (!has_mlp) {
+      state = residual;
+      continue;
+    }
+    if (parts.mlp == MlpKind::kExperts) {
       ggml_tensor* seen = shape().layer.expert_norm.empty() ? residual : state;
       ggml_tensor* x = normed(ctx, seen, w.expert_norm);
       ggml_tensor* logits = ggml_mul_mat(ctx, w.router, write_to(a.ffn_input, x));
       ggml_build_forward_expand(inputs.graph, write_to(a.router_logits, logits));
       return;
     }
-    ggml_tensor* y = ffn(ctx, w.ffn, shape().activation, normed(ctx, residual, w.ffn_norm));
-    y = scaled(ctx, y, shape().layer.mlp_scale);
-    state = write_to(a.layer_input, add_branch(ctx, residual, y, w.post_norm));
+    ggml_tensor* x = normed(ctx, residual, w.ffn_norm);
+    ggml_tensor* y = scaled(ctx, ffn(ctx, w.ffn, shape().activation, x), shape().layer.mlp_scale);
+    state = write_to(a.layer_input, add_branch(ctx, residual, x, y, w.post_norm));
     ggml_build_forward_expand(inputs.graph, state);
   }
 }

@@ -111,7 +111,7 @@ class Decoder {
   };
   void declare_norms(DenseWeights& weights, int number);
   ggml_tensor* normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const;
-  ggml_tensor* add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* branch,
+  ggml_tensor* add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* x, ggml_tensor* branch,
                           const NormWeights& post_norm) const;
   ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int layer, int64_t n_token) const;
 

@@ -34,11 +34,19 @@ HidingOperand hiding_operand(const ggml_tensor* node) {
       if (node->src[0]->op == GGML_OP_MUL_MAT) operand.tensor = node->src[0]->src[1];
       break;
     case GGML_OP_UNARY:
-      if (ggml_get_unary_op(node) == GGML_UNARY_OP_SIGMOID || ggml_get_unary_op(node) == GGML_UNARY_OP_TANH)
+      if (ggml_get_unary_op(node) == GGML_UNARY_OP_SIGMOID || ggml_get_unary_op(node) == GGML_UNARY_OP_TANH ||
+          ggml_get_unary_op(node) == GGML_UNARY_OP_SOFTPLUS || ggml_get_unary_op(node) == GGML_UNARY_OP_RELU)
         operand.tensor = node->src[0];
       break;
     case GGML_OP_GLU:
-      if (ggml_get_glu_op(node) == GGML_GLU_OP_GEGLU) operand.tensor = node->src[0];
+      if (ggml_get_glu_op(node) == GGML_GLU_OP_GEGLU || ggml_get_glu_op(node) == GGML_GLU_OP_REGLU)
+        operand.tensor = node->src[0];
+      break;
+    case GGML_OP_GATED_DELTA_NET:
+      operand.tensor = node->src[3];  // gates, of which the exponential is taken
+      break;
+    case GGML_OP_SSM_SCAN:
+      operand.tensor = node->src[2];  // steps, of which the softplus is taken
       break;
     case GGML_OP_CLAMP:
       operand.tensor = node->src[0];

@@ -2,9 +2,10 @@
 //
 // What is not finite spreads from one operation to the next, so it could be looked for at the end, if nothing
 // could hide it.  But before a product with quantised weights ggml rounds the other operand to a quantised
-// type, which makes of a NaN 0 or anything; a softmax makes 0 of minus infinity, a sigmoid, a tangent, a GELU
-// or a limit some number of an infinity; and half precision, of the KV cache, makes infinity of what is
-// large.  Such operands are looked at.
+// type, which makes of a NaN 0 or anything; a softmax, a softplus or an exponential (of a recurrence's gates
+// and steps) makes 0 of minus infinity, a ReLU of a NaN too, a sigmoid, a tangent, a GELU or a limit some
+// number of an infinity; and half precision, of the KV cache, makes infinity of what is large.  Such operands
+// are looked at.
 #pragma once
 
 #include <ggml-cpp.h>

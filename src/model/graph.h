@@ -58,6 +58,12 @@ struct LayerInputs {
   }
 };
 
+// What an evaluation leaves of an overwritten tensor of the layer's state: values, in any shape.
+inline void overwrite(const LayerInputs& inputs, int layer, size_t number, ggml_tensor* values) {
+  ggml_build_forward_expand(inputs.graph,
+                            ggml_cpy(inputs.context, values, inputs.state->after(layer, number)));
+}
+
 // RMSNorm, then the weight; [n_embd, n_token].
 inline ggml_tensor* norm(ggml_context* ctx, ggml_tensor* x, ggml_tensor* weight, float eps) {
   return ggml_mul(ctx, ggml_rms_norm(ctx, x, eps), weight);

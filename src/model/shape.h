@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/blocks/activation.h"
 #include "model/blocks/norm.h"
@@ -21,6 +22,8 @@ struct LayerOptions {
 
   // blk.N.NAME: the norms before the MLP, and of what attention and MLP give, before it is added.  Empty: no
   // such norm.
+  // Of the whole model, OUTPUT_NORM.weight: before the output head.
+  std::string_view output_norm = "output_norm";
   std::string_view ffn_norm = "ffn_norm";
   std::string_view attention_post_norm = {};
   std::string_view ffn_post_norm = {};
@@ -32,8 +35,19 @@ struct LayerOptions {
   float embedding_scale = 1;  // multiplies the embedding
   float mlp_scale = 1;        // the sum of routed experts and what stands beside them, before its norm
   float residual_scale = 1;   // what attention and MLP add
-  float logit_scale = 1;      // logits
-  float logit_cap = 0;        // c: then logits become c tanh(logit / c); 0: they do not
+  // What attention and MLP add to is not the stream but what they began with, its norm, times residual_scale;
+  // they are added as they are: x = residual_scale * norm(x) + attention(norm(x)) (MiniMax-01).
+  bool norm_is_residual = false;
+  float logit_scale = 1;  // logits
+  float logit_cap = 0;    // c: then logits become c tanh(logit / c); 0: they do not
+};
+
+enum class MlpKind : uint8_t { kNone, kDense, kExperts };
+
+// What a layer is made of.
+struct LayerParts {
+  bool attention = true;  // or whatever the family has in its place
+  MlpKind mlp = MlpKind::kExperts;
 };
 
 struct ModelShape {
@@ -51,16 +65,26 @@ struct ModelShape {
   int32_t n_ff_exp = 0;                       // of one routed expert
   float norm_eps = 1e-6F;                     // of every norm
   Activation activation = Activation::kSilu;  // of every feed-forward network
+  // They have a gate's matrix.  Without it up is its own gate: activation(up x) * up x.
+  bool ffn_gates = true;
   RouterOptions router;
   std::string_view selection_bias = {};  // blk.N.NAME, which routers may have; empty: none has
   LayerOptions layer;
 
-  bool has_experts(int number) const {
-    return number >= n_layer_dense_lead && (number + 1) % expert_layer_step == 0;
+  // By layer, where the two numbers above do not say it: layers without attention or without an MLP, experts
+  // in any of them.  Empty: they do.
+  std::vector<LayerParts> parts;
+  int32_t max_layer_nodes = 64;  // of a graph, that a layer may need
+
+  LayerParts layer_parts(int number) const {
+    if (!parts.empty()) return parts[static_cast<size_t>(number)];
+    const bool experts = number >= n_layer_dense_lead && (number + 1) % expert_layer_step == 0;
+    return {.attention = true, .mlp = experts ? MlpKind::kExperts : MlpKind::kDense};
   }
+  bool has_experts(int number) const { return layer_parts(number).mlp == MlpKind::kExperts; }
   // The first layer with experts; n_layer where there is none.
   int32_t first_expert_layer() const {
-    for (int32_t number = n_layer_dense_lead; number < n_layer; ++number) {
+    for (int32_t number = 0; number < n_layer; ++number) {
       if (has_experts(number)) return number;
     }
     return n_layer;

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "backend/tensor_memory.h"
+#include "base/finite.h"
 #include "base/joining_thread.h"
 #include "base/units.h"
 #include "model/weight_digest.h"
@@ -46,6 +47,19 @@ ggml_tensor* DenseWeights::require(const std::string& name, std::initializer_lis
              file_->path().string(), name);
   }
   return optional(name, ne);
+}
+
+ggml_tensor* DenseWeights::require_f32(const std::string& name, std::initializer_list<int64_t> ne) {
+  ggml_tensor* tensor = require(name, ne);
+  if (tensor == nullptr) return nullptr;
+  if (tensor->type != GGML_TYPE_F32) {
+    status_ = fail(ErrorKind::kUnsupported,
+                   "{}: tensor {} is {}, which this program cannot compute with; F32 was expected",
+                   file_->path().string(), name, ggml_type_name(tensor->type));
+    return nullptr;
+  }
+  declared_.back().must_be_finite = true;
+  return tensor;
 }
 
 ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_list<int64_t> ne) {
@@ -185,7 +199,23 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
       reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }, all));
   fingerprint_ = all.value();
 
+  ODMOE_RETURN_IF_ERROR(check_finite());
   fill_derived();
+  return {};
+}
+
+Status DenseWeights::check_finite() const {
+  std::vector<float> values;
+  for (const Declared& d : declared_) {
+    if (!d.must_be_finite) continue;
+    values.resize(static_cast<size_t>(ggml_nelements(d.tensor)));
+    read_tensor(d.tensor, 0, std::as_writable_bytes(std::span(values)));
+    if (all_finite(values)) continue;
+    return fail(ErrorKind::kBadFile,
+                "{}: tensor {} has a value that is not finite; the model is damaged: compare its files with "
+                "their source",
+                file_->path_of(*d.info).string(), d.info->name);
+  }
   return {};
 }
 

@@ -34,6 +34,9 @@ class DenseWeights {
   ggml_tensor* require(const std::string& name, std::initializer_list<int64_t> ne);
   // The same, but null without an error when the file has no such tensor.
   ggml_tensor* optional(const std::string& name, std::initializer_list<int64_t> ne);
+  // The same for values of any shape that are F32 in every published file, since their kernels take no other.
+  // load() finds out whether they are finite: such kernels may make a number of what is not.
+  ggml_tensor* require_f32(const std::string& name, std::initializer_list<int64_t> ne);
   // The same for a matrix [n_in, n_out] that is only ever the first operand of ggml_mul_mat, so that the
   // backend may lay its rows out for its kernels: its bytes in memory are then not those of the file.
   ggml_tensor* require_matrix(const std::string& name, int64_t n_in, int64_t n_out);
@@ -79,6 +82,7 @@ class DenseWeights {
     Fill fill;
     uint64_t offset;  // in memory_, or among the tensors of its region
     bool is_matrix = false;
+    bool must_be_finite = false;
     int region = -1;  // index into regions_; -1: in memory_
   };
   // Matrices that one of the backend's own buffer types lays out.
@@ -92,6 +96,7 @@ class DenseWeights {
                        Declared declared);
   void choose_regions(const Backend& backend);
   void fill_derived() const;
+  Status check_finite() const;
   Status load_regions(AsyncReader& reader, int threads,
                       const std::function<bool(uint64_t bytes_done)>& progress, Fingerprint& all);
 

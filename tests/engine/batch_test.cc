@@ -232,7 +232,7 @@ TEST(BatchSharing, WhatSeveralWantIsAskedForOnce) {
     ASSERT_TRUE(sessions.back()->evaluate(prompt_of(*engine, 0)).has_value());
   }
   const auto n_chosen = static_cast<uint64_t>(engine->model().n_expert_used) *
-                        static_cast<uint64_t>(engine->model().n_layer - engine->model().n_layer_dense_lead);
+                        static_cast<uint64_t>(engine->model().n_expert_layer);
   for (int t = 0; t < 8; ++t) {
     std::vector<NextToken> batch;
     batch.reserve(sessions.size());

@@ -3,6 +3,7 @@
 // Mistral Small 4 and Mistral Large 3 have the same graph, and queries that grow with their position.
 #include "model/arch/architecture.h"
 #include "model/arch/metadata.h"
+#include "model/arch/mla_model.h"
 #include "model/arch/registry.h"
 #include "model/blocks/mla.h"
 #include "model/blocks/shared_expert.h"
@@ -54,25 +55,6 @@ class Deepseek2 final : public Architecture {
   std::vector<Layer> layers_;
 };
 
-// With keys of the heads' own lengths, the plain ones are those of the cache, which follow from others.  Some
-// converters leave the heads' lengths in them.
-Status check_cache_lengths(const Metadata& m, const MlaShape& mla, int32_t head_dim) {
-  const auto check = [&m](std::string_view name, int64_t cache, int64_t head) -> Status {
-    ODMOE_ASSIGN_OR_RETURN(const int32_t value,
-                           m.integer_or(name, static_cast<int32_t>(cache), 1, INT32_MAX));
-    if (value == cache || value == head) return {};
-    return fail(ErrorKind::kBadFile, "{}: {} is {}; {} was expected", m.file().path().string(), m.key(name),
-                value, cache);
-  };
-  ODMOE_RETURN_IF_ERROR(check("attention.key_length", mla.cache_row(), head_dim));
-  return check("attention.value_length", mla.kv_lora_rank, mla.value_dim);
-}
-
-Result<float> read_softmax_scale(const Metadata& m, int64_t head_dim, RopeOptions& rope) {
-  ODMOE_ASSIGN_OR_RETURN(const float log_multiplier, m.number_or("rope.scaling.yarn_log_multiplier", 0));
-  return mla_softmax_scale(head_dim, log_multiplier, rope);
-}
-
 Result<QueryTemperature> read_temperature(const Metadata& m) {
   QueryTemperature temperature;
   ODMOE_ASSIGN_OR_RETURN(temperature.scale, m.number_or("attention.temperature_scale", 0));
@@ -90,37 +72,18 @@ Result<QueryTemperature> read_temperature(const Metadata& m) {
 }  // namespace
 
 Result<std::unique_ptr<Architecture>> make_deepseek2(const Metadata& m) {
-  constexpr int32_t kMaxDim = 1 << 16;
-  ODMOE_ASSIGN_OR_RETURN(ModelShape shape, read_shape(m, {.scales = true, .selection_bias = kSelectionBias}));
+  ODMOE_ASSIGN_OR_RETURN(MlaModel model,
+                         read_mla_model(m, {.scales = true, .selection_bias = kSelectionBias}));
   // Files of GLM-4.7-Flash were made before its converter said how it routes; it is known by its sizes, as in
   // llama.cpp.
   constexpr int32_t kGlmVocabulary = 154880;
+  ModelShape& shape = model.shape;
   if (!m.has("expert_gating_func") && (shape.n_layer == 47 || shape.n_layer == 48) &&
       shape.n_vocab == kGlmVocabulary) {
     shape.router.gating = Gating::kSigmoid;
   }
-
-  MlaShape mla{.n_embd = shape.n_embd, .n_head = shape.n_head, .norm_eps = shape.norm_eps, .rope = {}};
-  ODMOE_ASSIGN_OR_RETURN(mla.q_lora_rank, m.integer_or("attention.q_lora_rank", 0, 0, kMaxDim));
-  ODMOE_ASSIGN_OR_RETURN(mla.kv_lora_rank, m.integer("attention.kv_lora_rank", 1, kMaxDim));
-  // Files made for absorbed attention give the compressed lengths as key_length and the heads' own as *_mla.
-  const bool has_mla_keys = m.has("attention.key_length_mla");
-  ODMOE_ASSIGN_OR_RETURN(
-      const int32_t head_dim,
-      m.integer(has_mla_keys ? "attention.key_length_mla" : "attention.key_length", 2, kMaxDim));
-  ODMOE_ASSIGN_OR_RETURN(
-      mla.value_dim,
-      m.integer(has_mla_keys ? "attention.value_length_mla" : "attention.value_length", 1, kMaxDim));
-  ODMOE_ASSIGN_OR_RETURN(mla.rope_dim, m.integer("rope.dimension_count", 2, head_dim - 1));
-  mla.nope_dim = head_dim - mla.rope_dim;
-  if (has_mla_keys) ODMOE_RETURN_IF_ERROR(check_cache_lengths(m, mla, head_dim));
-  ODMOE_ASSIGN_OR_RETURN(
-      mla.rope, read_rope(m.account(), m.arch(), RopePairs::kAdjacent, static_cast<int32_t>(mla.rope_dim)));
-  ODMOE_ASSIGN_OR_RETURN(mla.kq_scale, read_softmax_scale(m, head_dim, mla.rope));
-  ODMOE_ASSIGN_OR_RETURN(mla.temperature, read_temperature(m));
-
-  ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff_shared, read_shared_width(m, shape));
-  return std::make_unique<Deepseek2>(std::move(shape), mla, n_ff_shared);
+  ODMOE_ASSIGN_OR_RETURN(model.mla.temperature, read_temperature(m));
+  return std::make_unique<Deepseek2>(std::move(shape), model.mla, model.n_ff_shared);
 }
 
 }  // namespace odmoe

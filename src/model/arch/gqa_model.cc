@@ -30,7 +30,7 @@ Result<GqaModel> read_gqa_model(const Metadata& m, const FamilyRules& rules, Rop
 }
 
 SharedExpertShape shared_expert_of(const ModelShape& shape, int64_t n_ff) {
-  return {.n_embd = shape.n_embd, .n_ff = n_ff, .activation = shape.activation};
+  return {.n_embd = shape.n_embd, .n_ff = n_ff, .activation = shape.activation, .ffn_gates = shape.ffn_gates};
 }
 
 GqaArchitecture::GqaArchitecture(GqaModel model) : Architecture(model.shape), model_(std::move(model)) {
@@ -45,9 +45,12 @@ void GqaArchitecture::declare(DenseWeights& weights, int layer) {
   }
   Layer& w = layers_[static_cast<size_t>(layer)];
   w.gqa = declare_gqa(weights, model_.gqa, layer);
-  if (has_shared_expert() && shape().has_experts(layer)) {
-    w.shared = declare_shared_expert(weights, model_.shared, layer);
-  }
+  declare_shared(weights, layer);
+}
+
+void GqaArchitecture::declare_shared(DenseWeights& weights, int layer) {
+  if (!has_shared_expert() || !shape().has_experts(layer)) return;
+  layers_[static_cast<size_t>(layer)].shared = declare_shared_expert(weights, model_.shared, layer);
 }
 
 ggml_tensor* GqaArchitecture::attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const {

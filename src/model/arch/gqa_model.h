@@ -38,6 +38,10 @@ class GqaArchitecture : public Architecture {
   bool has_shared_expert() const override { return model_.shared.n_ff > 0; }
   ggml_tensor* shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const override;
 
+ protected:
+  // The shared expert's tensors alone.
+  void declare_shared(DenseWeights& weights, int layer);
+
  private:
   struct Layer {
     GqaWeights gqa;

@@ -1,15 +1,21 @@
 // Granite-3.0 MoE: factors on the embedding, on what attention and experts add, on the logits, and one
-// instead of 1/sqrt(head_dim); softmax routing, weights normalised, a shared expert in some.
+// instead of 1/sqrt(head_dim); softmax routing, weights normalised, a shared expert in some.  Granite-4.0 has
+// Mamba-2 in most layers and attention in the others.
 #include "model/arch/gqa_model.h"
+#include "model/arch/mamba2_hybrid.h"
 #include "model/arch/registry.h"
 
 namespace odmoe {
 
-Result<std::unique_ptr<Architecture>> make_granitemoe(const Metadata& m) {
-  ODMOE_ASSIGN_OR_RETURN(
-      GqaModel model,
-      read_gqa_model(m, {.gating_says = Says::kFamily, .normalise = true, .normalise_says = Says::kFamily},
-                     RopePairs::kAdjacent));
+namespace {
+
+Result<GqaModel> read_granite(const Metadata& m, bool by_layer) {
+  ODMOE_ASSIGN_OR_RETURN(GqaModel model, read_gqa_model(m,
+                                                        {.gating_says = Says::kFamily,
+                                                         .normalise = true,
+                                                         .normalise_says = Says::kFamily,
+                                                         .by_layer = by_layer},
+                                                        RopePairs::kAdjacent));
   LayerOptions& layer = model.shape.layer;
   ODMOE_ASSIGN_OR_RETURN(layer.embedding_scale, m.factor_or_one("embedding_scale"));
   ODMOE_ASSIGN_OR_RETURN(layer.residual_scale, m.factor_or_one("residual_scale"));
@@ -24,7 +30,19 @@ Result<std::unique_ptr<Architecture>> make_granitemoe(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", 0, 0, 1 << 20));
   model.shared = shared_expert_of(model.shape, n_ff);
+  return model;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Architecture>> make_granitemoe(const Metadata& m) {
+  ODMOE_ASSIGN_OR_RETURN(GqaModel model, read_granite(m, /*by_layer=*/false));
   return make_gqa(std::move(model));
+}
+
+Result<std::unique_ptr<Architecture>> make_granitehybrid(const Metadata& m) {
+  ODMOE_ASSIGN_OR_RETURN(GqaModel model, read_granite(m, /*by_layer=*/true));
+  return make_mamba2_hybrid(m, std::move(model));
 }
 
 }  // namespace odmoe

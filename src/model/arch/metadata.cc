@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <utility>
 
 #include "format/printable.h"
 #include "odmoe/format.h"
@@ -31,6 +33,25 @@ Result<int32_t> Metadata::integer_or(std::string_view name, int32_t otherwise, i
                                      int32_t most) const {
   if (!has(name)) return otherwise;
   return integer(name, least, most);
+}
+
+Result<std::vector<int32_t>> Metadata::integers(std::string_view name, int32_t n, int32_t least,
+                                                int32_t most) const {
+  ODMOE_ASSIGN_OR_RETURN(std::vector<int64_t> values, account_->get_ints(key(name)));
+  if (values.size() == 1) values.resize(static_cast<size_t>(n), values.front());
+  if (std::cmp_less(values.size(), n)) {
+    return fail(ErrorKind::kBadFile, "{}: {} has {} numbers for {} layers", file().path().string(), key(name),
+                values.size(), n);
+  }
+  std::vector<int32_t> result;
+  for (const int64_t value : std::span(values).first(static_cast<size_t>(n))) {
+    if (value < least || value > most) {
+      return fail(ErrorKind::kBadFile, "{}: {} has {}; numbers from {} to {} were expected",
+                  file().path().string(), key(name), value, least, most);
+    }
+    result.push_back(static_cast<int32_t>(value));
+  }
+  return result;
 }
 
 Result<float> Metadata::number(std::string_view name) const {
@@ -106,12 +127,27 @@ Result<bool> read_normalise(const Metadata& m, const FamilyRules& rules) {
 }
 
 Status read_expert_layers(const Metadata& m, ExpertLayers layers, ModelShape& shape) {
+  const auto has_router = [&](int32_t layer) {
+    return m.file().find_tensor(odmoe::format("blk.{}.ffn_gate_inp.weight", layer)) != nullptr;
+  };
   if (layers == ExpertLayers::kWithRouter) {
-    const auto has_router = [&](int32_t layer) {
-      return m.file().find_tensor(odmoe::format("blk.{}.ffn_gate_inp.weight", layer)) != nullptr;
-    };
     int32_t& lead = shape.n_layer_dense_lead;
     while (lead < shape.n_layer && !has_router(lead)) ++lead;
+    return {};
+  }
+  if (layers == ExpertLayers::kAnyRouter) {
+    for (int32_t layer = 0; layer < shape.n_layer; ++layer) {
+      shape.parts.push_back({.mlp = has_router(layer) ? MlpKind::kExperts : MlpKind::kDense});
+    }
+    return {};
+  }
+  if (layers == ExpertLayers::kAlone) {
+    ODMOE_ASSIGN_OR_RETURN(const std::vector<int32_t> n_ff,
+                           m.integers("feed_forward_length", shape.n_layer, 0, kMaxWidth));
+    for (const int32_t width : n_ff) {
+      shape.parts.push_back(
+          {.attention = width == 0, .mlp = width == 0 ? MlpKind::kNone : MlpKind::kExperts});
+    }
     return {};
   }
   ODMOE_ASSIGN_OR_RETURN(shape.n_layer_dense_lead,
@@ -121,6 +157,20 @@ Status read_expert_layers(const Metadata& m, ExpertLayers layers, ModelShape& sh
     shape.expert_layer_step = std::max(step, 1);
   }
   return {};
+}
+
+// Of layers, all that are not 0 are equal; 0: none is.
+Result<int32_t> read_one_width(const Metadata& m, std::string_view name, const ModelShape& shape) {
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<int32_t> widths, m.integers(name, shape.n_layer, 0, kMaxWidth));
+  int32_t width = 0;
+  for (const int32_t one : widths) {
+    if (one != 0 && width != 0 && one != width) {
+      return fail(ErrorKind::kUnsupported, "{}: {} has layers of {} and of {}; all have to be equal",
+                  m.file().path().string(), m.key(name), width, one);
+    }
+    if (one != 0) width = one;
+  }
+  return width;
 }
 
 }  // namespace
@@ -153,13 +203,21 @@ Result<ModelShape> read_shape(const Metadata& m, const FamilyRules& rules) {
   ODMOE_ASSIGN_OR_RETURN(shape.n_embd, m.integer("embedding_length", 1, kMaxWidth));
   ODMOE_ASSIGN_OR_RETURN(shape.n_context_train, m.integer("context_length", 1, kMaxContext));
   ODMOE_ASSIGN_OR_RETURN(shape.n_head, m.integer("attention.head_count", 1, kMaxHeads));
-  ODMOE_ASSIGN_OR_RETURN(shape.n_head_kv,
-                         m.integer_or("attention.head_count_kv", shape.n_head, 1, shape.n_head));
-  if (shape.n_head % shape.n_head_kv != 0) {
+  if (rules.by_layer && m.has("attention.head_count_kv")) {
+    ODMOE_ASSIGN_OR_RETURN(shape.n_head_kv, read_one_width(m, "attention.head_count_kv", shape));
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(shape.n_head_kv,
+                           m.integer_or("attention.head_count_kv", shape.n_head, 1, shape.n_head));
+  }
+  if (shape.n_head_kv == 0 || shape.n_head % shape.n_head_kv != 0) {
     return fail(ErrorKind::kBadFile, "{}: {} heads do not divide among {} KV heads", path, shape.n_head,
                 shape.n_head_kv);
   }
-  ODMOE_ASSIGN_OR_RETURN(shape.n_ff, m.integer_or("feed_forward_length", 0, 0, kMaxWidth));
+  if (rules.by_layer && m.has("feed_forward_length")) {
+    ODMOE_ASSIGN_OR_RETURN(shape.n_ff, read_one_width(m, "feed_forward_length", shape));
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(shape.n_ff, m.integer_or("feed_forward_length", 0, 0, kMaxWidth));
+  }
   shape.layer.norm = rules.norm;
   const char* const eps =
       rules.norm == NormKind::kRms ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon";
@@ -219,6 +277,38 @@ Result<ModelShape> read_shape(const Metadata& m, const FamilyRules& rules) {
                 path, m.key("expert_feed_forward_length"), n_ff_exp, shape.n_ff_exp, first);
   }
   return shape;
+}
+
+Result<std::vector<bool>> read_recurrent_layers(const Metadata& m, const ModelShape& shape) {
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<int32_t> heads,
+                         m.integers("attention.head_count_kv", shape.n_layer, 0, shape.n_head));
+  std::vector<bool> recurrent;
+  for (const int32_t n_head_kv : heads) recurrent.push_back(n_head_kv == 0);
+  return recurrent;
+}
+
+Result<std::vector<bool>> read_recurrent_interval(const Metadata& m, const ModelShape& shape,
+                                                  int32_t interval_or) {
+  const int32_t n_layer = shape.n_layer;
+  constexpr std::string_view kKey = "attention.recurrent_layers";
+  std::vector<bool> recurrent;
+  if (m.has(kKey)) {
+    // Booleans, or 0 and 1.
+    if (const auto numbers = m.account().get_ints(m.key(kKey))) {
+      for (const int64_t number : *numbers) recurrent.push_back(number != 0);
+    } else {
+      ODMOE_ASSIGN_OR_RETURN(recurrent, m.file().get_bools(m.key(kKey)));
+    }
+    if (std::cmp_less(recurrent.size(), n_layer)) {
+      return fail(ErrorKind::kBadFile, "{}: {} is of {} layers, but there are {}", m.file().path().string(),
+                  m.key(kKey), recurrent.size(), n_layer);
+    }
+    return recurrent;
+  }
+  ODMOE_ASSIGN_OR_RETURN(const int32_t interval,
+                         m.integer_or("full_attention_interval", interval_or, 1, kMaxLayers));
+  for (int32_t layer = 0; layer < n_layer; ++layer) recurrent.push_back((layer + 1) % interval != 0);
+  return recurrent;
 }
 
 Result<int32_t> read_shared_width(const Metadata& m, const ModelShape& shape) {

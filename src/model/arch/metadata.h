@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "format/account.h"
 #include "model/shape.h"
@@ -29,6 +30,10 @@ class Metadata {
   Result<float> number_or(std::string_view name, float otherwise) const;
   Result<bool> boolean_or(std::string_view name, bool otherwise) const;
 
+  // A number for each of n layers: an array of at least as many (those of blocks for speculation come last),
+  // or one number for all.
+  Result<std::vector<int32_t>> integers(std::string_view name, int32_t n, int32_t least, int32_t most) const;
+
   // A factor: any number but 0, which means 1, as an absent key does.
   Result<float> factor_or_one(std::string_view name) const;
 
@@ -49,6 +54,10 @@ enum class ExpertLayers {
   kBehindLead,   // all but the first leading_dense_block_count
   kInterleaved,  // of those behind the lead every interleave_moe_layer_step-th
   kWithRouter,   // from the first that has a router on: no key says it
+  kAnyRouter,    // all that have a router: no key says it
+  // A layer is one thing: experts where feed_forward_length is above 0, else attention or what is in its
+  // place.
+  kAlone,
 };
 
 // What a family does, and what its files say of it.
@@ -62,6 +71,8 @@ struct FamilyRules {
   bool scales = false;                   // expert_weights_scale is read; else another than 1 is refused
   std::string_view selection_bias = {};  // ModelShape::selection_bias
   float yarn_beta_fast = 32;             // RopeOptions::beta_fast
+  // attention.head_count_kv and feed_forward_length may be by layer; 0: the layer has none.
+  bool by_layer = false;
 };
 
 // The selection bias of most families that have one.
@@ -70,6 +81,14 @@ inline constexpr std::string_view kSelectionBias = "exp_probs_b.bias";
 // What every family's metadata has: layers, embedding, heads, context, vocabulary, norm, experts and how they
 // are chosen (no groups unless the file says otherwise).
 Result<ModelShape> read_shape(const Metadata& metadata, const FamilyRules& rules);
+
+// Layers whose attention.head_count_kv is 0: they have something else in the place of attention.
+Result<std::vector<bool>> read_recurrent_layers(const Metadata& metadata, const ModelShape& shape);
+
+// Layers that have something else in the place of attention: attention.recurrent_layers, or without it all
+// but every full_attention_interval-th (`interval_or` where the file does not say it).
+Result<std::vector<bool>> read_recurrent_interval(const Metadata& metadata, const ModelShape& shape,
+                                                  int32_t interval_or);
 
 // The width of all shared experts together: expert_shared_count times that of a routed one.
 Result<int32_t> read_shared_width(const Metadata& metadata, const ModelShape& shape);

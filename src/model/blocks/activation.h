@@ -9,14 +9,23 @@ namespace odmoe {
 enum class Activation {
   kSilu,
   kGelu,  // in the tanh form; ggml's CPU code looks it up in a table of half precision
+  kRelu,
 };
 
 // gate, up: of one shape.  Returns activation(gate) * up, which may be written where the gate is.
 inline ggml_tensor* gated(ggml_context* ctx, Activation activation, ggml_tensor* gate, ggml_tensor* up) {
-  return activation == Activation::kSilu ? ggml_swiglu_split(ctx, gate, up) : ggml_geglu_split(ctx, gate, up);
+  switch (activation) {
+    case Activation::kSilu:
+      return ggml_swiglu_split(ctx, gate, up);
+    case Activation::kGelu:
+      return ggml_geglu_split(ctx, gate, up);
+    case Activation::kRelu:
+      return ggml_reglu_split(ctx, gate, up);
+  }
+  return nullptr;
 }
 
-// Whether an infinite gate may become a number: then it is to be looked for before (finite_watch.h).
-inline bool hides_infinity(Activation activation) { return activation == Activation::kGelu; }
+// Whether a gate that is not finite may become a number: then it is to be looked for before (finite_watch.h).
+inline bool hides_infinity(Activation activation) { return activation != Activation::kSilu; }
 
 }  // namespace odmoe

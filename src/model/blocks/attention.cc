@@ -44,7 +44,8 @@ ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, g
 
 GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer) {
   // A norm of all heads, or no RoPE, wants tensors of their own.
-  assert(!shape.joint_qkv || (shape.qk_norm != QkNorm::kAllHeads && shape.rope.n_rot > 0));
+  assert(!shape.joint_qkv || (shape.qk_norm != QkNorm::kAllHeads && shape.rope.n_rot > 0 && !shape.gated));
+  assert(!shape.gated || shape.qk_norm != QkNorm::kAllHeads);
   const std::string prefix = odmoe::format("blk.{}.attn_", layer);
   const int64_t n_q = shape.head_dim * shape.n_head;
   const int64_t n_kv = shape.head_dim * shape.n_head_kv;
@@ -53,13 +54,13 @@ GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer) 
     w.qkv = weights.require_matrix(prefix + "qkv.weight", shape.n_embd, n_q + 2 * n_kv);
     w.qkv_bias = weights.optional(prefix + "qkv.bias", {n_q + 2 * n_kv});
   } else {
-    w.q = weights.require_matrix(prefix + "q.weight", shape.n_embd, n_q);
+    w.q = weights.require_matrix(prefix + "q.weight", shape.n_embd, shape.gated ? 2 * n_q : n_q);
     w.k = weights.require_matrix(prefix + "k.weight", shape.n_embd, n_kv);
     w.v = weights.require_matrix(prefix + "v.weight", shape.n_embd, n_kv);
   }
   w.output = weights.require_matrix(prefix + "output.weight", n_q, shape.n_embd);
   if (!shape.joint_qkv) {
-    w.q_bias = weights.optional(prefix + "q.bias", {n_q});
+    w.q_bias = weights.optional(prefix + "q.bias", {shape.gated ? 2 * n_q : n_q});
     w.k_bias = weights.optional(prefix + "k.bias", {n_kv});
     w.v_bias = weights.optional(prefix + "v.bias", {n_kv});
   }
@@ -74,9 +75,10 @@ GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer) 
 
 namespace {
 
-// Queries and keys [head_dim, heads, n_token], values [head_dim * n_head_kv, n_token].
+// Queries, their gates and keys [head_dim, heads, n_token], values [head_dim * n_head_kv, n_token].
 struct Qkv {
   ggml_tensor *q = nullptr, *k = nullptr, *v = nullptr;
+  ggml_tensor* gate = nullptr;  // null: none
 };
 
 // A weight's product with x, its bias and the limit.
@@ -99,7 +101,8 @@ Qkv project_qkv(ggml_context* ctx, const GqaShape& shape, const GqaWeights& w, g
     return {.q = heads(0, shape.n_head),
             .k = heads(shape.n_head, shape.n_head_kv),
             .v = ggml_view_2d(ctx, qkv, shape.head_dim * shape.n_head_kv, n_token, qkv->nb[1],
-                              head * static_cast<size_t>(shape.n_head + shape.n_head_kv))};
+                              head * static_cast<size_t>(shape.n_head + shape.n_head_kv)),
+            .gate = nullptr};
   }
   ggml_tensor* q = project(ctx, shape, w.q, w.q_bias, x);
   ggml_tensor* k = project(ctx, shape, w.k, w.k_bias, x);
@@ -107,9 +110,21 @@ Qkv project_qkv(ggml_context* ctx, const GqaShape& shape, const GqaWeights& w, g
     q = norm(ctx, q, w.q_norm, shape.norm_eps);
     k = norm(ctx, k, w.k_norm, shape.norm_eps);
   }
-  return {.q = ggml_reshape_3d(ctx, q, shape.head_dim, shape.n_head, n_token),
+  ggml_tensor* gate = nullptr;
+  if (shape.gated) {
+    const size_t part = ggml_row_size(q->type, shape.head_dim);
+    const auto parts = [&](size_t offset) {
+      return ggml_view_3d(ctx, q, shape.head_dim, shape.n_head, n_token, 2 * part, q->nb[1], offset);
+    };
+    gate = parts(part);
+    q = parts(0);
+  } else {
+    q = ggml_reshape_3d(ctx, q, shape.head_dim, shape.n_head, n_token);
+  }
+  return {.q = q,
           .k = ggml_reshape_3d(ctx, k, shape.head_dim, shape.n_head_kv, n_token),
-          .v = project(ctx, shape, w.v, w.v_bias, x)};
+          .v = project(ctx, shape, w.v, w.v_bias, x),
+          .gate = gate};
 }
 
 }  // namespace
@@ -122,7 +137,7 @@ std::vector<StateTensor> gqa_state(const GqaShape& shape) {
 ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeights& w, int layer,
                  ggml_tensor* x, ggml_tensor* factors) {
   ggml_context* ctx = inputs.context;
-  auto [q, k, v] = project_qkv(ctx, shape, w, x);
+  auto [q, k, v, gate] = project_qkv(ctx, shape, w, x);
   const auto norm_heads = [&] {
     if (shape.qk_norm != QkNorm::kPerHead) return;
     q = norm(ctx, q, w.q_norm, shape.norm_eps);
@@ -139,6 +154,7 @@ ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeig
   k = seen_heads(inputs, layer, 0, shape.head_dim, shape.n_head_kv);
   v = seen_heads(inputs, layer, 1, shape.head_dim, shape.n_head_kv);
   ggml_tensor* out = attend(inputs, q, k, v, inputs.rows(layer, 0).mask, shape.kq_scale, shape.kq_cap);
+  if (gate != nullptr) out = ggml_mul(ctx, out, ggml_sigmoid(ctx, ggml_cont(ctx, gate)));
   out = ggml_mul_mat(ctx, w.output, ggml_reshape_2d(ctx, out, shape.head_dim * shape.n_head, inputs.n_token));
   return w.output_bias == nullptr ? out : ggml_add(ctx, out, w.output_bias);
 }

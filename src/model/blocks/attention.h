@@ -36,8 +36,11 @@ enum class QkNorm {
 // Grouped-query attention (arXiv:2305.13245), with what families add to it.
 struct GqaShape {
   int64_t n_embd = 0, n_head = 0, n_head_kv = 0;
-  int64_t head_dim = 0;      // of queries, keys and values
-  bool joint_qkv = false;    // one matrix, attn_qkv: queries, then keys, then values
+  int64_t head_dim = 0;    // of queries, keys and values
+  bool joint_qkv = false;  // one matrix, attn_qkv: queries, then keys, then values
+  // attn_q has two parts of a head, its query and as many gates, of whose sigmoid it is multiplied what
+  // attention gives (arXiv:2505.06708).
+  bool gated = false;
   bool output_bias = false;  // attn_output.bias
   float qkv_limit = 0;       // queries, keys and values are clamped to +- this; 0: they are not
   QkNorm qk_norm = QkNorm::kNone;
@@ -49,11 +52,11 @@ struct GqaShape {
 };
 
 struct GqaWeights {
-  ggml_tensor* q = nullptr;                                             // [n_embd, head_dim * n_head]
-  ggml_tensor* k = nullptr;                                             // [n_embd, head_dim * n_head_kv]
-  ggml_tensor* v = nullptr;                                             // [n_embd, head_dim * n_head_kv]
-  ggml_tensor* qkv = nullptr;                                           // instead of them: all their rows
-  ggml_tensor* output = nullptr;                                        // [head_dim * n_head, n_embd]
+  ggml_tensor* q = nullptr;       // [n_embd, head_dim * n_head], twice as many rows with gates
+  ggml_tensor* k = nullptr;       // [n_embd, head_dim * n_head_kv]
+  ggml_tensor* v = nullptr;       // [n_embd, head_dim * n_head_kv]
+  ggml_tensor* qkv = nullptr;     // instead of them: all their rows
+  ggml_tensor* output = nullptr;  // [head_dim * n_head, n_embd]
   ggml_tensor *q_bias = nullptr, *k_bias = nullptr, *v_bias = nullptr;  // null: none
   ggml_tensor* qkv_bias = nullptr;                                      // of qkv; null: none
   ggml_tensor* output_bias = nullptr;                                   // [n_embd]; null: none

@@ -36,9 +36,18 @@ Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& 
   const int64_t n_expert = shape.router.n_expert;
   LayerExperts experts;
   const bool merged = file.find_tensor(name("gate_up")) != nullptr;
+  experts.has_gate = shape.ffn_gates;
+  if (!experts.has_gate && (merged || file.find_tensor(name("gate")) != nullptr)) {
+    return fail(ErrorKind::kBadFile, "{}: layer {} has gates of its experts, which {} models do not have",
+                file.path().string(), layer, shape.architecture);
+  }
   const std::array<int64_t, 3> in = {shape.n_embd, shape.n_ff_exp, n_expert};
-  ODMOE_ASSIGN_OR_RETURN(experts.gate, describe(file, name(merged ? "gate_up" : "gate"), in, merged));
   ODMOE_ASSIGN_OR_RETURN(experts.up, describe(file, name(merged ? "gate_up" : "up"), in, merged));
+  if (merged || !experts.has_gate) {
+    experts.gate = experts.up;
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(experts.gate, describe(file, name("gate"), in, false));
+  }
   ODMOE_ASSIGN_OR_RETURN(experts.down,
                          describe(file, name("down"), {shape.n_ff_exp, shape.n_embd, n_expert}, false));
   return experts;
@@ -121,11 +130,16 @@ bool ExpertCompute::supported(const LayerExperts& experts) {
   return true;
 }
 
-// What becomes of gate and up, where the gate was: element by element, so in place.
-ggml_tensor* ExpertCompute::activate(ggml_tensor* gate, ggml_tensor* up) {
+// Gate and up of x, and what becomes of them, where the gate was: element by element, so in place.
+ggml_tensor* ExpertCompute::activate(const LayerExperts& experts, ggml_backend_buffer_t arena, SlotSpan span,
+                                     ggml_tensor* x, ggml_tensor* ids) {
+  ggml_context* ctx = graph_.context();
+  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
+  ggml_tensor* up =
+      experts.has_gate ? place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids)) : gate;
   checks_.forget();
-  if (hides_infinity(activation_)) graph_.expand(place(checks_.node(graph_.context(), gate)));
-  ggml_tensor* hidden = gated(graph_.context(), activation_, gate, up);
+  if (hides_infinity(activation_)) graph_.expand(place(checks_.node(ctx, gate)));
+  ggml_tensor* hidden = gated(ctx, activation_, gate, up);
   place_within(gate, hidden);
   return hidden;
 }
@@ -224,9 +238,7 @@ Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t
     slot_of[static_cast<size_t>(pair.token * n_used_ + pair.rank)] = pair.slot - span.first;
   }
   ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, n_token, a.input->nb[1], a.input->nb[1], 0);
-  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
-  ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
-  ggml_tensor* hidden = activate(gate, up);
+  ggml_tensor* hidden = activate(experts, arena, span, x, ids);
   check_in_graph(experts.down, hidden);
   ggml_tensor* y = ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids);
   place_within(a.output, y);
@@ -259,9 +271,7 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
   ggml_tensor* x = one_token
                        ? ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0)
                        : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.input, tokens)), n_embd_, 1, n);
-  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
-  ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
-  ggml_tensor* hidden = activate(gate, up);
+  ggml_tensor* hidden = activate(experts, arena, span, x, ids);
   check_in_graph(experts.down, hidden);
   ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
   graph_.expand(ggml_set_rows(ctx, a.output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
@@ -278,9 +288,7 @@ Status ExpertCompute::run_gate_up(const LayerExperts& experts, ggml_backend_buff
   const SlotSpan span = span_of(pairs);
   ggml_tensor* ids = place_ids(pairs, span, n, 1);
   ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0);
-  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
-  ggml_tensor* up = place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids));
-  ggml_tensor* hidden = activate(gate, up);
+  ggml_tensor* hidden = activate(experts, arena, span, x, ids);
   check_in_graph(experts.down, hidden);
   graph_.expand(hidden);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));

@@ -32,6 +32,7 @@ struct ExpertMatrix {
 
 struct LayerExperts {
   ExpertMatrix gate, up, down;
+  bool has_gate = true;     // else up is its own gate, and `gate` the same matrix
   uint64_t slot_bytes = 0;  // from one slot to the next
   // Pairs of one expert that a call may have for each to get the bits that it gets alone: exact_rows() of the
   // three matrices.
@@ -108,7 +109,8 @@ class ExpertCompute {
   ggml_tensor* place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0, int64_t ne1);
   ggml_tensor* place(ggml_tensor* tensor);
   void check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden);
-  ggml_tensor* activate(ggml_tensor* gate, ggml_tensor* up);
+  ggml_tensor* activate(const LayerExperts& experts, ggml_backend_buffer_t arena, SlotSpan span,
+                        ggml_tensor* x, ggml_tensor* ids);
   template <typename PairOf>
   void look_at(const ExpertMatrix& down, const ggml_tensor* hidden, const PairOf& pair_of);
   ggml_tensor* slots(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,

@@ -40,6 +40,9 @@ MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
   }
   w.kv_a = weights.require_matrix(prefix + "kv_a_mqa.weight", s.n_embd, s.cache_row());
   w.kv_a_norm = weights.require(prefix + "kv_a_norm.weight", {s.kv_lora_rank});
+  if (s.gates_per_head > 0) {
+    w.gate = weights.require_matrix(prefix + "gate.weight", s.n_embd, s.gates_per_head * s.n_head);
+  }
   w.output = weights.require_matrix(prefix + "output.weight", s.n_head * s.value_dim, s.n_embd);
 
   const int64_t head_rows = s.nope_dim + s.value_dim;
@@ -99,7 +102,8 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
   absorbed = ggml_permute(ctx, absorbed, 0, 2, 1, 3);
   ggml_tensor* query = ggml_concat(ctx, absorbed, q_pe, 0);  // [cache_row, n_head, n_token]
   if (s.temperature.scale != 0) query = ggml_mul(ctx, query, inputs.query_scale);
-  ggml_tensor* row = ggml_concat(ctx, compressed, ggml_reshape_2d(ctx, k_pe, s.rope_dim, inputs.n_token), 0);
+  ggml_tensor* row =
+      ggml_concat(ctx, compressed, ggml_view_2d(ctx, k_pe, s.rope_dim, inputs.n_token, k_pe->nb[2], 0), 0);
 
   write_rows(inputs, layer, 0, row);
   const RowInputs& rows = inputs.rows(layer, 0);
@@ -117,7 +121,12 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
                        w.kv_b->nb[1] * static_cast<size_t>(s.nope_dim));
   }
   out = ggml_mul_mat(ctx, v_b, ggml_permute(ctx, out, 0, 2, 1, 3));  // [value_dim, n_token, n_head]
-  out = ggml_cont_2d(ctx, ggml_permute(ctx, out, 0, 2, 1, 3), s.value_dim * s.n_head, inputs.n_token);
+  out = ggml_cont(ctx, ggml_permute(ctx, out, 0, 2, 1, 3));          // [value_dim, n_head, n_token]
+  if (w.gate != nullptr) {
+    ggml_tensor* gate = ggml_sigmoid(ctx, ggml_mul_mat(ctx, w.gate, x));
+    out = ggml_mul(ctx, out, ggml_reshape_3d(ctx, gate, s.gates_per_head, s.n_head, inputs.n_token));
+  }
+  out = ggml_reshape_2d(ctx, out, s.value_dim * s.n_head, inputs.n_token);
   return ggml_mul_mat(ctx, w.output, out);
 }
 

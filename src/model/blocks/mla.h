@@ -25,6 +25,9 @@ struct MlaShape {
   int64_t nope_dim = 0;      // query and key dimensions without RoPE, per head
   int64_t rope_dim = 0;      // with RoPE, shared by all heads in the key
   int64_t value_dim = 0;     // per head
+  // Of whose sigmoid the output is multiplied before its last matrix: one per head, or one per value of it
+  // (Kimi-K3); 0: none.
+  int64_t gates_per_head = 0;
   float norm_eps = 1e-6F;
   float kq_scale = 0;
   RopeOptions rope;
@@ -42,6 +45,7 @@ struct MlaWeights {
   ggml_tensor* v_b = nullptr;                                       // [kv_lora_rank, value_dim, n_head]
   ggml_tensor* kv_b =
       nullptr;  // [kv_lora_rank, n_head * (nope_dim + value_dim)]: older files, instead of v_b
+  ggml_tensor* gate = nullptr;    // [n_embd, gates_per_head * n_head]; null: none
   ggml_tensor* output = nullptr;  // [n_head * value_dim, n_embd]
 };
 

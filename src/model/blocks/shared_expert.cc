@@ -9,7 +9,7 @@ SharedExpertWeights declare_shared_expert(DenseWeights& weights, const SharedExp
   if (shape.gated) {
     w.gate = weights.require(odmoe::format("blk.{}.ffn_gate_inp_shexp.weight", layer), {shape.n_embd});
   }
-  w.ffn = declare_ffn(weights, layer, shape.suffix, shape.n_embd, shape.n_ff);
+  w.ffn = declare_ffn(weights, layer, shape.suffix, shape.n_embd, shape.n_ff, shape.ffn_gates);
   return w;
 }
 

@@ -16,6 +16,7 @@ struct SharedExpertShape {
   bool gated = false;
   std::string suffix = "_shexp";  // blk.N.ffn_{gate,up,down}SUFFIX
   Activation activation = Activation::kSilu;
+  bool ffn_gates = true;  // ModelShape::ffn_gates
 };
 
 struct SharedExpertWeights {
