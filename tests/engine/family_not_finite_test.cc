@@ -1,0 +1,62 @@
+// A weight that is not finite ends in an error in families with layers of other kinds, and never in a token
+// (see CONTRIBUTING.md for the reference data; tests/engine/not_finite_test.cc has what the errors say).
+#include <gtest/gtest.h>
+
+#include <array>
+#include <bit>
+#include <limits>
+
+#include "temp_dir.h"
+#include "tests/engine/test_models.h"
+
+namespace odmoe {
+namespace {
+
+using namespace odmoe::testing;
+
+// Of models/families.
+constexpr const char* kFiles[] = {"granitehybrid.F32", "jamba.F32",      "kimi-linear.F32",
+                                  "lfm2moe.F32",       "minimax-01.F32", "nemotron_h_moe.F32",
+                                  "qwen35moe.F32",     "qwen3next.F32"};
+
+class FamilyNotFinite : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(FamilyNotFinite, NoDenseWeightOfALayerGoesUnnoticed) {
+  const auto path = shared_file(std::string("models/families/") + GetParam() + ".gguf");
+  if (path.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
+  const auto checkpoint = open_checkpoint(path);
+  ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
+  const std::string whole = read_text(path);
+  const TempDir dir;
+  EngineOptions options = reference_options(dir / "damaged.gguf");
+  std::vector<Token> tokens;
+  for (Token token = 1; token < 24; ++token) tokens.push_back(token);
+  for (const TensorInfo& tensor : (*checkpoint)->tensors()) {
+    if (!tensor.name.starts_with("blk.") || tensor.name.contains("_exps.")) continue;
+    for (const float value : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+                              -std::numeric_limits<float>::infinity()}) {
+      if (value < 0 && tensor.name.ends_with("exp_probs_b.bias")) continue;  // an expert that is never chosen
+      SCOPED_TRACE(::testing::Message() << tensor.name << " " << value);
+      std::string damaged = whole;
+      const auto bytes = std::bit_cast<std::array<char, sizeof(float)>>(value);
+      std::ranges::copy(bytes, damaged.begin() + static_cast<std::ptrdiff_t>(tensor.offset));
+      std::ofstream(options.model, std::ios::binary) << damaged;
+      const auto engine = EngineImpl::open(options, {}, {});
+      if (!engine.has_value()) {
+        EXPECT_TRUE(engine.error().message.contains(tensor.name)) << engine.error().message;
+        continue;
+      }
+      const auto one = (*engine)->new_session().value();
+      const Status in_a_chunk = one->evaluate(tokens);
+      EXPECT_FALSE(in_a_chunk.has_value());
+      const Status alone = one->evaluate(std::span(tokens).first(1));
+      EXPECT_FALSE(alone.has_value());
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, FamilyNotFinite, ::testing::ValuesIn(kFiles),
+                         [](const auto& test) { return test_name(test.param); });
+
+}  // namespace
+}  // namespace odmoe
