@@ -345,6 +345,9 @@ TEST_P(Families, NoOptionIsIgnored) {
     const std::string key = family + "." + name;
     SCOPED_TRACE(key);
     Changed file(path_);
+    // It says which tensors a layer has, and is in the files of families that read it.
+    if (name == std::string_view("full_attention_interval") && gguf_find_key(file.gguf(), key.c_str()) >= 0)
+      continue;
     gguf_set_val_u32(file.gguf(), key.c_str(), value);
     file.write(options.model);
     expect_refused_or_other(options, key, plain);

@@ -25,7 +25,7 @@ Result<GqaModel> read_granite(const Metadata& m, bool by_layer) {
   if (scale != 0) model.gqa.kq_scale = scale;
   // Not what the name says: such files have no positions.
   ODMOE_ASSIGN_OR_RETURN(const bool turns, m.boolean_or("rope.scaling.finetuned", true));
-  if (!turns) model.gqa.rope.n_rot = 0;
+  if (!turns) ODMOE_RETURN_IF_ERROR(forget_positions(m, model.gqa.rope));
   model.rope_factors = turns ? RopeFactorKind::kOfModel : RopeFactorKind::kNone;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", 0, 0, 1 << 20));

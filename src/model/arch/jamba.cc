@@ -14,7 +14,7 @@ Result<std::unique_ptr<Architecture>> make_jamba(const Metadata& m) {
                                                          .normalise_says = Says::kFamily,
                                                          .by_layer = true},
                                                         RopePairs::kHalves));
-  model.gqa.rope.n_rot = 0;
+  ODMOE_RETURN_IF_ERROR(forget_positions(m, model.gqa.rope));
   model.shape.max_layer_nodes = 96;
   constexpr int32_t kMost = 1 << 20;
   Mamba1Shape block{.n_embd = model.shape.n_embd, .norm_eps = model.shape.norm_eps};

@@ -72,7 +72,7 @@ Result<std::unique_ptr<Architecture>> make_kimi_linear(const Metadata& m) {
                                                             .scales = true,
                                                             .selection_bias = kSelectionBias,
                                                             .by_layer = true}));
-  model.mla.rope.n_rot = 0;
+  ODMOE_RETURN_IF_ERROR(forget_positions(m, model.mla.rope));
   model.shape.max_layer_nodes = 128;
   KdaShape kda{.n_embd = model.shape.n_embd, .n_head = model.shape.n_head, .norm_eps = model.shape.norm_eps};
   ODMOE_ASSIGN_OR_RETURN(kda.head_dim, m.integer("kda.head_dim", 1, 1 << 16));

@@ -311,6 +311,21 @@ Result<std::vector<bool>> read_recurrent_interval(const Metadata& m, const Model
   return recurrent;
 }
 
+Status forget_positions(const Metadata& m, RopeOptions& rope) {
+  std::string_view scaling;
+  if (rope.freq_scale != 1)
+    scaling = m.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
+  if (rope.attn_factor != 1) scaling = "rope.scaling.attn_factor";
+  if (rope.yarn()) scaling = "rope.scaling.type";
+  if (!scaling.empty()) {
+    return fail(ErrorKind::kUnsupported,
+                "{}: {} scales RoPE, which {} models here do not have: use another file",
+                m.file().path().string(), m.key(scaling), m.arch());
+  }
+  rope.n_rot = 0;
+  return {};
+}
+
 Result<int32_t> read_shared_width(const Metadata& m, const ModelShape& shape) {
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_shared, m.integer_or("expert_shared_count", 0, 0, 1024));
   return static_cast<int32_t>(

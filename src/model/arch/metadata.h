@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "format/account.h"
+#include "model/blocks/rope.h"
 #include "model/shape.h"
 #include "odmoe/result.h"
 
@@ -89,6 +90,10 @@ Result<std::vector<bool>> read_recurrent_layers(const Metadata& metadata, const 
 // but every full_attention_interval-th (`interval_or` where the file does not say it).
 Result<std::vector<bool>> read_recurrent_interval(const Metadata& metadata, const ModelShape& shape,
                                                   int32_t interval_or);
+
+// Of families whose attention is not told positions: nothing is rotated.  kUnsupported where the file scales
+// what it has no use for.
+Status forget_positions(const Metadata& metadata, RopeOptions& rope);
 
 // The width of all shared experts together: expert_shared_count times that of a routed one.
 Result<int32_t> read_shared_width(const Metadata& metadata, const ModelShape& shape);

@@ -14,7 +14,7 @@ Result<std::unique_ptr<Architecture>> make_nemotron_h_moe(const Metadata& m) {
                                                          .selection_bias = kSelectionBias,
                                                          .by_layer = true},
                                                         RopePairs::kHalves));
-  model.gqa.rope.n_rot = 0;
+  ODMOE_RETURN_IF_ERROR(forget_positions(m, model.gqa.rope));
   ModelShape& shape = model.shape;
   shape.layer.ffn_norm = "attn_norm";  // the norm of what the layer is
   shape.activation = Activation::kRelu;
