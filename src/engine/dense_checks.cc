@@ -181,7 +181,9 @@ Error DensePass::where_it_began(const TokenSpan& span, size_t segment, std::span
   };
   if (several) {
     const int64_t t = std::min({first_of(a.layer_input), first_of(a.residual), span.n_token - 1});
-    return not_finite_error(odmoe::format("layers {} to {}", first_layer, layer), position(a, t));
+    return not_finite_error(first_layer == layer ? odmoe::format("layer {}", layer)
+                                                 : odmoe::format("layers {} to {}", first_layer, layer),
+                            position(a, t));
   }
   const bool residual_is_finite = first_of(a.residual) == span.n_token;
   if (residual_is_finite && first_of(a.ffn_input) < span.n_token) {
