@@ -142,7 +142,7 @@ TEST(RoutingData, RefusesADamagedShard) {
   refused(bad, "names expert 8 of 8");
   bad = shard(0);
   bad.router_input[7] = kInfinity;
-  refused(bad, "no number");
+  refused(bad, "not a number");
   bad = shard(0);
   bad.position = {0, 2};
   refused(bad, "follows no other token");

@@ -206,7 +206,7 @@ TEST(ExpertDirectories, ServeAsMirrorsOfEachOther) {
   options.mirrors = {dir / "model.gguf"};
   const auto other = EngineImpl::open(options, {});
   ASSERT_FALSE(other.has_value());
-  EXPECT_THAT(other.error().message, HasSubstr("no mirror of"));
+  EXPECT_THAT(other.error().message, HasSubstr("is not a mirror of"));
 }
 
 }  // namespace

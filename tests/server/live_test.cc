@@ -130,7 +130,7 @@ TEST(Top, SaysWhatIsWrong) {
   const ServerProcess server({"--api-key", "secret"});
   const Outcome keyless = odmoe({"top", url_of(server), "--once"});
   EXPECT_EQ(keyless.exit_code, 2);
-  EXPECT_THAT(keyless.err, HasSubstr("asks for a key"));
+  EXPECT_THAT(keyless.err, HasSubstr("needs a key"));
   const Outcome elsewhere = odmoe({"top", url_of(server) + "/prefix", "--once", "--api-key", "secret"});
   EXPECT_EQ(elsewhere.exit_code, 2);
   EXPECT_THAT(elsewhere.err, HasSubstr("no odmoe with live figures answers"));
