@@ -14,9 +14,9 @@
 #include <string>
 #include <vector>
 
+#include "base/aligned_buffer.h"
 #include "base/units.h"
 #include "format/expert_source.h"
-#include "base/aligned_buffer.h"
 #include "io/async_reader.h"
 #include "store/expert_store.h"
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/joining_thread.h"
-
 #include "base/mutex.h"
 
 namespace odmoe {
