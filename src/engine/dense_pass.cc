@@ -30,7 +30,7 @@ DecodeGraphs::DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_
       segments.kept.emplace_back(decoder.max_segment_nodes(i));
     }
   }
-  if (!decoder.architecture().has_shared_expert()) return;
+  if (decoder.shape().shared.n_ff == 0) return;
   for (size_t i = 0; i < decoder.expert_layers().size(); ++i) {
     shared_.emplace_back(kSmallGraphNodes);
     kept_shared_.emplace_back(kSmallGraphNodes);

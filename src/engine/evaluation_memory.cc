@@ -93,7 +93,7 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
   set(all_.router_logits, a.router_logits, make(GGML_TYPE_F32, shape.router.n_expert, n));
   set(all_.expert_output, a.expert_output, make(GGML_TYPE_F32, shape.n_embd, n_used * n));
   set(all_.expert_weight, a.expert_weight, make(GGML_TYPE_F32, 1, n_used * n));
-  if (decoder.architecture().has_shared_expert()) {
+  if (decoder.shape().shared.n_ff > 0) {
     set(all_.shared_output, a.shared_output, make(GGML_TYPE_F32, shape.n_embd, n));
   }
   ggml_tensor* logits = nullptr;

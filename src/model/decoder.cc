@@ -64,6 +64,9 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
       layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff, shape.ffn_gates);
     }
     decoder->architecture_->declare(weights, i);
+    if (mlp == MlpKind::kExperts && shape.shared.n_ff > 0) {
+      layer.shared = declare_shared_expert(weights, shape, i);
+    }
     ODMOE_RETURN_IF_ERROR(weights.status());
   }
   return decoder;
@@ -183,11 +186,11 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
 
 void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                                   int64_t n_token) const {
-  ggml_tensor* x = shape().layer.expert_norm.empty() ? columns(ctx, a.ffn_input, n_token)
-                                                     : normed(ctx, columns(ctx, a.residual, n_token),
-                                                              layers_[static_cast<size_t>(layer)].ffn_norm);
-  ggml_tensor* y = architecture_->shared_expert(ctx, layer, x);
-  ggml_build_forward_expand(graph, write_to(a.shared_output, y));
+  const Layer& w = layers_[static_cast<size_t>(layer)];
+  ggml_tensor* x = shape().layer.expert_norm.empty()
+                       ? columns(ctx, a.ffn_input, n_token)
+                       : normed(ctx, columns(ctx, a.residual, n_token), w.ffn_norm);
+  ggml_build_forward_expand(graph, write_to(a.shared_output, shared_expert(ctx, shape(), w.shared, x)));
 }
 
 ggml_tensor* Decoder::router(size_t target) const {

@@ -21,6 +21,7 @@
 #include "model/arch/architecture.h"
 #include "model/blocks/ffn.h"
 #include "model/blocks/norm.h"
+#include "model/blocks/shared_expert.h"
 #include "model/graph.h"
 #include "model/weights.h"
 
@@ -107,6 +108,7 @@ class Decoder {
     ggml_tensor* router = nullptr;               // [n_embd, n_expert]
     ggml_tensor* router_bias = nullptr;          // [n_expert]
     std::vector<float> bias;                     // its values, once they are read
+    SharedExpertWeights shared;                  // of a layer with experts, where the model has one
     FfnWeights ffn;                              // of a dense layer
   };
   void declare_norms(DenseWeights& weights, int number);

@@ -50,6 +50,13 @@ struct LayerParts {
   MlpKind mlp = MlpKind::kExperts;
 };
 
+// What every token adds beside its routed experts.
+struct SharedExpertShape {
+  int64_t n_ff = 0;                    // of all shared experts together; 0: there are none
+  bool gated = false;                  // by a sigmoid
+  std::string_view suffix = "_shexp";  // blk.N.ffn_{gate,up,down}SUFFIX
+};
+
 struct ModelShape {
   std::string architecture;  // general.architecture: "qwen3moe"
   std::string name;          // general.name
@@ -67,6 +74,7 @@ struct ModelShape {
   Activation activation = Activation::kSilu;  // of every feed-forward network
   // They have a gate's matrix.  Without it up is its own gate: activation(up x) * up x.
   bool ffn_gates = true;
+  SharedExpertShape shared;  // with the same activation and gates
   RouterOptions router;
   std::string_view selection_bias = {};  // blk.N.NAME, which routers may have; empty: none has
   LayerOptions layer;

@@ -1,7 +1,6 @@
 // One model family: its hyperparameters (create reads the metadata), its dense tensors (declare), what a
-// sequence remembers (state) and its graph (attention, shared_expert).  What all families share (embedding,
-// norms, router, routed experts, output head) is in model/decoder.h, and how it is put together in
-// ModelShape::layer.
+// sequence remembers (state) and its graph (attention).  What all families share (embedding, norms, router,
+// routed and shared experts, output head) is in model/decoder.h, and how it is put together in ModelShape.
 //
 // To add a family: write arch/NAME.cc with a create function like those beside it (most are options of
 // arch/gqa_model.h), and add a line to the table in arch/registry.cc.
@@ -32,17 +31,11 @@ class Architecture {
   // What a sequence remembers in a layer: attention() finds the tensors by their number in this list.
   virtual std::vector<StateTensor> state(int layer) const = 0;
 
-  // Declares the tensors of one layer that attention() and shared_expert() need.
+  // Declares the tensors of one layer that attention() needs.
   virtual void declare(DenseWeights& weights, int layer) = 0;
 
   // x: [n_embd, n_token], after attn_norm.  Returns what is added to the residual stream, [n_embd, n_token].
   virtual ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const = 0;
-
-  // x: [n_embd, n_token], after ffn_norm.  What every token adds beside its routed experts; null: nothing.
-  virtual ggml_tensor* shared_expert(ggml_context* /*ctx*/, int /*layer*/, ggml_tensor* /*x*/) const {
-    return nullptr;
-  }
-  virtual bool has_shared_expert() const { return false; }
 
   // sum: [n_embd, n_token], of the routed experts; router_logits: [n_expert, n_token], by which they were
   // chosen.  What takes the sum's place: the sum itself but for families with another stage behind it.

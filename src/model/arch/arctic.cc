@@ -11,8 +11,8 @@ Result<std::unique_ptr<Architecture>> make_arctic(const Metadata& m) {
       read_gqa_model(m, {.gating_says = Says::kFamily, .normalise = true, .normalise_says = Says::kFamily},
                      RopePairs::kAdjacent));
   model.shape.layer.expert_norm = "ffn_norm_exps";
-  model.shared = shared_expert_of(model.shape, model.shape.n_embd);
-  model.shared.suffix = "";
+  model.shape.shared.n_ff = model.shape.n_embd;
+  model.shape.shared.suffix = "";
   return make_gqa(std::move(model));
 }
 

@@ -16,7 +16,7 @@ Result<std::unique_ptr<Architecture>> make_bailingmoe2(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_shared, m.integer_or("expert_shared_count", 0, 0, 1024));
   ODMOE_ASSIGN_OR_RETURN(const int32_t width,
                          m.integer_or("expert_shared_feed_forward_length", model.shape.n_ff_exp, 1, 1 << 20));
-  model.shared = shared_expert_of(model.shape, int64_t{n_shared} * width);
+  model.shape.shared.n_ff = int64_t{n_shared} * width;
   return make_gqa(std::move(model));
 }
 

@@ -17,7 +17,7 @@ Result<std::unique_ptr<Architecture>> make(const Metadata& m, Says normalise_say
                                                         RopePairs::kAdjacent));
   model.rope_factors = RopeFactorKind::kOfModel;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff, read_shared_width(m, model.shape));
-  model.shared = shared_expert_of(model.shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return make_gqa(std::move(model));
 }
 

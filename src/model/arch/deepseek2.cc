@@ -6,17 +6,13 @@
 #include "model/arch/mla_model.h"
 #include "model/arch/registry.h"
 #include "model/blocks/mla.h"
-#include "model/blocks/shared_expert.h"
 
 namespace odmoe {
 namespace {
 
 class Deepseek2 final : public Architecture {
  public:
-  Deepseek2(ModelShape shape, const MlaShape& mla, int64_t n_ff_shared)
-      : Architecture(std::move(shape)),
-        mla_(mla),
-        shared_{.n_embd = this->shape().n_embd, .n_ff = n_ff_shared} {
+  Deepseek2(ModelShape shape, const MlaShape& mla) : Architecture(std::move(shape)), mla_(mla) {
     layers_.resize(static_cast<size_t>(this->shape().n_layer));
   }
 
@@ -25,34 +21,19 @@ class Deepseek2 final : public Architecture {
   }
 
   void declare(DenseWeights& weights, int layer) override {
-    Layer& w = layers_[static_cast<size_t>(layer)];
-    w.mla = declare_mla(weights, mla_, layer);
-    if (has_shared_expert() && shape().has_experts(layer)) {
-      w.shared = declare_shared_expert(weights, shared_, layer);
-    }
+    layers_[static_cast<size_t>(layer)] = declare_mla(weights, mla_, layer);
   }
 
   ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const override {
-    return mla(inputs, mla_, layers_[static_cast<size_t>(layer)].mla, layer, x);
+    return mla(inputs, mla_, layers_[static_cast<size_t>(layer)], layer, x);
   }
 
   bool scales_queries() const override { return mla_.temperature.scale != 0; }
   float query_scale(int64_t position) const override { return mla_.temperature.at(position); }
 
-  bool has_shared_expert() const override { return shared_.n_ff > 0; }
-  ggml_tensor* shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const override {
-    if (!has_shared_expert()) return nullptr;
-    return odmoe::shared_expert(ctx, shared_, layers_[static_cast<size_t>(layer)].shared, x);
-  }
-
  private:
-  struct Layer {
-    MlaWeights mla;
-    SharedExpertWeights shared;
-  };
   MlaShape mla_;
-  SharedExpertShape shared_;
-  std::vector<Layer> layers_;
+  std::vector<MlaWeights> layers_;
 };
 
 Result<QueryTemperature> read_temperature(const Metadata& m) {
@@ -83,7 +64,7 @@ Result<std::unique_ptr<Architecture>> make_deepseek2(const Metadata& m) {
     shape.router.gating = Gating::kSigmoid;
   }
   ODMOE_ASSIGN_OR_RETURN(model.mla.temperature, read_temperature(m));
-  return std::make_unique<Deepseek2>(std::move(shape), model.mla, model.n_ff_shared);
+  return std::make_unique<Deepseek2>(std::move(shape), model.mla);
 }
 
 }  // namespace odmoe

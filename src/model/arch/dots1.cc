@@ -12,7 +12,7 @@ Result<std::unique_ptr<Architecture>> make_dots1(const Metadata& m) {
                      RopePairs::kHalves));
   model.gqa.qk_norm = QkNorm::kPerHead;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff, read_shared_width(m, model.shape));
-  model.shared = shared_expert_of(model.shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return make_gqa(std::move(model));
 }
 

@@ -16,7 +16,7 @@ Result<std::unique_ptr<Architecture>> make_ernie4_5_moe(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", 0, 0, 1 << 20));
   m.account().pass_over_key(m.key("expert_shared_count"), "expert_shared_feed_forward_length is of all");
-  model.shared = shared_expert_of(model.shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return make_gqa(std::move(model));
 }
 

@@ -14,7 +14,7 @@ Result<std::unique_ptr<Architecture>> make_glm4moe(const Metadata& m) {
   model.shape.layer.ffn_norm = "post_attention_norm";
   if (m.file().find_tensor("blk.0.attn_q_norm.weight") != nullptr) model.gqa.qk_norm = QkNorm::kPerHead;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff, read_shared_width(m, model.shape));
-  model.shared = shared_expert_of(model.shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return make_gqa(std::move(model));
 }
 

@@ -25,12 +25,7 @@ Result<GqaModel> read_gqa_model(const Metadata& m, const FamilyRules& rules, Rop
   model.gqa.head_dim = key;
   model.gqa.kq_scale = 1.0F / std::sqrt(static_cast<float>(key));
   ODMOE_ASSIGN_OR_RETURN(model.gqa.rope, read_rope(m.account(), m.arch(), pairs, key, rules.yarn_beta_fast));
-  model.shared.n_embd = shape.n_embd;
   return model;
-}
-
-SharedExpertShape shared_expert_of(const ModelShape& shape, int64_t n_ff) {
-  return {.n_embd = shape.n_embd, .n_ff = n_ff, .activation = shape.activation, .ffn_gates = shape.ffn_gates};
 }
 
 GqaArchitecture::GqaArchitecture(GqaModel model) : Architecture(model.shape), model_(std::move(model)) {
@@ -43,24 +38,12 @@ void GqaArchitecture::declare(DenseWeights& weights, int layer) {
   if (layer == 0) {
     factors_ = declare_rope_factors(weights, model_.rope_factors, model_.gqa.rope.n_rot, model_.n_ctx_orig);
   }
-  Layer& w = layers_[static_cast<size_t>(layer)];
-  w.gqa = declare_gqa(weights, model_.gqa, layer);
-  declare_shared(weights, layer);
-}
-
-void GqaArchitecture::declare_shared(DenseWeights& weights, int layer) {
-  if (!has_shared_expert() || !shape().has_experts(layer)) return;
-  layers_[static_cast<size_t>(layer)].shared = declare_shared_expert(weights, model_.shared, layer);
+  layers_[static_cast<size_t>(layer)] = declare_gqa(weights, model_.gqa, layer);
 }
 
 ggml_tensor* GqaArchitecture::attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const {
-  return gqa(inputs, model_.gqa, layers_[static_cast<size_t>(layer)].gqa, layer, x,
+  return gqa(inputs, model_.gqa, layers_[static_cast<size_t>(layer)], layer, x,
              factors_.at(inputs.state->rows(layer, 0)->ne[1]));
-}
-
-ggml_tensor* GqaArchitecture::shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const {
-  if (!has_shared_expert()) return nullptr;
-  return odmoe::shared_expert(ctx, model_.shared, layers_[static_cast<size_t>(layer)].shared, x);
 }
 
 std::unique_ptr<Architecture> make_gqa(GqaModel model) {

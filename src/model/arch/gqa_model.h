@@ -8,7 +8,6 @@
 #include "model/arch/metadata.h"
 #include "model/blocks/attention.h"
 #include "model/blocks/rope_factors.h"
-#include "model/blocks/shared_expert.h"
 
 namespace odmoe {
 
@@ -17,16 +16,12 @@ struct GqaModel {
   GqaShape gqa;
   RopeFactorKind rope_factors = RopeFactorKind::kNone;
   int32_t n_ctx_orig = 0;  // RopeFactors::n_ctx_orig
-  SharedExpertShape shared;
 };
 
 // Reads the shape, attention's (gqa: head_dim is attention.key_length, or n_embd / n_head where the file has
 // no such key; norms, biases, limits and caps are the family's to add) and RoPE.  Errors: kUnsupported for
 // what no such model has.
 Result<GqaModel> read_gqa_model(const Metadata& metadata, const FamilyRules& rules, RopePairs pairs);
-
-// A shared expert of `n_ff`, in all; 0: none.
-SharedExpertShape shared_expert_of(const ModelShape& shape, int64_t n_ff);
 
 class GqaArchitecture : public Architecture {
  public:
@@ -35,21 +30,11 @@ class GqaArchitecture : public Architecture {
   std::vector<StateTensor> state(int layer) const override;
   void declare(DenseWeights& weights, int layer) override;
   ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const override;
-  bool has_shared_expert() const override { return model_.shared.n_ff > 0; }
-  ggml_tensor* shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const override;
-
- protected:
-  // The shared expert's tensors alone.
-  void declare_shared(DenseWeights& weights, int layer);
 
  private:
-  struct Layer {
-    GqaWeights gqa;
-    SharedExpertWeights shared;
-  };
   GqaModel model_;
   RopeFactors factors_;
-  std::vector<Layer> layers_;
+  std::vector<GqaWeights> layers_;
 };
 
 // The architecture of options that are whole.

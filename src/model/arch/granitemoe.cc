@@ -29,7 +29,7 @@ Result<GqaModel> read_granite(const Metadata& m, bool by_layer) {
   model.rope_factors = turns ? RopeFactorKind::kOfModel : RopeFactorKind::kNone;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", 0, 0, 1 << 20));
-  model.shared = shared_expert_of(model.shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return model;
 }
 

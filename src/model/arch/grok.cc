@@ -39,8 +39,8 @@ Result<std::unique_ptr<Architecture>> make_grok(const Metadata& m) {
   m.account().pass_over_key(m.key("router_logit_softcapping"),
                             "llama.cpp, which made such files, computes routers without it");
   if (has(m, "blk.0.ffn_up.weight")) {
-    model.shared = shared_expert_of(model.shape, model.shape.n_ff);
-    model.shared.suffix = "";
+    model.shape.shared.n_ff = model.shape.n_ff;
+    model.shape.shared.suffix = "";
     layer.mlp_scale = 1 / std::numbers::sqrt2_v<float>;
   }
   return make_gqa(std::move(model));

@@ -13,7 +13,7 @@ Result<std::unique_ptr<Architecture>> make_hunyuan_moe(const Metadata& m) {
   model.gqa.qk_norm = QkNorm::kPerHead;
   model.gqa.norm_after_rope = true;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff, m.integer("expert_shared_feed_forward_length", 1, 1 << 20));
-  model.shared = shared_expert_of(model.shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return make_gqa(std::move(model));
 }
 

@@ -15,7 +15,7 @@ Result<std::unique_ptr<Architecture>> make_hy_v3(const Metadata& m) {
   model.gqa.qk_norm = QkNorm::kPerHead;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", 0, 0, 1 << 20));
-  model.shared = shared_expert_of(model.shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return make_gqa(std::move(model));
 }
 

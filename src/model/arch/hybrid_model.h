@@ -1,5 +1,4 @@
-// Families with grouped-query attention in some layers and something recurrent in the others, and a shared
-// expert or none.
+// Families with grouped-query attention in some layers and something recurrent in the others.
 #pragma once
 
 #include <memory>
@@ -28,10 +27,9 @@ class HybridArchitecture final : public GqaArchitecture {
   }
 
   void declare(DenseWeights& weights, int layer) override {
-    const bool mixes = shape().layer_parts(layer).attention;
-    if (mixes && !is_recurrent(layer)) return GqaArchitecture::declare(weights, layer);
-    if (mixes) blocks_[static_cast<size_t>(layer)] = kDeclare(weights, block_, layer);
-    declare_shared(weights, layer);
+    if (!shape().layer_parts(layer).attention) return;
+    if (!is_recurrent(layer)) return GqaArchitecture::declare(weights, layer);
+    blocks_[static_cast<size_t>(layer)] = kDeclare(weights, block_, layer);
   }
 
   ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const override {

@@ -4,7 +4,6 @@
 #include "model/arch/mla_model.h"
 #include "model/arch/registry.h"
 #include "model/blocks/kda.h"
-#include "model/blocks/shared_expert.h"
 
 namespace odmoe {
 namespace {
@@ -12,11 +11,7 @@ namespace {
 class KimiLinear final : public Architecture {
  public:
   KimiLinear(MlaModel model, std::vector<bool> recurrent, const KdaShape& kda)
-      : Architecture(std::move(model.shape)),
-        mla_(model.mla),
-        kda_(kda),
-        shared_{.n_embd = shape().n_embd, .n_ff = model.n_ff_shared},
-        recurrent_(std::move(recurrent)) {
+      : Architecture(std::move(model.shape)), mla_(model.mla), kda_(kda), recurrent_(std::move(recurrent)) {
     layers_.resize(static_cast<size_t>(shape().n_layer));
   }
 
@@ -31,9 +26,6 @@ class KimiLinear final : public Architecture {
     } else {
       w.mla = declare_mla(weights, mla_, layer);
     }
-    if (has_shared_expert() && shape().has_experts(layer)) {
-      w.shared = declare_shared_expert(weights, shared_, layer);
-    }
   }
 
   ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const override {
@@ -41,23 +33,15 @@ class KimiLinear final : public Architecture {
     return is_recurrent(layer) ? kda(inputs, kda_, w.kda, layer, x) : mla(inputs, mla_, w.mla, layer, x);
   }
 
-  bool has_shared_expert() const override { return shared_.n_ff > 0; }
-  ggml_tensor* shared_expert(ggml_context* ctx, int layer, ggml_tensor* x) const override {
-    if (!has_shared_expert()) return nullptr;
-    return odmoe::shared_expert(ctx, shared_, layers_[static_cast<size_t>(layer)].shared, x);
-  }
-
  private:
   struct Layer {
     MlaWeights mla;
     KdaWeights kda;
-    SharedExpertWeights shared;
   };
   bool is_recurrent(int layer) const { return recurrent_[static_cast<size_t>(layer)]; }
 
   MlaShape mla_;
   KdaShape kda_;
-  SharedExpertShape shared_;
   std::vector<bool> recurrent_;
   std::vector<Layer> layers_;
 };

@@ -47,7 +47,7 @@ Result<MlaModel> read_mla_model(const Metadata& m, const FamilyRules& rules, Rop
   ODMOE_ASSIGN_OR_RETURN(mla.rope,
                          read_rope(m.account(), m.arch(), pairs, static_cast<int32_t>(mla.rope_dim)));
   ODMOE_ASSIGN_OR_RETURN(mla.kq_scale, read_softmax_scale(m, head_dim, mla.rope));
-  ODMOE_ASSIGN_OR_RETURN(model.n_ff_shared, read_shared_width(m, shape));
+  ODMOE_ASSIGN_OR_RETURN(model.shape.shared.n_ff, read_shared_width(m, shape));
   return model;
 }
 

@@ -9,7 +9,6 @@ namespace odmoe {
 struct MlaModel {
   ModelShape shape;
   MlaShape mla;
-  int32_t n_ff_shared = 0;  // of all shared experts together
 };
 
 // Reads the shape, attention's and RoPE.  The queries' temperature is the family's to add.

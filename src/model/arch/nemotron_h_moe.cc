@@ -22,7 +22,7 @@ Result<std::unique_ptr<Architecture>> make_nemotron_h_moe(const Metadata& m) {
   ODMOE_ASSIGN_OR_RETURN(const int32_t by_count, read_shared_width(m, shape));
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", by_count, 0, 1 << 20));
-  model.shared = shared_expert_of(shape, n_ff);
+  model.shape.shared.n_ff = n_ff;
   return make_mamba2_hybrid(m, std::move(model));
 }
 

@@ -16,8 +16,8 @@ Result<std::unique_ptr<Architecture>> make_qwen2moe(const Metadata& m) {
   const int32_t in_file = up != nullptr && up->ne[1] <= 1 << 20 ? static_cast<int32_t>(up->ne[1]) : 0;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", in_file, 1, 1 << 20));
-  model.shared = shared_expert_of(model.shape, n_ff);
-  model.shared.gated = true;
+  model.shape.shared.n_ff = n_ff;
+  model.shape.shared.gated = true;
   return make_gqa(std::move(model));
 }
 

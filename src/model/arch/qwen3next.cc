@@ -36,8 +36,8 @@ Result<std::unique_ptr<Architecture>> make_qwen3next(const Metadata& m) {
   model.gqa.gated = true;
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff,
                          m.integer_or("expert_shared_feed_forward_length", model.shape.n_ff, 1, 1 << 20));
-  model.shared = shared_expert_of(model.shape, n_ff);
-  model.shared.gated = true;
+  model.shape.shared.n_ff = n_ff;
+  model.shape.shared.gated = true;
 
   ODMOE_ASSIGN_OR_RETURN(std::vector<bool> recurrent, read_recurrent_interval(m, model.shape, 4));
   ODMOE_ASSIGN_OR_RETURN(DeltaNetShape delta_net, read_delta_net(m, model.shape));

@@ -4,16 +4,17 @@
 
 namespace odmoe {
 
-SharedExpertWeights declare_shared_expert(DenseWeights& weights, const SharedExpertShape& shape, int layer) {
+SharedExpertWeights declare_shared_expert(DenseWeights& weights, const ModelShape& shape, int layer) {
   SharedExpertWeights w;
-  if (shape.gated) {
+  if (shape.shared.gated) {
     w.gate = weights.require(odmoe::format("blk.{}.ffn_gate_inp_shexp.weight", layer), {shape.n_embd});
   }
-  w.ffn = declare_ffn(weights, layer, shape.suffix, shape.n_embd, shape.n_ff, shape.ffn_gates);
+  w.ffn = declare_ffn(weights, layer, std::string(shape.shared.suffix), shape.n_embd, shape.shared.n_ff,
+                      shape.ffn_gates);
   return w;
 }
 
-ggml_tensor* shared_expert(ggml_context* ctx, const SharedExpertShape& shape, const SharedExpertWeights& w,
+ggml_tensor* shared_expert(ggml_context* ctx, const ModelShape& shape, const SharedExpertWeights& w,
                            ggml_tensor* x) {
   if (w.gate == nullptr) return ffn(ctx, w.ffn, shape.activation, x);
   ggml_tensor* gate = ggml_sigmoid(ctx, ggml_mul_mat(ctx, w.gate, x));  // [1, n_token]
