@@ -13,12 +13,6 @@ namespace {
 // A shared expert or the output head.
 constexpr int kSmallGraphNodes = 32;
 
-// Graphs are kept for timelines whose lengths are equal so.
-int64_t padded(int64_t length) {
-  return static_cast<int64_t>(
-      round_up(static_cast<uint64_t>(length), static_cast<uint64_t>(RowGroup::kPadding)));
-}
-
 }  // namespace
 
 DecodeGraphs::DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane)
@@ -250,7 +244,7 @@ void DensePass::build_segments(const TokenSpan& span) {
     segments.kept[static_cast<size_t>(segment)].keep(graph.graph());
     ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
   }
-  segments.length = padded(span.first + 1);
+  segments.length = RowGroup::padded(span.first + 1);
 }
 
 void DensePass::build_others(const TokenSpan& span) {
@@ -282,7 +276,7 @@ TokenSpan DensePass::begin(const SequenceState& state, DecodeGraphs& graphs,
   set_inputs(span, tokens);
   if (n_token > 1) return span;
   const DecodeGraphs::Segments& segments = graphs.segments_[static_cast<size_t>(state.side())];
-  if (segments.length != padded(span.first + 1)) build_segments(span);
+  if (segments.length != RowGroup::padded(span.first + 1)) build_segments(span);
   if (!graphs.others_built_) build_others(span);
   return span;
 }

@@ -360,7 +360,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
 void EngineImpl::make_room(SequenceState& state, int64_t n, bool boundary) {
   const bool generation_begins = n == 1 && state.last_commit() > 1;
   const bool keep = (boundary || generation_begins) && state.worth_keeping();
-  governor_->take_kv(state.count(state.length() + n, keep));
+  if (const uint64_t more = state.count(state.length() + n, keep); more > 0) governor_->take_kv(more);
   if (keep) state.keep();
 }
 

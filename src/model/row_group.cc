@@ -4,19 +4,12 @@
 #include <cassert>
 #include <limits>
 
-#include "base/units.h"
-
 namespace odmoe {
 namespace {
 
-int64_t padded(int64_t rows) {
-  return static_cast<int64_t>(
-      round_up(static_cast<uint64_t>(rows), static_cast<uint64_t>(RowGroup::kPadding)));
-}
-
 // One evaluation writes its rows before it looks at those of the first token's window.
 int64_t window_rows(int64_t window, int64_t context, int64_t chunk) {
-  return std::min(padded(window + chunk - 1), padded(context));
+  return std::min(RowGroup::padded(window + chunk - 1), RowGroup::padded(context));
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ class RowGroup {
  public:
   // Rows are looked at in multiples of this, so that graphs are built for few lengths.
   static constexpr int64_t kPadding = 256;
+  static int64_t padded(int64_t rows) { return (rows + kPadding - 1) / kPadding * kPadding; }
 
   // For sequences of at most `context` tokens, evaluated at most `chunk` at a time.
   RowGroup(const RowKind& kind, int64_t context, int64_t chunk);

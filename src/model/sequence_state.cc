@@ -67,10 +67,11 @@ ggml_tensor* SequenceState::after(int layer, size_t number) const {
 }
 
 uint64_t SequenceState::count(int64_t length, bool will_keep) {
-  const uint64_t before = counted_bytes();
-  counted_length_ = std::max(counted_length_, length);
   const auto snapshots =
       std::min(static_cast<int32_t>(snapshots_.size()) + (will_keep ? 1 : 0), plan_->options().snapshots);
+  if (length <= counted_length_ && snapshots <= counted_snapshots_) return 0;  // as with most tokens
+  const uint64_t before = counted_bytes();
+  counted_length_ = std::max(counted_length_, RowGroup::padded(length));  // rows become resident so
   counted_snapshots_ = std::max(counted_snapshots_, snapshots);
   return counted_bytes() - before;
 }

@@ -97,8 +97,7 @@ uint64_t StatePlan::resident_tensor_bytes(int64_t length) const {
       continue;
     }
     const RowGroup& group = groups_[tensor.group];
-    const auto rows = static_cast<int64_t>(
-        round_up(static_cast<uint64_t>(group.rows_touched(length)), uint64_t{RowGroup::kPadding}));
+    const int64_t rows = RowGroup::padded(group.rows_touched(length));
     bytes += pages(tensor.row_bytes * static_cast<uint64_t>(std::min(rows, group.rows())));
   }
   return bytes;
