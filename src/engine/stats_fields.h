@@ -46,7 +46,7 @@ std::span<const StatsField> stats_fields();
 // Metrics of one name, which labels tell apart where there are several.
 struct MetricFamily {
   std::string_view name, help;
-  std::string_view label = {};  // its name; empty: a metric alone
+  std::string_view label;  // its name; empty: a metric alone
   bool counter = true;          // or else a gauge
 };
 

@@ -13,7 +13,7 @@ struct Rule {
   std::string_view name;  // "*" at its end: whatever begins so
   Value value;
   std::string_view reason;
-  std::string_view family = {};  // empty: every one
+  std::string_view family;  // empty: every one
 };
 
 constexpr std::string_view kOff = "switched off by its value";

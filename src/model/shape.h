@@ -25,12 +25,12 @@ struct LayerOptions {
   // Of the whole model, OUTPUT_NORM.weight: before the output head.
   std::string_view output_norm = "output_norm";
   std::string_view ffn_norm = "ffn_norm";
-  std::string_view attention_post_norm = {};
-  std::string_view ffn_post_norm = {};
+  std::string_view attention_post_norm;
+  std::string_view ffn_post_norm;
 
   // Not empty: router and experts see the layer's input, through the norm blk.N.NAME; only what stands beside
   // them sees what attention made of it, through ffn_norm (Arctic).
-  std::string_view expert_norm = {};
+  std::string_view expert_norm;
 
   float embedding_scale = 1;  // multiplies the embedding
   float mlp_scale = 1;        // the sum of routed experts and what stands beside them, before its norm
@@ -76,7 +76,7 @@ struct ModelShape {
   bool ffn_gates = true;
   SharedExpertShape shared;  // with the same activation and gates
   RouterOptions router;
-  std::string_view selection_bias = {};  // blk.N.NAME, which routers may have; empty: none has
+  std::string_view selection_bias;  // blk.N.NAME, which routers may have; empty: none has
   LayerOptions layer;
 
   // By layer, where the two numbers above do not say it: layers without attention or without an MLP, experts

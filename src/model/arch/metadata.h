@@ -69,9 +69,9 @@ struct FamilyRules {
   Says gating_says = Says::kFile;
   bool normalise = false;
   Says normalise_says = Says::kFile;
-  bool scales = false;                   // expert_weights_scale is read; else another than 1 is refused
-  std::string_view selection_bias = {};  // ModelShape::selection_bias
-  float yarn_beta_fast = 32;             // RopeOptions::beta_fast
+  bool scales = false;              // expert_weights_scale is read; else another than 1 is refused
+  std::string_view selection_bias;  // ModelShape::selection_bias
+  float yarn_beta_fast = 32;        // RopeOptions::beta_fast
   // attention.head_count_kv and feed_forward_length may be by layer; 0: the layer has none.
   bool by_layer = false;
 };
