@@ -11,7 +11,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-RaceResult example() {
+RaceResult race_example() {
   RaceResult result{.tokens = 10};
   result.racers.push_back({"none",
                            {{.tokens_per_second = 10, .demands = 100, .hits = 60, .misses = 40},
@@ -30,15 +30,15 @@ RaceResult example() {
 }
 
 TEST(PredictorRace, SpeedIsTheMedianBesideThatWithoutPredictor) {
-  const auto json = nlohmann::json::parse(race_json(example()));
+  const auto json = nlohmann::json::parse(race_json(race_example()));
   EXPECT_EQ(json["predictors"][0]["tokens_per_second"], 20.0);
   EXPECT_EQ(json["predictors"][0]["speed_of_none"], 1.0);
   EXPECT_DOUBLE_EQ(json["predictors"][1]["speed_of_none"], 1.1);
-  EXPECT_THAT(race_table(example()), HasSubstr("1.100"));
+  EXPECT_THAT(race_table(race_example()), HasSubstr("1.100"));
 }
 
 TEST(PredictorRace, CoverageIsTheMissesAvoidedAndAccuracyThePrefetchesUsed) {
-  const auto json = nlohmann::json::parse(race_json(example()));
+  const auto json = nlohmann::json::parse(race_json(race_example()));
   const auto& gate = json["predictors"][1];
   EXPECT_DOUBLE_EQ(gate["coverage"], 30.0 / 40);
   EXPECT_DOUBLE_EQ(gate["accuracy"], 30.0 / 50);
@@ -48,14 +48,14 @@ TEST(PredictorRace, CoverageIsTheMissesAvoidedAndAccuracyThePrefetchesUsed) {
 }
 
 TEST(PredictorRace, WithoutOneToCompareWithThereIsNoRatio) {
-  RaceResult result = example();
+  RaceResult result = race_example();
   result.racers.erase(result.racers.begin());
   EXPECT_FALSE(nlohmann::json::parse(race_json(result))["predictors"][0].contains("coverage"));
   EXPECT_THAT(race_table(result), Not(HasSubstr("1.100")));
 }
 
 TEST(PredictorRace, ARacerThatNeverRanIsLeftOut) {
-  RaceResult result = example();
+  RaceResult result = race_example();
   result.interrupted = true;
   result.racers.push_back({"shadow", {}});
   EXPECT_THAT(race_table(result), Not(HasSubstr("shadow")));

@@ -36,12 +36,12 @@ TEST(Progress, IsSilentWhereStandardErrorIsNoTerminal) {
     int64_t now_us() const override { return now_ += 10'000'000; }
     mutable int64_t now_ = 0;
   } clock;
-  testing::internal::CaptureStderr();
+  ::testing::internal::CaptureStderr();
   {
     Progress progress("Reading", clock);
     progress.update(0.5);
   }
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
 }
 
 }  // namespace

@@ -23,6 +23,11 @@ if(ODMOE_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
+# What tests do of their own is little: the time is in the modules, and in compiling the tests.
+add_library(odmoe_test_flags INTERFACE)
+target_link_libraries(odmoe_test_flags INTERFACE odmoe_flags)
+target_compile_options(odmoe_test_flags INTERFACE $<$<CONFIG:Release>:-O1>)
+
 # Headers that are compiled once for all modules, and for all tests.  A source still includes what it uses:
 # ./dev lint compiles without.
 set(odmoe_standard_headers <algorithm> <array> <atomic> <chrono> <condition_variable> <cstdint> <cstring> <expected>
@@ -36,7 +41,7 @@ if(ODMOE_TESTS)
   # A program, since those are compiled for other addresses than libraries.
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled_main.cc CONTENT "int main() {}\n")
   add_executable(odmoe_precompiled_for_tests ${PROJECT_BINARY_DIR}/precompiled_main.cc)
-  target_link_libraries(odmoe_precompiled_for_tests PRIVATE odmoe_flags Threads::Threads GTest::gmock)
+  target_link_libraries(odmoe_precompiled_for_tests PRIVATE odmoe_test_flags Threads::Threads GTest::gmock)
   target_precompile_headers(odmoe_precompiled_for_tests PRIVATE ${odmoe_standard_headers} <gmock/gmock.h> <gtest/gtest.h>)
 endif()
 
@@ -60,7 +65,7 @@ function(odmoe_test target)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "LABEL" "SOURCES;DEPENDS;LINK")
   add_executable(${target} ${arg_SOURCES})
   list(TRANSFORM arg_DEPENDS PREPEND odmoe::)
-  target_link_libraries(${target} PRIVATE ${arg_DEPENDS} ${arg_LINK} odmoe_flags GTest::gmock GTest::gtest_main)
+  target_link_libraries(${target} PRIVATE ${arg_DEPENDS} ${arg_LINK} odmoe_test_flags GTest::gmock GTest::gtest_main)
   target_precompile_headers(${target} REUSE_FROM odmoe_precompiled_for_tests)
   target_compile_definitions(${target} PRIVATE ODMOE_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   gtest_discover_tests(${target} DISCOVERY_TIMEOUT 60 PROPERTIES LABELS "${arg_LABEL}" TIMEOUT 600

@@ -11,12 +11,13 @@
 
 namespace odmoe {
 
-class MachineTest : public testing::Test {
+class MachineTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-    root_ = std::filesystem::path(testing::TempDir()) / (std::string("odmoe_") + test->test_suite_name() +
-                                                         "_" + std::to_string(getpid()) + "_" + test->name());
+    const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+    root_ =
+        std::filesystem::path(::testing::TempDir()) / (std::string("odmoe_") + test->test_suite_name() + "_" +
+                                                       std::to_string(getpid()) + "_" + test->name());
     std::filesystem::create_directories(root_);
   }
   void TearDown() override { std::filesystem::remove_all(root_); }

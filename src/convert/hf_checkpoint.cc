@@ -13,8 +13,6 @@
 namespace odmoe {
 namespace {
 
-std::string shown(const std::filesystem::path& path) { return printable(path.string(), 400); }
-
 // The names of the safetensors files of a folder without index.
 Result<std::vector<std::string>> files_without_index(const std::filesystem::path& folder) {
   constexpr std::string_view kOnlyFile = "model.safetensors";
@@ -33,10 +31,10 @@ Result<std::vector<std::string>> files_without_index(const std::filesystem::path
         ErrorKind::kNotFound,
         "{} has {} safetensors files but no model.safetensors.index.json, which tells what is in which: "
         "download it too",
-        shown(folder), found.size());
+        printable_path(folder), found.size());
   }
   return fail(
-      ErrorKind::kNotFound, "{} has a config.json but no safetensors files{}", shown(folder),
+      ErrorKind::kNotFound, "{} has a config.json but no safetensors files{}", printable_path(folder),
       pickle ? "; PyTorch's .bin files are not read: download the safetensors" : ": download them too");
 }
 
@@ -50,8 +48,9 @@ bool looks_like_hf_checkpoint(const std::filesystem::path& path) {
 Result<std::unique_ptr<HfCheckpoint>> HfCheckpoint::open(const std::filesystem::path& folder) {
   const std::filesystem::path config_path = folder / "config.json";
   ODMOE_ASSIGN_OR_RETURN(const std::string text, read_text_file(config_path, kMaxConfigBytes));
-  ODMOE_ASSIGN_OR_RETURN(nlohmann::json json, parse_json_object(text, shown(config_path)));
-  std::unique_ptr<HfCheckpoint> checkpoint(new HfCheckpoint(HfConfig(std::move(json), shown(config_path))));
+  ODMOE_ASSIGN_OR_RETURN(nlohmann::json json, parse_json_object(text, printable_path(config_path)));
+  std::unique_ptr<HfCheckpoint> checkpoint(
+      new HfCheckpoint(HfConfig(std::move(json), printable_path(config_path))));
   checkpoint->folder_ = folder;
 
   const std::filesystem::path index_path = folder / "model.safetensors.index.json";
@@ -68,7 +67,7 @@ Result<std::unique_ptr<HfCheckpoint>> HfCheckpoint::open(const std::filesystem::
     }
     return checkpoint;
   }
-  ODMOE_ASSIGN_OR_RETURN(const HfIndex index, parse_hf_index(*index_text, shown(index_path)));
+  ODMOE_ASSIGN_OR_RETURN(const HfIndex index, parse_hf_index(*index_text, printable_path(index_path)));
   *index_text = {};
   ODMOE_RETURN_IF_ERROR(checkpoint->open_files(index.shards));
   for (const auto& [name, shard] : index.tensors) {
@@ -78,11 +77,11 @@ Result<std::unique_ptr<HfCheckpoint>> HfCheckpoint::open(const std::filesystem::
           ErrorKind::kBadFile,
           "{} says that tensor '{}' is in {}, but it is not: they are not of one model; download them "
           "again",
-          shown(index_path), printable(name), printable(index.shards[static_cast<size_t>(shard)]));
+          printable_path(index_path), printable(name), printable(index.shards[static_cast<size_t>(shard)]));
     }
     if (!checkpoint->tensors_.emplace(tensor->name, Tensor{tensor, shard}).second) {
       return fail(ErrorKind::kBadFile, "{} lists tensor '{}' twice: it is damaged; download it again",
-                  shown(index_path), printable(name));
+                  printable_path(index_path), printable(name));
     }
   }
   return checkpoint;
@@ -94,8 +93,8 @@ Status HfCheckpoint::open_files(const std::vector<std::string>& names) {
     Result<SafetensorsFile> file = SafetensorsFile::open(path);
     if (!file.has_value() && file.error().kind == ErrorKind::kNotFound) {
       return fail(ErrorKind::kNotFound,
-                  "{} is missing: file {} of the {} of this checkpoint; download it too", shown(path),
-                  shards_.size() + 1, names.size());
+                  "{} is missing: file {} of the {} of this checkpoint; download it too",
+                  printable_path(path), shards_.size() + 1, names.size());
     }
     if (!file.has_value()) return std::unexpected(std::move(file).error());
     // Through the page cache: small pieces of neighbouring tensors are read.
@@ -119,11 +118,12 @@ Status HfCheckpoint::read(const Tensor& tensor, uint64_t offset, std::span<std::
     const uint64_t at = tensor.info->offset + offset + done.error().bytes;
     if (done.error().error != 0) {
       return fail(ErrorKind::kIo, "{}: cannot read tensor '{}' at byte {}: {}; check the drive",
-                  shown(file.path()), printable(tensor.info->name), at, std::strerror(done.error().error));
+                  printable_path(file.path()), printable(tensor.info->name), at,
+                  std::strerror(done.error().error));
     }
     return fail(ErrorKind::kBadFile,
                 "{} ends at byte {}, within tensor '{}': it was changed while it was read",
-                shown(file.path()), at, printable(tensor.info->name));
+                printable_path(file.path()), at, printable(tensor.info->name));
   }
   return {};
 }
@@ -133,14 +133,15 @@ Result<std::vector<float>> HfCheckpoint::read_floats(const Tensor& tensor, int64
   const uint64_t n = tensor.info->bytes * 8 / bits;
   if (n > static_cast<uint64_t>(most)) {
     return fail(ErrorKind::kBadFile, "{}: tensor '{}' has {} elements, more than the {} that make sense",
-                shown(files()[static_cast<size_t>(tensor.file)]), printable(tensor.info->name), n, most);
+                printable_path(files()[static_cast<size_t>(tensor.file)]), printable(tensor.info->name), n,
+                most);
   }
   std::vector<std::byte> bytes(tensor.info->bytes);
   ODMOE_RETURN_IF_ERROR(read(tensor, 0, bytes));
   std::vector<float> values(n);
   if (!plain_to_float(tensor.info->dtype, bytes, values)) {
     return fail(ErrorKind::kUnsupported, "{}: tensor '{}' is {}; F32, F16, BF16 or F64 was expected",
-                shown(files()[static_cast<size_t>(tensor.file)]), printable(tensor.info->name),
+                printable_path(files()[static_cast<size_t>(tensor.file)]), printable(tensor.info->name),
                 tensor.info->dtype);
   }
   return values;

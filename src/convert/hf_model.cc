@@ -26,8 +26,6 @@ constexpr std::array kFamilies = {
     Family{"Qwen3MoeForCausalLM", "qwen3moe", map_qwen3_moe},
 };
 
-std::string shown(const std::filesystem::path& path) { return printable(path.string(), 400); }
-
 }  // namespace
 
 int64_t HfTarget::source_row(int64_t matrix, int64_t row) const {
@@ -74,7 +72,7 @@ Result<HfWeight> HfModelBuilder::weight(const std::string& name, size_t dimensio
   ODMOE_ASSIGN_OR_RETURN(auto found, find_hf_weight(*checkpoint_, *quantisation_, name, dimensions));
   if (found) return *std::move(found);
   return fail(ErrorKind::kBadFile, "{} has no tensor '{}.weight': it is incomplete; download it again",
-              shown(checkpoint_->folder()), printable(name));
+              printable_path(checkpoint_->folder()), printable(name));
 }
 
 void HfModelBuilder::add(HfTarget target) {
@@ -92,8 +90,8 @@ HfTarget* HfModelBuilder::add_matrix(const std::string& target, const std::strin
   if (found->rows != rows || found->columns != columns) {
     fail_with({ErrorKind::kBadFile,
                odmoe::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
-                             shown(checkpoint_->folder()), printable(source), found->rows, found->columns,
-                             rows, columns)});
+                             printable_path(checkpoint_->folder()), printable(source), found->rows,
+                             found->columns, rows, columns)});
     return nullptr;
   }
   model_.targets.push_back(
@@ -109,7 +107,7 @@ void HfModelBuilder::add_stack(const std::string& target, const std::string& sou
   if (found->rows != rows * n_matrix || found->columns != columns) {
     return fail_with({ErrorKind::kBadFile,
                       odmoe::format("{}: '{}.weight' has {} rows of {}, but config.json makes it {} of {}",
-                                    shown(checkpoint_->folder()), printable(source), found->rows,
+                                    printable_path(checkpoint_->folder()), printable(source), found->rows,
                                     found->columns, rows * n_matrix, columns)});
   }
   model_.targets.push_back(
@@ -122,15 +120,16 @@ void HfModelBuilder::add_vector(const std::string& target, const std::string& so
   if (tensor == nullptr) {
     return fail_with(
         {ErrorKind::kBadFile, odmoe::format("{} has no tensor '{}': it is incomplete; download it again",
-                                            shown(checkpoint_->folder()), printable(source))});
+                                            printable_path(checkpoint_->folder()), printable(source))});
   }
   const auto& dtype = tensor->info->dtype;
   int64_t n = 1;
   for (const int64_t it : tensor->info->shape) n *= it;
   if (n != elements || (dtype != "F32" && dtype != "F16" && dtype != "BF16" && dtype != "F64")) {
-    return fail_with({ErrorKind::kBadFile,
-                      odmoe::format("{}: '{}' is {} {}; {} numbers in F32, F16 or BF16 were expected",
-                                    shown(checkpoint_->folder()), printable(source), n, dtype, elements)});
+    return fail_with(
+        {ErrorKind::kBadFile,
+         odmoe::format("{}: '{}' is {} {}; {} numbers in F32, F16 or BF16 were expected",
+                       printable_path(checkpoint_->folder()), printable(source), n, dtype, elements)});
   }
   HfWeight weight;
   weight.name = source;
@@ -173,14 +172,15 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
     if (weight.rows != rows_of_weight || weight.columns != columns) {
       return fail_with(
           {ErrorKind::kBadFile, odmoe::format("{}: '{}' has {} rows of {}, but config.json makes it {} of {}",
-                                              shown(checkpoint_->folder()), printable(weight.name),
+                                              printable_path(checkpoint_->folder()), printable(weight.name),
                                               weight.rows, weight.columns, rows_of_weight, columns)});
     }
     if (weight.natural_type() != first.natural_type() || weight.encoding != first.encoding) {
       return fail_with(
           {ErrorKind::kUnsupported,
            odmoe::format("{}: '{}' is not stored in the same format as '{}'; all experts of a layer must be",
-                         shown(checkpoint_->folder()), printable(weight.name), printable(first.name))});
+                         printable_path(checkpoint_->folder()), printable(weight.name),
+                         printable(first.name))});
     }
   }
   model_.targets.push_back(std::move(made));
@@ -268,7 +268,7 @@ Result<std::string> hf_name_prefix(const HfCheckpoint& checkpoint) {
   }
   return fail(ErrorKind::kBadFile,
               "{} has no tensor 'model.embed_tokens.weight': it is incomplete, or of a kind that is not read",
-              shown(checkpoint.folder()));
+              printable_path(checkpoint.folder()));
 }
 
 Result<HfModel> map_hf_model(const HfCheckpoint& checkpoint) {

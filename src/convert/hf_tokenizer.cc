@@ -18,8 +18,6 @@ namespace {
 // As tokenizer.ggml.token_type numbers them.
 constexpr int64_t kNormal = 1, kControl = 3, kUserDefined = 4, kUnused = 5;
 
-std::string shown(const std::filesystem::path& path) { return printable(path.string(), 400); }
-
 std::optional<int64_t> token_id(const nlohmann::json& value) {
   if (!value.is_number_integer()) return std::nullopt;
   const auto id = value.is_number_unsigned() && value.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX)
@@ -125,7 +123,7 @@ std::optional<std::string> special_text(const nlohmann::json* value) {
 
 Result<HfConfig> optional_config(const std::filesystem::path& path) {
   ODMOE_ASSIGN_OR_RETURN(auto json, read_optional_json(path, kMaxConfigBytes));
-  return HfConfig(json ? std::move(*json) : nlohmann::json::object(), shown(path));
+  return HfConfig(json ? std::move(*json) : nlohmann::json::object(), printable_path(path));
 }
 
 // The chat template: a file of its own, or in tokenizer_config.json as text or as a list with names.
@@ -197,13 +195,14 @@ Result<HfVocabulary> read_vocabulary(const std::filesystem::path& folder, const 
                                      int64_t n_vocab) {
   const std::filesystem::path json_path = folder / "tokenizer.json";
   ODMOE_ASSIGN_OR_RETURN(const auto json, read_optional_json(json_path, kMaxTokenizerBytes));
-  if (json) return parse_hf_tokenizer(*json, shown(json_path));
+  if (json) return parse_hf_tokenizer(*json, printable_path(json_path));
   const std::filesystem::path tiktoken_path = folder / "tiktoken.model";
   Result<std::string> text = read_text_file(tiktoken_path, kMaxTokenizerBytes);
-  if (text.has_value()) return parse_tiktoken(*text, tokenizer_config.json(), n_vocab, shown(tiktoken_path));
+  if (text.has_value())
+    return parse_tiktoken(*text, tokenizer_config.json(), n_vocab, printable_path(tiktoken_path));
   if (text.error().kind != ErrorKind::kNotFound) return std::unexpected(std::move(text).error());
   return fail(ErrorKind::kNotFound, "{} has no tokenizer.json (or tiktoken.model): download it too",
-              shown(folder));
+              printable_path(folder));
 }
 
 // Whether text is normalised to NFC before anything else; other normalizers are refused.
@@ -345,7 +344,7 @@ Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path
   if (static_cast<int64_t>(v.tokens.size()) > n_vocab) {
     return fail(ErrorKind::kBadFile,
                 "{}: the tokenizer has {} tokens, but the embedding only {} rows; are they of one model?",
-                shown(folder), v.tokens.size(), n_vocab);
+                printable_path(folder), v.tokens.size(), n_vocab);
   }
   fill_gaps(v, n_vocab);
   const SpecialIds special = special_ids(v, tokenizer_config, special_map, config, generation);

@@ -11,7 +11,7 @@
 namespace odmoe {
 namespace {
 
-class KnowDrive : public testing::Test {
+class KnowDrive : public ::testing::Test {
  protected:
   KnowDrive() {
     const std::vector<std::byte> data(8U << 20U);

@@ -11,7 +11,7 @@ namespace {
 
 // Lists are as long as this many times what a router chooses: what may be worth a read.
 constexpr int32_t kListFactor = 2;
-constexpr double kLately = 1.0 / 16;  // weight of a token in busy_share_
+constexpr double kRecentWeight = 1.0 / 16;  // weight of a token in busy_share_
 // A layer whose lists are worth no read is guessed at only in every so many tokens, to see whether that has
 // changed; for the first ones all are.
 constexpr uint64_t kLookAgain = 16;
@@ -202,7 +202,7 @@ void Foresight::end_token(int64_t now_us) {
   const auto busy_us = static_cast<double>(after.read_busy_us - before_.read_busy_us);
   {
     const MutexLock lock(mutex_);
-    busy_share_ += (std::min(busy_us / static_cast<double>(us), 1.0) - busy_share_) * kLately;
+    busy_share_ += (std::min(busy_us / static_cast<double>(us), 1.0) - busy_share_) * kRecentWeight;
   }
   if (before_.n_slot < shape_.n_expert * static_cast<int64_t>(shape_.n_layer())) {
     governor_.token_done(

@@ -39,7 +39,7 @@ class ScriptedPredictor final : public Predictor {
 
 // Three layers of eight experts, two used, of which half fit.  Every token chooses experts 0 and 1 in layer
 // 0, 2 and 3 in layer 1, 4 and 5 in layer 2.
-class ForesightTest : public testing::Test {
+class ForesightTest : public ::testing::Test {
  protected:
   void make(std::vector<std::vector<int32_t>> says, int32_t lookahead,
             Foresight::Ask ask = Foresight::Ask::kHere) {

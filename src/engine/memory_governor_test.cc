@@ -12,7 +12,7 @@ namespace odmoe {
 namespace {
 
 // Three layers of eight experts of 4 KiB; the KV caches take 32 KiB when they are full.
-class MemoryGovernorTest : public testing::Test {
+class MemoryGovernorTest : public ::testing::Test {
  protected:
   static constexpr uint64_t kSlot = 4096;
 

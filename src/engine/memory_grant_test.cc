@@ -11,7 +11,7 @@ namespace odmoe {
 namespace {
 
 // A machine on which this process holds all that it is granted.
-class MemoryGrantTest : public testing::Test {
+class MemoryGrantTest : public ::testing::Test {
  protected:
   static constexpr uint64_t kMargin = 512 * kMiB;
   static constexpr uint64_t kLeast = kGiB;

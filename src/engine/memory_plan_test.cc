@@ -8,7 +8,7 @@
 namespace odmoe {
 namespace {
 
-using testing::HasSubstr;
+using ::testing::HasSubstr;
 
 MemoryNeeds needs() {
   return {.dense_bytes = 100 * kMiB,

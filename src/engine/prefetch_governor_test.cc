@@ -8,7 +8,7 @@
 namespace odmoe {
 namespace {
 
-using Token = PrefetchGovernor::Token;
+using GovernedToken = PrefetchGovernor::Token;
 
 constexpr int kWarmUp = PrefetchGovernor::kWarmUp;
 
@@ -16,7 +16,7 @@ constexpr int kWarmUp = PrefetchGovernor::kWarmUp;
 // `wait_with`, guessing itself `guess_us`; with many reads in flight `many_us` more than with few.
 struct Machine {
   int64_t guess_us = 20, wait_us = 100, wait_with_us = 60, compute_us = 1000, many_us = 0;
-  Token run(Prefetching now, uint64_t missing) const {
+  GovernedToken run(Prefetching now, uint64_t missing) const {
     const bool on = now != Prefetching::kOff;
     const int64_t stall = static_cast<int64_t>(missing) * (on ? wait_with_us : wait_us);
     return {.us = compute_us + (on ? guess_us : 0) + (now == Prefetching::kMany ? many_us : 0) + stall,
@@ -118,7 +118,7 @@ TEST(PrefetchGovernor, IsNotMisledByWhatTheFirstTokensPayFor) {
   PrefetchGovernor governor;
   int n = 0;
   while (governor.n_trial() == 0) {
-    Token token = Machine{}.run(governor.now(), 10);
+    GovernedToken token = Machine{}.run(governor.now(), 10);
     if (n++ < kWarmUp) token.us += 50'000;
     governor.token_done(token);
   }

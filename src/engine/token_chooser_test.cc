@@ -13,24 +13,24 @@ namespace {
 using ::testing::HasSubstr;
 using Why = NoToken::Why;
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int32_t kVocab = 4;
 constexpr std::array<float, kVocab> kLogits = {1, 2, 3, 4};
 
-TokenChooser greedy(TokenChooserOptions options) {
+TokenChooser greedy_chooser(TokenChooserOptions options) {
   options.sampling.temperature = 0;
   return {std::move(options), kVocab};
 }
 
 TEST(TokenChooser, ChoosesByTheModelsLogitsAndTheBias) {
-  EXPECT_EQ(greedy({}).choose(kLogits).value(), 3);
-  TokenChooser biased = greedy({.logit_bias = {{0, 2.5F}, {0, 2.5F}, {3, -kInf}}});
+  EXPECT_EQ(greedy_chooser({}).choose(kLogits).value(), 3);
+  TokenChooser biased = greedy_chooser({.logit_bias = {{0, 2.5F}, {0, 2.5F}, {3, -kInfinity}}});
   EXPECT_TRUE(biased.check().has_value());
   EXPECT_EQ(biased.choose(kLogits).value(), 0) << "biases of one token are added";
 }
 
 TEST(TokenChooser, WhatIsNeverDrawnIsNotMadePossibleByABias) {
-  TokenChooser chooser = greedy({.logit_bias = {{3, 100.0F}}, .never_drawn = {2, 3}});
+  TokenChooser chooser = greedy_chooser({.logit_bias = {{3, 100.0F}}, .never_drawn = {2, 3}});
   EXPECT_EQ(chooser.choose(kLogits).value(), 1);
   for (int seed = 0; seed < 50; ++seed) {
     TokenChooser drawing({.sampling = {.temperature = 5, .top_k = 0, .seed = static_cast<uint64_t>(seed)},
@@ -42,8 +42,8 @@ TEST(TokenChooser, WhatIsNeverDrawnIsNotMadePossibleByABias) {
 
 TEST(TokenChooser, ABiasThatForbidsEveryTokenThatMayBeDrawnIsForbidden) {
   std::vector<std::pair<Token, float>> all;
-  for (Token token = 0; token < kVocab; ++token) all.emplace_back(token, -kInf);
-  TokenChooser chooser = greedy({.logit_bias = all});
+  for (Token token = 0; token < kVocab; ++token) all.emplace_back(token, -kInfinity);
+  TokenChooser chooser = greedy_chooser({.logit_bias = all});
   EXPECT_EQ(chooser.check().error().why, Why::kForbidden);
   const auto chosen = chooser.choose(kLogits);
   ASSERT_FALSE(chosen.has_value());
@@ -51,15 +51,15 @@ TEST(TokenChooser, ABiasThatForbidsEveryTokenThatMayBeDrawnIsForbidden) {
   EXPECT_EQ(chosen.error().error.kind, ErrorKind::kUsage);
   // The one that it leaves ends a text that is not to end.
   all.pop_back();
-  EXPECT_TRUE(greedy({.logit_bias = all}).check().has_value());
-  EXPECT_EQ(greedy({.logit_bias = all, .never_drawn = {3}}).check().error().why, Why::kForbidden);
+  EXPECT_TRUE(greedy_chooser({.logit_bias = all}).check().has_value());
+  EXPECT_EQ(greedy_chooser({.logit_bias = all, .never_drawn = {3}}).check().error().why, Why::kForbidden);
 }
 
 TEST(TokenChooser, LogitsThatAreNoNumbersAreTheModelsFault) {
-  TokenChooser chooser = greedy({.never_drawn = {3}});
+  TokenChooser chooser = greedy_chooser({.never_drawn = {3}});
   chooser.accept(0);
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  const auto chosen = chooser.choose(std::array<float, kVocab>{nan, nan, -kInf, 1});
+  const auto chosen = chooser.choose(std::array<float, kVocab>{nan, nan, -kInfinity, 1});
   ASSERT_FALSE(chosen.has_value());
   EXPECT_EQ(chosen.error().why, Why::kError);
   EXPECT_EQ(chosen.error().error.kind, ErrorKind::kBadFile);
@@ -80,7 +80,7 @@ class OneText final : public TokenConstraint {
   explicit OneText(std::vector<Token> text) : text_(std::move(text)) {}
   void mask(std::span<float> logits) override {
     for (size_t i = 0; i < logits.size(); ++i) {
-      if (!allows(static_cast<Token>(i))) logits[i] = -kInf;
+      if (!allows(static_cast<Token>(i))) logits[i] = -kInfinity;
     }
   }
   bool accept(Token /*token*/) override { return ++at_ < text_.size(); }
@@ -96,9 +96,9 @@ class OneText final : public TokenConstraint {
 
 TEST(TokenChooser, AConstraintHasTheLastWordAndMayEndTheText) {
   // It has an end token in its text: that is its own affair.
-  TokenChooser chooser = greedy({.logit_bias = {{3, 50.0F}},
-                                 .never_drawn = {1},
-                                 .constraint = std::make_unique<OneText>(std::vector<Token>{0, 1})});
+  TokenChooser chooser = greedy_chooser({.logit_bias = {{3, 50.0F}},
+                                         .never_drawn = {1},
+                                         .constraint = std::make_unique<OneText>(std::vector<Token>{0, 1})});
   EXPECT_TRUE(chooser.check().has_value());
   EXPECT_EQ(chooser.choose(kLogits).value(), 0);
   EXPECT_TRUE(chooser.accept(0));
@@ -106,8 +106,8 @@ TEST(TokenChooser, AConstraintHasTheLastWordAndMayEndTheText) {
   EXPECT_FALSE(chooser.accept(1));
   EXPECT_EQ(chooser.choose(kLogits).error().why, Why::kComplete);
 
-  TokenChooser forbidden =
-      greedy({.logit_bias = {{0, -kInf}}, .constraint = std::make_unique<OneText>(std::vector<Token>{0, 1})});
+  TokenChooser forbidden = greedy_chooser(
+      {.logit_bias = {{0, -kInfinity}}, .constraint = std::make_unique<OneText>(std::vector<Token>{0, 1})});
   EXPECT_EQ(forbidden.check().error().why, Why::kForbidden);
   EXPECT_THAT(forbidden.check().error().error.message, HasSubstr("continue with its own, but logit_bias"));
 }

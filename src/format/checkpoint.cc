@@ -7,11 +7,7 @@
 #include "format/printable.h"
 
 namespace odmoe {
-namespace {
-
-constexpr size_t kMaxPathBytes = 400;  // of a path in an error message
-
-}  // namespace
+namespace {}  // namespace
 
 Checkpoint::Checkpoint(KeyValues values, std::filesystem::path path)
     : KeyValues(std::move(values)), path_(std::move(path)) {}
@@ -31,8 +27,8 @@ Status Checkpoint::index_tensors() {
     if (added) continue;
     return fail(ErrorKind::kBadFile,
                 "{} and {} both have tensor '{}'; they are not of one model: download them again",
-                printable(path_of(tensors_[it->second]).string(), kMaxPathBytes),
-                printable(path_of(tensors_[i]).string(), kMaxPathBytes), printable(tensors_[i].name));
+                printable_path(path_of(tensors_[it->second])), printable_path(path_of(tensors_[i])),
+                printable(tensors_[i].name));
   }
   return {};
 }

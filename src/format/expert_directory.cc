@@ -16,10 +16,6 @@
 namespace odmoe {
 namespace {
 
-constexpr size_t kMaxPathBytes = 400;  // of a path in an error message
-
-std::string shown(const std::filesystem::path& path) { return printable(path.string(), kMaxPathBytes); }
-
 class DirectoryExperts final : public ExpertSource {
  public:
   struct Layer {
@@ -125,7 +121,7 @@ Result<TensorInfo> parse_description(std::string_view text, const SafetensorsTen
 }
 
 Result<TensorInfo> dense_tensor(const SafetensorsFile& file, const SafetensorsTensor& tensor) {
-  const std::string name = shown(file.path());
+  const std::string name = printable_path(file.path());
   const auto described = file.metadata().find("ggml:" + tensor.name);
   if (described == file.metadata().end()) {
     return fail(ErrorKind::kBadFile,
@@ -151,15 +147,16 @@ bool ExpertDirectory::is_one(const std::filesystem::path& path) {
 Result<std::unique_ptr<ExpertDirectory>> ExpertDirectory::open(const std::filesystem::path& path) {
   const std::filesystem::path manifest_path = path / "model.json";
   ODMOE_ASSIGN_OR_RETURN(const std::string text, read_json(manifest_path, ExpertManifest::kMaxBytes));
-  ODMOE_ASSIGN_OR_RETURN(ExpertManifest manifest, ExpertManifest::parse(text, shown(manifest_path)));
+  ODMOE_ASSIGN_OR_RETURN(ExpertManifest manifest, ExpertManifest::parse(text, printable_path(manifest_path)));
   const std::filesystem::path tokenizer_path = path / "tokenizer.json";
   ODMOE_ASSIGN_OR_RETURN(const std::string tokenizer_text,
                          read_json(tokenizer_path, ExpertManifest::kMaxTokenizerBytes));
-  ODMOE_ASSIGN_OR_RETURN(const auto tokenizer, parse_tokenizer_json(tokenizer_text, shown(tokenizer_path)));
+  ODMOE_ASSIGN_OR_RETURN(const auto tokenizer,
+                         parse_tokenizer_json(tokenizer_text, printable_path(tokenizer_path)));
 
   std::vector<MetadataEntry> metadata = manifest.metadata;
   metadata.insert(metadata.end(), tokenizer.begin(), tokenizer.end());
-  ODMOE_ASSIGN_OR_RETURN(KeyValues values, KeyValues::of(metadata, shown(manifest_path)));
+  ODMOE_ASSIGN_OR_RETURN(KeyValues values, KeyValues::of(metadata, printable_path(manifest_path)));
   std::unique_ptr<ExpertDirectory> directory(
       new ExpertDirectory(std::move(values), path, std::move(manifest)));
   ODMOE_RETURN_IF_ERROR(directory->add_dense_files());
@@ -173,11 +170,11 @@ Status ExpertDirectory::check_file(const std::filesystem::path& path, uint64_t l
   const uint64_t bytes = std::filesystem::file_size(path, error);
   if (error) {
     return fail(ErrorKind::kBadFile, "{} is missing or cannot be examined: {}; convert the model again",
-                shown(path), error.message());
+                printable_path(path), error.message());
   }
   if (bytes < least_bytes) {
     return fail(ErrorKind::kBadFile, "{} has {} bytes and not {}: it is truncated; convert the model again",
-                shown(path), bytes, least_bytes);
+                printable_path(path), bytes, least_bytes);
   }
   total_bytes_ += bytes;
   return {};
@@ -226,7 +223,7 @@ Status ExpertDirectory::add_expert_files() {
 
 Result<std::unique_ptr<ExpertSource>> ExpertDirectory::expert_source(int n_layer, int n_expert,
                                                                      int n_expert_used) const {
-  const std::string name = shown(path_ / "model.json");
+  const std::string name = printable_path(path_ / "model.json");
   if (n_expert_used < 1 || n_expert_used > n_expert) {
     return fail(ErrorKind::kBadFile,
                 "{} has {} experts of which {} are used, which cannot be; convert the model again", name,

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "format/testing.h"
 #include "small_model.h"
 #include "temp_dir.h"
 
@@ -14,13 +15,6 @@ using testing::GgufWriter;
 using ::testing::HasSubstr;
 using testing::small_model;
 using testing::TempDir;
-
-std::unique_ptr<GgufFile> parse(const GgufWriter& writer) {
-  const auto bytes = writer.bytes();
-  auto file = GgufFile::parse(bytes, bytes.size());
-  EXPECT_TRUE(file.has_value()) << file.error().message;
-  return std::move(file).value_or(nullptr);
-}
 
 std::string error(const GgufWriter& writer, int n_layer = 1, int n_expert = 4, int n_used = 2) {
   const auto file = parse(writer);

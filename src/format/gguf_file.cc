@@ -18,12 +18,8 @@ namespace {
 
 using gguf::Header;
 
-constexpr size_t kMaxPathBytes = 400;  // of a path in an error message
-
-std::string file_name(const std::filesystem::path& path) { return printable(path.string(), kMaxPathBytes); }
-
 Result<Header> read_shard(const std::filesystem::path& path) {
-  const std::string name = file_name(path);
+  const std::string name = printable_path(path);
   // Not blocking: a pipe without a writer would hold us for ever.
   const FileDescriptor file = FileDescriptor::open(path, O_RDONLY | O_NONBLOCK);
   if (!file) {
@@ -66,7 +62,8 @@ std::string text_or_empty(const KeyValues& values, std::string_view key) {
 }  // namespace
 
 GgufFile::GgufFile(Header header, std::filesystem::path path)
-    : Checkpoint(KeyValues(std::move(header.metadata), file_name(path)), path), version_(header.version) {
+    : Checkpoint(KeyValues(std::move(header.metadata), printable_path(path)), path),
+      version_(header.version) {
   files_.push_back(std::move(path));
   total_bytes_ = header.file_bytes;
   tensors_ = std::move(header.tensors);
@@ -88,7 +85,7 @@ Result<std::unique_ptr<GgufFile>> GgufFile::parse(std::span<const std::byte> byt
   return file;
 }
 
-std::string GgufFile::name() const { return file_name(path_); }
+std::string GgufFile::name() const { return printable_path(path_); }
 
 Status GgufFile::open_other_shards() {
   if (!has("split.count")) return {};
@@ -121,7 +118,7 @@ Status GgufFile::open_other_shards() {
     Result<Header> shard = read_shard(*path);
     if (!shard.has_value() && shard.error().kind == ErrorKind::kNotFound) {
       return fail(ErrorKind::kBadFile, "{} is missing: shard {} of the {} of this model; put it beside {}",
-                  file_name(*path), i + 1, count, file_name(first.filename()));
+                  printable_path(*path), i + 1, count, printable_path(first.filename()));
     }
     if (!shard.has_value()) return std::unexpected(std::move(shard).error());
     ODMOE_RETURN_IF_ERROR(add_shard(std::move(*shard), *path, i, count));
@@ -140,7 +137,7 @@ Status GgufFile::open_other_shards() {
 }
 
 Status GgufFile::add_shard(Header shard, std::filesystem::path path, int64_t number, int64_t count) {
-  const std::string shard_name = file_name(path);
+  const std::string shard_name = printable_path(path);
   GgufFile other(std::move(shard), std::move(path));
   ODMOE_ASSIGN_OR_RETURN(const int64_t shard_count, other.get_int("split.count"));
   ODMOE_ASSIGN_OR_RETURN(const int64_t shard_number, other.get_int("split.no"));

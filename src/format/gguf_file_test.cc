@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "format/gguf_header.h"
+#include "format/testing.h"
 #include "small_model.h"
 #include "temp_dir.h"
 
@@ -23,24 +24,12 @@ using ::testing::Not;
 using testing::small_model;
 using testing::TempDir;
 
-std::unique_ptr<GgufFile> parse(const GgufWriter& writer) {
-  const auto bytes = writer.bytes();
-  auto file = GgufFile::parse(bytes, bytes.size());
-  EXPECT_TRUE(file.has_value()) << file.error().message;
-  return file.has_value() ? std::move(*file) : nullptr;
-}
-
 Error parse_error(const GgufWriter& writer) {
   const auto bytes = writer.bytes();
   const auto file = GgufFile::parse(bytes, bytes.size());
   if (file.has_value()) return {ErrorKind::kUsage, "no error"};
   EXPECT_THAT(file.error().message, Not(HasSubstr("\n")));
   return file.error();
-}
-
-template <typename T>
-std::string message(const Result<T>& result) {
-  return result.has_value() ? "no error" : result.error().message;
 }
 
 GgufWriter one_tensor(ggml_type type, std::vector<int64_t> ne) {
@@ -149,8 +138,8 @@ TEST(GgufFile, IntegersOfAnyWidthAndSignConvert) {
 
 TEST(GgufFile, AnIntegerThatDoesNotFitIsAnError) {
   const auto file = parse(GgufWriter().set("k", uint64_t{1} << 63U));
-  EXPECT_THAT(message(file->get_int("k")), AllOf(HasSubstr("key 'k'"), HasSubstr("u64"),
-                                                 HasSubstr("9223372036854775808"), HasSubstr("range")));
+  EXPECT_THAT(message_of(file->get_int("k")), AllOf(HasSubstr("key 'k'"), HasSubstr("u64"),
+                                                    HasSubstr("9223372036854775808"), HasSubstr("range")));
   EXPECT_FALSE(file->get_ints("k").has_value());
 }
 
@@ -167,10 +156,10 @@ TEST(GgufFile, FloatsConvertAndMustBeFinite) {
   EXPECT_EQ(file->get_float("f64").value(), 0.1);
   EXPECT_THAT(file->get_floats("f64").value(), ElementsAre(0.1F));
   EXPECT_THAT(file->get_floats("array").value(), ElementsAre(1.0F, 2.0F));
-  EXPECT_THAT(message(file->get_float("nan")),
+  EXPECT_THAT(message_of(file->get_float("nan")),
               AllOf(HasSubstr("key 'nan'"), HasSubstr("nan, which is not a number")));
-  EXPECT_THAT(message(file->get_floats("infinite")), HasSubstr("inf"));
-  EXPECT_THAT(message(file->get_floats("huge")), HasSubstr("out of range"));
+  EXPECT_THAT(message_of(file->get_floats("infinite")), HasSubstr("inf"));
+  EXPECT_THAT(message_of(file->get_floats("huge")), HasSubstr("out of range"));
 }
 
 TEST(GgufFile, AnAbsentKeyIsNamed) {
@@ -189,16 +178,16 @@ TEST(GgufFile, EveryAccessorNamesKeyAndTypeWhenTheTypeIsAnother) {
                               .set("number", uint32_t{1})
                               .set("real", 1.0F)
                               .set_array("numbers", std::vector<int32_t>{1, 2}));
-  EXPECT_THAT(message(file->get_int("text")), HasSubstr("key 'text' is of type str, not an integer"));
-  EXPECT_THAT(message(file->get_int("real")), HasSubstr("key 'real' is of type f32, not an integer"));
-  EXPECT_THAT(message(file->get_int("numbers")), HasSubstr("key 'numbers' is of type array of i32"));
-  EXPECT_THAT(message(file->get_float("number")), HasSubstr("key 'number' is of type u32"));
-  EXPECT_THAT(message(file->get_bool("number")), HasSubstr("not bool"));
-  EXPECT_THAT(message(file->get_string("number")), HasSubstr("not a string"));
-  EXPECT_THAT(message(file->get_strings("text")), HasSubstr("not an array of strings"));
-  EXPECT_THAT(message(file->get_strings("numbers")), HasSubstr("not an array of strings"));
-  EXPECT_THAT(message(file->get_ints("text")), HasSubstr("not integers"));
-  EXPECT_THAT(message(file->get_floats("numbers")), HasSubstr("not floating-point numbers"));
+  EXPECT_THAT(message_of(file->get_int("text")), HasSubstr("key 'text' is of type str, not an integer"));
+  EXPECT_THAT(message_of(file->get_int("real")), HasSubstr("key 'real' is of type f32, not an integer"));
+  EXPECT_THAT(message_of(file->get_int("numbers")), HasSubstr("key 'numbers' is of type array of i32"));
+  EXPECT_THAT(message_of(file->get_float("number")), HasSubstr("key 'number' is of type u32"));
+  EXPECT_THAT(message_of(file->get_bool("number")), HasSubstr("not bool"));
+  EXPECT_THAT(message_of(file->get_string("number")), HasSubstr("not a string"));
+  EXPECT_THAT(message_of(file->get_strings("text")), HasSubstr("not an array of strings"));
+  EXPECT_THAT(message_of(file->get_strings("numbers")), HasSubstr("not an array of strings"));
+  EXPECT_THAT(message_of(file->get_ints("text")), HasSubstr("not integers"));
+  EXPECT_THAT(message_of(file->get_floats("numbers")), HasSubstr("not floating-point numbers"));
 }
 
 TEST(GgufFile, BoolsAreZeroOrOne) {
@@ -207,7 +196,7 @@ TEST(GgufFile, BoolsAreZeroOrOne) {
       parse(GgufWriter().set("t", true).set("f", false).set_raw("x", GGUF_TYPE_BOOL, {&two, 1}));
   EXPECT_TRUE(file->get_bool("t").value());
   EXPECT_FALSE(file->get_bool("f").value());
-  EXPECT_THAT(message(file->get_bool("x")), HasSubstr("holds 2, which is out of range"));
+  EXPECT_THAT(message_of(file->get_bool("x")), HasSubstr("holds 2, which is out of range"));
 }
 
 TEST(GgufFile, StringsKeepEveryByte) {
@@ -304,14 +293,14 @@ TEST(GgufFile, MoreKeysThanTheLimitAreRefusedBeforeAnyIsRead) {
   auto bytes = GgufWriter().bytes();
   const uint64_t n = gguf::kMaxKeys + 1;
   std::memcpy(bytes.data() + 16, &n, sizeof(n));
-  EXPECT_THAT(message(GgufFile::parse(bytes, bytes.size())), HasSubstr("counts 65537 keys"));
+  EXPECT_THAT(message_of(GgufFile::parse(bytes, bytes.size())), HasSubstr("counts 65537 keys"));
 }
 
 TEST(GgufFile, MoreTensorsThanTheLimitAreRefusedBeforeAnyIsRead) {
   auto bytes = GgufWriter().bytes();
   const uint64_t n = gguf::kMaxTensors + 1;
   std::memcpy(bytes.data() + 8, &n, sizeof(n));
-  EXPECT_THAT(message(GgufFile::parse(bytes, bytes.size())), HasSubstr("counts 262145 tensors"));
+  EXPECT_THAT(message_of(GgufFile::parse(bytes, bytes.size())), HasSubstr("counts 262145 tensors"));
 }
 
 TEST(GgufFile, AHeaderLargerThanTheLimitIsRefusedWithoutReadingIt) {
@@ -320,7 +309,7 @@ TEST(GgufFile, AHeaderLargerThanTheLimitIsRefusedWithoutReadingIt) {
   const auto path = dir.write(
       "m.gguf", GgufWriter().set_raw("k", GGUF_TYPE_STRING, std::as_bytes(std::span(&length, 1))).bytes());
   std::filesystem::resize_file(path, 2 * gguf::kMaxHeaderBytes);  // a hole: takes no room
-  EXPECT_THAT(message(GgufFile::open(path)), HasSubstr("more than a header may have"));
+  EXPECT_THAT(message_of(GgufFile::open(path)), HasSubstr("more than a header may have"));
 }
 
 TEST(GgufFile, NestedArraysAndUnknownTypesAreRefused) {

@@ -54,4 +54,6 @@ std::string printable(std::string_view text, size_t max_bytes) {
   return out;
 }
 
+std::string printable_path(const std::filesystem::path& path) { return printable(path.string(), 400); }
+
 }  // namespace odmoe

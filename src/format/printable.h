@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <filesystem>
 #include <string>
 #include <string_view>
 
@@ -10,5 +11,8 @@ namespace odmoe {
 // `text` with control characters, backslashes and bytes that are not UTF-8 written as \n, \\, \x1b, and cut,
 // with "..." behind, where it would exceed about `max_bytes`; never inside a character.
 std::string printable(std::string_view text, size_t max_bytes = 120);
+
+// A path so, with room for a long one.
+std::string printable_path(const std::filesystem::path& path);
 
 }  // namespace odmoe

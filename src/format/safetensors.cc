@@ -37,8 +37,6 @@ constexpr std::array kDtypes = {
     Dtype{"BOOL", 8},    Dtype{"U8", 8},      Dtype{"I8", 8},      Dtype{"U16", 16},    Dtype{"I16", 16},
     Dtype{"U32", 32},    Dtype{"I32", 32},    Dtype{"U64", 64},    Dtype{"I64", 64},    Dtype{"C64", 64}};
 
-std::string file_name(const std::filesystem::path& path) { return printable(path.string(), 400); }
-
 // Bytes of a tensor; nothing when they are not a whole number or more than any file has.
 std::optional<uint64_t> tensor_bytes(std::string_view dtype, std::span<const int64_t> shape) {
   if (std::ranges::any_of(shape, [](int64_t n) { return n < 0; })) return std::nullopt;
@@ -340,7 +338,7 @@ Result<SafetensorsFile> parse_safetensors_header(std::span<const std::byte> firs
 }
 
 Result<SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
-  const std::string name = file_name(path);
+  const std::string name = printable_path(path);
   const FileDescriptor descriptor = FileDescriptor::open(path, O_RDONLY);
   if (!descriptor) {
     if (errno == ENOENT || errno == ENOTDIR) return fail(ErrorKind::kNotFound, "{}: no such file", name);
@@ -441,7 +439,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
   }
   writer.descriptor_ = FileDescriptor::open(path, O_WRONLY | O_CREAT | O_TRUNC);
   if (!writer.descriptor_) {
-    return fail(ErrorKind::kIo, "cannot create {}: {}", file_name(path), std::strerror(errno));
+    return fail(ErrorKind::kIo, "cannot create {}: {}", printable_path(path), std::strerror(errno));
   }
   ODMOE_RETURN_IF_ERROR(writer.write(std::as_bytes(std::span(header))));
   return writer;
@@ -449,7 +447,7 @@ Result<SafetensorsWriter> SafetensorsWriter::create(const std::filesystem::path&
 
 Status SafetensorsWriter::append(std::span<const std::byte> bytes) {
   if (!descriptor_ || bytes.size() > file_bytes_ - written_) {
-    return fail(ErrorKind::kUsage, "{}: {} bytes at {} are more than its tensors have", file_name(path_),
+    return fail(ErrorKind::kUsage, "{}: {} bytes at {} are more than its tensors have", printable_path(path_),
                 bytes.size(), written_);
   }
   return write(bytes);
@@ -460,20 +458,20 @@ Status SafetensorsWriter::write(std::span<const std::byte> bytes) {
   written_ += done.has_value() ? bytes.size() : done.error().bytes;
   if (done.has_value()) return {};
   const int error = done.error().error;
-  return fail(ErrorKind::kIo, "cannot write {} at byte {}: {}{}", file_name(path_), written_,
+  return fail(ErrorKind::kIo, "cannot write {} at byte {}: {}{}", printable_path(path_), written_,
               std::strerror(error), error == ENOSPC || error == EDQUOT ? "; make room and start again" : "");
 }
 
 Status SafetensorsWriter::finish() {
   if (!descriptor_ || written_ != file_bytes_) {
-    return fail(ErrorKind::kUsage, "{}: finished after {} of {} bytes", file_name(path_), written_,
+    return fail(ErrorKind::kUsage, "{}: finished after {} of {} bytes", printable_path(path_), written_,
                 file_bytes_);
   }
   const bool synced = fsync(descriptor_.number()) == 0;
   const int sync_error = errno;
   const bool closed = descriptor_.close();
   if (synced && closed) return {};
-  return fail(ErrorKind::kIo, "cannot write {} to the drive: {}", file_name(path_),
+  return fail(ErrorKind::kIo, "cannot write {} to the drive: {}", printable_path(path_),
               std::strerror(synced ? errno : sync_error));
 }
 

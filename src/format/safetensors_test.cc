@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "format/testing.h"
 #include "temp_dir.h"
 
 namespace odmoe {
@@ -43,11 +44,6 @@ std::string refusal(std::string_view json, size_t data_bytes = 0) {
   EXPECT_EQ(file.error().kind, ErrorKind::kBadFile) << file.error().message;
   EXPECT_THAT(file.error().message, Not(HasSubstr("\n")));
   return file.error().message;
-}
-
-template <typename T>
-std::string message(const Result<T>& result) {
-  return result.has_value() ? "no error" : result.error().message;
 }
 
 TEST(Safetensors, TensorsComeInTheOrderOfTheirDataWithOffsetsOfTheFile) {
@@ -146,14 +142,14 @@ TEST(Safetensors, ADamagedHeaderIsNamedWithItsPlace) {
 }
 
 TEST(Safetensors, WhatIsNoSafetensorsFileIsToldApart) {
-  EXPECT_THAT(message(parse("")), HasSubstr("is empty"));
-  EXPECT_THAT(message(parse("version https://git-lfs.github.com/spec/v1")), HasSubstr("git lfs pull"));
-  EXPECT_THAT(message(parse("GGUF\3\0\0\0")), HasSubstr("is a GGUF"));
-  EXPECT_THAT(message(parse("<!DOCTYPE html>")), HasSubstr("is a web page"));
-  EXPECT_THAT(message(parse("short")), HasSubstr("is not a safetensors file"));
+  EXPECT_THAT(message_of(parse("")), HasSubstr("is empty"));
+  EXPECT_THAT(message_of(parse("version https://git-lfs.github.com/spec/v1")), HasSubstr("git lfs pull"));
+  EXPECT_THAT(message_of(parse("GGUF\3\0\0\0")), HasSubstr("is a GGUF"));
+  EXPECT_THAT(message_of(parse("<!DOCTYPE html>")), HasSubstr("is a web page"));
+  EXPECT_THAT(message_of(parse("short")), HasSubstr("is not a safetensors file"));
   std::string cut = file_of(R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})");
   cut.resize(20);
-  EXPECT_THAT(message(parse(cut)), HasSubstr("its header has 53 bytes, but the file ends at byte 20"));
+  EXPECT_THAT(message_of(parse(cut)), HasSubstr("its header has 53 bytes, but the file ends at byte 20"));
 }
 
 TEST(Safetensors, AHeaderOverTheLimitIsRefusedWithoutReadingIt) {
@@ -163,7 +159,8 @@ TEST(Safetensors, AHeaderOverTheLimitIsRefusedWithoutReadingIt) {
   std::memcpy(head.data(), &length, 8);
   const auto path = dir.write("m.safetensors", head + "{");
   std::filesystem::resize_file(path, 2 * kMaxSafetensorsHeaderBytes);  // a hole: takes no room
-  EXPECT_THAT(message(SafetensorsFile::open(path)), HasSubstr("does not begin with the length of a header"));
+  EXPECT_THAT(message_of(SafetensorsFile::open(path)),
+              HasSubstr("does not begin with the length of a header"));
 }
 
 TEST(Safetensors, MoreTensorsThanTheLimitAreRefused) {
@@ -180,7 +177,7 @@ TEST(Safetensors, AMissingFileAndADirectoryAreToldApart) {
   const auto missing = SafetensorsFile::open(dir / "none.safetensors");
   ASSERT_FALSE(missing.has_value());
   EXPECT_EQ(missing.error().kind, ErrorKind::kNotFound);
-  EXPECT_THAT(message(SafetensorsFile::open(dir.path())), HasSubstr("is not a file"));
+  EXPECT_THAT(message_of(SafetensorsFile::open(dir.path())), HasSubstr("is not a file"));
 }
 
 TEST(SafetensorsWriter, WhatIsWrittenIsReadAgain) {
@@ -215,30 +212,31 @@ TEST(SafetensorsWriter, TooMuchAndTooLittleAreMistakes) {
   const std::vector<SafetensorsEntry> entries = {{"a", "U8", {2}}};
   auto writer = SafetensorsWriter::create(dir / "m.safetensors", entries);
   ASSERT_TRUE(writer.has_value());
-  EXPECT_THAT(message(writer->finish()), HasSubstr("finished after"));
+  EXPECT_THAT(message_of(writer->finish()), HasSubstr("finished after"));
   const std::array<std::byte, 3> three{};
-  EXPECT_THAT(message(writer->append(three)), HasSubstr("more than its tensors have"));
+  EXPECT_THAT(message_of(writer->append(three)), HasSubstr("more than its tensors have"));
   ASSERT_TRUE(writer->append(std::span(three).first(2)).has_value());
   EXPECT_TRUE(writer->finish().has_value());
-  EXPECT_THAT(message(writer->append({})), HasSubstr("more than its tensors have"));
+  EXPECT_THAT(message_of(writer->append({})), HasSubstr("more than its tensors have"));
 }
 
 TEST(SafetensorsWriter, ADriveThatIsFullIsNamed) {
   if (access("/dev/full", W_OK) != 0) GTEST_SKIP() << "this system has no /dev/full";
   const std::vector<SafetensorsEntry> entries = {{"a", "U8", {2}}};
   const auto writer = SafetensorsWriter::create("/dev/full", entries);
-  EXPECT_THAT(message(writer), AllOf(HasSubstr("cannot write /dev/full at byte 0"), HasSubstr("make room")));
+  EXPECT_THAT(message_of(writer),
+              AllOf(HasSubstr("cannot write /dev/full at byte 0"), HasSubstr("make room")));
 }
 
 TEST(SafetensorsWriter, EntriesThatCannotBeWrittenAreRefused) {
   const auto refused = [](std::vector<SafetensorsEntry> entries) {
-    return message(make_safetensors_header(entries));
+    return message_of(make_safetensors_header(entries));
   };
   EXPECT_THAT(refused({{"a", "U8", {1}}, {"a", "U8", {1}}}), HasSubstr("'a'"));
   EXPECT_THAT(refused({{"a", "Q4", {1}}}), HasSubstr("'a'"));
   EXPECT_THAT(refused({{"a", "U8", {-1}}}), HasSubstr("'a'"));
   EXPECT_THAT(refused({{"__metadata__", "U8", {1}}}), HasSubstr("'__metadata__'"));
-  EXPECT_THAT(message(make_safetensors_header({}, {}, 48)), HasSubstr("not a power of two"));
+  EXPECT_THAT(message_of(make_safetensors_header({}, {}, 48)), HasSubstr("not a power of two"));
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 
 namespace odmoe::grammar {
 
-using Kind = Grammar::Edge::Kind;
+using EdgeKind = Grammar::Edge::Kind;
 
 Automaton::Automaton(std::shared_ptr<const Grammar> grammar) : grammar_(std::move(grammar)) {
   stacks_.emplace_back();
@@ -44,14 +44,14 @@ int32_t Automaton::state_of(std::vector<Place> pending) {
     bool takes = false;
     for (const Grammar::Edge& edge : grammar_->edges(place.state)) {
       switch (edge.kind) {
-        case Kind::kBytes:
-        case Kind::kToken:
+        case EdgeKind::kBytes:
+        case EdgeKind::kToken:
           takes = true;
           break;
-        case Kind::kSkip:
+        case EdgeKind::kSkip:
           pending.push_back({.state = edge.target, .stack = place.stack});
           break;
-        case Kind::kCall: {
+        case EdgeKind::kCall: {
           const uint32_t stack = push(edge.target, place.stack);
           pending.push_back({.state = grammar_->start(edge.what), .stack = stack});
           break;
@@ -89,7 +89,7 @@ int32_t Automaton::next(int32_t from, uint8_t byte) {
   work_ += states_[static_cast<size_t>(from)].places.size();
   for (const Place& place : states_[static_cast<size_t>(from)].places) {
     for (const Grammar::Edge& edge : grammar_->edges(place.state)) {
-      if (edge.kind == Kind::kBytes && grammar_->set(edge.what).test(byte)) {
+      if (edge.kind == EdgeKind::kBytes && grammar_->set(edge.what).test(byte)) {
         places.push_back({.state = edge.target, .stack = place.stack});
       }
     }
@@ -103,7 +103,7 @@ int32_t Automaton::next_token(int32_t from, int32_t token) {
   std::vector<Place> places;
   for (const Place& place : states_[static_cast<size_t>(from)].places) {
     for (const Grammar::Edge& edge : grammar_->edges(place.state)) {
-      if (edge.kind == Kind::kToken && std::cmp_equal(edge.what, token)) {
+      if (edge.kind == EdgeKind::kToken && std::cmp_equal(edge.what, token)) {
         places.push_back({.state = edge.target, .stack = place.stack});
       }
     }
@@ -115,7 +115,7 @@ std::vector<int32_t> Automaton::tokens(int32_t state) const {
   std::vector<int32_t> tokens;
   for (const Place& place : states_[static_cast<size_t>(state)].places) {
     for (const Grammar::Edge& edge : grammar_->edges(place.state)) {
-      if (edge.kind == Kind::kToken) tokens.push_back(static_cast<int32_t>(edge.what));
+      if (edge.kind == EdgeKind::kToken) tokens.push_back(static_cast<int32_t>(edge.what));
     }
   }
   return tokens;

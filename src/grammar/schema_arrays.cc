@@ -18,12 +18,6 @@ size_t prefix_of(const Shape& shape) {
   return n;
 }
 
-bool allows_nothing(const Goal& goal) {
-  return std::ranges::any_of(goal, [](const GoalItem& item) {
-    return item.schema->is_boolean() && item.schema->get<bool>() == item.negated;
-  });
-}
-
 }  // namespace
 
 Goal SchemaCompiler::item_goal(const Shape& shape, size_t index) {

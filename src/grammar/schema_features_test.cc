@@ -16,14 +16,14 @@ namespace {
 using Json = nlohmann::ordered_json;
 using ::testing::HasSubstr;
 
-std::string error_of(const std::string& json) {
+std::string refusal_of(const std::string& json) {
   const auto grammar = json_schema_grammar(Json::parse(json));
   return grammar.has_value() ? "none" : grammar.error().message;
 }
 
-class Schema {
+class AnySchema {
  public:
-  explicit Schema(const std::string& json) : automaton_(grammar_of(json)) {}
+  explicit AnySchema(const std::string& json) : automaton_(grammar_of(json)) {}
   bool takes(std::string_view text) {
     int32_t state = automaton_.start();
     for (const char c : text) {
@@ -36,7 +36,7 @@ class Schema {
  private:
   static std::shared_ptr<const Grammar> grammar_of(const std::string& json) {
     auto grammar = json_schema_grammar(Json::parse(json));
-    EXPECT_TRUE(grammar.has_value()) << json << ": " << error_of(json);
+    EXPECT_TRUE(grammar.has_value()) << json << ": " << refusal_of(json);
     return grammar.has_value() ? *grammar : json_object_grammar().value();
   }
   Automaton automaton_;
@@ -49,7 +49,7 @@ struct Case {
 
 void check(const std::vector<Case>& cases) {
   for (const Case& one : cases) {
-    Schema schema(one.schema);
+    AnySchema schema(one.schema);
     for (const char* good : one.good) EXPECT_TRUE(schema.takes(good)) << one.schema << " " << good;
     for (const char* bad : one.bad) EXPECT_FALSE(schema.takes(bad)) << one.schema << " " << bad;
   }
@@ -88,7 +88,7 @@ TEST(SchemaFeatures, FormatsPatternsAndLengthsHoldAtOnce) {
          {R"({"type":"string","pattern":"^.+$","maxLength":2})",
           {R"("é🚀")", R"("\"\\")"},
           {R"("abc")", R"("")"}}});
-  EXPECT_THAT(error_of(R"({"type":"string","pattern":"^a{3}$","minLength":5})"),
+  EXPECT_THAT(refusal_of(R"({"type":"string","pattern":"^a{3}$","minLength":5})"),
               HasSubstr("no string fits it"));
 }
 
@@ -114,7 +114,7 @@ TEST(SchemaFeatures, FormatsOfStringsAreHeld) {
       {"byte", {"", "YQ==", "YWI=", "YWJj"}, {"Y", "YQ=", "YQ"}},
   };
   for (const auto& one : cases) {
-    Schema schema(Json{{"type", "string"}, {"format", one.format}}.dump());
+    AnySchema schema(Json{{"type", "string"}, {"format", one.format}}.dump());
     for (const char* good : one.good)
       EXPECT_TRUE(schema.takes(Json(good).dump())) << one.format << " " << good;
     for (const char* bad : one.bad) EXPECT_FALSE(schema.takes(Json(bad).dump())) << one.format << " " << bad;
@@ -254,7 +254,7 @@ TEST(SchemaFeatures, ArraysOfEveryDraft) {
 TEST(SchemaFeatures, ThousandsOfOptionalMembersMayComeOrNot) {
   std::string schema = R"({"type":"object","additionalProperties":false,"properties":{)";
   for (int i = 0; i < 2500; ++i) schema += odmoe::format(R"({}"p{}":{{"type":"null"}})", i > 0 ? "," : "", i);
-  Schema many(schema + "}}");
+  AnySchema many(schema + "}}");
   EXPECT_TRUE(many.takes("{}"));
   EXPECT_TRUE(many.takes(R"({"p2499":null})"));
   EXPECT_TRUE(many.takes(R"({"p0":null,"p700":null, "p2498":null})"));
@@ -268,7 +268,7 @@ TEST(SchemaFeatures, LongStringsAndListsTakeNoStateForEachCharacter) {
   ASSERT_TRUE(grammar.has_value());
   EXPECT_LT((*grammar)->n_state(), 1000);
   for (const int most : {5, 9, 100, 1000}) {
-    Schema schema(odmoe::format(R"({{"type":"string","minLength":{},"maxLength":{}}})", most / 3, most));
+    AnySchema schema(odmoe::format(R"({{"type":"string","minLength":{},"maxLength":{}}})", most / 3, most));
     for (const int length : {most / 3 - 1, most / 3, most / 2, most - 1, most, most + 1}) {
       EXPECT_EQ(schema.takes('"' + std::string(static_cast<size_t>(length), 'x') + '"'),
                 length >= most / 3 && length <= most)
@@ -279,7 +279,7 @@ TEST(SchemaFeatures, LongStringsAndListsTakeNoStateForEachCharacter) {
 
 // Nothing may lead to where no end can be reached.
 TEST(SchemaFeatures, WhatCannotEndIsNotBegun) {
-  Schema schema(
+  AnySchema schema(
       R"({"$defs":{"endless":{"type":"object","properties":{"n":{"$ref":"#/$defs/endless"}},"required":["n"]}},
                     "type":"object","properties":{"a":{"$ref":"#/$defs/endless"},"b":{"type":"null"}}})");
   EXPECT_TRUE(schema.takes(R"({"b":null})"));

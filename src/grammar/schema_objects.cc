@@ -8,17 +8,8 @@
 #include "grammar/schema_compiler.h"
 
 namespace odmoe::grammar {
-namespace {
 
 using Expression = GrammarBuilder::Expression;
-
-bool allows_nothing(const Goal& goal) {
-  return std::ranges::any_of(goal, [](const GoalItem& item) {
-    return item.schema->is_boolean() && item.schema->get<bool>() == item.negated;
-  });
-}
-
-}  // namespace
 
 // Which patterns of each layer a name fits.
 Result<std::vector<std::vector<bool>>> SchemaCompiler::matches(const Shape& shape, const std::string& name) {

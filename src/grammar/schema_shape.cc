@@ -10,6 +10,12 @@ void add_to(Goal& goal, const GoalItem& item) {
   if (at == goal.end() || *at != item) goal.insert(at, item);
 }
 
+bool allows_nothing(const Goal& goal) {
+  return std::ranges::any_of(goal, [](const GoalItem& item) {
+    return item.schema->is_boolean() && item.schema->get<bool>() == item.negated;
+  });
+}
+
 JsonType type_of(const SchemaJson& value) {
   if (value.is_null()) return kNullType;
   if (value.is_boolean()) return kBooleanType;

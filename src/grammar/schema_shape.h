@@ -25,6 +25,8 @@ struct GoalItem {
 // All of them; sorted, each once.  None: any value.
 using Goal = std::vector<GoalItem>;
 void add_to(Goal& goal, const GoalItem& item);
+// Whether it has a schema that no value is valid under as it is written: false, or not true.
+bool allows_nothing(const Goal& goal);
 
 enum JsonType : uint8_t {
   kNullType = 1,

@@ -29,7 +29,7 @@ struct Kind {
 };
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
-class EveryReader : public testing::TestWithParam<Kind> {
+class EveryReader : public ::testing::TestWithParam<Kind> {
  protected:
   void make(uint32_t depth = 8) {
     if (GetParam().fake) {
@@ -249,11 +249,11 @@ TEST_P(EveryReader, FilesThatCannotBeReadAreNamed) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, EveryReader,
-                         testing::Values(Kind{"uring_direct", ReaderKind::kIoUring, true},
-                                         Kind{"uring_buffered", ReaderKind::kIoUring, false},
-                                         Kind{"pread_direct", ReaderKind::kPread, true},
-                                         Kind{"pread_buffered", ReaderKind::kPread, false},
-                                         Kind{"fake", ReaderKind::kAuto, false, true}),
+                         ::testing::Values(Kind{"uring_direct", ReaderKind::kIoUring, true},
+                                           Kind{"uring_buffered", ReaderKind::kIoUring, false},
+                                           Kind{"pread_direct", ReaderKind::kPread, true},
+                                           Kind{"pread_buffered", ReaderKind::kPread, false},
+                                           Kind{"fake", ReaderKind::kAuto, false, true}),
                          [](const auto& param) { return param.param.name; });
 
 // Only where a destination is not even mapped does every real reader fail the same way.

@@ -17,7 +17,7 @@ namespace {
 
 constexpr ReadAlignment kDirect{.offset_bytes = 512, .memory_bytes = 512};
 
-class BulkRead : public testing::Test {
+class BulkRead : public ::testing::Test {
  protected:
   explicit BulkRead(uint32_t depth = 8) : disk_(std::make_shared<FakeDisk>()) {
     disk_->add("weights.gguf", pattern(kBytes, 1));

@@ -12,7 +12,7 @@ namespace {
 constexpr DriveProfile kProfile{
     .depth = 16, .read_bytes = 1 << 19, .bytes_per_second = 2.5e9, .latency_us = 300};
 
-class DriveFile : public testing::Test {
+class DriveFile : public ::testing::Test {
  protected:
   void write(const std::string& text) const { folder_.write("drives.json", std::as_bytes(std::span(text))); }
   TemporaryFolder folder_;

@@ -10,7 +10,7 @@ namespace odmoe {
 namespace {
 
 // A made-up /sys.
-class DriveIdentityTest : public testing::Test {
+class DriveIdentityTest : public ::testing::Test {
  protected:
   void put(const std::string& path, const std::string& text) const {
     const auto file = folder_.path() / path;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr uint32_t kKibi = 1024;
 
-class DriveProbeTest : public testing::Test {
+class DriveProbeTest : public ::testing::Test {
  protected:
   // A drive that serves one read after the other, each with a latency on top that others may overlap.
   void make(int64_t latency_us, double bytes_per_us, uint64_t file_bytes = 8U << 20U) {

@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::microseconds;
 
-class FakeReaderTest : public testing::Test {
+class FakeReaderTest : public ::testing::Test {
  protected:
   FakeReaderTest() : disk_(std::make_shared<FakeDisk>()) {
     disk_->add("a", pattern(1000, 1));

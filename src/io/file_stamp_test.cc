@@ -21,7 +21,7 @@ void wait_for_tick(const TemporaryFolder& folder, const fs::path& file) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
 }
 
-class FileStampTest : public testing::Test {
+class FileStampTest : public ::testing::Test {
  protected:
   FileStampTest() : path_(folder_.write("model.gguf", pattern(5000, 1))) { wait_for_tick(folder_, path_); }
   TemporaryFolder folder_;

@@ -85,7 +85,7 @@ bool wakes(AsyncReader& reader) {
   return count == 0 && reader.wait(none, std::chrono::milliseconds(1)) == 0;
 }
 
-class IoUringSandbox : public testing::Test {
+class IoUringSandbox : public ::testing::Test {
  protected:
   void SetUp() override {
     const auto reader = make_reader({.kind = ReaderKind::kIoUring});

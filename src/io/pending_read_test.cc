@@ -9,7 +9,7 @@ namespace {
 
 constexpr ReadAlignment kAlignment{.offset_bytes = 512, .memory_bytes = 512};
 
-class PendingReadTest : public testing::Test {
+class PendingReadTest : public ::testing::Test {
  protected:
   std::byte buffer_[8192]{};
   PendingRead read_{.file = 0, .offset = 4096, .bytes = 4096, .needed = 4000, .destination = buffer_};

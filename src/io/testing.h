@@ -36,7 +36,7 @@ class TemporaryFolder {
   // `base`: where; the tests' default when empty.
   explicit TemporaryFolder(const std::filesystem::path& base = {}) {
     static std::atomic<int> count = 0;
-    path_ = (base.empty() ? std::filesystem::path(testing::TempDir()) : base) /
+    path_ = (base.empty() ? std::filesystem::path(::testing::TempDir()) : base) /
             ("odmoe_test_" + std::to_string(getpid()) + "_" + std::to_string(count++));
     std::filesystem::create_directories(path_);
   }

@@ -9,7 +9,7 @@
 namespace odmoe {
 namespace {
 
-constexpr int64_t kContext = 2000, kChunk = 32, kWindow = 20;
+constexpr int64_t kLength = 2000, kChunk = 32, kWindow = 20;
 
 // One layer of each kind.  What a token leaves in a row is its number; the overwritten value is a sum that
 // tells every sequence of tokens from every other.
@@ -28,7 +28,7 @@ class SequenceStateTest : public ::testing::TestWithParam<bool> {
                   {StateTensor::overwritten(1)}});
     state_ = make(plan_);
   }
-  static std::shared_ptr<const StatePlan> plan(const StateLayout& layout, int64_t context = kContext) {
+  static std::shared_ptr<const StatePlan> plan(const StateLayout& layout, int64_t context = kLength) {
     auto plan = StatePlan::make(
         layout, {.type = CacheType::kF16, .context = context, .chunk = kChunk, .snapshots = 2});
     EXPECT_TRUE(plan.has_value());
@@ -256,7 +256,7 @@ TEST_P(SequenceStateTest, CountsWhatBecomesResidentOnce) {
   EXPECT_GT(state_->count(11, true), 0U);
   state_->keep();
   EXPECT_EQ(state_->count(20, false), 0U) << "rows become resident by the 256";
-  EXPECT_EQ(state_->count(kContext, false) > 0, !of_device);
+  EXPECT_EQ(state_->count(kLength, false) > 0, !of_device);
   state_->clear();
   EXPECT_EQ(state_->counted_bytes(), 0U);
   EXPECT_EQ(state_->length(), 0);

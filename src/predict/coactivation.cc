@@ -9,10 +9,10 @@ namespace {
 // A source's row is halved when it has been counted so often: what was learnt long ago fades, and 16 bits do.
 constexpr uint16_t kFull = 2048;
 // A row starts as if the layer's marginal frequencies had been seen in it so often.
-constexpr float kPrior = 8;
+constexpr float kPriorCount = 8;
 // A choice counts half as much in the marginal frequencies after about 700 tokens.
-constexpr float kFade = 1.0F / 1024;
-constexpr float kRange = 8;  // log-odds
+constexpr float kDecay = 1.0F / 1024;
+constexpr float kLogOddsRange = 8;  // log-odds
 
 }  // namespace
 
@@ -26,7 +26,7 @@ Coactivation::Coactivation(const PredictorShape& shape)
       sources_(n_layer_ * lookahead_ * n_expert_),
       rate_(n_layer_ * n_expert_, chance_),
       recent_(lookahead_),
-      calibration_(shape.lookahead, shape.n_expert, shape.n_expert_used, kRange) {
+      calibration_(shape.lookahead, shape.n_expert, shape.n_expert_used, kLogOddsRange) {
   for (Choice& choice : recent_) {
     choice.experts.reserve(n_used_);
     choice.weights.reserve(n_used_);
@@ -58,9 +58,9 @@ void Coactivation::rank(size_t layer, const Choice* choice, std::span<float> sco
         const float weight = std::max(choice->weights[i], 0.0F) + 1e-6F;
         const size_t from = source(layer, distance, choice->experts[i]);
         const std::span<const uint16_t> pairs(&pairs_[from * n_expert_], n_expert_);
-        const float part = weight / (static_cast<float>(sources_[from]) + kPrior);
+        const float part = weight / (static_cast<float>(sources_[from]) + kPriorCount);
         for (size_t e = 0; e < n_expert_; ++e) {
-          row[e] += part * (static_cast<float>(pairs[e]) + kPrior * rate[e]);
+          row[e] += part * (static_cast<float>(pairs[e]) + kPriorCount * rate[e]);
         }
         total += weight;
       }
@@ -106,8 +106,8 @@ void Coactivation::learn(const RoutingState& state) {
     count(layer, recent_[(position_ - distance) % lookahead_], distance, state.experts);
   }
   const std::span<float> rate(&rate_[state.layer * n_expert_], n_expert_);
-  for (float& r : rate) r -= kFade * r;
-  for (const int32_t expert : state.experts) rate[static_cast<size_t>(expert)] += kFade;
+  for (float& r : rate) r -= kDecay * r;
+  for (const int32_t expert : state.experts) rate[static_cast<size_t>(expert)] += kDecay;
 
   Choice& choice = recent_[position_ % lookahead_];
   choice.experts.assign(state.experts.begin(), state.experts.end());

@@ -12,7 +12,7 @@ namespace odmoe {
 namespace {
 
 constexpr uint64_t kMaxJsonBytes = 64U << 20U;
-constexpr std::string_view kFile = "collection.json";
+constexpr std::string_view kManifestFile = "collection.json";
 
 // Shards follow one another, and add up.
 Status read_shards(const Json& json, Collection& collection, const std::string& name) {
@@ -93,11 +93,11 @@ Result<Collection> parse_collection(std::string_view text, const std::string& na
 }
 
 Result<Collection> read_collection(const std::filesystem::path& folder) {
-  const std::filesystem::path path = folder / kFile;
+  const std::filesystem::path path = folder / kManifestFile;
   auto bytes = read_whole(path, kMaxJsonBytes);
   if (!bytes.has_value() && bytes.error().kind == ErrorKind::kNotFound) {
     return fail(ErrorKind::kNotFound, "{} holds no collected data (no {}): make some with odmoe collect",
-                folder.string(), kFile);
+                folder.string(), kManifestFile);
   }
   if (!bytes.has_value()) return std::unexpected(bytes.error());
   return parse_collection({reinterpret_cast<const char*>(bytes->data()), bytes->size()}, path.string());
@@ -137,7 +137,7 @@ Status write_collection(const std::filesystem::path& folder, const Collection& c
                      {"shards", shards}};
   // A model's name may hold bytes that are not UTF-8: they become U+FFFD.
   const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  return replace_whole(folder / kFile, std::as_bytes(std::span(text)));
+  return replace_whole(folder / kManifestFile, std::as_bytes(std::span(text)));
 }
 
 }  // namespace odmoe

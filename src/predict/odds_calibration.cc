@@ -12,7 +12,7 @@ namespace {
 // An observation counts half as much after so many later ones in its bin.
 constexpr double kHalfLife = 100'000;
 // Within a stretch where the curve is flat the order of the marks is kept by this much per unit.
-constexpr float kTieBreak = 1e-4F;
+constexpr float kTieMargin = 1e-4F;
 
 // A little to either side keeps it finite where one outcome alone was seen.
 float log_odds_of(double hits, double trials) {
@@ -95,7 +95,7 @@ void OddsCalibration::apply(std::span<float> rows, int32_t n_row, bool remember)
                                   static_cast<float>(kBins - 1));
       const auto low = std::min(static_cast<size_t>(at), kBins - 2);
       const float part = at - static_cast<float>(low);
-      mark = curve[low] + part * (curve[low + 1] - curve[low]) + kTieBreak * mark;
+      mark = curve[low] + part * (curve[low + 1] - curve[low]) + kTieMargin * mark;
     }
   }
   if (remember) n_pending_[position_ % lookahead_] = n_row;

@@ -12,7 +12,7 @@
 namespace odmoe {
 namespace {
 
-constexpr std::string_view kFile = "routers.safetensors";
+constexpr std::string_view kRouterFile = "routers.safetensors";
 
 // As GGUF calls them.
 std::string weight_name(int layer) { return odmoe::format("blk.{}.ffn_gate_inp.weight", layer); }
@@ -50,13 +50,13 @@ Status write_routers(const std::filesystem::path& folder, const RoutedModel& mod
   ODMOE_ASSIGN_OR_RETURN(std::string bytes,
                          make_safetensors_header(entries, {{"fingerprint", model.fingerprint}}));
   bytes += data;
-  return replace_whole(folder / kFile, std::as_bytes(std::span(bytes)));
+  return replace_whole(folder / kRouterFile, std::as_bytes(std::span(bytes)));
 }
 
 Result<std::vector<RouterWeights>> read_routers(const std::filesystem::path& folder,
                                                 const Collection& collection) {
   const RoutedModel& model = collection.model;
-  const std::filesystem::path path = folder / kFile;
+  const std::filesystem::path path = folder / kRouterFile;
   ODMOE_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, read_whole(path, kMaxShardBytes));
   ODMOE_ASSIGN_OR_RETURN(const SafetensorsFile file,
                          parse_safetensors_header(bytes, bytes.size(), path.string()));

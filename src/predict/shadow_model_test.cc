@@ -9,13 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "predict/testing.h"
 #include "temp_dir.h"
 
 namespace odmoe {
 namespace {
 
 using ::testing::HasSubstr;
-using Vector = std::vector<float>;
 
 ShadowSpec small_spec() {
   ShadowSpec spec;
@@ -68,14 +68,6 @@ std::unique_ptr<ShadowModel> load(const std::filesystem::path& path) {
     return nullptr;
   }
   return std::move(*model);
-}
-
-Vector multiply(const Vector& matrix, const Vector& x) {
-  Vector y(matrix.size() / x.size());
-  for (size_t row = 0; row < y.size(); ++row) {
-    for (size_t i = 0; i < x.size(); ++i) y[row] += matrix[row * x.size() + i] * x[i];
-  }
-  return y;
 }
 
 // The formulas of predict/shadow_format.h.

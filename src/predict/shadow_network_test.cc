@@ -9,28 +9,21 @@
 #include <utility>
 #include <vector>
 
+#include "predict/testing.h"
+
 namespace odmoe {
 namespace {
 
 using ::testing::HasSubstr;
-using Vector = std::vector<float>;
 
 // Values between -1 and 1, the same on every machine.
-Vector values(size_t n, uint32_t seed) {
+Vector spread_values(size_t n, uint32_t seed) {
   Vector v(n);
   for (float& x : v) {
     seed = seed * 1664525 + 1013904223;
     x = static_cast<float>(static_cast<int32_t>(seed >> 8U) - (1 << 23)) / static_cast<float>(1 << 23);
   }
   return v;
-}
-
-Vector multiply(const Vector& matrix, const Vector& x) {
-  Vector y(matrix.size() / x.size());
-  for (size_t row = 0; row < y.size(); ++row) {
-    for (size_t i = 0; i < x.size(); ++i) y[row] += matrix[row * x.size() + i] * x[i];
-  }
-  return y;
 }
 
 void add(Vector& y, const Vector& x) {
@@ -63,7 +56,7 @@ struct Example {
                                {kRank, kOut / 2}},
                   .vectors = {kHidden, kHidden, kHidden, kHidden, kIn, kIn, kOut, kOut / 2}};
   std::vector<Vector> matrices, vectors;
-  Vector x = values(kIn, 99);
+  Vector x = spread_values(kIn, 99);
 
   Example() {
     for (const int layer : {0, 1}) {
@@ -77,10 +70,10 @@ struct Example {
     }
     for (const auto& m : plan.matrices) {
       matrices.push_back(
-          values(static_cast<size_t>(m.n_in * m.n_out), static_cast<uint32_t>(matrices.size())));
+          spread_values(static_cast<size_t>(m.n_in * m.n_out), static_cast<uint32_t>(matrices.size())));
     }
     for (const int32_t n : plan.vectors) {
-      vectors.push_back(values(static_cast<size_t>(n), 50 + static_cast<uint32_t>(vectors.size())));
+      vectors.push_back(spread_values(static_cast<size_t>(n), 50 + static_cast<uint32_t>(vectors.size())));
     }
   }
   Vector expected(size_t layer) const {

@@ -51,8 +51,8 @@ TEST(ChunkedBody, WhatIsWrittenInAnotherWayIsRefused) {
         "0\r\nTrailer: 1\n\r\n", "0\r\n\rx", "5;a\nb\r\n"}) {
     EXPECT_EQ(take(bad).status, 400) << bad;
   }
-  EXPECT_EQ(take("1;" + std::string(kMaxChunkExtensionBytes + 1, 'x') + "\r\n").status, 400);
-  EXPECT_EQ(take("0\r\nT: " + std::string(kMaxTrailerBytes, 'x') + "\r\n\r\n").status, 400);
+  EXPECT_EQ(take(std::string("1;").append(kMaxChunkExtensionBytes + 1, 'x').append("\r\n")).status, 400);
+  EXPECT_EQ(take(std::string("0\r\nT: ").append(kMaxTrailerBytes, 'x').append("\r\n\r\n")).status, 400);
 }
 
 TEST(ChunkedBody, ASizeThatIsTooLargeIsRefusedBeforeItComes) {

@@ -8,7 +8,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-httplib::Request request(const char* method, httplib::Headers headers) {
+httplib::Request cross_request(const char* method, httplib::Headers headers) {
   httplib::Request result;
   result.method = method;
   result.path = "/v1/chat/completions";
@@ -28,10 +28,10 @@ const ServerOptions kAny{.cors_origins = {"*"}};
 
 httplib::Response preflight(const ServerOptions& options, const std::string& headers,
                             const std::string& method = "POST") {
-  return answer(options, request("OPTIONS", {{"Origin", "http://chat.example"},
-                                             {"Access-Control-Request-Method", method},
-                                             {"Access-Control-Request-Headers", headers},
-                                             {"Access-Control-Request-Private-Network", "true"}}));
+  return answer(options, cross_request("OPTIONS", {{"Origin", "http://chat.example"},
+                                                   {"Access-Control-Request-Method", method},
+                                                   {"Access-Control-Request-Headers", headers},
+                                                   {"Access-Control-Request-Private-Network", "true"}}));
 }
 
 TEST(Cors, APreflightIsAnsweredWithWhatItAskedFor) {
@@ -62,7 +62,7 @@ TEST(Cors, APrivateNetworkIsOpenToNamedOriginsAlone) {
 }
 
 TEST(Cors, AnswersCanBeReadWhereTheOriginMayAsk) {
-  const auto from = [](const char* origin) { return request("POST", {{"Origin", origin}}); };
+  const auto from = [](const char* origin) { return cross_request("POST", {{"Origin", origin}}); };
   EXPECT_EQ(answer(kNamed, from("http://chat.example")).get_header_value("Access-Control-Expose-Headers"),
             "Allow, Retry-After, WWW-Authenticate");
   EXPECT_EQ(answer(kAny, from("http://evil.example")).get_header_value("Access-Control-Allow-Origin"), "*");
@@ -73,9 +73,9 @@ TEST(Cors, AnswersCanBeReadWhereTheOriginMayAsk) {
 
 TEST(Cors, PagesOfThisServerAndNamedOnesMayAsk) {
   const auto may = [](const ServerOptions& options, const char* origin) {
-    return may_ask(options, request("POST", {{"Origin", origin}}));
+    return may_ask(options, cross_request("POST", {{"Origin", origin}}));
   };
-  EXPECT_TRUE(may_ask({}, request("POST", {})));
+  EXPECT_TRUE(may_ask({}, cross_request("POST", {})));
   EXPECT_TRUE(may({}, "http://localhost:8080"));
   EXPECT_TRUE(may({}, "http://LOCALHOST:8080"));
   for (const char* bad : {"http://localhost", "http://localhost:3000", "http://evil.example", "null", "",

@@ -13,7 +13,7 @@ namespace odmoe::server {
 namespace {
 
 // Four digits behind the point are more than anybody sees.
-Json number(std::optional<double> value) {
+Json number_or_null(std::optional<double> value) {
   return value ? Json(std::round(*value * 1e4) / 1e4) : Json(nullptr);
 }
 
@@ -24,16 +24,17 @@ Json bytes_per_second(std::optional<double> value) {
 // As somebody who looks on sees it.
 Json shown(const Json& value, Unit unit) {
   if (!value.is_number_float()) return value;
-  return unit == Unit::kBytesPerSecond ? bytes_per_second(value.get<double>()) : number(value.get<double>());
+  return unit == Unit::kBytesPerSecond ? bytes_per_second(value.get<double>())
+                                       : number_or_null(value.get<double>());
 }
 
 Json figures_of(const Stats& stats, const LiveRates& now, const LiveSubject& subject, uint64_t resident) {
   Json json;
-  json["now"] = {{"tokens_per_second", number(now.tokens_per_second)},
-                 {"prefill_tokens_per_second", number(now.prefill_tokens_per_second)},
-                 {"hit_rate", number(now.hit_rate)},
-                 {"late_hit_rate", number(now.late_hit_rate)},
-                 {"stall_share", number(now.stall_share)},
+  json["now"] = {{"tokens_per_second", number_or_null(now.tokens_per_second)},
+                 {"prefill_tokens_per_second", number_or_null(now.prefill_tokens_per_second)},
+                 {"hit_rate", number_or_null(now.hit_rate)},
+                 {"late_hit_rate", number_or_null(now.late_hit_rate)},
+                 {"stall_share", number_or_null(now.stall_share)},
                  {"read_bytes_per_second", bytes_per_second(now.read_bytes_per_second)}};
   json["memory"] = {{"resident_bytes", resident}};
   json["sessions"] = {{"running", subject.load.running},

@@ -10,11 +10,9 @@
 namespace odmoe::server {
 namespace {
 
-using Kind = AnswerForm::Kind;
-
 // A schema as it is, or as the text of one.
 ApiResult<AnswerForm> form_of_schema(const Json& json, std::string param, RequestWork& work) {
-  AnswerForm form{.kind = Kind::kSchema, .param = std::move(param)};
+  AnswerForm form{.kind = AnswerForm::Kind::kSchema, .param = std::move(param)};
   if (json.is_string()) {
     auto parsed = parse_json(json.get_ref<const std::string&>(), work);
     if (!parsed.has_value() && parsed.error().status != 400) return std::unexpected(parsed.error());
@@ -31,11 +29,12 @@ ApiResult<AnswerForm> form_of_schema(const Json& json, std::string param, Reques
 
 ApiResult<AnswerForm> form_of_pattern(const Json& json, std::string param) {
   if (!json.is_string()) return bad_request(param, "{} must be a regular expression, as a string", param);
-  return AnswerForm{.kind = Kind::kPattern, .pattern = json.get<std::string>(), .param = std::move(param)};
+  return AnswerForm{
+      .kind = AnswerForm::Kind::kPattern, .pattern = json.get<std::string>(), .param = std::move(param)};
 }
 
 ApiResult<AnswerForm> form_of_choice(const Json& json, std::string param) {
-  AnswerForm form{.kind = Kind::kChoice, .param = std::move(param)};
+  AnswerForm form{.kind = AnswerForm::Kind::kChoice, .param = std::move(param)};
   if (!json.is_array() || json.empty() || json.size() > kMaxChoiceTexts) {
     return bad_request(form.param, "{} must be a list of 1 to {} strings", form.param, kMaxChoiceTexts);
   }
@@ -70,7 +69,7 @@ ApiResult<AnswerForm> form_of_response_format(const Json& json, RequestWork& wor
                          "response_format.json_schema goes with the type json_schema, not json_object");
     }
     if (find({"schema"}) && *value != Json::object()) return form_of_schema(*value, param, work);
-    return AnswerForm{.kind = Kind::kObject, .param = "response_format"};
+    return AnswerForm{.kind = AnswerForm::Kind::kObject, .param = "response_format"};
   }
   if (type == "json_schema") {
     if (find({"json_schema"}) && value->is_object()) {
@@ -129,7 +128,7 @@ ApiResult<AnswerForm> form_of_structured_outputs(const Json& json, RequestWork& 
   AnswerForm form;
   const auto take = [&](ApiResult<AnswerForm> other) -> ApiStatus {
     if (!other.has_value()) return std::unexpected(other.error());
-    if (form.kind != Kind::kText) {
+    if (form.kind != AnswerForm::Kind::kText) {
       return bad_request("structured_outputs", "{} and {} cannot both say the form of the answer", form.param,
                          other->param);
     }
@@ -145,14 +144,15 @@ ApiResult<AnswerForm> form_of_structured_outputs(const Json& json, RequestWork& 
   bool object = false;
   ODMOE_RETURN_IF_ERROR(fields.read("json_object", object));
   if (object) {
-    ODMOE_RETURN_IF_ERROR(take(AnswerForm{.kind = Kind::kObject, .param = fields.path("json_object")}));
+    ODMOE_RETURN_IF_ERROR(
+        take(AnswerForm{.kind = AnswerForm::Kind::kObject, .param = fields.path("json_object")}));
   }
   return form;
 }
 
 // Ollama's: "json" or a schema.
 ApiResult<AnswerForm> form_of_ollama(const Json& json, RequestWork& work) {
-  if (json == "json") return AnswerForm{.kind = Kind::kObject, .param = "format"};
+  if (json == "json") return AnswerForm{.kind = AnswerForm::Kind::kObject, .param = "format"};
   if (!json.is_object()) return bad_request("format", "format must be \"json\" or a JSON schema");
   return form_of_schema(json, "format", work);
 }
@@ -178,8 +178,8 @@ ApiStatus read_format(const Fields& fields, CommonRequest& request, RequestWork&
     const Json* json = fields.find(name);
     if (json == nullptr || *json == "" || *json == Json::array()) continue;
     ODMOE_ASSIGN_OR_RETURN(AnswerForm other, read(*json, work));
-    if (other.kind == Kind::kText) continue;
-    if (form.kind != Kind::kText) {
+    if (other.kind == AnswerForm::Kind::kText) continue;
+    if (form.kind != AnswerForm::Kind::kText) {
       return bad_request(name, "{} and {} cannot both say the form of the answer", form.param, other.param);
     }
     form = std::move(other);

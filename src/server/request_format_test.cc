@@ -8,7 +8,6 @@ namespace {
 
 using namespace testing;
 using ::testing::ElementsAre;
-using Kind = AnswerForm::Kind;
 
 AnswerForm form(std::string_view more) {
   const AnswerForm of_chat = chat(ask(more)).form;
@@ -29,7 +28,7 @@ TEST(RequestFormat, ASchemaIsHonouredWhereverItStands) {
        R"("guided_json":"{\"type\":\"object\"}")", R"("structured_outputs":{"json":{"type":"object"}})",
        R"("format":{"type":"object"})"}) {
     const AnswerForm read = form(more);
-    EXPECT_EQ(read.kind, Kind::kSchema) << more;
+    EXPECT_EQ(read.kind, AnswerForm::Kind::kSchema) << more;
     EXPECT_EQ(read.schema, Json({{"type", "object"}})) << more;
   }
 }
@@ -39,7 +38,7 @@ TEST(RequestFormat, AnyObjectIsAskedForInThreeWays) {
                            R"("response_format":{"type":"json_object","schema":{}})",
                            R"("response_format":{"type":"json_object","schema":null})",
                            R"("structured_outputs":{"json_object":true})", R"("format":"json")"}) {
-    EXPECT_EQ(form(more).kind, Kind::kObject) << more;
+    EXPECT_EQ(form(more).kind, AnswerForm::Kind::kObject) << more;
   }
 }
 
@@ -47,11 +46,11 @@ TEST(RequestFormat, PatternsAndChoicesAreRead) {
   for (const char* more :
        {R"("guided_regex":"a+")", R"("regex":"a+")", R"("structured_outputs":{"regex":"a+"})",
         R"("response_format":{"type":"regex","value":"a+"})"}) {
-    EXPECT_EQ(form(more).kind, Kind::kPattern) << more;
+    EXPECT_EQ(form(more).kind, AnswerForm::Kind::kPattern) << more;
     EXPECT_EQ(form(more).pattern, "a+") << more;
   }
   for (const char* more : {R"("guided_choice":["a","b"])", R"("structured_outputs":{"choice":["a","b"]})"}) {
-    EXPECT_EQ(form(more).kind, Kind::kChoice) << more;
+    EXPECT_EQ(form(more).kind, AnswerForm::Kind::kChoice) << more;
     EXPECT_THAT(form(more).choices, ElementsAre("a", "b")) << more;
   }
 }
@@ -62,7 +61,7 @@ TEST(RequestFormat, NoFormIsAskedForInManyWays) {
         R"("regex":"")", R"("guided_choice":[])", R"("structured_outputs":{})", R"("guided_json":null)",
         R"("grammar":"")", R"("guided_grammar":null)",
         R"("structured_outputs":{"json_object":false,"grammar":null})"}) {
-    EXPECT_EQ(form(more).kind, Kind::kText) << more;
+    EXPECT_EQ(form(more).kind, AnswerForm::Kind::kText) << more;
   }
 }
 

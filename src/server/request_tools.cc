@@ -10,8 +10,6 @@
 namespace odmoe::server {
 namespace {
 
-using Kind = ToolChoice::Kind;
-
 // {"type": "function", "function": {...}}, or the newer {"type": "function", "name": ..., ...} made into it.
 ApiResult<Json> function_tool(const Json& tool, const std::string& param) {
   if (!tool.is_object()) return bad_request(param, "{} must be an object", param);
@@ -87,7 +85,7 @@ ApiStatus allow_tools(const Json& json, ChatRequest& request) {
   if (mode != "auto" && mode != "required") {
     return bad_request(fields.path("mode"), "{} must be auto or required", fields.path("mode"));
   }
-  request.tool_choice.kind = mode == "auto" ? Kind::kAuto : Kind::kRequired;
+  request.tool_choice.kind = mode == "auto" ? ToolChoice::Kind::kAuto : ToolChoice::Kind::kRequired;
   const Json* list = fields.find("tools");
   if (list == nullptr || !list->is_array() || list->empty() || list->size() > kMaxTools) {
     return bad_request(fields.path("tools"), "{} must be a list of 1 to {} tools", fields.path("tools"),
@@ -112,15 +110,15 @@ ApiStatus read_choice(const Json& given, ChatRequest& request) {
   ToolChoice& choice = request.tool_choice;
   const Json word = given.is_object() ? given.value("type", Json()) : given;
   if (word == "none") {
-    choice.kind = Kind::kNone;
+    choice.kind = ToolChoice::Kind::kNone;
   } else if (word == "auto") {
-    choice.kind = Kind::kAuto;
+    choice.kind = ToolChoice::Kind::kAuto;
   } else if (request.tools.empty()) {
     return bad_request("tool_choice", "tool_choice asks for a call, and there are no tools");
   } else if (word == "required" || word == "any") {
-    choice.kind = Kind::kRequired;
+    choice.kind = ToolChoice::Kind::kRequired;
   } else if (word == "function" && given.is_object()) {
-    choice.kind = Kind::kNamed;
+    choice.kind = ToolChoice::Kind::kNamed;
     ODMOE_ASSIGN_OR_RETURN(choice.name, named_function(given, "tool_choice", request));
   } else if (word == "allowed_tools" && given.is_object()) {
     const auto inner = given.find("allowed_tools");

@@ -7,7 +7,6 @@ namespace odmoe::server {
 namespace {
 
 using namespace testing;
-using Kind = ToolChoice::Kind;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -17,7 +16,7 @@ constexpr const char* kTools =
 ToolChoice choice(const char* json) {
   return chat(ask(odmoe::format(R"({},"tool_choice":{})", kTools, json))).tool_choice;
 }
-std::string refuses(const char* json) {
+std::string tools_refuse(const char* json) {
   return chat_refuses(ask(odmoe::format(R"({},"tool_choice":{})", kTools, json)));
 }
 
@@ -32,25 +31,25 @@ TEST(RequestTools, WithoutToolsThereIsNothingToChoose) {
 }
 
 TEST(RequestTools, AChoiceIsAWordOrAnObject) {
-  EXPECT_EQ(choice("null").kind, Kind::kAuto);
-  EXPECT_EQ(choice(R"("none")").kind, Kind::kNone);
-  EXPECT_EQ(choice(R"("any")").kind, Kind::kRequired);
-  EXPECT_EQ(choice(R"({"type":"required"})").kind, Kind::kRequired);
+  EXPECT_EQ(choice("null").kind, ToolChoice::Kind::kAuto);
+  EXPECT_EQ(choice(R"("none")").kind, ToolChoice::Kind::kNone);
+  EXPECT_EQ(choice(R"("any")").kind, ToolChoice::Kind::kRequired);
+  EXPECT_EQ(choice(R"({"type":"required"})").kind, ToolChoice::Kind::kRequired);
   for (const char* named :
        {R"({"type":"function","function":{"name":"g"}})", R"({"type":"function","name":"g"})"}) {
-    EXPECT_EQ(choice(named).kind, Kind::kNamed);
+    EXPECT_EQ(choice(named).kind, ToolChoice::Kind::kNamed);
     EXPECT_EQ(choice(named).name, "g");
   }
-  EXPECT_EQ(refuses(R"({"type":"custom","custom":{"name":"g"}})"), "tool_choice");
-  EXPECT_EQ(refuses(R"({"type":"function","function":{"name":"h"}})"), "tool_choice");
-  EXPECT_EQ(refuses("5"), "tool_choice");
+  EXPECT_EQ(tools_refuse(R"({"type":"custom","custom":{"name":"g"}})"), "tool_choice");
+  EXPECT_EQ(tools_refuse(R"({"type":"function","function":{"name":"h"}})"), "tool_choice");
+  EXPECT_EQ(tools_refuse("5"), "tool_choice");
 }
 
 TEST(RequestTools, ToolsThatAreNotAllowedAreNotShown) {
   const auto request =
       chat(ask(std::string(kTools) + R"(,"tool_choice":{"type":"allowed_tools","allowed_tools":
       {"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}})"));
-  EXPECT_EQ(request.tool_choice.kind, Kind::kRequired);
+  EXPECT_EQ(request.tool_choice.kind, ToolChoice::Kind::kRequired);
   ASSERT_EQ(request.tools.size(), 1);
   EXPECT_EQ(request.tools[0].name, "g");
   ASSERT_EQ(request.conversation.tools.size(), 1);
@@ -58,9 +57,9 @@ TEST(RequestTools, ToolsThatAreNotAllowedAreNotShown) {
   const auto flat =
       chat(ask(std::string(kTools) +
                R"(,"tool_choice":{"type":"allowed_tools","tools":[{"type":"function","name":"f"}]})"));
-  EXPECT_EQ(flat.tool_choice.kind, Kind::kAuto);
+  EXPECT_EQ(flat.tool_choice.kind, ToolChoice::Kind::kAuto);
   EXPECT_EQ(flat.tools.at(0).name, "f");
-  EXPECT_EQ(refuses(R"({"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[]}})"),
+  EXPECT_EQ(tools_refuse(R"({"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[]}})"),
             "tool_choice.allowed_tools.tools");
 }
 

@@ -67,7 +67,7 @@ void expect_same_hits(const RoutingTrace& trace, PolicyKind kind, int64_t n_slot
   EXPECT_EQ(stats.late_hits, 0U);
 }
 
-class SimulateStore : public testing::TestWithParam<PolicyKind> {};
+class SimulateStore : public ::testing::TestWithParam<PolicyKind> {};
 
 TEST_P(SimulateStore, CountsTheStoresHits) {
   for (const int64_t n_slot : {2, 5, 8, 16, 32}) expect_same_hits(phased_trace(), GetParam(), n_slot);
@@ -80,8 +80,8 @@ TEST_P(SimulateStore, CountsTheStoresHitsOnTheToy) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Policies, SimulateStore,
-                         testing::Values(PolicyKind::kForecast, PolicyKind::kLru, PolicyKind::kLayerLru,
-                                         PolicyKind::kLfu, PolicyKind::kLfuAging),
+                         ::testing::Values(PolicyKind::kForecast, PolicyKind::kLru, PolicyKind::kLayerLru,
+                                           PolicyKind::kLfu, PolicyKind::kLfuAging),
                          [](const auto& kind) { return std::to_string(static_cast<int>(kind.param)); });
 
 }  // namespace

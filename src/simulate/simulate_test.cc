@@ -104,7 +104,7 @@ struct Recorded {
   double least_closed;  // of the distance from equal-share LRU to Belady, at every budget
 };
 
-class RecordedTrace : public testing::TestWithParam<Recorded> {};
+class RecordedTrace : public ::testing::TestWithParam<Recorded> {};
 
 TEST_P(RecordedTrace, ForecastIsNeverBelowTheClassicsAndClosesItsPartOfTheDistance) {
   const char* shared = std::getenv("ODMOE_SHARED");
@@ -125,10 +125,10 @@ TEST_P(RecordedTrace, ForecastIsNeverBelowTheClassicsAndClosesItsPartOfTheDistan
 
 INSTANTIATE_TEST_SUITE_P(
     Recorded, RecordedTrace,
-    testing::Values(Recorded{"gpt-oss-20b.trace.xz", {.first = 0, .end = 421, .step = 60}, 0.25},
-                    Recorded{"qwen3-30b-a3b.route.csv", {}, 0.25},
-                    // Not a quarter at the two smallest budgets: docs/residency.md.
-                    Recorded{"gpt-oss-120b.route.csv", {}, 0.0}),
+    ::testing::Values(Recorded{"gpt-oss-20b.trace.xz", {.first = 0, .end = 421, .step = 60}, 0.25},
+                      Recorded{"qwen3-30b-a3b.route.csv", {}, 0.25},
+                      // Not a quarter at the two smallest budgets: docs/residency.md.
+                      Recorded{"gpt-oss-120b.route.csv", {}, 0.0}),
     [](const auto& trace) {
       return std::string(std::array{"GptOss20b", "Qwen3", "GptOss120b"}[trace.index]);
     });

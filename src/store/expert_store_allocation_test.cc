@@ -29,7 +29,7 @@ std::atomic<int> n_allocation = 0;
 namespace odmoe {
 namespace {
 
-class ExpertStoreAllocation : public testing::TestWithParam<ReaderKind> {};
+class ExpertStoreAllocation : public ::testing::TestWithParam<ReaderKind> {};
 
 TEST_P(ExpertStoreAllocation, LeasingWaitingAndReleasingAllocateNothing) {
   const TemporaryFolder folder;
@@ -76,7 +76,7 @@ TEST_P(ExpertStoreAllocation, LeasingWaitingAndReleasingAllocateNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, ExpertStoreAllocation,
-                         testing::Values(ReaderKind::kIoUring, ReaderKind::kPread), [](const auto& param) {
+                         ::testing::Values(ReaderKind::kIoUring, ReaderKind::kPread), [](const auto& param) {
                            return param.param == ReaderKind::kPread ? "pread" : "io_uring";
                          });
 

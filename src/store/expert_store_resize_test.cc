@@ -11,10 +11,8 @@
 namespace odmoe {
 namespace {
 
-constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
-
 // Three layers of eight experts, two used, in an arena that may hold all 24.
-class ExpertStoreResize : public testing::Test {
+class ExpertStoreResize : public ::testing::Test {
  protected:
   void make(int32_t n_slot, const FakeModel& model = {}, int32_t most = 24) {
     source_.emplace(model);

@@ -115,7 +115,7 @@ int run_threads(ExpertStore& store, const FakeSource& source, int n_round, bool 
   return n_checked;
 }
 
-class ExpertStoreStress : public testing::TestWithParam<Case> {};
+class ExpertStoreStress : public ::testing::TestWithParam<Case> {};
 
 TEST_P(ExpertStoreStress, WhatIsReadyIsAlwaysTheExpertsOwnBytes) {
   const Case& c = GetParam();
@@ -169,12 +169,9 @@ TEST_P(ExpertStoreStress, WhatIsReadyIsRightWhileTheArenaGrowsAndShrinks) {
   EXPECT_LE((*store)->stats().resident, (*store)->stats().n_slot);
 }
 
-constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
-constexpr ReadAlignment kDword{.offset_bytes = 512, .memory_bytes = 4};
-
 INSTANTIATE_TEST_SUITE_P(
     Stores, ExpertStoreStress,
-    testing::Values(
+    ::testing::Values(
         Case{"ample",
              {.n_layer = 5, .n_dense = 1, .slice_bytes = {600, 700, 1300}, .first_offset = 77},
              20,
@@ -228,7 +225,7 @@ struct Kind {
   bool direct;
 };
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
-class ExpertStoreOnRealFiles : public testing::TestWithParam<Kind> {};
+class ExpertStoreOnRealFiles : public ::testing::TestWithParam<Kind> {};
 
 TEST_P(ExpertStoreOnRealFiles, WhatIsReadyIsAlwaysTheExpertsOwnBytes) {
   const TemporaryFolder folder;
@@ -247,10 +244,10 @@ TEST_P(ExpertStoreOnRealFiles, WhatIsReadyIsAlwaysTheExpertsOwnBytes) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, ExpertStoreOnRealFiles,
-                         testing::Values(Kind{"uring_direct", ReaderKind::kIoUring, true},
-                                         Kind{"uring_buffered", ReaderKind::kIoUring, false},
-                                         Kind{"pread_direct", ReaderKind::kPread, true},
-                                         Kind{"pread_buffered", ReaderKind::kPread, false}),
+                         ::testing::Values(Kind{"uring_direct", ReaderKind::kIoUring, true},
+                                           Kind{"uring_buffered", ReaderKind::kIoUring, false},
+                                           Kind{"pread_direct", ReaderKind::kPread, true},
+                                           Kind{"pread_buffered", ReaderKind::kPread, false}),
                          [](const auto& param) { return param.param.name; });
 
 }  // namespace

@@ -14,13 +14,11 @@
 namespace odmoe {
 namespace {
 
-using testing::HasSubstr;
-
-constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
+using ::testing::HasSubstr;
 
 // A store on a fake drive: three layers of eight experts of three slices, two used, unless a test says
 // otherwise.
-class ExpertStoreTest : public testing::Test {
+class ExpertStoreTest : public ::testing::Test {
  protected:
   struct Setup {
     int32_t n_slot = 6;

@@ -5,7 +5,7 @@
 namespace odmoe {
 namespace {
 
-class LayerLruTest : public testing::Test {
+class LayerLruTest : public ::testing::Test {
  protected:
   // Three layers of four experts.
   void make(int32_t n_slot) {

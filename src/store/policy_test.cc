@@ -17,7 +17,7 @@ constexpr std::array kAll = {PolicyKind::kForecast, PolicyKind::kLru, PolicyKind
 using Key = std::optional<ExpertKey>;
 
 // Three layers of four experts, two of which are used.
-class PolicyTest : public testing::Test {
+class PolicyTest : public ::testing::Test {
  protected:
   void make(PolicyKind kind, int32_t n_slot) {
     const std::vector<PolicyLayer> layers = {{3, 4}, {4, 4}, {7, 4}};
@@ -48,7 +48,7 @@ class PolicyTest : public testing::Test {
   std::vector<ExpertKey> members_;
 };
 
-class EveryPolicy : public PolicyTest, public testing::WithParamInterface<PolicyKind> {};
+class EveryPolicy : public PolicyTest, public ::testing::WithParamInterface<PolicyKind> {};
 
 TEST_P(EveryPolicy, HeldMembersAreNeverVictims) {
   make(GetParam(), 6);
@@ -112,7 +112,7 @@ TEST_P(EveryPolicy, TheSameCallsGiveTheSameVictims) {
   EXPECT_EQ(victims[0], victims[1]);
 }
 
-INSTANTIATE_TEST_SUITE_P(Policies, EveryPolicy, testing::ValuesIn(kAll),
+INSTANTIATE_TEST_SUITE_P(Policies, EveryPolicy, ::testing::ValuesIn(kAll),
                          [](const auto& kind) { return std::to_string(static_cast<int>(kind.param)); });
 
 TEST_F(PolicyTest, LruEvictsTheLeastRecentlyUsedWhateverItsLayer) {

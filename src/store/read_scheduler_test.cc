@@ -9,9 +9,7 @@
 namespace odmoe {
 namespace {
 
-constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
-
-class ReadSchedulerTest : public testing::Test {
+class ReadSchedulerTest : public ::testing::Test {
  protected:
   void make(const FakeModel& model, uint32_t depth, uint32_t read_bytes = 1 << 20,
             ReadAlignment alignment = {}) {

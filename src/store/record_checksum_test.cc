@@ -17,8 +17,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
-
 class RecordChecksum : public ::testing::Test {
  protected:
   void make(FakeModel model) {

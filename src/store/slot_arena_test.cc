@@ -10,8 +10,6 @@
 namespace odmoe {
 namespace {
 
-constexpr ReadAlignment kBuffered{.offset_bytes = 1, .memory_bytes = 1};
-
 TEST(SlotPlan, LayersOfOneRecordSizeAreOneClassAndDenseLayersAreInNone) {
   const FakeSource source({.n_layer = 5, .n_dense = 1, .larger_from = 3, .larger_by = 64});
   const SlotPlan plan(source, kBuffered);
@@ -76,7 +74,7 @@ TEST(SlotPlan, AModelWithoutExpertsNeedsNothing) {
   EXPECT_EQ(plan.n_slot(), 0);
 }
 
-class SlotArenaTest : public testing::Test {
+class SlotArenaTest : public ::testing::Test {
  protected:
   SlotArenaTest() : source_({.n_layer = 40, .larger_from = 20, .larger_by = 64}), plan_(source_, kBuffered) {
     plan_.divide(plan_.max_bytes());

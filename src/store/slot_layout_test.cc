@@ -10,10 +10,7 @@
 namespace odmoe {
 namespace {
 
-constexpr ReadAlignment kBuffered{.offset_bytes = 1, .memory_bytes = 1};
-constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
 constexpr ReadAlignment kPage{.offset_bytes = 4096, .memory_bytes = 4096};
-constexpr ReadAlignment kDword{.offset_bytes = 512, .memory_bytes = 4};
 
 bool needs_move(const FakeSource& source, const SlotLayout& layout, int expert, ReadAlignment alignment) {
   for (const Extent& extent : layout.extents) {

@@ -17,6 +17,11 @@
 
 namespace odmoe {
 
+// What readers ask of offsets and of memory.
+inline constexpr ReadAlignment kBuffered{.offset_bytes = 1, .memory_bytes = 1};
+inline constexpr ReadAlignment kSector{.offset_bytes = 512, .memory_bytes = 512};
+inline constexpr ReadAlignment kDword{.offset_bytes = 512, .memory_bytes = 4};
+
 struct FakeModel {
   int n_layer = 3;
   int n_dense = 0;  // leading layers without experts
@@ -146,8 +151,8 @@ class FakeSource final : public ExpertSource {
 
 // Whether the projections of a ready lease are the expert's own, byte for byte; `with_down` false: of one
 // whose gate and up have landed, these.
-inline testing::AssertionResult holds_expert(ExpertStore& store, const FakeSource& source,
-                                             const ExpertLease& lease, bool with_down = true) {
+inline ::testing::AssertionResult holds_expert(ExpertStore& store, const FakeSource& source,
+                                               const ExpertLease& lease, bool with_down = true) {
   const SlotView view = store.slot_view(lease.key().layer);
   const RecordLayout& record = source.layout(lease.key().layer);
   const std::byte* const slot =
@@ -163,12 +168,12 @@ inline testing::AssertionResult holds_expert(ExpertStore& store, const FakeSourc
     for (uint64_t i = 0; i < place.projection.bytes; ++i) {
       if (slot[place.offset + i] == pattern_byte(static_cast<uint64_t>(lease.key().layer), begin + i))
         continue;
-      return testing::AssertionFailure()
+      return ::testing::AssertionFailure()
              << "expert " << lease.key().expert << " of layer " << lease.key().layer << " is wrong at byte "
              << i << " of slice " << place.projection.slice;
     }
   }
-  return testing::AssertionSuccess();
+  return ::testing::AssertionSuccess();
 }
 
 }  // namespace odmoe

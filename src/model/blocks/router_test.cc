@@ -9,9 +9,9 @@
 namespace odmoe {
 namespace {
 
-using testing::ElementsAre;
-using testing::FloatNear;
-using testing::Pointwise;
+using ::testing::ElementsAre;
+using ::testing::FloatNear;
+using ::testing::Pointwise;
 
 struct Routed {
   std::vector<int32_t> ids;

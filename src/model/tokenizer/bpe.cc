@@ -7,12 +7,7 @@
 #include "base/utf8.h"
 
 namespace odmoe {
-namespace {
-
-// Symbols are counted in 32 bits; a longer word is cut, which text never notices.
-constexpr size_t kMaxWordBytes = size_t{1} << 30;
-
-}  // namespace
+namespace {}  // namespace
 
 size_t BpeMerges::home(Token left, Token right) const {
   const uint64_t key = uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
@@ -80,9 +75,9 @@ struct BpeMerges::Pairs {
 
 void BpeMerges::encode(const Vocabulary& vocabulary, std::string_view word, MergeScratch* scratch,
                        std::vector<Token>* out) const {
-  while (word.size() > kMaxWordBytes) {
-    encode(vocabulary, word.substr(0, kMaxWordBytes), scratch, out);
-    word.remove_prefix(kMaxWordBytes);
+  while (word.size() > kMaxMergedBytes) {
+    encode(vocabulary, word.substr(0, kMaxMergedBytes), scratch, out);
+    word.remove_prefix(kMaxMergedBytes);
   }
   const bool of_bytes = vocabulary.writing() == TokenWriting::kByteAlphabet;
   if (of_bytes && word.size() == 1) {

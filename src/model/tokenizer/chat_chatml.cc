@@ -8,7 +8,7 @@ namespace odmoe {
 namespace {
 
 constexpr std::string_view kStart = "<|im_start|>";
-constexpr std::string_view kEnd = "<|im_end|>";
+constexpr std::string_view kTurnEnd = "<|im_end|>";
 constexpr std::string_view kThinkEnd = "</think>";
 
 std::string_view strip_left(std::string_view text) {
@@ -36,12 +36,12 @@ void open_turn(std::string_view role, ChatText* out) {
 }
 
 void close_turn(ChatText* out) {
-  *out += kEnd;
+  *out += kTurnEnd;
   *out += "\n";
 }
 
 void append_system(std::string_view jinja, const Conversation& conversation, bool given, ChatText* out) {
-  const auto fallback = find_constant(jinja, "<|im_start|>system\n", kEnd);
+  const auto fallback = find_constant(jinja, "<|im_start|>system\n", kTurnEnd);
   const std::vector<std::string>& tools = conversation.tools;
   if (!given && !fallback && tools.empty()) return;
   open_turn("system", out);

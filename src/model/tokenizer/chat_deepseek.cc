@@ -9,9 +9,9 @@ namespace {
 
 constexpr std::string_view kUser = "<｜User｜>";
 constexpr std::string_view kAssistant = "<｜Assistant｜>";
-constexpr std::string_view kEnd = "<｜end▁of▁sentence｜>";
-constexpr std::string_view kThinkBegin = "<think>";
-constexpr std::string_view kThinkEnd = "</think>";
+constexpr std::string_view kSentenceEnd = "<｜end▁of▁sentence｜>";
+constexpr std::string_view kThoughtBegin = "<think>";
+constexpr std::string_view kThoughtEnd = "</think>";
 constexpr std::string_view kCallsBegin = "<｜tool▁calls▁begin｜>";
 constexpr std::string_view kCallsEnd = "<｜tool▁calls▁end｜>";
 constexpr std::string_view kCallBegin = "<｜tool▁call▁begin｜>";
@@ -42,12 +42,12 @@ Details read_details(std::string_view jinja) {
   if (jinja.contains("pending_asst_marker")) {
     details.marker = Details::Marker::kBetween;
     details.dsml = true;
-    details.before_answer = kThinkEnd;
+    details.before_answer = kThoughtEnd;
     details.before_generation =
-        jinja.contains("thinking_start_token + thinking_end_token") ? "<think></think>" : kThinkEnd;
+        jinja.contains("thinking_start_token + thinking_end_token") ? "<think></think>" : kThoughtEnd;
   } else if (jinja.contains("thinking is defined")) {
     details.marker = Details::Marker::kBetween;
-    details.before_answer = jinja.contains("<think></think>") ? "<think></think>" : kThinkEnd;
+    details.before_answer = jinja.contains("<think></think>") ? "<think></think>" : kThoughtEnd;
     details.before_generation = details.before_answer;
   } else if (jinja.contains("+ '<｜Assistant｜>'}}")) {
     details.marker = Details::Marker::kWithQuestion;
@@ -74,10 +74,10 @@ ChatText system_prompt(std::span<const ChatTurn> turns, bool join) {
 }
 
 std::string_view without_thoughts(std::string_view content, Details::Thoughts thoughts) {
-  if (thoughts == Details::Thoughts::kCutAtLastEnd) return after_last(content, kThinkEnd);
+  if (thoughts == Details::Thoughts::kCutAtLastEnd) return after_last(content, kThoughtEnd);
   if (thoughts == Details::Thoughts::kCutAtFirstEnd) {
-    const size_t at = content.find(kThinkEnd);
-    if (at != std::string_view::npos) content.remove_prefix(at + kThinkEnd.size());
+    const size_t at = content.find(kThoughtEnd);
+    if (at != std::string_view::npos) content.remove_prefix(at + kThoughtEnd.size());
   }
   return content;
 }
@@ -122,12 +122,12 @@ void append_begun(const ChatTurn& turn, Continuation continuation, std::string_v
   if (!thought && !turn.reasoning) {
     *out += before;
   } else {
-    *out += kThinkBegin;
+    *out += kThoughtBegin;
     *out += line;
     if (turn.reasoning) out->say(*turn.reasoning);
     if (thought) return;
     *out += line;
-    *out += kThinkEnd;
+    *out += kThoughtEnd;
     *out += line;
     *out += line;
   }
@@ -156,16 +156,16 @@ ChatText render_v32(const Details& details, const Conversation& conversation) {
       if (const Continuation how = continuation_of(conversation, turn); how != Continuation::kNone) {
         if (asked || answered) out += asked ? kAssistant : "\n\n";
         const bool shows = thinking && static_cast<ptrdiff_t>(i) > last_user;
-        append_begun(turn, how, "", !asked && !answered ? "" : shows ? "<think></think>" : kThinkEnd, &out);
+        append_begun(turn, how, "", !asked && !answered ? "" : shows ? "<think></think>" : kThoughtEnd, &out);
         return out;
       }
       if (asked || answered) {
         out += asked ? kAssistant : "\n\n";
         if (thinking && static_cast<ptrdiff_t>(i) > last_user) {
-          out += kThinkBegin;
+          out += kThoughtBegin;
           out.say(turn.reasoning.value_or(""));
         }
-        out += kThinkEnd;
+        out += kThoughtEnd;
       }
       asked = answered = false;
       out.say(turn.content);
@@ -173,7 +173,7 @@ ChatText render_v32(const Details& details, const Conversation& conversation) {
         append_dsml_calls(turn, &out);
         caller = i;
       }
-      out += kEnd;
+      out += kSentenceEnd;
     } else if (turn.role == "tool") {
       // Results without a call before them are counted from the beginning, against the last turn's calls.
       const size_t order = caller < turns.size() ? i - caller : i + 1;
@@ -191,7 +191,7 @@ ChatText render_v32(const Details& details, const Conversation& conversation) {
   }
   if (wants_generation_prompt(conversation) && (asked || answered)) {
     out += asked ? kAssistant : "\n\n";
-    out += thinking ? kThinkBegin : details.before_generation;
+    out += thinking ? kThoughtBegin : details.before_generation;
   }
   return out;
 }
@@ -234,7 +234,7 @@ ChatText render_v31(const Details& details, const Conversation& conversation) {
         out.say(tool ? std::string_view(turn.content) : without_thoughts(turn.content, details.thoughts));
       }
       tool = false;
-      out += kEnd;
+      out += kSentenceEnd;
     } else if (turn.role == "tool") {
       asked = false;
       tool = true;
@@ -245,7 +245,7 @@ ChatText render_v31(const Details& details, const Conversation& conversation) {
   }
   if (wants_generation_prompt(conversation) && asked) {
     out += kAssistant;
-    out += conversation.thinking.value_or(false) ? kThinkBegin : details.before_generation;
+    out += conversation.thinking.value_or(false) ? kThoughtBegin : details.before_generation;
   }
   return out;
 }
@@ -288,7 +288,7 @@ ChatText render_v3(const Details& details, const Conversation& conversation) {
         }
         out += kCallsEnd;
       }
-      out += kEnd;
+      out += kSentenceEnd;
       asked = false;
     } else if (turn.role == "tool") {
       out += tool ? "\n" : "<｜tool▁outputs▁begin｜>";
@@ -330,7 +330,7 @@ ChatText render_deepseek_v2(const Conversation& conversation) {
         return out;
       }
       out.say(turn.content);
-      out += kEnd;
+      out += kSentenceEnd;
     } else if (turn.role == "system") {
       out.say(turn.content);
       out += "\n\n";

@@ -10,7 +10,7 @@ namespace odmoe {
 namespace {
 
 constexpr std::string_view kMiddle = "<|im_middle|>";
-constexpr std::string_view kEnd = "<|im_end|>";
+constexpr std::string_view kMessageEnd = "<|im_end|>";
 
 std::string_view opening(std::string_view role) {
   if (role == "user") return "<|im_user|>";
@@ -61,16 +61,16 @@ class Renderer {
     }
     out_ += "<|im_system|>tool_declare<|im_middle|>";
     out_.say(list + "]");
-    out_ += kEnd;
+    out_ += kMessageEnd;
   }
 
   void default_system() {
-    const auto system = find_constant(jinja_, "<|im_system|>system<|im_middle|>", kEnd);
+    const auto system = find_constant(jinja_, "<|im_system|>system<|im_middle|>", kMessageEnd);
     if (!system) return;
     out_ += "<|im_system|>system<|im_middle|>";
     out_ += system->text;
-    out_ += kEnd;
-    out_ += white_space_behind(jinja_, system->end + kEnd.size());
+    out_ += kMessageEnd;
+    out_ += white_space_behind(jinja_, system->end + kMessageEnd.size());
   }
 
   void message(const ChatTurn& turn, bool in_progress) {
@@ -89,7 +89,7 @@ class Renderer {
     if (turn.role == "tool") tool_result(turn);
     out_.say(turn.content);
     if (turn.role == "assistant" && !turn.tool_calls.empty()) calls(turn);
-    if (!begun) out_ += kEnd;
+    if (!begun) out_ += kMessageEnd;
   }
 
   void calls(const ChatTurn& turn) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -34,6 +35,9 @@ struct MergeScratch {
 };
 // Four for the symbols, and three halves of an entry for the heap.
 static_assert(kMergeBytesPerByte == sizeof(int32_t) + sizeof(uint64_t) * 3 / 2);
+
+// Symbols are counted in 32 bits; a longer text is cut, which text never notices.
+inline constexpr size_t kMaxMergedBytes = size_t{1} << 30;
 
 inline constexpr uint32_t kNoRank = UINT32_MAX;
 

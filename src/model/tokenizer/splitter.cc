@@ -14,16 +14,19 @@
 #include "model/tokenizer/split_rules.h"
 
 namespace odmoe {
-namespace {
+namespace pcre {
 
-struct PcreDeleter {
+struct Deleter {
   void operator()(pcre2_code* code) const { pcre2_code_free(code); }
   void operator()(pcre2_match_data* data) const { pcre2_match_data_free(data); }
   void operator()(pcre2_match_context* context) const { pcre2_match_context_free(context); }
 };
-using Code = std::unique_ptr<pcre2_code, PcreDeleter>;
-using MatchData = std::unique_ptr<pcre2_match_data, PcreDeleter>;
-using MatchContext = std::unique_ptr<pcre2_match_context, PcreDeleter>;
+using Code = std::unique_ptr<pcre2_code, Deleter>;
+using MatchData = std::unique_ptr<pcre2_match_data, Deleter>;
+using MatchContext = std::unique_ptr<pcre2_match_context, Deleter>;
+
+}  // namespace pcre
+namespace {
 
 // PCRE2 counts U+180E as \s, and takes \p{Han} for the script extensions; the engines that the vocabularies
 // were made with do neither.
@@ -96,13 +99,13 @@ bool give_threes(std::string_view match, const Splitter::WordSink& give) {
 
 struct Splitter::Expressions {
   struct Step {
-    Code code;
+    pcre::Code code;
     bool threes;
   };
   std::vector<Step> steps;
-  MatchContext context;
+  pcre::MatchContext context;
 
-  using Data = std::vector<MatchData>;  // one for each expression
+  using Data = std::vector<pcre::MatchData>;  // one for each expression
 
   // Cuts the piece by the expressions from `step` on.  Every piece is a subject of its own, as it is in the
   // tokenizers that are followed: lookaheads see its end.  Each piece goes through all of them before the
@@ -142,8 +145,8 @@ Result<Splitter> Splitter::compile(std::span<const std::string_view> expressions
     const std::string pattern = to_pcre2(expression);
     int error = 0;
     PCRE2_SIZE error_offset = 0;
-    Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                            PCRE2_UTF | PCRE2_UCP, &error, &error_offset, nullptr));
+    pcre::Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                  PCRE2_UTF | PCRE2_UCP, &error, &error_offset, nullptr));
     if (code == nullptr) {
       std::array<PCRE2_UCHAR, 256> message{};
       pcre2_get_error_message(error, message.data(), message.size());

@@ -7,9 +7,6 @@
 namespace odmoe {
 namespace {
 
-// Symbols are counted in 32 bits; a longer text is cut, which text never notices.
-constexpr size_t kMaxWordBytes = size_t{1} << 30;
-
 bool is_merged_to(TokenKind kind) { return kind == TokenKind::kNormal || kind == TokenKind::kUnused; }
 
 }  // namespace
@@ -71,9 +68,9 @@ struct SpmScores::Pairs {
 
 void SpmScores::encode(const Vocabulary& vocabulary, std::string_view text, MergeScratch* scratch,
                        std::vector<Token>* out) const {
-  while (text.size() > kMaxWordBytes) {
-    encode(vocabulary, text.substr(0, kMaxWordBytes), scratch, out);
-    text.remove_prefix(kMaxWordBytes);
+  while (text.size() > kMaxMergedBytes) {
+    encode(vocabulary, text.substr(0, kMaxMergedBytes), scratch, out);
+    text.remove_prefix(kMaxMergedBytes);
   }
   const auto n = static_cast<uint32_t>(text.size());
   scratch->symbols.resize(n);

@@ -20,35 +20,13 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int32_t kControl = 3, kUserDefined = 4, kUnused = 5;
+constexpr int32_t kUnused = 5;
 constexpr Token kBos = 1, kEos = 2;
 
 Token byte(uint8_t value) { return 3 + value; }
 
-Result<std::unique_ptr<Tokenizer>> try_create(const testing::GgufWriter& gguf) {
-  ODMOE_ASSIGN_OR_RETURN(const auto file, parse_gguf(gguf));
-  Account account(*file);
-  return Tokenizer::create(account);
-}
-
-std::unique_ptr<Tokenizer> create(const testing::GgufWriter& gguf) {
-  auto tokenizer = try_create(gguf);
-  EXPECT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
-  return std::move(*tokenizer);
-}
-
-std::string error_of(const testing::GgufWriter& gguf) {
-  const auto tokenizer = try_create(gguf);
-  EXPECT_FALSE(tokenizer.has_value());
-  return tokenizer.has_value() ? "" : tokenizer.error().message;
-}
-
 testing::GgufWriter without_space(const SpmVocabulary& vocabulary) {
   return vocabulary.writer().set("tokenizer.ggml.add_space_prefix", false);
-}
-
-std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special = false) {
-  return tokenizer.encode(text, {.add_special = false, .parse_special = parse_special});
 }
 
 TEST(Spm, TheBestScoreIsMergedFirstAndOfEqualsTheLeftmost) {
@@ -243,13 +221,13 @@ TEST(Spm, LimitsHold) {
 TEST(Spm, DamagedVocabulariesAreRefused) {
   SpmVocabulary few;
   few.scores.pop_back();
-  EXPECT_THAT(error_of(few.writer()), HasSubstr("259 tokens but only 258 scores"));
+  EXPECT_THAT(error_of(few.writer()).message, HasSubstr("259 tokens but only 258 scores"));
   SpmVocabulary byteless;
   byteless.kinds[byte('\n')] = 1;
-  EXPECT_THAT(error_of(byteless.writer()), HasSubstr("no token for the byte 0x0A: no byte fallback"));
+  EXPECT_THAT(error_of(byteless.writer()).message, HasSubstr("no token for the byte 0x0A: no byte fallback"));
   auto gguf = SpmVocabulary().writer();
   gguf.remove("tokenizer.ggml.pre");
-  EXPECT_THAT(error_of(gguf.set("tokenizer.ggml.pre", "no-such-rule")),
+  EXPECT_THAT(error_of(gguf.set("tokenizer.ggml.pre", "no-such-rule")).message,
               HasSubstr("\"no-such-rule\" is not supported with tokenizer model llama"));
 }
 

@@ -1,15 +1,19 @@
 // Metadata of small vocabularies for the tests of this folder.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/byte_alphabet.h"
 #include "format/gguf_file.h"
 #include "gguf_writer.h"
+#include "model/tokenizer/tokenizer.h"
 
 namespace odmoe {
 
@@ -93,6 +97,33 @@ struct SpmVocabulary {
 inline Result<std::unique_ptr<GgufFile>> parse_gguf(const testing::GgufWriter& gguf) {
   const std::vector<std::byte> bytes = gguf.bytes();
   return GgufFile::parse(bytes, bytes.size());
+}
+
+// Kinds of tokens as files number them.
+inline constexpr int32_t kControl = 3, kUserDefined = 4;
+
+inline Result<std::unique_ptr<Tokenizer>> try_create(const testing::GgufWriter& gguf) {
+  ODMOE_ASSIGN_OR_RETURN(const auto file, parse_gguf(gguf));
+  Account account(*file);
+  return Tokenizer::create(account);
+}
+
+inline std::unique_ptr<Tokenizer> create(const testing::GgufWriter& gguf) {
+  Result<std::unique_ptr<Tokenizer>> tokenizer = try_create(gguf);
+  EXPECT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
+  return std::move(*tokenizer);
+}
+
+inline Error error_of(const testing::GgufWriter& gguf) {
+  const Result<std::unique_ptr<Tokenizer>> tokenizer = try_create(gguf);
+  EXPECT_FALSE(tokenizer.has_value());
+  return tokenizer.has_value() ? Error{} : tokenizer.error();
+}
+
+// Without what the file adds at the beginning and the end.
+inline std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text,
+                                 bool parse_special = false) {
+  return tokenizer.encode(text, {.add_special = false, .parse_special = parse_special});
 }
 
 }  // namespace odmoe

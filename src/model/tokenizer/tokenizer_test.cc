@@ -17,31 +17,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-constexpr int32_t kControl = 3;
-constexpr int32_t kUserDefined = 4;
-
-Result<std::unique_ptr<Tokenizer>> try_create(const testing::GgufWriter& gguf) {
-  ODMOE_ASSIGN_OR_RETURN(const auto file, parse_gguf(gguf));
-  Account account(*file);
-  return Tokenizer::create(account);
-}
-
-std::unique_ptr<Tokenizer> create(const testing::GgufWriter& gguf) {
-  Result<std::unique_ptr<Tokenizer>> tokenizer = try_create(gguf);
-  EXPECT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
-  return std::move(*tokenizer);
-}
-
-Error error_of(const testing::GgufWriter& gguf) {
-  const Result<std::unique_ptr<Tokenizer>> tokenizer = try_create(gguf);
-  EXPECT_FALSE(tokenizer.has_value());
-  return tokenizer.has_value() ? Error{} : tokenizer.error();
-}
-
-std::vector<Token> encode(const Tokenizer& tokenizer, std::string_view text, bool parse_special = false) {
-  return tokenizer.encode(text, {.add_special = false, .parse_special = parse_special});
-}
-
 TEST(Tokenizer, MergesInTheOrderOfTheRanksNotOfTheText) {
   TestVocabulary vocabulary;
   const Token bc = vocabulary.add_merge("b", "c");
