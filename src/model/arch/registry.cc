@@ -34,6 +34,7 @@ constexpr auto kFamilies = std::to_array<Family>({
     {{"glm4moe", "GLM-4.5, GLM-4.5-Air, GLM-4.6", "F32 with and without norms of queries and keys, Q4_K_M",
       "speculation (MTP); images (GLM-4.5V)"},
      make_glm4moe},
+    {{"gpt-oss", "gpt-oss-20b, gpt-oss-120b", "F32, MXFP4 experts", ""}, make_gpt_oss},
     {{"granitehybrid", "Granite-4.0-H: tiny, small", kTiny, "models without experts"}, make_granitehybrid},
     {{"granitemoe", "Granite-3.0-1B-A400M, 3B-A800M", "F32 with and without a shared expert", ""},
      make_granitemoe},
