@@ -18,9 +18,11 @@ constexpr std::string_view kTiny = "F32";
 
 // Sorted by name.
 constexpr auto kFamilies = std::to_array<Family>({
+    {{"afmoe", "Arcee Trinity: Nano, Mini, Large", kTiny, ""}, make_afmoe},
     {{"arctic", "Snowflake Arctic", kTiny, ""}, make_arctic},
     {{"bailingmoe", "Ling-lite, Ling-plus", kTiny, ""}, make_bailingmoe},
     {{"bailingmoe2", "Ling-2.0 and Ring-2.0: mini, flash, 1T", kTiny, "speculation (MTP)"}, make_bailingmoe2},
+    {{"cohere2moe", "Command A with experts", kTiny, "speculation (MTP)"}, make_cohere2moe},
     {{"dbrx", "DBRX", kTiny, ""}, make_dbrx},
     {{"deepseek", "DeepSeek-MoE-16B", kTiny, ""}, make_deepseek},
     {{"deepseek2",
@@ -31,6 +33,8 @@ constexpr auto kFamilies = std::to_array<Family>({
     {{"ernie4_5-moe", "ERNIE-4.5-21B-A3B, 300B-A47B", "F32, experts in every layer behind the lead",
       "an interleave_moe_layer_step above 1 has no reference"},
      make_ernie4_5_moe},
+    {{"exaone-moe", "K-EXAONE-236B-A23B", kTiny, "speculation (MTP)"}, make_exaone_moe},
+    {{"gemma4", "Gemma 4 26B-A4B", "F32, Q4_0", "images; models without experts"}, make_gemma4},
     {{"glm4moe", "GLM-4.5, GLM-4.5-Air, GLM-4.6", "F32 with and without norms of queries and keys, Q4_K_M",
       "speculation (MTP); images (GLM-4.5V)"},
      make_glm4moe},
@@ -47,11 +51,21 @@ constexpr auto kFamilies = std::to_array<Family>({
     {{"hunyuan-moe", "Hunyuan-A13B", kTiny, ""}, make_hunyuan_moe},
     {{"hy_v3", "Hunyuan 3", kTiny, "speculation (MTP)"}, make_hy_v3},
     {{"jamba", "Jamba-1.5, 1.6, 1.7: mini, large", kTiny, ""}, make_jamba},
+    {{"k2-horizon", "K2 Horizon with experts", kTiny, "models without experts"}, make_k2_horizon},
     {{"kimi-linear", "Kimi-Linear-48B-A3B", kTiny, ""}, make_kimi_linear},
+    {{"laguna", "Laguna XS.2, M.1", kTiny, "gates for each value (M.1) have no reference"}, make_laguna},
     {{"lfm2moe", "LFM2-8B-A1B, LFM2-24B-A2B", kTiny, ""}, make_lfm2moe},
     {{"llama", "Mixtral-8x7B, Mixtral-8x22B, merges of Llamas with experts", kTiny,
       "files of before 2024 with a tensor for each expert; Llamas without experts"},
      make_llama},
+    {{"llama4", "Llama-4-Scout-17B-16E, Maverick-17B-128E",
+      "F32, experts in every layer and in every second one, contexts up to 8192",
+      "images; contexts beyond 8192 and Maverick's heads without norms have no reference"},
+     make_llama4},
+    {{"maion-coder", "Maion Coder", kTiny, "experts of several widths in one model"}, make_maion_coder},
+    {{"maple", "Maple-20B", kTiny, ""}, make_maple},
+    {{"mellum", "Mellum2-12B-A2.5B", kTiny, ""}, make_mellum},
+    {{"mimo2", "MiMo-V2-Flash", kTiny, "speculation (MTP); files with a joint attn_qkv"}, make_mimo2},
     {{"minicpm", "MiniCPM-MoE-8x2B", kTiny, "files without keys for the scales"}, make_minicpm},
     {{"minimax-01", "MiniMax-Text-01, MiniMax-M1", kTiny,
       "llama.cpp never gives tokens from 200032 on; here they are as likely as the model says"},
@@ -74,6 +88,10 @@ constexpr auto kFamilies = std::to_array<Family>({
       "speculation (MTP); files with a joint ssm_in have no reference of their own"},
      make_qwen3next},
     {{"qwen3vlmoe", "Qwen3-VL-30B-A3B, 235B-A22B", kTiny, "images"}, make_qwen3moe},
+    {{"smallthinker", "SmallThinker-4BA0.6B, 21BA3B", "F32, contexts up to 4096",
+      "contexts beyond 4096 have no reference"},
+     make_smallthinker},
+    {{"step35", "Step-3.5-Flash", kTiny, "speculation (MTP)"}, make_step35},
 });
 
 static_assert(std::ranges::is_sorted(kFamilies, {}, [](const Family& f) { return f.info.name; }));
