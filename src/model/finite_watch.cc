@@ -1,6 +1,7 @@
 #include "model/finite_watch.h"
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "backend/tensor_memory.h"
@@ -15,9 +16,13 @@ bool can_be_looked_at(const ggml_tensor* values) {
   return values->type == GGML_TYPE_F32 && values->nb[0] == sizeof(float) && !ggml_is_empty(values);
 }
 
-// No tensor: none, or one in memory of the engine's, who looks at it there.
-HidingOperand hiding_operand(const ggml_tensor* node) {
-  HidingOperand operand{.tensor = nullptr, .limit = kInfinite};
+using HidingOperands = std::array<HidingOperand, 2>;  // without a tensor: none
+
+// Those in memory of the engine's, who looks at them there, are left out.
+HidingOperands hiding_operands(const ggml_tensor* node) {
+  HidingOperands operands;
+  operands.fill({.tensor = nullptr, .limit = kInfinite});
+  HidingOperand& operand = operands[0];
   switch (node->op) {
     case GGML_OP_MUL_MAT:
     case GGML_OP_MUL_MAT_ID:
@@ -39,8 +44,10 @@ HidingOperand hiding_operand(const ggml_tensor* node) {
         operand.tensor = node->src[0];
       break;
     case GGML_OP_GLU:
-      if (ggml_get_glu_op(node) == GGML_GLU_OP_GEGLU || ggml_get_glu_op(node) == GGML_GLU_OP_REGLU)
-        operand.tensor = node->src[0];
+      if (ggml_get_glu_op(node) != GGML_GLU_OP_SWIGLU) operand.tensor = node->src[0];
+      if (ggml_get_glu_op(node) == GGML_GLU_OP_SWIGLU_OAI ||
+          ggml_get_glu_op(node) == GGML_GLU_OP_SWIGLU_CLAMP)
+        operands[1].tensor = node->src[1];
       break;
     case GGML_OP_GATED_DELTA_NET:
       operand.tensor = node->src[3];  // gates, of which the exponential is taken
@@ -54,9 +61,11 @@ HidingOperand hiding_operand(const ggml_tensor* node) {
     default:
       break;
   }
-  const bool ours = operand.tensor != nullptr && !has_memory(operand.tensor);
-  if (!ours || !can_be_looked_at(operand.tensor)) operand.tensor = nullptr;
-  return operand;
+  for (HidingOperand& one : operands) {
+    const bool ours = one.tensor != nullptr && !has_memory(one.tensor);
+    if (!ours || !can_be_looked_at(one.tensor)) one.tensor = nullptr;
+  }
+  return operands;
 }
 
 }  // namespace
@@ -89,14 +98,15 @@ int64_t first_row_not_finite(const ggml_tensor* tensor, int64_t first, int64_t e
 void KeptOperands::keep(ggml_cgraph* graph) {
   operands_.clear();
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
-    const HidingOperand operand = hiding_operand(ggml_graph_node(graph, i));
-    if (operand.tensor == nullptr ||
-        std::ranges::contains(operands_, operand.tensor, &HidingOperand::tensor)) {
-      continue;
+    for (const HidingOperand& operand : hiding_operands(ggml_graph_node(graph, i))) {
+      if (operand.tensor == nullptr ||
+          std::ranges::contains(operands_, operand.tensor, &HidingOperand::tensor)) {
+        continue;
+      }
+      ggml_set_output(operand.tensor);
+      if (operand.tensor->view_src != nullptr) ggml_set_output(operand.tensor->view_src);
+      operands_.push_back(operand);
     }
-    ggml_set_output(operand.tensor);
-    if (operand.tensor->view_src != nullptr) ggml_set_output(operand.tensor->view_src);
-    operands_.push_back(operand);
   }
 }
 
@@ -114,8 +124,9 @@ void FiniteChecks::add(ggml_cgraph* plain, Graph& checked, What what) {
   const int n_node = ggml_graph_n_nodes(plain);
   operands_.clear();
   for (int i = 0; i < n_node; ++i) {
-    const HidingOperand operand = hiding_operand(ggml_graph_node(plain, i));
-    if (operand.tensor != nullptr) operands_.push_back(operand);
+    for (const HidingOperand& operand : hiding_operands(ggml_graph_node(plain, i))) {
+      if (operand.tensor != nullptr) operands_.push_back(operand);
+    }
   }
   for (int i = 0; i < n_node; ++i) {
     ggml_tensor* values = ggml_graph_node(plain, i);
