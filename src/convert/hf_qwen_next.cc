@@ -1,6 +1,7 @@
 // Qwen3-Next (80B-A3B, Coder-Next) and Qwen3.5 MoE (35B-A3B, 122B-A10B, 397B-A17B) as Hugging Face has them:
 // gated attention in every fourth layer, Gated DeltaNet in the others (arXiv:2412.06464).
 #include <algorithm>
+#include <utility>
 
 #include "convert/hf_common.h"
 #include "convert/hf_order.h"
@@ -70,27 +71,11 @@ void map_attention(HfModelBuilder& b, const HfHeads& heads, const std::string& b
   map_qk_norms(b, block, attention, heads.head_dim, heads.head_dim, kNorms);
 }
 
-// Adds a matrix with its rows in an order.
-void add_ordered(HfModelBuilder& b, const std::string& target, const std::string& source, int64_t columns,
-                 int64_t rows, std::vector<int64_t> order) {
-  HfTarget* made = b.add_matrix(target, source, columns, rows);
-  if (made != nullptr) made->row_order = std::move(order);
-}
-
 // Qwen3-Next's joint projections.  in_proj_qkvz has, per key head, its queries, its keys, and the values and
 // gates of its value heads; GGUF has queries, keys and values of all heads one after another, and the gates
 // apart.
 void map_joint_inputs(HfModelBuilder& b, const DeltaNet& net, const std::string& block,
                       const std::string& source, int64_t n_embd) {
-  const int64_t d = net.head_dim;
-  const int64_t of_key = net.n_value_head / net.n_key_head * d;
-  const int64_t period = 2 * d + 2 * of_key;
-  std::vector<int64_t> qkv;
-  hf_append_parts(qkv, net.n_key_head, period, 0, d);
-  hf_append_parts(qkv, net.n_key_head, period, d, d);
-  hf_append_parts(qkv, net.n_key_head, period, 2 * d, of_key);
-  std::vector<int64_t> z;
-  hf_append_parts(z, net.n_key_head, period, 2 * d + of_key, of_key);
   if (b.failed()) return;
   Result<HfWeight> joint = b.weight(source + "in_proj_qkvz");
   if (!joint.has_value()) return b.fail_with(std::move(joint).error());
@@ -100,6 +85,15 @@ void map_joint_inputs(HfModelBuilder& b, const DeltaNet& net, const std::string&
          odmoe::format("{}: '{}' has {} rows of {}; {} of {} were expected", b.config().name(), joint->name,
                        joint->rows, joint->columns, net.n_channel() + net.n_value(), n_embd)});
   }
+  const int64_t d = net.head_dim;
+  const int64_t of_key = net.n_value_head / net.n_key_head * d;
+  const int64_t period = 2 * d + 2 * of_key;
+  std::vector<int64_t> qkv;
+  hf_append_parts(qkv, net.n_key_head, period, 0, d);
+  hf_append_parts(qkv, net.n_key_head, period, d, d);
+  hf_append_parts(qkv, net.n_key_head, period, 2 * d, of_key);
+  std::vector<int64_t> z;
+  hf_append_parts(z, net.n_key_head, period, 2 * d + of_key, of_key);
   b.add({.name = block + "attn_qkv.weight",
          .ne = {n_embd, net.n_channel(), 1},
          .weights = {*joint},
@@ -115,12 +109,14 @@ void map_joint_inputs(HfModelBuilder& b, const DeltaNet& net, const std::string&
 // Qwen3.5's projections, each of its own.
 void map_separate_inputs(HfModelBuilder& b, const DeltaNet& net, const std::vector<int64_t>& heads,
                          const std::string& block, const std::string& source, int64_t n_embd) {
-  add_ordered(b, block + "attn_qkv.weight", source + "in_proj_qkv", n_embd, net.n_channel(),
-              hf_order_of_heads(heads, net.head_dim, 2 * net.n_key()));
-  add_ordered(b, block + "attn_gate.weight", source + "in_proj_z", n_embd, net.n_value(),
-              hf_order_of_heads(heads, net.head_dim, 0));
-  add_ordered(b, block + "ssm_alpha.weight", source + "in_proj_a", n_embd, net.n_value_head, heads);
-  add_ordered(b, block + "ssm_beta.weight", source + "in_proj_b", n_embd, net.n_value_head, heads);
+  HfTarget* made = b.add_matrix(block + "attn_qkv.weight", source + "in_proj_qkv", n_embd, net.n_channel());
+  if (made != nullptr) made->row_order = hf_order_of_heads(heads, net.head_dim, 2 * net.n_key());
+  made = b.add_matrix(block + "attn_gate.weight", source + "in_proj_z", n_embd, net.n_value());
+  if (made != nullptr) made->row_order = hf_order_of_heads(heads, net.head_dim, 0);
+  for (const auto& [target, of] : {std::pair{"ssm_alpha", "in_proj_a"}, std::pair{"ssm_beta", "in_proj_b"}}) {
+    made = b.add_matrix(odmoe::format("{}{}.weight", block, target), source + of, n_embd, net.n_value_head);
+    if (made != nullptr) made->row_order = heads;
+  }
 }
 
 // `heads` is the order of value heads, empty where they stay as they are.
