@@ -167,6 +167,17 @@ TEST_F(HfWeights, EveryFormIsFoundAndItsShapesMustAgree) {
                        {"w.weight_shape", "I32", {2}}}),
               HasSubstr("says 0 x 0, but the codes are for 4 x 64"));
 
+  const auto mxfp4 = [&](std::vector<int64_t> blocks, std::vector<int64_t> scales) {
+    return refusal({{"w_blocks", "U8", std::move(blocks)}, {"w_scales", "U8", std::move(scales)}}, "{}", 3);
+  };
+  EXPECT_EQ(mxfp4({2, 4, 3, 16}, {2, 4, 3}), "found");
+  EXPECT_THAT(mxfp4({2, 4, 3, 16}, {2, 4, 2}), HasSubstr("does not fit scales of [2, 4, 2]"));
+  EXPECT_THAT(mxfp4({2, 4, 3, 8}, {2, 4, 3}), HasSubstr("32 codes in 16 bytes each"));
+  EXPECT_THAT(mxfp4({4, 3, 16}, {4, 3}), HasSubstr("4 dimensions were expected"));
+  EXPECT_THAT(refusal({{"w_blocks", "U8", {2, 4, 3, 16}}}, "{}", 3), HasSubstr("no tensor 'w_scales'"));
+  EXPECT_THAT(refusal({{"w_blocks", "U8", {2, 4, 3, 16}}, {"w_scales", "F32", {2, 4, 3}}}, "{}", 3),
+              HasSubstr("is F32; MXFP4 is read as U8"));
+
   const std::string_view mlx = R"({"quantization":{"group_size":32,"bits":4,"x":{"group_size":64}}})";
   const auto affine = [](int64_t words, int64_t groups) {
     return std::vector<SafetensorsEntry>{
@@ -187,6 +198,11 @@ TEST_F(HfWeights, AMethodThatIsNotReadIsRefusedWithThoseThatAre) {
   EXPECT_EQ(
       parse(R"({"quantization_config":{"quant_method":"fp8","fmt":"e4m3","weight_block_size":[128,128]}})"),
       "no error");
+  EXPECT_EQ(
+      parse(
+          R"({"quantization_config":{"quant_method":"fp8","fmt":"float8_e4m3fn","weight_block_size":[128,128]}})"),
+      "no error");
+  EXPECT_EQ(parse(R"({"quantization_config":{"quant_method":"mxfp4"}})"), "no error");
   EXPECT_THAT(parse(R"({"quantization_config":{"quant_method":"fp8","weight_block_size":[0,128]}})"),
               HasSubstr("two numbers"));
   EXPECT_THAT(parse(R"({"quantization_config":{"quant_method":"gptq"}})"),
@@ -233,7 +249,8 @@ TEST(HfModelMapping, PublishedConfigurationsAreUnderstood) {
   if (shared == nullptr) GTEST_SKIP() << "set ODMOE_SHARED to the folder with configs/ to run this";
   for (const char* name :
        {"deepseek-ai--DeepSeek-V3", "moonshotai--Kimi-K2-Instruct", "moonshotai--Kimi-K2.5",
-        "deepseek-ai--DeepSeek-V2-Lite", "Qwen--Qwen2-57B-A14B", "Qwen--Qwen3-30B-A3B"}) {
+        "deepseek-ai--DeepSeek-V2-Lite", "Qwen--Qwen2-57B-A14B", "Qwen--Qwen3-30B-A3B",
+        "zai-org--GLM-4.5-Air", "openai--gpt-oss-120b", "allenai--OLMoE-1B-7B"}) {
     const TempDir dir;
     std::filesystem::copy(std::filesystem::path(shared) / "configs" / (std::string(name) + "_config.json"),
                           dir / "config.json");

@@ -1,5 +1,7 @@
 // DeepSeek-V2, V2-Lite, V3, R1 and Kimi-K2, K2.5 as Hugging Face has them (arXiv:2405.04434, 2412.19437).
 #include "convert/hf_common.h"
+#include "convert/hf_order.h"
+#include "convert/hf_rope.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -42,15 +44,11 @@ void map_attention(HfModelBuilder& b, const Mla& mla, const HfCommon& c, const s
   } else {
     q = b.add_matrix(block + "attn_q.weight", source + "q_proj", c.n_embd, n_q);
   }
-  if (q != nullptr && mla.halves) {
-    q->rope_period = mla.nope + mla.rope;
-    q->rope_begin = mla.nope;
-  }
+  if (q != nullptr && mla.halves) q->row_order = hf_rope_pairs(n_q, mla.nope + mla.rope, mla.nope);
   HfTarget* kv_a = b.add_matrix(block + "attn_kv_a_mqa.weight", source + "kv_a_proj_with_mqa", c.n_embd,
                                 mla.kv_lora + mla.rope);
   if (kv_a != nullptr && mla.halves) {
-    kv_a->rope_period = mla.kv_lora + mla.rope;
-    kv_a->rope_begin = mla.kv_lora;
+    kv_a->row_order = hf_rope_pairs(mla.kv_lora + mla.rope, mla.kv_lora + mla.rope, mla.kv_lora);
   }
   b.add_vector(block + "attn_kv_a_norm.weight", source + "kv_a_layernorm.weight", mla.kv_lora);
   b.add_matrix(block + "attn_output.weight", source + "o_proj", c.n_head * mla.value, c.n_embd);
@@ -91,9 +89,6 @@ struct Moe {
 
 Moe read_moe(HfModelBuilder& b, const HfCommon& c) {
   const HfConfig& config = b.config();
-  const auto refuse = [&](const std::string& what) {
-    b.fail_with({ErrorKind::kUnsupported, odmoe::format("{}: {}, which is not read", config.name(), what)});
-  };
   const std::string model_type = b.value_or_fail(config.string_or("model_type", "deepseek_v3"));
   const bool v2 = model_type == "deepseek_v2";
   Moe moe;
@@ -103,8 +98,8 @@ Moe read_moe(HfModelBuilder& b, const HfCommon& c) {
   moe.n_shared = b.value_or_fail(config.integer_or("n_shared_experts", 0, 0, 1024));
   moe.n_dense = b.value_or_fail(config.integer_or("first_k_dense_replace", 0, 0, c.n_layer));
   if (b.value_or_fail(config.integer_or("moe_layer_freq", 1, 0, 1 << 20)) != 1)
-    refuse("moe_layer_freq is not 1");
-  if (b.value_or_fail(config.boolean_or("attention_bias", false))) refuse("attention_bias is set");
+    b.refuse("moe_layer_freq is not 1");
+  if (b.value_or_fail(config.boolean_or("attention_bias", false))) b.refuse("attention_bias is set");
   b.set_u32("feed_forward_length", moe.n_ff);
   b.set_u32("leading_dense_block_count", moe.n_dense);
   b.set_u32("expert_count", moe.n_expert);
@@ -115,12 +110,12 @@ Moe read_moe(HfModelBuilder& b, const HfCommon& c) {
   b.set_bool("expert_weights_norm", b.value_or_fail(config.boolean_or("norm_topk_prob", !v2)));
   // transformers' own class of V3 knows only the sigmoid and does not say so.
   const std::string scoring = b.value_or_fail(config.string_or("scoring_func", v2 ? "softmax" : "sigmoid"));
-  if (scoring != "sigmoid" && scoring != "softmax") refuse(odmoe::format("scoring_func is '{}'", scoring));
+  if (scoring != "sigmoid" && scoring != "softmax") b.refuse(odmoe::format("scoring_func is '{}'", scoring));
   b.set_u32("expert_gating_func", scoring == "sigmoid" ? 2 : 1);
   const int64_t groups = b.value_or_fail(config.integer_or("n_group", 1, 1, 4096));
   if (groups > 1) {
     // V2's groups are scored by their best expert, V3's by the sum of two; GGUF's readers do the latter.
-    if (scoring == "softmax") refuse("n_group is over 1 with softmax routing");
+    if (scoring == "softmax") b.refuse("n_group is over 1 with softmax routing");
     b.set_u32("expert_group_count", groups);
     b.set_u32("expert_group_used_count", b.value_or_fail(config.integer("topk_group", 1, groups)));
   }
@@ -134,7 +129,7 @@ void map_deepseek(HfModelBuilder& b, const std::string& prefix) {
   const Mla mla = read_mla(b);
   const Moe moe = read_moe(b, c);
   // GGUF keeps a tenth of mscale_all_dim: what YaRN multiplies by the logarithm of its factor.
-  const double mscale = map_rope(b, /*deepseek=*/true);
+  const double mscale = map_rope(b, HfYarn::kDeepSeek);
   if (mscale != 0) b.set_f32("rope.scaling.yarn_log_multiplier", 0.1 * mscale);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
@@ -146,7 +141,7 @@ void map_deepseek(HfModelBuilder& b, const std::string& prefix) {
       map_ffn(b, block, "", layer + "mlp", c.n_embd, moe.n_ff);
       continue;
     }
-    map_routed(b, block, layer, c.n_embd, moe.n_ff_exp, moe.n_expert);
+    map_routed(b, block, layer + "mlp", c.n_embd, {.n_expert = moe.n_expert, .n_ff = moe.n_ff_exp});
     const std::string bias = layer + "mlp.gate.e_score_correction_bias";
     if (b.has(bias)) b.add_vector(block + "exp_probs_b.bias", bias, moe.n_expert);
     if (moe.n_shared > 0) {

@@ -1,6 +1,7 @@
 #include "convert/hf_dequantise.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cassert>
 #include <cmath>
@@ -98,6 +99,49 @@ bool affine_to_blocks(ggml_type type, std::span<const uint8_t> codes, int64_t gr
     }
     for (size_t i = 0; i < kBlock / 2; ++i) {
       put(static_cast<uint8_t>((code[i] & 0xFU) | ((code[i + kBlock / 2] & 0xFU) << 4U)));
+    }
+  }
+  return true;
+}
+
+namespace {
+
+constexpr size_t kMxfp4Block = 32;
+constexpr auto kNoScale = std::byte{0xFF};  // E8M0's NaN
+
+// Code `i` of those in `codes`.
+uint8_t mxfp4_code(std::span<const std::byte> codes, size_t i) {
+  const auto pair = static_cast<unsigned>(codes[i / 2]);
+  return static_cast<uint8_t>(i % 2 == 0 ? pair & 0xFU : pair >> 4U);
+}
+
+}  // namespace
+
+bool mxfp4_to_float(std::span<const std::byte> codes, std::span<const std::byte> scales,
+                    std::span<float> out) {
+  constexpr std::array kMagnitudes = {0.0F, 0.5F, 1.0F, 1.5F, 2.0F, 3.0F, 4.0F, 6.0F};
+  assert(out.size() % kMxfp4Block == 0 && codes.size() * 2 == out.size() &&
+         scales.size() * kMxfp4Block == out.size());
+  if (std::ranges::contains(scales, kNoScale)) return false;
+  for (size_t i = 0; i < out.size(); ++i) {
+    const uint8_t code = mxfp4_code(codes, i);
+    const float magnitude = kMagnitudes.at(code & 7U);
+    out[i] = std::ldexp(code < 8 ? magnitude : -magnitude, static_cast<int>(scales[i / kMxfp4Block]) - 127);
+  }
+  return true;
+}
+
+bool mxfp4_to_blocks(std::span<const std::byte> codes, std::span<const std::byte> scales,
+                     std::span<std::byte> out) {
+  constexpr size_t kHalf = kMxfp4Block / 2;
+  assert(codes.size() == scales.size() * kHalf && out.size() == codes.size() + scales.size());
+  if (std::ranges::contains(scales, kNoScale)) return false;
+  std::byte* to = out.data();
+  for (size_t block = 0; block < scales.size(); ++block) {
+    *to++ = scales[block];
+    const std::span<const std::byte> of_block = codes.subspan(block * kHalf, kHalf);
+    for (size_t i = 0; i < kHalf; ++i) {
+      *to++ = static_cast<std::byte>(mxfp4_code(of_block, i) | mxfp4_code(of_block, i + kHalf) << 4U);
     }
   }
   return true;

@@ -38,4 +38,15 @@ void affine_to_float(std::span<const uint8_t> codes, int64_t group, std::span<co
 bool affine_to_blocks(ggml_type type, std::span<const uint8_t> codes, int64_t group,
                       std::span<const float> scale, std::span<const float> offset, std::span<std::byte> out);
 
+// A row of MXFP4 as gpt-oss has it: per 32 elements 16 bytes of two E2M1 codes each, the first in the low
+// bits, and a power of two as E8M0 (OCP Microscaling Formats 1.0).  `codes` has out.size() / 2 bytes and
+// `scales` out.size() / 32, for which 32 divides the row.  False for a scale that is not a number.
+bool mxfp4_to_float(std::span<const std::byte> codes, std::span<const std::byte> scales,
+                    std::span<float> out);
+
+// The same row as ggml's blocks: the scale, then bytes with the first 16 codes in their low bits and the
+// others in their high ones.  Nothing is computed.  False as above.
+bool mxfp4_to_blocks(std::span<const std::byte> codes, std::span<const std::byte> scales,
+                     std::span<std::byte> out);
+
 }  // namespace odmoe

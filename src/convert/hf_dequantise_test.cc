@@ -117,5 +117,33 @@ TEST(HfDequantise, AScaleBeyondFloat16IsNotHidden) {
   EXPECT_FALSE(affine_to_blocks(GGML_TYPE_Q4_0, codes, 32, {&huge, 1}, {&offset, 1}, blocks));
 }
 
+// Two blocks of all codes, in orders that tell halves and pairs apart.
+TEST(HfMxfp4, BlocksAreGgmlsOfTheSameNumbers) {
+  std::vector<std::byte> codes;
+  for (unsigned i = 0; i < 32; ++i) codes.push_back(static_cast<std::byte>((i * 37U + 11U) & 0xFFU));
+  const std::vector<std::byte> scales = {std::byte{120}, std::byte{131}};
+  std::vector<float> values(64);
+  ASSERT_TRUE(mxfp4_to_float(codes, scales, values));
+  // 2^-7 * 0xB, 0x0: the first byte is 11.
+  EXPECT_EQ(values[0], -1.5F / 128);
+  EXPECT_EQ(values[1], 0.0F);
+  std::vector<std::byte> blocks(2 * 17);
+  ASSERT_TRUE(mxfp4_to_blocks(codes, scales, blocks));
+  EXPECT_EQ(blocks[0], scales[0]);
+  EXPECT_EQ(blocks[17], scales[1]);
+  std::vector<float> of_ggml(64);
+  ggml_get_type_traits(GGML_TYPE_MXFP4)->to_float(blocks.data(), of_ggml.data(), 64);
+  EXPECT_EQ(of_ggml, values);
+}
+
+TEST(HfMxfp4, AScaleThatIsNoNumberIsRefused) {
+  const std::vector<std::byte> codes(16);
+  const std::vector<std::byte> scales = {std::byte{255}};
+  std::vector<float> values(32);
+  std::vector<std::byte> blocks(17);
+  EXPECT_FALSE(mxfp4_to_float(codes, scales, values));
+  EXPECT_FALSE(mxfp4_to_blocks(codes, scales, blocks));
+}
+
 }  // namespace
 }  // namespace odmoe

@@ -18,6 +18,11 @@ constexpr auto kVision = std::to_array<std::string_view>(
     {"vision_tower.", "vision_model.", "visual.", "mm_projector.", "multi_modal_projector.", "model.visual.",
      "model.vision_tower.", "model.vision_model.", "model.multi_modal_projector."});
 
+// For speculation, in families that do not number them among the layers.
+constexpr auto kSpeculation = std::to_array<std::string_view>({"mtp.", "model.mtp."});
+
+constexpr std::string_view kSpeculates = "predicts tokens after the next (MTP)";
+
 // The N of "PREFIXlayers.N.".
 std::optional<int64_t> layer_of(std::string_view name, std::string_view prefix) {
   constexpr std::string_view kLayers = "layers.";
@@ -48,7 +53,7 @@ Result<std::vector<std::string>> hf_left_over(const HfCheckpoint& checkpoint, co
     const std::optional<int64_t> layer = layer_of(name, prefix);
     if (layer && *layer >= n_layer) {
       if (*layer < n_layer + n_nextn) {
-        ++parts[{odmoe::format("{}layers.{}", prefix, *layer), "predicts tokens after the next (MTP)"}];
+        ++parts[{odmoe::format("{}layers.{}", prefix, *layer), kSpeculates}];
         continue;
       }
       return fail(ErrorKind::kBadFile,
@@ -56,10 +61,13 @@ Result<std::vector<std::string>> hf_left_over(const HfCheckpoint& checkpoint, co
                   "num_nextn_predict_layers {}); download the model again",
                   folder, printable(name), n_layer, n_nextn);
     }
-    const auto* vision =
-        std::ranges::find_if(kVision, [&](std::string_view start) { return name.starts_with(start); });
-    if (vision != kVision.end()) {
+    const auto begins = [&](std::string_view start) { return name.starts_with(start); };
+    if (const auto* vision = std::ranges::find_if(kVision, begins); vision != kVision.end()) {
       ++parts[{std::string(vision->substr(0, vision->size() - 1)), "is for images"}];
+      continue;
+    }
+    if (const auto* mtp = std::ranges::find_if(kSpeculation, begins); mtp != kSpeculation.end()) {
+      ++parts[{std::string(mtp->substr(0, mtp->size() - 1)), kSpeculates}];
       continue;
     }
     if (tied && name.ends_with("lm_head.weight")) {

@@ -21,51 +21,64 @@ struct Family {
 constexpr std::array kFamilies = {
     Family{"DeepseekV2ForCausalLM", "deepseek2", map_deepseek},
     Family{"DeepseekV3ForCausalLM", "deepseek2", map_deepseek},
+    Family{"Glm4MoeForCausalLM", "glm4moe", map_glm4_moe},
+    Family{"GptOssForCausalLM", "gpt-oss", map_gpt_oss},
     Family{"KimiK25ForConditionalGeneration", "deepseek2", map_deepseek},
+    Family{"MiniMaxM2ForCausalLM", "minimax-m2", map_minimax_m2},
+    Family{"OlmoeForCausalLM", "olmoe", map_olmoe},
     Family{"Qwen2MoeForCausalLM", "qwen2moe", map_qwen2_moe},
     Family{"Qwen3MoeForCausalLM", "qwen3moe", map_qwen3_moe},
+    Family{"Qwen3NextForCausalLM", "qwen3next", map_qwen3_next},
+    Family{"Qwen3_5MoeForCausalLM", "qwen35moe", map_qwen35_moe},
+    Family{"Qwen3_5MoeForConditionalGeneration", "qwen35moe", map_qwen35_moe},
 };
 
 }  // namespace
 
 int64_t HfTarget::source_row(int64_t matrix, int64_t row) const {
-  int64_t at = row;
-  if (rope_period > 0 && row % rope_period >= rope_begin) {
-    // Pair i is (i, i + n/2) in the checkpoint and (2i, 2i + 1) in GGUF.
-    const int64_t half = (rope_period - rope_begin) / 2;
-    const int64_t i = row % rope_period - rope_begin;
-    at = row - i + i / 2 + (i % 2) * half;
-  }
+  const int64_t at = row_order.empty() ? row : row_order[static_cast<size_t>(row)];
   return first_row + at + (weights.size() > 1 ? 0 : matrix_rows * matrix);
 }
 
 HfModelBuilder::HfModelBuilder(const HfCheckpoint& checkpoint, const HfConfig& config,
                                const HfQuantisation& quantisation, std::string architecture)
-    : checkpoint_(&checkpoint),
-      config_(&config),
-      quantisation_(&quantisation),
-      architecture_(std::move(architecture)) {
-  model_.metadata.push_back(MetadataEntry::string("general.architecture", architecture_));
+    : checkpoint_(&checkpoint), config_(&config), quantisation_(&quantisation) {
+  model_.architecture = std::move(architecture);
+  model_.metadata.push_back(MetadataEntry::string("general.architecture", model_.architecture));
 }
 
 void HfModelBuilder::set_u32(std::string_view key, int64_t value) {
   model_.metadata.push_back(
-      MetadataEntry::u32(odmoe::format("{}.{}", architecture_, key), static_cast<uint32_t>(value)));
+      MetadataEntry::u32(odmoe::format("{}.{}", model_.architecture, key), static_cast<uint32_t>(value)));
 }
 void HfModelBuilder::set_f32(std::string_view key, double value) {
   model_.metadata.push_back(
-      MetadataEntry::f32(odmoe::format("{}.{}", architecture_, key), static_cast<float>(value)));
+      MetadataEntry::f32(odmoe::format("{}.{}", model_.architecture, key), static_cast<float>(value)));
 }
 void HfModelBuilder::set_bool(std::string_view key, bool value) {
-  model_.metadata.push_back(MetadataEntry::boolean(odmoe::format("{}.{}", architecture_, key), value));
+  model_.metadata.push_back(MetadataEntry::boolean(odmoe::format("{}.{}", model_.architecture, key), value));
 }
 void HfModelBuilder::set_string(std::string_view key, std::string_view value) {
   model_.metadata.push_back(
-      MetadataEntry::string(odmoe::format("{}.{}", architecture_, key), std::string(value)));
+      MetadataEntry::string(odmoe::format("{}.{}", model_.architecture, key), std::string(value)));
+}
+
+void HfModelBuilder::set_i32s(std::string_view key, std::vector<int64_t> values) {
+  model_.metadata.push_back(
+      MetadataEntry::i32s(odmoe::format("{}.{}", model_.architecture, key), std::move(values)));
 }
 
 void HfModelBuilder::fail_with(Error error) {
   if (!std::exchange(failed_, true)) error_ = std::move(error);
+}
+
+void HfModelBuilder::refuse(std::string_view what) {
+  fail_with({ErrorKind::kUnsupported, odmoe::format("{}: {}, which is not read", config_->name(), what)});
+}
+
+std::vector<int64_t> HfModelBuilder::shape_of(const std::string& tensor) const {
+  const HfCheckpoint::Tensor* found = checkpoint_->find(tensor);
+  return found == nullptr ? std::vector<int64_t>() : found->info->shape;
 }
 
 Result<HfWeight> HfModelBuilder::weight(const std::string& name, size_t dimensions) {
@@ -114,30 +127,41 @@ void HfModelBuilder::add_stack(const std::string& target, const std::string& sou
       {.name = target, .ne = {columns, rows, n_matrix}, .weights = {*std::move(found)}, .matrix_rows = rows});
 }
 
-void HfModelBuilder::add_vector(const std::string& target, const std::string& source, int64_t elements) {
-  if (failed_) return;
+HfTarget* HfModelBuilder::add_vector(const std::string& target, const std::string& source, int64_t elements) {
+  return add_vectors(target, source, elements, 1);
+}
+
+HfTarget* HfModelBuilder::add_vectors(const std::string& target, const std::string& source, int64_t columns,
+                                      int64_t rows) {
+  if (failed_) return nullptr;
   const HfCheckpoint::Tensor* tensor = checkpoint_->find(source);
   if (tensor == nullptr) {
-    return fail_with(
+    fail_with(
         {ErrorKind::kBadFile, odmoe::format("{} has no tensor '{}': it is incomplete; download it again",
                                             printable_path(checkpoint_->folder()), printable(source))});
+    return nullptr;
   }
   const auto& dtype = tensor->info->dtype;
+  const auto& shape = tensor->info->shape;
   int64_t n = 1;
-  for (const int64_t it : tensor->info->shape) n *= it;
-  if (n != elements || (dtype != "F32" && dtype != "F16" && dtype != "BF16" && dtype != "F64")) {
-    return fail_with(
-        {ErrorKind::kBadFile,
-         odmoe::format("{}: '{}' is {} {}; {} numbers in F32, F16 or BF16 were expected",
-                       printable_path(checkpoint_->folder()), printable(source), n, dtype, elements)});
+  for (const int64_t it : shape) n *= it;
+  const bool rows_fit = rows == 1 || (shape.front() == rows && shape.back() == columns);
+  if (n != columns * rows || !rows_fit ||
+      (dtype != "F32" && dtype != "F16" && dtype != "BF16" && dtype != "F64")) {
+    fail_with({ErrorKind::kBadFile,
+               odmoe::format("{}: '{}' is {} {}; {} numbers in F32, F16 or BF16 were expected{}",
+                             printable_path(checkpoint_->folder()), printable(source), n, dtype,
+                             columns * rows, rows_fit ? "" : odmoe::format(" in rows of {}", columns))});
+    return nullptr;
   }
   HfWeight weight;
   weight.name = source;
-  weight.rows = 1;
-  weight.columns = elements;
+  weight.rows = rows;
+  weight.columns = columns;
   weight.data = *tensor;
   model_.targets.push_back(
-      {.name = target, .role = HfRole::kExact, .ne = {elements, 1, 1}, .weights = {std::move(weight)}});
+      {.name = target, .role = HfRole::kExact, .ne = {columns, rows, 1}, .weights = {std::move(weight)}});
+  return &model_.targets.back();
 }
 
 void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& names,
@@ -160,9 +184,13 @@ void HfModelBuilder::add_experts(const std::string& target, const ExpertNames& n
     rows_of_weight = made.matrix_rows * n_expert;
     made.weights.push_back(*std::move(found));
   } else {
+    const std::string name = !names.numbered             ? projection
+                             : projection == "gate_proj" ? "w1"
+                             : is_up                     ? "w3"
+                                                         : "w2";
     made.weights.reserve(static_cast<size_t>(n_expert));
     for (int64_t expert = 0; expert < n_expert; ++expert) {
-      Result<HfWeight> found = weight(odmoe::format("{}.{}.{}", names.each, expert, projection));
+      Result<HfWeight> found = weight(odmoe::format("{}.{}.{}", names.each, expert, name));
       if (!found.has_value()) return fail_with(std::move(found).error());
       made.weights.push_back(*std::move(found));
     }
@@ -210,44 +238,6 @@ Result<HfModel> HfModelBuilder::finish(const std::string& prefix) {
                          hf_left_over(*checkpoint_, *config_, prefix, used));
   model_.notes.insert(model_.notes.end(), left_out.begin(), left_out.end());
   return std::move(model_);
-}
-
-double map_rope(HfModelBuilder& b, bool deepseek) {
-  const HfConfig& config = b.config();
-  // transformers 5 has one object for both; before, rope_theta stood by itself.
-  auto scaling = b.value_or_fail(config.object_or_none("rope_parameters"));
-  if (!scaling) scaling = b.value_or_fail(config.object_or_none("rope_scaling"));
-  const bool has_theta = scaling && scaling->has("rope_theta");
-  b.set_f32("rope.freq_base", b.value_or_fail(has_theta ? scaling->number("rope_theta")
-                                                        : config.number_or("rope_theta", 10000)));
-  if (!scaling) return 0;
-  std::string type = b.value_or_fail(scaling->string_or("rope_type", ""));
-  if (type.empty()) type = b.value_or_fail(scaling->string_or("type", "default"));
-  if (type == "default") return 0;
-  if (type != "yarn" && type != "linear") {
-    b.fail_with({ErrorKind::kUnsupported,
-                 odmoe::format("{}: RoPE scaling '{}' is not known; known are yarn and linear", config.name(),
-                               printable(type, 40))});
-    return 0;
-  }
-  const double factor = b.value_or_fail(scaling->number("factor"));
-  b.set_string("rope.scaling.type", type);
-  b.set_f32("rope.scaling.factor", factor);
-  if (type == "linear") return 0;
-  b.set_u32("rope.scaling.original_context_length",
-            b.value_or_fail(scaling->integer("original_max_position_embeddings", 1, INT32_MAX)));
-  b.set_f32("rope.scaling.yarn_beta_fast", b.value_or_fail(scaling->number_or("beta_fast", 32)));
-  b.set_f32("rope.scaling.yarn_beta_slow", b.value_or_fail(scaling->number_or("beta_slow", 1)));
-  const double all = b.value_or_fail(scaling->number_or("mscale_all_dim", 0));
-  const double one = b.value_or_fail(scaling->number_or("mscale", deepseek ? 1 : 0));
-  const bool plain = !scaling->has("attention_factor");
-  // Where the two differ, or an attention factor is given, cos and sin have a factor of their own.
-  if (deepseek ? one != all || !plain : scaling->has("mscale") || scaling->has("mscale_all_dim") || !plain) {
-    b.fail_with({ErrorKind::kUnsupported,
-                 odmoe::format("{}: YaRN with mscale {}, mscale_all_dim {}{} is not read", config.name(), one,
-                               all, plain ? "" : " and an attention_factor")});
-  }
-  return all;
 }
 
 Result<HfConfig> text_config(const HfConfig& config) {

@@ -44,6 +44,57 @@ constexpr std::array kDescriptions = {
     "tokenizer_config.json", "special_tokens_map.json",      "generation_config.json", "chat_template.jinja",
     "chat_template.json"};
 
+// Rows of a weight that are read at once for rows of a target: `first` and the span of them.
+struct RowRun {
+  int64_t first = 0, span = 0;
+  int64_t n = 0;  // of the target's rows
+};
+
+// The longest from `row` on, of at most `n`, whose rows ascend with no more rows between them than they are.
+RowRun next_run(const HfTarget& target, int64_t matrix, int64_t row, int64_t n) {
+  RowRun run{.first = target.source_row(matrix, row), .span = 1, .n = 1};
+  while (run.n < n) {
+    const int64_t span = target.source_row(matrix, row + run.n) - run.first + 1;
+    if (span <= run.span || span > 2 * (run.n + 1)) break;
+    run.span = span;
+    ++run.n;
+  }
+  return run;
+}
+
+// Rows [row, row + n) of a matrix in the target's orders.  A row has `to_row` elements of T, one of the
+// weight `from_row`; `read` fills a span with rows of the weight.
+template <typename T, typename Read>
+Status read_in_order(const HfTarget& target, int64_t matrix, int64_t row, int64_t n, size_t to_row,
+                     size_t from_row, std::span<T> out, const Read& read) {
+  std::vector<T> stored;
+  const size_t piece = to_row / std::max<size_t>(1, target.column_order.size());
+  for (int64_t done = 0; done < n;) {
+    const RowRun run = next_run(target, matrix, row + done, n - done);
+    const std::span<T> to =
+        out.subspan(static_cast<size_t>(done) * to_row, static_cast<size_t>(run.n) * to_row);
+    if (run.span == run.n && target.column_order.empty()) {
+      ODMOE_RETURN_IF_ERROR(read(run.first, run.n, to));
+    } else {
+      stored.resize(static_cast<size_t>(run.span) * from_row);
+      ODMOE_RETURN_IF_ERROR(read(run.first, run.span, std::span(stored)));
+      for (int64_t i = 0; i < run.n; ++i) {
+        const int64_t at = target.source_row(matrix, row + done + i) - run.first;
+        const std::span<const T> from =
+            std::span<const T>(stored).subspan(static_cast<size_t>(at) * from_row);
+        std::span<T> left = to.subspan(static_cast<size_t>(i) * to_row, to_row);
+        for (size_t j = 0; !left.empty(); ++j) {
+          const size_t column = target.column_order.empty() ? 0 : static_cast<size_t>(target.column_order[j]);
+          std::ranges::copy(from.subspan(column * piece, piece), left.begin());
+          left = left.subspan(piece);
+        }
+      }
+    }
+    done += run.n;
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ggml_type> parse_weight_type(std::string_view name) {
@@ -88,7 +139,8 @@ Result<std::unique_ptr<HfSource>> HfSource::open(const std::filesystem::path& fo
   metadata.insert(metadata.begin() + 1, MetadataEntry::string("general.name", printable(name)));
   ODMOE_ASSIGN_OR_RETURN(const HfConfig config, text_config(source->checkpoint_->config()));
   ODMOE_ASSIGN_OR_RETURN(const int64_t n_vocab, config.integer("vocab_size", 1, kMaxHfTokens));
-  ODMOE_ASSIGN_OR_RETURN(auto tokenizer, read_hf_tokenizer(folder, config, n_vocab));
+  ODMOE_ASSIGN_OR_RETURN(auto tokenizer,
+                         read_hf_tokenizer(folder, config, n_vocab, source->model_.architecture));
   std::ranges::move(tokenizer, std::back_inserter(metadata));
   ODMOE_RETURN_IF_ERROR(source->choose_types(options));
   return source;
@@ -146,14 +198,18 @@ Status HfSource::read(size_t tensor, uint64_t offset, std::span<std::byte> out) 
 Status HfSource::read_matrix(const HfTarget& target, ggml_type type, int64_t matrix, int64_t row, int64_t n,
                              std::span<std::byte> out) const {
   const HfWeight& weight = target.weight(matrix);
-  const bool as_they_lie = !target.transposed && target.rope_period == 0;
-  if (as_they_lie && weight.has_grid_of(type)) {
-    return read_blocks(*checkpoint_, weight, type, target.source_row(matrix, row), n, out);
+  const size_t row_size = ggml_row_size(type, target.ne[0]);
+  const bool whole_blocks = target.column_width() % ggml_blck_size(type) == 0;
+  if (!target.transposed && target.transform == HfTransform::kNone && whole_blocks &&
+      weight.has_grid_of(type)) {
+    return read_in_order(target, matrix, row, n, row_size, ggml_row_size(type, weight.columns), out,
+                         [&](int64_t first, int64_t rows, std::span<std::byte> to) {
+                           return read_blocks(*checkpoint_, weight, type, first, rows, to);
+                         });
   }
   // Quantising many rows of a small type takes many times their size as floats: a few MiB of them at a time.
   constexpr int64_t kMaxFloats = 1 << 20;
   const int64_t step = std::max<int64_t>(1, kMaxFloats / target.ne[0]);
-  const size_t row_size = ggml_row_size(type, target.ne[0]);
   std::vector<float> values(static_cast<size_t>(std::min(step, n) * target.ne[0]));
   for (int64_t done = 0; done < n; done += step) {
     const int64_t rows = std::min(step, n - done);
@@ -185,15 +241,22 @@ Status HfSource::read_floats(const HfTarget& target, int64_t matrix, int64_t row
         out[static_cast<size_t>(i * target.ne[0] + j)] = whole[static_cast<size_t>(j * columns + row + i)];
       }
     }
-    return {};
+  } else {
+    ODMOE_RETURN_IF_ERROR(read_in_order(target, matrix, row, n, static_cast<size_t>(target.ne[0]),
+                                        static_cast<size_t>(weight.columns), out,
+                                        [&](int64_t first, int64_t rows, std::span<float> to) {
+                                          return read_rows(*checkpoint_, weight, first, rows, to);
+                                        }));
   }
-  if (target.rope_period == 0) {
-    return read_rows(*checkpoint_, weight, target.source_row(matrix, row), n, out);
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    ODMOE_RETURN_IF_ERROR(
-        read_rows(*checkpoint_, weight, target.source_row(matrix, row + i), 1,
-                  out.subspan(static_cast<size_t>(i * target.ne[0]), static_cast<size_t>(target.ne[0]))));
+  switch (target.transform) {
+    case HfTransform::kNone:
+      break;
+    case HfTransform::kPlusOne:
+      for (float& x : out) x += 1;
+      break;
+    case HfTransform::kNegativeExponential:
+      for (float& x : out) x = -std::exp(x);
+      break;
   }
   return {};
 }

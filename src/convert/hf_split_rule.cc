@@ -16,12 +16,19 @@ namespace {
 struct Step {
   std::string_view kind;  // "Split", "Digits", "ByteLevel"
   std::string expression;
+  bool drops_rest = false;  // what the expression does not match is left out
 };
 
 constexpr std::string_view kQwen2 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kLlama3 =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kQwen35 =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+constexpr std::string_view kGpt4o =
+    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?)"
+    R"(|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 // DeepSeek-V3's three.
 constexpr std::string_view kDigits3 = R"(\p{N}{1,3})";
 constexpr std::string_view kCjk3 = "[一-龥\u3040-ゟ゠-ヿ]+";
@@ -34,7 +41,7 @@ constexpr std::string_view kPunctuation = "\\s?[!-/:-~！-／：-～‘-‟\u300
 constexpr std::string_view kSpacesAtEnd = "\\s+$";
 
 constexpr std::string_view kNames =
-    "qwen2, llama-bpe, deepseek-v3, deepseek-llm, gpt-2 (and kimi-k2 with tiktoken.model)";
+    "qwen2, qwen35, llama-bpe, gpt-4o, deepseek-v3, deepseek-llm, gpt-2 (and kimi-k2 with tiktoken.model)";
 
 bool flag(const nlohmann::json& object, const char* key, bool otherwise) {
   const auto it = object.find(key);
@@ -59,30 +66,40 @@ bool add_step(const nlohmann::json& step, std::vector<Step>& steps) {
   const auto pattern = step.find("pattern");
   const auto behavior = step.find("behavior");
   if (pattern == step.end() || !pattern->is_object() || !pattern->contains("Regex") ||
-      !(*pattern)["Regex"].is_string() || behavior == step.end() || *behavior != "Isolated" ||
-      flag(step, "invert", false)) {
+      !(*pattern)["Regex"].is_string() || behavior == step.end()) {
     return false;
   }
-  steps.push_back({"Split", (*pattern)["Regex"].get<std::string>()});
+  const bool inverts = flag(step, "invert", false);
+  const bool drops_rest = *behavior == "Removed" && inverts;
+  if (!drops_rest && (*behavior != "Isolated" || inverts)) return false;
+  steps.push_back({"Split", (*pattern)["Regex"].get<std::string>(), drops_rest});
   return true;
 }
 
 bool are(const std::vector<Step>& steps, std::initializer_list<std::string_view> expressions) {
   return std::ranges::equal(steps, expressions, [](const Step& step, std::string_view expression) {
-    return step.kind == "Split" && step.expression == expression;
+    return step.kind == "Split" && step.expression == expression && !step.drops_rest;
   });
 }
 
+// A rule of one expression that matches all of any text, so that nothing is left to drop.
+bool is_only(const std::vector<Step>& steps, std::string_view expression) {
+  return steps.size() == 1 && steps[0].kind == "Split" && steps[0].expression == expression;
+}
+
 bool is_deepseek_llm(const std::vector<Step>& steps) {
-  return steps.size() >= 6 && steps.back().kind == "Digits" && steps[0].expression == kLines &&
+  return steps.size() >= 6 && std::ranges::none_of(steps, &Step::drops_rest) &&
+         steps.back().kind == "Digits" && steps[0].expression == kLines &&
          steps[1].expression.starts_with(kLettersBegin) && steps[2].expression == kPunctuation &&
          steps[3].expression == kSpacesAtEnd;
 }
 
 std::optional<std::string> rule_of(const std::vector<Step>& steps, bool ignore_merges) {
-  if (are(steps, {kQwen2})) return "qwen2";
+  if (is_only(steps, kQwen2)) return "qwen2";
+  if (is_only(steps, kQwen35)) return "qwen35";
+  if (is_only(steps, kGpt4o)) return "gpt-4o";
   // The same expression is used by vocabularies that merge first; llama-bpe looks whole words up first.
-  if (are(steps, {kLlama3})) return ignore_merges ? "llama-bpe" : "dbrx";
+  if (is_only(steps, kLlama3)) return ignore_merges ? "llama-bpe" : "dbrx";
   if (are(steps, {kDigits3, kCjk3, kWords3})) return "deepseek-v3";
   if (is_deepseek_llm(steps)) return "deepseek-llm";
   if (steps.size() == 1 && steps[0].kind == "ByteLevel") return "gpt-2";

@@ -10,6 +10,7 @@
 #include "base/base64.h"
 #include "base/byte_alphabet.h"
 #include "convert/hf_split_rule.h"
+#include "convert/hf_tokenizer_family.h"
 #include "format/printable.h"
 
 namespace odmoe {
@@ -153,14 +154,18 @@ struct SpecialIds {
 };
 
 // tokenizer_config.json names tokens, the others give ids; the first that knows one is believed, as llama.cpp
-// does it.
+// does it, but for what it knows of the family itself.
 SpecialIds special_ids(const HfVocabulary& v, const HfConfig& tokenizer_config, const HfConfig& special_map,
-                       const HfConfig& config, const HfConfig& generation) {
+                       const HfConfig& config, const HfConfig& generation, std::string_view architecture) {
   SpecialIds result;
   std::map<std::string_view, int64_t> added;
   for (size_t i = 0; i < v.tokens.size(); ++i) {
     if (v.types[i] == kControl || v.types[i] == kUserDefined)
       added.emplace(v.tokens[i], static_cast<int64_t>(i));
+  }
+  for (const HfFamilyToken& token : hf_tokens_of_family(architecture)) {
+    const auto it = added.find(token.text);
+    if (it != added.end()) result.ids.emplace(token.kind, it->second);
   }
   for (const char* kind : {"bos", "eos", "pad", "unk"}) {
     const std::string token_key = std::string(kind) + "_token";
@@ -187,6 +192,11 @@ SpecialIds special_ids(const HfVocabulary& v, const HfConfig& tokenizer_config, 
         result.ends.push_back(*id);
       }
     }
+  }
+  // GGUF has two keys for those beside "eos".
+  constexpr std::array kEnds = {"eot", "eom"};
+  for (size_t i = 0; i < std::min(result.ends.size(), kEnds.size()); ++i) {
+    result.ids.emplace(kEnds.at(i), result.ends[i]);
   }
   return result;
 }
@@ -253,8 +263,9 @@ Result<HfVocabulary> parse_hf_tokenizer(const nlohmann::json& json, const std::s
           !token_id(*number)) {
         return bad("has an added token without content or id");
       }
-      const bool special = token.value("special", nlohmann::json()) == true;
-      list.put(*token_id(*number), content->get<std::string>(), special ? kControl : kUserDefined);
+      auto content_text = content->get<std::string>();
+      const bool special = token.value("special", nlohmann::json()) == true || hf_looks_special(content_text);
+      list.put(*token_id(*number), std::move(content_text), special ? kControl : kUserDefined);
     }
   }
   v.merges.reserve(merges->size());
@@ -336,7 +347,8 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
 }
 
 Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path& folder,
-                                                     const HfConfig& config, int64_t n_vocab) {
+                                                     const HfConfig& config, int64_t n_vocab,
+                                                     std::string_view architecture) {
   ODMOE_ASSIGN_OR_RETURN(const HfConfig tokenizer_config, optional_config(folder / "tokenizer_config.json"));
   ODMOE_ASSIGN_OR_RETURN(const HfConfig special_map, optional_config(folder / "special_tokens_map.json"));
   ODMOE_ASSIGN_OR_RETURN(const HfConfig generation, optional_config(folder / "generation_config.json"));
@@ -347,29 +359,27 @@ Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path
                 printable_path(folder), v.tokens.size(), n_vocab);
   }
   fill_gaps(v, n_vocab);
-  const SpecialIds special = special_ids(v, tokenizer_config, special_map, config, generation);
+  const SpecialIds special = special_ids(v, tokenizer_config, special_map, config, generation, architecture);
   ODMOE_ASSIGN_OR_RETURN(const bool add_bos,
                          tokenizer_config.boolean_or("add_bos_token", v.template_adds_bos));
   ODMOE_ASSIGN_OR_RETURN(auto chat, chat_template(folder, tokenizer_config));
 
   std::vector<MetadataEntry> entries;
   entries.push_back(MetadataEntry::string("tokenizer.ggml.model", "gpt2"));
-  entries.push_back(MetadataEntry::string("tokenizer.ggml.pre", v.pre));
+  entries.push_back(MetadataEntry::string("tokenizer.ggml.pre", hf_rule_of_family(architecture, v.pre)));
   entries.push_back(MetadataEntry::strings("tokenizer.ggml.tokens", std::move(v.tokens)));
   entries.push_back(MetadataEntry::i32s("tokenizer.ggml.token_type", std::move(v.types)));
   entries.push_back(MetadataEntry::strings("tokenizer.ggml.merges", std::move(v.merges)));
   constexpr std::array kKeys = {std::pair{"bos", "tokenizer.ggml.bos_token_id"},
                                 std::pair{"eos", "tokenizer.ggml.eos_token_id"},
+                                std::pair{"eot", "tokenizer.ggml.eot_token_id"},
+                                std::pair{"eom", "tokenizer.ggml.eom_token_id"},
                                 std::pair{"pad", "tokenizer.ggml.padding_token_id"},
                                 std::pair{"unk", "tokenizer.ggml.unknown_token_id"}};
   for (const auto& [kind, key] : kKeys) {
     const auto it = special.ids.find(kind);
     if (it != special.ids.end())
       entries.push_back(MetadataEntry::u32(key, static_cast<uint32_t>(it->second)));
-  }
-  if (!special.ends.empty()) {
-    entries.push_back(
-        MetadataEntry::u32("tokenizer.ggml.eot_token_id", static_cast<uint32_t>(special.ends.front())));
   }
   entries.push_back(
       MetadataEntry::boolean("tokenizer.ggml.add_bos_token", add_bos && special.ids.contains("bos")));

@@ -41,9 +41,11 @@ Result<HfVocabulary> parse_tiktoken(std::string_view text, const nlohmann::json&
                                     int64_t n_vocab, const std::string& name);
 
 // Reads all of a folder's.  `config` is what config.json says of the text model, which gives `n_vocab`: the
-// rows of the embedding, to which the vocabulary is filled up. Errors: kNotFound (neither tokenizer.json nor
+// rows of the embedding, to which the vocabulary is filled up. `architecture` is GGUF's name of the family
+// (hf_tokenizer_family.h).  Errors: kNotFound (neither tokenizer.json nor
 // tiktoken.model), kBadFile, kUnsupported, kIo.
 Result<std::vector<MetadataEntry>> read_hf_tokenizer(const std::filesystem::path& folder,
-                                                     const HfConfig& config, int64_t n_vocab);
+                                                     const HfConfig& config, int64_t n_vocab,
+                                                     std::string_view architecture);
 
 }  // namespace odmoe

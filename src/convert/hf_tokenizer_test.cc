@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "base/byte_alphabet.h"
 #include "convert/hf_split_rule.h"
+#include "convert/hf_tokenizer_family.h"
 #include "convert/testing.h"
 #include "format/checkpoint.h"
 #include "temp_dir.h"
@@ -68,7 +71,7 @@ TEST(HfTokenizer, ASplittingRuleThatIsNotKnownIsShownWithThoseThatAre) {
     return found.has_value() ? *found : message(found);
   };
   EXPECT_THAT(rule(R"({"type":"Split","pattern":{"Regex":"[a-z]+"},"behavior":"Isolated"})"),
-              AllOf(HasSubstr("begins '[a-z]+'"), HasSubstr("qwen2, llama-bpe, deepseek-v3")));
+              AllOf(HasSubstr("begins '[a-z]+'"), HasSubstr("qwen2, qwen35, llama-bpe, gpt-4o")));
   EXPECT_THAT(rule(R"({"type":"Metaspace"})"), HasSubstr("is not a splitting rule"));
   EXPECT_THAT(rule("null"), HasSubstr("is not a splitting rule"));
   const char* llama3 =
@@ -78,6 +81,71 @@ TEST(HfTokenizer, ASplittingRuleThatIsNotKnownIsShownWithThoseThatAre) {
   const char* deepseek =
       R"J({"type":"Sequence","pretokenizers":[{"type":"Split","behavior":"Isolated","pattern":{"Regex":"\\p{N}{1,3}"}},{"type":"Split","behavior":"Isolated","pattern":{"Regex":"[一-龥぀-ゟ゠-ヿ]+"}},{"type":"Split","behavior":"Isolated","pattern":{"Regex":"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}},{"type":"ByteLevel","add_prefix_space":false,"use_regex":false}]})J";
   EXPECT_EQ(rule(deepseek), "deepseek-v3");
+  const char* gpt4o =
+      R"J({"type":"Split","behavior":"Isolated","invert":false,"pattern":{"Regex":"[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]+[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}})J";
+  EXPECT_EQ(rule(gpt4o, true), "gpt-4o");
+  const char* qwen35 =
+      R"J({"type":"Split","behavior":"Isolated","pattern":{"Regex":"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}})J";
+  EXPECT_EQ(rule(qwen35), "qwen35");
+}
+
+// Older files drop what an expression does not match; where it matches everything, that is nothing.
+TEST(HfTokenizer, ARuleThatDropsTheRestIsTheSameWhereThereIsNone) {
+  const auto rule = [](const char* name, const char* change) {
+    auto json = nlohmann::json::parse(
+        R"J({"type":"Split","behavior":"Removed","invert":true,"pattern":{"Regex":"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"}})J");
+    json.update(nlohmann::json::parse(change));
+    const auto found = hf_split_rule(json, false, name);
+    return found.has_value() ? *found : message(found);
+  };
+  EXPECT_EQ(rule("t", "{}"), "qwen2");
+  EXPECT_THAT(rule("t", R"({"invert":false})"), HasSubstr("is not a splitting rule"));
+  EXPECT_THAT(rule("t", R"({"behavior":"Isolated"})"), HasSubstr("is not a splitting rule"));
+}
+
+TEST(HfTokenizer, FamiliesHaveNamesOfTheirOwnForRules) {
+  EXPECT_EQ(hf_rule_of_family("glm4moe", "llama-bpe"), "glm4");
+  EXPECT_EQ(hf_rule_of_family("glm4moe", "dbrx"), "glm4");
+  EXPECT_EQ(hf_rule_of_family("glm4moe", "qwen2"), "qwen2");
+  EXPECT_EQ(hf_rule_of_family("minimax-m2", "gpt-4o"), "minimax-m2");
+  EXPECT_EQ(hf_rule_of_family("gpt-oss", "gpt-4o"), "gpt-4o");
+  EXPECT_EQ(hf_rule_of_family("olmoe", "gpt-2"), "olmo");
+}
+
+TEST(HfTokenizer, AnAddedTokenThatLooksSpecialIsControl) {
+  nlohmann::json json = small_tokenizer();
+  json["added_tokens"] = nlohmann::json::parse(
+      R"([{"id":4,"content":"<|user|>","special":false},{"id":5,"content":"<｜User｜>"},{"id":6,"content":"<x>"},)"
+      R"({"id":7,"content":"<|>"}])");
+  const auto v = parse_hf_tokenizer(json, "t");
+  ASSERT_TRUE(v.has_value()) << v.error().message;
+  EXPECT_THAT(v->types, ElementsAre(1, 1, 1, 1, 3, 3, 4, 4));
+}
+
+// As llama.cpp's converter: texts end at the next turn, and begin with what the chat template begins with.
+TEST(HfTokenizer, GlmsSpecialTokensAreThoseOfItsTemplate) {
+  const TempDir dir;
+  nlohmann::json json = small_tokenizer();
+  json["added_tokens"] = nlohmann::json::array();
+  int id = 4;
+  for (const char* text : {"<|endoftext|>", "[gMASK]", "<|user|>", "<|observation|>"}) {
+    json["added_tokens"].push_back({{"id", id++}, {"content", text}, {"special", true}});
+  }
+  dir.write("tokenizer.json", json.dump());
+  const HfConfig config(nlohmann::json::parse(R"({"eos_token_id":[4,6,7],"pad_token_id":4})"), "c");
+  const auto entries = read_hf_tokenizer(dir.path(), config, 9, "glm4moe");
+  ASSERT_TRUE(entries.has_value()) << entries.error().message;
+  const std::map<std::string, int64_t> wanted = {{"bos", 5}, {"eos", 4},     {"eot", 6},
+                                                 {"eom", 7}, {"unknown", 4}, {"padding", 4}};
+  for (const auto& [kind, token] : wanted) {
+    EXPECT_EQ(integer(*entries, "tokenizer.ggml." + kind + "_token_id"), token) << kind;
+  }
+  EXPECT_EQ(integer(*entries, "tokenizer.ggml.add_bos_token"), 0);
+  const auto of_another = read_hf_tokenizer(dir.path(), config, 9, "qwen3moe");
+  ASSERT_TRUE(of_another.has_value()) << of_another.error().message;
+  EXPECT_EQ(find(*of_another, "tokenizer.ggml.bos_token_id"), nullptr);
+  EXPECT_EQ(integer(*of_another, "tokenizer.ggml.eot_token_id"), 6);
+  EXPECT_EQ(integer(*of_another, "tokenizer.ggml.eom_token_id"), 7);
 }
 
 TEST(HfTokenizer, OfNormalizersNfcIsKnown) {
@@ -98,7 +166,7 @@ TEST(HfTokenizer, TheFilesBesideItNameTheSpecialTokens) {
   const TempDir dir;
   dir.write("tokenizer.json", small_tokenizer().dump());
   const HfConfig config(nlohmann::json::parse(R"({"bos_token_id":0,"eos_token_id":3})"), "c");
-  auto entries = read_hf_tokenizer(dir.path(), config, 9);
+  auto entries = read_hf_tokenizer(dir.path(), config, 9, {});
   ASSERT_TRUE(entries.has_value()) << entries.error().message;
   EXPECT_EQ(integer(*entries, "tokenizer.ggml.eos_token_id"), 3);
   EXPECT_EQ(integer(*entries, "tokenizer.ggml.bos_token_id"), 0);
@@ -115,7 +183,7 @@ TEST(HfTokenizer, TheFilesBesideItNameTheSpecialTokens) {
                 R"({"eos_token":{"content":"<end>"},"bos_token":"<x>","add_bos_token":true,)"
                 R"("chat_template":[{"name":"tool","template":"T"},{"name":"default","template":"D"}]})"));
   dir.write("generation_config.json", std::string_view(R"({"eos_token_id":[4,2]})"));
-  entries = read_hf_tokenizer(dir.path(), config, 9);
+  entries = read_hf_tokenizer(dir.path(), config, 9, {});
   ASSERT_TRUE(entries.has_value()) << entries.error().message;
   EXPECT_EQ(integer(*entries, "tokenizer.ggml.eos_token_id"), 4);
   EXPECT_EQ(integer(*entries, "tokenizer.ggml.eot_token_id"), 2);
@@ -124,11 +192,11 @@ TEST(HfTokenizer, TheFilesBesideItNameTheSpecialTokens) {
   EXPECT_THAT(std::get<MetadataEntry::Strings>(find(*entries, "tokenizer.chat_template")->elements),
               ElementsAre("D"));
   dir.write("chat_template.jinja", std::string_view("J"));
-  entries = read_hf_tokenizer(dir.path(), config, 9);
+  entries = read_hf_tokenizer(dir.path(), config, 9, {});
   EXPECT_THAT(std::get<MetadataEntry::Strings>(find(*entries, "tokenizer.chat_template")->elements),
               ElementsAre("J"));
 
-  EXPECT_THAT(message(read_hf_tokenizer(dir.path(), config, 6)),
+  EXPECT_THAT(message(read_hf_tokenizer(dir.path(), config, 6, {})),
               HasSubstr("has 7 tokens, but the embedding only 6 rows"));
 }
 
@@ -141,7 +209,7 @@ std::filesystem::path tokenizer_data(const std::string& name) {
 TEST(HfTokenizer, TheDemoVocabularyBecomesThatOfItsGguf) {
   const TempDir dir;
   std::filesystem::copy(tokenizer_data("demo-tokenizer.json"), dir / "tokenizer.json");
-  const auto made = read_hf_tokenizer(dir.path(), HfConfig(nlohmann::json::object(), "c"), 2048);
+  const auto made = read_hf_tokenizer(dir.path(), HfConfig(nlohmann::json::object(), "c"), 2048, {});
   ASSERT_TRUE(made.has_value()) << made.error().message;
   const auto gguf = open_checkpoint(tokenizer_data("demo-vocabulary.gguf"));
   ASSERT_TRUE(gguf.has_value()) << gguf.error().message;
@@ -181,7 +249,7 @@ TEST(HfTiktoken, TheRanksOfTheDemoVocabularyGiveBackItsMerges) {
 
 TEST(HfTokenizer, NoTokenizerIsAnError) {
   const TempDir dir;
-  EXPECT_THAT(message(read_hf_tokenizer(dir.path(), HfConfig(nlohmann::json::object(), "c"), 9)),
+  EXPECT_THAT(message(read_hf_tokenizer(dir.path(), HfConfig(nlohmann::json::object(), "c"), 9, {})),
               HasSubstr("has no tokenizer.json (or tiktoken.model)"));
 }
 

@@ -163,6 +163,31 @@ Result<HfWeight> find_affine(const HfCheckpoint& checkpoint, HfWeight w, size_t 
   return w;
 }
 
+Result<HfWeight> find_mxfp4(const HfCheckpoint& checkpoint, HfWeight w) {
+  constexpr int64_t kBlock = 32;
+  w.encoding = HfEncoding::kMxfp4;
+  w.bits = 4;
+  w.group = kBlock;
+  ODMOE_RETURN_IF_ERROR(check_shape(checkpoint, w.data, 4));
+  ODMOE_ASSIGN_OR_RETURN(w.scale, require(checkpoint, w.data, w.name + "_scales"));
+  ODMOE_RETURN_IF_ERROR(check_shape(checkpoint, w.scale, 3));
+  for (const HfCheckpoint::Tensor& tensor : {w.data, w.scale}) {
+    if (tensor.info->dtype != "U8") {
+      return bad(checkpoint, tensor, ErrorKind::kUnsupported, "is {}; MXFP4 is read as U8",
+                 tensor.info->dtype);
+    }
+  }
+  const auto& shape = w.data.info->shape;
+  if (shape[3] != kBlock / 2 || w.scale.info->shape != std::vector(shape.begin(), shape.end() - 1)) {
+    return bad(checkpoint, w.data, ErrorKind::kBadFile,
+               "has shape {}, which does not fit scales of {} for 32 codes in 16 bytes each",
+               shape_text(shape), shape_text(w.scale.info->shape));
+  }
+  w.rows = shape[0] * shape[1];
+  w.columns = shape[2] * kBlock;
+  return w;
+}
+
 // The group size that config.json gives for a weight of MLX: its own or the common one.
 Result<int64_t> mlx_group(const HfConfig& config, const std::string& name) {
   for (const char* key : {"quantization", "quantization_config"}) {
@@ -189,6 +214,8 @@ int64_t row_bytes(const HfWeight& w) {
     case HfEncoding::kInt4:
     case HfEncoding::kAffine:
       return w.data.info->shape.back() * 4;
+    case HfEncoding::kMxfp4:
+      return w.columns / 2;
   }
   return 0;
 }
@@ -209,7 +236,8 @@ Result<std::vector<float>> read_scales(const HfCheckpoint& checkpoint, const HfC
 struct StoredRows {
   std::vector<std::byte> data;
   std::vector<float> scale, offset;
-  int64_t scale_row = 0;  // of the first
+  int64_t scale_row = 0;               // of the first
+  std::vector<std::byte> scale_bytes;  // kMxfp4
 };
 
 Result<StoredRows> read_stored_rows(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t first,
@@ -238,6 +266,13 @@ Result<StoredRows> read_stored_rows(const HfCheckpoint& checkpoint, const HfWeig
     case HfEncoding::kAffine: {
       ODMOE_ASSIGN_OR_RETURN(stored.scale, read_scales(checkpoint, w.scale, first, n));
       ODMOE_ASSIGN_OR_RETURN(stored.offset, read_scales(checkpoint, w.offset, first, n));
+      break;
+    }
+    case HfEncoding::kMxfp4: {
+      const auto per_row = static_cast<uint64_t>(w.columns / w.group);
+      stored.scale_bytes.resize(static_cast<uint64_t>(n) * per_row);
+      ODMOE_RETURN_IF_ERROR(
+          checkpoint.read(w.scale, static_cast<uint64_t>(first) * per_row, stored.scale_bytes));
       break;
     }
   }
@@ -283,13 +318,33 @@ bool each_coded_row(const HfWeight& w, const StoredRows& stored, int64_t n, cons
   return true;
 }
 
+// Rows of MXFP4 by `convert`, which is one of hf_dequantise.h's; `out` has a row's elements or bytes for
+// each.
+template <typename T, typename Convert>
+Status mxfp4_rows(const HfCheckpoint& checkpoint, const HfWeight& w, const StoredRows& stored, int64_t n,
+                  std::span<T> out, const Convert& convert) {
+  const auto codes = static_cast<size_t>(row_bytes(w));
+  const auto scales = static_cast<size_t>(w.columns / w.group);
+  const size_t to = out.size() / static_cast<size_t>(n);
+  for (size_t row = 0; row < static_cast<size_t>(n); ++row) {
+    if (!convert(std::span<const std::byte>(stored.data).subspan(row * codes, codes),
+                 std::span<const std::byte>(stored.scale_bytes).subspan(row * scales, scales),
+                 out.subspan(row * to, to))) {
+      return bad(checkpoint, w.scale, ErrorKind::kBadFile,
+                 "has a scale that is not a number: it is damaged; download it again");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<HfQuantisation> HfQuantisation::parse(const HfConfig& config) {
   HfQuantisation result;
   ODMOE_ASSIGN_OR_RETURN(const auto quantisation, config.object_or_none("quantization_config"));
   constexpr std::string_view kKnown =
-      "fp8 in blocks (DeepSeek-V3), compressed-tensors pack-quantized int4 (Kimi-K2.5), MLX affine";
+      "fp8 in blocks (DeepSeek-V3), compressed-tensors pack-quantized int4 (Kimi-K2.5), mxfp4 (gpt-oss), MLX "
+      "affine";
   // MLX writes the same object under both names, without a quant_method.
   for (const char* key : {"quantization", "quantization_config"}) {
     ODMOE_ASSIGN_OR_RETURN(const auto mlx, config.object_or_none(key));
@@ -308,8 +363,9 @@ Result<HfQuantisation> HfQuantisation::parse(const HfConfig& config) {
     const auto side = [&](size_t i) {
       return (*block)[i].is_number_integer() ? (*block)[i].get<int64_t>() : 0;
     };
-    if (format != "e4m3" || block == nullptr || !block->is_array() || block->size() != 2 || side(0) < 1 ||
-        side(1) < 1 || side(0) > 1 << 20 || side(1) > 1 << 20) {
+    // MiniMax writes PyTorch's name of the same.
+    if ((format != "e4m3" && format != "float8_e4m3fn") || block == nullptr || !block->is_array() ||
+        block->size() != 2 || side(0) < 1 || side(1) < 1 || side(0) > 1 << 20 || side(1) > 1 << 20) {
       return fail(ErrorKind::kUnsupported,
                   "{}: FP8 is read as e4m3 with a weight_block_size of two numbers, which this is not",
                   config.name());
@@ -318,6 +374,8 @@ Result<HfQuantisation> HfQuantisation::parse(const HfConfig& config) {
     result.block_columns = side(1);
     return result;
   }
+  // All there is to know stands in the weights' shapes.
+  if (method == "mxfp4") return result;
   if (method == "compressed-tensors") {
     ODMOE_ASSIGN_OR_RETURN(const std::string format, quantisation->string_or("format", ""));
     ODMOE_ASSIGN_OR_RETURN(const auto groups, quantisation->object_or_none("config_groups"));
@@ -356,6 +414,8 @@ ggml_type HfWeight::natural_type() const {
       return GGML_TYPE_Q4_0;
     case HfEncoding::kAffine:
       return bits <= 4 ? GGML_TYPE_Q4_1 : bits == 5 ? GGML_TYPE_Q5_1 : GGML_TYPE_Q8_0;
+    case HfEncoding::kMxfp4:
+      return GGML_TYPE_MXFP4;
   }
   return GGML_TYPE_F32;
 }
@@ -370,6 +430,8 @@ bool HfWeight::has_grid_of(ggml_type type) const {
     case HfEncoding::kInt4:
     case HfEncoding::kAffine:
       return bits <= 5 && group % 32 == 0 && columns % 32 == 0;
+    case HfEncoding::kMxfp4:
+      return true;
   }
   return false;
 }
@@ -385,6 +447,11 @@ Result<std::optional<HfWeight>> find_hf_weight(const HfCheckpoint& checkpoint,
     }
     w.data = *packed;
     return find_int4(checkpoint, std::move(w));
+  }
+  if (const HfCheckpoint::Tensor* blocks = checkpoint.find(name + "_blocks");
+      blocks != nullptr && dimensions == 3) {
+    w.data = *blocks;
+    return find_mxfp4(checkpoint, std::move(w));
   }
   const HfCheckpoint::Tensor* data = checkpoint.find(name + ".weight");
   // Stacks of experts have the name of the projection itself in some checkpoints.
@@ -402,7 +469,7 @@ Result<std::optional<HfWeight>> find_hf_weight(const HfCheckpoint& checkpoint,
   }
   return bad(checkpoint, w.data, ErrorKind::kUnsupported,
              "is {}, which is not read; known are F32, F16, BF16, F8_E4M3 with weight_scale_inv, int4 as "
-             "weight_packed, MLX's U32 with scales and biases",
+             "weight_packed, MXFP4 as blocks and scales, MLX's U32 with scales and biases",
              w.dtype());
 }
 
@@ -429,6 +496,9 @@ Status read_rows(const HfCheckpoint& checkpoint, const HfWeight& w, int64_t firs
           return true;
         });
         break;
+      case HfEncoding::kMxfp4:
+        ODMOE_RETURN_IF_ERROR(mxfp4_rows(checkpoint, w, stored, rows, to, mxfp4_to_float));
+        break;
     }
   }
   return {};
@@ -446,6 +516,13 @@ Status read_blocks(const HfCheckpoint& checkpoint, const HfWeight& w, ggml_type 
   for (int64_t done = 0; done < n; done += step) {
     const int64_t rows = std::min(step, n - done);
     ODMOE_ASSIGN_OR_RETURN(const StoredRows stored, read_stored_rows(checkpoint, w, first + done, rows));
+    if (w.encoding == HfEncoding::kMxfp4) {
+      ODMOE_RETURN_IF_ERROR(
+          mxfp4_rows(checkpoint, w, stored, rows,
+                     out.subspan(static_cast<size_t>(done) * row_size, static_cast<size_t>(rows) * row_size),
+                     mxfp4_to_blocks));
+      continue;
+    }
     const bool fits = each_coded_row(w, stored, rows, [&](size_t row, auto codes, auto scale, auto offset) {
       return affine_to_blocks(type, codes, w.group, scale, offset,
                               out.subspan((static_cast<size_t>(done) + row) * row_size, row_size));

@@ -1,5 +1,6 @@
 // A weight of a checkpoint, whichever way it is stored: plain, FP8 with a scale per block, int4 with a scale
-// per group, or MLX's affine codes; read by rows as float32 or, where ggml has the same grid, as its blocks.
+// per group, MXFP4, or MLX's affine codes; read by rows as float32 or, where ggml has the same grid, as its
+// blocks.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +21,7 @@ enum class HfEncoding : uint8_t {
   kFp8,     // F8_E4M3 and "_scale_inv": one factor per block of rows and columns (DeepSeek-V3)
   kInt4,    // "_packed" I32, "_scale", "_shape": compressed-tensors pack-quantized, symmetric (Kimi-K2.5)
   kAffine,  // U32 codes, ".scales", ".biases": MLX
+  kMxfp4,   // "_blocks" U8 [experts, rows, columns / 32, 16], "_scales" U8 (gpt-oss)
 };
 
 // What config.json says of the quantisation, checked against what is read here.
@@ -37,7 +39,7 @@ struct HfWeight {
   HfEncoding encoding = HfEncoding::kPlain;
   int64_t rows = 0, columns = 0;
   int bits = 0;                               // of a code: kInt4, kAffine
-  int64_t group = 0;                          // columns that share a scale: kInt4, kAffine
+  int64_t group = 0;                          // columns that share a scale: kInt4, kAffine, kMxfp4
   int64_t block_rows = 0, block_columns = 0;  // kFp8
   HfCheckpoint::Tensor data, scale, offset;   // those that the encoding has
   std::string_view dtype() const { return data.info->dtype; }
@@ -63,7 +65,7 @@ Status read_rows(const HfCheckpoint& checkpoint, const HfWeight& weight, int64_t
                  std::span<float> out);
 
 // The same as blocks of a type that has_grid_of() has said yes to.  kUnsupported when a scale is beyond
-// float16's range.
+// float16's range, kBadFile for one that is not a number.
 Status read_blocks(const HfCheckpoint& checkpoint, const HfWeight& weight, ggml_type type, int64_t first,
                    int64_t n, std::span<std::byte> out);
 

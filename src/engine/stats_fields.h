@@ -47,7 +47,7 @@ std::span<const StatsField> stats_fields();
 struct MetricFamily {
   std::string_view name, help;
   std::string_view label;  // its name; empty: a metric alone
-  bool counter = true;          // or else a gauge
+  bool counter = true;     // or else a gauge
 };
 
 // In the order of /metrics.
