@@ -6,14 +6,14 @@
 namespace odmoe {
 namespace {
 
-struct Moe {
+struct GlmMoe {
   HfExperts experts;
   int64_t n_ff = 0, n_dense = 0, n_shared = 0;
 };
 
-Moe read_moe(HfModelBuilder& b, const HfCommon& c) {
+GlmMoe read_glm_moe(HfModelBuilder& b, const HfCommon& c) {
   const HfConfig& config = b.config();
-  Moe moe;
+  GlmMoe moe;
   moe.experts.n_expert = b.value_or_fail(config.integer("n_routed_experts", 1, 4096));
   moe.experts.n_ff = b.value_or_fail(config.integer("moe_intermediate_size", 1, 1 << 20));
   moe.n_ff = b.value_or_fail(config.integer("intermediate_size", 1, 1 << 20));
@@ -42,7 +42,7 @@ void map_glm4_moe(HfModelBuilder& b, const std::string& prefix) {
   const HfConfig& config = b.config();
   const HfCommon c = map_common(b, prefix);
   const HfHeads heads = map_heads(b, c);
-  const Moe moe = read_moe(b, c);
+  const GlmMoe moe = read_glm_moe(b, c);
   map_rope(b);
   map_rope_part(b, heads.head_dim, 0.5);
   const bool biases = b.value_or_fail(config.boolean_or("attention_bias", false));

@@ -9,7 +9,7 @@ namespace odmoe {
 namespace {
 
 // What the family computes and GGUF has no key for.
-void refuse_unread(HfModelBuilder& b, const HfCommon& c) {
+void refuse_other_gpt_oss(HfModelBuilder& b, const HfCommon& c) {
   const HfConfig& config = b.config();
   constexpr double kLimit = 7;
   if (b.value_or_fail(config.number_or("swiglu_limit", kLimit)) != kLimit) b.refuse("swiglu_limit is not 7");
@@ -78,7 +78,7 @@ void map_moe(HfModelBuilder& b, const std::string& block, const std::string& mlp
 void map_gpt_oss(HfModelBuilder& b, const std::string& prefix) {
   const HfConfig& config = b.config();
   const HfCommon c = map_common(b, prefix);
-  refuse_unread(b, c);
+  refuse_other_gpt_oss(b, c);
   const HfHeads heads = map_heads(b, c);
   const HfExperts experts{.n_expert = map_expert_counts(b),
                           .n_ff = b.value_or_fail(config.integer("intermediate_size", 1, 1 << 20))};

@@ -10,7 +10,7 @@ namespace odmoe {
 namespace {
 
 // What published models say in one way, and GGUF in none.
-void refuse_unread(HfModelBuilder& b) {
+void refuse_other_minimax(HfModelBuilder& b) {
   const HfConfig& config = b.config();
   if (!b.value_or_fail(config.boolean_or("use_routing_bias", true))) b.refuse("use_routing_bias is false");
   if (!b.value_or_fail(config.boolean_or("use_qk_norm", true))) b.refuse("use_qk_norm is false");
@@ -34,7 +34,7 @@ void refuse_unread(HfModelBuilder& b) {
 void map_minimax_m2(HfModelBuilder& b, const std::string& prefix) {
   const HfConfig& config = b.config();
   const HfCommon c = map_common(b, prefix);
-  refuse_unread(b);
+  refuse_other_minimax(b);
   const HfHeads heads = map_heads(b, c);
   const HfExperts experts{.n_expert = map_expert_counts(b),
                           .n_ff = b.value_or_fail(config.integer("intermediate_size", 1, 1 << 20))};

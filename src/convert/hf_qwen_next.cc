@@ -61,7 +61,7 @@ int64_t map_interval(HfModelBuilder& b, const HfCommon& c) {
   return interval;
 }
 
-void map_attention(HfModelBuilder& b, const HfHeads& heads, const std::string& block,
+void map_gated_attention(HfModelBuilder& b, const HfHeads& heads, const std::string& block,
                    const std::string& attention, int64_t n_embd) {
   // Per head its queries, then its gate.
   b.add_matrix(block + "attn_q.weight", attention + "q_proj", n_embd, 2 * heads.n_query());
@@ -170,7 +170,7 @@ void map_family(HfModelBuilder& b, const std::string& prefix, bool joint) {
     const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
     map_layer_norms(b, block, layer, c.n_embd, "post_attention_norm", kNorms);
     if ((i + 1) % interval == 0) {
-      map_attention(b, heads, block, layer + "self_attn.", c.n_embd);
+      map_gated_attention(b, heads, block, layer + "self_attn.", c.n_embd);
     } else {
       const std::string source = layer + "linear_attn.";
       if (joint) {

@@ -14,7 +14,6 @@ namespace {
 // Limits that no published model comes near, so that a damaged header cannot ask for absurd work.
 constexpr int32_t kMaxLayers = 1024;
 constexpr int32_t kMaxWidth = 1 << 20;
-constexpr int32_t kMaxHeads = 4096;
 constexpr int32_t kMaxExperts = 4096;
 constexpr int32_t kMaxContext = 1 << 27;
 

@@ -14,6 +14,9 @@
 
 namespace odmoe {
 
+// No published model comes near it, so that a damaged header cannot ask for absurd work.
+inline constexpr int32_t kMaxHeads = 4096;
+
 class Metadata {
  public:
   Metadata(Account& account, std::string_view arch) : account_(&account), arch_(arch) {}

@@ -3,7 +3,6 @@
 namespace odmoe {
 namespace {
 
-constexpr int32_t kMaxHeads = 4096;
 constexpr int32_t kMaxDim = 1 << 16;
 constexpr int32_t kMaxWindow = 1 << 27;
 

@@ -4,13 +4,12 @@
 #include <string>
 
 #include "model/blocks/activation.h"
+#include "model/blocks/router.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
 
-// Least sum of weights, as in model/blocks/router.cc.
-constexpr float kMinWeightSum = 6.103515625e-5F;
 
 }  // namespace
 

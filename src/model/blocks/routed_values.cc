@@ -4,13 +4,12 @@
 #include <limits>
 #include <string>
 
+#include "model/blocks/router.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
 
-// As llama.cpp clamps: the smallest normal half-precision number.
-constexpr float kMinWeightSum = 6.103515625e-5F;
 
 }  // namespace
 

@@ -10,8 +10,6 @@
 namespace odmoe {
 namespace {
 
-// The least sum that weights are divided by: the smallest normal half-precision number, as llama.cpp clamps.
-constexpr float kMinWeightSum = 6.103515625e-5F;
 
 void softmax(std::span<const float> in, std::span<float> out) {
   const float top = *std::ranges::max_element(in);

@@ -12,6 +12,9 @@
 
 namespace odmoe {
 
+// The least sum that weights are divided by: the smallest normal half-precision number, as llama.cpp clamps.
+inline constexpr float kMinWeightSum = 6.103515625e-5F;
+
 enum class Gating {
   kSoftmax,            // probabilities over all experts
   kSigmoid,            // independent scores
