@@ -49,6 +49,7 @@ LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
                                         ? nullptr
                                         : ggml_view_3d(ctx, a.query_scale, 1, 1, span.n_token, sizeof(float),
                                                        sizeof(float), 0),
+                     .chosen_rows = a.chosen_rows,
                      .state = span.state,
                      .groups = {},
                      .flash_attention = options_.flash_attention};
@@ -85,6 +86,7 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
                        .n_token = 1,
                        .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1),
                        .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, 1),
+                       .chosen_rows = nullptr,
                        .state = &state,
                        .groups = {},
                        .flash_attention = true};

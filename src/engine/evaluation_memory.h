@@ -31,6 +31,9 @@ struct EvaluationColumns {
   Exchange<int32_t> tokens, positions;
   std::array<RowColumns, StatePlan::kMaxGroups> groups;
   Exchange<float> query_scale;
+  // Only the device's.
+  Exchange<int32_t> chosen_rows;
+  Exchange<float> layer_streams, residual_streams;
   Exchange<float> expert_weight;  // as expert_output is, by sites on the host
   // Written by the device.
   Exchange<float> layer_input, residual, ffn_input, router_logits, shared_output;

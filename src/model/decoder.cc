@@ -26,6 +26,13 @@ ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 
   return result;
 }
 
+// The same for streams, [n_embd, n_stream, n_token], into [n_embd * n_stream, n].
+ggml_tensor* write_streams(ggml_tensor* matrix, ggml_tensor* streams) {
+  GGML_ASSERT(streams->ne[0] * streams->ne[1] == matrix->ne[0] && streams->ne[2] <= matrix->ne[1]);
+  place_within(matrix, streams);
+  return streams;
+}
+
 ggml_tensor* scaled(ggml_context* ctx, ggml_tensor* x, float factor) {
   return factor == 1 ? x : ggml_scale(ctx, x, factor);
 }
@@ -64,9 +71,14 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
       layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff, shape.ffn_gates);
     }
     decoder->architecture_->declare(weights, i);
+    if (ResidualStreams* streams = decoder->architecture_->streams()) streams->declare(weights, i);
     if (mlp == MlpKind::kExperts && shape.shared.n_ff > 0) {
       layer.shared = declare_shared_expert(weights, shape, i);
     }
+    ODMOE_RETURN_IF_ERROR(weights.status());
+  }
+  if (ResidualStreams* streams = decoder->architecture_->streams()) {
+    streams->declare_output(weights);
     ODMOE_RETURN_IF_ERROR(weights.status());
   }
   return decoder;
@@ -135,11 +147,25 @@ ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int l
   for (int64_t r = 1; r < n_used; ++r) sum = ggml_add(ctx, sum, rank(r));
   sum = architecture_->after_experts(ctx, layer, sum, columns(ctx, a.router_logits, n_token));
   if (a.shared_output != nullptr) sum = ggml_add(ctx, sum, columns(ctx, a.shared_output, n_token));
-  return add_branch(ctx, columns(ctx, a.residual, n_token), columns(ctx, a.ffn_input, n_token),
-                    scaled(ctx, sum, shape().layer.mlp_scale), layers_[static_cast<size_t>(layer)].post_norm);
+  return scaled(ctx, sum, shape().layer.mlp_scale);
+}
+
+ggml_tensor* Decoder::mlp(ggml_context* ctx, int layer, ggml_tensor* x) const {
+  const Layer& w = layers_[static_cast<size_t>(layer)];
+  return scaled(ctx, ffn(ctx, w.ffn, shape().activation, x), shape().layer.mlp_scale);
+}
+
+// The last of a segment; seen: [n_embd, n_token], through the norm before the router.
+void Decoder::build_router(const LayerInputs& inputs, const Activations& a, int layer,
+                           ggml_tensor* seen) const {
+  const Layer& w = layers_[static_cast<size_t>(layer)];
+  ggml_tensor* x = write_to(a.ffn_input, normed(inputs.context, seen, w.expert_norm));
+  ggml_tensor* logits = ggml_mul_mat(inputs.context, w.router, x);
+  ggml_build_forward_expand(inputs.graph, write_to(a.router_logits, logits));
 }
 
 void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
+  if (architecture_->streams() != nullptr) return build_streams_segment(inputs, a, segment);
   ggml_context* ctx = inputs.context;
   const int64_t n_token = inputs.n_token;
   ggml_tensor* state = nullptr;
@@ -149,7 +175,9 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
                    shape().layer.embedding_scale);
   } else {
     layer = expert_layers_[static_cast<size_t>(segment - 1)] + 1;
-    state = sum_experts(ctx, a, layer - 1, n_token);
+    state = add_branch(ctx, columns(ctx, a.residual, n_token), columns(ctx, a.ffn_input, n_token),
+                       sum_experts(ctx, a, layer - 1, n_token),
+                       layers_[static_cast<size_t>(layer - 1)].post_norm);
   }
   // Every graph ends with the state where the next one looks for it.
   ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, state));
@@ -171,17 +199,47 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
       continue;
     }
     if (parts.mlp == MlpKind::kExperts) {
-      ggml_tensor* seen = shape().layer.expert_norm.empty() ? residual : state;
-      ggml_tensor* x = normed(ctx, seen, w.expert_norm);
-      ggml_tensor* logits = ggml_mul_mat(ctx, w.router, write_to(a.ffn_input, x));
-      ggml_build_forward_expand(inputs.graph, write_to(a.router_logits, logits));
-      return;
+      return build_router(inputs, a, layer, shape().layer.expert_norm.empty() ? residual : state);
     }
     ggml_tensor* x = normed(ctx, residual, w.ffn_norm);
-    ggml_tensor* y = scaled(ctx, ffn(ctx, w.ffn, shape().activation, x), shape().layer.mlp_scale);
-    state = write_to(a.layer_input, add_branch(ctx, residual, x, y, w.post_norm));
+    state = write_to(a.layer_input, add_branch(ctx, residual, x, mlp(ctx, layer, x), w.post_norm));
     ggml_build_forward_expand(inputs.graph, state);
   }
+}
+
+void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
+  const ResidualStreams& between = *architecture_->streams();
+  ggml_context* ctx = inputs.context;
+  const int64_t n_token = inputs.n_token;
+  ggml_tensor* streams = nullptr;
+  int layer = 0;
+  if (segment == 0) {
+    streams = between.begin(
+        ctx, scaled(ctx, ggml_get_rows(ctx, token_embd_, ggml_view_1d(ctx, a.tokens, n_token, 0)),
+                    shape().layer.embedding_scale));
+  } else {
+    layer = expert_layers_[static_cast<size_t>(segment - 1)] + 1;
+    ggml_tensor* found = ggml_reshape_3d(ctx, columns(ctx, a.residual_streams, n_token), shape().n_embd,
+                                         between.n_stream(), n_token);
+    streams = between.close(ctx, layer - 1, Branch::kMlp, between.open(ctx, layer - 1, Branch::kMlp, found),
+                            sum_experts(ctx, a, layer - 1, n_token));
+  }
+  ggml_build_forward_expand(inputs.graph, write_streams(a.layer_streams, streams));
+  for (; layer < shape().n_layer; ++layer) {
+    const Layer& w = layers_[static_cast<size_t>(layer)];
+    const BranchStreams attention = between.open(ctx, layer, Branch::kAttention, streams);
+    ggml_tensor* x = normed(ctx, write_to(a.layer_input, attention.input), w.attn_norm);
+    ggml_tensor* residual =
+        between.close(ctx, layer, Branch::kAttention, attention, architecture_->attention(inputs, layer, x));
+    ggml_build_forward_expand(inputs.graph, write_streams(a.residual_streams, residual));
+    const BranchStreams of_mlp = between.open(ctx, layer, Branch::kMlp, residual);
+    write_to(a.residual, of_mlp.input);
+    if (shape().has_experts(layer)) return build_router(inputs, a, layer, of_mlp.input);
+    ggml_tensor* y = mlp(ctx, layer, normed(ctx, of_mlp.input, w.ffn_norm));
+    streams = write_streams(a.layer_streams, between.close(ctx, layer, Branch::kMlp, of_mlp, y));
+    ggml_build_forward_expand(inputs.graph, streams);
+  }
+  ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, between.end(ctx, streams)));
 }
 
 void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,

@@ -41,10 +41,16 @@ struct Activations {
   ggml_tensor* positions = nullptr;  // i32 [n]
   std::array<RowActivations, StatePlan::kMaxGroups> groups;
   ggml_tensor* query_scale = nullptr;  // [n]; null unless Architecture::scales_queries()
-  // What a layer begins with: the embedding or what the layer before left; after the last, what the output
-  // head begins with.
-  ggml_tensor* layer_input = nullptr;    // [n_embd, n]
-  ggml_tensor* residual = nullptr;       // [n_embd, n], after the layer's attention
+  ggml_tensor* chosen_rows = nullptr;  // i32 [Architecture::chosen_rows(), n]; null where that is 0
+  // Of models that have them (Architecture::streams()): after a layer, and after its attention.
+  // [n_embd * n_stream, n].
+  ggml_tensor* layer_streams = nullptr;
+  ggml_tensor* residual_streams = nullptr;
+  // What a layer begins with: the embedding or what the layer before left, with streams what of them its
+  // attention begins with; after the last, what the output head begins with.
+  ggml_tensor* layer_input = nullptr;  // [n_embd, n]
+  // [n_embd, n], after the layer's attention; with streams what of them its MLP begins with
+  ggml_tensor* residual = nullptr;
   ggml_tensor* ffn_input = nullptr;      // [n_embd, n], what router and experts see: after their norm
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
   ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
@@ -116,6 +122,9 @@ class Decoder {
   ggml_tensor* add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* x, ggml_tensor* branch,
                           const NormWeights& post_norm) const;
   ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int layer, int64_t n_token) const;
+  ggml_tensor* mlp(ggml_context* ctx, int layer, ggml_tensor* x) const;
+  void build_router(const LayerInputs& inputs, const Activations& a, int layer, ggml_tensor* seen) const;
+  void build_streams_segment(const LayerInputs& inputs, const Activations& a, int segment) const;
 
   std::unique_ptr<Architecture> architecture_;
   ggml_tensor* token_embd_ = nullptr;   // [n_embd, n_vocab]

@@ -1,6 +1,7 @@
 #include "model/finite_watch.h"
 
 #include <algorithm>
+#include <array>
 #include <span>
 
 #include "backend/tensor_memory.h"
@@ -15,9 +16,13 @@ bool can_be_looked_at(const ggml_tensor* values) {
   return values->type == GGML_TYPE_F32 && values->nb[0] == sizeof(float) && !ggml_is_empty(values);
 }
 
-// No tensor: none, or one in memory of the engine's, who looks at it there.
-HidingOperand hiding_operand(const ggml_tensor* node) {
-  HidingOperand operand{.tensor = nullptr, .limit = kInfinite};
+// What a node may hide, at most.  No tensor: nothing, or one in memory of the engine's, who looks at it
+// there.
+using HidingOperands = std::array<HidingOperand, 2>;
+
+HidingOperands hiding_operands(const ggml_tensor* node) {
+  HidingOperands operands{{{.tensor = nullptr, .limit = kInfinite}, {.tensor = nullptr, .limit = kInfinite}}};
+  HidingOperand& operand = operands[0];
   switch (node->op) {
     case GGML_OP_MUL_MAT:
     case GGML_OP_MUL_MAT_ID:
@@ -51,12 +56,21 @@ HidingOperand hiding_operand(const ggml_tensor* node) {
     case GGML_OP_CLAMP:
       operand.tensor = node->src[0];
       break;
+    case GGML_OP_LIGHTNING_INDEXER:  // of whose scores only the order counts; keys have been through SET_ROWS
+      operand.tensor = node->src[0];
+      operands[1].tensor = node->src[2];
+      break;
+    case GGML_OP_DSV4_HC_COMB:
+      operand.tensor = node->src[0];
+      break;
     default:
       break;
   }
-  const bool ours = operand.tensor != nullptr && !has_memory(operand.tensor);
-  if (!ours || !can_be_looked_at(operand.tensor)) operand.tensor = nullptr;
-  return operand;
+  for (HidingOperand& one : operands) {
+    const bool ours = one.tensor != nullptr && !has_memory(one.tensor);
+    if (!ours || !can_be_looked_at(one.tensor)) one.tensor = nullptr;
+  }
+  return operands;
 }
 
 }  // namespace
@@ -89,14 +103,15 @@ int64_t first_row_not_finite(const ggml_tensor* tensor, int64_t first, int64_t e
 void KeptOperands::keep(ggml_cgraph* graph) {
   operands_.clear();
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
-    const HidingOperand operand = hiding_operand(ggml_graph_node(graph, i));
-    if (operand.tensor == nullptr ||
-        std::ranges::contains(operands_, operand.tensor, &HidingOperand::tensor)) {
-      continue;
+    for (const HidingOperand& operand : hiding_operands(ggml_graph_node(graph, i))) {
+      if (operand.tensor == nullptr ||
+          std::ranges::contains(operands_, operand.tensor, &HidingOperand::tensor)) {
+        continue;
+      }
+      ggml_set_output(operand.tensor);
+      if (operand.tensor->view_src != nullptr) ggml_set_output(operand.tensor->view_src);
+      operands_.push_back(operand);
     }
-    ggml_set_output(operand.tensor);
-    if (operand.tensor->view_src != nullptr) ggml_set_output(operand.tensor->view_src);
-    operands_.push_back(operand);
   }
 }
 
@@ -114,8 +129,9 @@ void FiniteChecks::add(ggml_cgraph* plain, Graph& checked, What what) {
   const int n_node = ggml_graph_n_nodes(plain);
   operands_.clear();
   for (int i = 0; i < n_node; ++i) {
-    const HidingOperand operand = hiding_operand(ggml_graph_node(plain, i));
-    if (operand.tensor != nullptr) operands_.push_back(operand);
+    for (const HidingOperand& operand : hiding_operands(ggml_graph_node(plain, i))) {
+      if (operand.tensor != nullptr) operands_.push_back(operand);
+    }
   }
   for (int i = 0; i < n_node; ++i) {
     ggml_tensor* values = ggml_graph_node(plain, i);

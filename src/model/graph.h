@@ -48,6 +48,9 @@ struct LayerInputs {
   ggml_tensor* positions = nullptr;  // i32 [n_token]
   // f32 [1, 1, n_token], Architecture::query_scale of each position; null unless the family scales queries
   ggml_tensor* query_scale = nullptr;
+  // i32 [Architecture::chosen_rows(), n], n at least n_token: what layers leave for later ones; null unless
+  // the family keeps any
+  ggml_tensor* chosen_rows = nullptr;
   const SequenceState* state = nullptr;
   std::array<RowInputs, StatePlan::kMaxGroups> groups;  // of the state's plan
   bool flash_attention = true;

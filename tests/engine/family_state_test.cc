@@ -14,6 +14,7 @@ using namespace odmoe::testing;
 
 // Of models/families.
 constexpr const char* kFiles[] = {
+    "glm5-next.F32",       // a delta rule; pools of tokens with a key each
     "granitehybrid.F32",   // Mamba-2
     "jamba.F32",           // Mamba
     "kimi-linear.F32",     // three convolutions and a delta rule with gates per channel; latent attention

@@ -23,7 +23,7 @@ struct MlaShape {
   int64_t q_lora_rank = 0;   // 0: queries are projected directly (V2-Lite)
   int64_t kv_lora_rank = 0;  // compressed keys and values
   int64_t nope_dim = 0;      // query and key dimensions without RoPE, per head
-  int64_t rope_dim = 0;      // with RoPE, shared by all heads in the key
+  int64_t rope_dim = 0;      // with RoPE, shared by all heads in the key; 0: there are none
   int64_t value_dim = 0;     // per head
   // Of whose sigmoid the output is multiplied before its last matrix: one per head, or one per value of it
   // (Kimi-K3); 0: none.
@@ -59,9 +59,19 @@ float mla_softmax_scale(int64_t head_dim, float log_multiplier, RopeOptions& rop
 // round for the product); v_b stays a view of kv_b as it is stored.
 MlaWeights declare_mla(DenseWeights& weights, const MlaShape& shape, int layer);
 
+// x: [n_embd, n_token], already normalised.  Queries before their last matrix, normalised, [q_lora_rank,
+// n_token], of a shape that has a rank.
+ggml_tensor* mla_query(ggml_context* ctx, const MlaShape& shape, const MlaWeights& weights, ggml_tensor* x);
+
+// What a caller has made already or makes otherwise; null: mla() does.
+struct MlaGiven {
+  ggml_tensor* query = nullptr;  // mla_query()
+  ggml_tensor* mask = nullptr;   // f16 [n_seen, n_token], in the place of that of the rows
+};
+
 // x: [n_embd, n_token], already normalised.  Writes the compressed rows to the cache.  Returns [n_embd,
 // n_token].
 ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& shape, const MlaWeights& weights, int layer,
-                 ggml_tensor* x);
+                 ggml_tensor* x, const MlaGiven& given = {});
 
 }  // namespace odmoe
