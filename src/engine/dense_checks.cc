@@ -71,7 +71,7 @@ Status DensePass::check_router_biases() const {
   for (const int layer : decoder_->expert_layers()) {
     // Minus infinity is a way to say that an expert is never to be chosen.
     const auto is_wrong = [](float bias) { return std::isnan(bias) || (std::isinf(bias) && bias > 0); };
-    if (std::ranges::any_of(decoder_->router_bias(layer), is_wrong)) {
+    if (std::ranges::any_of(decoder_->selection_bias(layer), is_wrong)) {
       return fail(ErrorKind::kBadFile,
                   "layer {}, router: blk.{}.exp_probs_b.bias has a value that is not finite; the model is "
                   "damaged: compare its files with their source",
@@ -108,10 +108,15 @@ Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const
   const EvaluationColumns& columns = *span.columns;
   if (!last) {
     columns.ffn_input.fetch(0, span.n_token);
+    if (columns.expert_input) columns.expert_input.fetch(0, span.n_token);
     columns.router_logits.fetch(0, span.n_token);
   }
-  const bool good = !found && (last || (all_finite(columns.ffn_input.columns(0, span.n_token)) &&
-                                        all_finite(columns.router_logits.columns(0, span.n_token))));
+  const auto finite = [&](const Exchange<float>& matrix) {
+    return !matrix || all_finite(matrix.columns(0, span.n_token));
+  };
+  const bool good =
+      !found &&
+      (last || (finite(columns.ffn_input) && finite(columns.expert_input) && finite(columns.router_logits)));
   if (good) return {};
   return std::unexpected(segment == 0 ? where_it_began_in_the_first(span)
                                       : where_it_began(span, segment, chosen));
@@ -187,14 +192,16 @@ Error DensePass::where_it_began(const TokenSpan& span, size_t segment, std::span
   }
   const bool residual_is_finite = first_of(a.residual) == span.n_token;
   if (residual_is_finite && first_of(a.ffn_input) < span.n_token) {
-    return not_finite_error(
-        odmoe::format("layer {}, the norm before its router (blk.{}.{}.weight)", layer, layer,
-                      decoder_->shape().layer.expert_norm.empty() ? decoder_->shape().layer.ffn_norm
-                                                                  : decoder_->shape().layer.expert_norm),
-        position(a, first_of(a.ffn_input)));
+    return not_finite_error(odmoe::format("layer {}, the norm before its router ({})", layer,
+                                          decoder_->shape().router_norm(layer)),
+                            position(a, first_of(a.ffn_input)));
   }
   if (residual_is_finite && first_of(a.router_logits) < span.n_token) {
     return not_finite_error(odmoe::format("layer {}, router", layer), position(a, first_of(a.router_logits)));
+  }
+  if (residual_is_finite && a.expert_input && first_of(a.expert_input) < span.n_token) {
+    return not_finite_error(odmoe::format("layer {}, what its experts see", layer),
+                            position(a, first_of(a.expert_input)));
   }
   return not_finite_error(odmoe::format("layer {}, attention", layer),
                           position(a, std::min(first_of(a.residual), span.n_token - 1)));

@@ -164,7 +164,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   options_.threads = backend_->threads();
 
   // Everything is reserved as addresses, which costs nothing; what it will cost is known from then on.
-  ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_));
+  ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_, host_backend()));
   const MutexLock lock(free_mutex_);  // nobody else is there yet
   for (int i = 0; i < options_.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto state, SequenceState::create(*backend_, state_plan_));
@@ -194,8 +194,8 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
       .kv_bytes = state_plan_->bytes() * n_session,
-      .buffer_bytes = dense_->host_bytes() + site_->buffer_bytes() + forward_->buffer_bytes() +
-                      resident_bytes() + kProcessSlack,
+      .buffer_bytes = weights_->host_bytes() + dense_->host_bytes() + site_->buffer_bytes() +
+                      forward_->buffer_bytes() + resident_bytes() + kProcessSlack,
       .reserved_bytes =
           options_.reserved_bytes + options_.reserved_bytes_per_token * static_cast<uint64_t>(info_.n_vocab),
       .load_bytes = weights_->load_bytes(),
@@ -238,7 +238,7 @@ Status EngineImpl::set_up_evaluation(const SequenceState& state) {
   ODMOE_ASSIGN_OR_RETURN(dense_,
                          DensePass::create(*backend_, host_backend(), *decoder_, *file_, state, dense));
   ODMOE_ASSIGN_OR_RETURN(
-      site_, LocalSite::create(host_backend(), decoder_->shape(), decoder_->expert_layers(), *file_,
+      site_, LocalSite::create(host_backend(), *decoder_, *file_,
                                {.max_tokens = std::max<int64_t>(options_.chunk, options_.sessions),
                                 .timelines = options_.sessions,
                                 .interrupted = &interrupted_}));

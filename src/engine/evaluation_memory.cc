@@ -8,7 +8,7 @@
 namespace odmoe {
 namespace {
 
-constexpr size_t kTensors = 14 + 4 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
+constexpr size_t kTensors = 15 + 4 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
 
 // Device and host in turn.
 template <typename T>
@@ -38,6 +38,7 @@ void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& vi
   visit(a.layer_input, b.layer_input, b.device.layer_input);
   visit(a.residual, b.residual, b.device.residual);
   visit(a.ffn_input, b.ffn_input, b.device.ffn_input);
+  visit(a.expert_input, b.expert_input, b.device.expert_input);
   visit(a.router_logits, b.router_logits, b.device.router_logits);
   visit(a.expert_output, b.expert_output, b.device.expert_output);
   visit(a.expert_weight, b.expert_weight, b.device.expert_weight);
@@ -100,8 +101,11 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
   set(all_.layer_input, a.layer_input, make(GGML_TYPE_F32, shape.n_embd, n));
   set(all_.residual, a.residual, make(GGML_TYPE_F32, shape.n_embd, n));
   set(all_.ffn_input, a.ffn_input, make(GGML_TYPE_F32, shape.n_embd, n));
+  if (shape.experts_see_another()) {
+    set(all_.expert_input, a.expert_input, make(GGML_TYPE_F32, shape.expert_width(), n));
+  }
   set(all_.router_logits, a.router_logits, make(GGML_TYPE_F32, shape.router.n_expert, n));
-  set(all_.expert_output, a.expert_output, make(GGML_TYPE_F32, shape.n_embd, n_used * n));
+  set(all_.expert_output, a.expert_output, make(GGML_TYPE_F32, shape.expert_width(), n_used * n));
   set(all_.expert_weight, a.expert_weight, make(GGML_TYPE_F32, 1, n_used * n));
   if (decoder.shape().shared.n_ff > 0) {
     set(all_.shared_output, a.shared_output, make(GGML_TYPE_F32, shape.n_embd, n));

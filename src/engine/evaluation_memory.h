@@ -36,7 +36,7 @@ struct EvaluationColumns {
   Exchange<float> layer_streams, residual_streams;
   Exchange<float> expert_weight;  // as expert_output is, by sites on the host
   // Written by the device.
-  Exchange<float> layer_input, residual, ffn_input, router_logits, shared_output;
+  Exchange<float> layer_input, residual, ffn_input, expert_input, router_logits, shared_output;
   // Written by sites, and once summed by the device.
   Exchange<float> expert_output;
 };

@@ -32,8 +32,8 @@ struct ExpertWork {
   // Which experts of the next layer are the site's; empty: there is no such layer.
   int next_layer = -1;
   std::span<const int32_t> next_experts;
-  // Activations::ffn_input [n_embd, n] is read and expert_output [n_embd, n_expert_used * n] written, in the
-  // columns of the demand's pairs, on the host.
+  // Activations::expert_input, or ffn_input where that is what experts see, is read and expert_output
+  // written, in the columns of the demand's pairs, on the host.
   ExpertColumns columns;
 };
 

@@ -183,7 +183,7 @@ RoutingEvent ForwardPass::route(const EvaluationColumns& a, size_t segment, int6
   const auto n = static_cast<size_t>(n_token);
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
   const auto n_used = static_cast<size_t>(decoder_->shape().router.n_expert_used);
-  const std::span<const float> bias = decoder_->router_bias(layer);
+  const std::span<const float> bias = decoder_->selection_bias(layer);
   for (size_t t = 0; t < n; ++t) {
     const int64_t column = columns_[t];
     const std::span<float> weight = std::span(chosen_weight_).subspan(t * n_used, n_used);
@@ -210,7 +210,9 @@ Status ForwardPass::begin_experts(const EvaluationColumns& a, const RoutingEvent
     ExpertWork work{.tokens = tokens,
                     .demand = &demand_,
                     .experts = owners_.share(i, event.index, demand_.experts()),
-                    .columns = {.input = a.ffn_input.host(), .output = a.expert_output.host()}};
+                    .columns = {.input = (a.expert_input ? a.expert_input : a.ffn_input).host(),
+                                .output = a.expert_output.host(),
+                                .weight = a.expert_weight.host()}};
     if (next < layers.size()) {
       work.next_layer = layers[next];
       work.next_experts = owners_.experts(i, next);

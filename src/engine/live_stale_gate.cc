@@ -129,7 +129,7 @@ Result<int32_t> LiveStaleGate::ask(size_t first, std::span<const float> residual
   read_tensor(logits_, 0, std::as_writable_bytes(std::span(said_).first(n_ahead(first) * n_expert)));
   for (size_t d = 0; d < n_ahead(first); ++d) {
     router_.route(std::span(said_).subspan(d * n_expert, n_expert),
-                  decoder_->router_bias(decoder_->expert_layers()[first + d]), ids_, weights_);
+                  decoder_->selection_bias(decoder_->expert_layers()[first + d]), ids_, weights_);
     std::ranges::transform(router_.selection(), scores.subspan(d * n_expert, n_expert).begin(),
                            [](float score) { return std::max(score, kNever); });
   }

@@ -22,9 +22,10 @@ LocalSite::LocalSite(Backend& backend, const ModelShape& shape, std::span<const 
   hints_.reserve(n_expert);
 }
 
-Result<std::unique_ptr<LocalSite>> LocalSite::create(Backend& backend, const ModelShape& shape,
-                                                     std::span<const int> expert_layers,
+Result<std::unique_ptr<LocalSite>> LocalSite::create(Backend& backend, const Decoder& decoder,
                                                      const Checkpoint& file, const Options& options) {
+  const ModelShape& shape = decoder.shape();
+  const std::vector<int>& expert_layers = decoder.expert_layers();
   std::unique_ptr<LocalSite> site(new LocalSite(backend, shape, expert_layers, options));
   ODMOE_ASSIGN_OR_RETURN(site->compute_, ExpertCompute::create(backend, shape, options.max_tokens));
   site->pairs_.reserve(static_cast<size_t>(
@@ -32,6 +33,7 @@ Result<std::unique_ptr<LocalSite>> LocalSite::create(Backend& backend, const Mod
   for (const int layer : expert_layers) {
     LayerExperts& experts = site->layers_[static_cast<size_t>(layer)];
     ODMOE_ASSIGN_OR_RETURN(experts, describe_experts(file, shape, layer));
+    experts.terms = decoder.expert_terms(layer);
     if (!site->compute_->supported(experts)) {
       return fail(ErrorKind::kUnsupported,
                   "{}: this ggml cannot compute the experts of layer {} ({}, {}, {})", file.path().string(),
@@ -204,7 +206,8 @@ void LocalSite::collect_pairs(std::span<const ExpertLease> leases) {
 
 void LocalSite::add_pairs(const ExpertLease& lease) {
   for (const DemandPair& pair : work_.demand->pairs(lease.key().expert)) {
-    pairs_.push_back({.token = pair.column, .rank = pair.rank, .slot = lease.slot()});
+    pairs_.push_back(
+        {.token = pair.column, .rank = pair.rank, .slot = lease.slot(), .expert = lease.key().expert});
   }
 }
 

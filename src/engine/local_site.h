@@ -14,6 +14,7 @@
 #include "engine/routing_event.h"
 #include "format/checkpoint.h"
 #include "model/blocks/experts.h"
+#include "model/decoder.h"
 #include "model/shape.h"
 #include "store/expert_store.h"
 
@@ -28,11 +29,11 @@ class LocalSite final : public ExpertSite, public RoutingSink {
     const std::atomic<bool>* interrupted = nullptr;  // may be null
   };
 
-  // Allocates what computing needs; nothing becomes resident yet.  `backend` must outlive it.  kUnsupported
-  // names what the backend cannot compute; kBadFile, experts that do not fit the model; kIo, no memory.
-  static Result<std::unique_ptr<LocalSite>> create(Backend& backend, const ModelShape& shape,
-                                                   std::span<const int> expert_layers, const Checkpoint& file,
-                                                   const Options& options);
+  // Allocates what computing needs; nothing becomes resident yet.  `backend`, which computes on host memory,
+  // and the decoder's weights must outlive it.  kUnsupported names what the backend cannot compute; kBadFile,
+  // experts that do not fit the model; kIo, no memory.
+  static Result<std::unique_ptr<LocalSite>> create(Backend& backend, const Decoder& decoder,
+                                                   const Checkpoint& file, const Options& options);
 
   // Memory that computing will make resident.
   uint64_t buffer_bytes() const;

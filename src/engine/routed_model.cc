@@ -16,6 +16,10 @@ std::string gating_name(Gating gating) {
       return "sigmoid";
     case Gating::kSoftmaxOverChosen:
       return "softmax-over-chosen";
+    case Gating::kSqrtSoftplus:
+      return "sqrt-softplus";
+    case Gating::kSigmoidOfChosen:
+      return "sigmoid-of-chosen";
   }
   return "";
 }
@@ -66,12 +70,15 @@ Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelSha
     ODMOE_ASSIGN_OR_RETURN(router.weight,
                            read_values(file, prefix + "ffn_gate_inp.weight",
                                        static_cast<int64_t>(shape.n_embd) * shape.router.n_expert));
-    const LayerOptions& options = shape.layer;
-    const std::string_view norm = options.expert_norm.empty() ? options.ffn_norm : options.expert_norm;
-    ODMOE_ASSIGN_OR_RETURN(router.norm,
-                           read_values(file, odmoe::format("{}{}.weight", prefix, norm), shape.n_embd));
-    const std::string bias = prefix + std::string(shape.selection_bias);
-    if (!shape.selection_bias.empty() && file.find_tensor(bias) != nullptr) {
+    if (const std::string norm = shape.router_norm(layer); norm.empty()) {
+      router.norm.assign(static_cast<size_t>(shape.n_embd), 1);
+    } else {
+      ODMOE_ASSIGN_OR_RETURN(router.norm, read_values(file, norm, shape.n_embd));
+    }
+    // What is added to logits, or to what is made of them: a model has one or none.
+    const std::string bias =
+        prefix + (shape.router_bias ? "ffn_gate_inp.bias" : std::string(shape.selection_bias));
+    if (file.find_tensor(bias) != nullptr) {
       ODMOE_ASSIGN_OR_RETURN(router.bias, read_values(file, bias, shape.router.n_expert));
     }
     model.layers.push_back(layer);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <iterator>
 
 #include "backend/tensor_memory.h"
@@ -58,12 +59,7 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
     const MlpKind mlp = shape.layer_parts(i).mlp;
     if (mlp == MlpKind::kExperts) {
       decoder->expert_layers_.push_back(i);
-      layer.router =
-          weights.require(odmoe::format("blk.{}.ffn_gate_inp.weight", i), {n_embd, shape.router.n_expert});
-      if (!shape.selection_bias.empty()) {
-        layer.router_bias =
-            weights.optional(odmoe::format("blk.{}.{}", i, shape.selection_bias), {shape.router.n_expert});
-      }
+      decoder->declare_experts(weights, i);
       for (const char* part : {"gate", "up", "gate_up", "down"}) {
         account.use_tensor(odmoe::format("blk.{}.ffn_{}_exps.weight", i, part));
       }
@@ -74,6 +70,10 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
     if (ResidualStreams* streams = decoder->architecture_->streams()) streams->declare(weights, i);
     if (mlp == MlpKind::kExperts && shape.shared.n_ff > 0) {
       layer.shared = declare_shared_expert(weights, shape, i);
+      if (const std::string_view name = shape.shared.post_norm; !name.empty()) {
+        layer.shared_post_norm =
+            declare_norm(weights, odmoe::format("blk.{}.{}", i, name), n_embd, shape.layer.norm_bias);
+      }
     }
     ODMOE_RETURN_IF_ERROR(weights.status());
   }
@@ -90,6 +90,29 @@ StateLayout Decoder::state_layout() const {
   return layout;
 }
 
+// The router, and of the experts what is always in memory.
+void Decoder::declare_experts(DenseWeights& weights, int number) {
+  const int64_t n_expert = shape().router.n_expert;
+  const std::string prefix = odmoe::format("blk.{}.", number);
+  Layer& layer = layers_[static_cast<size_t>(number)];
+  layer.router = weights.require(prefix + "ffn_gate_inp.weight", {shape().n_embd, n_expert});
+  if (shape().router_bias) layer.logit_bias = weights.require(prefix + "ffn_gate_inp.bias", {n_expert});
+  if (!shape().selection_bias.empty()) {
+    layer.selection_bias = weights.optional(prefix + std::string(shape().selection_bias), {n_expert});
+  }
+  if (shape().extras.biases) {
+    const auto declare = [&](const char* part, int64_t n) {
+      return weights.require_expert_f32(odmoe::format("{}ffn_{}_exps.bias", prefix, part), {n, n_expert});
+    };
+    if (shape().ffn_gates) layer.terms.gate_bias = declare("gate", shape().n_ff_exp);
+    layer.terms.up_bias = declare("up", shape().n_ff_exp);
+    layer.terms.down_bias = declare("down", shape().expert_width());
+  }
+  if (shape().extras.scales) {
+    layer.terms.down_scale = weights.require_expert_f32(prefix + "ffn_down_exps.scale", {n_expert});
+  }
+}
+
 void Decoder::declare_norms(DenseWeights& weights, int number) {
   const LayerOptions& options = shape().layer;
   const auto declare = [&](std::string_view name) {
@@ -103,9 +126,13 @@ void Decoder::declare_norms(DenseWeights& weights, int number) {
       layer.attention_post_norm = declare(options.attention_post_norm);
   }
   if (parts.mlp == MlpKind::kNone) return;
-  layer.ffn_norm = declare(options.ffn_norm);
+  layer.ffn_norm = options.parallel ? layer.attn_norm : declare(options.ffn_norm);
   if (parts.mlp == MlpKind::kExperts) {
-    layer.expert_norm = options.expert_norm.empty() ? layer.ffn_norm : declare(options.expert_norm);
+    if (options.router_input == RouterInput::kScaled) {
+      layer.expert_norm.weight = weights.require(shape().router_norm(number), {shape().n_embd});
+    } else {
+      layer.expert_norm = options.expert_norm.empty() ? layer.ffn_norm : declare(options.expert_norm);
+    }
   }
   if (!options.ffn_post_norm.empty()) layer.post_norm = declare(options.ffn_post_norm);
 }
@@ -120,7 +147,39 @@ int Decoder::max_segment_nodes(int segment) const {
 }
 
 ggml_tensor* Decoder::normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const {
-  return norm(ctx, x, weights, shape().layer.norm, shape().norm_eps);
+  return norm(ctx, x, weights, shape().layer.norm, shape().norm_eps, shape().layer.norm_groups);
+}
+
+// What a router makes its product with, of what it is to see of the stream.
+ggml_tensor* Decoder::router_input(ggml_context* ctx, ggml_tensor* x, const Layer& layer) const {
+  switch (shape().layer.router_input) {
+    case RouterInput::kOfExperts:
+      return normed(ctx, x, layer.expert_norm);
+    case RouterInput::kLayerInput:
+      return ggml_cont(ctx, x);
+    case RouterInput::kScaled: {
+      const float scale = 1 / std::sqrt(static_cast<float>(shape().n_embd));
+      return ggml_mul(ctx, ggml_scale(ctx, ggml_rms_norm(ctx, x, shape().norm_eps), scale),
+                      layer.expert_norm.weight);
+    }
+  }
+  return nullptr;
+}
+
+// The router of a layer, of what it sees, and what its experts see.
+void Decoder::route(const LayerInputs& inputs, const Activations& a, int layer, ggml_tensor* seen,
+                    ggml_tensor* residual) const {
+  ggml_context* ctx = inputs.context;
+  const Layer& w = layers_[static_cast<size_t>(layer)];
+  write_to(a.ffn_input, seen);
+  ggml_tensor* logits = ggml_mul_mat(ctx, w.router, seen);
+  if (w.logit_bias != nullptr) logits = ggml_add(ctx, logits, w.logit_bias);
+  ggml_build_forward_expand(inputs.graph, write_to(a.router_logits, logits));
+  if (a.expert_input == nullptr) return;
+  ggml_tensor* x = shape().layer.router_input == RouterInput::kLayerInput
+                       ? normed(ctx, residual, w.ffn_norm)
+                       : architecture_->expert_input(ctx, layer, seen, residual);
+  ggml_build_forward_expand(inputs.graph, write_to(a.expert_input, x));
 }
 
 // What attention or MLP makes of `x`, the norm of the stream, added to the stream.
@@ -136,11 +195,14 @@ ggml_tensor* Decoder::add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_te
 ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int layer, int64_t n_token) const {
   const int64_t n_used = shape().router.n_expert_used;
   // In place: the outputs are not needed afterwards, and a second copy would be the largest of all buffers.
-  ggml_tensor* weighted = ggml_mul_inplace(ctx, columns(ctx, a.expert_output, n_used * n_token),
-                                           columns(ctx, a.expert_weight, n_used * n_token));
+  ggml_tensor* weighted = columns(ctx, a.expert_output, n_used * n_token);
+  if (!shape().extras.weigh_input) {
+    weighted = ggml_mul_inplace(ctx, weighted, columns(ctx, a.expert_weight, n_used * n_token));
+  }
   // In rank order, so that the sum does not depend on which expert arrived first.
   const auto rank = [&](int64_t r) {
-    return ggml_view_2d(ctx, weighted, shape().n_embd, n_token, weighted->nb[1] * static_cast<size_t>(n_used),
+    return ggml_view_2d(ctx, weighted, weighted->ne[0], n_token,
+                        weighted->nb[1] * static_cast<size_t>(n_used),
                         weighted->nb[1] * static_cast<size_t>(r));
   };
   ggml_tensor* sum = rank(0);
@@ -150,23 +212,10 @@ ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int l
   return scaled(ctx, sum, shape().layer.mlp_scale);
 }
 
-ggml_tensor* Decoder::mlp(ggml_context* ctx, int layer, ggml_tensor* x) const {
-  const Layer& w = layers_[static_cast<size_t>(layer)];
-  return scaled(ctx, ffn(ctx, w.ffn, shape().activation, x), shape().layer.mlp_scale);
-}
-
-// The last of a segment; seen: [n_embd, n_token], through the norm before the router.
-void Decoder::build_router(const LayerInputs& inputs, const Activations& a, int layer,
-                           ggml_tensor* seen) const {
-  const Layer& w = layers_[static_cast<size_t>(layer)];
-  ggml_tensor* x = write_to(a.ffn_input, normed(inputs.context, seen, w.expert_norm));
-  ggml_tensor* logits = ggml_mul_mat(inputs.context, w.router, x);
-  ggml_build_forward_expand(inputs.graph, write_to(a.router_logits, logits));
-}
-
 void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
   if (architecture_->streams() != nullptr) return build_streams_segment(inputs, a, segment);
   ggml_context* ctx = inputs.context;
+  const LayerOptions& options = shape().layer;
   const int64_t n_token = inputs.n_token;
   ggml_tensor* state = nullptr;
   int layer = 0;
@@ -178,6 +227,7 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
     state = add_branch(ctx, columns(ctx, a.residual, n_token), columns(ctx, a.ffn_input, n_token),
                        sum_experts(ctx, a, layer - 1, n_token),
                        layers_[static_cast<size_t>(layer - 1)].post_norm);
+    state = architecture_->after_layer(ctx, layer - 1, state);
   }
   // Every graph ends with the state where the next one looks for it.
   ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, state));
@@ -186,8 +236,9 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
     const LayerParts parts = shape().layer_parts(layer);
     const bool has_mlp = parts.mlp != MlpKind::kNone;
     ggml_tensor* residual = nullptr;
+    ggml_tensor* x = nullptr;
     if (parts.attention) {
-      ggml_tensor* x = normed(ctx, state, w.attn_norm);
+      x = normed(ctx, state, w.attn_norm);
       residual = add_branch(ctx, state, x, architecture_->attention(inputs, layer, x), w.attention_post_norm);
       write_to(has_mlp ? a.residual : a.layer_input, residual);
     } else {
@@ -199,10 +250,15 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
       continue;
     }
     if (parts.mlp == MlpKind::kExperts) {
-      return build_router(inputs, a, layer, shape().layer.expert_norm.empty() ? residual : state);
+      const bool early = !options.expert_norm.empty() || options.router_input == RouterInput::kLayerInput;
+      if (!options.parallel) x = router_input(ctx, early ? state : residual, w);
+      route(inputs, a, layer, x, residual);
+      return;
     }
-    ggml_tensor* x = normed(ctx, residual, w.ffn_norm);
-    state = write_to(a.layer_input, add_branch(ctx, residual, x, mlp(ctx, layer, x), w.post_norm));
+    if (!options.parallel) x = normed(ctx, residual, w.ffn_norm);
+    ggml_tensor* y = ffn(ctx, w.ffn, shape().other_glu(layer), x);
+    state = add_branch(ctx, residual, x, y, w.post_norm);
+    state = write_to(a.layer_input, architecture_->after_layer(ctx, layer, state));
     ggml_build_forward_expand(inputs.graph, state);
   }
 }
@@ -234,8 +290,10 @@ void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations
     ggml_build_forward_expand(inputs.graph, write_streams(a.residual_streams, residual));
     const BranchStreams of_mlp = between.open(ctx, layer, Branch::kMlp, residual);
     write_to(a.residual, of_mlp.input);
-    if (shape().has_experts(layer)) return build_router(inputs, a, layer, of_mlp.input);
-    ggml_tensor* y = mlp(ctx, layer, normed(ctx, of_mlp.input, w.ffn_norm));
+    if (shape().has_experts(layer)) {
+      return route(inputs, a, layer, router_input(ctx, of_mlp.input, w), of_mlp.input);
+    }
+    ggml_tensor* y = ffn(ctx, w.ffn, shape().other_glu(layer), normed(ctx, of_mlp.input, w.ffn_norm));
     streams = write_streams(a.layer_streams, between.close(ctx, layer, Branch::kMlp, of_mlp, y));
     ggml_build_forward_expand(inputs.graph, streams);
   }
@@ -245,10 +303,13 @@ void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations
 void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                                   int64_t n_token) const {
   const Layer& w = layers_[static_cast<size_t>(layer)];
-  ggml_tensor* x = shape().layer.expert_norm.empty()
-                       ? columns(ctx, a.ffn_input, n_token)
-                       : normed(ctx, columns(ctx, a.residual, n_token), w.ffn_norm);
-  ggml_build_forward_expand(graph, write_to(a.shared_output, shared_expert(ctx, shape(), w.shared, x)));
+  const LayerOptions& options = shape().layer;
+  const bool alike = options.expert_norm.empty() && options.router_input == RouterInput::kOfExperts;
+  ggml_tensor* x =
+      alike ? columns(ctx, a.ffn_input, n_token) : normed(ctx, columns(ctx, a.residual, n_token), w.ffn_norm);
+  ggml_tensor* y = shared_expert(ctx, w.shared, shape().other_glu(layer), x);
+  if (w.shared_post_norm.weight != nullptr) y = normed(ctx, y, w.shared_post_norm);
+  ggml_build_forward_expand(graph, write_to(a.shared_output, y));
 }
 
 ggml_tensor* Decoder::router(size_t target) const {
@@ -258,8 +319,9 @@ ggml_tensor* Decoder::router(size_t target) const {
 void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* residual, size_t target,
                                ggml_tensor* router, ggml_tensor* logits, int64_t column) const {
   const Layer& later = layers_[static_cast<size_t>(expert_layers_[target])];
-  ggml_tensor* x = normed(ctx, residual, later.expert_norm);
-  ggml_build_forward_expand(graph, write_to(logits, ggml_mul_mat(ctx, router, x), column));
+  ggml_tensor* y = ggml_mul_mat(ctx, router, router_input(ctx, residual, later));
+  if (later.logit_bias != nullptr) y = ggml_add(ctx, y, later.logit_bias);
+  ggml_build_forward_expand(graph, write_to(logits, y, column));
 }
 
 void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first,
@@ -292,9 +354,9 @@ void Decoder::embedding(int32_t token, std::span<float> values) const {
 
 void Decoder::read_biases() {
   for (Layer& layer : layers_) {
-    if (layer.router_bias == nullptr) continue;
-    layer.bias.resize(static_cast<size_t>(layer.router_bias->ne[0]));
-    read_tensor(layer.router_bias, 0, std::as_writable_bytes(std::span(layer.bias)));
+    if (layer.selection_bias == nullptr) continue;
+    layer.bias.resize(static_cast<size_t>(layer.selection_bias->ne[0]));
+    read_tensor(layer.selection_bias, 0, std::as_writable_bytes(std::span(layer.bias)));
   }
 }
 

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "model/arch/architecture.h"
+#include "model/blocks/experts.h"
 #include "model/blocks/ffn.h"
 #include "model/blocks/norm.h"
 #include "model/blocks/shared_expert.h"
@@ -51,9 +52,10 @@ struct Activations {
   ggml_tensor* layer_input = nullptr;  // [n_embd, n]
   // [n_embd, n], after the layer's attention; with streams what of them its MLP begins with
   ggml_tensor* residual = nullptr;
-  ggml_tensor* ffn_input = nullptr;      // [n_embd, n], what router and experts see: after their norm
+  ggml_tensor* ffn_input = nullptr;      // [n_embd, n], what the router sees, and the experts as a rule
+  ggml_tensor* expert_input = nullptr;   // [expert_width(), n], what they see; null where it is the same
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
-  ggml_tensor* expert_output = nullptr;  // [n_embd, n_expert_used * n], rank within token
+  ggml_tensor* expert_output = nullptr;  // [expert_width(), n_expert_used * n], rank within token
   ggml_tensor* expert_weight = nullptr;  // [1, n_expert_used * n]
   ggml_tensor* shared_output = nullptr;  // [n_embd, n]; null where there is no shared expert
 };
@@ -87,6 +89,9 @@ class Decoder {
   void build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
                            int64_t n_token) const;
 
+  // Of a layer with experts.
+  const ExpertTerms& expert_terms(int layer) const { return layers_[static_cast<size_t>(layer)].terms; }
+
   // The weights of the router of expert_layers()[target], [n_embd, n_expert].
   ggml_tensor* router(size_t target) const;
   // What `router`, those weights or a copy of them, with the norm of expert_layers()[target], makes of the
@@ -104,7 +109,7 @@ class Decoder {
   // What the host needs of the weights is read from where they are.  To be called once they are loaded.
   void read_biases();
   // F32 [n_expert], for choosing only; empty: none.
-  std::span<const float> router_bias(int layer) const { return layers_[static_cast<size_t>(layer)].bias; }
+  std::span<const float> selection_bias(int layer) const { return layers_[static_cast<size_t>(layer)].bias; }
 
  private:
   struct Layer {
@@ -112,18 +117,23 @@ class Decoder {
     NormWeights expert_norm;                     // of a layer with experts: before the router
     NormWeights attention_post_norm, post_norm;  // LayerOptions; no weight: none
     ggml_tensor* router = nullptr;               // [n_embd, n_expert]
-    ggml_tensor* router_bias = nullptr;          // [n_expert]
+    ggml_tensor* logit_bias = nullptr;           // [n_expert]; null: none
+    ggml_tensor* selection_bias = nullptr;       // [n_expert]
     std::vector<float> bias;                     // its values, once they are read
-    SharedExpertWeights shared;                  // of a layer with experts, where the model has one
-    FfnWeights ffn;                              // of a dense layer
+    ExpertTerms terms;
+    SharedExpertWeights shared;    // of a layer with experts, where the model has one
+    NormWeights shared_post_norm;  // SharedExpertShape::post_norm; no weight: none
+    FfnWeights ffn;                // of a dense layer
   };
   void declare_norms(DenseWeights& weights, int number);
+  void declare_experts(DenseWeights& weights, int number);
   ggml_tensor* normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const;
+  ggml_tensor* router_input(ggml_context* ctx, ggml_tensor* x, const Layer& layer) const;
+  void route(const LayerInputs& inputs, const Activations& a, int layer, ggml_tensor* seen,
+             ggml_tensor* residual) const;
   ggml_tensor* add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* x, ggml_tensor* branch,
                           const NormWeights& post_norm) const;
   ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int layer, int64_t n_token) const;
-  ggml_tensor* mlp(ggml_context* ctx, int layer, ggml_tensor* x) const;
-  void build_router(const LayerInputs& inputs, const Activations& a, int layer, ggml_tensor* seen) const;
   void build_streams_segment(const LayerInputs& inputs, const Activations& a, int segment) const;
 
   std::unique_ptr<Architecture> architecture_;

@@ -16,12 +16,12 @@ bool can_be_looked_at(const ggml_tensor* values) {
   return values->type == GGML_TYPE_F32 && values->nb[0] == sizeof(float) && !ggml_is_empty(values);
 }
 
-// What a node may hide, at most.  No tensor: nothing, or one in memory of the engine's, who looks at it
-// there.
-using HidingOperands = std::array<HidingOperand, 2>;
+using HidingOperands = std::array<HidingOperand, 2>;  // without a tensor: none
 
+// Those in memory of the engine's, who looks at them there, are left out.
 HidingOperands hiding_operands(const ggml_tensor* node) {
-  HidingOperands operands{{{.tensor = nullptr, .limit = kInfinite}, {.tensor = nullptr, .limit = kInfinite}}};
+  HidingOperands operands;
+  operands.fill({.tensor = nullptr, .limit = kInfinite});
   HidingOperand& operand = operands[0];
   switch (node->op) {
     case GGML_OP_MUL_MAT:
@@ -44,8 +44,10 @@ HidingOperands hiding_operands(const ggml_tensor* node) {
         operand.tensor = node->src[0];
       break;
     case GGML_OP_GLU:
-      if (ggml_get_glu_op(node) == GGML_GLU_OP_GEGLU || ggml_get_glu_op(node) == GGML_GLU_OP_REGLU)
-        operand.tensor = node->src[0];
+      if (ggml_get_glu_op(node) != GGML_GLU_OP_SWIGLU) operand.tensor = node->src[0];
+      if (ggml_get_glu_op(node) == GGML_GLU_OP_SWIGLU_OAI ||
+          ggml_get_glu_op(node) == GGML_GLU_OP_SWIGLU_CLAMP)
+        operands[1].tensor = node->src[1];
       break;
     case GGML_OP_GATED_DELTA_NET:
       operand.tensor = node->src[3];  // gates, of which the exponential is taken

@@ -62,6 +62,12 @@ ggml_tensor* DenseWeights::require_f32(const std::string& name, std::initializer
   return tensor;
 }
 
+ggml_tensor* DenseWeights::require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne) {
+  ggml_tensor* tensor = require_f32(name, ne);
+  if (tensor != nullptr) declared_.back().of_experts = true;
+  return tensor;
+}
+
 ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_list<int64_t> ne) {
   const TensorInfo* info = account_->use_tensor(name);
   if (!status_.has_value() || info == nullptr) return nullptr;
@@ -114,12 +120,19 @@ ggml_tensor* DenseWeights::declare(ggml_type type, const std::string& name, std:
   return tensor;
 }
 
-// Says where every tensor lies, and how much memory that takes.
-void DenseWeights::choose_regions(const Backend& backend) {
+// Says where every tensor lies, and how much memory that takes.  Returns bytes of host_memory_.
+uint64_t DenseWeights::choose_regions(const Backend& backend) {
   uint64_t plain_bytes = 0;
+  uint64_t host_bytes = 0;
   uint64_t laid_out_bytes = 0;
   for (Declared& d : declared_) {
     const ggml_tensor* t = d.tensor;
+    if (d.of_experts && !backend.computes_on_host_memory()) {
+      d.region = kOnHost;
+      d.offset = host_bytes;
+      host_bytes += round_up(ggml_nbytes(t), kTensorAlignment);
+      continue;
+    }
     ggml_backend_buffer_type_t type = nullptr;
     if (d.is_matrix && ggml_nbytes(t) <= kMaxLaidOutBytes) {
       type = backend.matrix_buffer_type(t->type, t->ne[0], t->ne[1]);
@@ -144,11 +157,14 @@ void DenseWeights::choose_regions(const Backend& backend) {
   plain_bytes_ = plain_bytes;
   bytes_ = plain_bytes;
   for (const Region& region : regions_) bytes_ += region.bytes;
+  return host_bytes;
 }
 
-Status DenseWeights::reserve(const Backend& backend) {
+Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
   ODMOE_RETURN_IF_ERROR(status_);
-  choose_regions(backend);
+  if (const uint64_t bytes = choose_regions(backend); bytes > 0) {
+    ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate(host, bytes, DeviceMemory::Use::kWhole));
+  }
   ODMOE_ASSIGN_OR_RETURN(memory_, DeviceMemory::allocate(backend, plain_bytes_, DeviceMemory::Use::kWhole));
   for (Region& region : regions_) {
     region.buffer.reset(ggml_backend_buft_alloc_buffer(region.type, region.bytes));
@@ -161,7 +177,7 @@ Status DenseWeights::reserve(const Backend& backend) {
   for (const Declared& d : declared_) {
     bool placed = false;
     if (d.region < 0) {
-      placed = memory_.place(d.tensor, d.offset);
+      placed = (d.region == kOnHost ? host_memory_ : memory_).place(d.tensor, d.offset);
     } else {
       const Region& region = regions_[static_cast<size_t>(d.region)];
       placed = ggml_backend_tensor_alloc(region.buffer.get(), d.tensor, region.base() + d.offset) ==
@@ -180,9 +196,10 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
   uint64_t plain_bytes = 0;
   for (const Declared& d : declared_) {
     if (d.info == nullptr || d.region >= 0) continue;
+    const std::span<std::byte> memory = (d.region == kOnHost ? host_memory_ : memory_).host();
     for (uint64_t at = 0; at < d.info->bytes; at += kPieceBytes) {
       ranges.push_back({d.info->file, d.info->offset + at,
-                        memory_.host().subspan(d.offset + at, std::min(kPieceBytes, d.info->bytes - at))});
+                        memory.subspan(d.offset + at, std::min(kPieceBytes, d.info->bytes - at))});
     }
     plain_bytes += d.info->bytes;
   }

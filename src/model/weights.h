@@ -37,8 +37,11 @@ class DenseWeights {
   // The same for values of any shape that are F32 in every published file, since their kernels take no other.
   // load() finds out whether they are finite: such kernels may make a number of what is not.
   ggml_tensor* require_f32(const std::string& name, std::initializer_list<int64_t> ne);
-  // The same for a matrix [n_in, n_out] that is only ever the first operand of ggml_mul_mat, so that the
-  // backend may lay its rows out for its kernels: its bytes in memory are then not those of the file.
+  // The same for values that routed experts are computed with: they are in memory of the host.
+  ggml_tensor* require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne);
+  // The same as require() for a matrix [n_in, n_out] that is only ever the first operand of ggml_mul_mat, so
+  // that the backend may lay its rows out for its kernels: its bytes in memory are then not those of the
+  // file.
   ggml_tensor* require_matrix(const std::string& name, int64_t n_in, int64_t n_out);
   ggml_tensor* optional_matrix(const std::string& name, int64_t n_in, int64_t n_out);
 
@@ -61,10 +64,13 @@ class DenseWeights {
 
   // Bytes of memory that all declared tensors take, and how many more loading them takes; 0 before reserve().
   uint64_t bytes() const { return bytes_; }
+  // What further tensors take of the host's memory, where the device has another; else 0.
+  uint64_t host_bytes() const { return host_memory_.size(); }
   uint64_t load_bytes() const { return load_bytes_; }
 
   // Gives every tensor its address, so that graphs can be built and measured.  Nothing becomes resident yet.
-  Status reserve(const Backend& backend);
+  // `host` computes on host memory, and may be the same.
+  Status reserve(const Backend& backend, const Backend& host);
 
   // Reads everything declared into what was reserved.  `reader` has the file's parts added, in order.
   // `threads` lay matrices out for the backend; one more takes fingerprints meanwhile.
@@ -75,6 +81,8 @@ class DenseWeights {
   const Fingerprint::Value& fingerprint() const { return fingerprint_; }
 
  private:
+  static constexpr int kPlain = -1;   // in memory_
+  static constexpr int kOnHost = -2;  // in host_memory_
   struct Declared {
     ggml_tensor* tensor;
     const TensorInfo* info;  // null for a derived tensor
@@ -83,8 +91,10 @@ class DenseWeights {
     uint64_t offset;  // in memory_, or among the tensors of its region
     bool is_matrix = false;
     bool must_be_finite = false;
-    int region = -1;  // index into regions_; -1: in memory_
+    bool of_experts = false;  // require_expert_f32()
+    int region = kPlain;      // index into regions_, or one of these
   };
+
   // Matrices that one of the backend's own buffer types lays out.
   struct Region {
     ggml_backend_buffer_type_t type = nullptr;
@@ -94,7 +104,7 @@ class DenseWeights {
   };
   ggml_tensor* declare(ggml_type type, const std::string& name, std::span<const int64_t> ne,
                        Declared declared);
-  void choose_regions(const Backend& backend);
+  uint64_t choose_regions(const Backend& backend);
   void fill_derived() const;
   Status check_finite() const;
   Status load_regions(AsyncReader& reader, int threads,
@@ -107,6 +117,7 @@ class DenseWeights {
   uint64_t file_bytes_ = 0, bytes_ = 0, load_bytes_ = 0, plain_bytes_ = 0;
   Status status_;
   DeviceMemory memory_;
+  DeviceMemory host_memory_;  // of what experts are computed with, where the device computes elsewhere
   std::vector<Region> regions_;
   Fingerprint::Value fingerprint_;
 };

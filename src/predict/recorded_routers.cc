@@ -71,6 +71,8 @@ void RecordedRouters::mark_state(const RouterWeights& to, std::span<float> marks
   if (to.bias.empty() && !grouped) return;
   if (rule_.gating == "sigmoid") {
     for (float& mark : marks) mark = 1 / (1 + std::exp(-mark));
+  } else if (rule_.gating == "sqrt-softplus") {
+    for (float& mark : marks) mark = std::sqrt(std::log1p(std::exp(mark)));
   } else if (rule_.gating == "softmax") {
     const float top = std::ranges::max(marks);
     double sum = 0;

@@ -33,9 +33,10 @@ Result<RoutedModel> routed_model_from_json(const Json& json, const std::string& 
   router.get("n_group_used", model.router.n_group_used, 1, kMaxCollectionExperts);
   router.get("normalise", model.router.normalise);
   router.get("scale", model.router.scale);
-  constexpr std::array<std::string_view, 3> kGatings = {"softmax", "sigmoid", "softmax-over-chosen"};
+  constexpr std::array<std::string_view, 5> kGatings = {"softmax", "sigmoid", "softmax-over-chosen",
+                                                        "sqrt-softplus", "sigmoid-of-chosen"};
   if (router.status.has_value() && !std::ranges::contains(kGatings, model.router.gating)) {
-    router.wrong("gating", "softmax, sigmoid or softmax-over-chosen");
+    router.wrong("gating", "softmax, sigmoid, softmax-over-chosen, sqrt-softplus or sigmoid-of-chosen");
   }
   ODMOE_RETURN_IF_ERROR(router.status);
   return model;

@@ -25,7 +25,8 @@ inline constexpr uint64_t kMaxShardBytes = uint64_t{16} << 30U;  // of one shard
 
 // How a model's routers choose; the words of model/blocks/router.h.
 struct RouterRule {
-  std::string gating = "softmax";  // "softmax", "sigmoid", "softmax-over-chosen"
+  // "softmax", "sigmoid", "softmax-over-chosen", "sqrt-softplus", "sigmoid-of-chosen"
+  std::string gating = "softmax";
   int32_t n_group = 1, n_group_used = 1;
   bool normalise = false;
   float scale = 1;

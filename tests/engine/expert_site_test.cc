@@ -44,7 +44,7 @@ class RemoteSite final : public ExpertSite {
                                                                      shape.router.n_expert_used));
     ODMOE_ASSIGN_OR_RETURN(site->backend_, Backend::create(1));
     ODMOE_ASSIGN_OR_RETURN(site->inner_,
-                           LocalSite::create(*site->backend_, shape, decoder.expert_layers(), *site->file_,
+                           LocalSite::create(*site->backend_, decoder, *site->file_,
                                              {.max_tokens = max_tokens, .timelines = timelines}));
     ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader({.kind = ReaderKind::kPread, .direct = false}));
     ExpertStoreOptions options;

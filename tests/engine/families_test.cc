@@ -48,6 +48,8 @@ constexpr const char* kFiles[] = {
     "glm4moe.F32",
     "glm4moe.Q4_K_M",
     "glm5-next.F32",
+    "gpt-oss.F32",
+    "gpt-oss.MXFP4",
     "granitehybrid.F32",
     "granitemoe-shared.F32",
     "granitemoe.F32",
@@ -400,7 +402,7 @@ TEST_P(Families, NoTensorIsIgnored) {
     } else if (!std::string_view(name).starts_with("blk.1.exp_probs_b")) {  // the same of all changes nothing
       EXPECT_GT(relative_l2(all_logits(**changed, prompt("short")), plain), 1e-3);
     } else {
-      EXPECT_FALSE((*changed)->decoder().router_bias(1).empty());
+      EXPECT_FALSE((*changed)->decoder().selection_bias(1).empty());
     }
   }
 }

@@ -38,12 +38,24 @@ class Architecture {
   // x: [n_embd, n_token], after attn_norm.  Returns what is added to the residual stream, [n_embd, n_token].
   virtual ggml_tensor* attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const = 0;
 
-  // sum: [n_embd, n_token], of the routed experts; router_logits: [n_expert, n_token], by which they were
-  // chosen.  What takes the sum's place: the sum itself but for families with another stage behind it.
+  // What the experts see, [expert_width(), n_token], where that is not what their router saw
+  // (ModelShape::experts_see_another()).  router_input, residual: [n_embd, n_token], the second what
+  // attention made of the stream.
+  virtual ggml_tensor* expert_input(ggml_context* /*ctx*/, int /*layer*/, ggml_tensor* router_input,
+                                    ggml_tensor* /*residual*/) const {
+    return router_input;
+  }
+
+  // sum: [expert_width(), n_token], of the routed experts; router_logits: [n_expert, n_token], by which they
+  // were chosen.  What takes the sum's place, [n_embd, n_token]: the sum itself but for families with another
+  // stage behind it.
   virtual ggml_tensor* after_experts(ggml_context* /*ctx*/, int /*layer*/, ggml_tensor* sum,
                                      ggml_tensor* /*router_logits*/) const {
     return sum;
   }
+
+  // x: [n_embd, n_token], what a layer leaves.  What takes its place.
+  virtual ggml_tensor* after_layer(ggml_context* /*ctx*/, int /*layer*/, ggml_tensor* x) const { return x; }
 
   // What is between the layers; null: one vector a token, as ModelShape::layer says.
   ResidualStreams* streams() { return streams_.get(); }

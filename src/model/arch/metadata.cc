@@ -54,6 +54,45 @@ Result<std::vector<int32_t>> Metadata::integers(std::string_view name, int32_t n
   return result;
 }
 
+Result<std::vector<float>> Metadata::numbers(std::string_view name, int32_t n) const {
+  if (!has(name)) return std::vector<float>();
+  std::vector<float> values;
+  if (auto several = account_->get_floats(key(name))) {
+    values = std::move(*several);
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(const float one, number(name));
+    values = {one};
+  }
+  if (values.size() == 1) values.resize(static_cast<size_t>(n), values.front());
+  if (std::cmp_less(values.size(), n)) {
+    return fail(ErrorKind::kBadFile, "{}: {} has {} numbers for {} layers", file().path().string(), key(name),
+                values.size(), n);
+  }
+  values.resize(static_cast<size_t>(n));
+  for (const float value : values) {
+    if (!std::isfinite(value) || value < 0) {
+      return fail(ErrorKind::kBadFile, "{}: {} has {}; positive numbers or 0 were expected",
+                  file().path().string(), key(name), value);
+    }
+  }
+  return values;
+}
+
+Result<std::vector<bool>> Metadata::flags(std::string_view name, int32_t n) const {
+  std::vector<bool> values;
+  if (const auto numbers = account_->get_ints(key(name))) {
+    for (const int64_t number : *numbers) values.push_back(number != 0);
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(values, file().get_bools(key(name)));
+  }
+  if (std::cmp_less(values.size(), n)) {
+    return fail(ErrorKind::kBadFile, "{}: {} is of {} layers, but there are {}", file().path().string(),
+                key(name), values.size(), n);
+  }
+  values.resize(static_cast<size_t>(n));
+  return values;
+}
+
 Result<float> Metadata::number(std::string_view name) const {
   ODMOE_ASSIGN_OR_RETURN(const double value, account_->get_float(key(name)));
   if (!std::isfinite(value)) {
@@ -79,6 +118,21 @@ Result<float> Metadata::factor_or_one(std::string_view name) const {
 
 namespace {
 
+std::string_view gating_value(Gating gating) {
+  switch (gating) {
+    case Gating::kSoftmax:
+      return "1 (softmax)";
+    case Gating::kSigmoid:
+    case Gating::kSigmoidOfChosen:
+      return "2 (sigmoid)";
+    case Gating::kSoftmaxOverChosen:
+      return "3 (softmax over the chosen)";
+    case Gating::kSqrtSoftplus:
+      return "4 (square root of softplus)";
+  }
+  return "";
+}
+
 Result<Gating> read_gating(const Metadata& m, const FamilyRules& rules) {
   constexpr std::string_view kKey = "expert_gating_func";
   const std::string& path = m.file().path().string();
@@ -100,16 +154,19 @@ Result<Gating> read_gating(const Metadata& m, const FamilyRules& rules) {
     case 3:
       gating = Gating::kSoftmaxOverChosen;
       break;
+    case 4:
+      gating = Gating::kSqrtSoftplus;
+      break;
     default:
       return fail(ErrorKind::kUnsupported,
                   "{}: expert_gating_func {} is not known; known are 1 (softmax), 2 (sigmoid), 3 (softmax "
-                  "over the chosen)",
+                  "over the chosen), 4 (square root of softplus)",
                   path, value);
   }
   // The graph of such a family knows one, whatever a file says.
   if (rules.gating_says == Says::kFamily && gating != rules.gating) {
     return fail(ErrorKind::kUnsupported, "{}: {} is {}, not {}, which {} models have", path, m.key(kKey),
-                value, rules.gating == Gating::kSoftmax ? "1 (softmax)" : "2 (sigmoid)", m.arch());
+                value, gating_value(rules.gating), m.arch());
   }
   return gating;
 }
@@ -173,6 +230,33 @@ Result<int32_t> read_one_width(const Metadata& m, std::string_view name, const M
   return width;
 }
 
+Status read_heads(const Metadata& m, const FamilyRules& rules, ModelShape& shape) {
+  ODMOE_ASSIGN_OR_RETURN(shape.n_head, m.integer("attention.head_count", 1, kMaxHeads));
+  if (rules.by_layer && m.has("attention.head_count_kv")) {
+    ODMOE_ASSIGN_OR_RETURN(shape.n_head_kv, read_one_width(m, "attention.head_count_kv", shape));
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(shape.n_head_kv,
+                           m.integer_or("attention.head_count_kv", shape.n_head, 1, shape.n_head));
+  }
+  if (shape.n_head_kv == 0 || shape.n_head % shape.n_head_kv != 0) {
+    return fail(ErrorKind::kBadFile, "{}: {} heads do not divide among {} KV heads", m.file().path().string(),
+                shape.n_head, shape.n_head_kv);
+  }
+  return {};
+}
+
+// Of all layers.
+Status read_most_heads(const Metadata& m, ModelShape& shape) {
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<int32_t> heads,
+                         m.integers("attention.head_count", shape.n_layer, 1, kMaxHeads));
+  shape.n_head = shape.n_head_kv = std::ranges::max(heads);
+  if (!m.has("attention.head_count_kv")) return {};
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<int32_t> heads_kv,
+                         m.integers("attention.head_count_kv", shape.n_layer, 1, kMaxHeads));
+  shape.n_head_kv = std::ranges::max(heads_kv);
+  return {};
+}
+
 }  // namespace
 
 Result<ModelShape> read_shape(const Metadata& m, const FamilyRules& rules) {
@@ -202,17 +286,7 @@ Result<ModelShape> read_shape(const Metadata& m, const FamilyRules& rules) {
   ODMOE_RETURN_IF_ERROR(read_expert_layers(m, rules.expert_layers, shape));
   ODMOE_ASSIGN_OR_RETURN(shape.n_embd, m.integer("embedding_length", 1, kMaxWidth));
   ODMOE_ASSIGN_OR_RETURN(shape.n_context_train, m.integer("context_length", 1, kMaxContext));
-  ODMOE_ASSIGN_OR_RETURN(shape.n_head, m.integer("attention.head_count", 1, kMaxHeads));
-  if (rules.by_layer && m.has("attention.head_count_kv")) {
-    ODMOE_ASSIGN_OR_RETURN(shape.n_head_kv, read_one_width(m, "attention.head_count_kv", shape));
-  } else {
-    ODMOE_ASSIGN_OR_RETURN(shape.n_head_kv,
-                           m.integer_or("attention.head_count_kv", shape.n_head, 1, shape.n_head));
-  }
-  if (shape.n_head_kv == 0 || shape.n_head % shape.n_head_kv != 0) {
-    return fail(ErrorKind::kBadFile, "{}: {} heads do not divide among {} KV heads", path, shape.n_head,
-                shape.n_head_kv);
-  }
+  ODMOE_RETURN_IF_ERROR(rules.heads_by_layer ? read_most_heads(m, shape) : read_heads(m, rules, shape));
   if (rules.by_layer && m.has("feed_forward_length")) {
     ODMOE_ASSIGN_OR_RETURN(shape.n_ff, read_one_width(m, "feed_forward_length", shape));
   } else {
@@ -269,8 +343,10 @@ Result<ModelShape> read_shape(const Metadata& m, const FamilyRules& rules) {
     return fail(ErrorKind::kBadFile, "{}: the model has no tensor blk.{}.ffn_down_exps.weight", path, first);
   }
   shape.n_ff_exp = static_cast<int32_t>(down->ne[0]);
-  ODMOE_ASSIGN_OR_RETURN(const int32_t n_ff_exp,
-                         m.integer_or("expert_feed_forward_length", shape.n_ff_exp, 0, kMaxWidth));
+  int32_t n_ff_exp = 0;
+  if (m.has("expert_feed_forward_length")) {
+    ODMOE_ASSIGN_OR_RETURN(n_ff_exp, read_one_width(m, "expert_feed_forward_length", shape));
+  }
   // 0: not said.
   if (n_ff_exp != 0 && n_ff_exp != shape.n_ff_exp) {
     return fail(ErrorKind::kBadFile, "{}: {} is {}, but experts are {} wide (blk.{}.ffn_down_exps.weight)",
@@ -291,20 +367,8 @@ Result<std::vector<bool>> read_recurrent_interval(const Metadata& m, const Model
                                                   int32_t interval_or) {
   const int32_t n_layer = shape.n_layer;
   constexpr std::string_view kKey = "attention.recurrent_layers";
+  if (m.has(kKey)) return m.flags(kKey, n_layer);
   std::vector<bool> recurrent;
-  if (m.has(kKey)) {
-    // Booleans, or 0 and 1.
-    if (const auto numbers = m.account().get_ints(m.key(kKey))) {
-      for (const int64_t number : *numbers) recurrent.push_back(number != 0);
-    } else {
-      ODMOE_ASSIGN_OR_RETURN(recurrent, m.file().get_bools(m.key(kKey)));
-    }
-    if (std::cmp_less(recurrent.size(), n_layer)) {
-      return fail(ErrorKind::kBadFile, "{}: {} is of {} layers, but there are {}", m.file().path().string(),
-                  m.key(kKey), recurrent.size(), n_layer);
-    }
-    return recurrent;
-  }
   ODMOE_ASSIGN_OR_RETURN(const int32_t interval,
                          m.integer_or("full_attention_interval", interval_or, 1, kMaxLayers));
   for (int32_t layer = 0; layer < n_layer; ++layer) recurrent.push_back((layer + 1) % interval != 0);
@@ -330,6 +394,20 @@ Result<int32_t> read_shared_width(const Metadata& m, const ModelShape& shape) {
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_shared, m.integer_or("expert_shared_count", 0, 0, 1024));
   return static_cast<int32_t>(
       std::min<int64_t>(static_cast<int64_t>(n_shared) * shape.n_ff_exp, int64_t{INT32_MAX}));
+}
+
+Result<int32_t> read_own_shared_width(const Metadata& m, const ModelShape& shape) {
+  ODMOE_ASSIGN_OR_RETURN(const int32_t of_count, read_shared_width(m, shape));
+  ODMOE_ASSIGN_OR_RETURN(const int32_t own,
+                         m.integer_or("expert_shared_feed_forward_length", 0, 0, kMaxWidth));
+  return own != 0 ? own : of_count;
+}
+
+Result<SwigluLimits> read_swiglu_limits(const Metadata& m, const ModelShape& shape, SwigluLimit limited) {
+  SwigluLimits limits{.limited = limited};
+  ODMOE_ASSIGN_OR_RETURN(limits.experts, m.numbers("swiglu_clamp_exp", shape.n_layer));
+  ODMOE_ASSIGN_OR_RETURN(limits.others, m.numbers("swiglu_clamp_shexp", shape.n_layer));
+  return limits;
 }
 
 }  // namespace odmoe

@@ -35,6 +35,12 @@ class Metadata {
   // or one number for all.
   Result<std::vector<int32_t>> integers(std::string_view name, int32_t n, int32_t least, int32_t most) const;
 
+  // A number for each of n layers, not negative: an array of at least as many, or one number for all.  Empty
+  // where there is no such key.
+  Result<std::vector<float>> numbers(std::string_view name, int32_t n) const;
+  // True or false for each of n layers, as booleans or 0 and 1: an array of at least as many.
+  Result<std::vector<bool>> flags(std::string_view name, int32_t n) const;
+
   // A factor: any number but 0, which means 1, as an absent key does.
   Result<float> factor_or_one(std::string_view name) const;
 
@@ -74,6 +80,9 @@ struct FamilyRules {
   float yarn_beta_fast = 32;        // RopeOptions::beta_fast
   // attention.head_count_kv and feed_forward_length may be by layer; 0: the layer has none.
   bool by_layer = false;
+  // attention.head_count and head_count_kv may be by layer (arch/windowed_model.h): ModelShape has the most.
+  bool heads_by_layer = false;
+  bool own_value_length = false;  // values may have another length than keys
 };
 
 // The selection bias of most families that have one.
@@ -97,5 +106,12 @@ Status forget_positions(const Metadata& metadata, RopeOptions& rope);
 
 // The width of all shared experts together: expert_shared_count times that of a routed one.
 Result<int32_t> read_shared_width(const Metadata& metadata, const ModelShape& shape);
+
+// The same where expert_shared_feed_forward_length may say it, of all of them.
+Result<int32_t> read_own_shared_width(const Metadata& metadata, const ModelShape& shape);
+
+// swiglu_clamp_exp and swiglu_clamp_shexp.
+Result<SwigluLimits> read_swiglu_limits(const Metadata& metadata, const ModelShape& shape,
+                                        SwigluLimit limited);
 
 }  // namespace odmoe

@@ -41,6 +41,7 @@ constexpr auto kFamilies = std::to_array<Family>({
     {{"glm5-next", "GLM-5.3-Flash", kTiny,
       "speculation (MTP); SwiGLU limits; layers that take the pools of an earlier one"},
      make_glm5_next},
+    {{"gpt-oss", "gpt-oss-20b, gpt-oss-120b", "F32, MXFP4 experts", ""}, make_gpt_oss},
     {{"granitehybrid", "Granite-4.0-H: tiny, small", kTiny, "models without experts"}, make_granitehybrid},
     {{"granitemoe", "Granite-3.0-1B-A400M, 3B-A800M", "F32 with and without a shared expert", ""},
      make_granitemoe},

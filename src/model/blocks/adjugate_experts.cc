@@ -40,7 +40,7 @@ ggml_tensor* add_adjugate(ggml_context* ctx, const AdjugateShape& s, const Adjug
 
   ggml_tensor* x = ggml_reshape_3d(ctx, sum, s.n_embd, 1, n_token);
   ggml_tensor* hidden =
-      gated(ctx, Activation::kSilu, ggml_mul_mat_id(ctx, w.gate, x, ids), ggml_mul_mat_id(ctx, w.up, x, ids));
+      gated(ctx, Glu{}, ggml_mul_mat_id(ctx, w.gate, x, ids), ggml_mul_mat_id(ctx, w.up, x, ids));
   ggml_tensor* y = ggml_mul_mat_id(ctx, w.down, hidden, ids);  // [n_embd, n_used, n_token]
   y = ggml_mul(ctx, y, ggml_reshape_3d(ctx, weights, 1, s.n_used, n_token));
   const auto rank = [&](int64_t r) {

@@ -1,6 +1,7 @@
 #include "model/blocks/attention.h"
 
 #include <cassert>
+#include <numbers>
 
 #include "model/blocks/soft_cap.h"
 #include "odmoe/format.h"
@@ -20,12 +21,13 @@ ggml_tensor* seen_heads(const LayerInputs& inputs, int layer, size_t number, int
 }
 
 ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
-                    ggml_tensor* mask, float scale, float cap) {
+                    ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
   ggml_context* ctx = inputs.context;
   q = ggml_permute(ctx, q, 0, 2, 1, 3);  // [key, n_token, n_head]
   if (inputs.flash_attention) {
     ggml_tensor* out = ggml_flash_attn_ext(ctx, q, k, v, mask, scale, 0.0F, cap);
     ggml_prec_set_acc(out, GGML_PREC_F32);
+    if (sinks != nullptr) ggml_flash_attn_ext_add_sinks(out, sinks);
     return out;  // [value, n_head, n_token]
   }
   ggml_tensor* scores = ggml_mul_mat(ctx, k, q);  // [n_kv, n_token, n_head]
@@ -35,6 +37,7 @@ ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, g
     scale = 1;
   }
   scores = ggml_soft_max_ext(ctx, scores, mask, scale, 0.0F);
+  if (sinks != nullptr) ggml_soft_max_add_sinks(scores, sinks);
   // The product contracts the first dimension of both, so values are turned: [n_kv, value, n_head_kv].
   if (ggml_is_quantized(v->type)) v = ggml_cast(ctx, v, GGML_TYPE_F32);
   ggml_tensor* turned = ggml_cont(ctx, ggml_permute(ctx, v, 1, 0, 2, 3));
@@ -44,38 +47,46 @@ ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, g
 
 GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer) {
   // A norm of all heads, or no RoPE, wants tensors of their own.
-  assert(!shape.joint_qkv || (shape.qk_norm != QkNorm::kAllHeads && shape.rope.n_rot > 0 && !shape.gated));
+  assert(!shape.joint_qkv || (shape.qk_norm != QkNorm::kAllHeads && shape.rope.n_rot > 0 && !shape.gated &&
+                              shape.values == ValuesFrom::kMatrix && !shape.norm_values));
   assert(!shape.gated || shape.qk_norm != QkNorm::kAllHeads);
   const std::string prefix = odmoe::format("blk.{}.attn_", layer);
   const int64_t n_q = shape.head_dim * shape.n_head;
-  const int64_t n_kv = shape.head_dim * shape.n_head_kv;
+  const int64_t n_k = shape.head_dim * shape.n_head_kv;
+  const int64_t n_v = shape.value_dim * shape.n_head_kv;
+  const bool has_v = shape.values == ValuesFrom::kMatrix;
   GqaWeights w;
   if (shape.joint_qkv) {
-    w.qkv = weights.require_matrix(prefix + "qkv.weight", shape.n_embd, n_q + 2 * n_kv);
-    w.qkv_bias = weights.optional(prefix + "qkv.bias", {n_q + 2 * n_kv});
+    w.qkv = weights.require_matrix(prefix + "qkv.weight", shape.n_embd, n_q + n_k + n_v);
+    w.qkv_bias = weights.optional(prefix + "qkv.bias", {n_q + n_k + n_v});
   } else {
     w.q = weights.require_matrix(prefix + "q.weight", shape.n_embd, shape.gated ? 2 * n_q : n_q);
-    w.k = weights.require_matrix(prefix + "k.weight", shape.n_embd, n_kv);
-    w.v = weights.require_matrix(prefix + "v.weight", shape.n_embd, n_kv);
+    w.k = weights.require_matrix(prefix + "k.weight", shape.n_embd, n_k);
+    if (has_v) w.v = weights.require_matrix(prefix + "v.weight", shape.n_embd, n_v);
   }
-  w.output = weights.require_matrix(prefix + "output.weight", n_q, shape.n_embd);
+  if (shape.gate != AttentionGate::kNone) {
+    w.gate =
+        weights.require_matrix(prefix + "gate.weight", shape.n_embd, shape.gates_per_head * shape.n_head);
+  }
+  if (shape.sinks) w.sinks = weights.require_f32(prefix + "sinks.weight", {shape.n_head});
+  w.output = weights.require_matrix(prefix + "output.weight", shape.value_dim * shape.n_head, shape.n_embd);
   if (!shape.joint_qkv) {
     w.q_bias = weights.optional(prefix + "q.bias", {shape.gated ? 2 * n_q : n_q});
-    w.k_bias = weights.optional(prefix + "k.bias", {n_kv});
-    w.v_bias = weights.optional(prefix + "v.bias", {n_kv});
+    w.k_bias = weights.optional(prefix + "k.bias", {n_k});
+    if (has_v) w.v_bias = weights.optional(prefix + "v.bias", {n_v});
   }
   if (shape.output_bias) w.output_bias = weights.require(prefix + "output.bias", {shape.n_embd});
-  if (shape.qk_norm != QkNorm::kNone) {
+  if (shape.qk_norm != QkNorm::kNone && shape.qk_norm != QkNorm::kUnweighted) {
     const bool per_head = shape.qk_norm == QkNorm::kPerHead;
     w.q_norm = weights.require(prefix + "q_norm.weight", {per_head ? shape.head_dim : n_q});
-    w.k_norm = weights.require(prefix + "k_norm.weight", {per_head ? shape.head_dim : n_kv});
+    w.k_norm = weights.require(prefix + "k_norm.weight", {per_head ? shape.head_dim : n_k});
   }
   return w;
 }
 
 namespace {
 
-// Queries, their gates and keys [head_dim, heads, n_token], values [head_dim * n_head_kv, n_token].
+// Queries, their gates and keys [head_dim, heads, n_token], values [value_dim * n_head_kv, n_token].
 struct Qkv {
   ggml_tensor *q = nullptr, *k = nullptr, *v = nullptr;
   ggml_tensor* gate = nullptr;  // null: none
@@ -100,7 +111,7 @@ Qkv project_qkv(ggml_context* ctx, const GqaShape& shape, const GqaWeights& w, g
     };
     return {.q = heads(0, shape.n_head),
             .k = heads(shape.n_head, shape.n_head_kv),
-            .v = ggml_view_2d(ctx, qkv, shape.head_dim * shape.n_head_kv, n_token, qkv->nb[1],
+            .v = ggml_view_2d(ctx, qkv, shape.value_dim * shape.n_head_kv, n_token, qkv->nb[1],
                               head * static_cast<size_t>(shape.n_head + shape.n_head_kv)),
             .gate = nullptr};
   }
@@ -123,40 +134,84 @@ Qkv project_qkv(ggml_context* ctx, const GqaShape& shape, const GqaWeights& w, g
   }
   return {.q = q,
           .k = ggml_reshape_3d(ctx, k, shape.head_dim, shape.n_head_kv, n_token),
-          .v = project(ctx, shape, w.v, w.v_bias, x),
+          .v = w.v == nullptr ? k : project(ctx, shape, w.v, w.v_bias, x),
           .gate = gate};
+}
+
+// x: [head_dim, heads, n_token].
+ggml_tensor* norm_heads(ggml_context* ctx, const GqaShape& shape, ggml_tensor* x, ggml_tensor* weight) {
+  switch (shape.qk_norm) {
+    case QkNorm::kNone:
+    case QkNorm::kAllHeads:
+      return x;
+    case QkNorm::kPerHead:
+      return norm(ctx, x, weight, shape.norm_eps);
+    case QkNorm::kEachHead:
+      return norm(ctx, x, ggml_reshape_2d(ctx, weight, x->ne[0], x->ne[1]), shape.norm_eps);
+    case QkNorm::kUnweighted:
+      return ggml_rms_norm(ctx, x, shape.norm_eps);
+  }
+  return nullptr;
+}
+
+ggml_tensor* open_gate(ggml_context* ctx, AttentionGate gate, ggml_tensor* x) {
+  constexpr float kLn2 = std::numbers::ln2_v<float>;
+  switch (gate) {
+    case AttentionGate::kNone:
+      return nullptr;
+    case AttentionGate::kSigmoid:
+      return ggml_sigmoid(ctx, x);
+    case AttentionGate::kSoftplus:
+      return ggml_softplus(ctx, x);
+    case AttentionGate::kBinarySoftplus:
+      return ggml_scale(ctx, ggml_softplus(ctx, ggml_scale(ctx, x, kLn2)), std::numbers::log2e_v<float>);
+  }
+  return nullptr;
 }
 
 }  // namespace
 
 std::vector<StateTensor> gqa_state(const GqaShape& shape) {
-  const StateTensor rows = StateTensor::rows(shape.head_dim * shape.n_head_kv);
-  return {rows, rows};
+  return {StateTensor::rows(shape.head_dim * shape.n_head_kv, shape.rows),
+          StateTensor::rows(shape.value_dim * shape.n_head_kv, shape.rows)};
 }
 
 ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeights& w, int layer,
-                 ggml_tensor* x, ggml_tensor* factors) {
+                 ggml_tensor* x, ggml_tensor* factors, ggml_tensor* values) {
   ggml_context* ctx = inputs.context;
+  const int64_t n_token = inputs.n_token;
+  if (!shape.rope_factors) factors = nullptr;
   auto [q, k, v, gate] = project_qkv(ctx, shape, w, x);
-  const auto norm_heads = [&] {
-    if (shape.qk_norm != QkNorm::kPerHead) return;
-    q = norm(ctx, q, w.q_norm, shape.norm_eps);
-    k = norm(ctx, k, w.k_norm, shape.norm_eps);
+  if (values != nullptr) v = values;
+  if (shape.norm_values) {
+    v = ggml_reshape_3d(ctx, v, shape.value_dim, shape.n_head_kv, n_token);
+    v = ggml_rms_norm(ctx, v, shape.norm_eps);
+    v = ggml_reshape_2d(ctx, v, shape.value_dim * shape.n_head_kv, n_token);
+  }
+  const auto norm_both = [&] {
+    q = norm_heads(ctx, shape, q, w.q_norm);
+    k = norm_heads(ctx, shape, k, w.k_norm);
   };
-  if (!shape.norm_after_rope) norm_heads();
+  if (!shape.norm_after_rope) norm_both();
   q = rope(ctx, q, inputs.positions, shape.rope, factors);
   k = rope(ctx, k, inputs.positions, shape.rope, factors);
-  if (shape.norm_after_rope) norm_heads();
+  if (shape.norm_after_rope) norm_both();
+  if (shape.scale_queries) q = ggml_mul(ctx, q, inputs.query_scale);
 
-  const int64_t row = shape.head_dim * shape.n_head_kv;
-  write_rows(inputs, layer, 0, ggml_reshape_2d(ctx, k, row, inputs.n_token));
+  write_rows(inputs, layer, 0, ggml_reshape_2d(ctx, k, shape.head_dim * shape.n_head_kv, n_token));
   write_rows(inputs, layer, 1, v);
   k = seen_heads(inputs, layer, 0, shape.head_dim, shape.n_head_kv);
-  v = seen_heads(inputs, layer, 1, shape.head_dim, shape.n_head_kv);
-  ggml_tensor* out = attend(inputs, q, k, v, inputs.rows(layer, 0).mask, shape.kq_scale, shape.kq_cap);
+  v = seen_heads(inputs, layer, 1, shape.value_dim, shape.n_head_kv);
+  ggml_tensor* out =
+      attend(inputs, q, k, v, inputs.rows(layer, 0).mask, shape.kq_scale, shape.kq_cap, w.sinks);
   if (gate != nullptr) out = ggml_mul(ctx, out, ggml_sigmoid(ctx, ggml_cont(ctx, gate)));
-  out = ggml_mul_mat(ctx, w.output, ggml_reshape_2d(ctx, out, shape.head_dim * shape.n_head, inputs.n_token));
-  return w.output_bias == nullptr ? out : ggml_add(ctx, out, w.output_bias);
+  if (w.gate != nullptr) {
+    gate = open_gate(ctx, shape.gate, ggml_mul_mat(ctx, w.gate, x));
+    out = ggml_mul(ctx, out, ggml_reshape_3d(ctx, gate, shape.gates_per_head, shape.n_head, n_token));
+  }
+  out = ggml_mul_mat(ctx, w.output, ggml_reshape_2d(ctx, out, shape.value_dim * shape.n_head, n_token));
+  if (w.output_bias != nullptr) out = ggml_add(ctx, out, w.output_bias);
+  return shape.output_scale == 1 ? out : ggml_scale(ctx, out, shape.output_scale);
 }
 
 }  // namespace odmoe

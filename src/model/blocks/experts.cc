@@ -10,7 +10,7 @@
 namespace odmoe {
 namespace {
 
-constexpr int kMaxNodes = 16;
+constexpr int kMaxNodes = 48;
 // As many rows are looked at by one thread sooner than by a node of the graph, at which all threads meet.
 constexpr int64_t kRowsOfOneThread = 64;
 
@@ -41,15 +41,16 @@ Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& 
     return fail(ErrorKind::kBadFile, "{}: layer {} has gates of its experts, which {} models do not have",
                 file.path().string(), layer, shape.architecture);
   }
-  const std::array<int64_t, 3> in = {shape.n_embd, shape.n_ff_exp, n_expert};
+  experts.glu = shape.expert_glu(layer);
+  const std::array<int64_t, 3> in = {shape.expert_width(), shape.n_ff_exp, n_expert};
   ODMOE_ASSIGN_OR_RETURN(experts.up, describe(file, name(merged ? "gate_up" : "up"), in, merged));
   if (merged || !experts.has_gate) {
     experts.gate = experts.up;
   } else {
     ODMOE_ASSIGN_OR_RETURN(experts.gate, describe(file, name("gate"), in, false));
   }
-  ODMOE_ASSIGN_OR_RETURN(experts.down,
-                         describe(file, name("down"), {shape.n_ff_exp, shape.n_embd, n_expert}, false));
+  ODMOE_ASSIGN_OR_RETURN(
+      experts.down, describe(file, name("down"), {shape.n_ff_exp, shape.expert_width(), n_expert}, false));
   return experts;
 }
 
@@ -73,18 +74,24 @@ uint64_t ExpertCompute::bytes(const ModelShape& shape, int64_t chunk) {
   const int64_t some = max_pairs_of(shape, chunk);
   const int64_t all = chunk * shape.router.n_expert_used;
   const uint64_t kept = matrix_bytes(shape.n_ff_exp, shape.router.n_expert_used);
+  // Of so many pairs: numbers of experts, and their factors; weights of inputs.
+  const auto extras = [&](int64_t n) {
+    const bool terms = shape.extras.biases || shape.extras.scales;
+    return (terms ? index_bytes(n) + matrix_bytes(1, n) : 0) +
+           (shape.extras.weigh_input ? matrix_bytes(1, n) : 0);
+  };
   // Some pairs: gathered inputs, gate, up, outputs; token, slot and row numbers.
-  const uint64_t partial =
-      2 * matrix_bytes(shape.n_embd, some) + 2 * matrix_bytes(shape.n_ff_exp, some) + 3 * index_bytes(some);
+  const uint64_t partial = 2 * matrix_bytes(shape.expert_width(), some) +
+                           2 * matrix_bytes(shape.n_ff_exp, some) + 3 * index_bytes(some) + extras(some);
   // All pairs: gate, up; slot numbers.  Inputs and outputs are the activations themselves.
-  const uint64_t whole = 2 * matrix_bytes(shape.n_ff_exp, all) + index_bytes(all);
-  return kept + std::max(partial, whole) + 2 * kTensorAlignment;  // and what two checks give
+  const uint64_t whole = 2 * matrix_bytes(shape.n_ff_exp, all) + index_bytes(all) + extras(all);
+  return kept + std::max(partial, whole) + 3 * kTensorAlignment;  // and what three checks give
 }
 
 ExpertCompute::ExpertCompute(Backend& backend, const ModelShape& shape, int64_t chunk)
     : backend_(&backend),
-      activation_(shape.activation),
-      n_embd_(shape.n_embd),
+      extras_(shape.extras),
+      n_embd_(shape.expert_width()),
       n_ff_(shape.n_ff_exp),
       n_used_(shape.router.n_expert_used),
       n_expert_(shape.router.n_expert),
@@ -130,18 +137,55 @@ bool ExpertCompute::supported(const LayerExperts& experts) {
   return true;
 }
 
+ggml_tensor* ExpertCompute::product(const ExpertMatrix& matrix, const LayerExperts& experts,
+                                    ggml_backend_buffer_t arena, SlotSpan span, ggml_tensor* x,
+                                    ggml_tensor* slot_ids) {
+  return ggml_mul_mat_id(graph_.context(), slots(matrix, experts, arena, span), x, slot_ids);
+}
+
+// In place.
+ggml_tensor* ExpertCompute::add_bias(ggml_tensor* y, ggml_tensor* bias, const Ids& ids) {
+  if (bias == nullptr) return y;
+  ggml_tensor* sum = ggml_add_id(graph_.context(), y, bias, ids.expert);
+  place_within(y, sum);
+  return sum;
+}
+
 // Gate and up of x, and what becomes of them, where the gate was: element by element, so in place.
 ggml_tensor* ExpertCompute::activate(const LayerExperts& experts, ggml_backend_buffer_t arena, SlotSpan span,
-                                     ggml_tensor* x, ggml_tensor* ids) {
+                                     ggml_tensor* x, const Ids& ids) {
   ggml_context* ctx = graph_.context();
-  ggml_tensor* gate = place(ggml_mul_mat_id(ctx, slots(experts.gate, experts, arena, span), x, ids));
-  ggml_tensor* up =
-      experts.has_gate ? place(ggml_mul_mat_id(ctx, slots(experts.up, experts, arena, span), x, ids)) : gate;
+  const ExpertTerms& terms = experts.terms;
+  ggml_tensor* up = nullptr;
+  ggml_tensor* gate = nullptr;
+  if (experts.has_gate) {
+    gate = place(product(experts.gate, experts, arena, span, x, ids.slot));
+    gate = add_bias(gate, terms.gate_bias, ids);
+  }
+  up = add_bias(place(product(experts.up, experts, arena, span, x, ids.slot)), terms.up_bias, ids);
+  if (gate == nullptr) gate = up;
   checks_.forget();
-  if (hides_infinity(activation_)) graph_.expand(place(checks_.node(ctx, gate)));
-  ggml_tensor* hidden = gated(ctx, activation_, gate, up);
-  place_within(gate, hidden);
-  return hidden;
+  if (hides_infinite_gate(experts.glu)) graph_.expand(place(checks_.node(ctx, gate)));
+  if (hides_infinite_up(experts.glu) && up != gate) graph_.expand(place(checks_.node(ctx, up)));
+  return gated(ctx, experts.glu, gate, up,
+               [](ggml_tensor* result, ggml_tensor* operand) { place_within(operand, result); });
+}
+
+// Of what down gives, in place.
+ggml_tensor* ExpertCompute::finish_down(const LayerExperts& experts, ggml_tensor* y, const Ids& ids) {
+  ggml_context* ctx = graph_.context();
+  y = add_bias(y, experts.terms.down_bias, ids);
+  if (ggml_tensor* scales = experts.terms.down_scale; scales != nullptr) {
+    const int64_t n_used = ids.expert->ne[0];
+    const int64_t n_column = ids.expert->ne[1];
+    scales = ggml_get_rows(ctx, ggml_reshape_2d(ctx, scales, 1, scales->ne[0]),
+                           ggml_reshape_1d(ctx, ids.expert, n_used * n_column));
+    scales = ggml_reshape_3d(ctx, place(scales), 1, n_used, n_column);
+    ggml_tensor* scaled = ggml_mul(ctx, y, scales);
+    place_within(y, scaled);
+    y = scaled;
+  }
+  return y;
 }
 
 // To be called before down is made part of the graph.
@@ -174,21 +218,57 @@ void ExpertCompute::begin() {
   used_ = matrix_bytes(n_ff_, n_used_);
 }
 
-ggml_tensor* ExpertCompute::place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0,
-                                      int64_t ne1) {
-  ggml_tensor* ids = place(ggml_new_tensor_2d(graph_.context(), GGML_TYPE_I32, ne0, ne1));
-  const auto slot_of = host_values<int32_t>(ids);
-  for (size_t i = 0; i < pairs.size(); ++i) {
-    slot_of[i] = pairs[i].slot - span.first;
+template <typename IndexOf>
+ExpertCompute::Ids ExpertCompute::place_ids(const LayerExperts& experts, std::span<const ExpertPair> pairs,
+                                            SlotSpan span, int64_t n_column, const IndexOf& index_of) {
+  const auto make = [&](const auto& number_of) {
+    ggml_tensor* ids =
+        place(ggml_new_tensor_2d(graph_.context(), GGML_TYPE_I32, std::ssize(pairs) / n_column, n_column));
+    const auto numbers = host_values<int32_t>(ids);
+    for (size_t i = 0; i < pairs.size(); ++i) numbers[index_of(i)] = number_of(pairs[i]);
+    return ids;
+  };
+  return {.slot = make([span](const ExpertPair& pair) { return pair.slot - span.first; }),
+          .expert = experts.terms ? make([](const ExpertPair& pair) { return pair.expert; }) : nullptr};
+}
+
+ExpertCompute::Ids ExpertCompute::place_ids(const LayerExperts& experts, std::span<const ExpertPair> pairs,
+                                            SlotSpan span, int64_t n_column) {
+  return place_ids(experts, pairs, span, n_column, [](size_t i) { return i; });
+}
+
+// What the pairs' experts see: one column for all, or one column for each, of one token [n_embd, n, 1] and of
+// several [n_embd, 1, n].
+ggml_tensor* ExpertCompute::place_inputs(const ExpertColumns& a, std::span<const ExpertPair> pairs,
+                                         bool one_token) {
+  ggml_context* ctx = graph_.context();
+  if (one_token && !extras_.weigh_input) {
+    return ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0);
   }
-  return ids;
+  const auto n = std::ssize(pairs);
+  ggml_tensor* tokens = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n));
+  for (size_t i = 0; i < pairs.size(); ++i) host_values<int32_t>(tokens)[i] = pairs[i].token;
+  ggml_tensor* x = place(ggml_get_rows(ctx, a.input, tokens));
+  if (extras_.weigh_input) {
+    ggml_tensor* weights = place(ggml_new_tensor_2d(ctx, GGML_TYPE_F32, 1, n));
+    for (size_t i = 0; i < pairs.size(); ++i) {
+      host_values<float>(weights)[i] =
+          host_values<float>(a.weight)[static_cast<size_t>(pairs[i].token * n_used_ + pairs[i].rank)];
+    }
+    ggml_tensor* weighted = ggml_mul(ctx, x, weights);
+    place_within(x, weighted);
+    x = weighted;
+  }
+  return one_token ? ggml_reshape_3d(ctx, x, n_embd_, n, 1) : ggml_reshape_3d(ctx, x, n_embd_, 1, n);
 }
 
 Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                           int64_t n_token, std::span<const ExpertPair> pairs) {
   assert(!pairs.empty());
   // ggml's work buffer grows with pairs times slots shown, so slots that lie far apart go the other way.
-  const bool all = std::cmp_equal(pairs.size(), n_token * n_used_) && span_of(pairs).count <= 2 * n_expert_;
+  // So do inputs that differ by expert.
+  const bool all = std::cmp_equal(pairs.size(), n_token * n_used_) && span_of(pairs).count <= 2 * n_expert_ &&
+                   !extras_.weigh_input;
   if (all) return run_all(experts, arena, a, n_token, pairs);
   return run_in_waves(experts, arena, a, /*one_token=*/n_token == 1, pairs);
 }
@@ -232,17 +312,15 @@ Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t
   begin();
   ggml_context* ctx = graph_.context();
   const SlotSpan span = span_of(pairs);
-  ggml_tensor* ids = place(ggml_new_tensor_2d(ctx, GGML_TYPE_I32, n_used_, n_token));
-  const auto slot_of = host_values<int32_t>(ids);
-  for (const ExpertPair& pair : pairs) {
-    slot_of[static_cast<size_t>(pair.token * n_used_ + pair.rank)] = pair.slot - span.first;
-  }
+  const Ids ids = place_ids(experts, pairs, span, n_token, [&](size_t i) {
+    return static_cast<size_t>(pairs[i].token * n_used_ + pairs[i].rank);
+  });
   ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, n_token, a.input->nb[1], a.input->nb[1], 0);
   ggml_tensor* hidden = activate(experts, arena, span, x, ids);
   check_in_graph(experts.down, hidden);
-  ggml_tensor* y = ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids);
+  ggml_tensor* y = product(experts.down, experts, arena, span, hidden, ids.slot);
   place_within(a.output, y);
-  graph_.expand(y);
+  graph_.expand(finish_down(experts, y, ids));
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
   look_at(experts.down, hidden, [&](int64_t row) {
     return ExpertPair{.token = static_cast<int32_t>(row / n_used_),
@@ -259,21 +337,15 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
   const auto n = static_cast<int64_t>(pairs.size());
   const SlotSpan span = span_of(pairs);
   // One token is multiplied by all its experts; of several, each pair is a row of its own.
-  ggml_tensor* ids = one_token ? place_ids(pairs, span, n, 1) : place_ids(pairs, span, 1, n);
+  const Ids ids = place_ids(experts, pairs, span, one_token ? 1 : n);
   ggml_tensor* rows = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I64, n));
-  ggml_tensor* tokens = place(ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n));
   const auto row_of = host_values<int64_t>(rows);
-  const auto token_of = host_values<int32_t>(tokens);
-  for (size_t i = 0; i < pairs.size(); ++i) {
-    row_of[i] = pairs[i].token * n_used_ + pairs[i].rank;
-    token_of[i] = pairs[i].token;
-  }
-  ggml_tensor* x = one_token
-                       ? ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0)
-                       : ggml_reshape_3d(ctx, place(ggml_get_rows(ctx, a.input, tokens)), n_embd_, 1, n);
+  for (size_t i = 0; i < pairs.size(); ++i) row_of[i] = pairs[i].token * n_used_ + pairs[i].rank;
+  ggml_tensor* x = place_inputs(a, pairs, one_token);
   ggml_tensor* hidden = activate(experts, arena, span, x, ids);
   check_in_graph(experts.down, hidden);
-  ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
+  ggml_tensor* y = place(product(experts.down, experts, arena, span, hidden, ids.slot));
+  y = finish_down(experts, y, ids);
   graph_.expand(ggml_set_rows(ctx, a.output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
   look_at(experts.down, hidden, [&](int64_t row) { return pairs[static_cast<size_t>(row)]; });
@@ -283,11 +355,9 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
 Status ExpertCompute::run_gate_up(const LayerExperts& experts, ggml_backend_buffer_t arena,
                                   const ExpertColumns& a, std::span<const ExpertPair> pairs) {
   begin();
-  ggml_context* ctx = graph_.context();
-  const auto n = static_cast<int64_t>(pairs.size());
   const SlotSpan span = span_of(pairs);
-  ggml_tensor* ids = place_ids(pairs, span, n, 1);
-  ggml_tensor* x = ggml_view_3d(ctx, a.input, n_embd_, 1, 1, a.input->nb[1], a.input->nb[1], 0);
+  const Ids ids = place_ids(experts, pairs, span, 1);
+  ggml_tensor* x = place_inputs(a, pairs, /*one_token=*/true);
   ggml_tensor* hidden = activate(experts, arena, span, x, ids);
   check_in_graph(experts.down, hidden);
   graph_.expand(hidden);
@@ -307,14 +377,15 @@ Status ExpertCompute::run_down(const LayerExperts& experts, ggml_backend_buffer_
   ggml_context* ctx = graph_.context();
   const auto n = static_cast<int64_t>(pairs.size());
   const SlotSpan span = span_of(pairs);
-  ggml_tensor* ids = place_ids(pairs, span, n, 1);
+  const Ids ids = place_ids(experts, pairs, span, 1);
   ggml_tensor* hidden = place(ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_ff_, n, 1));
   const auto* kept = reinterpret_cast<const float*>(memory_.data());
   for (size_t i = 0; i < pairs.size(); ++i) {
     std::copy_n(kept + pairs[i].rank * n_ff_, n_ff_,
                 host_values<float>(hidden).begin() + static_cast<int64_t>(i) * n_ff_);
   }
-  ggml_tensor* y = place(ggml_mul_mat_id(ctx, slots(experts.down, experts, arena, span), hidden, ids));
+  ggml_tensor* y = place(product(experts.down, experts, arena, span, hidden, ids.slot));
+  y = finish_down(experts, y, ids);
   graph_.expand(y);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
   for (size_t i = 0; i < pairs.size(); ++i) {

@@ -30,8 +30,18 @@ struct ExpertMatrix {
   std::byte* slot0 = nullptr;  // where the matrix of slot 0 is
 };
 
+// What of a layer's experts is always in memory: F32, on the host, a column for each expert.  Null: none.
+struct ExpertTerms {
+  ggml_tensor *gate_bias = nullptr, *up_bias = nullptr;  // [n_ff_exp, n_expert], added to products
+  ggml_tensor* down_bias = nullptr;                      // [expert_width(), n_expert]
+  ggml_tensor* down_scale = nullptr;                     // [n_expert], factors of what down gives
+  explicit operator bool() const { return down_bias != nullptr || down_scale != nullptr; }
+};
+
 struct LayerExperts {
   ExpertMatrix gate, up, down;
+  ExpertTerms terms;
+  Glu glu;
   bool has_gate = true;     // else up is its own gate, and `gate` the same matrix
   uint64_t slot_bytes = 0;  // from one slot to the next
   // Pairs of one expert that a call may have for each to get the bits that it gets alone: exact_rows() of the
@@ -41,8 +51,9 @@ struct LayerExperts {
 
 // What experts are computed from and what becomes of it, F32.
 struct ExpertColumns {
-  ggml_tensor* input = nullptr;   // [n_embd, n]
-  ggml_tensor* output = nullptr;  // [n_embd, n_expert_used * n]
+  ggml_tensor* input = nullptr;   // [expert_width(), n]
+  ggml_tensor* output = nullptr;  // [expert_width(), n_expert_used * n]
+  ggml_tensor* weight = nullptr;  // [1, n_expert_used * n], of ExpertExtras::weigh_input
 };
 
 // One routed expert of one token.
@@ -50,6 +61,7 @@ struct ExpertPair {
   int32_t token = 0;  // column of the input
   int32_t rank = 0;   // column of the output is token * n_expert_used + rank
   int32_t slot = 0;
+  int32_t expert = 0;  // its column of ExpertTerms
 };
 
 // The types and shapes of a layer's expert tensors as the file has them; slot0 is not set.
@@ -89,10 +101,15 @@ class ExpertCompute {
 
   // The first pair, since this was last asked, between whose gate and up and whose down there was a value
   // that is not finite.  Looked for where down is quantised, since ggml would lose it there, and before an
-  // activation that would; what else is not finite shows in the output.
+  // activation or a limit that would; what else is not finite shows in the output.
   std::optional<ExpertPair> take_not_finite() { return std::exchange(not_finite_, std::nullopt); }
 
  private:
+  // Slots and experts of a graph's pairs, i32 [n_in_column, n_column].
+  struct Ids {
+    ggml_tensor* slot = nullptr;
+    ggml_tensor* expert = nullptr;  // null where there are no terms
+  };
   // The slots that a wave reaches over: a kernel's cost grows with the number of slots that it is shown.
   struct SlotSpan {
     int32_t first = 0, count = 0;
@@ -106,18 +123,28 @@ class ExpertCompute {
                   bool one_token, std::span<const ExpertPair> pairs);
   Status run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                       bool one_token, std::span<const ExpertPair> pairs);
-  ggml_tensor* place_ids(std::span<const ExpertPair> pairs, SlotSpan span, int64_t ne0, int64_t ne1);
+  // Of n_column columns.  `index_of` says where a pair's numbers are.
+  template <typename IndexOf>
+  Ids place_ids(const LayerExperts& experts, std::span<const ExpertPair> pairs, SlotSpan span,
+                int64_t n_column, const IndexOf& index_of);
+  Ids place_ids(const LayerExperts& experts, std::span<const ExpertPair> pairs, SlotSpan span,
+                int64_t n_column);
+  ggml_tensor* place_inputs(const ExpertColumns& a, std::span<const ExpertPair> pairs, bool one_token);
   ggml_tensor* place(ggml_tensor* tensor);
   void check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden);
+  ggml_tensor* product(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,
+                       SlotSpan span, ggml_tensor* x, ggml_tensor* slot_ids);
+  ggml_tensor* add_bias(ggml_tensor* y, ggml_tensor* bias, const Ids& ids);
   ggml_tensor* activate(const LayerExperts& experts, ggml_backend_buffer_t arena, SlotSpan span,
-                        ggml_tensor* x, ggml_tensor* ids);
+                        ggml_tensor* x, const Ids& ids);
+  ggml_tensor* finish_down(const LayerExperts& experts, ggml_tensor* y, const Ids& ids);
   template <typename PairOf>
   void look_at(const ExpertMatrix& down, const ggml_tensor* hidden, const PairOf& pair_of);
   ggml_tensor* slots(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,
                      SlotSpan span);
 
   Backend* backend_;
-  Activation activation_;
+  ExpertExtras extras_;
   int64_t n_embd_, n_ff_, n_used_, n_expert_, max_pairs_;
   Graph graph_;
   AlignedBuffer memory_;  // starts with the kept products of gate and up, [n_ff, n_used]

@@ -14,10 +14,10 @@ FfnWeights declare_ffn(DenseWeights& weights, int layer, const std::string& suff
           .down = weights.require_matrix(name("down"), n_ff, n_embd)};
 }
 
-ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& w, Activation activation, ggml_tensor* x) {
+ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& w, const Glu& glu, ggml_tensor* x) {
   ggml_tensor* up = ggml_mul_mat(ctx, w.up, x);
   ggml_tensor* gate = w.gate == nullptr ? up : ggml_mul_mat(ctx, w.gate, x);
-  ggml_tensor* hidden = gated(ctx, activation, gate, up);
+  ggml_tensor* hidden = gated(ctx, glu, gate, up);
   return ggml_mul_mat(ctx, w.down, hidden);
 }
 

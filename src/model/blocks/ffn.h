@@ -20,6 +20,6 @@ FfnWeights declare_ffn(DenseWeights& weights, int layer, const std::string& suff
                        int64_t n_ff, bool has_gate = true);
 
 // x: [n_embd, n_token].  Returns [n_embd, n_token].
-ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& weights, Activation activation, ggml_tensor* x);
+ggml_tensor* ffn(ggml_context* ctx, const FfnWeights& weights, const Glu& glu, ggml_tensor* x);
 
 }  // namespace odmoe

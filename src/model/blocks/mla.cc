@@ -7,13 +7,6 @@
 
 namespace odmoe {
 
-float QueryTemperature::at(int64_t position) const {
-  if (scale == 0) return 1;
-  // In llama.cpp's types, one after the other, so that the bits are its own.
-  const float steps = std::floor(static_cast<float>(position) / static_cast<float>(length));
-  return static_cast<float>(std::log(static_cast<double>(steps) + 1.0) * static_cast<double>(scale) + 1.0);
-}
-
 float mla_softmax_scale(int64_t head_dim, float log_multiplier, RopeOptions& rope) {
   const float log_factor = std::log(1.0F / rope.freq_scale);
   const float yarn_magnitude = 1.0F + 0.1F * log_factor;

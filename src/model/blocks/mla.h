@@ -5,18 +5,12 @@
 
 #include <cstdint>
 
+#include "model/blocks/query_temperature.h"
 #include "model/blocks/rope.h"
 #include "model/graph.h"
 #include "model/weights.h"
 
 namespace odmoe {
-
-// Queries grow with their position (Mistral Large 3): times 1 + scale ln(1 + floor(position / length)).
-struct QueryTemperature {
-  float scale = 0;  // 0: not at all
-  uint32_t length = 0;
-  float at(int64_t position) const;
-};
 
 struct MlaShape {
   int64_t n_embd = 0, n_head = 0;

@@ -18,7 +18,9 @@ struct NormWeights {
 // NAME.weight, and NAME.bias where the family's norms have biases.
 NormWeights declare_norm(DenseWeights& weights, const std::string& name, int64_t n, bool with_bias);
 
-// x: [n, ...].  The norm, times the weight, plus the bias.
-ggml_tensor* norm(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights, NormKind kind, float eps);
+// x: [n, n_token].  The norm, times the weight, plus the bias.  With groups the norm is of each n / groups
+// values of their own (K2 Horizon).
+ggml_tensor* norm(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights, NormKind kind, float eps,
+                  int64_t groups = 1);
 
 }  // namespace odmoe

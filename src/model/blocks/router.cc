@@ -24,6 +24,12 @@ void softmax(std::span<const float> in, std::span<float> out) {
   for (float& value : out) value *= scale;
 }
 
+// In ggml's order, so that the bits are its own.
+float independent_score(Gating gating, float logit) {
+  if (gating != Gating::kSqrtSoftplus) return 1.0F / (1.0F + std::exp(-logit));
+  return std::sqrt(logit > 20 ? logit : std::log(1.0F + std::exp(logit)));
+}
+
 // Best first; of equals the lower number.
 auto by_score(const std::vector<float>& scores) {
   return [&scores](int32_t a, int32_t b) {
@@ -48,13 +54,17 @@ std::span<const float> Router::route(std::span<const float> logits, std::span<co
   assert(logits.size() == probabilities_.size() && (bias.empty() || bias.size() == logits.size()));
   assert(std::cmp_equal(ids.size(), options_.n_expert_used) && weights.size() == ids.size());
 
-  if (options_.gating == Gating::kSigmoid) {
-    for (size_t e = 0; e < logits.size(); ++e) probabilities_[e] = 1.0F / (1.0F + std::exp(-logits[e]));
+  const bool independent =
+      options_.gating != Gating::kSoftmax && options_.gating != Gating::kSoftmaxOverChosen;
+  if (independent) {
+    for (size_t e = 0; e < logits.size(); ++e) {
+      probabilities_[e] = independent_score(options_.gating, logits[e]);
+    }
   } else {
     softmax(logits, probabilities_);
   }
   for (size_t e = 0; e < logits.size(); ++e) {
-    const float score = options_.gating == Gating::kSoftmaxOverChosen ? logits[e] : probabilities_[e];
+    const float score = chooses_by_logits(options_.gating) ? logits[e] : probabilities_[e];
     selection_[e] = bias.empty() ? score : score + bias[e];
     // A damaged model may give NaN, which has no order: such an expert is chosen last.
     if (std::isnan(selection_[e])) selection_[e] = -std::numeric_limits<float>::infinity();
@@ -103,7 +113,7 @@ std::span<const float> Router::route(std::span<const float> logits, std::span<co
     for (float& weight : weights) weight *= options_.scale;
   }
 
-  if (options_.gating == Gating::kSigmoid) {
+  if (independent) {
     float sum = 0;
     for (const float p : probabilities_) sum += p;
     if (sum > 0) {

@@ -16,7 +16,14 @@ enum class Gating {
   kSoftmax,            // probabilities over all experts
   kSigmoid,            // independent scores
   kSoftmaxOverChosen,  // top-k of the logits, then softmax over the chosen
+  kSqrtSoftplus,       // independent scores: the square root of log(1 + e^logit) (DeepSeek-V4)
+  kSigmoidOfChosen,    // top-k of the logits, then the sigmoid of each (Llama 4)
 };
+
+// Whether experts are chosen by the logits themselves.
+inline bool chooses_by_logits(Gating gating) {
+  return gating == Gating::kSoftmaxOverChosen || gating == Gating::kSigmoidOfChosen;
+}
 
 struct RouterOptions {
   Gating gating = Gating::kSoftmax;
@@ -36,7 +43,7 @@ class Router {
   // logits: [n_expert].  bias: [n_expert], added for the choice only; empty: none.
   // ids, weights: [n_expert_used], best first; equal scores go to the lower expert number.
   // Returns the router's probabilities [n_expert], valid until the next call: what the softmax gave (for
-  // kSoftmaxOverChosen a softmax over all), or sigmoid scores divided by their sum.
+  // kSoftmaxOverChosen a softmax over all), or independent scores divided by their sum.
   std::span<const float> route(std::span<const float> logits, std::span<const float> bias,
                                std::span<int32_t> ids, std::span<float> weights);
 

@@ -76,6 +76,24 @@ TEST(Router, SoftmaxOverTheChosenSumsToOne) {
   EXPECT_THAT(r.weights, Pointwise(FloatNear(1e-6F), {4.0F / 7, 3.0F / 7}));
 }
 
+TEST(Router, TheRootOfTheSoftplusIsAnIndependentScore) {
+  const RouterOptions options{.gating = Gating::kSqrtSoftplus, .n_expert = 4, .n_expert_used = 2};
+  // log(1 + e^logit) of the logs of e^4 - 1, e - 1 and e^9 - 1 is 4, 1 and 9.
+  const Routed r = route(
+      options, {log_of(std::exp(4) - 1), log_of(std::exp(1) - 1), log_of(std::exp(9) - 1), 25}, {0, 0, 3, 0});
+  EXPECT_THAT(r.ids, ElementsAre(2, 3));
+  EXPECT_THAT(r.weights, Pointwise(FloatNear(1e-5F), {3.0F, 5.0F}));
+  EXPECT_THAT(r.probabilities, Pointwise(FloatNear(1e-5F), {2.0F / 11, 1.0F / 11, 3.0F / 11, 5.0F / 11}));
+}
+
+// The sigmoids of large logits are all 1.
+TEST(Router, TheSigmoidOfChosenLogitsDoesNotChoose) {
+  const RouterOptions options{.gating = Gating::kSigmoidOfChosen, .n_expert = 3, .n_expert_used = 2};
+  const Routed r = route(options, {100, 0, 200});
+  EXPECT_THAT(r.ids, ElementsAre(2, 0));
+  EXPECT_THAT(r.weights, ElementsAre(1.0F, 1.0F));
+}
+
 TEST(Router, OfEqualsTheLowerNumberIsChosen) {
   EXPECT_THAT(route({.n_expert = 5, .n_expert_used = 3}, {1, 1, 1, 1, 1}).ids, ElementsAre(0, 1, 2));
 }

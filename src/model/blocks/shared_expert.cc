@@ -14,11 +14,10 @@ SharedExpertWeights declare_shared_expert(DenseWeights& weights, const ModelShap
   return w;
 }
 
-ggml_tensor* shared_expert(ggml_context* ctx, const ModelShape& shape, const SharedExpertWeights& w,
-                           ggml_tensor* x) {
-  if (w.gate == nullptr) return ffn(ctx, w.ffn, shape.activation, x);
+ggml_tensor* shared_expert(ggml_context* ctx, const SharedExpertWeights& w, const Glu& glu, ggml_tensor* x) {
+  if (w.gate == nullptr) return ffn(ctx, w.ffn, glu, x);
   ggml_tensor* gate = ggml_sigmoid(ctx, ggml_mul_mat(ctx, w.gate, x));  // [1, n_token]
-  return ggml_mul(ctx, ffn(ctx, w.ffn, shape.activation, x), gate);
+  return ggml_mul(ctx, ffn(ctx, w.ffn, glu, x), gate);
 }
 
 }  // namespace odmoe

@@ -16,8 +16,8 @@ struct SharedExpertWeights {
 // Of a model that has one: ModelShape::shared.
 SharedExpertWeights declare_shared_expert(DenseWeights& weights, const ModelShape& shape, int layer);
 
-// x: [n_embd, n_token].  Returns [n_embd, n_token].
-ggml_tensor* shared_expert(ggml_context* ctx, const ModelShape& shape, const SharedExpertWeights& weights,
+// glu: of the layer.  x: [n_embd, n_token].  Returns [n_embd, n_token].
+ggml_tensor* shared_expert(ggml_context* ctx, const SharedExpertWeights& weights, const Glu& glu,
                            ggml_tensor* x);
 
 }  // namespace odmoe
