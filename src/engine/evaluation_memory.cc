@@ -8,7 +8,7 @@
 namespace odmoe {
 namespace {
 
-constexpr size_t kTensors = 15 + 4 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
+constexpr size_t kTensors = 15 + 5 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
 
 // Device and host in turn.
 template <typename T>
@@ -30,6 +30,7 @@ void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& vi
     visit(from.mask, to.mask, device.mask);
     visit(from.sources, to.sources, device.sources);
     visit(from.sources_mask, to.sources_mask, device.sources_mask);
+    visit(from.first_positions, to.first_positions, device.first_positions);
   }
   visit(a.query_scale, b.query_scale, b.device.query_scale);
   visit(a.chosen_rows, b.chosen_rows, b.device.chosen_rows);
@@ -88,6 +89,7 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
     const int64_t made_from = group.kind().made_from;
     set(columns.sources, on_device.sources, make(GGML_TYPE_I32, made_from, n_written));
     set(columns.sources_mask, on_device.sources_mask, make(GGML_TYPE_F32, made_from, n_written));
+    set(columns.first_positions, on_device.first_positions, make(GGML_TYPE_I32, 1, n_written));
   }
   if (decoder.architecture().scales_queries())
     set(all_.query_scale, a.query_scale, make(GGML_TYPE_F32, 1, n));

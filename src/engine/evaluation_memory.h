@@ -22,6 +22,7 @@ struct RowColumns {
   Exchange<ggml_fp16_t> mask;
   Exchange<int32_t> sources;
   Exchange<float> sources_mask;
+  Exchange<int32_t> first_positions;
 };
 
 // Activations with their counterparts on the host.  Those that a model has not are empty.

@@ -97,7 +97,10 @@ void Decoder::declare_experts(DenseWeights& weights, int number) {
   Layer& layer = layers_[static_cast<size_t>(number)];
   layer.router = weights.require(prefix + "ffn_gate_inp.weight", {shape().n_embd, n_expert});
   if (shape().router_bias) layer.logit_bias = weights.require(prefix + "ffn_gate_inp.bias", {n_expert});
-  if (!shape().selection_bias.empty()) {
+  if (number < shape().n_layer_by_token) {
+    layer.experts_of_token = weights.require_host_i32(prefix + "ffn_gate_tid2eid.weight",
+                                                      {shape().router.n_expert_used, shape().n_vocab});
+  } else if (!shape().selection_bias.empty()) {
     layer.selection_bias = weights.optional(prefix + std::string(shape().selection_bias), {n_expert});
   }
   if (shape().extras.biases) {
@@ -350,6 +353,32 @@ void Decoder::embedding(int32_t token, std::span<float> values) const {
   }
   if (shape().layer.embedding_scale == 1) return;
   for (float& value : values) value *= shape().layer.embedding_scale;
+}
+
+std::span<const int32_t> Decoder::experts_of(int layer, int32_t token) const {
+  const ggml_tensor* table = layers_[static_cast<size_t>(layer)].experts_of_token;
+  if (table == nullptr) return {};
+  const auto n_used = static_cast<size_t>(table->ne[0]);
+  return host_values<int32_t>(table).subspan(static_cast<size_t>(token) * n_used, n_used);
+}
+
+Status Decoder::check_experts_of_tokens(const std::string& model) const {
+  for (const int layer : expert_layers_) {
+    if (layer >= shape().n_layer_by_token) break;
+    for (int32_t token = 0; token < shape().n_vocab; ++token) {
+      const std::span<const int32_t> experts = experts_of(layer, token);
+      for (size_t i = 0; i < experts.size(); ++i) {
+        const bool exists = experts[i] >= 0 && experts[i] < shape().router.n_expert;
+        if (exists && !std::ranges::contains(experts.first(i), experts[i])) continue;
+        return fail(ErrorKind::kBadFile,
+                    "{}: blk.{}.ffn_gate_tid2eid.weight gives token {} expert {}, {}; the model is damaged: "
+                    "compare its files with their source",
+                    model, layer, token, experts[i],
+                    exists ? "twice" : odmoe::format("of {}", shape().router.n_expert));
+      }
+    }
+  }
+  return {};
 }
 
 void Decoder::read_biases() {

@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "model/arch/architecture.h"
@@ -30,10 +31,11 @@ namespace odmoe {
 
 // What the rows of one RowGroup ask of the host, for n tokens (RowInputs).
 struct RowActivations {
-  ggml_tensor* written = nullptr;       // i64 [RowGroup::max_rows_written(n)]
-  ggml_tensor* mask = nullptr;          // f16 [rows seen * n], a matrix in use
-  ggml_tensor* sources = nullptr;       // i32 [made_from, as many as written]; null unless in blocks
-  ggml_tensor* sources_mask = nullptr;  // as sources
+  ggml_tensor* written = nullptr;          // i64 [RowGroup::max_rows_written(n)]
+  ggml_tensor* mask = nullptr;             // f16 [rows seen * n], a matrix in use
+  ggml_tensor* sources = nullptr;          // i32 [made_from, as many as written]; null unless in blocks
+  ggml_tensor* sources_mask = nullptr;     // as sources
+  ggml_tensor* first_positions = nullptr;  // i32 [1, as many as written]; null unless in blocks
 };
 
 // The tensors that outlive a graph.  n is the number of tokens that they were made for.  All F32 unless said.
@@ -108,6 +110,10 @@ class Decoder {
 
   // What the host needs of the weights is read from where they are.  To be called once they are loaded.
   void read_biases();
+  // Of layers whose experts the token alone says (ModelShape::n_layer_by_token), [n_expert_used]; else empty.
+  std::span<const int32_t> experts_of(int layer, int32_t token) const;
+  // kBadFile: a token has an expert that there is not, or one twice.  Once the weights are loaded.
+  Status check_experts_of_tokens(const std::string& model) const;
   // F32 [n_expert], for choosing only; empty: none.
   std::span<const float> selection_bias(int layer) const { return layers_[static_cast<size_t>(layer)].bias; }
 
@@ -119,6 +125,7 @@ class Decoder {
     ggml_tensor* router = nullptr;               // [n_embd, n_expert]
     ggml_tensor* logit_bias = nullptr;           // [n_expert]; null: none
     ggml_tensor* selection_bias = nullptr;       // [n_expert]
+    ggml_tensor* experts_of_token = nullptr;     // i32 [n_expert_used, n_vocab], on the host; null: none
     std::vector<float> bias;                     // its values, once they are read
     ExpertTerms terms;
     SharedExpertWeights shared;    // of a layer with experts, where the model has one

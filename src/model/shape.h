@@ -92,7 +92,9 @@ struct ModelShape {
   std::string name;          // general.name
   int32_t n_layer = 0;
   int32_t n_layer_dense_lead = 0;  // first layers without experts
-  int32_t expert_layer_step = 1;   // of the others, layers whose number from 1 is a multiple have experts
+  // First layers whose experts the token alone says: blk.N.ffn_gate_tid2eid; the router says their weights.
+  int32_t n_layer_by_token = 0;
+  int32_t expert_layer_step = 1;  // of the others, layers whose number from 1 is a multiple have experts
   int32_t n_layer_nextn = 0;  // blocks of the file behind these layers: for speculation (MTP), passed over
   int32_t n_embd = 0;
   int32_t n_vocab = 0;

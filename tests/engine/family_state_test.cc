@@ -14,6 +14,9 @@ using namespace odmoe::testing;
 
 // Of models/families.
 constexpr const char* kFiles[] = {
+    "bailingmoe3.F32",  // a delta rule; latent attention
+    "deepseek4.F32",    // a window, and compressed blocks of two lengths
+    "deepseek4.MXFP4",
     "glm5-next.F32",       // a delta rule; pools of tokens with a key each
     "granitehybrid.F32",   // Mamba-2
     "jamba.F32",           // Mamba
