@@ -8,7 +8,7 @@
 namespace odmoe {
 namespace {
 
-constexpr size_t kTensors = 15 + 5 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
+constexpr size_t kTensors = 16 + 5 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
 
 // Device and host in turn.
 template <typename T>
@@ -36,6 +36,7 @@ void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& vi
   visit(a.chosen_rows, b.chosen_rows, b.device.chosen_rows);
   visit(a.layer_streams, b.layer_streams, b.device.layer_streams);
   visit(a.residual_streams, b.residual_streams, b.device.residual_streams);
+  visit(a.banked, b.banked, b.device.banked);
   visit(a.layer_input, b.layer_input, b.device.layer_input);
   visit(a.residual, b.residual, b.device.residual);
   visit(a.ffn_input, b.ffn_input, b.device.ffn_input);
@@ -99,6 +100,8 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
     const int64_t width = shape.n_embd * streams->n_stream();
     set(all_.layer_streams, a.layer_streams, make(GGML_TYPE_F32, width, n));
     set(all_.residual_streams, a.residual_streams, make(GGML_TYPE_F32, width, n));
+    if (const int64_t n_bank = streams->n_bank(); n_bank > 0)
+      set(all_.banked, a.banked, make(GGML_TYPE_F32, shape.n_embd * n_bank, n));
   }
   set(all_.layer_input, a.layer_input, make(GGML_TYPE_F32, shape.n_embd, n));
   set(all_.residual, a.residual, make(GGML_TYPE_F32, shape.n_embd, n));

@@ -34,7 +34,7 @@ struct EvaluationColumns {
   Exchange<float> query_scale;
   // Only the device's.
   Exchange<int32_t> chosen_rows;
-  Exchange<float> layer_streams, residual_streams;
+  Exchange<float> layer_streams, residual_streams, banked;
   Exchange<float> expert_weight;  // as expert_output is, by sites on the host
   // Written by the device.
   Exchange<float> layer_input, residual, ffn_input, expert_input, router_logits, shared_output;

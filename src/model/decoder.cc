@@ -270,6 +270,10 @@ void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations
   const ResidualStreams& between = *architecture_->streams();
   ggml_context* ctx = inputs.context;
   const int64_t n_token = inputs.n_token;
+  const auto in_streams = [&](ggml_tensor* matrix, int64_t n) {
+    return ggml_reshape_3d(ctx, columns(ctx, matrix, n_token), shape().n_embd, n, n_token);
+  };
+  ggml_tensor* banked = a.banked == nullptr ? nullptr : in_streams(a.banked, between.n_bank());
   ggml_tensor* streams = nullptr;
   int layer = 0;
   if (segment == 0) {
@@ -278,20 +282,24 @@ void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations
                     shape().layer.embedding_scale));
   } else {
     layer = expert_layers_[static_cast<size_t>(segment - 1)] + 1;
-    ggml_tensor* found = ggml_reshape_3d(ctx, columns(ctx, a.residual_streams, n_token), shape().n_embd,
-                                         between.n_stream(), n_token);
-    streams = between.close(ctx, layer - 1, Branch::kMlp, between.open(ctx, layer - 1, Branch::kMlp, found),
-                            sum_experts(ctx, a, layer - 1, n_token));
+    const BranchStreams found = between.open(ctx, layer - 1, Branch::kMlp,
+                                             in_streams(a.residual_streams, between.n_stream()), banked);
+    streams = between.close(ctx, layer - 1, Branch::kMlp, found, sum_experts(ctx, a, layer - 1, n_token));
   }
   ggml_build_forward_expand(inputs.graph, write_streams(a.layer_streams, streams));
   for (; layer < shape().n_layer; ++layer) {
     const Layer& w = layers_[static_cast<size_t>(layer)];
-    const BranchStreams attention = between.open(ctx, layer, Branch::kAttention, streams);
+    const BranchStreams attention = between.open(ctx, layer, Branch::kAttention, streams, banked);
+    if (const int64_t number = between.bank_of(layer); number >= 0) {
+      ggml_tensor* place = ggml_view_2d(ctx, banked, shape().n_embd, n_token, banked->nb[2],
+                                        banked->nb[1] * static_cast<size_t>(number));
+      ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, columns(ctx, a.layer_streams, n_token), place));
+    }
     ggml_tensor* x = normed(ctx, write_to(a.layer_input, attention.input), w.attn_norm);
     ggml_tensor* residual =
         between.close(ctx, layer, Branch::kAttention, attention, architecture_->attention(inputs, layer, x));
     ggml_build_forward_expand(inputs.graph, write_streams(a.residual_streams, residual));
-    const BranchStreams of_mlp = between.open(ctx, layer, Branch::kMlp, residual);
+    const BranchStreams of_mlp = between.open(ctx, layer, Branch::kMlp, residual, banked);
     write_to(a.residual, of_mlp.input);
     if (shape().has_experts(layer)) {
       return route(inputs, a, layer, router_input(ctx, of_mlp.input, w), of_mlp.input);
@@ -300,7 +308,7 @@ void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations
     streams = write_streams(a.layer_streams, between.close(ctx, layer, Branch::kMlp, of_mlp, y));
     ggml_build_forward_expand(inputs.graph, streams);
   }
-  ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, between.end(ctx, streams)));
+  ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, between.end(ctx, streams, banked)));
 }
 
 void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,

@@ -49,6 +49,7 @@ struct Activations {
   // [n_embd * n_stream, n].
   ggml_tensor* layer_streams = nullptr;
   ggml_tensor* residual_streams = nullptr;
+  ggml_tensor* banked = nullptr;  // [n_embd * n_bank, n]; null where nothing is
   // What a layer begins with: the embedding or what the layer before left, with streams what of them its
   // attention begins with; after the last, what the output head begins with.
   ggml_tensor* layer_input = nullptr;  // [n_embd, n]

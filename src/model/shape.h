@@ -107,6 +107,7 @@ struct ModelShape {
   int32_t n_embd_exp = 0;                     // 0: n_embd
   Activation activation = Activation::kSilu;  // of every feed-forward network
   SwigluLimits limits;
+  Situ situ;
   // They have a gate's matrix.  Without it up is its own gate: activation(up x) * up x.
   bool ffn_gates = true;
   SharedExpertShape shared;  // with the same activation and gates
@@ -149,8 +150,10 @@ struct ModelShape {
  private:
   Glu glu(const std::vector<float>& limit_of, int number) const {
     const auto i = static_cast<size_t>(number);
-    return {
-        .activation = activation, .limited = limits.limited, .limit = i < limit_of.size() ? limit_of[i] : 0};
+    return {.activation = activation,
+            .limited = limits.limited,
+            .limit = i < limit_of.size() ? limit_of[i] : 0,
+            .situ = situ};
   }
 };
 

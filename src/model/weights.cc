@@ -66,6 +66,18 @@ ggml_tensor* DenseWeights::require_f32(const std::string& name, std::initializer
   return tensor;
 }
 
+ggml_tensor* DenseWeights::require_as_f32(const std::string& name, std::initializer_list<int64_t> ne) {
+  ggml_tensor* tensor = require(name, ne);
+  if (tensor == nullptr) return nullptr;
+  if (tensor->type != GGML_TYPE_F32) {
+    tensor = derive(name, ne, tensor, [](std::span<const float> source, std::span<float> result) {
+      std::ranges::copy(source, result.begin());
+    });
+  }
+  declared_.back().must_be_finite = true;
+  return tensor;
+}
+
 ggml_tensor* DenseWeights::require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne) {
   ggml_tensor* tensor = require_f32(name, ne);
   if (tensor != nullptr) declared_.back().on_host = true;
@@ -242,9 +254,8 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
       reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }, all));
   fingerprint_ = all.value();
 
-  ODMOE_RETURN_IF_ERROR(check_finite());
   fill_derived();
-  return {};
+  return check_finite();
 }
 
 Status DenseWeights::check_finite() const {
@@ -257,7 +268,7 @@ Status DenseWeights::check_finite() const {
     return fail(ErrorKind::kBadFile,
                 "{}: tensor {} has a value that is not finite; the model is damaged: compare its files with "
                 "their source",
-                file_->path_of(*d.info).string(), d.info->name);
+                (d.info != nullptr ? file_->path_of(*d.info) : file_->path()).string(), d.tensor->name);
   }
   return {};
 }

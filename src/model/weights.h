@@ -37,7 +37,10 @@ class DenseWeights {
   // The same for values of any shape that are F32 in every published file, since their kernels take no other.
   // load() finds out whether they are finite: such kernels may make a number of what is not.
   ggml_tensor* require_f32(const std::string& name, std::initializer_list<int64_t> ne);
-  // The same for values that routed experts are computed with: they are in memory of the host.
+  // The same for values of any type; they are F32 in memory.
+  ggml_tensor* require_as_f32(const std::string& name, std::initializer_list<int64_t> ne);
+  // The same as require_f32() for values that routed experts are computed with: they are in memory of the
+  // host.
   ggml_tensor* require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne);
   // The same for a table of whole numbers that the host reads.
   ggml_tensor* require_host_i32(const std::string& name, std::initializer_list<int64_t> ne);

@@ -17,9 +17,11 @@ constexpr const char* kFiles[] = {
     "bailingmoe3.F32",  // a delta rule; latent attention
     "deepseek4.F32",    // a window, and compressed blocks of two lengths
     "deepseek4.MXFP4",
+    "dots3note.F32",       // latent attention to windows, and rows that an indexer chooses
     "glm5-next.F32",       // a delta rule; pools of tokens with a key each
     "granitehybrid.F32",   // Mamba-2
     "jamba.F32",           // Mamba
+    "kimi-k3.F32",         // streams that are banked within an evaluation
     "kimi-linear.F32",     // three convolutions and a delta rule with gates per channel; latent attention
     "lfm2moe.F32",         // short convolutions
     "minimax-01.F32",      // lightning attention

@@ -13,4 +13,8 @@ Result<std::unique_ptr<ResidualStreams>> read_hyper_connections(const Metadata& 
                                                                 const ModelShape& shape,
                                                                 HyperConnectionShape::End end);
 
+// The same where the streams are not mixed: hyper_connection.{count,epsilon,magnitude}.
+Result<std::unique_ptr<ResidualStreams>> read_unmixed_connections(const Metadata& metadata,
+                                                                  const ModelShape& shape);
+
 }  // namespace odmoe

@@ -1,6 +1,7 @@
 // Families of multi-head latent attention to rows that a lightning indexer chooses.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -10,18 +11,29 @@
 
 namespace odmoe {
 
+// Which rows a layer attends to.
+enum class RowChoice : uint8_t {
+  kIndexer,  // what its indexer chooses
+  kEarlier,  // what the last indexer before it chose
+  kAll,      // all that it can see
+};
+
 struct SparseMlaModel {
   MlaModel mla;
+  MlaShape windowed;  // of layers with RowChoice::kAll
   IndexerShape indexer;
-  // By layer: whether it has an indexer of its own.  One that has none takes what the last one before it
-  // chose.
-  std::vector<bool> has_indexer;
+  std::vector<RowChoice> choices;            // by layer
+  std::unique_ptr<ResidualStreams> streams;  // null: none
 };
 
 // attention.indexer.{head_count,key_length,top_k}; RoPE is attention's.
 Result<IndexerShape> read_indexer(const Metadata& metadata, const MlaShape& mla);
 
-// Reads all but has_indexer, which is true for all layers.  The indexer's RoPE is attention's, of `pairs`.
+// attention.indexer.types, of each layer 1, or 0 where the choice is an earlier one's.  Without the key all
+// have an indexer.
+Result<std::vector<RowChoice>> read_indexer_types(const Metadata& metadata, const ModelShape& shape);
+
+// Reads attention and the indexer, which every layer has.  The indexer's RoPE is attention's, of `pairs`.
 Result<SparseMlaModel> read_sparse_mla_model(const Metadata& metadata, const FamilyRules& rules,
                                              RopePairs indexer_pairs);
 

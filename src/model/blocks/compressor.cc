@@ -11,7 +11,7 @@ CompressorWeights declare_compressor(DenseWeights& weights, const CompressorShap
   const std::string prefix = odmoe::format("blk.{}.{}_compressor_", layer, name);
   return {.kv = weights.require_matrix(prefix + "kv.weight", s.n_embd, s.width()),
           .gate = weights.require_matrix(prefix + "gate.weight", s.n_embd, s.width()),
-          .position = weights.require_f32(prefix + "ape.weight", {s.width(), s.ratio}),
+          .position = weights.require_as_f32(prefix + "ape.weight", {s.width(), s.ratio}),
           .norm = weights.require(prefix + "norm.weight", {s.head_dim})};
 }
 

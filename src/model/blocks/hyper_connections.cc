@@ -31,10 +31,13 @@ HyperConnectionWeights HyperConnections::declare_weights(DenseWeights& weights, 
 }
 
 void HyperConnections::declare(DenseWeights& weights, int layer) {
-  constexpr int64_t kRows = (2 + kStreams) * kStreams;
+  const bool mixed = shape_.sinkhorn_iterations > 0;
+  const int64_t rows = mixed ? (2 + kStreams) * kStreams : 2 * kStreams;
+  const int64_t scales = mixed ? 3 : 2;
   const std::string prefix = odmoe::format("blk.{}.hc_", layer);
-  layers_[static_cast<size_t>(layer)] = {.attention = declare_weights(weights, prefix + "attn_", kRows, 3),
-                                         .mlp = declare_weights(weights, prefix + "ffn_", kRows, 3)};
+  layers_[static_cast<size_t>(layer)] = {
+      .attention = declare_weights(weights, prefix + "attn_", rows, scales),
+      .mlp = declare_weights(weights, prefix + "ffn_", rows, scales)};
 }
 
 void HyperConnections::declare_output(DenseWeights& weights) {
@@ -54,16 +57,19 @@ ggml_tensor* HyperConnections::begin(ggml_context* ctx, ggml_tensor* embedding) 
   return ggml_repeat_4d(ctx, one, shape_.n_embd, kStreams, n_token, 1);
 }
 
-BranchStreams HyperConnections::open(ggml_context* ctx, int layer, Branch branch,
-                                     ggml_tensor* streams) const {
+BranchStreams HyperConnections::open(ggml_context* ctx, int layer, Branch branch, ggml_tensor* streams,
+                                     ggml_tensor* /*banked*/) const {
   const Layer& of_layer = layers_[static_cast<size_t>(layer)];
   const HyperConnectionWeights& w = branch == Branch::kAttention ? of_layer.attention : of_layer.mlp;
+  const bool mixed = shape_.sinkhorn_iterations > 0;
   ggml_tensor* m = mixes(ctx, w, streams);
   ggml_tensor* pre = ggml_scale_bias(ctx, weights_of(ctx, w, m, 0, 0), 1, shape_.eps);
+  ggml_tensor* post = weights_of(ctx, w, m, kStreams, 1);
   return {.streams = streams,
           .input = ggml_dsv4_hc_pre(ctx, streams, pre),
-          .post = ggml_scale(ctx, weights_of(ctx, w, m, kStreams, 1), 2),
-          .comb = ggml_dsv4_hc_comb(ctx, m, w.scale, w.base, shape_.eps, shape_.sinkhorn_iterations)};
+          .post = ggml_scale_bias(ctx, post, shape_.magnitude, mixed ? 0 : shape_.eps),
+          .comb = mixed ? ggml_dsv4_hc_comb(ctx, m, w.scale, w.base, shape_.eps, shape_.sinkhorn_iterations)
+                        : nullptr};
 }
 
 ggml_tensor* HyperConnections::close(ggml_context* ctx, int /*layer*/, Branch /*branch*/,
@@ -71,7 +77,7 @@ ggml_tensor* HyperConnections::close(ggml_context* ctx, int /*layer*/, Branch /*
   return ggml_dsv4_hc_post(ctx, output, open.streams, open.post, open.comb);
 }
 
-ggml_tensor* HyperConnections::end(ggml_context* ctx, ggml_tensor* streams) const {
+ggml_tensor* HyperConnections::end(ggml_context* ctx, ggml_tensor* streams, ggml_tensor* /*banked*/) const {
   if (shape_.end == HyperConnectionShape::End::kWeighted) {
     ggml_tensor* pre = weights_of(ctx, output_, mixes(ctx, output_, streams), 0, 0);
     return ggml_dsv4_hc_pre(ctx, streams, ggml_scale_bias(ctx, pre, 1, shape_.eps));

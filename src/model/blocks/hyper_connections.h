@@ -5,6 +5,7 @@
 //   pre = sigmoid(m_0..3 scale_0 + base) + eps, post = 2 sigmoid(m_4..7 scale_1 + base),
 //   comb = sinkhorn(m_8..23 scale_2 + base)
 //   input = sum pre_i X_i;  X_i = post_i output + sum comb_ij X_j
+// Hunyuan 4 does not mix: comb is the identity, m has 8 rows, and post = magnitude sigmoid(..) + eps.
 #pragma once
 
 #include <string>
@@ -20,7 +21,8 @@ struct HyperConnectionShape {
   enum class End : uint8_t { kWeighted, kMean };
 
   int64_t n_embd = 0, n_layer = 0;
-  int32_t sinkhorn_iterations = 1;
+  int32_t sinkhorn_iterations = 1;  // 0: the streams are not mixed
+  float magnitude = 2;              // of post
   float eps = 1e-6F;
   float norm_eps = 1e-6F;  // of the RMSNorm
   End end = End::kWeighted;
@@ -29,7 +31,7 @@ struct HyperConnectionShape {
 struct HyperConnectionWeights {
   ggml_tensor* fn = nullptr;     // [n_embd * kStreams, rows]
   ggml_tensor* base = nullptr;   // [rows]
-  ggml_tensor* scale = nullptr;  // [3]; of the end [1]
+  ggml_tensor* scale = nullptr;  // [3], without mixing [2]; of the end [1]
 };
 
 class HyperConnections final : public ResidualStreams {
@@ -41,10 +43,11 @@ class HyperConnections final : public ResidualStreams {
   void declare(DenseWeights& weights, int layer) override;
   void declare_output(DenseWeights& weights) override;
   ggml_tensor* begin(ggml_context* ctx, ggml_tensor* embedding) const override;
-  BranchStreams open(ggml_context* ctx, int layer, Branch branch, ggml_tensor* streams) const override;
+  BranchStreams open(ggml_context* ctx, int layer, Branch branch, ggml_tensor* streams,
+                     ggml_tensor* banked) const override;
   ggml_tensor* close(ggml_context* ctx, int layer, Branch branch, const BranchStreams& open,
                      ggml_tensor* output) const override;
-  ggml_tensor* end(ggml_context* ctx, ggml_tensor* streams) const override;
+  ggml_tensor* end(ggml_context* ctx, ggml_tensor* streams, ggml_tensor* banked) const override;
 
  private:
   struct Layer {

@@ -36,6 +36,8 @@ MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
   if (s.gates_per_head > 0) {
     w.gate = weights.require_matrix(prefix + "gate.weight", s.n_embd, s.gates_per_head * s.n_head);
   }
+  if (s.sinks) w.sinks = weights.require_f32(prefix + "sinks.weight", {s.n_head});
+  if (s.norms_rope_key) w.k_norm = weights.require(prefix + "k_norm.weight", {s.rope_dim});
   w.output = weights.require_matrix(prefix + "output.weight", s.n_head * s.value_dim, s.n_embd);
 
   const int64_t head_rows = s.nope_dim + s.value_dim;
@@ -66,6 +68,8 @@ MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
   return w;
 }
 
+StateTensor mla_state(const MlaShape& s) { return StateTensor::rows(s.cache_row(), {.window = s.window}); }
+
 ggml_tensor* mla_query(ggml_context* ctx, const MlaShape& s, const MlaWeights& w, ggml_tensor* x) {
   return norm(ctx, ggml_mul_mat(ctx, w.q_a, x), w.q_a_norm, s.norm_eps);
 }
@@ -94,6 +98,7 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
     k_pe = ggml_view_3d(ctx, kv, s.rope_dim, 1, inputs.n_token, kv->nb[1], kv->nb[1],
                         ggml_row_size(kv->type, s.kv_lora_rank));
     q_pe = rope(ctx, q_pe, inputs.positions, s.rope);
+    if (w.k_norm != nullptr) k_pe = norm(ctx, k_pe, w.k_norm, s.norm_eps);
     k_pe = rope(ctx, k_pe, inputs.positions, s.rope);
   }
 
@@ -116,7 +121,8 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
                         cache->nb[1] * static_cast<size_t>(rows.n_seen), 0);
   };
   ggml_tensor* mask = given.mask != nullptr ? given.mask : rows.mask;
-  ggml_tensor* out = attend(inputs, query, view(s.cache_row()), view(s.kv_lora_rank), mask, s.kq_scale);
+  ggml_tensor* out = attend(inputs, query, view(s.cache_row()), view(s.kv_lora_rank), mask, s.kq_scale,
+                            /*cap=*/0, w.sinks);
 
   ggml_tensor* v_b = w.v_b;
   if (v_b == nullptr) {

@@ -22,6 +22,9 @@ struct MlaShape {
   // Of whose sigmoid the output is multiplied before its last matrix: one per head, or one per value of it
   // (Kimi-K3); 0: none.
   int64_t gates_per_head = 0;
+  int64_t window = 0;           // RowKind::window
+  bool sinks = false;           // attn_sinks.weight
+  bool norms_rope_key = false;  // attn_k_norm.weight: an RMSNorm of the rotated part of keys, before RoPE
   float norm_eps = 1e-6F;
   float kq_scale = 0;
   RopeOptions rope;
@@ -40,6 +43,8 @@ struct MlaWeights {
   ggml_tensor* kv_b =
       nullptr;  // [kv_lora_rank, n_head * (nope_dim + value_dim)]: older files, instead of v_b
   ggml_tensor* gate = nullptr;    // [n_embd, gates_per_head * n_head]; null: none
+  ggml_tensor* sinks = nullptr;   // [n_head]; null: none
+  ggml_tensor* k_norm = nullptr;  // [rope_dim]; null: none
   ggml_tensor* output = nullptr;  // [n_head * value_dim, n_embd]
 };
 
@@ -52,6 +57,9 @@ float mla_softmax_scale(int64_t head_dim, float log_multiplier, RopeOptions& rop
 // blk.LAYER.attn_*.  Files with a joint attn_kv_b get k_b derived from it in F32 (its rows lie the wrong way
 // round for the product); v_b stays a view of kv_b as it is stored.
 MlaWeights declare_mla(DenseWeights& weights, const MlaShape& shape, int layer);
+
+// What a layer remembers: a compressed row for each token.
+StateTensor mla_state(const MlaShape& shape);
 
 // x: [n_embd, n_token], already normalised.  Queries before their last matrix, normalised, [q_lora_rank,
 // n_token], of a shape that has a rank.

@@ -13,7 +13,7 @@ PooledIndexerWeights declare_pooled_indexer(DenseWeights& weights, const PooledI
   const std::string prefix = odmoe::format("blk.{}.indexer_compressor_", layer);
   return {.indexer = declare_indexer(weights, s.indexer, layer),
           .gate = weights.require_matrix(prefix + "gate.weight", s.indexer.n_embd, s.indexer.head_dim),
-          .position = weights.require_f32(prefix + "ape.weight", {s.indexer.head_dim, s.pool})};
+          .position = weights.require_as_f32(prefix + "ape.weight", {s.indexer.head_dim, s.pool})};
 }
 
 std::vector<StateTensor> pooled_indexer_state(const PooledIndexerShape& s) {
