@@ -32,10 +32,12 @@ const nlohmann::json& reference() {
 std::vector<Token> prompt(const char* name) { return reference().at("prompts").at(name).at("tokens"); }
 
 constexpr const char* kFiles[] = {
+    "afmoe.F32",
     "arctic.F32",
     "bailingmoe.F32",
     "bailingmoe2.F32",
     "bailingmoe3.F32",
+    "cohere2moe.F32",
     "dbrx.F32",
     "deepseek.F32",
     "deepseek2-large3.F32",
@@ -46,6 +48,9 @@ constexpr const char* kFiles[] = {
     "dots1.F32",
     "dots3note.F32",
     "ernie4_5-moe.F32",
+    "exaone-moe.F32",
+    "gemma4.F32",
+    "gemma4.Q4_0",
     "glm-dsa-shared.F32",
     "glm-dsa.F32",
     "glm4moe-355b.F32",
@@ -63,10 +68,18 @@ constexpr const char* kFiles[] = {
     "hy_v3.F32",
     "hy_v4.F32",
     "jamba.F32",
+    "k2-horizon.F32",
     "kimi-k3.F32",
     "kimi-linear.F32",
+    "laguna.F32",
     "lfm2moe.F32",
     "llama-moe.F32",
+    "llama4-step2.F32",
+    "llama4.F32",
+    "maion-coder.F32",
+    "maple.F32",
+    "mellum.F32",
+    "mimo2.F32",
     "minicpm-moe.F32",
     "minimax-01.F32",
     "minimax-m2.F32",
@@ -78,6 +91,8 @@ constexpr const char* kFiles[] = {
     "qwen3next.F32",
     "qwen3next.Q4_K_M",
     "qwen3vlmoe.F32",
+    "smallthinker.F32",
+    "step35.F32",
 };
 
 class Families : public ::testing::TestWithParam<const char*> {
@@ -339,13 +354,14 @@ TEST_P(Families, NoOptionIsIgnored) {
         Option{"attention.output_scale", 0.5F}, Option{"attention.value_scale", 0.5F},
         Option{"attn_logit_softcapping", 0.5F}, Option{"final_logit_softcapping", 0.5F},
         Option{"embedding_scale", 3}, Option{"residual_scale", 0.5F}, Option{"logit_scale", 0.7F},
-        Option{"expert_weights_scale", 3}, Option{"rope.scaling.factor", 8},
+        Option{"expert_weights_scale", 3.5F}, Option{"rope.scaling.factor", 8},
         Option{"rope.scaling.attn_factor", 2}, Option{"expert_group_scale", 2},
         Option{"swiglu_clamp_exp", 0.1F}}) {
     const std::string key = family + "." + name;
     SCOPED_TRACE(key);
-    if (key == "hunyuan-moe.rope.scaling.attn_factor") continue;  // norms behind RoPE take it away
-    if (key == "kimi-k3.expert_weights_scale") continue;          // the norm of the experts' sum does
+    // Norms behind RoPE take it away.
+    if (key == "hunyuan-moe.rope.scaling.attn_factor" || key == "llama4.rope.scaling.attn_factor") continue;
+    if (key == "kimi-k3.expert_weights_scale") continue;  // the norm of the experts' sum does
     Changed file(path_);
     gguf_set_val_f32(file.gguf(), key.c_str(), value);
     file.write(options.model);
