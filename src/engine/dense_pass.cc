@@ -49,6 +49,7 @@ LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
                                         ? nullptr
                                         : ggml_view_3d(ctx, a.query_scale, 1, 1, span.n_token, sizeof(float),
                                                        sizeof(float), 0),
+                     .chosen_rows = a.chosen_rows,
                      .state = span.state,
                      .groups = {},
                      .flash_attention = options_.flash_attention};
@@ -67,6 +68,7 @@ LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
     to.sources = ggml_view_2d(ctx, from.sources, from.sources->ne[0], to.n_written, from.sources->nb[1], 0);
     to.sources_mask = ggml_view_2d(ctx, from.sources_mask, from.sources_mask->ne[0], to.n_written,
                                    from.sources_mask->nb[1], 0);
+    to.first_positions = ggml_view_1d(ctx, from.first_positions, to.n_written, 0);
   }
   return inputs;
 }
@@ -85,6 +87,7 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
                        .n_token = 1,
                        .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1),
                        .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, 1),
+                       .chosen_rows = nullptr,
                        .state = &state,
                        .groups = {},
                        .flash_attention = true};
@@ -98,6 +101,7 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
       if (!group.in_blocks()) continue;
       rows.sources = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, group.kind().made_from, 1);
       rows.sources_mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, group.kind().made_from, 1);
+      rows.first_positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1);
     }
     ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, 1);
     graph.expand(decoder.architecture().attention(inputs, layer, x));
@@ -229,8 +233,10 @@ void DensePass::set_inputs(const TokenSpan& span, std::span<const int32_t> token
     rows.mask.send_values(static_cast<size_t>(n * group.rows_seen(span.first + n)));
     if (!group.in_blocks()) continue;
     group.fill_sources(span.first, n, rows.sources.values(), rows.sources_mask.values());
+    group.fill_first_positions(span.first, n, rows.first_positions.values());
     rows.sources.send(0, n_written);
     rows.sources_mask.send(0, n_written);
+    rows.first_positions.send(0, n_written);
   }
 }
 

@@ -324,6 +324,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
     return !progress || progress(std::min(done, total), total);
   }));
   decoder_->read_biases();
+  ODMOE_RETURN_IF_ERROR(decoder_->check_experts_of_tokens(options_.model.string()));
   ODMOE_RETURN_IF_ERROR(know_drives());
   ExpertStoreOptions options;
   options.arena_bytes = plan_.arena_bytes;

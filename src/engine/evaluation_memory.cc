@@ -8,7 +8,7 @@
 namespace odmoe {
 namespace {
 
-constexpr size_t kTensors = 12 + 4 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
+constexpr size_t kTensors = 16 + 5 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
 
 // Device and host in turn.
 template <typename T>
@@ -30,8 +30,13 @@ void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& vi
     visit(from.mask, to.mask, device.mask);
     visit(from.sources, to.sources, device.sources);
     visit(from.sources_mask, to.sources_mask, device.sources_mask);
+    visit(from.first_positions, to.first_positions, device.first_positions);
   }
   visit(a.query_scale, b.query_scale, b.device.query_scale);
+  visit(a.chosen_rows, b.chosen_rows, b.device.chosen_rows);
+  visit(a.layer_streams, b.layer_streams, b.device.layer_streams);
+  visit(a.residual_streams, b.residual_streams, b.device.residual_streams);
+  visit(a.banked, b.banked, b.device.banked);
   visit(a.layer_input, b.layer_input, b.device.layer_input);
   visit(a.residual, b.residual, b.device.residual);
   visit(a.ffn_input, b.ffn_input, b.device.ffn_input);
@@ -85,9 +90,19 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
     const int64_t made_from = group.kind().made_from;
     set(columns.sources, on_device.sources, make(GGML_TYPE_I32, made_from, n_written));
     set(columns.sources_mask, on_device.sources_mask, make(GGML_TYPE_F32, made_from, n_written));
+    set(columns.first_positions, on_device.first_positions, make(GGML_TYPE_I32, 1, n_written));
   }
   if (decoder.architecture().scales_queries())
     set(all_.query_scale, a.query_scale, make(GGML_TYPE_F32, 1, n));
+  if (const int64_t n_chosen = decoder.architecture().chosen_rows(); n_chosen > 0)
+    set(all_.chosen_rows, a.chosen_rows, make(GGML_TYPE_I32, n_chosen, n));
+  if (const ResidualStreams* streams = decoder.architecture().streams()) {
+    const int64_t width = shape.n_embd * streams->n_stream();
+    set(all_.layer_streams, a.layer_streams, make(GGML_TYPE_F32, width, n));
+    set(all_.residual_streams, a.residual_streams, make(GGML_TYPE_F32, width, n));
+    if (const int64_t n_bank = streams->n_bank(); n_bank > 0)
+      set(all_.banked, a.banked, make(GGML_TYPE_F32, shape.n_embd * n_bank, n));
+  }
   set(all_.layer_input, a.layer_input, make(GGML_TYPE_F32, shape.n_embd, n));
   set(all_.residual, a.residual, make(GGML_TYPE_F32, shape.n_embd, n));
   set(all_.ffn_input, a.ffn_input, make(GGML_TYPE_F32, shape.n_embd, n));

@@ -22,6 +22,7 @@ struct RowColumns {
   Exchange<ggml_fp16_t> mask;
   Exchange<int32_t> sources;
   Exchange<float> sources_mask;
+  Exchange<int32_t> first_positions;
 };
 
 // Activations with their counterparts on the host.  Those that a model has not are empty.
@@ -31,6 +32,9 @@ struct EvaluationColumns {
   Exchange<int32_t> tokens, positions;
   std::array<RowColumns, StatePlan::kMaxGroups> groups;
   Exchange<float> query_scale;
+  // Only the device's.
+  Exchange<int32_t> chosen_rows;
+  Exchange<float> layer_streams, residual_streams, banked;
   Exchange<float> expert_weight;  // as expert_output is, by sites on the host
   // Written by the device.
   Exchange<float> layer_input, residual, ffn_input, expert_input, router_logits, shared_output;

@@ -42,7 +42,8 @@ Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape,
     list.experts.resize(n);
     list.absent.resize(n);
   }
-  hints_.reserve(lookahead_ * n);
+  certain_.reserve(shape_.n_layer() * static_cast<size_t>(shape_.n_expert_used));
+  hints_.reserve(lookahead_ * n + certain_.capacity());
   if (ask == Ask::kHere) {
     scores_.resize(shape_.n_score());
   } else {
@@ -72,6 +73,10 @@ Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) 
   before_ = store_->stats();
   begin_us_ = now_us;
   token_step_ += shape_.n_layer();
+  {
+    const MutexLock lock(mutex_);
+    certain_.clear();
+  }
   // Where everything fits there is nothing to be read early.
   const auto n_expert = static_cast<int64_t>(shape_.n_expert) * static_cast<int64_t>(shape_.n_layer());
   const Prefetching now = before_.n_slot < n_expert ? governor_.now() : Prefetching::kOff;
@@ -83,6 +88,13 @@ Status Foresight::begin_token(std::span<const float> embedding, int64_t now_us) 
   ODMOE_ASSIGN_OR_RETURN(const int32_t n_row, predictor_->begin_token(embedding, scores_));
   if (n_row > 0) take_rows(token_step_ - 1, n_row, scores_);
   return {};
+}
+
+void Foresight::know(std::span<const Certain> experts) {
+  if (!active_) return;
+  const MutexLock lock(mutex_);
+  certain_.assign(experts.begin(), experts.end());
+  hint(token_step_ - 1);
 }
 
 void Foresight::set_depth(PrefetchDepth depth) {
@@ -176,13 +188,17 @@ bool Foresight::worth_asking(uint64_t step) const {
   return false;
 }
 
-// Of each layer's latest list what is worth a read, nearest layer first.
+// What is certain, and of each other layer's latest list what is worth a read, nearest layer first.
 void Foresight::hint(uint64_t step) {
   const double least = least_probability();
   hints_.clear();
+  for (const Certain& one : certain_) {
+    if (token_step_ + one.layer >= next_step_) hints_.push_back({shape_.layers[one.layer], one.expert});
+  }
   for (size_t i = 1; i <= lookahead_; ++i) {
     if (step + i < next_step_) continue;
     const size_t target = layer_of(step + i);
+    if (std::ranges::contains(certain_, target, &Certain::layer)) continue;
     for (size_t d = 1; d <= lookahead_; ++d) {
       const List& said = list(target, d);
       if (!said.made) continue;

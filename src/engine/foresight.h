@@ -39,6 +39,13 @@ class Foresight {
   // do not follow on each other: begin_sequence().
   void begin_sequence();
   Status begin_token(std::span<const float> embedding, int64_t now_us);
+  // Of the token that has begun: experts that the first layers will want whatever comes, by the layer's
+  // index, nearest first.
+  struct Certain {
+    size_t layer = 0;
+    int32_t expert = 0;
+  };
+  void know(std::span<const Certain> experts);
   // A layer's router has spoken, and what it wants has been leased.
   Status routed(const RoutingState& state);
   void end_token(int64_t now_us);
@@ -95,6 +102,7 @@ class Foresight {
   // Of experts that are not in memory alone: the others are right more often, and nothing is to be gained.
   RankCalibration worth_ ODMOE_GUARDED_BY(mutex_);                // of all layers
   std::vector<LayerWorth> layer_worth_ ODMOE_GUARDED_BY(mutex_);  // [lookahead, n_layer]
+  std::vector<Certain> certain_ ODMOE_GUARDED_BY(mutex_);         // of this token
   std::vector<ExpertKey> hints_ ODMOE_GUARDED_BY(mutex_);
   std::optional<PredictionThread> thread_;  // last: it uses the others
 };

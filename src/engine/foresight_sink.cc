@@ -9,6 +9,9 @@ ForesightSink::ForesightSink(std::unique_ptr<Foresight> foresight, const Decoder
   if (foresight_->predictor().wants().embedding) {
     embedding_.resize(static_cast<size_t>(decoder.shape().n_embd));
   }
+  const ModelShape& shape = decoder.shape();
+  certain_.reserve(static_cast<size_t>(shape.n_layer_by_token) *
+                   static_cast<size_t>(shape.router.n_expert_used));
 }
 
 Status ForesightSink::begin(const SequenceState& state, int32_t token) {
@@ -16,7 +19,16 @@ Status ForesightSink::begin(const SequenceState& state, int32_t token) {
   state_ = &state;
   next_ = state.length() + 1;
   if (!embedding_.empty()) decoder_->embedding(token, embedding_);
-  return foresight_->begin_token(embedding_, clock_->now_us());
+  ODMOE_RETURN_IF_ERROR(foresight_->begin_token(embedding_, clock_->now_us()));
+  certain_.clear();
+  const std::vector<int>& layers = decoder_->expert_layers();
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const std::span<const int32_t> experts = decoder_->experts_of(layers[i], token);
+    if (experts.empty()) break;  // the first layers have them
+    for (const int32_t expert : experts) certain_.push_back({.layer = i, .expert = expert});
+  }
+  if (!certain_.empty()) foresight_->know(certain_);
+  return {};
 }
 
 Status ForesightSink::on_routing(const RoutingEvent& event) {

@@ -34,7 +34,8 @@ class ForesightSink final : public RoutingSink {
   std::unique_ptr<Foresight> foresight_;
   const Decoder* decoder_;
   const Clock* clock_;
-  std::vector<float> embedding_;  // [n_embd], for predictors that want it
+  std::vector<float> embedding_;             // [n_embd], for predictors that want it
+  std::vector<Foresight::Certain> certain_;  // of layers whose experts the token says; empty without any
   // The timeline and the position at which the last token that was foreseen would be followed.
   const SequenceState* state_ = nullptr;
   int64_t next_ = -1;

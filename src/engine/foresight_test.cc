@@ -107,6 +107,22 @@ TEST_F(ForesightTest, ReadsNothingUntilAGuessHasProvedWorthIt) {
   await({1, 3});
 }
 
+TEST_F(ForesightTest, ReadsWhatIsCertainAtOnceUntilItsLayerHasSpoken) {
+  make({{}, {2, 3}, {4, 5}}, 1);
+  const std::vector<Foresight::Certain> known = {
+      {.layer = 0, .expert = 0}, {.layer = 0, .expert = 1}, {.layer = 1, .expert = 6}};
+  begin();
+  foresight_->know(known);
+  for (const ExpertKey key : {ExpertKey{0, 0}, ExpertKey{0, 1}, ExpertKey{1, 6}}) await(key);
+  for (size_t layer = 0; layer < 3; ++layer) route(layer);
+  foresight_->end_token(now_us_ += 1000);
+  // Of the next token nothing is known, and the guesses of layer 1 have proved right.
+  begin();
+  route(0);
+  await({1, 2});
+  await({1, 3});
+}
+
 TEST_F(ForesightTest, CountsWhatWasForeseenByDistance) {
   make({{}, {2, 3}, {4, 7}}, 2);
   for (int i = 0; i < PrefetchGovernor::kBlockTokens; ++i) token();

@@ -187,8 +187,12 @@ RoutingEvent ForwardPass::route(const EvaluationColumns& a, size_t segment, int6
   for (size_t t = 0; t < n; ++t) {
     const int64_t column = columns_[t];
     const std::span<float> weight = std::span(chosen_weight_).subspan(t * n_used, n_used);
-    const auto probabilities = router_.route(a.router_logits.columns(column, 1), bias,
-                                             std::span(chosen_).subspan(t * n_used, n_used), weight);
+    const std::span<float> logits = a.router_logits.columns(column, 1);
+    const std::span<int32_t> chosen = std::span(chosen_).subspan(t * n_used, n_used);
+    const auto of_token = decoder_->experts_of(layer, a.tokens.columns(column, 1)[0]);
+    std::ranges::copy(of_token, chosen.begin());
+    const auto probabilities = of_token.empty() ? router_.route(logits, bias, chosen, weight)
+                                                : router_.route_to(logits, chosen, weight);
     std::ranges::copy(weight,
                       a.expert_weight.columns(column * std::ssize(weight), std::ssize(weight)).begin());
     std::ranges::copy(probabilities, probabilities_.begin() + static_cast<ptrdiff_t>(t * n_expert));

@@ -27,6 +27,13 @@ ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 
   return result;
 }
 
+// The same for streams, [n_embd, n_stream, n_token], into [n_embd * n_stream, n].
+ggml_tensor* write_streams(ggml_tensor* matrix, ggml_tensor* streams) {
+  GGML_ASSERT(streams->ne[0] * streams->ne[1] == matrix->ne[0] && streams->ne[2] <= matrix->ne[1]);
+  place_within(matrix, streams);
+  return streams;
+}
+
 ggml_tensor* scaled(ggml_context* ctx, ggml_tensor* x, float factor) {
   return factor == 1 ? x : ggml_scale(ctx, x, factor);
 }
@@ -60,6 +67,7 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
       layer.ffn = declare_ffn(weights, i, "", n_embd, shape.n_ff, shape.ffn_gates);
     }
     decoder->architecture_->declare(weights, i);
+    if (ResidualStreams* streams = decoder->architecture_->streams()) streams->declare(weights, i);
     if (mlp == MlpKind::kExperts && shape.shared.n_ff > 0) {
       layer.shared = declare_shared_expert(weights, shape, i);
       if (const std::string_view name = shape.shared.post_norm; !name.empty()) {
@@ -67,6 +75,10 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
             declare_norm(weights, odmoe::format("blk.{}.{}", i, name), n_embd, shape.layer.norm_bias);
       }
     }
+    ODMOE_RETURN_IF_ERROR(weights.status());
+  }
+  if (ResidualStreams* streams = decoder->architecture_->streams()) {
+    streams->declare_output(weights);
     ODMOE_RETURN_IF_ERROR(weights.status());
   }
   return decoder;
@@ -85,7 +97,10 @@ void Decoder::declare_experts(DenseWeights& weights, int number) {
   Layer& layer = layers_[static_cast<size_t>(number)];
   layer.router = weights.require(prefix + "ffn_gate_inp.weight", {shape().n_embd, n_expert});
   if (shape().router_bias) layer.logit_bias = weights.require(prefix + "ffn_gate_inp.bias", {n_expert});
-  if (!shape().selection_bias.empty()) {
+  if (number < shape().n_layer_by_token) {
+    layer.experts_of_token = weights.require_host_i32(prefix + "ffn_gate_tid2eid.weight",
+                                                      {shape().router.n_expert_used, shape().n_vocab});
+  } else if (!shape().selection_bias.empty()) {
     layer.selection_bias = weights.optional(prefix + std::string(shape().selection_bias), {n_expert});
   }
   if (shape().extras.biases) {
@@ -197,12 +212,11 @@ ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int l
   for (int64_t r = 1; r < n_used; ++r) sum = ggml_add(ctx, sum, rank(r));
   sum = architecture_->after_experts(ctx, layer, sum, columns(ctx, a.router_logits, n_token));
   if (a.shared_output != nullptr) sum = ggml_add(ctx, sum, columns(ctx, a.shared_output, n_token));
-  sum = add_branch(ctx, columns(ctx, a.residual, n_token), columns(ctx, a.ffn_input, n_token),
-                   scaled(ctx, sum, shape().layer.mlp_scale), layers_[static_cast<size_t>(layer)].post_norm);
-  return architecture_->after_layer(ctx, layer, sum);
+  return scaled(ctx, sum, shape().layer.mlp_scale);
 }
 
 void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
+  if (architecture_->streams() != nullptr) return build_streams_segment(inputs, a, segment);
   ggml_context* ctx = inputs.context;
   const LayerOptions& options = shape().layer;
   const int64_t n_token = inputs.n_token;
@@ -213,7 +227,10 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
                    shape().layer.embedding_scale);
   } else {
     layer = expert_layers_[static_cast<size_t>(segment - 1)] + 1;
-    state = sum_experts(ctx, a, layer - 1, n_token);
+    state = add_branch(ctx, columns(ctx, a.residual, n_token), columns(ctx, a.ffn_input, n_token),
+                       sum_experts(ctx, a, layer - 1, n_token),
+                       layers_[static_cast<size_t>(layer - 1)].post_norm);
+    state = architecture_->after_layer(ctx, layer - 1, state);
   }
   // Every graph ends with the state where the next one looks for it.
   ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, state));
@@ -247,6 +264,51 @@ void Decoder::build_segment(const LayerInputs& inputs, const Activations& a, int
     state = write_to(a.layer_input, architecture_->after_layer(ctx, layer, state));
     ggml_build_forward_expand(inputs.graph, state);
   }
+}
+
+void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations& a, int segment) const {
+  const ResidualStreams& between = *architecture_->streams();
+  ggml_context* ctx = inputs.context;
+  const int64_t n_token = inputs.n_token;
+  const auto in_streams = [&](ggml_tensor* matrix, int64_t n) {
+    return ggml_reshape_3d(ctx, columns(ctx, matrix, n_token), shape().n_embd, n, n_token);
+  };
+  ggml_tensor* banked = a.banked == nullptr ? nullptr : in_streams(a.banked, between.n_bank());
+  ggml_tensor* streams = nullptr;
+  int layer = 0;
+  if (segment == 0) {
+    streams = between.begin(
+        ctx, scaled(ctx, ggml_get_rows(ctx, token_embd_, ggml_view_1d(ctx, a.tokens, n_token, 0)),
+                    shape().layer.embedding_scale));
+  } else {
+    layer = expert_layers_[static_cast<size_t>(segment - 1)] + 1;
+    const BranchStreams found = between.open(ctx, layer - 1, Branch::kMlp,
+                                             in_streams(a.residual_streams, between.n_stream()), banked);
+    streams = between.close(ctx, layer - 1, Branch::kMlp, found, sum_experts(ctx, a, layer - 1, n_token));
+  }
+  ggml_build_forward_expand(inputs.graph, write_streams(a.layer_streams, streams));
+  for (; layer < shape().n_layer; ++layer) {
+    const Layer& w = layers_[static_cast<size_t>(layer)];
+    const BranchStreams attention = between.open(ctx, layer, Branch::kAttention, streams, banked);
+    if (const int64_t number = between.bank_of(layer); number >= 0) {
+      ggml_tensor* place = ggml_view_2d(ctx, banked, shape().n_embd, n_token, banked->nb[2],
+                                        banked->nb[1] * static_cast<size_t>(number));
+      ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, columns(ctx, a.layer_streams, n_token), place));
+    }
+    ggml_tensor* x = normed(ctx, write_to(a.layer_input, attention.input), w.attn_norm);
+    ggml_tensor* residual =
+        between.close(ctx, layer, Branch::kAttention, attention, architecture_->attention(inputs, layer, x));
+    ggml_build_forward_expand(inputs.graph, write_streams(a.residual_streams, residual));
+    const BranchStreams of_mlp = between.open(ctx, layer, Branch::kMlp, residual, banked);
+    write_to(a.residual, of_mlp.input);
+    if (shape().has_experts(layer)) {
+      return route(inputs, a, layer, router_input(ctx, of_mlp.input, w), of_mlp.input);
+    }
+    ggml_tensor* y = ffn(ctx, w.ffn, shape().other_glu(layer), normed(ctx, of_mlp.input, w.ffn_norm));
+    streams = write_streams(a.layer_streams, between.close(ctx, layer, Branch::kMlp, of_mlp, y));
+    ggml_build_forward_expand(inputs.graph, streams);
+  }
+  ggml_build_forward_expand(inputs.graph, write_to(a.layer_input, between.end(ctx, streams, banked)));
 }
 
 void Decoder::build_shared_expert(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int layer,
@@ -299,6 +361,32 @@ void Decoder::embedding(int32_t token, std::span<float> values) const {
   }
   if (shape().layer.embedding_scale == 1) return;
   for (float& value : values) value *= shape().layer.embedding_scale;
+}
+
+std::span<const int32_t> Decoder::experts_of(int layer, int32_t token) const {
+  const ggml_tensor* table = layers_[static_cast<size_t>(layer)].experts_of_token;
+  if (table == nullptr) return {};
+  const auto n_used = static_cast<size_t>(table->ne[0]);
+  return host_values<int32_t>(table).subspan(static_cast<size_t>(token) * n_used, n_used);
+}
+
+Status Decoder::check_experts_of_tokens(const std::string& model) const {
+  for (const int layer : expert_layers_) {
+    if (layer >= shape().n_layer_by_token) break;
+    for (int32_t token = 0; token < shape().n_vocab; ++token) {
+      const std::span<const int32_t> experts = experts_of(layer, token);
+      for (size_t i = 0; i < experts.size(); ++i) {
+        const bool exists = experts[i] >= 0 && experts[i] < shape().router.n_expert;
+        if (exists && !std::ranges::contains(experts.first(i), experts[i])) continue;
+        return fail(ErrorKind::kBadFile,
+                    "{}: blk.{}.ffn_gate_tid2eid.weight gives token {} expert {}, {}; the model is damaged: "
+                    "compare its files with their source",
+                    model, layer, token, experts[i],
+                    exists ? "twice" : odmoe::format("of {}", shape().router.n_expert));
+      }
+    }
+  }
+  return {};
 }
 
 void Decoder::read_biases() {

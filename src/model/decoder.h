@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "model/arch/architecture.h"
@@ -30,10 +31,11 @@ namespace odmoe {
 
 // What the rows of one RowGroup ask of the host, for n tokens (RowInputs).
 struct RowActivations {
-  ggml_tensor* written = nullptr;       // i64 [RowGroup::max_rows_written(n)]
-  ggml_tensor* mask = nullptr;          // f16 [rows seen * n], a matrix in use
-  ggml_tensor* sources = nullptr;       // i32 [made_from, as many as written]; null unless in blocks
-  ggml_tensor* sources_mask = nullptr;  // as sources
+  ggml_tensor* written = nullptr;          // i64 [RowGroup::max_rows_written(n)]
+  ggml_tensor* mask = nullptr;             // f16 [rows seen * n], a matrix in use
+  ggml_tensor* sources = nullptr;          // i32 [made_from, as many as written]; null unless in blocks
+  ggml_tensor* sources_mask = nullptr;     // as sources
+  ggml_tensor* first_positions = nullptr;  // i32 [1, as many as written]; null unless in blocks
 };
 
 // The tensors that outlive a graph.  n is the number of tokens that they were made for.  All F32 unless said.
@@ -42,10 +44,17 @@ struct Activations {
   ggml_tensor* positions = nullptr;  // i32 [n]
   std::array<RowActivations, StatePlan::kMaxGroups> groups;
   ggml_tensor* query_scale = nullptr;  // [n]; null unless Architecture::scales_queries()
-  // What a layer begins with: the embedding or what the layer before left; after the last, what the output
-  // head begins with.
-  ggml_tensor* layer_input = nullptr;    // [n_embd, n]
-  ggml_tensor* residual = nullptr;       // [n_embd, n], after the layer's attention
+  ggml_tensor* chosen_rows = nullptr;  // i32 [Architecture::chosen_rows(), n]; null where that is 0
+  // Of models that have them (Architecture::streams()): after a layer, and after its attention.
+  // [n_embd * n_stream, n].
+  ggml_tensor* layer_streams = nullptr;
+  ggml_tensor* residual_streams = nullptr;
+  ggml_tensor* banked = nullptr;  // [n_embd * n_bank, n]; null where nothing is
+  // What a layer begins with: the embedding or what the layer before left, with streams what of them its
+  // attention begins with; after the last, what the output head begins with.
+  ggml_tensor* layer_input = nullptr;  // [n_embd, n]
+  // [n_embd, n], after the layer's attention; with streams what of them its MLP begins with
+  ggml_tensor* residual = nullptr;
   ggml_tensor* ffn_input = nullptr;      // [n_embd, n], what the router sees, and the experts as a rule
   ggml_tensor* expert_input = nullptr;   // [expert_width(), n], what they see; null where it is the same
   ggml_tensor* router_logits = nullptr;  // [n_expert, n]
@@ -102,6 +111,10 @@ class Decoder {
 
   // What the host needs of the weights is read from where they are.  To be called once they are loaded.
   void read_biases();
+  // Of layers whose experts the token alone says (ModelShape::n_layer_by_token), [n_expert_used]; else empty.
+  std::span<const int32_t> experts_of(int layer, int32_t token) const;
+  // kBadFile: a token has an expert that there is not, or one twice.  Once the weights are loaded.
+  Status check_experts_of_tokens(const std::string& model) const;
   // F32 [n_expert], for choosing only; empty: none.
   std::span<const float> selection_bias(int layer) const { return layers_[static_cast<size_t>(layer)].bias; }
 
@@ -113,6 +126,7 @@ class Decoder {
     ggml_tensor* router = nullptr;               // [n_embd, n_expert]
     ggml_tensor* logit_bias = nullptr;           // [n_expert]; null: none
     ggml_tensor* selection_bias = nullptr;       // [n_expert]
+    ggml_tensor* experts_of_token = nullptr;     // i32 [n_expert_used, n_vocab], on the host; null: none
     std::vector<float> bias;                     // its values, once they are read
     ExpertTerms terms;
     SharedExpertWeights shared;    // of a layer with experts, where the model has one
@@ -128,6 +142,7 @@ class Decoder {
   ggml_tensor* add_branch(ggml_context* ctx, ggml_tensor* stream, ggml_tensor* x, ggml_tensor* branch,
                           const NormWeights& post_norm) const;
   ggml_tensor* sum_experts(ggml_context* ctx, const Activations& a, int layer, int64_t n_token) const;
+  void build_streams_segment(const LayerInputs& inputs, const Activations& a, int segment) const;
 
   std::unique_ptr<Architecture> architecture_;
   ggml_tensor* token_embd_ = nullptr;   // [n_embd, n_vocab]

@@ -58,6 +58,13 @@ HidingOperands hiding_operands(const ggml_tensor* node) {
     case GGML_OP_CLAMP:
       operand.tensor = node->src[0];
       break;
+    case GGML_OP_LIGHTNING_INDEXER:  // of whose scores only the order counts; keys have been through SET_ROWS
+      operand.tensor = node->src[0];
+      operands[1].tensor = node->src[2];
+      break;
+    case GGML_OP_DSV4_HC_COMB:
+      operand.tensor = node->src[0];
+      break;
     default:
       break;
   }

@@ -4,8 +4,8 @@
 // could hide it.  But before a product with quantised weights ggml rounds the other operand to a quantised
 // type, which makes of a NaN 0 or anything; a softmax, a softplus or an exponential (of a recurrence's gates
 // and steps) makes 0 of minus infinity, a ReLU of a NaN too, a sigmoid, a tangent, a GELU or a limit some
-// number of an infinity; and half precision, of the KV cache, makes infinity of what is large.  Such operands
-// are looked at.
+// number of an infinity; of an indexer's scores only the order is used; and half precision, of the KV cache,
+// makes infinity of what is large.  Such operands are looked at.
 #pragma once
 
 #include <ggml-cpp.h>

@@ -32,12 +32,13 @@ class Graph {
 
 // What graphs need to know of the rows of one RowGroup.
 struct RowInputs {
-  int64_t n_seen = 0;                   // rows that are looked at, from the first on
-  int64_t n_written = 0;                // rows that are written
-  ggml_tensor* written = nullptr;       // i64 [n_written], which
-  ggml_tensor* mask = nullptr;          // f16 [n_seen, n_token], 0 or -inf
-  ggml_tensor* sources = nullptr;       // of blocks: i32 [made_from, n_written], rows they are made from
-  ggml_tensor* sources_mask = nullptr;  // of blocks: f32 [made_from, n_written], 0 or -inf
+  int64_t n_seen = 0;                      // rows that are looked at, from the first on
+  int64_t n_written = 0;                   // rows that are written
+  ggml_tensor* written = nullptr;          // i64 [n_written], which
+  ggml_tensor* mask = nullptr;             // f16 [n_seen, n_token], 0 or -inf
+  ggml_tensor* sources = nullptr;          // of blocks: i32 [made_from, n_written], rows they are made from
+  ggml_tensor* sources_mask = nullptr;     // of blocks: f32 [made_from, n_written], 0 or -inf
+  ggml_tensor* first_positions = nullptr;  // of blocks: i32 [n_written], of each block's first token
 };
 
 // The inputs of one evaluation, shared by all layers.  All tensors have memory already.
@@ -48,6 +49,9 @@ struct LayerInputs {
   ggml_tensor* positions = nullptr;  // i32 [n_token]
   // f32 [1, 1, n_token], Architecture::query_scale of each position; null unless the family scales queries
   ggml_tensor* query_scale = nullptr;
+  // i32 [Architecture::chosen_rows(), n], n at least n_token: what layers leave for later ones; null unless
+  // the family keeps any
+  ggml_tensor* chosen_rows = nullptr;
   const SequenceState* state = nullptr;
   std::array<RowInputs, StatePlan::kMaxGroups> groups;  // of the state's plan
   bool flash_attention = true;

@@ -84,6 +84,14 @@ void RowGroup::fill_sources(int64_t first, int64_t n, std::span<int32_t> rows, s
   }
 }
 
+void RowGroup::fill_first_positions(int64_t first, int64_t n, std::span<int32_t> positions) const {
+  const int64_t n_block = rows_written(first, n);
+  const int64_t begin = first / kind_.tokens_per_row;
+  for (int64_t b = 0; b < n_block; ++b) {
+    positions[static_cast<size_t>(b)] = static_cast<int32_t>((begin + b) * kind_.tokens_per_row);
+  }
+}
+
 int64_t RowGroup::first_needed(int64_t position) const {
   if (kind_.window == 0) return 0;
   return kind_.aligned ? position / kind_.window * kind_.window

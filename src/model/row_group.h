@@ -42,6 +42,8 @@ class RowGroup {
   // Of blocks, [made_from, rows_written()]: for each block what it is made from, as rows of the group
   // sources(); and 0 where there is a token, else -infinity (and any row).
   void fill_sources(int64_t first, int64_t n, std::span<int32_t> rows, std::span<float> mask) const;
+  // Of blocks, [rows_written()]: the position of each block's first token.
+  void fill_first_positions(int64_t first, int64_t n, std::span<int32_t> positions) const;
   RowKind source_kind() const { return {.window = kind_.made_from}; }
 
   // The first position that a query at `position` sees or needs otherwise.

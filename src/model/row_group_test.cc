@@ -111,8 +111,11 @@ TEST(RowGroup, BlocksAreMadeFromTheTokensThatAreThere) {
     std::vector<int32_t> rows(static_cast<size_t>(6 * n_block));
     std::vector<float> mask(rows.size());
     group.fill_sources(first, n, rows, mask);
+    std::vector<int32_t> positions(static_cast<size_t>(n_block));
+    group.fill_first_positions(first, n, positions);
     for (int64_t b = 0; b < n_block; ++b) {
       const int64_t end = (first / 4 + b + 1) * 4;
+      EXPECT_EQ(positions[static_cast<size_t>(b)], end - 4);
       for (int64_t i = 0; i < 6; ++i) {
         const int64_t position = end - 6 + i;
         const auto at = static_cast<size_t>(6 * b + i);

@@ -92,7 +92,9 @@ struct ModelShape {
   std::string name;          // general.name
   int32_t n_layer = 0;
   int32_t n_layer_dense_lead = 0;  // first layers without experts
-  int32_t expert_layer_step = 1;   // of the others, layers whose number from 1 is a multiple have experts
+  // First layers whose experts the token alone says: blk.N.ffn_gate_tid2eid; the router says their weights.
+  int32_t n_layer_by_token = 0;
+  int32_t expert_layer_step = 1;  // of the others, layers whose number from 1 is a multiple have experts
   int32_t n_layer_nextn = 0;  // blocks of the file behind these layers: for speculation (MTP), passed over
   int32_t n_embd = 0;
   int32_t n_vocab = 0;
@@ -105,6 +107,7 @@ struct ModelShape {
   int32_t n_embd_exp = 0;                     // 0: n_embd
   Activation activation = Activation::kSilu;  // of every feed-forward network
   SwigluLimits limits;
+  Situ situ;
   // They have a gate's matrix.  Without it up is its own gate: activation(up x) * up x.
   bool ffn_gates = true;
   SharedExpertShape shared;  // with the same activation and gates
@@ -147,8 +150,10 @@ struct ModelShape {
  private:
   Glu glu(const std::vector<float>& limit_of, int number) const {
     const auto i = static_cast<size_t>(number);
-    return {
-        .activation = activation, .limited = limits.limited, .limit = i < limit_of.size() ? limit_of[i] : 0};
+    return {.activation = activation,
+            .limited = limits.limited,
+            .limit = i < limit_of.size() ? limit_of[i] : 0,
+            .situ = situ};
   }
 };
 

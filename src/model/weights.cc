@@ -39,13 +39,17 @@ DenseWeights::DenseWeights(Account& account) : account_(&account), file_(&accoun
                             .no_alloc = true}));
 }
 
-ggml_tensor* DenseWeights::require(const std::string& name, std::initializer_list<int64_t> ne) {
+void DenseWeights::require_there(const std::string& name) {
   if (status_.has_value() && file_->find_tensor(name) == nullptr) {
     status_ =
         fail(ErrorKind::kBadFile,
              "{}: the model has no tensor {}; it was made by a converter that this program does not know",
              file_->path().string(), name);
   }
+}
+
+ggml_tensor* DenseWeights::require(const std::string& name, std::initializer_list<int64_t> ne) {
+  require_there(name);
   return optional(name, ne);
 }
 
@@ -62,13 +66,41 @@ ggml_tensor* DenseWeights::require_f32(const std::string& name, std::initializer
   return tensor;
 }
 
-ggml_tensor* DenseWeights::require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne) {
-  ggml_tensor* tensor = require_f32(name, ne);
-  if (tensor != nullptr) declared_.back().of_experts = true;
+ggml_tensor* DenseWeights::require_as_f32(const std::string& name, std::initializer_list<int64_t> ne) {
+  ggml_tensor* tensor = require(name, ne);
+  if (tensor == nullptr) return nullptr;
+  if (tensor->type != GGML_TYPE_F32) {
+    tensor = derive(name, ne, tensor, [](std::span<const float> source, std::span<float> result) {
+      std::ranges::copy(source, result.begin());
+    });
+  }
+  declared_.back().must_be_finite = true;
   return tensor;
 }
 
-ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_list<int64_t> ne) {
+ggml_tensor* DenseWeights::require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne) {
+  ggml_tensor* tensor = require_f32(name, ne);
+  if (tensor != nullptr) declared_.back().on_host = true;
+  return tensor;
+}
+
+ggml_tensor* DenseWeights::require_host_i32(const std::string& name, std::initializer_list<int64_t> ne) {
+  require_there(name);
+  const TensorInfo* info = use_of_shape(name, ne);
+  if (info == nullptr) return nullptr;
+  if (info->type != GGML_TYPE_I32) {
+    status_ = fail(ErrorKind::kBadFile, "{}: tensor {} is {}; I32 was expected",
+                   file_->path_of(*info).string(), name, ggml_type_name(info->type));
+    return nullptr;
+  }
+  ggml_tensor* tensor = declare(
+      info->type, name, ne, {.tensor = nullptr, .info = info, .source = nullptr, .fill = {}, .offset = 0});
+  declared_.back().on_host = true;
+  return tensor;
+}
+
+// Null, or with another shape an error, unless the file has it.
+const TensorInfo* DenseWeights::use_of_shape(const std::string& name, std::span<const int64_t> ne) {
   const TensorInfo* info = account_->use_tensor(name);
   if (!status_.has_value() || info == nullptr) return nullptr;
   std::array<int64_t, 4> wanted = {1, 1, 1, 1};
@@ -78,6 +110,12 @@ ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_li
                    file_->path_of(*info).string(), name, shape_text(info->ne), shape_text(wanted));
     return nullptr;
   }
+  return info;
+}
+
+ggml_tensor* DenseWeights::optional(const std::string& name, std::initializer_list<int64_t> ne) {
+  const TensorInfo* info = use_of_shape(name, ne);
+  if (info == nullptr) return nullptr;
   // Kernels for adding and scaling take vectors as they are in every published file; those for products take
   // whatever weights can be.
   if (ne.size() == 1 ? info->type != GGML_TYPE_F32 : !is_weight_type(info->type)) {
@@ -127,7 +165,7 @@ uint64_t DenseWeights::choose_regions(const Backend& backend) {
   uint64_t laid_out_bytes = 0;
   for (Declared& d : declared_) {
     const ggml_tensor* t = d.tensor;
-    if (d.of_experts && !backend.computes_on_host_memory()) {
+    if (d.on_host && !backend.computes_on_host_memory()) {
       d.region = kOnHost;
       d.offset = host_bytes;
       host_bytes += round_up(ggml_nbytes(t), kTensorAlignment);
@@ -216,9 +254,8 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
       reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }, all));
   fingerprint_ = all.value();
 
-  ODMOE_RETURN_IF_ERROR(check_finite());
   fill_derived();
-  return {};
+  return check_finite();
 }
 
 Status DenseWeights::check_finite() const {
@@ -231,7 +268,7 @@ Status DenseWeights::check_finite() const {
     return fail(ErrorKind::kBadFile,
                 "{}: tensor {} has a value that is not finite; the model is damaged: compare its files with "
                 "their source",
-                file_->path_of(*d.info).string(), d.info->name);
+                (d.info != nullptr ? file_->path_of(*d.info) : file_->path()).string(), d.tensor->name);
   }
   return {};
 }

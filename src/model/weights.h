@@ -37,8 +37,13 @@ class DenseWeights {
   // The same for values of any shape that are F32 in every published file, since their kernels take no other.
   // load() finds out whether they are finite: such kernels may make a number of what is not.
   ggml_tensor* require_f32(const std::string& name, std::initializer_list<int64_t> ne);
-  // The same for values that routed experts are computed with: they are in memory of the host.
+  // The same for values of any type; they are F32 in memory.
+  ggml_tensor* require_as_f32(const std::string& name, std::initializer_list<int64_t> ne);
+  // The same as require_f32() for values that routed experts are computed with: they are in memory of the
+  // host.
   ggml_tensor* require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne);
+  // The same for a table of whole numbers that the host reads.
+  ggml_tensor* require_host_i32(const std::string& name, std::initializer_list<int64_t> ne);
   // The same as require() for a matrix [n_in, n_out] that is only ever the first operand of ggml_mul_mat, so
   // that the backend may lay its rows out for its kernels: its bytes in memory are then not those of the
   // file.
@@ -91,8 +96,8 @@ class DenseWeights {
     uint64_t offset;  // in memory_, or among the tensors of its region
     bool is_matrix = false;
     bool must_be_finite = false;
-    bool of_experts = false;  // require_expert_f32()
-    int region = kPlain;      // index into regions_, or one of these
+    bool on_host = false;  // wherever the device computes
+    int region = kPlain;   // index into regions_, or one of these
   };
 
   // Matrices that one of the backend's own buffer types lays out.
@@ -102,6 +107,8 @@ class DenseWeights {
     ggml_backend_buffer_ptr buffer;
     std::byte* base() const { return static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get())); }
   };
+  void require_there(const std::string& name);
+  const TensorInfo* use_of_shape(const std::string& name, std::span<const int64_t> ne);
   ggml_tensor* declare(ggml_type type, const std::string& name, std::span<const int64_t> ne,
                        Declared declared);
   uint64_t choose_regions(const Backend& backend);

@@ -14,6 +14,7 @@
 
 #include "format/account.h"
 #include "model/graph.h"
+#include "model/residual_streams.h"
 #include "model/shape.h"
 #include "model/state_layout.h"
 #include "model/weights.h"
@@ -56,15 +57,25 @@ class Architecture {
   // x: [n_embd, n_token], what a layer leaves.  What takes its place.
   virtual ggml_tensor* after_layer(ggml_context* /*ctx*/, int /*layer*/, ggml_tensor* x) const { return x; }
 
+  // What is between the layers; null: one vector a token, as ModelShape::layer says.
+  ResidualStreams* streams() { return streams_.get(); }
+  const ResidualStreams* streams() const { return streams_.get(); }
+
+  // Rows of the state that attention() of some layers chooses for a token, and that of later ones takes over
+  // (LayerInputs::chosen_rows); 0: none does.
+  virtual int64_t chosen_rows() const { return 0; }
+
   // Whether attention() wants LayerInputs::query_scale, and what it is at a position.
   virtual bool scales_queries() const { return false; }
   virtual float query_scale(int64_t /*position*/) const { return 1; }
 
  protected:
-  explicit Architecture(ModelShape shape) : shape_(std::move(shape)) {}
+  explicit Architecture(ModelShape shape, std::unique_ptr<ResidualStreams> streams = {})
+      : shape_(std::move(shape)), streams_(std::move(streams)) {}
 
  private:
   ModelShape shape_;
+  std::unique_ptr<ResidualStreams> streams_;
 };
 
 // Makes the family named by general.architecture.  Errors: kUnsupported, naming it and those that are known;

@@ -374,7 +374,7 @@ Result<std::vector<bool>> read_recurrent_interval(const Metadata& m, const Model
   return recurrent;
 }
 
-Status forget_positions(const Metadata& m, RopeOptions& rope) {
+Status refuse_rope_scaling(const Metadata& m, const RopeOptions& rope) {
   std::string_view scaling;
   if (rope.freq_scale != 1)
     scaling = m.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
@@ -385,6 +385,11 @@ Status forget_positions(const Metadata& m, RopeOptions& rope) {
                 "{}: {} scales RoPE, which {} models here do not have: use another file",
                 m.file().path().string(), m.key(scaling), m.arch());
   }
+  return {};
+}
+
+Status forget_positions(const Metadata& m, RopeOptions& rope) {
+  ODMOE_RETURN_IF_ERROR(refuse_rope_scaling(m, rope));
   rope.n_rot = 0;
   return {};
 }

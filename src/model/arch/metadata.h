@@ -103,6 +103,9 @@ Result<std::vector<bool>> read_recurrent_layers(const Metadata& metadata, const 
 Result<std::vector<bool>> read_recurrent_interval(const Metadata& metadata, const ModelShape& shape,
                                                   int32_t interval_or);
 
+// kUnsupported where the file scales RoPE, which the family does not know.
+Status refuse_rope_scaling(const Metadata& metadata, const RopeOptions& rope);
+
 // Of families whose attention is not told positions: nothing is rotated.  kUnsupported where the file scales
 // what it has no use for.
 Status forget_positions(const Metadata& metadata, RopeOptions& rope);

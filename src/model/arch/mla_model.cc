@@ -1,5 +1,7 @@
 #include "model/arch/mla_model.h"
 
+#include <cmath>
+
 namespace odmoe {
 namespace {
 
@@ -24,7 +26,8 @@ Result<float> read_softmax_scale(const Metadata& m, int64_t head_dim, RopeOption
 
 }  // namespace
 
-Result<MlaModel> read_mla_model(const Metadata& m, const FamilyRules& rules, RopePairs pairs) {
+Result<MlaModel> read_mla_model(const Metadata& m, const FamilyRules& rules, RopePairs pairs,
+                                MlaPositions positions) {
   constexpr int32_t kMaxDim = 1 << 16;
   MlaModel model;
   ODMOE_ASSIGN_OR_RETURN(model.shape, read_shape(m, rules));
@@ -41,12 +44,19 @@ Result<MlaModel> read_mla_model(const Metadata& m, const FamilyRules& rules, Rop
   ODMOE_ASSIGN_OR_RETURN(
       mla.value_dim,
       m.integer(has_mla_keys ? "attention.value_length_mla" : "attention.value_length", 1, kMaxDim));
-  ODMOE_ASSIGN_OR_RETURN(mla.rope_dim, m.integer("rope.dimension_count", 2, head_dim - 1));
+  const bool may_have_none = positions == MlaPositions::kMayBeNone;
+  ODMOE_ASSIGN_OR_RETURN(mla.rope_dim,
+                         m.integer("rope.dimension_count", may_have_none ? 0 : 2, head_dim - 1));
   mla.nope_dim = head_dim - mla.rope_dim;
   if (has_mla_keys) ODMOE_RETURN_IF_ERROR(check_cache_lengths(m, mla, head_dim));
-  ODMOE_ASSIGN_OR_RETURN(mla.rope,
-                         read_rope(m.account(), m.arch(), pairs, static_cast<int32_t>(mla.rope_dim)));
-  ODMOE_ASSIGN_OR_RETURN(mla.kq_scale, read_softmax_scale(m, head_dim, mla.rope));
+  if (mla.rope_dim == 0) {
+    m.account().pass_over_key(m.key("rope.freq_base"), "nothing is rotated");
+    mla.kq_scale = 1.0F / std::sqrt(static_cast<float>(head_dim));
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(mla.rope,
+                           read_rope(m.account(), m.arch(), pairs, static_cast<int32_t>(mla.rope_dim)));
+    ODMOE_ASSIGN_OR_RETURN(mla.kq_scale, read_softmax_scale(m, head_dim, mla.rope));
+  }
   ODMOE_ASSIGN_OR_RETURN(model.shape.shared.n_ff, read_shared_width(m, shape));
   return model;
 }

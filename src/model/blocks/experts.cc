@@ -80,11 +80,14 @@ uint64_t ExpertCompute::bytes(const ModelShape& shape, int64_t chunk) {
     return (terms ? index_bytes(n) + matrix_bytes(1, n) : 0) +
            (shape.extras.weigh_input ? matrix_bytes(1, n) : 0);
   };
+  const int64_t n_hidden =
+      shape.activation == Activation::kSitu ? 3 : 2;  // gate, up and what else gated() takes
   // Some pairs: gathered inputs, gate, up, outputs; token, slot and row numbers.
   const uint64_t partial = 2 * matrix_bytes(shape.expert_width(), some) +
-                           2 * matrix_bytes(shape.n_ff_exp, some) + 3 * index_bytes(some) + extras(some);
+                           n_hidden * matrix_bytes(shape.n_ff_exp, some) + 3 * index_bytes(some) +
+                           extras(some);
   // All pairs: gate, up; slot numbers.  Inputs and outputs are the activations themselves.
-  const uint64_t whole = 2 * matrix_bytes(shape.n_ff_exp, all) + index_bytes(all) + extras(all);
+  const uint64_t whole = n_hidden * matrix_bytes(shape.n_ff_exp, all) + index_bytes(all) + extras(all);
   return kept + std::max(partial, whole) + 3 * kTensorAlignment;  // and what three checks give
 }
 
@@ -167,8 +170,9 @@ ggml_tensor* ExpertCompute::activate(const LayerExperts& experts, ggml_backend_b
   checks_.forget();
   if (hides_infinite_gate(experts.glu)) graph_.expand(place(checks_.node(ctx, gate)));
   if (hides_infinite_up(experts.glu) && up != gate) graph_.expand(place(checks_.node(ctx, up)));
-  return gated(ctx, experts.glu, gate, up,
-               [](ggml_tensor* result, ggml_tensor* operand) { place_within(operand, result); });
+  return gated(ctx, experts.glu, gate, up, [this](ggml_tensor* result, ggml_tensor* operand) {
+    operand == nullptr ? static_cast<void>(place(result)) : place_within(operand, result);
+  });
 }
 
 // Of what down gives, in place.

@@ -36,6 +36,8 @@ MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
   if (s.gates_per_head > 0) {
     w.gate = weights.require_matrix(prefix + "gate.weight", s.n_embd, s.gates_per_head * s.n_head);
   }
+  if (s.sinks) w.sinks = weights.require_f32(prefix + "sinks.weight", {s.n_head});
+  if (s.norms_rope_key) w.k_norm = weights.require(prefix + "k_norm.weight", {s.rope_dim});
   w.output = weights.require_matrix(prefix + "output.weight", s.n_head * s.value_dim, s.n_embd);
 
   const int64_t head_rows = s.nope_dim + s.value_dim;
@@ -66,8 +68,14 @@ MlaWeights declare_mla(DenseWeights& weights, const MlaShape& s, int layer) {
   return w;
 }
 
-ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights& w, int layer,
-                 ggml_tensor* x) {
+StateTensor mla_state(const MlaShape& s) { return StateTensor::rows(s.cache_row(), {.window = s.window}); }
+
+ggml_tensor* mla_query(ggml_context* ctx, const MlaShape& s, const MlaWeights& w, ggml_tensor* x) {
+  return norm(ctx, ggml_mul_mat(ctx, w.q_a, x), w.q_a_norm, s.norm_eps);
+}
+
+ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights& w, int layer, ggml_tensor* x,
+                 const MlaGiven& given) {
   ggml_context* ctx = inputs.context;
   const int64_t head_dim = s.nope_dim + s.rope_dim;
 
@@ -75,28 +83,35 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
   if (w.q != nullptr) {
     q = ggml_mul_mat(ctx, w.q, x);
   } else {
-    q = ggml_mul_mat(ctx, w.q_b, norm(ctx, ggml_mul_mat(ctx, w.q_a, x), w.q_a_norm, s.norm_eps));
+    q = ggml_mul_mat(ctx, w.q_b, given.query != nullptr ? given.query : mla_query(ctx, s, w, x));
   }
   const size_t q_head = ggml_row_size(q->type, head_dim);
   ggml_tensor* q_nope = ggml_view_3d(ctx, q, s.nope_dim, s.n_head, inputs.n_token, q_head, q->nb[1], 0);
-  ggml_tensor* q_pe = ggml_view_3d(ctx, q, s.rope_dim, s.n_head, inputs.n_token, q_head, q->nb[1],
-                                   ggml_row_size(q->type, s.nope_dim));
-
   ggml_tensor* kv = ggml_mul_mat(ctx, w.kv_a, x);  // [kv_lora_rank | rope_dim, n_token]
   ggml_tensor* compressed = ggml_view_2d(ctx, kv, s.kv_lora_rank, inputs.n_token, kv->nb[1], 0);
-  ggml_tensor* k_pe = ggml_view_3d(ctx, kv, s.rope_dim, 1, inputs.n_token, kv->nb[1], kv->nb[1],
-                                   ggml_row_size(kv->type, s.kv_lora_rank));
-  q_pe = rope(ctx, q_pe, inputs.positions, s.rope);
-  k_pe = rope(ctx, k_pe, inputs.positions, s.rope);
   compressed = norm(ctx, compressed, w.kv_a_norm, s.norm_eps);
+  const bool has_positions = s.rope_dim > 0;
+  ggml_tensor *q_pe = nullptr, *k_pe = nullptr;
+  if (has_positions) {
+    q_pe = ggml_view_3d(ctx, q, s.rope_dim, s.n_head, inputs.n_token, q_head, q->nb[1],
+                        ggml_row_size(q->type, s.nope_dim));
+    k_pe = ggml_view_3d(ctx, kv, s.rope_dim, 1, inputs.n_token, kv->nb[1], kv->nb[1],
+                        ggml_row_size(kv->type, s.kv_lora_rank));
+    q_pe = rope(ctx, q_pe, inputs.positions, s.rope);
+    if (w.k_norm != nullptr) k_pe = norm(ctx, k_pe, w.k_norm, s.norm_eps);
+    k_pe = rope(ctx, k_pe, inputs.positions, s.rope);
+  }
 
   // [nope, n_token, n_head] -> [kv_lora_rank, n_token, n_head] -> [kv_lora_rank, n_head, n_token]
   ggml_tensor* absorbed = ggml_mul_mat(ctx, w.k_b, ggml_permute(ctx, q_nope, 0, 2, 1, 3));
   absorbed = ggml_permute(ctx, absorbed, 0, 2, 1, 3);
-  ggml_tensor* query = ggml_concat(ctx, absorbed, q_pe, 0);  // [cache_row, n_head, n_token]
+  ggml_tensor* query =  // [cache_row, n_head, n_token]
+      has_positions ? ggml_concat(ctx, absorbed, q_pe, 0) : absorbed;
   if (s.temperature.scale != 0) query = ggml_mul(ctx, query, inputs.query_scale);
-  ggml_tensor* row =
-      ggml_concat(ctx, compressed, ggml_view_2d(ctx, k_pe, s.rope_dim, inputs.n_token, k_pe->nb[2], 0), 0);
+  ggml_tensor* row = compressed;
+  if (has_positions) {
+    row = ggml_concat(ctx, row, ggml_view_2d(ctx, k_pe, s.rope_dim, inputs.n_token, k_pe->nb[2], 0), 0);
+  }
 
   write_rows(inputs, layer, 0, row);
   const RowInputs& rows = inputs.rows(layer, 0);
@@ -105,7 +120,9 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
     return ggml_view_3d(ctx, cache, values, rows.n_seen, 1, cache->nb[1],
                         cache->nb[1] * static_cast<size_t>(rows.n_seen), 0);
   };
-  ggml_tensor* out = attend(inputs, query, view(s.cache_row()), view(s.kv_lora_rank), rows.mask, s.kq_scale);
+  ggml_tensor* mask = given.mask != nullptr ? given.mask : rows.mask;
+  ggml_tensor* out = attend(inputs, query, view(s.cache_row()), view(s.kv_lora_rank), mask, s.kq_scale,
+                            /*cap=*/0, w.sinks);
 
   ggml_tensor* v_b = w.v_b;
   if (v_b == nullptr) {

@@ -126,12 +126,28 @@ Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs 
   return options;
 }
 
+namespace {
+
+int mode_of(const RopeOptions& o) {
+  return o.pairs == RopePairs::kHalves ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
+}
+
+}  // namespace
+
 ggml_tensor* rope(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& o,
                   ggml_tensor* factors) {
   if (o.n_rot == 0) return x;
-  const int mode = o.pairs == RopePairs::kHalves ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
-  return ggml_rope_ext(ctx, x, positions, factors, o.n_rot, mode, o.n_ctx_orig, o.freq_base, o.freq_scale,
-                       o.ext_factor, o.attn_factor, o.beta_fast, o.beta_slow);
+  ggml_tensor* y = ggml_rope_ext(ctx, x, positions, factors, o.n_rot, mode_of(o), o.n_ctx_orig, o.freq_base,
+                                 o.freq_scale, o.ext_factor, o.attn_factor, o.beta_fast, o.beta_slow);
+  return o.first == 0 ? y : ggml_rope_set_offset(y, o.first);
+}
+
+ggml_tensor* rope_back(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& o) {
+  if (o.n_rot == 0) return x;
+  ggml_tensor* y =
+      ggml_rope_ext_back(ctx, x, positions, nullptr, o.n_rot, mode_of(o), o.n_ctx_orig, o.freq_base,
+                         o.freq_scale, o.ext_factor, o.attn_factor, o.beta_fast, o.beta_slow);
+  return o.first == 0 ? y : ggml_rope_set_offset(y, o.first);
 }
 
 }  // namespace odmoe

@@ -17,6 +17,7 @@ enum class RopePairs { kAdjacent, kHalves };
 // YaRN as in arXiv:2309.00071; the names are ggml_rope_ext's.
 struct RopeOptions {
   int32_t n_rot = 0;  // dimensions that turn; 0: none does
+  int32_t first = 0;  // of them, within a head
   RopePairs pairs = RopePairs::kHalves;
   int32_t n_ctx_orig = 0;  // context that the model was first trained with
   float freq_base = 10000;
@@ -38,5 +39,8 @@ Result<RopeOptions> read_rope(Account& file, const std::string& arch, RopePairs 
 // divided, or null.
 ggml_tensor* rope(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& options,
                   ggml_tensor* factors = nullptr);
+
+// The other way round; without factors.
+ggml_tensor* rope_back(ggml_context* ctx, ggml_tensor* x, ggml_tensor* positions, const RopeOptions& options);
 
 }  // namespace odmoe

@@ -22,6 +22,11 @@ void softmax(std::span<const float> in, std::span<float> out) {
   for (float& value : out) value *= scale;
 }
 
+// Whether an expert's score is nobody else's business.
+bool is_independent(Gating gating) {
+  return gating != Gating::kSoftmax && gating != Gating::kSoftmaxOverChosen;
+}
+
 // In ggml's order, so that the bits are its own.
 float independent_score(Gating gating, float logit) {
   if (gating != Gating::kSqrtSoftplus) return 1.0F / (1.0F + std::exp(-logit));
@@ -47,14 +52,9 @@ Router::Router(const RouterOptions& options)
       order_(static_cast<size_t>(options.n_expert)),
       groups_(static_cast<size_t>(options.n_group)) {}
 
-std::span<const float> Router::route(std::span<const float> logits, std::span<const float> bias,
-                                     std::span<int32_t> ids, std::span<float> weights) {
-  assert(logits.size() == probabilities_.size() && (bias.empty() || bias.size() == logits.size()));
-  assert(std::cmp_equal(ids.size(), options_.n_expert_used) && weights.size() == ids.size());
-
-  const bool independent =
-      options_.gating != Gating::kSoftmax && options_.gating != Gating::kSoftmaxOverChosen;
-  if (independent) {
+void Router::score(std::span<const float> logits, std::span<const float> bias) {
+  assert(logits.size() == probabilities_.size());
+  if (is_independent(options_.gating)) {
     for (size_t e = 0; e < logits.size(); ++e) {
       probabilities_[e] = independent_score(options_.gating, logits[e]);
     }
@@ -67,7 +67,12 @@ std::span<const float> Router::route(std::span<const float> logits, std::span<co
     // A damaged model may give NaN, which has no order: such an expert is chosen last.
     if (std::isnan(selection_[e])) selection_[e] = -std::numeric_limits<float>::infinity();
   }
+}
 
+std::span<const float> Router::route(std::span<const float> logits, std::span<const float> bias,
+                                     std::span<int32_t> ids, std::span<float> weights) {
+  assert(bias.empty() || bias.size() == logits.size());
+  score(logits, bias);
   if (options_.n_group > 1) {
     const size_t group_size = logits.size() / group_scores_.size();
     for (size_t g = 0; g < group_scores_.size(); ++g) {
@@ -94,7 +99,18 @@ std::span<const float> Router::route(std::span<const float> logits, std::span<co
   std::iota(order_.begin(), order_.end(), 0);
   std::ranges::partial_sort(order_, order_.begin() + options_.n_expert_used, by_score(selection_));
   std::copy_n(order_.begin(), ids.size(), ids.begin());
+  return weigh(logits, ids, weights);
+}
 
+std::span<const float> Router::route_to(std::span<const float> logits, std::span<const int32_t> ids,
+                                        std::span<float> weights) {
+  score(logits, {});
+  return weigh(logits, ids, weights);
+}
+
+std::span<const float> Router::weigh(std::span<const float> logits, std::span<const int32_t> ids,
+                                     std::span<float> weights) {
+  assert(std::cmp_equal(ids.size(), options_.n_expert_used) && weights.size() == ids.size());
   if (options_.gating == Gating::kSoftmaxOverChosen) {
     for (size_t r = 0; r < ids.size(); ++r) weights[r] = logits[static_cast<size_t>(ids[r])];
     softmax(weights, weights);
@@ -111,7 +127,7 @@ std::span<const float> Router::route(std::span<const float> logits, std::span<co
     for (float& weight : weights) weight *= options_.scale;
   }
 
-  if (independent) {
+  if (is_independent(options_.gating)) {
     float sum = 0;
     for (const float p : probabilities_) sum += p;
     if (sum > 0) {

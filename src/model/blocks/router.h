@@ -50,6 +50,10 @@ class Router {
   std::span<const float> route(std::span<const float> logits, std::span<const float> bias,
                                std::span<int32_t> ids, std::span<float> weights);
 
+  // The same for experts that are chosen already: their weights, in the order of `ids`.
+  std::span<const float> route_to(std::span<const float> logits, std::span<const int32_t> ids,
+                                  std::span<float> weights);
+
   // Of the last call, [n_expert]: by what the experts were chosen, higher first; -infinity in groups that
   // were not eligible.
   std::span<const float> selection() const { return selection_; }
@@ -57,6 +61,10 @@ class Router {
   const RouterOptions& options() const { return options_; }
 
  private:
+  void score(std::span<const float> logits, std::span<const float> bias);
+  std::span<const float> weigh(std::span<const float> logits, std::span<const int32_t> ids,
+                               std::span<float> weights);
+
   RouterOptions options_;
   std::vector<float> probabilities_, selection_, group_scores_;
   std::vector<int32_t> order_, groups_;

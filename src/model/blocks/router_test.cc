@@ -94,6 +94,18 @@ TEST(Router, TheSigmoidOfChosenLogitsDoesNotChoose) {
   EXPECT_THAT(r.weights, ElementsAre(1.0F, 1.0F));
 }
 
+TEST(Router, ExpertsThatAreChosenAlreadyHaveTheWeightsThatTheLogitsSay) {
+  const RouterOptions options{
+      .gating = Gating::kSigmoid, .n_expert = 3, .n_expert_used = 2, .normalise = true, .scale = 2};
+  Router router(options);
+  const std::vector<float> logits = {log_of(1), log_of(0.25F), 40};
+  const std::vector<int32_t> ids = {1, 0};
+  std::vector<float> weights(2);
+  router.route_to(logits, ids, weights);
+  // Sigmoids of 0.2 and 0.5.
+  EXPECT_THAT(weights, Pointwise(FloatNear(1e-5F), {0.4F / 0.7F, 1.0F / 0.7F}));
+}
+
 TEST(Router, OfEqualsTheLowerNumberIsChosen) {
   EXPECT_THAT(route({.n_expert = 5, .n_expert_used = 3}, {1, 1, 1, 1, 1}).ids, ElementsAre(0, 1, 2));
 }
