@@ -202,7 +202,7 @@ TEST_P(HfFamilies, KeysAreThoseOfTheGguf) {
 
 TEST_P(HfFamilies, LogitsAreLlamaCppsAtEveryPosition) {
   if (std::string_view(GetParam().file).starts_with("gpt-oss")) {
-    GTEST_SKIP() << "the engine does not have the family";
+    GTEST_SKIP() << "kernels of MXFP4 round; its numbers are compared above";
   }
   const auto plan = plan_conversion(*source_, {});
   ASSERT_TRUE(plan.has_value()) << plan.error().message;
