@@ -62,7 +62,7 @@ int64_t map_interval(HfModelBuilder& b, const HfCommon& c) {
 }
 
 void map_gated_attention(HfModelBuilder& b, const HfHeads& heads, const std::string& block,
-                   const std::string& attention, int64_t n_embd) {
+                         const std::string& attention, int64_t n_embd) {
   // Per head its queries, then its gate.
   b.add_matrix(block + "attn_q.weight", attention + "q_proj", n_embd, 2 * heads.n_query());
   b.add_matrix(block + "attn_k.weight", attention + "k_proj", n_embd, heads.n_key());

@@ -14,19 +14,20 @@ int allocations = 0;
 
 }  // namespace
 
-// Every form that is used here, so that what malloc gave goes back to free under the sanitizers too.
-void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
+// Every form that is used here, so that what malloc gave goes back to free under the sanitizers too; not
+// inlined, or the compiler takes the pair for a mistake.
+[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t& /*tag*/) noexcept {
   ++allocations;
   return std::malloc(bytes == 0 ? 1 : bytes);
 }
-void* operator new(std::size_t bytes) {
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
   if (void* p = operator new(bytes, std::nothrow)) return p;
   std::abort();
 }
 // NOLINTBEGIN(clang-analyzer-cplusplus.NewDelete): the analyzer takes these for users of operator delete.
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t /*bytes*/) noexcept { std::free(p); }
-void operator delete(void* p, const std::nothrow_t& /*tag*/) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t /*bytes*/) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, const std::nothrow_t& /*tag*/) noexcept { std::free(p); }
 // NOLINTEND(clang-analyzer-cplusplus.NewDelete)
 
 namespace odmoe {

@@ -7,7 +7,7 @@
 namespace odmoe {
 namespace {
 
-constexpr int32_t kWindow = 4096;
+constexpr int32_t kPublishedWindow = 4096;
 constexpr int32_t kWindowStep = 4;
 
 }  // namespace
@@ -25,16 +25,16 @@ Result<std::unique_ptr<Architecture>> make_smallthinker(const Metadata& m) {
   if (window == 0) return make_gqa(std::move(model));
   ODMOE_ASSIGN_OR_RETURN(const int32_t step,
                          m.integer_or("attention.sliding_window_pattern", kWindowStep, 0, INT32_MAX));
-  if (window != kWindow || step != kWindowStep) {
+  if (window != kPublishedWindow || step != kWindowStep) {
     return fail(ErrorKind::kUnsupported,
                 "{}: {} is {} with a pattern of {}, not {} with a pattern of {}, which {} models have",
-                m.file().path().string(), m.key("attention.sliding_window"), window, step, kWindow,
+                m.file().path().string(), m.key("attention.sliding_window"), window, step, kPublishedWindow,
                 kWindowStep, m.arch());
   }
   for (int32_t i = 0; i < model.shape.n_layer; ++i) {
     GqaShape gqa = model.gqa;
     if (i % kWindowStep != 0) {
-      gqa.rows = {.window = kWindow};
+      gqa.rows = {.window = kPublishedWindow};
     } else if (model.shape.n_layer != kWindowStep) {  // as llama.cpp, which takes that number for no step
       gqa.rope.n_rot = 0;
     }

@@ -8,10 +8,7 @@
 #include "odmoe/format.h"
 
 namespace odmoe {
-namespace {
-
-
-}  // namespace
+namespace {}  // namespace
 
 AdjugateWeights declare_adjugate(DenseWeights& weights, const AdjugateShape& s, int layer) {
   const auto name = [&](const char* part) {

@@ -8,10 +8,7 @@
 #include "odmoe/format.h"
 
 namespace odmoe {
-namespace {
-
-
-}  // namespace
+namespace {}  // namespace
 
 RoutedValuesWeights declare_routed_values(DenseWeights& weights, const RoutedValuesShape& s, int layer,
                                           bool has_bias) {

@@ -10,7 +10,6 @@
 namespace odmoe {
 namespace {
 
-
 void softmax(std::span<const float> in, std::span<float> out) {
   const float top = *std::ranges::max_element(in);
   double sum = 0;
