@@ -116,7 +116,7 @@ class Checkpoint:
     def layer(self, i):
         return f"{self.prefix}layers.{i}."
 
-    def attention(self, i, output_bias=False):
+    def attention(self, i):
         for own, their in ("q", "q_proj"), ("k", "k_proj"), ("v", "v_proj"), ("output", "o_proj"):
             for part in "weight", "bias":
                 if f"blk.{i}.attn_{own}.{part}" in self.gguf.infos:
