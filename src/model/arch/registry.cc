@@ -72,8 +72,8 @@ constexpr auto kFamilies = std::to_array<Family>({
       "files of before 2024 with a tensor for each expert; Llamas without experts"},
      make_llama},
     {{"llama4", "Llama-4-Scout-17B-16E, Maverick-17B-128E",
-      "F32, experts in every layer and in every second one, contexts up to 8192",
-      "images; contexts beyond 8192 and Maverick's heads without norms have no reference"},
+      "F32, experts in every layer and in every second one; 8300 tokens by hand",
+      "images; Maverick's heads without norms have no reference"},
      make_llama4},
     {{"maion-coder", "Maion Coder", kTiny, "experts of several widths in one model"}, make_maion_coder},
     {{"maple", "Maple-20B", kTiny, ""}, make_maple},
@@ -101,9 +101,7 @@ constexpr auto kFamilies = std::to_array<Family>({
       "speculation (MTP); files with a joint ssm_in have no reference of their own"},
      make_qwen3next},
     {{"qwen3vlmoe", "Qwen3-VL-30B-A3B, 235B-A22B", kTiny, "images"}, make_qwen3moe},
-    {{"smallthinker", "SmallThinker-4BA0.6B, 21BA3B", "F32, contexts up to 4096",
-      "contexts beyond 4096 have no reference"},
-     make_smallthinker},
+    {{"smallthinker", "SmallThinker-4BA0.6B, 21BA3B", "F32; 4300 tokens by hand", ""}, make_smallthinker},
     {{"step35", "Step-3.5-Flash", kTiny, "speculation (MTP)"}, make_step35},
 });
 
