@@ -69,10 +69,11 @@ Result<std::vector<bool>> read_window_layers(const Metadata& m, const ModelShape
   const bool is_number = m.has(kKey) && m.file().get_int(m.key(kKey)).has_value();
   if (!is_number && (m.has(kKey) || rules.period == 0)) return m.flags(kKey, n_layer);
   ODMOE_ASSIGN_OR_RETURN(const int32_t period, m.integer_or(kKey, rules.period, 0, n_layer + 1024));
-  std::vector<bool> windowed;
+  std::vector<bool> windowed(static_cast<size_t>(n_layer));
   for (int32_t i = 0; i < n_layer; ++i) {
     // llama.cpp's meaning of 0: all layers have a window.
-    windowed.push_back(period == 0 || (rules.full_first ? i % period != 0 : i % period < period - 1));
+    windowed[static_cast<size_t>(i)] =
+        period == 0 || (rules.full_first ? i % period != 0 : i % period < period - 1);
   }
   return windowed;
 }
