@@ -62,6 +62,10 @@ HidingOperands hiding_operands(const ggml_tensor* node) {
       operand.tensor = node->src[0];
       operands[1].tensor = node->src[2];
       break;
+    case GGML_OP_POOL_2D:  // of products that a mask was added to; keys have been through SET_ROWS
+      if (node->src[0]->op == GGML_OP_ADD && node->src[0]->src[0]->op == GGML_OP_MUL_MAT)
+        operand.tensor = node->src[0]->src[0]->src[1];
+      break;
     case GGML_OP_DSV4_HC_COMB:
       operand.tensor = node->src[0];
       break;

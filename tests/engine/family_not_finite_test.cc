@@ -16,12 +16,12 @@ using namespace odmoe::testing;
 
 // Of models/families.
 constexpr const char* kFiles[] = {
-    "afmoe.F32",         "bailingmoe3.F32",  "cohere2moe.F32",     "deepseek32.F32",     "deepseek4.F32",
-    "dots3note.F32",     "gemma4.F32",       "glm-dsa-shared.F32", "glm5-next.F32",      "gpt-oss.F32",
-    "granitehybrid.F32", "hy_v4.F32",        "jamba.F32",          "k2-horizon.F32",     "kimi-k3.F32",
-    "kimi-linear.F32",   "laguna.F32",       "lfm2moe.F32",        "llama4.F32",         "maion-coder.F32",
-    "maple.F32",         "mimo2.F32",        "minimax-01.F32",     "nemotron_h_moe.F32", "qwen35moe.F32",
-    "qwen3next.F32",     "smallthinker.F32", "step35.F32"};
+    "afmoe.F32",         "bailingmoe3.F32", "cohere2moe.F32",     "deepseek32.F32", "deepseek4.F32",
+    "dots3note.F32",     "gemma4.F32",      "glm-dsa-shared.F32", "glm5-next.F32",  "gpt-oss.F32",
+    "granitehybrid.F32", "hy_v4.F32",       "jamba.F32",          "k2-horizon.F32", "kimi-k3.F32",
+    "kimi-linear.F32",   "laguna.F32",      "lfm2moe.F32",        "llama4.F32",     "maion-coder.F32",
+    "maple.F32",         "mimo2.F32",       "minimax-01.F32",     "minimax-m3.F32", "nemotron_h_moe.F32",
+    "qwen35moe.F32",     "qwen3next.F32",   "smallthinker.F32",   "step35.F32"};
 
 class FamilyNotFinite : public ::testing::TestWithParam<const char*> {};
 

@@ -64,6 +64,11 @@ class Interrupter final : public RoutingObserver {
   int left_;
 };
 
+// With rows alone, of which a layer has more than keys and values.
+constexpr const char* kSparse[] = {
+    "minimax-m3.F32",  // blocks that an indexer chooses for each KV head
+};
+
 class FamilyState : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
@@ -242,6 +247,7 @@ TEST_P(FamilyState, HowATextIsDividedChangesRoundingOnly) {
 const auto kName = [](const auto& test) { return test_name(test.param); };
 INSTANTIATE_TEST_SUITE_P(Recurrent, FamilyState, ::testing::ValuesIn(kRecurrent), kName);
 INSTANTIATE_TEST_SUITE_P(Windowed, FamilyState, ::testing::ValuesIn(kWindowed), kName);
+INSTANTIATE_TEST_SUITE_P(Sparse, FamilyState, ::testing::ValuesIn(kSparse), kName);
 INSTANTIATE_TEST_SUITE_P(Models, RecurrentFamilyState, ::testing::ValuesIn(kRecurrent), kName);
 INSTANTIATE_TEST_SUITE_P(Models, WindowedFamilyState, ::testing::ValuesIn(kWindowed), kName);
 

@@ -46,13 +46,23 @@ void GqaArchitecture::declare(DenseWeights& weights, int layer) {
 }
 
 ggml_tensor* GqaArchitecture::attention(const LayerInputs& inputs, int layer, ggml_tensor* x) const {
-  return attention_to(inputs, layer, x, nullptr);
+  return attention_of(inputs, layer, x, {});
 }
 
 ggml_tensor* GqaArchitecture::attention_to(const LayerInputs& inputs, int layer, ggml_tensor* x,
                                            ggml_tensor* values) const {
-  return gqa(inputs, gqa_shape(layer), layers_[static_cast<size_t>(layer)], layer, x,
-             factors_.at(inputs.state->rows(layer, 0)->ne[1]), values);
+  return attention_of(inputs, layer, x, {.values = values});
+}
+
+ggml_tensor* GqaArchitecture::attention_by(const LayerInputs& inputs, int layer, ggml_tensor* x,
+                                           std::span<ggml_tensor* const> masks) const {
+  return attention_of(inputs, layer, x, {.masks = masks});
+}
+
+ggml_tensor* GqaArchitecture::attention_of(const LayerInputs& inputs, int layer, ggml_tensor* x,
+                                           GqaGiven given) const {
+  given.factors = factors_.at(inputs.state->rows(layer, 0)->ne[1]);
+  return gqa(inputs, gqa_shape(layer), layers_[static_cast<size_t>(layer)], layer, x, given);
 }
 
 std::unique_ptr<Architecture> make_gqa(GqaModel model) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "model/arch/architecture.h"
@@ -43,8 +44,13 @@ class GqaArchitecture : public Architecture {
   }
   // The same as attention(), of values that are given (ValuesFrom::kCaller).
   ggml_tensor* attention_to(const LayerInputs& inputs, int layer, ggml_tensor* x, ggml_tensor* values) const;
+  // The same as attention(), with a mask for each KV head; none: with that of the rows.
+  ggml_tensor* attention_by(const LayerInputs& inputs, int layer, ggml_tensor* x,
+                            std::span<ggml_tensor* const> masks) const;
 
  private:
+  ggml_tensor* attention_of(const LayerInputs& inputs, int layer, ggml_tensor* x, GqaGiven given) const;
+
   GqaModel model_;
   RopeFactors factors_;
   std::vector<GqaWeights> layers_;

@@ -2,6 +2,7 @@
 
 #include <cassert>
 #include <numbers>
+#include <span>
 
 #include "model/blocks/soft_cap.h"
 #include "odmoe/format.h"
@@ -169,6 +170,25 @@ ggml_tensor* open_gate(ggml_context* ctx, AttentionGate gate, ggml_tensor* x) {
   return nullptr;
 }
 
+// The same as attend(), of each KV head with a mask of its own; without sinks.
+ggml_tensor* attend_by_head(const LayerInputs& inputs, const GqaShape& shape, ggml_tensor* q, ggml_tensor* k,
+                            ggml_tensor* v, std::span<ggml_tensor* const> masks) {
+  ggml_context* ctx = inputs.context;
+  const int64_t n = shape.n_head / shape.n_head_kv;
+  ggml_tensor* out = nullptr;
+  for (size_t head = 0; head < masks.size(); ++head) {
+    ggml_tensor* of_q = ggml_view_3d(ctx, q, q->ne[0], n, q->ne[2], q->nb[1], q->nb[2],
+                                     q->nb[1] * static_cast<size_t>(n) * head);
+    const auto one = [&](ggml_tensor* rows) {
+      return ggml_view_3d(ctx, rows, rows->ne[0], rows->ne[1], 1, rows->nb[1], rows->nb[2],
+                          rows->nb[2] * head);
+    };
+    ggml_tensor* y = attend(inputs, of_q, one(k), one(v), masks[head], shape.kq_scale, shape.kq_cap);
+    out = out == nullptr ? y : ggml_concat(ctx, out, y, 1);
+  }
+  return out;
+}
+
 }  // namespace
 
 std::vector<StateTensor> gqa_state(const GqaShape& shape) {
@@ -177,12 +197,12 @@ std::vector<StateTensor> gqa_state(const GqaShape& shape) {
 }
 
 ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeights& w, int layer,
-                 ggml_tensor* x, ggml_tensor* factors, ggml_tensor* values) {
+                 ggml_tensor* x, const GqaGiven& given) {
   ggml_context* ctx = inputs.context;
   const int64_t n_token = inputs.n_token;
-  if (!shape.rope_factors) factors = nullptr;
+  ggml_tensor* factors = shape.rope_factors ? given.factors : nullptr;
   auto [q, k, v, gate] = project_qkv(ctx, shape, w, x);
-  if (values != nullptr) v = values;
+  if (given.values != nullptr) v = given.values;
   if (shape.norm_values) {
     v = ggml_reshape_3d(ctx, v, shape.value_dim, shape.n_head_kv, n_token);
     v = ggml_rms_norm(ctx, v, shape.norm_eps);
@@ -202,8 +222,10 @@ ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeig
   write_rows(inputs, layer, 1, v);
   k = seen_heads(inputs, layer, 0, shape.head_dim, shape.n_head_kv);
   v = seen_heads(inputs, layer, 1, shape.value_dim, shape.n_head_kv);
-  ggml_tensor* out =
-      attend(inputs, q, k, v, inputs.rows(layer, 0).mask, shape.kq_scale, shape.kq_cap, w.sinks);
+  assert(given.masks.empty() || w.sinks == nullptr);
+  ggml_tensor* out = given.masks.empty() ? attend(inputs, q, k, v, inputs.rows(layer, 0).mask, shape.kq_scale,
+                                                  shape.kq_cap, w.sinks)
+                                         : attend_by_head(inputs, shape, q, k, v, given.masks);
   if (gate != nullptr) out = ggml_mul(ctx, out, ggml_sigmoid(ctx, ggml_cont(ctx, gate)));
   if (w.gate != nullptr) {
     gate = open_gate(ctx, shape.gate, ggml_mul_mat(ctx, w.gate, x));

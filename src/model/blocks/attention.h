@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -101,10 +102,16 @@ GqaWeights declare_gqa(DenseWeights& weights, const GqaShape& shape, int layer);
 // What a layer remembers: keys, then values, of all heads.
 std::vector<StateTensor> gqa_state(const GqaShape& shape);
 
-// x: [n_embd, n_token], already normalised; factors: of RoPE's angles, or none; values: [value_dim *
-// n_head_kv, n_token], of ValuesFrom::kCaller.  Writes this evaluation's keys and values to the layer's
-// state.  Returns [n_embd, n_token].
+// What a caller of gqa() gives it; null and empty: nothing.
+struct GqaGiven {
+  ggml_tensor* factors = nullptr;            // of RoPE's angles
+  ggml_tensor* values = nullptr;             // [value_dim * n_head_kv, n_token], of ValuesFrom::kCaller
+  std::span<ggml_tensor* const> masks = {};  // by KV head, in the place of that of the rows; without sinks
+};
+
+// x: [n_embd, n_token], already normalised.  Writes this evaluation's keys and values to the layer's state.
+// Returns [n_embd, n_token].
 ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeights& weights, int layer,
-                 ggml_tensor* x, ggml_tensor* factors = nullptr, ggml_tensor* values = nullptr);
+                 ggml_tensor* x, const GqaGiven& given = {});
 
 }  // namespace odmoe
