@@ -116,7 +116,8 @@ void repack(benchmark::State& state) {
 }
 
 void types(benchmark::internal::Benchmark* b) {
-  for (const ggml_type type : {GGML_TYPE_Q4_K, GGML_TYPE_Q2_K, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL})
+  for (const ggml_type type :
+       {GGML_TYPE_Q4_K, GGML_TYPE_Q2_K, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL, GGML_TYPE_MXFP4})
     b->Arg(type);
   b->UseRealTime()->Unit(benchmark::kMicrosecond);
 }

@@ -11,6 +11,7 @@
 #include "cli/bench_predict.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/model_name.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "odmoe/format.h"
@@ -37,7 +38,7 @@ struct Round {
   double stall_share = 0;            // of its time
   double hit_rate = 0;               // of its demands
   double read_bytes_per_token = 0;   // for demands and ahead of them
-  double read_bytes_per_second = 0;  // while at least one read was under way
+  double read_bytes_per_second = 0;  // of these and of fills, while at least one read was under way
 };
 
 double median(std::vector<double> values) {
@@ -75,7 +76,8 @@ Result<Round> run_round(Engine& engine, Session& session, std::span<const Token>
                                               after.io.prefetch_read_bytes - before.io.prefetch_read_bytes);
   round.read_bytes_per_token = read_bytes / n;
   const auto busy_us = static_cast<double>(after.io.read_busy_us - before.io.read_busy_us);
-  round.read_bytes_per_second = busy_us > 0 ? read_bytes * 1e6 / busy_us : 0;
+  const auto all_bytes = static_cast<double>(after.io.total_read_bytes() - before.io.total_read_bytes());
+  round.read_bytes_per_second = busy_us > 0 ? all_bytes * 1e6 / busy_us : 0;
   return round;
 }
 
@@ -219,13 +221,13 @@ void add_bench(CLI::App& app, Action& action) {
       throw CLI::ValidationError("MODEL", "`bench predict` measures shapes, not a model; leave it out");
     }
     if (options->what != "predict" && !has_model) throw CLI::RequiredError("MODEL");
-    action = [options] {
+    action = with_model(options->inference.engine.model, [options] {
       if (options->what == "predict") {
         return bench_predict(options->predict, options->inference.engine.shadow, options->json);
       }
       return options->what == "fetch" ? bench_fetch(options->inference.engine, options->fetch, options->json)
                                       : run(*options);
-    };
+    });
   });
 }
 

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/model_name.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "odmoe/format.h"
@@ -254,7 +255,9 @@ void add_collect(CLI::App& app, Action& action) {
       "  odmoe collect model.gguf --corpus prompts.txt --document-tokens 256 --generate 192 -o data/\n"
       "  odmoe collect model.gguf --corpus wiki.txt --routing-only -o routing.trace.xz\n"
       "  odmoe collect --synthetic --tokens 20000 --output data/");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
+  command->callback([&action, options] {
+    action = with_model(options->inference.engine.model, [options] { return run(*options); });
+  });
 }
 
 }  // namespace odmoe::cli

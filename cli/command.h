@@ -23,13 +23,18 @@ using Action = std::function<Result<int>()>;
 // command, `action` becomes what it does.
 void add_run(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
 void add_models(CLI::App& app, Action& action);
+void add_pull(CLI::App& app, Action& action);
+void add_list(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
+void add_render(CLI::App& app, Action& action);
 void add_perplexity(CLI::App& app, Action& action);
 void add_convert(CLI::App& app, Action& action);
 void add_simulate(CLI::App& app, Action& action);
 void add_collect(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
+void add_tune(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_serve(CLI::App& app, Action& action);
 void add_top(CLI::App& app, Action& action);

@@ -9,13 +9,17 @@
 #include <system_error>
 #include <vector>
 
+#include "backend/backend.h"
+#include "backend/repacked_layout.h"
 #include "base/clock.h"
 #include "base/units.h"
 #include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/model_name.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/time_left.h"
 #include "convert/conversion_plan.h"
 #include "convert/hf_source.h"
 #include "convert/verify.h"
@@ -32,24 +36,9 @@ struct ConvertCommand {
   std::string in, out;
   LayoutOptions layout;
   std::string experts, dense;  // --experts, --dense; empty: not given
+  bool repack = false;
   bool verify = false;
   bool dry_run = false;
-};
-
-// "1.2GiB of 3.4GiB, 0:42 left"; the time from what was done since the start.
-class TimeLeft {
- public:
-  std::string text(uint64_t done, uint64_t total) const {
-    const double seconds = static_cast<double>(SteadyClock::instance().now_us() - start_us_) * 1e-6;
-    std::string text = odmoe::format("{} of {}", format_bytes(done), format_bytes(total));
-    if (done == 0 || seconds < 1) return text;
-    const auto left =
-        static_cast<int64_t>(seconds * static_cast<double>(total - done) / static_cast<double>(done));
-    return text + odmoe::format(", {}:{:02} left", left / 60, left % 60);
-  }
-
- private:
-  int64_t start_us_ = SteadyClock::instance().now_us();
 };
 
 class Bar {
@@ -143,6 +132,15 @@ std::string summary(const ConversionPlan& plan, const fs::path& out) {
                                    layout_name(manifest.layout));
   text += odmoe::format("  experts/     {:>10}  {} records in {} files, on pages of {} bytes\n",
                         format_bytes(experts), n_record, n_file, manifest.page_bytes);
+  if (manifest.repacked) {
+    uint64_t repacked = 0;
+    for (const auto& layer : manifest.layers) {
+      for (const auto& slice : layer.slices)
+        repacked += slice.repacked ? slice.bytes * static_cast<uint64_t>(layer.n_expert()) : 0;
+    }
+    text += odmoe::format("    repacked   {:>10}  for this processor's kernels ({})\n",
+                          format_bytes(repacked), manifest.repacked->layout);
+  }
   text += odmoe::format("  base_model/  {:>10}  what stays in memory, in {} files\n", format_bytes(dense),
                         manifest.files.size());
   return text;
@@ -168,9 +166,25 @@ Result<int> convert_model(const ConvertCommand& command) {
   if (command.out.empty()) {
     return fail(ErrorKind::kUsage, "name the directory to make: odmoe convert {} OUT", command.in);
   }
+  if (command.repack && command.layout.layout != ExpertManifest::Layout::kPacked) {
+    return fail(ErrorKind::kUsage,
+                "--repack auto is for --layout packed: files of single experts are for other tools to read");
+  }
   std::vector<std::string> notes;
   ODMOE_ASSIGN_OR_RETURN(const auto source, open_source(command, notes));
-  ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, command.layout));
+  // Whose the experts' layout is.
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<RepackedLayout> repacked;
+  LayoutOptions layout = command.layout;
+  if (command.repack) {
+    ODMOE_ASSIGN_OR_RETURN(backend, Backend::create(1));
+    repacked = RepackedLayout::create(*backend);
+    layout.repack = repacked.get();
+  }
+  ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, layout));
+  if (command.repack && !plan.manifest.repacked) {
+    notes.emplace_back("no expert is repacked: this processor's kernels take them as they are");
+  }
   if (command.dry_run) return show(summary(plan, command.out) + note_lines(notes));
   ODMOE_RETURN_IF_ERROR(check_room(command.out, plan.total_bytes));
 
@@ -219,6 +233,11 @@ void add_convert(CLI::App& app, Action& action) {
       "packed: a file per layer; files: a safetensors file per expert",
       [options](ExpertManifest::Layout layout) { options->layout.layout = layout; })
       ->group("Layout");
+  add_choice<bool>(
+      *command, "--repack", false, {{"auto", true}, {"off", false}},
+      "auto: experts as this processor's wider kernels want them, for this machine and its like alone",
+      [options](bool repack) { options->repack = repack; })
+      ->group("Layout");
   add_choice<uint32_t>(*command, "--page-size", options->layout.page_bytes,
                        {{"4096", 4096}, {"16384", 16384}},
                        "Bytes that records begin on multiples of; 16384 for Apple Silicon",
@@ -252,11 +271,14 @@ void add_convert(CLI::App& app, Action& action) {
       "Examples:\n"
       "  odmoe convert model.gguf model.odmoe\n"
       "  odmoe convert model-00001-of-00009.gguf model.odmoe --page-size 16384\n"
+      "  odmoe convert model.gguf model.odmoe --repack auto\n"
       "  odmoe convert model.gguf model.odmoe --layout files --dry-run\n"
       "  odmoe convert Qwen3-30B-A3B model.odmoe --experts Q4_K --dense Q8_0\n"
       "  odmoe convert --verify model.odmoe\n"
       "  odmoe run model.odmoe -p 'Once upon a time' --memory 8GiB");
-  command->callback([&action, options] { action = [options] { return convert_model(*options); }; });
+  command->callback([&action, options] {
+    action = with_model(options->in, [options] { return convert_model(*options); });
+  });
 }
 
 }  // namespace odmoe::cli

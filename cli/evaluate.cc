@@ -11,6 +11,7 @@
 #include "cli/evaluation_report.h"
 #include "cli/inference_options.h"
 #include "cli/interrupt.h"
+#include "cli/model_name.h"
 #include "cli/output.h"
 #include "cli/predictor_race.h"
 #include "cli/progress.h"
@@ -202,7 +203,9 @@ void add_evaluate(CLI::App& app, Action& action) {
         throw CLI::ValidationError("--type", known.error().message);
       }
     }
-    action = [options, has_model] { return has_model ? evaluate_model(*options) : evaluate_data(*options); };
+    action = with_model(options->inference.engine.model, [options, has_model] {
+      return has_model ? evaluate_model(*options) : evaluate_data(*options);
+    });
   });
 }
 

@@ -3,25 +3,36 @@
 #include <string>
 
 #include "cli/choice.h"
-#include "cli/drive_cache.h"
+#include "cli/kept_files.h"
+#include "cli/model_name.h"
 
 namespace odmoe::cli {
 
-void add_model_options(CLI::App& command, EngineOptions& options) {
+void add_model(CLI::App& command, EngineOptions& options) {
   command
       .add_option_function<std::string>(
-          "MODEL", [&options](const std::string& path) { options.model = path; },
-          "A GGUF file, the first of a split one, or an expert directory")
+          "MODEL", [&options](const std::string& path) { options.model = path; }, kModelHelp)
       ->type_name("FILE")
       ->required();
+}
+
+void add_model_options(CLI::App& command, EngineOptions& options) {
+  add_model(command, options);
   command
       .add_option("-c,--context", options.context,
                   "Tokens that the KV cache holds; 0: as many as the model was trained for, at most 4096")
       ->type_name("N")
       ->capture_default_str()
       ->group("Memory");
+  add_size_options(command, options);
+}
+
+void add_size_options(CLI::App& command, EngineOptions& options) {
   add_choice<CacheType>(command, "--cache-type", options.cache_type,
-                        {{"f16", CacheType::kF16}, {"q8_0", CacheType::kQ8_0}, {"f32", CacheType::kF32}},
+                        {{"f16", CacheType::kF16},
+                         {"bf16", CacheType::kBF16},
+                         {"q8_0", CacheType::kQ8_0},
+                         {"f32", CacheType::kF32}},
                         "Type of the KV cache", [&options](CacheType type) { options.cache_type = type; })
       ->group("Memory");
   command
@@ -67,7 +78,8 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
   add_choice<FlashAttention>(
       command, "--flash-attention", engine.flash_attention,
       {{"auto", FlashAttention::kAuto}, {"on", FlashAttention::kOn}, {"off", FlashAttention::kOff}},
-      "One kernel for attention, where there is one for the model",
+      "One kernel for attention; auto: for several tokens at once, where there is one for the model, while "
+      "one token goes over keys and values once for all heads that share them",
       [&engine](FlashAttention choice) { engine.flash_attention = choice; })
       ->group("Speed");
   add_choice<ReaderChoice>(
@@ -124,11 +136,24 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       ->type_name("FILE")
       ->allow_extra_args(false)  // the next word is not another of them
       ->group("Speed");
+  command
+      .add_flag("--fill", engine.fill,
+                "Read experts that nobody has asked for into memory that is still free, while the drive has "
+                "nothing better to do")
+      ->group("Speed");
   engine.drive_file = default_drive_file();
+  engine.prefetching_file = default_prefetching_file();
+  options.tuning_file = default_tuning_file();
   command
       .add_flag_callback(
-          "--no-probe", [&engine] { engine.drive_file.clear(); },
-          "Do not try out a drive that is not known yet, nor look up what is known")
+          "--no-probe",
+          [&options] {
+            options.engine.drive_file.clear();
+            options.engine.prefetching_file.clear();
+            options.tuning_file.clear();
+          },
+          "Do not try out a drive that is not known yet, nor look up what is known of drives, of reading "
+          "ahead and of what suits the model here (odmoe tune)")
       ->group("Speed");
 
   command
@@ -140,6 +165,13 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       .add_flag("-v,--verbose", options.verbose,
                 "Show the memory plan and a closing summary on standard error")
       ->group("Report");
+}
+
+GivenSettings given_settings(const CLI::App& command) {
+  return {.threads = command.count("--threads") > 0,
+          .lookahead = command.count("--lookahead") > 0,
+          .memory = command.count("--memory") > 0,
+          .chunk = command.count("--chunk") > 0};
 }
 
 }  // namespace odmoe::cli

@@ -13,8 +13,10 @@
 #include "base/processors.h"
 #include "base/units.h"
 #include "cli/command.h"
-#include "cli/drive_cache.h"
+#include "cli/hit_rates.h"
 #include "cli/inference_options.h"
+#include "cli/kept_files.h"
+#include "cli/model_name.h"
 #include "cli/output.h"
 #include "cli/report.h"
 #include "cli/speed_estimate.h"
@@ -63,6 +65,10 @@ struct LayerSizes {
   bool operator==(const LayerSizes&) const = default;
 };
 
+std::string type_text(const TensorInfo& tensor) {
+  return odmoe::format("{}{}", ggml_type_name(tensor.type), tensor.repacked ? " repacked" : "");
+}
+
 std::vector<LayerSizes> layer_sizes(const Checkpoint& file, int n_layer) {
   std::vector<LayerSizes> layers(static_cast<size_t>(n_layer));
   for (const TensorInfo& tensor : file.tensors()) {
@@ -75,7 +81,7 @@ std::vector<LayerSizes> layer_sizes(const Checkpoint& file, int n_layer) {
     }
     sizes.n_expert = tensor.ne[2];
     sizes.expert_bytes += tensor.bytes / static_cast<uint64_t>(tensor.ne[2]);
-    const std::string type = ggml_type_name(tensor.type);
+    const std::string type = type_text(tensor);
     if (sizes.expert_types.find(type) == std::string::npos)
       sizes.expert_types += (sizes.expert_types.empty() ? "" : ", ") + type;
   }
@@ -105,13 +111,7 @@ struct Estimate {
 };
 
 Result<Estimate> estimate(const EngineOptions& options, const Checkpoint& file, const ModelInfo& model) {
-  Estimate result;
-  result.speed.cycle_bytes = model.cycle_bytes;
-  result.speed.dense_read_bytes = model.dense_bytes;
-  // Of the embedding a token reads one row, unless it is the output head too.
-  const TensorInfo* embedding = file.find_tensor("token_embd.weight");
-  if (embedding != nullptr && file.find_tensor("output.weight") != nullptr)
-    result.speed.dense_read_bytes -= std::min(model.dense_bytes, embedding->bytes);
+  Estimate result{.speed = bytes_of_a_token(model, file), .drive = {}};
   const int threads = options.threads > 0 ? options.threads : usable_processors();
   ODMOE_ASSIGN_OR_RETURN(
       result.speed.memory_bytes_per_second,
@@ -130,12 +130,9 @@ Result<Estimate> estimate(const EngineOptions& options, const Checkpoint& file, 
 
 std::optional<double> tokens_per_second(const Estimate& estimate, const MemoryPlan& plan,
                                         uint64_t budget_bytes) {
-  const uint64_t rest = plan.budget_bytes - plan.arena_bytes;
-  const double share = plan.arena_bytes == 0
-                           ? 1
-                           : static_cast<double>(budget_bytes - std::min(rest, budget_bytes)) /
-                                 static_cast<double>(plan.arena_bytes);
-  return roofline_tokens_per_second(estimate.speed, share);
+  const auto speed =
+      reading_speed(estimate.speed, hit_rates_of_traces().at(expert_share(plan, budget_bytes)));
+  return speed ? std::optional(speed->overlapped()) : std::nullopt;
 }
 
 std::string speed_text(const Estimate& estimate) {
@@ -203,13 +200,16 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, const Check
   shape.emplace_back("vocabulary", std::to_string(model.n_vocab));
   shape.emplace_back("context trained for", std::to_string(model.n_context_train));
 
-  Rows sizes{{"file", format_bytes(model.file_bytes)},
-             {"experts", format_bytes(model.expert_bytes)},
-             {"dense weights", format_bytes(model.dense_bytes)},
-             {"dense weights in memory", format_bytes(plan.dense_bytes)},
-             {"experts that one token uses", format_bytes(model.cycle_bytes)},
-             {odmoe::format("KV cache of {} tokens", model.context), format_bytes(plan.kv_bytes)},
-             {"buffers", format_bytes(plan.buffer_bytes)}};
+  Rows sizes{{"file", format_bytes(model.file_bytes)}, {"experts", format_bytes(model.expert_bytes)}};
+  if (model.repacked_bytes > 0) {
+    sizes.emplace_back(odmoe::format("of them repacked ({})", model.repacked_layout),
+                       format_bytes(model.repacked_bytes));
+  }
+  sizes.emplace_back("dense weights", format_bytes(model.dense_bytes));
+  sizes.emplace_back("dense weights in memory", format_bytes(plan.dense_bytes));
+  sizes.emplace_back("experts that one token uses", format_bytes(model.cycle_bytes));
+  sizes.emplace_back(odmoe::format("KV cache of {} tokens", model.context), format_bytes(plan.kv_bytes));
+  sizes.emplace_back("buffers", format_bytes(plan.buffer_bytes));
   Rows types;
   for (const auto& [type, bytes] : model.bytes_per_type) types.emplace_back(type, format_bytes(bytes));
   Rows memory;
@@ -242,6 +242,8 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                               {"n_context_train", model.n_context_train},
                               {"file_bytes", model.file_bytes},
                               {"expert_bytes", model.expert_bytes},
+                              {"repacked_layout", model.repacked_layout},
+                              {"repacked_bytes", model.repacked_bytes},
                               {"dense_bytes", model.dense_bytes},
                               {"dense_memory_bytes", plan.dense_bytes},
                               {"cycle_bytes", model.cycle_bytes},
@@ -301,7 +303,7 @@ std::string everything(const Checkpoint& file, const ModelInfo& model) {
   }
   text += odmoe::format("tensors, {}\n", file.tensors().size());
   for (const TensorInfo& tensor : file.tensors()) {
-    text += odmoe::format("  {:<40} {:>7}  {:<24} {:>10}\n", tensor.name, ggml_type_name(tensor.type),
+    text += odmoe::format("  {:<40} {:>7}  {:<24} {:>10}\n", tensor.name, type_text(tensor),
                           dimensions(tensor), format_bytes(tensor.bytes));
   }
   return text;
@@ -314,6 +316,7 @@ void add_everything(nlohmann::ordered_json& json, const Checkpoint& file) {
   for (const TensorInfo& tensor : file.tensors()) {
     tensors.push_back({{"name", tensor.name},
                        {"type", ggml_type_name(tensor.type)},
+                       {"repacked", tensor.repacked},
                        {"ne", tensor.ne},
                        {"bytes", tensor.bytes}});
   }
@@ -360,7 +363,9 @@ void add_inspect(CLI::App& app, Action& action) {
       "  odmoe inspect model.gguf\n"
       "  odmoe inspect model.gguf --context 32768 --cache-type q8_0\n"
       "  odmoe inspect model.gguf --json --all | jq .metadata");
-  command->callback([&action, options] { action = [options] { return inspect(*options); }; });
+  command->callback([&action, options] {
+    action = with_model(options->engine.model, [options] { return inspect(*options); });
+  });
 }
 
 }  // namespace odmoe::cli

@@ -22,7 +22,7 @@ void handle(int /*signal*/) {
   if (interrupted.exchange(true)) _exit(kExitInterrupted);
   if (Engine* engine = watched.load()) engine->interrupt();
   const int saved = errno;
-  (void)!write(bell[1], "!", 1);
+  (void)!::write(bell[1], "!", 1);
   errno = saved;
 }
 

@@ -12,6 +12,7 @@
 
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/openmp_spinning.h"
 #include "cli/output.h"
 #include "cli/standard_descriptors.h"
 
@@ -74,6 +75,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  bound_openmp_spinning(argv);
   hold_standard_descriptors();
   try {
     return run(argc, argv);

@@ -32,8 +32,8 @@ OptionNode option(const CommandNode& command, const std::string& name) {
 TEST(OptionTree, TellsNamesValuesAndDefaultsOfOptions) {
   const auto root = program();
   const auto type = option(command(root, "run"), "--cache-type");
-  EXPECT_EQ(type.value, "f16|q8_0|f32");
-  EXPECT_THAT(type.choices, ElementsAre("f16", "q8_0", "f32"));
+  EXPECT_EQ(type.value, "f16|bf16|q8_0|f32");
+  EXPECT_THAT(type.choices, ElementsAre("f16", "bf16", "q8_0", "f32"));
   EXPECT_EQ(type.fallback, "f16");
   EXPECT_THAT(option(command(root, "run"), "-n").names, ElementsAre("-n", "--predict"));
   EXPECT_TRUE(option(command(root, "perplexity"), "--logits").is_file());
@@ -83,7 +83,7 @@ TEST(Completion, OffersEveryOptionOfEveryCommandInEveryShell) {
       }
     }
   }
-  EXPECT_THAT(bash, HasSubstr("run:--cache-type) mapfile -t COMPREPLY < <(compgen -W 'f16 q8_0 f32'"));
+  EXPECT_THAT(bash, HasSubstr("run:--cache-type) mapfile -t COMPREPLY < <(compgen -W 'f16 bf16 q8_0 f32'"));
   EXPECT_THAT(bash, HasSubstr("completion) mapfile -t COMPREPLY < <(compgen -W 'bash zsh fish'"));
 }
 
@@ -91,7 +91,7 @@ TEST(Man, ShowsEveryCommandAndLeavesNothingForRoffToMistake) {
   const auto root = program();
   const std::string page = man_page(root);
   for (const auto& command : root.commands) EXPECT_THAT(page, HasSubstr(".SH odmoe " + command.name + "\n"));
-  EXPECT_THAT(page, HasSubstr("\\fB\\-\\-cache\\-type\\fR \\fIf16|q8_0|f32\\fR"));
+  EXPECT_THAT(page, HasSubstr("\\fB\\-\\-cache\\-type\\fR \\fIf16|bf16|q8_0|f32\\fR"));
   // A text line that began with a dot or a quote would be taken for a request.
   CommandNode odd{.name = "odmoe", .help = "", .footer = ".x\n'y\\z", .options = {}, .commands = {}};
   EXPECT_THAT(man_page(odd), HasSubstr("\n\\&.x\n\\&'y\\ez\n"));

@@ -55,4 +55,8 @@ Result<int> Output::exit_code() const {
 
 bool Output::is_terminal() const { return ::isatty(descriptor_) == 1; }
 
+void say(std::string_view line) {
+  (void)Output::standard_error().write("odmoe: " + std::string(line) + "\n");
+}
+
 }  // namespace odmoe::cli

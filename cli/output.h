@@ -42,4 +42,7 @@ class Output {
   Status status_;
 };
 
+// A line to whoever started the program, on standard error.
+void say(std::string_view line);
+
 }  // namespace odmoe::cli

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/model_name.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "odmoe/format.h"
@@ -108,7 +109,9 @@ void add_perplexity(CLI::App& app, Action& action) {
       "Examples:\n"
       "  odmoe perplexity model.gguf -f wiki.test.raw --context 512\n"
       "  odmoe perplexity model.gguf -f text.txt --context 256 --memory 10% --logits logits.f32");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
+  command->callback([&action, options] {
+    action = with_model(options->inference.engine.model, [options] { return run(*options); });
+  });
 }
 
 }  // namespace odmoe::cli

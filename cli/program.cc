@@ -41,6 +41,7 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
   app.fallthrough();  // --log-level may also follow the command
   app.footer(
       "Examples:\n"
+      "  odmoe run hf:unsloth/Qwen3-30B-A3B-GGUF --chat\n"
       "  odmoe run model.gguf -p 'Once upon a time' --memory 8GiB\n"
       "  odmoe run model.gguf --chat\n"
       "  odmoe serve model.gguf --memory 80GiB\n"
@@ -50,13 +51,18 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
       "made so far has been written), 141 the reader of standard output went away.");
   add_run(app, action);
   add_inspect(app, action);
+  add_pull(app, action);
+  add_list(app, action);
+  add_plan(app, action);
   add_models(app, action);
   add_tokenize(app, action);
+  add_render(app, action);
   add_perplexity(app, action);
   add_convert(app, action);
   add_simulate(app, action);
   add_collect(app, action);
   add_train(app, action);
+  add_tune(app, action);
   add_bench(app, action);
   add_serve(app, action);
   add_top(app, action);

@@ -96,11 +96,18 @@ TEST(RunOptions, DrivesAreKeptInTheUsersCacheUnlessNothingIsToBeTriedOut) {
   ASSERT_EQ(setenv("XDG_CACHE_HOME", "/somewhere", 1), 0);
   EXPECT_EQ(parse({"m.gguf"}).inference.engine.drive_file, "/somewhere/odmoe/drives.json");
   EXPECT_EQ(parse({"m.gguf", "--no-probe"}).inference.engine.drive_file, "");
+  EXPECT_EQ(parse({"m.gguf"}).inference.engine.prefetching_file, "/somewhere/odmoe/prefetching.json");
+  EXPECT_EQ(parse({"m.gguf", "--no-probe"}).inference.engine.prefetching_file, "");
   ASSERT_EQ(setenv("XDG_CACHE_HOME", "not/absolute", 1), 0);  // is as good as none
   ASSERT_EQ(setenv("HOME", "/home/one", 1), 0);
   EXPECT_TRUE(parse({"m.gguf"}).inference.engine.drive_file.string().starts_with("/home/one/"));
   ASSERT_EQ(unsetenv("HOME"), 0);
   EXPECT_EQ(parse({"m.gguf"}).inference.engine.drive_file, "");
+}
+
+TEST(RunOptions, FreeMemoryIsFilledWhenAskedFor) {
+  EXPECT_FALSE(parse({"m.gguf"}).inference.engine.fill);
+  EXPECT_TRUE(parse({"m.gguf", "--fill"}).inference.engine.fill);
 }
 
 TEST(RunOptions, TextsAreTakenAsTheyAre) {

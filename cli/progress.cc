@@ -19,9 +19,12 @@ Progress::Progress(std::string label, const Clock& clock)
 std::string Progress::line(std::string_view label, double fraction, std::string_view detail, int columns) {
   using namespace ftxui;
   const auto done = static_cast<float>(std::clamp(fraction, 0.0, 1.0));
+  // The bar gives way to what is written beside it.
+  constexpr int kLeastBar = 8, kLongestBar = 30, kShare = 7;
+  const auto written = static_cast<int>(std::min<size_t>(label.size() + 1 + detail.size(), 1000)) + kShare;
   const auto document = hbox({
       text(std::string(label) + " "),
-      gauge(done) | size(WIDTH, EQUAL, 30),
+      gauge(done) | size(WIDTH, EQUAL, std::clamp(columns - written, kLeastBar, kLongestBar)),
       text(odmoe::format(" {:3.0f} % ", 100 * done)),
       text(std::string(detail)),
       filler(),

@@ -30,6 +30,11 @@ TEST(Progress, BarGrowsWithTheShare) {
   EXPECT_EQ(blocks(7), 30);
 }
 
+TEST(Progress, TheBarGivesWayToWhatIsBesideIt) {
+  const std::string detail = "19.8 MiB of 20.0 MiB, 2.41 MiB/s, 0:02 left";
+  EXPECT_THAT(Progress::line("Downloading", 0.5, detail, 79), HasSubstr(detail));
+}
+
 TEST(Progress, IsSilentWhereStandardErrorIsNoTerminal) {
   class Later final : public Clock {
    public:

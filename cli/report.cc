@@ -45,7 +45,7 @@ std::string work_text(const Stats& stats) {
       "at {}/s; at most {} resident{}\n",
       stats.prefill.tokens, stats.prefill.tokens_per_second(), stats.decode.tokens,
       stats.decode.tokens_per_second(), 100 * stats.experts.hit_rate(), stats.experts.demands,
-      format_bytes(stats.io.demand_read_bytes + stats.io.prefetch_read_bytes), stats.io.reader,
+      format_bytes(stats.io.total_read_bytes()), stats.io.reader,
       format_bytes(static_cast<uint64_t>(stats.io.read_bytes_per_second())),
       format_bytes(stats.peak_resident_bytes),
       stats.arena_resizes > 0 ? odmoe::format("; the arena of experts changed {} times, to {}",

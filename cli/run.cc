@@ -9,6 +9,8 @@
 #include "cli/generation.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/kept_tuning.h"
+#include "cli/model_name.h"
 #include "cli/report.h"
 #include "cli/run_options.h"
 
@@ -45,16 +47,22 @@ Result<int> run(RunOptions options) {
   }
   // Before the model is opened, so that a prompt that cannot be read costs no time.
   std::string prompt;
-  if (!options.chat) {
+  ChatTemplateChoice chat_template;
+  if (options.chat) {
+    ODMOE_ASSIGN_OR_RETURN(chat_template, chosen_chat_template(options.chat_template));
+  } else {
     ODMOE_ASSIGN_OR_RETURN(prompt, prompt_text(options));
   }
+  ODMOE_ASSIGN_OR_RETURN(options.inference.engine.model, find_model(options.inference.engine.model.string()));
+  use_kept_tuning(options.inference);
   // 32 bits, so that it is short to type again.
   options.generate.sampling.seed = options.seed ? *options.seed : std::random_device{}();
   if (options.inference.verbose) std::cerr << "seed " << options.generate.sampling.seed << "\n";
 
   ODMOE_ASSIGN_OR_RETURN(auto engine, ReportedEngine::open(options.inference));
   const interrupt::Watch watch(*engine);
-  return engine.finish(options.chat ? converse(options, *engine) : complete(options, *engine, prompt));
+  return engine.finish(options.chat ? converse(options, chat_template, *engine)
+                                    : complete(options, *engine, prompt));
 }
 
 }  // namespace
@@ -66,13 +74,19 @@ void add_run(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n"
       "  odmoe run model.gguf -p 'Once upon a time' -n 200\n"
+      "  odmoe run hf:unsloth/Qwen3-30B-A3B-GGUF:Q4_K_M --chat\n"
       "  odmoe run model.gguf -f story.txt --memory 8GiB --verbose\n"
       "  odmoe run model.gguf --chat --system 'Answer in one sentence.' --memory 25%\n"
       "  odmoe run model.gguf -p 'def fib(n):' --temperature 0 --stop $'\\n\\n'\n"
       "  zcat article.gz | odmoe run model.gguf --context 8192 --stats stats.json\n"
       "\n"
-      "Ctrl-C ends the text (in a conversation: the answer), a second one the program.");
-  command->callback([&action, options] { action = [options] { return run(*options); }; });
+      "Ctrl-C ends the text (in a conversation: the answer), a second one the program. In a conversation at "
+      "a\n"
+      "terminal /help lists the commands: /system, /retry, /new, /save, /load, /stats, /quit.");
+  command->callback([&action, options, command] {
+    options->inference.given = given_settings(*command);
+    action = [options] { return run(*options); };
+  });
 }
 
 }  // namespace odmoe::cli

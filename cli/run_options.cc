@@ -60,11 +60,13 @@ void add_text_options(CLI::App& command, RunOptions& options) {
       ->needs(chat)
       ->group("Conversation");
   command
-      .add_option("--chat-template", options.chat_template,
-                  "Template to use in place of the one that the model names")
-      ->type_name("FAMILY")
+      .add_flag("--history,!--no-history", options.keeps_history,
+                "Keep what is typed, for the arrow keys of the next conversation")
       ->needs(chat)
       ->group("Conversation");
+  for (CLI::Option* option : add_chat_template_options(command, options.chat_template, "Conversation")) {
+    option->needs(chat);
+  }
 }
 
 void add_sampling_options(CLI::App& command, RunOptions& options) {

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "cli/chat_template_options.h"
 #include "cli/inference_options.h"
 #include "odmoe/session.h"
 
@@ -20,7 +21,8 @@ struct RunOptions {
   bool echo = false;
   bool chat = false;
   std::optional<std::string> system;  // --chat: the system message
-  std::string chat_template;          // --chat: the family; empty: the model's own
+  ChatTemplateOptions chat_template;  // --chat
+  bool keeps_history = true;          // --chat: of the lines that were typed
 };
 
 // `options` must outlive `command`.

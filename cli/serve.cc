@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <utility>
@@ -10,6 +11,8 @@
 #include "base/heap.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/kept_tuning.h"
+#include "cli/model_name.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/report.h"
@@ -20,8 +23,6 @@
 
 namespace odmoe::cli {
 namespace {
-
-void say(const std::string& line) { (void)Output::standard_error().write("odmoe: " + line + "\n"); }
 
 // The experts of a recorded trace, those used most first.
 Result<std::vector<LikelyExpert>> commonest_experts(const std::string& path, const ModelInfo& model) {
@@ -71,8 +72,12 @@ Result<int> serve(ServeOptions options) {
   settle_memory(options);
   ODMOE_RETURN_IF_ERROR(options.inference.engine.validate());
   ODMOE_ASSIGN_OR_RETURN(options.server.api_keys, api_keys(options));
-  if (options.server.model_id.empty())
-    options.server.model_id = options.inference.engine.model.stem().string();
+  ODMOE_ASSIGN_OR_RETURN(options.server.chat_template, chosen_chat_template(options.chat_template));
+  std::filesystem::path& model = options.inference.engine.model;
+  if (options.server.model_id.empty()) options.server.model_id = name_for_clients(model.string());
+  ODMOE_ASSIGN_OR_RETURN(model, find_model(model.string()));
+  if (options.server.model_id.empty()) options.server.model_id = model.stem().string();
+  use_kept_tuning(options.inference);
   if (options.json_log) server::log_as_json();
   interrupt::install_terminate();
   ODMOE_ASSIGN_OR_RETURN(const auto server, server::Server::listen(options.server));
@@ -106,6 +111,7 @@ void add_serve(CLI::App& app, Action& action) {
   command->footer(
       "Examples:\n"
       "  odmoe serve model.gguf --memory 80GiB --context 32768\n"
+      "  odmoe serve hf:unsloth/Qwen3-30B-A3B-GGUF:Q4_K_M --memory 8GiB\n"
       "  odmoe serve model.gguf --host 0.0.0.0 --api-key-file keys.txt --sessions 4\n"
       "  odmoe serve model.gguf --port 0 --warm session.trace.xz --log-level info --log-format json\n"
       "  odmoe serve model.gguf --vision-url http://mac2:8080\n"
@@ -115,7 +121,10 @@ void add_serve(CLI::App& app, Action& action) {
       "\n"
       "SIGTERM or Ctrl-C lets requests under way finish and ends with status 0; a second signal ends at "
       "once.");
-  command->callback([&action, options] { action = [options] { return serve(*options); }; });
+  command->callback([&action, options, command] {
+    options->inference.given = given_settings(*command);
+    action = [options] { return serve(*options); };
+  });
 }
 
 }  // namespace odmoe::cli

@@ -108,11 +108,7 @@ void add_request_options(CLI::App& command, ServeOptions& options) {
       ->type_name("NAME")
       ->default_str("the file's, without .gguf")
       ->group(kGroup);
-  command
-      .add_option("--chat-template", server.chat_template,
-                  "Template to use in place of the one that the model names")
-      ->type_name("FAMILY")
-      ->group(kGroup);
+  add_chat_template_options(command, options.chat_template, kGroup);
 }
 
 void add_cache_options(CLI::App& command, ServeOptions& options) {
@@ -148,11 +144,16 @@ void add_cache_options(CLI::App& command, ServeOptions& options) {
       "Most that the directory may hold; those used longest ago go", "16GiB")
       ->needs(directory);
   add_choice<server::PromptReuse>(
-      command, "--prompt-reuse", server::PromptReuse::kExact,
-      {{"exact", server::PromptReuse::kExact}, {"longest", server::PromptReuse::kLongest}},
-      "What is not evaluated again of a prompt that begins as an earlier text: whole chunks (--chunk) that "
-      "were evaluated as chunks, so that answers do not depend on what was served before; or all that is "
-      "equal, which is faster and may round differently in the last bits",
+      command, "--prompt-reuse", server::PromptReuse::kConversation,
+      {{"conversation", server::PromptReuse::kConversation},
+       {"exact", server::PromptReuse::kExact},
+       {"longest", server::PromptReuse::kLongest}},
+      "What is not evaluated again of a prompt that begins as an earlier text: all of a conversation that "
+      "was "
+      "had here, answers too, which is evaluated as it was then where it is not there any more, so that an "
+      "answer depends on the conversation alone; whole chunks (--chunk) from its beginning, so that it "
+      "depends "
+      "on the prompt's tokens alone; or all that is equal, so that its last bits depend on what is there",
       [&server](server::PromptReuse reuse) { server.prompt_reuse = reuse; })
       ->group(kGroup);
   command
@@ -160,6 +161,22 @@ void add_cache_options(CLI::App& command, ServeOptions& options) {
                 "Use texts that came with one API key again for requests with another; cached_tokens then "
                 "tells each how much of a prompt others had asked")
       ->group(kGroup);
+}
+
+void add_response_options(CLI::App& command, ServeOptions& options) {
+  command
+      .add_option_function<std::string>(
+          "--response-store",
+          [&options](const std::string& text) {
+            const auto bytes = parse_bytes(text);
+            if (!bytes.has_value()) throw CLI::ValidationError("--response-store", bytes.error().message);
+            options.server.response_store_bytes = *bytes;
+          },
+          "Memory for responses that clients go on from with previous_response_id, of the budget; 0: none "
+          "are kept")
+      ->type_name("SIZE")
+      ->default_str("16MiB")
+      ->group("Requests");
 }
 
 void add_vision_options(CLI::App& command, ServeOptions& options) {
@@ -199,6 +216,7 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
   options.inference.engine.sessions = 2;
   add_network_options(command, options);
   add_request_options(command, options);
+  add_response_options(command, options);
   add_cache_options(command, options);
   add_vision_options(command, options);
   constexpr const char* kGroup = "Operation";

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/chat_template_options.h"
 #include "cli/inference_options.h"
 #include "server/server.h"
 
@@ -14,6 +15,7 @@ namespace odmoe::cli {
 struct ServeOptions {
   InferenceOptions inference;
   server::ServerOptions server;
+  ChatTemplateOptions chat_template;
   std::string api_key_file;  // a key per line; empty: none
   std::string warm;          // a trace; empty: nothing is loaded first
   std::optional<uint64_t> prompt_cache_bytes;

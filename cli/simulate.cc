@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <memory>
@@ -20,6 +19,7 @@
 #include "cli/interrupt.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/session_ranges.h"
 #include "cli/simulation_report.h"
 #include "odmoe/format.h"
 #include "trace/trace_file.h"
@@ -42,38 +42,6 @@ struct SimulateOptions {
   std::string json_file, csv_file;
   bool no_plot = false;
 };
-
-Result<std::vector<SessionRange>> parse_sessions(const std::vector<std::string>& items) {
-  std::vector<SessionRange> ranges;
-  for (const std::string& item : items) {
-    std::array<uint32_t, 3> parts = {0, UINT32_MAX, 1};
-    size_t n = 0;
-    bool good = true;
-    const char* at = item.data();
-    const char* const end = item.data() + item.size();
-    while (good) {
-      if (at == end || *at == ':') {  // left out: as it is by default
-        good = n > 0 || at != end;
-      } else {
-        const auto [rest, error] = std::from_chars(at, end, parts[n]);
-        good = error == std::errc{};
-        at = rest;
-      }
-      ++n;
-      if (at == end) break;
-      good = good && *at == ':' && n < parts.size();
-      ++at;
-    }
-    if (!good || parts[2] == 0) {
-      return fail(ErrorKind::kUsage, "'{}' names no sessions; write 7, 0:100 or 0:421:60 (first:end:step)",
-                  item);
-    }
-    SessionRange range{.first = parts[0], .end = parts[1], .step = parts[2]};
-    if (n == 1) range.end = range.first == UINT32_MAX ? UINT32_MAX : range.first + 1;
-    ranges.push_back(range);
-  }
-  return ranges;
-}
 
 // Nothing stands for Belady's optimum.
 Result<std::vector<std::optional<PolicyKind>>> parse_policies(const std::vector<std::string>& names) {

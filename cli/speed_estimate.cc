@@ -18,14 +18,6 @@
 namespace odmoe::cli {
 namespace {
 
-struct Point {
-  double share, hit_rate;
-};
-// docs/residency.md, forecast.  A share of nothing hits nothing; with all of the experts only their first use
-// misses.
-constexpr std::array<Point, 6> kHitRates = {
-    {{0, 0}, {.0625, .434}, {.125, .584}, {.25, .768}, {.5, .877}, {1, 1}}};
-
 constexpr int kTries = 3;
 constexpr int64_t kTryUs = 10'000;
 constexpr uint64_t kMostBytes = 64 * kMiB;
@@ -44,22 +36,34 @@ uint64_t sum(std::span<const Block> blocks) {
 
 }  // namespace
 
-double expected_hit_rate(double share) {
-  share = std::clamp(share, 0.0, 1.0);
-  size_t i = 1;
-  while (share > kHitRates[i].share) ++i;
-  const Point& a = kHitRates[i - 1];
-  const Point& b = kHitRates[i];
-  return a.hit_rate + (b.hit_rate - a.hit_rate) * (share - a.share) / (b.share - a.share);
+SpeedInputs bytes_of_a_token(const ModelInfo& model, const Checkpoint& file) {
+  SpeedInputs inputs{.dense_read_bytes = model.dense_bytes, .cycle_bytes = model.cycle_bytes};
+  // Of the embedding a token reads one row, unless it is the output head too.
+  const TensorInfo* embedding = file.find_tensor("token_embd.weight");
+  if (embedding != nullptr && file.find_tensor("output.weight") != nullptr)
+    inputs.dense_read_bytes -= std::min(model.dense_bytes, embedding->bytes);
+  return inputs;
 }
 
-std::optional<double> roofline_tokens_per_second(const SpeedInputs& inputs, double share) {
-  const double missed = static_cast<double>(inputs.cycle_bytes) * (1 - expected_hit_rate(share));
+double expert_share(const MemoryPlan& whole, uint64_t budget_bytes) {
+  if (whole.arena_bytes == 0) return 1;
+  const uint64_t rest = whole.budget_bytes - whole.arena_bytes;
+  const uint64_t arena = std::min(whole.arena_bytes, budget_bytes - std::min(rest, budget_bytes));
+  return static_cast<double>(arena) / static_cast<double>(whole.arena_bytes);
+}
+
+double Speed::overlapped() const { return drive ? std::min(memory, *drive) : memory; }
+
+double Speed::one_after_the_other() const { return drive ? 1 / (1 / memory + 1 / *drive) : memory; }
+
+std::optional<Speed> reading_speed(const SpeedInputs& inputs, double hit_rate) {
+  const double missed = static_cast<double>(inputs.cycle_bytes) * (1 - hit_rate);
   if (missed > 0 && inputs.drive_bytes_per_second <= 0) return std::nullopt;
-  const double from_drive = missed > 0 ? missed / inputs.drive_bytes_per_second : 0;
-  const double from_memory =
-      static_cast<double>(inputs.dense_read_bytes + inputs.cycle_bytes) / inputs.memory_bytes_per_second;
-  return 1 / std::max({from_drive, from_memory, 1e-9});
+  const auto read_bytes =
+      static_cast<double>(inputs.dense_read_bytes + inputs.cycle_bytes + inputs.state_read_bytes);
+  Speed speed{.memory = 1 / std::max(read_bytes / inputs.memory_bytes_per_second, 1e-9), .drive = {}};
+  if (missed > 0) speed.drive = inputs.drive_bytes_per_second / missed;
+  return speed;
 }
 
 Result<double> measure_memory_bandwidth(int threads, uint64_t bytes) {

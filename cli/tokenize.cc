@@ -9,6 +9,7 @@
 #include "cli/command.h"
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/model_name.h"
 #include "cli/output.h"
 #include "format/checkpoint.h"
 #include "format/printable.h"
@@ -111,9 +112,7 @@ Result<int> tokenize(const TokenizeOptions& options) {
 void add_tokenize(CLI::App& app, Action& action) {
   const auto options = std::make_shared<TokenizeOptions>();
   CLI::App* command = app.add_subcommand("tokenize", "Show the tokens of a text, or the text of tokens");
-  command->add_option("MODEL", options->model, "A GGUF, of a vocabulary only too, or an expert directory")
-      ->type_name("FILE")
-      ->required();
+  command->add_option("MODEL", options->model, kModelHelp)->type_name("FILE")->required();
   CLI::Option* text = command
                           ->add_option_function<std::string>(
                               "-p,--prompt",
@@ -154,7 +153,8 @@ void add_tokenize(CLI::App& app, Action& action) {
       "  odmoe tokenize model.gguf -p 'Hello, world!' --pieces\n"
       "  odmoe tokenize model.gguf -f prompt.txt --add-special --json | jq length\n"
       "  odmoe tokenize model.gguf --decode -p '9906 11 1917 0'");
-  command->callback([&action, options] { action = [options] { return tokenize(*options); }; });
+  command->callback(
+      [&action, options] { action = with_model(options->model, [options] { return tokenize(*options); }); });
 }
 
 }  // namespace odmoe::cli

@@ -10,7 +10,6 @@
 #include "cli/command.h"
 #include "cli/output.h"
 #include "cli/train_flags.h"
-#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -28,8 +27,7 @@ struct TrainCommand {
 // Beside us in a build, under libexec when installed.
 Result<fs::path> find_trainer() {
   const fs::path here = program_path().parent_path();
-  for (const fs::path& path : {here / "odmoe-train", here.parent_path() / "libexec/odmoe/odmoe-train",
-                               fs::path(ODMOE_LIBEXEC "/odmoe/odmoe-train")}) {
+  for (const fs::path& path : {here / "odmoe-train", here / ODMOE_LIBEXEC / "odmoe/odmoe-train"}) {
     std::error_code ignored;
     if (fs::is_regular_file(path, ignored)) return path;
   }
@@ -38,8 +36,6 @@ Result<fs::path> find_trainer() {
               "libopenblas0-openmp; macOS: brew install "
               "pytorch) and build again");
 }
-
-void say(std::string_view what) { (void)Output::standard_error().write(odmoe::format("odmoe: {}\n", what)); }
 
 // Collects into OUTPUT.data, trains, and shows what it is worth beside what needs no training.
 Result<int> quick(const TrainCommand& options, const fs::path& trainer) {

@@ -23,10 +23,17 @@ if(ODMOE_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
-# What tests do of their own is little: the time is in the modules, and in compiling the tests.
+# What tests do of their own is little: the time is in the modules, and in compiling the tests.  With sanitizers
+# that is most of it: ten sources of the server's tests took Clang 48 s at -O1 and counting for the fuzzers, 14 without.
 add_library(odmoe_test_flags INTERFACE)
 target_link_libraries(odmoe_test_flags INTERFACE odmoe_flags)
 target_compile_options(odmoe_test_flags INTERFACE $<$<CONFIG:Release>:-O1>)
+if(ODMOE_SANITIZE)
+  target_compile_options(odmoe_test_flags INTERFACE -O0)
+endif()
+if(ODMOE_FUZZ)
+  target_compile_options(odmoe_test_flags INTERFACE -fno-sanitize=fuzzer-no-link)
+endif()
 
 # Headers that are compiled once for all modules, and for all tests.  A source still includes what it uses:
 # ./dev lint compiles without.

@@ -3,9 +3,10 @@
 
     check_syntax.py BUILD PATH...
 
-BUILD has a compile_commands.json; its sources that are or lie below one of the PATHs are read, several at once.  Exit code 1, after all have been read,
-where a source has an error.  What the build makes and has not
-made yet is passed over; precompiled headers must have been made.
+BUILD has a compile_commands.json; its sources that are or lie below one of the PATHs, or of the same folders in BUILD,
+where CMake puts those that include others (CMAKE_UNITY_BUILD), are read, several at once.  Exit code 1, after all have
+been read, where a source has an error.  What the build makes and has not made yet is passed over; precompiled headers
+must have been made.
 """
 import concurrent.futures
 import json
@@ -24,10 +25,10 @@ def read(entry):
 
 def main():
     build, *paths = sys.argv[1:]
-    paths = [pathlib.Path(path).resolve() for path in paths]
+    paths = [pathlib.Path(root, path).resolve() for path in paths for root in (".", build)]
     entries = json.loads(pathlib.Path(build, "compile_commands.json").read_text())
     entries = [entry for entry in entries
-               if os.path.exists(entry["file"]) and any(pathlib.Path(entry["file"]).is_relative_to(path) for path in paths)]
+               if os.path.exists(entry["file"]) and any(pathlib.Path(entry["file"]).resolve().is_relative_to(path) for path in paths)]
     if not entries:
         sys.exit(f"{build}/compile_commands.json has no source in {', '.join(map(str, paths))}")
     failed = 0

@@ -17,7 +17,7 @@ void exercise_tokenizer(const GgufFile& file) {
   testing::exercise_result(tokenizer);
   if (!tokenizer.has_value()) return;
   constexpr std::string_view kText = "Hello, 世界! \xff 123abc\n\n  <|im_end|> e\u0301 \u2581\u2581</s> x";
-  constexpr TextRange kSaid[] = {{.begin = 3, .end = 40}};
+  constexpr ChatText::Range kSaid[] = {{.begin = 3, .end = 40}};
   for (const bool parse : {false, true}) {
     const auto tokens = (*tokenizer)->encode(kText, {.parse_special = parse, .said = kSaid});
     for (const Token token : tokens) {

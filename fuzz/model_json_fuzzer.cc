@@ -42,6 +42,9 @@ void fuzz(std::string_view text) {
     testing::must(layer.gate_up_bytes() % manifest->page_bytes == 0, "down begins on a page");
     for (const ExpertManifest::Slice& slice : layer.slices) {
       testing::must(slice.offset + slice.bytes <= layer.record_bytes, "a slice lies in the record");
+      testing::must(!slice.repacked || (manifest->repacked && manifest->repacked->find(slice.type, slice.n_in,
+                                                                                       slice.matrix_rows())),
+                    "what is repacked is said how");
     }
   }
   const auto again = ExpertManifest::parse(manifest->to_json(), "fuzz");

@@ -103,8 +103,8 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", options.prompt, "Text that is repeated; random: random tokens")
       ->capture_default_str();
   app.add_option("--memory", memory, "As of odmoe run")->capture_default_str();
-  app.add_option("--cache-type", cache_type, "f16, q8_0 or f32")
-      ->check(CLI::IsMember({"f16", "q8_0", "f32"}))
+  app.add_option("--cache-type", cache_type, "f16, bf16, q8_0 or f32")
+      ->check(CLI::IsMember({"f16", "bf16", "q8_0", "f32"}))
       ->capture_default_str();
   app.add_option("--chunk", options.engine.chunk, "As of odmoe run")->capture_default_str();
   app.add_option("-t,--threads", options.engine.threads, "As of odmoe run")->capture_default_str();
@@ -115,9 +115,10 @@ int main(int argc, char** argv) {
     return 2;
   }
   options.engine.memory = *budget;
-  options.engine.cache_type = cache_type == "q8_0"  ? CacheType::kQ8_0
-                              : cache_type == "f32" ? CacheType::kF32
-                                                    : CacheType::kF16;
+  options.engine.cache_type = cache_type == "q8_0"   ? CacheType::kQ8_0
+                              : cache_type == "bf16" ? CacheType::kBF16
+                              : cache_type == "f32"  ? CacheType::kF32
+                                                     : CacheType::kF16;
   options.engine.context = options.tokens + options.decode;
   const Status status = measure(options);
   if (status.has_value()) return 0;

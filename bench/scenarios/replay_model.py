@@ -132,14 +132,14 @@ def add_vocabulary(g, steps):
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = [b for b in range(256) if b not in plain]
     alphabet = [chr(b) if b in plain else chr(256 + rest.index(b)) for b in range(256)]
-    tokens = [f" s{step:04d}" for step in range(steps)] + alphabet + ["<|return|>"]
+    tokens = [f" s{step:04d}" for step in range(steps)] + alphabet + ["ab", "<|return|>"]
     tokens += [f"<|reserved_{i}|>" for i in range(-len(tokens) % 32)]
-    end = steps + 256
+    end = steps + 257
     g.set("tokenizer.ggml.model", "gpt2")
     g.set("tokenizer.ggml.pre", "gpt-4o")
     g.set("tokenizer.ggml.tokens", tokens)
-    g.set("tokenizer.ggml.token_type", [4] * steps + [1] * 256 + [3] * (len(tokens) - end))
-    g.set("tokenizer.ggml.merges", [alphabet[ord("a")] + " " + alphabet[ord("b")]])
+    g.set("tokenizer.ggml.token_type", [4] * steps + [1] * 257 + [3] * (len(tokens) - end))
+    g.set("tokenizer.ggml.merges", ["a b"])
     g.set("tokenizer.ggml.eos_token_id", end)
     g.set("tokenizer.ggml.bos_token_id", end)
     g.set("tokenizer.ggml.add_bos_token", False)

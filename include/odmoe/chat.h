@@ -34,20 +34,13 @@ struct Conversation {
   std::vector<ChatTurn> turns;
   std::vector<std::string> tools = {};  // each the JSON text of {"type": "function", "function": {...}}
   std::optional<bool> thinking = {};    // the thinking switch of templates that have one; nothing: as they do
+  std::string reasoning_effort = {};    // for templates that ask for it, as "low"; empty: not said
+  std::string kwargs = {};              // a JSON object: further variables of the template; empty: none
   bool add_generation_prompt = true;    // end where the assistant begins to speak
   // Other than kNone the last turn must be the assistant's, without calls: the text ends where its reasoning
   // (kThought, which it must have) or its content ends, and there is no generation prompt.
   Continuation continuation = Continuation::kNone;
 };
 // NOLINTEND(readability-redundant-member-init)
-
-// How a model family writes its calls of tools.
-enum class ToolCallSyntax {
-  kHermes,       // Qwen: <tool_call>\n{"name": ..., "arguments": ...}\n</tool_call>
-  kKimi,         // <|tool_call_begin|>functions.NAME:0<|tool_call_argument_begin|>{...}<|tool_call_end|>
-  kDeepSeekV3,   // <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\n```json\n{...}\n```<｜tool▁call▁end｜>
-  kDeepSeekV31,  // <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{...}<｜tool▁call▁end｜>
-  kDeepSeekV32,  // <｜DSML｜invoke name="NAME">\n<｜DSML｜parameter name="x" string="true">...
-};
 
 }  // namespace odmoe

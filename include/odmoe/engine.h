@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "odmoe/chat.h"
+#include "odmoe/chat_template.h"
 #include "odmoe/encode_limits.h"
 #include "odmoe/left_over.h"
 #include "odmoe/observer.h"
@@ -46,6 +47,10 @@ struct ModelInfo {
   bool state_holds_every_length = true;
   uint64_t cycle_bytes = 0;                                      // routed bytes that one token uses
   std::vector<std::pair<std::string, uint64_t>> bytes_per_type;  // "Q4_K" -> bytes, largest first
+  // Of an expert directory whose experts are repacked for this processor's kernels: ggml's name of the layout
+  // ("CPU_REPACK"; empty: none are), and how many of expert_bytes lie in it.
+  std::string repacked_layout;
+  uint64_t repacked_bytes = 0;
   // What of the file is not used; where one is refused, Engine::open fails and only inspect() tells.
   std::vector<LeftOver> left_over;
 };
@@ -73,8 +78,8 @@ class Engine {
                                               const LoadProgress& progress = {});
   // The same without reading weights: what `inspect` shows.  No budget is needed.
   static Result<ModelInfo> inspect(const EngineOptions& options);
-  // The division of the budget that open() would make, kBudget included; reads no weights either.  Slots and
-  // experts are not counted yet: n_slot and n_expert_total are 0.
+  // The division of the budget that open() would make, kBudget included, with as many slots; reads no weights
+  // either.
   static Result<MemoryPlan> memory_plan(const EngineOptions& options);
 
   virtual ~Engine() = default;
@@ -117,25 +122,27 @@ class Engine {
   // The same within limits: kBudget or kInterrupted where one is met.
   virtual Result<std::vector<Token>> encode_within(std::string_view text, bool add_special,
                                                    bool parse_special, const EncodeLimits& limits) const = 0;
-  virtual std::string decode(std::span<const Token> tokens) const = 0;
+  // With the text of control tokens only if `special`.
+  virtual std::string decode(std::span<const Token> tokens, bool special = false) const = 0;
   // The bytes of one token, maybe a part of a character; those of control tokens only if `special`.
   virtual std::string token_bytes(Token token, bool special = false) const = 0;
   virtual bool is_control(Token token) const = 0;  // no text: token_bytes() without `special` is empty
   virtual bool is_end(Token token) const = 0;      // whether generation ends here
+  virtual Token bos() const = 0;                   // -1: the vocabulary has none
+  virtual Token eos() const = 0;                   // likewise
+  // Tokens that generation never draws, as the model's file says; valid as long as the engine.
+  virtual std::span<const Token> suppressed_tokens() const = 0;
 
-  // The tokens of a conversation in the model's own template.  `family` empty: detect it from the model.
-  // kUnsupported when it is not known, naming those that are.
-  // What the turns say never becomes a control token, whatever it spells.
-  // Within limits as encode_within().
+  // The model's own chat template, or the chosen one, with the model's special tokens.
+  // kUnsupported: the model has none, or it cannot be read; kUsage: its variables are no JSON object.
+  virtual Result<std::unique_ptr<ChatTemplate>> chat_template(
+      const ChatTemplateChoice& choice = {}) const = 0;
+  // A conversation as tokens.  What the turns say never becomes a control token, whatever it spells.
+  // Errors as of ChatTemplate::render(), and as encode_within().
   virtual Result<std::vector<Token>> encode_chat(const Conversation& conversation,
-                                                 std::string_view family = {},
-                                                 const EncodeLimits& limits = {}) const = 0;
-  Result<std::vector<Token>> encode_chat(std::span<const ChatTurn> turns,
-                                         std::string_view family = {}) const {
-    return encode_chat(Conversation{.turns = {turns.begin(), turns.end()}}, family);
-  }
-  // How the model writes calls of tools; errors as of encode_chat().
-  virtual Result<ToolCallSyntax> tool_call_syntax(std::string_view family = {}) const = 0;
+                                                 const ChatTemplate& chat_template,
+                                                 const EncodeLimits& limits = {},
+                                                 const ChatTemplateLimits& template_limits = {}) const = 0;
 
   // Evaluates `prompt` (reusing the KV cache of the longest prefix that the session's timeline shares with
   // it) and generates after it.  Text streams to `sink` as soon as it is certain.

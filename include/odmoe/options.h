@@ -25,12 +25,14 @@ struct MemoryBudget {
 // "8GiB", "25%", "auto".  kUsage with an example for anything else.
 Result<MemoryBudget> parse_memory_budget(std::string_view text);
 
-enum class CacheType { kF16, kQ8_0, kF32 };
+enum class CacheType { kF16, kBF16, kQ8_0, kF32 };
+// Of attention over keys and values: flash attention, one kernel that goes over them once per query head, or
+// products and a softmax, which go over them once for all heads that share them but keep the scores of all.
 enum class FlashAttention {
-  kAuto,
-  kOn,
-  kOff
-};  // kAuto: where the backend has a kernel for the model's shapes
+  kAuto,  // several tokens by the kernel, where the backend has one for the model's shapes; one by products
+  kOn,    // by the kernel; kUnsupported where there is none
+  kOff    // by products
+};
 enum class ReaderChoice { kAuto, kIoUring, kPread };
 // Which experts stay in memory (docs/residency.md).
 enum class PolicyKind {
@@ -89,11 +91,17 @@ struct EngineOptions {
   // Layers with experts by which the predictor is ahead, 1..kMaxLookahead; a shadow model no further than it
   // was trained for.
   int32_t lookahead = 3;
+  // Memory of the arena that is still free is filled with experts that nobody has asked for, while the drive
+  // has nothing better to do (docs/residency.md).  Speed alone depends on it, and what is read.
+  bool fill = false;
   int32_t read_depth = 0;  // reads in flight, 1..1024; 0: what was found best for the drive, 32 if unknown
   // The file that remembers what drives can do, found by reading from each for under two seconds when it is
   // first used; empty: no drive is tried out.  A file that is damaged or cannot be written costs time, never
   // fails.
   std::filesystem::path drive_file;
+  // The file that remembers for which models, budgets and drives reading ahead pays, which is tried out while
+  // tokens are decoded; empty: each run finds out for itself.  As with drive_file it never fails.
+  std::filesystem::path prefetching_file;
   // Other copies of the model to read experts from as well, each a path like `model` or the folder that holds
   // files of the same names; at most 15.  Refused when they are not the same model.
   std::vector<std::filesystem::path> mirrors;

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "odmoe/division.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "odmoe/sampling.h"
@@ -39,6 +40,13 @@ class Session {
   virtual Status evaluate(std::span<const Token> tokens, const LogitsSink& sink = {},
                           const EvaluateProgress& progress = {}) = 0;
 
+  // Appends tokens (1 to EngineOptions::chunk) as if each were evaluated by itself, as generation does: every
+  // bit of what is remembered of them, and of the logits, is what evaluate() of one after the other gives.
+  // Several at once are asked of the experts together, so that it takes less time.  After an error the
+  // timeline is as it was, but for models with windows or recurrent states, of which as much is left as can
+  // be reached (reachable()).
+  virtual Status evaluate_singly(std::span<const Token> tokens, const LogitsSink& sink = {}) = 0;
+
   // The logits of the last position evaluated, float [n_vocab]; valid until the next call on this session.
   virtual std::span<const float> logits() const = 0;
 
@@ -49,14 +57,14 @@ class Session {
   // that is.
   virtual int32_t truncate(int32_t n) = 0;
   // The most tokens, at most n, to which this timeline can be taken back: n, unless the model has windows or
-  // recurrent states.  Of those the engine keeps EngineOptions::snapshots: at the last whole chunk of a text
-  // that is evaluated, and where generation begins.
+  // recurrent states.  Of those the engine keeps EngineOptions::snapshots: before the last evaluation of a
+  // text that is read, where that is no whole chunk, and where generation begins.
   virtual int32_t reachable(int32_t n) const = 0;
 
-  // How many of the first tokens were evaluated in whole chunks of EngineOptions::chunk, from the first token
-  // on: a multiple of it.  The kernels round differently for other divisions, so what follows these tokens
-  // here is bit for bit what it would be had they been evaluated anew, and that is known of no others.
-  virtual int32_t whole_chunks() const = 0;
+  // How the first tokens were divided: all of them, unless the timeline was taken back to the middle of an
+  // evaluation; then those before that.  What follows them here is bit for bit what it would be had they been
+  // evaluated anew in the same division, and that is known of no others.
+  virtual const Division& division() const = 0;
 
   // What is remembered of the first n tokens (reachable(n) == n): a copy of it brings them back, in
   // this session or another one, with every bit.  It does not depend on the context's size, but on the model,
@@ -64,11 +72,11 @@ class Session {
   virtual uint64_t state_bytes(int32_t n) const = 0;
   // `state` has state_bytes(n) bytes.
   virtual void save_state(int32_t n, std::span<std::byte> state) const = 0;
-  // Replaces the timeline by the first n of `tokens`, for which save_state() gave `state` when whole_chunks()
-  // was `whole`; all of them, unless ModelInfo::state_holds_every_length.  There are no logits until
-  // something is evaluated.  kUsage when n tokens do not fit the context, or the bytes are not those of the
-  // tokens; the timeline is then empty.
-  virtual Status restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
+  // Replaces the timeline by the first n of `tokens`, for which save_state() gave `state` when division() was
+  // `division` (of no more than `tokens`); all of them, unless ModelInfo::state_holds_every_length.  There
+  // are no logits until something is evaluated.  kUsage when n tokens do not fit the context, or the bytes
+  // are not those of the tokens; the timeline is then empty.
+  virtual Status restore_state(std::span<const Token> tokens, int32_t n, const Division& division,
                                std::span<const std::byte> state) = 0;
 };
 
@@ -82,6 +90,9 @@ struct GenerateOptions {
   bool ignore_eos = false;        // end tokens are never drawn
   ContextOverflow context_overflow = ContextOverflow::kStop;
   int32_t keep = -1;  // tokens kept at the start by kShift; -1: the prompt's, at most a quarter
+  // Whether the text of a control token is a part of what is streamed, for those who read the marks of the
+  // model's format.  Empty: none is.
+  std::function<bool(std::string_view text)> shows_control;
   // Called after each chunk of the prompt with the tokens evaluated so far, those reused not among them.
   EvaluateProgress prompt_progress;
 };

@@ -77,12 +77,17 @@ struct Stats {
     uint32_t depth = 0;       // most reads in flight
     uint32_t read_bytes = 0;  // size of a read, at most
     uint64_t demand_read_bytes = 0, prefetch_read_bytes = 0;
+    uint64_t fill_read_bytes = 0;      // of experts that nobody had asked for, into free slots
+    uint64_t experts_filled = 0;       // what these reads brought,
+    uint64_t experts_filled_used = 0;  // and how many were asked for afterwards, before they were evicted
+    uint64_t total_read_bytes() const { return demand_read_bytes + prefetch_read_bytes + fill_read_bytes; }
     uint64_t reads = 0, read_retries = 0;
     uint64_t stall_us = 0;      // compute waited for reads
     uint64_t read_busy_us = 0;  // at least one read was in flight
     double read_bytes_per_second() const {
-      const auto bytes = static_cast<double>(demand_read_bytes + prefetch_read_bytes);
-      return read_busy_us > 0 ? bytes * 1e6 / static_cast<double>(read_busy_us) : 0;
+      return read_busy_us > 0
+                 ? static_cast<double>(total_read_bytes()) * 1e6 / static_cast<double>(read_busy_us)
+                 : 0;
     }
     // What the drives of all copies that are read can do together; 0 when one of them was not tried out.
     double probed_bytes_per_second() const {

@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <mutex>
 #include <string_view>
 
@@ -23,19 +22,9 @@ void log_from_ggml(ggml_log_level level, const char* text, void*) {
   }
 }
 
-// ggml's CPU backend computes with GNU OpenMP where it was built so, whose threads spin at every barrier for
-// milliseconds.  With more runnable threads than cores, readers included, they spin away each other's time
-// (docs/performance.md).  A shorter spin still bridges the microseconds between two operations.  Read by the
-// library when it is loaded, so set before that; what the user has set stays.
-void bound_openmp_spinning() {
-  constexpr const char* kSpins = "10000";
-  if (std::getenv("OMP_WAIT_POLICY") == nullptr) setenv("GOMP_SPINCOUNT", kSpins, /*overwrite=*/0);
-}
-
 void load_backends_once() {
   static std::once_flag once;
   std::call_once(once, [] {
-    bound_openmp_spinning();
     ggml_log_set(log_from_ggml, nullptr);
     ggml_backend_load_all();
   });

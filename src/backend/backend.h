@@ -53,6 +53,9 @@ class Backend {
   // filled by ggml_backend_tensor_set, or null where memory of ours is as good.
   ggml_backend_buffer_type_t matrix_buffer_type(ggml_type type, int64_t n_in, int64_t n_out) const;
 
+  // All such buffer types that the device has.
+  std::span<const ggml_backend_buffer_type_t> extra_buffer_types() const { return extra_buffer_types_; }
+
   // Runs a graph whose tensors all have memory.  kIo names ggml's status when it fails (out of memory).
   Status compute(ggml_cgraph* graph);
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -66,6 +67,20 @@ void AlignedBuffer::discard(uint64_t offset, uint64_t bytes) {
   // The last unit may be cut off by the end of the buffer, behind which nobody else is.
   const uint64_t end = offset + bytes == bytes_ ? bytes_ : round_down(offset + bytes, unit_);
   if (begin < end) give_back(data_ + begin, end - begin);
+}
+
+void AlignedBuffer::populate(uint64_t offset, uint64_t bytes) {
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t begin = round_down(offset, page);
+  const uint64_t end = std::min(round_up(offset + bytes, page), round_up(bytes_, page));
+#ifdef MADV_POPULATE_WRITE
+  // Since Linux 5.14.
+  if (madvise(data_ + begin, end - begin, MADV_POPULATE_WRITE) == 0 || errno != EINVAL) return;
+#endif
+  // Writes what is there, in one step: others may be writing.
+  for (uint64_t at = begin; at < end; at += page) {
+    std::atomic_ref(reinterpret_cast<unsigned char&>(data_[at])).fetch_or(0, std::memory_order_relaxed);
+  }
 }
 
 AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {

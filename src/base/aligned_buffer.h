@@ -34,6 +34,11 @@ class AlignedBuffer {
   // Nobody may use the range meanwhile; the kernel must not hold it pinned (io_uring's registered buffers).
   void discard(uint64_t offset, uint64_t bytes);
 
+  // Has the system make the pages of a range now, which the first touch of each would do otherwise: for who
+  // is about to have them written and has something better to do than wait for that.  What is there stays,
+  // and others may use the range meanwhile.  Where the system refuses, the first touch does.
+  void populate(uint64_t offset, uint64_t bytes);
+
   // Asks for ordinary pages even where the system gives large ones to everybody, for memory of which a little
   // here and there is touched.
   void avoid_huge_pages();

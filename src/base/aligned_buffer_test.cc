@@ -48,6 +48,19 @@ TEST(AlignedBuffer, WhatIsDiscardedGoesBackToTheSystemAndReadsAsZeros) {
   }
 }
 
+TEST(AlignedBuffer, WhatIsPopulatedIsThereAndKeepsItsBytes) {
+  for (const bool huge_pages : {false, true}) {
+    auto buffer = AlignedBuffer::allocate(64 * kMiB + 12, huge_pages).value();
+    buffer.data()[buffer.size() - 1] = buffer.data()[5 * kMiB] = std::byte{7};
+    const uint64_t before = resident_bytes();
+    buffer.populate(3 * kMiB + 7, buffer.size() - 3 * kMiB - 7);
+    EXPECT_GT(resident_bytes(), before + 50 * kMiB);
+    EXPECT_EQ(buffer.data()[5 * kMiB], std::byte{7});
+    EXPECT_EQ(buffer.data()[buffer.size() - 1], std::byte{7});
+    EXPECT_EQ(buffer.data()[20 * kMiB], std::byte{0});
+  }
+}
+
 TEST(AlignedBuffer, APageThatIsDiscardedOnlyInPartStays) {
   auto buffer = AlignedBuffer::allocate(16 * kMiB, true).value();
   std::ranges::fill(buffer.span(), std::byte{1});

@@ -4,14 +4,35 @@
 #include <cstdint>
 
 namespace odmoe {
+namespace {
+
+constexpr std::string_view kBase64Alphabet =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+}  // namespace
+
+std::string encode_base64(std::string_view bytes) {
+  std::string text;
+  text.reserve((bytes.size() + 2) / 3 * 4);
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t bits = 0;
+    for (size_t k = 0; k < 3; ++k) {
+      bits = bits << 8U | (i + k < bytes.size() ? static_cast<uint8_t>(bytes[i + k]) : 0U);
+    }
+    for (size_t k = 0; k < 4; ++k) {
+      const bool padding = i + k > bytes.size();
+      text.push_back(padding ? '=' : kBase64Alphabet[bits >> (18U - 6U * k) & 0x3FU]);
+    }
+  }
+  return text;
+}
 
 std::optional<std::string> decode_base64(std::string_view text, size_t max_bytes) {
   static constexpr auto kValues = [] {
     std::array<int8_t, 256> values{};
     values.fill(-1);
-    constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < kAlphabet.size(); ++i)
-      values[static_cast<uint8_t>(kAlphabet[i])] = static_cast<int8_t>(i);
+    for (size_t i = 0; i < kBase64Alphabet.size(); ++i)
+      values[static_cast<uint8_t>(kBase64Alphabet[i])] = static_cast<int8_t>(i);
     return values;
   }();
   std::string bytes;

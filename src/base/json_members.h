@@ -147,6 +147,8 @@ class FirstErrorMembers {
 
   explicit FirstErrorMembers(const Json& object, Words words = {}) : members_(object, std::move(words)) {}
 
+  // For members that came later than files that there are.
+  bool has(std::string_view key) const { return members_.has(key); }
   template <typename Int>
   void get(std::string_view key, Int& value, int64_t least, int64_t most) {
     if (status.has_value()) take(members_.integer(key, least, most), value);

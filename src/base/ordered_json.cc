@@ -123,7 +123,9 @@ class Builder final : public nlohmann::json_sax<Json> {
 
   bool start(Json value) {
     if (!count(kJsonContainerBytes)) return false;
-    if (open_.size() == limits_->depth) return fail(JsonError::Kind::kDepth, "");
+    if (open_.size() == limits_->depth)
+      return fail(JsonError::Kind::kDepth,
+                  odmoe::format("it is nested more than {} levels deep", limits_->depth));
     Json* const place = put(std::move(value));
     open_.push_back({.value = place});
     return true;

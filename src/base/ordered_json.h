@@ -30,13 +30,13 @@ struct JsonLimits {
   size_t bytes = std::numeric_limits<size_t>::max();  // that the value takes in memory
   // Told how much memory the value will take, before it does, for some hundred values at once; false: end.
   // Empty: nobody asks.
-  std::function<bool(size_t bytes)> take = {};
+  std::function<bool(size_t bytes)> take;
 };
 
 struct JsonError {
   enum class Kind { kSyntax, kDepth, kKeys, kBytes, kEnded };
   Kind kind = Kind::kSyntax;
-  std::string message;  // of kSyntax: what is wrong and where, without a quotation of the text
+  std::string message;  // of kSyntax, kDepth: what is wrong and where, without a quotation of the text
 };
 
 // Of two members with one key the last counts, where the first stood.

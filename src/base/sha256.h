@@ -1,4 +1,4 @@
-// SHA-256 (FIPS 180-4), for what must not be guessed backwards: names made of secrets.
+// SHA-256 (FIPS 180-4; OpenSSL has it), for what must not be guessed backwards: names made of secrets.
 #pragma once
 
 #include <array>

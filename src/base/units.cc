@@ -31,6 +31,27 @@ Result<uint64_t> parse_bytes(std::string_view text) {
   return static_cast<uint64_t>(bytes);
 }
 
+Result<double> parse_rate(std::string_view text) {
+  std::string packed(text);
+  std::erase_if(packed, [](unsigned char c) { return std::isspace(c) != 0; });
+  const auto number = parse_double(packed);
+  const auto bad = [&] {
+    return fail(ErrorKind::kUsage, "'{}' is not a rate; write it like 6.5GB/s, 800GiB/s or 550MB/s", text);
+  };
+  if (!number) return bad();
+  std::string_view unit = std::string_view(packed).substr(number->size);
+  if (unit.contains("bit") || unit.ends_with("bps") || unit.ends_with("b/s")) {
+    return fail(ErrorKind::kUsage,
+                "'{}' counts bits; write bytes, an eighth of it, with a capital B: 10Gbit/s is 1.25GB/s",
+                text);
+  }
+  if (!unit.ends_with("/s")) return bad();
+  unit.remove_suffix(2);
+  const auto bytes = parse_bytes(packed.substr(0, number->size + unit.size()));
+  if (!bytes.has_value()) return bad();
+  return static_cast<double>(*bytes);
+}
+
 std::string format_bytes(uint64_t bytes) {
   if (bytes < kKiB) return odmoe::format("{} B", bytes);
   constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};

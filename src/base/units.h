@@ -22,6 +22,10 @@ constexpr uint64_t round_down(uint64_t value, uint64_t multiple) { return value 
 // KB, MB, GB, TB are powers of 1000, as drives are sold.  Negative, empty or overflowing text is kUsage.
 Result<uint64_t> parse_bytes(std::string_view text);
 
+// "6.5GB/s", "800 GiB/s", "550MB/s": bytes per second, in the units of parse_bytes().  kUsage without "/s",
+// and for bits ("10Gb/s", "10Gbit/s", "10Gbps"), which are said to be some.
+Result<double> parse_rate(std::string_view text);
+
 // "1.50 GiB", "12.0 MiB", "512 B".
 std::string format_bytes(uint64_t bytes);
 

@@ -22,6 +22,28 @@ TEST(Units, NonsenseIsRefusedWithAnExampleOfWhatIsRight) {
   }
 }
 
+TEST(Units, RatesAreSizesEachSecond) {
+  EXPECT_EQ(parse_rate("6.5GB/s").value(), 6.5e9);
+  EXPECT_EQ(parse_rate("2 GiB/s").value(), 2.0 * kGiB);
+  EXPECT_EQ(parse_rate("550MB/s").value(), 550e6);
+  EXPECT_EQ(parse_rate("4096B/s").value(), 4096);
+  for (const char* text :
+       {"", "/s", "6.5", "6.5GB", "GB/s", "-1GB/s", "6.5XB/s", "1e40GB/s", "6.5GB/s/s", "6.5GB/min"}) {
+    const auto result = parse_rate(text);
+    ASSERT_FALSE(result.has_value()) << text;
+    EXPECT_EQ(result.error().kind, ErrorKind::kUsage);
+    EXPECT_NE(result.error().message.find("6.5GB/s"), std::string::npos);
+  }
+}
+
+TEST(Units, RatesInBitsAreSaidToBeSome) {
+  for (const char* text : {"10Gb/s", "10Gbit/s", "10 Gbps", "100Mbit/s"}) {
+    const auto result = parse_rate(text);
+    ASSERT_FALSE(result.has_value()) << text;
+    EXPECT_NE(result.error().message.find("bits"), std::string::npos) << result.error().message;
+  }
+}
+
 TEST(Units, SizesAreWrittenWithThreeDigits) {
   EXPECT_EQ(format_bytes(512), "512 B");
   EXPECT_EQ(format_bytes(1536), "1.50 KiB");

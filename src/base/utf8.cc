@@ -49,6 +49,15 @@ Utf8Char read_utf8(std::string_view text) {
           .truncated = !complete};
 }
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const Utf8Char next = read_utf8(text);
+    if (!next.valid) return false;
+    text.remove_prefix(next.length);
+  }
+  return true;
+}
+
 std::string to_utf8(uint32_t c) {
   const auto byte = [](uint32_t value) { return static_cast<char>(static_cast<uint8_t>(value)); };
   if (c < 0x80) return {byte(c)};

@@ -20,6 +20,9 @@ struct Utf8Char {
 // The first character of `text`, which is not empty.
 Utf8Char read_utf8(std::string_view text);
 
+// Whether all of it is.
+bool is_utf8(std::string_view text);
+
 // A code point as it is written.
 std::string to_utf8(uint32_t code_point);
 

@@ -51,5 +51,14 @@ TEST(Utf8, WritesWhatItReads) {
   }
 }
 
+TEST(Utf8, ATextIsValidWhereAllOfItIs) {
+  EXPECT_TRUE(is_utf8(""));
+  EXPECT_TRUE(is_utf8("a\xE2\x82\xAC"));
+  EXPECT_FALSE(is_utf8("a\xE2\x82"));
+  EXPECT_FALSE(
+      is_utf8("\x82"
+              "a"));
+}
+
 }  // namespace
 }  // namespace odmoe

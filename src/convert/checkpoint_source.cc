@@ -93,6 +93,12 @@ class CheckpointSource final : public TensorSource {
 }  // namespace
 
 Result<std::unique_ptr<TensorSource>> make_checkpoint_source(std::unique_ptr<Checkpoint> checkpoint) {
+  if (const RepackedExperts* repacked = checkpoint->repacked(); repacked != nullptr) {
+    return fail(ErrorKind::kUnsupported,
+                "{} has experts that are repacked ({}), which cannot be taken back; convert what it was made "
+                "from",
+                checkpoint->path().string(), printable(repacked->layout));
+  }
   ODMOE_ASSIGN_OR_RETURN(const std::string architecture, checkpoint->get_string("general.architecture"));
   std::array<int, 3> numbers{};
   for (size_t i = 0; const char* const key : {"block_count", "expert_count", "expert_used_count"}) {

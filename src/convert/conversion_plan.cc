@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <charconv>
 #include <map>
 #include <optional>
@@ -63,6 +64,8 @@ class Planner {
   Planner(const TensorSource& source, const LayoutOptions& options) : source_(source), options_(options) {
     plan_.manifest.layout = options.layout;
     plan_.manifest.page_bytes = options.page_bytes;
+    plan_.repack = options.repack;
+    assert(options.repack == nullptr || options.layout == Manifest::Layout::kPacked);
   }
 
   Result<ConversionPlan> plan() {
@@ -137,6 +140,19 @@ class Planner {
     }
   }
 
+  // To be repacked, which takes a matrix as a whole.
+  void add_matrices(PlannedFile& file, const Manifest::Slice& slice, size_t index, uint64_t offset,
+                    int32_t section) {
+    const uint64_t bytes = slice.bytes / static_cast<uint64_t>(slice.n_out / slice.matrix_rows());
+    for (uint64_t done = 0; done < slice.bytes; done += bytes) {
+      add_range(file, {.tensor = static_cast<int64_t>(index),
+                       .offset = offset + done,
+                       .bytes = bytes,
+                       .section = section,
+                       .repack = true});
+    }
+  }
+
   Status add_dense_file(std::string_view name, const std::vector<size_t>& tensors) {
     std::vector<SafetensorsEntry> entries;
     std::map<std::string, std::string> metadata;
@@ -188,10 +204,30 @@ class Planner {
                               .n_out = tensor.ne[1],
                               .offset = offset,
                               .bytes = bytes});
+      choose_layout(layer.slices.back());
       layer.record_bytes = offset + bytes;
     }
     layer.checksums.resize(static_cast<size_t>(n_expert));
     return {};
+  }
+
+  // Decided by type and shape alone, so that it is the same for all experts of a layer.
+  void choose_layout(Manifest::Slice& slice) {
+    const RepackedLayout* layout = options_.repack;
+    const int64_t rows = slice.matrix_rows();
+    if (layout == nullptr || rows < 1 || slice.n_out % rows != 0) return;  // what reads it says what is wrong
+    if (!layout->takes(slice.type, slice.n_in, rows)) return;
+    slice.repacked = true;
+    std::optional<RepackedExperts>& repacked = plan_.manifest.repacked;
+    if (!repacked) {
+      repacked = {
+          .layout = layout->name(), .ggml = layout->ggml(), .processor = layout->processor(), .matrices = {}};
+    }
+    if (repacked->find(slice.type, slice.n_in, rows) != nullptr) return;
+    repacked->matrices.push_back({.type = slice.type,
+                                  .n_in = slice.n_in,
+                                  .n_out = rows,
+                                  .fingerprint = layout->fingerprint(slice.type, slice.n_in, rows)});
   }
 
   // What a safetensors tool sees of one record: the projections, and what lies between and behind them.
@@ -206,7 +242,8 @@ class Planner {
       name.insert(name.size() - kEnd.size(), odmoe::format("{}.", expert));
       if (slice.offset > at) entries.push_back(padding_entry(name, slice.offset - at));
       const std::array ne{slice.n_in, slice.n_out};
-      metadata["ggml:" + name] = type_and_shape(slice.type, ne);
+      std::string& description = metadata["ggml:" + name] = type_and_shape(slice.type, ne);
+      if (slice.repacked) description += " " + plan_.manifest.repacked->layout;
       entries.push_back(entry_for(std::move(name), slice.type, {slice.n_in, slice.n_out}));
       at = slice.offset + slice.bytes;
     }
@@ -221,9 +258,13 @@ class Planner {
     for (size_t i = 0; i < from.size(); ++i) {
       const Manifest::Slice& slice = layer.slices[i];
       add_range(file, {.tensor = PlannedRange::kZeros, .bytes = slice.offset - at, .section = gate_up});
-      const bool down = i + 1 == from.size();
-      add_rows(file, source_.tensors()[from[i]], from[i], static_cast<uint64_t>(expert) * slice.bytes,
-               slice.bytes, down ? gate_up + 1 : gate_up);
+      const int32_t section = i + 1 == from.size() ? gate_up + 1 : gate_up;
+      const uint64_t offset = static_cast<uint64_t>(expert) * slice.bytes;
+      if (slice.repacked) {
+        add_matrices(file, slice, from[i], offset, section);
+      } else {
+        add_rows(file, source_.tensors()[from[i]], from[i], offset, slice.bytes, section);
+      }
       at = slice.offset + slice.bytes;
     }
   }

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "backend/repacked_layout.h"
 #include "convert/tensor_source.h"
 #include "format/expert_manifest.h"
 #include "odmoe/result.h"
@@ -22,6 +23,7 @@ struct PlannedRange {
   uint64_t offset = 0;                    // in the tensor
   uint64_t bytes = 0;
   int32_t section = -1;  // of the file, that the bytes belong to: PlannedFile::n_section(); -1: none
+  bool repack = false;   // a whole matrix, to be laid out as ConversionPlan::repack does
 };
 
 // A file that is written in one go.
@@ -53,11 +55,14 @@ struct ConversionPlan {
   std::vector<PlannedWrite> writes;  // of all files, in order
   uint64_t total_bytes = 0;          // of all files
   uint64_t buffer_bytes = 0;         // the largest write
+  const RepackedLayout* repack = nullptr;
 };
 
 struct LayoutOptions {
   ExpertManifest::Layout layout = ExpertManifest::Layout::kPacked;
   uint32_t page_bytes = 4096;  // 512 to 16 MiB, a power of two
+  // With kPacked: lays out those projections that it takes.  Null: none.  Must outlive the plan.
+  const RepackedLayout* repack = nullptr;
 };
 
 // "blk.3.ffn_up_exps.weight" -> layer 3, up; nothing for the name of any other tensor.
@@ -72,7 +77,7 @@ std::optional<StackName> parse_stack_name(std::string_view name);
 // projection, a shape that does not fit the number of experts), naming tensor and layer.
 Result<ConversionPlan> plan_conversion(const TensorSource& source, const LayoutOptions& options);
 
-// As much as a buffer holds, unless one row of a tensor is longer.
+// As much as a buffer holds, unless one row of a tensor, or a matrix that is repacked, is longer.
 inline constexpr uint64_t kWriteBytes = TensorSource::kMaxReadBytes;
 
 }  // namespace odmoe

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -232,11 +233,30 @@ class Conversion {
         std::memset(out.data(), 0, out.size());
       } else if (range.tensor == PlannedRange::kHeader) {
         fill_header(plan_.files[write.file], out);
+      } else if (range.repack) {
+        ODMOE_RETURN_IF_ERROR(fill_repacked(range, out));
       } else {
         ODMOE_RETURN_IF_ERROR(source_.read(static_cast<size_t>(range.tensor), range.offset, out));
       }
       buffer = buffer.subspan(range.bytes);
     }
+    return {};
+  }
+
+  // One matrix, read a few rows at a time and laid out.
+  Status fill_repacked(const PlannedRange& range, std::span<std::byte> out) const {
+    const auto index = static_cast<size_t>(range.tensor);
+    const TensorSource::Tensor& tensor = source_.tensors()[index];
+    const uint64_t row_bytes = ggml_row_size(tensor.type, tensor.ne[0]);
+    const uint64_t most = std::max(row_bytes, TensorSource::kMaxReadBytes / row_bytes * row_bytes);
+    const auto memory = std::make_unique_for_overwrite<std::byte[]>(range.bytes);
+    const std::span<std::byte> plain(memory.get(), range.bytes);
+    for (uint64_t done = 0; done < range.bytes; done += most) {
+      const auto piece = plain.subspan(done, std::min(most, range.bytes - done));
+      ODMOE_RETURN_IF_ERROR(source_.read(index, range.offset + done, piece));
+    }
+    plan_.repack->repack(tensor.type, tensor.ne[0], static_cast<int64_t>(range.bytes / row_bytes), plain,
+                         out);
     return {};
   }
 

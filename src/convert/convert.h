@@ -31,7 +31,8 @@ struct ConvertResult {
   uint64_t kept_bytes = 0;  // of them, from an earlier attempt
 };
 
-// Memory beyond the plan and the source: this many buffers of plan.buffer_bytes.
+// Memory beyond the plan and the source: this many buffers of plan.buffer_bytes, and where experts are
+// repacked a matrix for each thread that reads.
 inline constexpr int kConvertBuffers = 8;
 
 // Errors: kUsage (OUT is there already, or is being made by another process; nothing is overwritten); kIo

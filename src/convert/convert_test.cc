@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -220,6 +221,99 @@ TEST_F(Convert, IsTheSameWhenADirectoryIsConvertedAgain) {
   EXPECT_TRUE(first == second);
 }
 
+// Stops a conversion once it has written some files.
+void interrupt_after(ConvertOptions& options, int n) {
+  options.progress = [n](const ConvertProgress& progress) mutable {
+    return progress.phase == ConvertProgress::Phase::kChecking || --n > 0;
+  };
+}
+
+class ConvertRepacked : public Convert {
+ protected:
+  void SetUp() override {
+    if (layout_ == nullptr || !layout_->takes(GGML_TYPE_Q4_0, 64, 64))
+      GTEST_SKIP() << "this ggml has no layout of Q4_0 for wider kernels on this processor";
+  }
+  LayoutOptions repacking() const { return {.repack = layout_.get()}; }
+  fs::path write_repackable(bool merged = false) {
+    return write_model({.n_embd = 64, .n_ff_exp = 64, .expert_type = GGML_TYPE_Q4_0, .merge_gate_up = merged},
+                       merged ? "merged.gguf" : "model.gguf");
+  }
+
+  std::unique_ptr<Backend> backend_ = Backend::create(1).value();
+  std::unique_ptr<RepackedLayout> layout_ = RepackedLayout::create(*backend_);
+};
+
+TEST_F(ConvertRepacked, LaysOutEachMatrixByItselfWhereItWouldLieOtherwise) {
+  for (const bool merged : {false, true}) {
+    const fs::path model = write_repackable(merged);
+    const fs::path plain = folder_ / odmoe::format("plain{}", merged);
+    const fs::path out = folder_ / odmoe::format("out{}", merged);
+    ASSERT_TRUE(run(model, plain).has_value());
+    ASSERT_TRUE(run(model, out, repacking()).has_value());
+    const auto directory = ExpertDirectory::open(out).value();
+    ASSERT_NE(directory->repacked(), nullptr);
+    EXPECT_EQ(directory->repacked()->layout, layout_->name());
+    EXPECT_EQ(directory->repacked()->matrices.size(), 1U);
+    const auto a = ExpertDirectory::open(plain).value()->expert_source(3, 4, 2).value();
+    const auto b = directory->expert_source(3, 4, 2).value();
+    for (const int layer : {1, 2}) {
+      for (int32_t expert = 0; expert < 4; ++expert) {
+        const RecordLayout& record = a->layout(layer);
+        for (const RecordLayout::Projection& part : {record.gate, record.up, record.down}) {
+          const auto bytes = [&](const ExpertSource& source) {
+            const SliceLocation at = source.locate({layer, expert}, 0);
+            return read_text(source.files()[static_cast<size_t>(at.file)])
+                .substr(at.offset + part.offset, part.bytes);
+          };
+          const std::string before = bytes(*a), after = bytes(*b);
+          std::string wanted(part.bytes, '\0');
+          layout_->repack(GGML_TYPE_Q4_0, 64, 64, std::as_bytes(std::span(before)),
+                          std::as_writable_bytes(std::span(wanted)));
+          EXPECT_EQ(after, wanted);
+          EXPECT_NE(after, before);
+        }
+      }
+    }
+    EXPECT_THAT(check_files(files_to_check(directory->manifest(), out), {}).value(), IsEmpty());
+  }
+}
+
+TEST_F(ConvertRepacked, LeavesWhatTheLayoutDoesNotTakeAsItIs) {
+  const fs::path model = write_model({.expert_type = GGML_TYPE_F16});
+  ASSERT_TRUE(run(model, folder_ / "plain").has_value());
+  ASSERT_TRUE(run(model, folder_ / "out", repacking()).has_value());
+  EXPECT_TRUE(tree(folder_ / "out") == tree(folder_ / "plain"));
+}
+
+TEST_F(ConvertRepacked, SaysInEveryHeaderWhatIsNotAsGgmlHasItInFiles) {
+  ASSERT_TRUE(run(write_repackable(), folder_ / "out", repacking()).has_value());
+  const auto file = SafetensorsFile::open(folder_ / "out/experts/layer_01.experts").value();
+  EXPECT_EQ(file.metadata().at("ggml:blk.1.ffn_up_exps.2.weight"), "q4_0 64 64 " + layout_->name());
+}
+
+TEST_F(ConvertRepacked, IsMadeFromADirectoryAndGoesOnWhereItWasInterrupted) {
+  const fs::path model = write_repackable();
+  ASSERT_TRUE(run(model, folder_ / "whole", repacking()).has_value());
+  ASSERT_TRUE(run(model, folder_ / "plain", kFiles()).has_value());
+  ConvertOptions stopped;
+  interrupt_after(stopped, 4);
+  ASSERT_FALSE(run(folder_ / "plain", folder_ / "out", repacking(), stopped).has_value());
+  EXPECT_GT(run(folder_ / "plain", folder_ / "out", repacking()).value().kept_bytes, 0U);
+  auto got = tree(folder_ / "out"), wanted = tree(folder_ / "whole");
+  got.erase("model.json");  // names the sources
+  wanted.erase("model.json");
+  EXPECT_TRUE(got == wanted);
+}
+
+TEST_F(ConvertRepacked, IsNotTakenForAModelToConvert) {
+  ASSERT_TRUE(run(write_repackable(), folder_ / "out", repacking()).has_value());
+  const auto source = make_checkpoint_source(open_checkpoint(folder_ / "out").value());
+  ASSERT_FALSE(source.has_value());
+  EXPECT_EQ(source.error().kind, ErrorKind::kUnsupported);
+  EXPECT_THAT(source.error().message, HasSubstr("convert what it was made from"));
+}
+
 TEST_F(Convert, RefusesToOverwriteAnything) {
   const fs::path model = write_model();
   const fs::path out = folder_ / "out";
@@ -261,13 +355,6 @@ TEST_F(Convert, GoesOnWhereItWasInterruptedAndMakesTheSameBytes) {
     EXPECT_GT(kept, 0U);
     EXPECT_TRUE(tree(out) == whole);
   }
-}
-
-// Stops a conversion once it has written some files.
-void interrupt_after(ConvertOptions& options, int n) {
-  options.progress = [n](const ConvertProgress& progress) mutable {
-    return progress.phase == ConvertProgress::Phase::kChecking || --n > 0;
-  };
 }
 
 TEST_F(Convert, DoesNotTrustWhatChangedSinceItWasInterrupted) {

@@ -32,6 +32,12 @@ HfCommon map_common(HfModelBuilder& b, const std::string& prefix, HfTransform no
   return c;
 }
 
+HfLayer::HfLayer(const std::string& prefix, int64_t number)
+    : block(odmoe::format("blk.{}.", number)),
+      source(odmoe::format("{}layers.{}.", prefix, number)),
+      attention(source + "self_attn."),
+      mlp(source + "mlp") {}
+
 void map_layer_norms(HfModelBuilder& b, const std::string& block, const std::string& layer, int64_t n_embd,
                      const std::string& ffn_norm, HfTransform norms) {
   HfTarget* norm = b.add_vector(block + "attn_norm.weight", layer + "input_layernorm.weight", n_embd);
@@ -58,6 +64,14 @@ void map_projections(HfModelBuilder& b, const HfHeads& heads, const std::string&
   b.add_matrix(block + "attn_k.weight", attention + "k_proj", n_embd, heads.n_key());
   b.add_matrix(block + "attn_v.weight", attention + "v_proj", n_embd, heads.n_key());
   b.add_matrix(block + "attn_output.weight", attention + "o_proj", heads.n_query(), n_embd);
+}
+
+HfLayer map_gqa_layer(HfModelBuilder& b, const HfCommon& c, const HfHeads& heads, const std::string& prefix,
+                      int64_t number, const std::string& ffn_norm) {
+  HfLayer layer(prefix, number);
+  map_layer_norms(b, layer.block, layer.source, c.n_embd, ffn_norm);
+  map_projections(b, heads, layer.block, layer.attention, c.n_embd);
+  return layer;
 }
 
 void map_qkv_biases(HfModelBuilder& b, const HfHeads& heads, const std::string& block,

@@ -17,6 +17,13 @@ struct HfCommon {
 HfCommon map_common(HfModelBuilder& builder, const std::string& prefix,
                     HfTransform norms = HfTransform::kNone);
 
+// What stands before the names of a layer's tensors: "blk.3." in the GGUF, "model.layers.3." in the
+// checkpoint, and there of attention "model.layers.3.self_attn." and of the FFN "model.layers.3.mlp".
+struct HfLayer {
+  HfLayer(const std::string& prefix, int64_t number);
+  std::string block, source, attention, mlp;
+};
+
 // The norms before attention and FFN: "blk.3.attn_norm.weight" from "model.layers.3.input_layernorm.weight",
 // and "blk.3.FFN_NORM.weight".
 void map_layer_norms(HfModelBuilder& builder, const std::string& block, const std::string& layer,
@@ -36,6 +43,10 @@ HfHeads map_heads(HfModelBuilder& builder, const HfCommon& common);
 // Queries, keys, values and output: blk.N.attn_{q,k,v,output} from ATTENTION.{q,k,v,o}_proj.
 void map_projections(HfModelBuilder& builder, const HfHeads& heads, const std::string& block,
                      const std::string& attention, int64_t n_embd);
+
+// The norms and the projections of a layer whose attention has grouped heads.
+HfLayer map_gqa_layer(HfModelBuilder& builder, const HfCommon& common, const HfHeads& heads,
+                      const std::string& prefix, int64_t number, const std::string& ffn_norm = "ffn_norm");
 
 // The biases of queries, keys and values.
 void map_qkv_biases(HfModelBuilder& builder, const HfHeads& heads, const std::string& block,

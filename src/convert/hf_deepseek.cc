@@ -133,19 +133,18 @@ void map_deepseek(HfModelBuilder& b, const std::string& prefix) {
   if (mscale != 0) b.set_f32("rope.scaling.yarn_log_multiplier", 0.1 * mscale);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = odmoe::format("blk.{}.", i);
-    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
-    map_layer_norms(b, block, layer, c.n_embd);
-    map_attention(b, mla, c, block, layer + "self_attn.");
+    const HfLayer layer(prefix, i);
+    map_layer_norms(b, layer.block, layer.source, c.n_embd);
+    map_attention(b, mla, c, layer.block, layer.attention);
     if (i < moe.n_dense) {
-      map_ffn(b, block, "", layer + "mlp", c.n_embd, moe.n_ff);
+      map_ffn(b, layer.block, "", layer.mlp, c.n_embd, moe.n_ff);
       continue;
     }
-    map_routed(b, block, layer + "mlp", c.n_embd, {.n_expert = moe.n_expert, .n_ff = moe.n_ff_exp});
-    const std::string bias = layer + "mlp.gate.e_score_correction_bias";
-    if (b.has(bias)) b.add_vector(block + "exp_probs_b.bias", bias, moe.n_expert);
+    map_routed(b, layer.block, layer.mlp, c.n_embd, {.n_expert = moe.n_expert, .n_ff = moe.n_ff_exp});
+    const std::string bias = layer.mlp + ".gate.e_score_correction_bias";
+    if (b.has(bias)) b.add_vector(layer.block + "exp_probs_b.bias", bias, moe.n_expert);
     if (moe.n_shared > 0) {
-      map_ffn(b, block, "_shexp", layer + "mlp.shared_experts", c.n_embd, moe.n_ff_exp * moe.n_shared);
+      map_ffn(b, layer.block, "_shexp", layer.mlp + ".shared_experts", c.n_embd, moe.n_ff_exp * moe.n_shared);
     }
   }
 }

@@ -1,7 +1,6 @@
 // GLM-4.5, GLM-4.6 and GLM-4.5-Air (arXiv:2508.06471) as Hugging Face has them.
 #include "convert/hf_common.h"
 #include "convert/hf_rope.h"
-#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -49,21 +48,18 @@ void map_glm4_moe(HfModelBuilder& b, const std::string& prefix) {
   const bool norms = b.value_or_fail(config.boolean_or("use_qk_norm", false));
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = odmoe::format("blk.{}.", i);
-    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
-    const std::string attention = layer + "self_attn.";
-    const std::string mlp = layer + "mlp";
-    map_layer_norms(b, block, layer, c.n_embd, "post_attention_norm");
-    map_projections(b, heads, block, attention, c.n_embd);
-    if (biases) map_qkv_biases(b, heads, block, attention);
-    if (norms) map_qk_norms(b, block, attention, heads.head_dim, heads.head_dim);
+    const HfLayer layer = map_gqa_layer(b, c, heads, prefix, i, "post_attention_norm");
+    if (biases) map_qkv_biases(b, heads, layer.block, layer.attention);
+    if (norms) map_qk_norms(b, layer.block, layer.attention, heads.head_dim, heads.head_dim);
     if (i < moe.n_dense) {
-      map_ffn(b, block, "", mlp, c.n_embd, moe.n_ff);
+      map_ffn(b, layer.block, "", layer.mlp, c.n_embd, moe.n_ff);
       continue;
     }
-    map_routed(b, block, mlp, c.n_embd, moe.experts);
-    b.add_vector(block + "exp_probs_b.bias", mlp + ".gate.e_score_correction_bias", moe.experts.n_expert);
-    map_ffn(b, block, "_shexp", mlp + ".shared_experts", c.n_embd, moe.experts.n_ff * moe.n_shared);
+    map_routed(b, layer.block, layer.mlp, c.n_embd, moe.experts);
+    b.add_vector(layer.block + "exp_probs_b.bias", layer.mlp + ".gate.e_score_correction_bias",
+                 moe.experts.n_expert);
+    map_ffn(b, layer.block, "_shexp", layer.mlp + ".shared_experts", c.n_embd,
+            moe.experts.n_ff * moe.n_shared);
   }
 }
 

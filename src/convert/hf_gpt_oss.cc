@@ -88,15 +88,11 @@ void map_gpt_oss(HfModelBuilder& b, const std::string& prefix) {
   map_rope(b, HfYarn::kGptOss);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = odmoe::format("blk.{}.", i);
-    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
-    const std::string attention = layer + "self_attn.";
-    map_layer_norms(b, block, layer, c.n_embd, "post_attention_norm");
-    map_projections(b, heads, block, attention, c.n_embd);
-    map_qkv_biases(b, heads, block, attention);
-    b.add_vector(block + "attn_output.bias", attention + "o_proj.bias", c.n_embd);
-    b.add_vector(block + "attn_sinks.weight", attention + "sinks", heads.n_head);
-    map_moe(b, block, layer + "mlp.", c.n_embd, experts);
+    const HfLayer layer = map_gqa_layer(b, c, heads, prefix, i, "post_attention_norm");
+    map_qkv_biases(b, heads, layer.block, layer.attention);
+    b.add_vector(layer.block + "attn_output.bias", layer.attention + "o_proj.bias", c.n_embd);
+    b.add_vector(layer.block + "attn_sinks.weight", layer.attention + "sinks", heads.n_head);
+    map_moe(b, layer.block, layer.mlp + ".", c.n_embd, experts);
   }
 }
 

@@ -52,15 +52,11 @@ void map_minimax_m2(HfModelBuilder& b, const std::string& prefix) {
   }
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = odmoe::format("blk.{}.", i);
-    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
-    const std::string attention = layer + "self_attn.";
-    const std::string moe = layer + "block_sparse_moe";
-    map_layer_norms(b, block, layer, c.n_embd);
-    map_projections(b, heads, block, attention, c.n_embd);
-    map_qk_norms(b, block, attention, heads.n_query(), heads.n_key());
-    map_routed(b, block, moe, c.n_embd, experts, /*numbered=*/true);
-    b.add_vector(block + "exp_probs_b.bias", moe + ".e_score_correction_bias", experts.n_expert);
+    const HfLayer layer = map_gqa_layer(b, c, heads, prefix, i);
+    const std::string moe = layer.source + "block_sparse_moe";
+    map_qk_norms(b, layer.block, layer.attention, heads.n_query(), heads.n_key());
+    map_routed(b, layer.block, moe, c.n_embd, experts, /*numbered=*/true);
+    b.add_vector(layer.block + "exp_probs_b.bias", moe + ".e_score_correction_bias", experts.n_expert);
   }
 }
 

@@ -1,7 +1,6 @@
 // OLMoE-1B-7B (arXiv:2409.02060) as Hugging Face has it.
 #include "convert/hf_common.h"
 #include "convert/hf_rope.h"
-#include "odmoe/format.h"
 
 namespace odmoe {
 
@@ -19,13 +18,9 @@ void map_olmoe(HfModelBuilder& b, const std::string& prefix) {
   map_rope(b);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = odmoe::format("blk.{}.", i);
-    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
-    const std::string attention = layer + "self_attn.";
-    map_layer_norms(b, block, layer, c.n_embd);
-    map_projections(b, heads, block, attention, c.n_embd);
-    map_qk_norms(b, block, attention, heads.n_query(), heads.n_key());
-    map_routed(b, block, layer + "mlp", c.n_embd, experts);
+    const HfLayer layer = map_gqa_layer(b, c, heads, prefix, i);
+    map_qk_norms(b, layer.block, layer.attention, heads.n_query(), heads.n_key());
+    map_routed(b, layer.block, layer.mlp, c.n_embd, experts);
   }
 }
 

@@ -1,7 +1,6 @@
 // Qwen2Moe (Qwen1.5-MoE-A2.7B, Qwen2-57B-A14B) and Qwen3Moe (30B-A3B, 235B-A22B) as Hugging Face has them.
 #include "convert/hf_common.h"
 #include "convert/hf_rope.h"
-#include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
@@ -23,18 +22,14 @@ void map_qwen(HfModelBuilder& b, const std::string& prefix, bool qwen3) {
   map_rope(b);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = odmoe::format("blk.{}.", i);
-    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
-    const std::string attention = layer + "self_attn.";
-    map_layer_norms(b, block, layer, c.n_embd);
-    map_projections(b, heads, block, attention, c.n_embd);
+    const HfLayer layer = map_gqa_layer(b, c, heads, prefix, i);
     if (qwen3) {
-      map_qk_norms(b, block, attention, heads.head_dim, heads.head_dim);
+      map_qk_norms(b, layer.block, layer.attention, heads.head_dim, heads.head_dim);
     } else {
-      map_qkv_biases(b, heads, block, attention);
+      map_qkv_biases(b, heads, layer.block, layer.attention);
     }
-    map_routed(b, block, layer + "mlp", c.n_embd, experts);
-    if (!qwen3) map_gated_shared_expert(b, block, layer + "mlp", c.n_embd, n_ff_shared);
+    map_routed(b, layer.block, layer.mlp, c.n_embd, experts);
+    if (!qwen3) map_gated_shared_expert(b, layer.block, layer.mlp, c.n_embd, n_ff_shared);
   }
 }
 

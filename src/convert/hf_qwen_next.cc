@@ -166,22 +166,21 @@ void map_family(HfModelBuilder& b, const std::string& prefix, bool joint) {
       joint || b.failed() ? std::vector<int64_t>() : hf_heads_in_turn(net.n_key_head, net.n_value_head);
 
   for (int64_t i = 0; i < c.n_layer && !b.failed(); ++i) {
-    const std::string block = odmoe::format("blk.{}.", i);
-    const std::string layer = odmoe::format("{}layers.{}.", prefix, i);
-    map_layer_norms(b, block, layer, c.n_embd, "post_attention_norm", kNorms);
+    const HfLayer layer(prefix, i);
+    map_layer_norms(b, layer.block, layer.source, c.n_embd, "post_attention_norm", kNorms);
     if ((i + 1) % interval == 0) {
-      map_gated_attention(b, heads, block, layer + "self_attn.", c.n_embd);
+      map_gated_attention(b, heads, layer.block, layer.attention, c.n_embd);
     } else {
-      const std::string source = layer + "linear_attn.";
+      const std::string source = layer.source + "linear_attn.";
       if (joint) {
-        map_joint_inputs(b, net, block, source, c.n_embd);
+        map_joint_inputs(b, net, layer.block, source, c.n_embd);
       } else {
-        map_separate_inputs(b, net, order, block, source, c.n_embd);
+        map_separate_inputs(b, net, order, layer.block, source, c.n_embd);
       }
-      map_delta_net(b, net, order, block, source, c.n_embd);
+      map_delta_net(b, net, order, layer.block, source, c.n_embd);
     }
-    map_routed(b, block, layer + "mlp", c.n_embd, experts);
-    map_gated_shared_expert(b, block, layer + "mlp", c.n_embd, n_ff_shared);
+    map_routed(b, layer.block, layer.mlp, c.n_embd, experts);
+    map_gated_shared_expert(b, layer.block, layer.mlp, c.n_embd, n_ff_shared);
   }
 }
 

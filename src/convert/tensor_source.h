@@ -56,7 +56,8 @@ class TensorSource {
   static constexpr uint64_t kMaxReadBytes = 4U << 20U;
 };
 
-// A GGUF or an expert directory as it is: nothing is computed.
+// A GGUF or an expert directory as it is: nothing is computed.  kUnsupported: the directory's experts are
+// repacked.
 Result<std::unique_ptr<TensorSource>> make_checkpoint_source(std::unique_ptr<Checkpoint> checkpoint);
 
 }  // namespace odmoe

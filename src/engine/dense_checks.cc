@@ -92,16 +92,34 @@ Status DensePass::build_and_run(FiniteChecks::What what, const Build& build) {
   return backend_->compute(checked_.graph());
 }
 
+// Runs a single token's graph: one that is there, or else one that is built for this run, the same in all.
+template <typename Build>
+Result<NotFinite> DensePass::run_single(Graph* built, const KeptOperands* kept, const Build& build) {
+  if (built == nullptr) {
+    graph_.reset();
+    build(graph_);
+    kept_.keep(graph_.graph());
+    ggml_gallocr_alloc_graph(allocator_.get(), graph_.graph());
+    built = &graph_;
+    kept = &kept_;
+  }
+  ODMOE_RETURN_IF_ERROR(backend_->compute(built->graph()));
+  return kept->look();
+}
+
 Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen) {
   NotFinite found;
+  const auto build = [&](Graph& graph) {
+    decoder_->build_segment(inputs(graph, span), span.columns->device, static_cast<int>(segment));
+  };
   if (span.n_token == 1) {
-    const DecodeGraphs::Segments& segments = span.graphs->segments_[static_cast<size_t>(span.state->side())];
-    ODMOE_RETURN_IF_ERROR(backend_->compute(segments.graphs[segment].graph()));
-    found = segments.kept[segment].look();
+    DecodeGraphs::Segments* const segments =
+        span.graphs == nullptr ? nullptr : &span.graphs->segments_[static_cast<size_t>(span.state->side())];
+    ODMOE_ASSIGN_OR_RETURN(found,
+                           run_single(segments == nullptr ? nullptr : &segments->graphs[segment],
+                                      segments == nullptr ? nullptr : &segments->kept[segment], build));
   } else {
-    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
-      decoder_->build_segment(inputs(graph, span), span.columns->device, static_cast<int>(segment));
-    }));
+    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, build));
     found = checks_.found();
   }
   const bool last = segment == decoder_->expert_layers().size();  // the head looks at what it begins with
@@ -125,14 +143,16 @@ Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const
 Status DensePass::shared_expert(const TokenSpan& span, size_t segment) {
   const int layer = decoder_->expert_layers()[segment];
   NotFinite found;
+  const auto build = [&](Graph& graph) {
+    decoder_->build_shared_expert(graph.context(), graph.graph(), span.columns->device, layer, span.n_token);
+  };
   if (span.n_token == 1) {
-    ODMOE_RETURN_IF_ERROR(backend_->compute(span.graphs->shared_[segment].graph()));
-    found = span.graphs->kept_shared_[segment].look();
+    DecodeGraphs* const graphs = span.graphs;
+    ODMOE_ASSIGN_OR_RETURN(found,
+                           run_single(graphs == nullptr ? nullptr : &graphs->shared_[segment],
+                                      graphs == nullptr ? nullptr : &graphs->kept_shared_[segment], build));
   } else {
-    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
-      decoder_->build_shared_expert(graph.context(), graph.graph(), span.columns->device, layer,
-                                    span.n_token);
-    }));
+    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, build));
     found = checks_.found();
   }
   if (!found) return {};
@@ -146,14 +166,16 @@ Status DensePass::head(const TokenSpan& span, int64_t first, int64_t n, std::spa
     return std::unexpected(where_it_began(span, decoder_->expert_layers().size(), chosen));
   }
   NotFinite found;
+  const auto build = [&](Graph& graph) {
+    decoder_->build_head(graph.context(), graph.graph(), span.columns->device, first, n,
+                         memory_->logits().device());
+  };
   if (span.n_token == 1) {
-    ODMOE_RETURN_IF_ERROR(backend_->compute(span.graphs->head_.graph()));
-    found = span.graphs->kept_head_.look();
+    DecodeGraphs* const graphs = span.graphs;
+    ODMOE_ASSIGN_OR_RETURN(found, run_single(graphs == nullptr ? nullptr : &graphs->head_,
+                                             graphs == nullptr ? nullptr : &graphs->kept_head_, build));
   } else {
-    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, [&](Graph& graph) {
-      decoder_->build_head(graph.context(), graph.graph(), span.columns->device, first, n,
-                           memory_->logits().device());
-    }));
+    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, build));
     found = checks_.found();
   }
   memory_->logits().fetch(0, n);

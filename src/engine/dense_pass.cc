@@ -13,6 +13,30 @@ namespace {
 // A shared expert or the output head.
 constexpr int kSmallGraphNodes = 32;
 
+// Bytes that ggml's CPU backend takes beside tensors for a node that does not multiply with a weight: for a
+// product with another type than F32 (attention without its own kernel) all of the other operand in it, for
+// what goes through rows one for each thread.
+uint64_t work_beside_weights(const ggml_tensor& node, int n_thread) {
+  switch (node.op) {
+    case GGML_OP_MUL_MAT:
+      if (node.src[0]->op == GGML_OP_NONE || node.src[0]->type == GGML_TYPE_F32) return 0;
+      return ggml_row_size(GGML_TYPE_F16, ggml_nelements(node.src[1]));  // what is quantised takes less
+    case GGML_OP_TOP_K:
+    case GGML_OP_SOFT_MAX:
+      return ggml_row_size(GGML_TYPE_F32, node.src[0]->ne[0]) * static_cast<uint64_t>(n_thread);
+    default:
+      return 0;
+  }
+}
+
+// Of all groups together, by one token; never 0.  Of each it only grows with a timeline, so equal sums are
+// equal rows of every group.
+int64_t rows_seen_by(const TokenSpan& span) {
+  int64_t rows = 1;
+  for (const RowGroup& group : span.state->plan().groups()) rows += group.rows_seen(span.first + 1);
+  return rows;
+}
+
 }  // namespace
 
 DecodeGraphs::DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane)
@@ -36,7 +60,8 @@ DensePass::DensePass(Backend& backend, const Decoder& decoder, const Options& op
       decoder_(&decoder),
       options_(options),
       graph_(decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1)),
-      checked_(2 * (decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1))) {}
+      checked_(2 * (decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1))),
+      kept_(decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1)) {}
 
 LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
   ggml_context* ctx = graph.context();
@@ -75,7 +100,9 @@ LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
 
 bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decoder,
                                          const SequenceState& state) {
-  // Built by the model itself, so that the question is asked with its real shapes.
+  // Built by the model itself, so that the question is asked with its real shapes; of two tokens, since one
+  // may go without.
+  constexpr int64_t kTokens = 2;
   Graph graph(decoder.max_segment_nodes(0));
   bool supported = true;
   for (int layer = 0; supported && layer < decoder.shape().n_layer; ++layer) {
@@ -84,9 +111,9 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
     ggml_context* ctx = graph.context();
     LayerInputs inputs{.context = ctx,
                        .graph = graph.graph(),
-                       .n_token = 1,
-                       .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1),
-                       .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, 1),
+                       .n_token = kTokens,
+                       .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, kTokens),
+                       .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, kTokens),
                        .chosen_rows = nullptr,
                        .state = &state,
                        .groups = {},
@@ -94,16 +121,16 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
     for (size_t i = 0; i < state.plan().groups().size(); ++i) {
       const RowGroup& group = state.plan().groups()[i];
       RowInputs& rows = inputs.groups[i];
-      rows.n_seen = group.rows_seen(1);
-      rows.n_written = 1;
-      rows.written = ggml_new_tensor_1d(ctx, GGML_TYPE_I64, 1);
-      rows.mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, rows.n_seen, 1);
+      rows.n_seen = group.rows_seen(kTokens);
+      rows.n_written = group.rows_written(0, kTokens);
+      rows.written = ggml_new_tensor_1d(ctx, GGML_TYPE_I64, rows.n_written);
+      rows.mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, rows.n_seen, kTokens);
       if (!group.in_blocks()) continue;
-      rows.sources = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, group.kind().made_from, 1);
-      rows.sources_mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, group.kind().made_from, 1);
-      rows.first_positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, 1);
+      rows.sources = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, group.kind().made_from, rows.n_written);
+      rows.sources_mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, group.kind().made_from, rows.n_written);
+      rows.first_positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, rows.n_written);
     }
-    ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, 1);
+    ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, kTokens);
     graph.expand(decoder.architecture().attention(inputs, layer, x));
     for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
       const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
@@ -132,12 +159,14 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
   // The compute buffer is made for the largest graph, so that no later one makes it grow.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
   uint64_t widest_product = 0;  // values of a token that a weight is multiplied with
+  uint64_t other_work = 0;      // bytes of ggml's work buffer for what is not such a product
   const auto reserve_graph = [&](const Graph& graph, const char* what) -> Status {
     for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
       const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
       if (node->op == GGML_OP_MUL_MAT && node->src[0]->op == GGML_OP_NONE) {
         widest_product = std::max(widest_product, static_cast<uint64_t>(node->src[1]->ne[0]));
       }
+      other_work = std::max(other_work, work_beside_weights(*node, backend_->threads()));
       if (!backend_->supports(node)) {
         return fail(ErrorKind::kUnsupported, "{}: this ggml cannot compute {} on {} in the {}",
                     file.path().string(), ggml_op_desc(node),
@@ -196,7 +225,8 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
       widest_product, static_cast<uint64_t>(std::max<int64_t>(
                           {shape.n_embd, shape.n_ff, int64_t{shape.router.n_expert_used} * shape.n_ff_exp,
                            2 * static_cast<int64_t>(shape.n_head) * 128})));
-  const uint64_t work_bytes = static_cast<uint64_t>(n) * widest * sizeof(float) + 4 * kMiB;
+  const uint64_t work_bytes =
+      std::max(static_cast<uint64_t>(n) * widest * sizeof(float), other_work) + 4 * kMiB;
   const uint64_t compute_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
   if (backend_->computes_on_host_memory()) {
     host_bytes_ = memory_->device_bytes() + compute_bytes;
@@ -250,7 +280,7 @@ void DensePass::build_segments(const TokenSpan& span) {
     segments.kept[static_cast<size_t>(segment)].keep(graph.graph());
     ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
   }
-  segments.length = RowGroup::padded(span.first + 1);
+  segments.rows_seen = rows_seen_by(span);
 }
 
 void DensePass::build_others(const TokenSpan& span) {
@@ -282,8 +312,14 @@ TokenSpan DensePass::begin(const SequenceState& state, DecodeGraphs& graphs,
   set_inputs(span, tokens);
   if (n_token > 1) return span;
   const DecodeGraphs::Segments& segments = graphs.segments_[static_cast<size_t>(state.side())];
-  if (segments.length != RowGroup::padded(span.first + 1)) build_segments(span);
+  if (segments.rows_seen != rows_seen_by(span)) build_segments(span);
   if (!graphs.others_built_) build_others(span);
+  return span;
+}
+
+TokenSpan DensePass::begin_single(const SequenceState& state, int64_t position, int32_t lane, int32_t token) {
+  const TokenSpan span{.columns = &memory_->lane(lane), .state = &state, .first = position, .n_token = 1};
+  set_inputs(span, {&token, 1});
   return span;
 }
 

@@ -23,7 +23,7 @@
 
 namespace odmoe {
 
-// The graphs of a session's single-token evaluations, built once per padded length of its timeline, and for
+// The graphs of a session's single-token evaluations, built once for as many rows as are looked at, and for
 // each of the two copies of overwritten state.  They read and write a column of the activations that is this
 // session's alone, so that several sessions can be between two graphs at once.  One owner.
 class DecodeGraphs {
@@ -36,7 +36,7 @@ class DecodeGraphs {
   friend class DensePass;
   int32_t lane_;
   struct Segments {
-    int64_t length = 0;         // padded, that they are for; 0: nothing is built yet
+    int64_t rows_seen = 0;      // that they are for, of all groups together; 0: nothing is built yet
     std::vector<Graph> graphs;  // of the decoder
     std::vector<KeptOperands> kept;
   };
@@ -52,7 +52,7 @@ class DecodeGraphs {
 struct TokenSpan {
   const EvaluationColumns* columns = nullptr;
   const SequenceState* state = nullptr;
-  DecodeGraphs* graphs = nullptr;  // of a single token
+  DecodeGraphs* graphs = nullptr;  // of a single token; null: its graphs are built as they are run
   // Position of the first; kAnywhere, for making room: where the largest graphs are.
   static constexpr int64_t kAnywhere = -1;
   int64_t first = 0;
@@ -64,7 +64,7 @@ class DensePass {
  public:
   struct Options {
     int64_t chunk = 512;
-    int32_t lanes = 1;  // sessions, at most: tokens of different timelines that are evaluated together
+    int32_t lanes = 1;  // tokens that are evaluated layer by layer together, but each by itself; at most
     bool flash_attention = true;
   };
   // Positions whose logits are computed at once: bounds their memory when every position's are wanted.
@@ -91,6 +91,10 @@ class DensePass {
   // Tokens that follow those in `state`: sets their inputs.  One token goes to the lane of `graphs`, several
   // to the columns from the first on.
   TokenSpan begin(const SequenceState& state, DecodeGraphs& graphs, std::span<const int32_t> tokens);
+
+  // A single token at `position` of the timeline, in a lane: its graphs are those of any single token, but
+  // built anew for each segment, from what before() and after() of the state are then.
+  TokenSpan begin_single(const SequenceState& state, int64_t position, int32_t lane, int32_t token);
 
   // A segment of the decoder, after which the host has ffn_input and router_logits.  `chosen`:
   // [n_expert_used, n_token], what the router before it chose, for an error to name.  Errors: kBadFile, what
@@ -119,6 +123,8 @@ class DensePass {
   // Builds a graph into graph_, adds checks_, gives its tensors addresses in the compute buffer and runs it.
   template <typename Build>
   Status build_and_run(FiniteChecks::What what, const Build& build);
+  template <typename Build>
+  Result<NotFinite> run_single(Graph* built, const KeptOperands* kept, const Build& build);
   Error where_it_began(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen);
   Error where_it_began_in_the_first(const TokenSpan& span);
   Error in_experts(const TokenSpan& span, size_t segment, int64_t token,
@@ -132,6 +138,7 @@ class DensePass {
   std::unique_ptr<EvaluationMemory> memory_;
   ggml_gallocr_ptr allocator_;
   Graph graph_, checked_;  // the second is the first with checks_
+  KeptOperands kept_;      // of the first, where it is a single token's
   FiniteChecks checks_;
   uint64_t host_bytes_ = 0, device_bytes_ = 0;
 };

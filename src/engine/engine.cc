@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <utility>
@@ -10,12 +11,14 @@
 #include "base/processors.h"
 #include "base/units.h"
 #include "engine/engine_impl.h"
+#include "engine/kept_prefetching.h"
 #include "engine/live_stale_gate.h"
 #include "engine/memory_plan.h"
 #include "engine/routed_model.h"
 #include "format/mirror.h"
 #include "model/left_over.h"
-#include "model/tokenizer/chat_template.h"
+#include "model/tokenizer/jinja_chat_template.h"
+#include "model/tokenizer/model_tokens.h"
 #include "predict/coactivation.h"
 #include "predict/previous_token.h"
 #include "predict/shadow_model.h"
@@ -30,6 +33,11 @@ constexpr int64_t kProbeUs = 1'500'000;  // for all drives together
 // What the process grows by between the plan and the end that no part of the plan counts: stacks of compute
 // threads, page tables, allocator slack, pages of libraries first touched later.
 constexpr uint64_t kProcessSlack = 12 * kMiB;
+// Tokens of one timeline that are evaluated by themselves but together: the experts they share are read once.
+constexpr int32_t kSinglyTogether = 32;
+// Rows of an expert that are tried at load for them (model/blocks/exact_rows.h); more would take longer than
+// they are worth.
+constexpr int32_t kRowsTried = 8;
 
 ReaderKind reader_kind(ReaderChoice choice) {
   switch (choice) {
@@ -43,16 +51,23 @@ ReaderKind reader_kind(ReaderChoice choice) {
   return ReaderKind::kAuto;
 }
 
+// Whether a single token that follows `length` tokens is the first that is written after what was read.
+bool begins_generation(const Division& division, int64_t length) {
+  return division.length() == length && !division.ends_singly();
+}
+
 }  // namespace
 
 Result<StatePlan> plan_state(const Decoder& decoder, const EngineOptions& options) {
   constexpr int32_t kDefaultContext = 4096;
   const int32_t context =
       options.context > 0 ? options.context : std::min(decoder.shape().n_context_train, kDefaultContext);
-  return StatePlan::make(decoder.state_layout(), {.type = options.cache_type,
-                                                  .context = context,
-                                                  .chunk = options.chunk,
-                                                  .snapshots = options.snapshots});
+  return StatePlan::make(decoder.state_layout(),
+                         {.type = options.cache_type,
+                          .context = context,
+                          .chunk = options.chunk,
+                          .snapshots = options.snapshots,
+                          .transposes = options.flash_attention != FlashAttention::kOn});
 }
 
 ModelInfo describe_model(const Account& account, const Decoder& decoder, const DenseWeights& weights,
@@ -85,7 +100,11 @@ ModelInfo describe_model(const Account& account, const Decoder& decoder, const D
     info.cycle_bytes += source.layout(layer).bytes() * static_cast<uint64_t>(shape.router.n_expert_used);
   }
   std::map<std::string, uint64_t> by_type;
-  for (const TensorInfo& tensor : file.tensors()) by_type[ggml_type_name(tensor.type)] += tensor.bytes;
+  for (const TensorInfo& tensor : file.tensors()) {
+    by_type[ggml_type_name(tensor.type)] += tensor.bytes;
+    if (tensor.repacked) info.repacked_bytes += tensor.bytes;
+  }
+  if (file.repacked() != nullptr) info.repacked_layout = file.repacked()->layout;
   info.bytes_per_type.assign(by_type.begin(), by_type.end());
   std::ranges::stable_sort(info.bytes_per_type, std::greater<>(),
                            [](const auto& entry) { return entry.second; });
@@ -95,7 +114,7 @@ ModelInfo describe_model(const Account& account, const Decoder& decoder, const D
 EngineImpl::EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies)
     : options_(options), dependencies_(dependencies), clock_(dependencies.clock) {}
 
-EngineImpl::~EngineImpl() = default;
+EngineImpl::~EngineImpl() { keep_experience(); }
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, const LoadProgress& progress) {
   return EngineImpl::open(options, progress);
@@ -216,6 +235,8 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     needs.device_name = backend_->description();
   }
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(options_.memory, needs));
+  plan_.n_slot = ExpertStore::slots_within(*source_, reader->alignment(), plan_.arena_bytes);
+  for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);
   limits_ = {.budget_bytes = plan_.budget_bytes,
              .fixed_bytes = needs.dense_bytes + needs.buffer_bytes,
              .min_arena_bytes = needs.min_arena_bytes,
@@ -232,15 +253,16 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
 
 // `state`: any session's.
 Status EngineImpl::set_up_evaluation(const SequenceState& state) {
+  lanes_ = std::max(options_.sessions, std::min(options_.chunk, kSinglyTogether));
   const DensePass::Options dense{.chunk = options_.chunk,
-                                 .lanes = options_.sessions,
+                                 .lanes = lanes_,
                                  .flash_attention = options_.flash_attention == FlashAttention::kOn};
   ODMOE_ASSIGN_OR_RETURN(dense_,
                          DensePass::create(*backend_, host_backend(), *decoder_, *file_, state, dense));
   ODMOE_ASSIGN_OR_RETURN(
       site_, LocalSite::create(host_backend(), *decoder_, *file_,
-                               {.max_tokens = std::max<int64_t>(options_.chunk, options_.sessions),
-                                .timelines = options_.sessions,
+                               {.max_tokens = std::max<int64_t>(options_.chunk, lanes_),
+                                .rows_tried = std::max(options_.sessions, std::min(lanes_, kRowsTried)),
                                 .interrupted = &interrupted_}));
   forward_ = std::make_unique<ForwardPass>(
       *decoder_, *dense_,
@@ -292,9 +314,16 @@ Status EngineImpl::set_up_predictor() {
       predictor->stands_alone() && predictor->bytes_per_prediction() >= kLeastForThread;
   const auto ask = has_core && worth_a_thread ? Foresight::Ask::kOnItsOwnThread : Foresight::Ask::kHere;
   const int32_t lookahead = std::min(options_.lookahead, predicted.lookahead);
-  auto foresight = std::make_unique<Foresight>(std::move(predictor), std::move(predicted), lookahead, ask);
+  Predictor& asked = *predictor;
+  auto foresight = std::make_unique<Foresight>(std::move(predictor), predicted, lookahead, ask);
   foresight_ = foresight.get();
   forward_->use_foresight(std::move(foresight));
+  if (options_.sessions > 1 && ask == Foresight::Ask::kHere && !asked.remembers()) {
+    auto batch_foresight =
+        std::make_unique<BatchForesight>(asked, std::move(predicted), lookahead, options_.sessions);
+    batch_foresight_ = batch_foresight.get();
+    forward_->use_batch_foresight(std::move(batch_foresight));
+  }
   return {};
 }
 
@@ -317,7 +346,40 @@ Status EngineImpl::know_drives() {
   return {};
 }
 
+// What trials of prefetching find holds for this model, as much of it in memory, on these drives, by these
+// kernels.
+void EngineImpl::trust_earlier_run() {
+  if (options_.prefetching_file.empty() || foresight_ == nullptr || plan_.n_slot >= plan_.n_expert_total)
+    return;
+  // Budgets that differ by less than a fifth are the same.
+  const long quarters = std::lround(4 * std::log2(static_cast<double>(plan_.n_slot)));
+  prefetching_key_ =
+      odmoe::format("{}, 2^({}/4) slots, {} {} {} ahead, {} threads, {}", identity_->value().hex(), quarters,
+                    predictor_name(options_.predictor), options_.shadow.filename().string(),
+                    options_.lookahead, options_.threads, io_.reader);
+  for (const ModelCopy& copy : copies_) {
+    prefetching_key_ += odmoe::format(", {}", copy.drive ? copy.drive->name : "a drive that is not known");
+  }
+  prefetching_key_ +=
+      odmoe::format(", ggml {} ({}), {}", ggml_version(), ggml_commit(), backend_->description());
+  if (const auto earlier = load_experience(options_.prefetching_file, prefetching_key_)) {
+    foresight_->trust(*earlier);
+  }
+}
+
+void EngineImpl::keep_experience() const {
+  if (prefetching_key_.empty()) return;
+  const auto experience = foresight_->governor().experience();
+  if (!experience) return;
+  const Status kept = save_experience(options_.prefetching_file, prefetching_key_, *experience);
+  if (!kept.has_value()) spdlog::debug("{}", kept.error().message);
+}
+
 Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress) {
+  if (info_.repacked_bytes > 0) {
+    spdlog::info("{} of {} of experts are repacked ({})", format_bytes(info_.repacked_bytes),
+                 format_bytes(info_.expert_bytes), info_.repacked_layout);
+  }
   const uint64_t total = weights_->bytes();
   ODMOE_RETURN_IF_ERROR(weights_->load(*reader, options_.threads, [&](uint64_t done) {
     if (interrupted_.load(std::memory_order_relaxed)) return false;
@@ -330,6 +392,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   options.arena_bytes = plan_.arena_bytes;
   options.max_arena_bytes = limits_.max_arena_bytes;
   options.policy = options_.policy;
+  options.fill = options_.fill;
   options.clock = clock_;
   const uint32_t depth = plan_reads(*source_, copies_, options_.read_depth, options);
   ODMOE_ASSIGN_OR_RETURN(reader, make_reader(depth));  // the store adds the files itself
@@ -344,10 +407,11 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   ODMOE_RETURN_IF_ERROR(dense_->check_router_biases());
   ODMOE_RETURN_IF_ERROR(site_->attach(*store_));
   if (foresight_ != nullptr) foresight_->attach(*store_);
+  if (batch_foresight_ != nullptr) batch_foresight_->attach(*store_);
   if (stale_gate_ != nullptr) stale_gate_->copy_routers();
   file_.reset();  // all that is needed of the metadata has been copied
   plan_.n_slot = store_->stats().n_slot;
-  for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);
+  trust_earlier_run();
   governor_ = std::make_unique<MemoryGovernor>(*store_, limits_);
   if (options_.memory.kind == MemoryBudget::Kind::kAuto)
     return governor_->follow(dependencies_.sample_memory);
@@ -356,8 +420,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
 
 // Before n more tokens are evaluated.  The experts go that were in the memory which they need.  Where a
 // timeline could not be taken back to what it is now, and that is worth it, a snapshot is taken: at a
-// `boundary`, where a prompt that is evaluated in the same chunks can go on, and where text begins to be
-// generated.
+// `boundary`, where a prompt that is divided alike can go on, and where text begins to be generated.
 void EngineImpl::make_room(SequenceState& state, int64_t n, bool boundary) {
   const bool generation_begins = n == 1 && state.last_commit() > 1;
   const bool keep = (boundary || generation_begins) && state.worth_keeping();
@@ -419,26 +482,26 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
   const ExpertStoreStats before = store_->stats();
   for (const SessionImpl* session : std::span(sessions).first(batch.size())) {
     SequenceState& state = *session->state_;
-    make_room(state, 1, /*boundary=*/state.length() == session->whole_chunks_);
+    make_room(state, 1, begins_generation(session->division_, state.length()));
   }
   const auto deliver = [&](int64_t index, std::span<const float> logits) {
     std::ranges::copy(logits, sessions[static_cast<size_t>(index)]->logits_.begin());
   };
   ODMOE_RETURN_IF_ERROR(forward_->step(std::span(steps).first(batch.size()), std::ref(deliver)));
-  for (size_t i = 0; i < batch.size(); ++i) sessions[i]->tokens_.push_back(batch[i].token);
+  for (size_t i = 0; i < batch.size(); ++i) sessions[i]->append({&batch[i].token, 1}, /*singly=*/true);
   publish_if_wanted();
   count(decode_, batch.size(), 1, begin_us, before);
   return {};
 }
 
 Status EngineImpl::evaluate(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
-                            int32_t whole_chunks, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
-                            const EvaluateProgress& progress) {
+                            const Division& division, ForwardPass::Logits logits,
+                            const ForwardPass::Sink& sink, const EvaluateProgress& progress) {
   const MutexLock lock(evaluation_mutex_);
   const int64_t begin_us = clock_->now_us();
   const ExpertStoreStats before = store_->stats();
   const int64_t first = state.length();
-  const Status status = evaluate_chunks(state, graphs, tokens, whole_chunks, logits, sink, progress);
+  const Status status = evaluate_chunks(state, graphs, tokens, division, logits, sink, progress);
   if (!status.has_value()) {
     [[maybe_unused]] const int64_t reached = state.rewind(first);
     assert(reached == first);
@@ -451,15 +514,17 @@ Status EngineImpl::evaluate(SequenceState& state, DecodeGraphs& graphs, std::spa
 }
 
 Status EngineImpl::evaluate_chunks(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
-                                   int32_t whole_chunks, ForwardPass::Logits logits,
+                                   const Division& division, ForwardPass::Logits logits,
                                    const ForwardPass::Sink& sink, const EvaluateProgress& progress) {
   const auto chunk = static_cast<size_t>(options_.chunk);
+  const bool known = division.length() == state.length();
+  const bool more_of_what_is_written = tokens.size() == 1 && division.ends_singly();
   for (size_t done = 0; done < tokens.size();) {
     const size_t n = std::min(chunk, tokens.size() - done);
     const bool last = done + n == tokens.size();
     // An error in a later chunk takes it back to before the first one.
-    const bool in_whole_chunks = state.length() == whole_chunks + static_cast<int64_t>(done);
-    const bool boundary = (done == 0 && !last) || (in_whole_chunks && n < chunk);
+    const bool ends = known && n < chunk && !more_of_what_is_written;
+    const bool boundary = (done == 0 && !last) || ends;
     make_room(state, static_cast<int64_t>(n), boundary);
     const auto wanted = logits == ForwardPass::Logits::kLast && !last ? ForwardPass::Logits::kNone : logits;
     ODMOE_RETURN_IF_ERROR(forward_->run(state, graphs, tokens.subspan(done, n), wanted,
@@ -470,6 +535,37 @@ Status EngineImpl::evaluate_chunks(SequenceState& state, DecodeGraphs& graphs, s
     publish_if_wanted();
     if (progress) progress(static_cast<int32_t>(done), static_cast<int32_t>(tokens.size()));
   }
+  return {};
+}
+
+Status EngineImpl::evaluate_singly(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
+                                   const Division& division, ForwardPass::Logits logits,
+                                   const ForwardPass::Sink& sink) {
+  const MutexLock lock(evaluation_mutex_);
+  const int64_t begin_us = clock_->now_us();
+  const ExpertStoreStats before = store_->stats();
+  // An observer sees one token after the other.
+  const size_t together = forward_->observed() ? 1 : static_cast<size_t>(lanes_);
+  const int64_t first = state.length();
+  uint64_t passes = 0;
+  for (size_t done = 0; done < tokens.size(); ++passes) {
+    const size_t n = std::min(together, tokens.size() - done);
+    const bool last = done + n == tokens.size();
+    make_room(state, static_cast<int64_t>(n), done == 0 && begins_generation(division, first));
+    const auto wanted = logits == ForwardPass::Logits::kLast && !last ? ForwardPass::Logits::kNone : logits;
+    const auto deliver = [&](int64_t index, std::span<const float> values) {
+      sink(static_cast<int64_t>(done) + index, values);
+    };
+    const Status status = n == 1 ? forward_->run(state, graphs, tokens.subspan(done, 1), wanted, deliver)
+                                 : forward_->run_singly(state, tokens.subspan(done, n), wanted, deliver);
+    if (!status.has_value()) {
+      state.rewind(std::min(first, state.length()));
+      return status;
+    }
+    done += n;
+    publish_if_wanted();
+  }
+  count(prefill_, tokens.size(), passes, begin_us, before);
   return {};
 }
 
@@ -518,6 +614,12 @@ void EngineImpl::publish_stats() const {
   const Foresight* foresight = forward_->foresight();
   if (foresight == nullptr) return;
   published_.predictor.ahead.assign(foresight->ahead().begin(), foresight->ahead().end());
+  if (const BatchForesight* of_steps = forward_->batch_foresight()) {
+    for (size_t i = 0; i < of_steps->ahead().size(); ++i) {
+      published_.predictor.ahead[i].wanted += of_steps->ahead()[i].wanted;
+      published_.predictor.ahead[i].foreseen += of_steps->ahead()[i].foreseen;
+    }
+  }
   const Prefetching verdict = foresight->governor().verdict();
   published_.predictor.prefetching = verdict != Prefetching::kOff;
   published_.predictor.many_reads = verdict == Prefetching::kMany;
@@ -557,6 +659,9 @@ Stats EngineImpl::stats() const {
   stats.io = io_;
   stats.io.demand_read_bytes = store.demand_read_bytes;
   stats.io.prefetch_read_bytes = store.prefetch_read_bytes;
+  stats.io.fill_read_bytes = store.fill_read_bytes;
+  stats.io.experts_filled = store.filled;
+  stats.io.experts_filled_used = store.filled_used;
   stats.io.reads = store.reads;
   stats.io.read_retries = store.read_retries;
   stats.io.stall_us = store.stall_us;
@@ -586,34 +691,26 @@ Result<std::vector<Token>> EngineImpl::encode_within(std::string_view text, bool
   return tokenizer_->encode(text, {.add_special = add_special, .parse_special = parse_special}, limits);
 }
 
-std::string EngineImpl::decode(std::span<const Token> tokens) const { return tokenizer_->decode(tokens); }
+std::string EngineImpl::decode(std::span<const Token> tokens, bool special) const {
+  return tokenizer_->decode(tokens, special);
+}
 
 bool EngineImpl::is_control(Token token) const {
   return tokenizer_->token_bytes(token, false).empty() && !tokenizer_->token_bytes(token, true).empty();
 }
 
-Result<ToolCallSyntax> EngineImpl::tool_call_syntax(std::string_view family) const {
-  const std::string_view jinja = tokenizer_->chat_template();
-  ODMOE_ASSIGN_OR_RETURN(const ChatFamily chat,
-                         family.empty() ? detect_chat_family(jinja) : parse_chat_family(family));
-  return odmoe::tool_call_syntax(chat, jinja);
+Result<std::unique_ptr<ChatTemplate>> EngineImpl::chat_template(const ChatTemplateChoice& choice) const {
+  ChatTemplateChoice chosen = choice;
+  if (chosen.source.empty()) chosen.source = tokenizer_->chat_template();
+  return make_chat_template(chosen, special_tokens_of(*tokenizer_));
 }
 
-Result<std::vector<Token>> EngineImpl::encode_chat(const Conversation& conversation, std::string_view family,
-                                                   const EncodeLimits& limits) const {
-  const std::string_view jinja = tokenizer_->chat_template();
-  ODMOE_ASSIGN_OR_RETURN(const ChatFamily chat,
-                         family.empty() ? detect_chat_family(jinja) : parse_chat_family(family));
-  const ChatText text = render_chat(chat, jinja, conversation);
-  ODMOE_ASSIGN_OR_RETURN(
-      std::vector<Token> tokens,
-      tokenizer_->encode(text.text(), {.add_special = true, .parse_special = true, .said = text.said()},
-                         limits));
-  // A template that writes BOS itself, with a tokenizer that does not add one.
-  if (chat_template_has_bos(jinja) && !tokenizer_->add_bos() && tokenizer_->bos() >= 0) {
-    tokens.insert(tokens.begin(), tokenizer_->bos());
-  }
-  return tokens;
+Result<std::vector<Token>> EngineImpl::encode_chat(const Conversation& conversation,
+                                                   const ChatTemplate& chat_template,
+                                                   const EncodeLimits& limits,
+                                                   const ChatTemplateLimits& template_limits) const {
+  ODMOE_ASSIGN_OR_RETURN(const ChatText text, chat_template.render(conversation, template_limits));
+  return encode_chat_text(*tokenizer_, text, limits);
 }
 
 }  // namespace odmoe

@@ -57,27 +57,29 @@ class SessionImpl final : public Session {
 
   Status evaluate(std::span<const Token> tokens, const LogitsSink& sink,
                   const EvaluateProgress& progress) override;
+  Status evaluate_singly(std::span<const Token> tokens, const LogitsSink& sink) override;
   std::span<const float> logits() const override { return logits_; }
   std::span<const Token> tokens() const override { return tokens_; }
   int32_t context() const override { return context_; }
   int32_t truncate(int32_t n) override;
   int32_t reachable(int32_t n) const override;
-  int32_t whole_chunks() const override { return whole_chunks_; }
+  const Division& division() const override { return division_; }
   uint64_t state_bytes(int32_t n) const override { return state_->state_bytes(n); }
   void save_state(int32_t n, std::span<std::byte> state) const override;
-  Status restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
+  Status restore_state(std::span<const Token> tokens, int32_t n, const Division& division,
                        std::span<const std::byte> state) override;
 
  private:
   friend class EngineImpl;
   class LiveStaleGate;
   Status check_next(std::span<const Token> tokens) const;
+  void append(std::span<const Token> tokens, bool singly);
   EngineImpl* engine_;
   std::unique_ptr<SequenceState> state_;
   DecodeGraphs decode_graphs_;
   int32_t context_;
   std::vector<Token> tokens_;
-  int32_t whole_chunks_ = 0;
+  Division division_;
   std::vector<float> logits_;  // [n_vocab]
 };
 
@@ -99,16 +101,19 @@ class EngineImpl final : public Engine {
   std::vector<Token> encode(std::string_view text, bool add_special, bool parse_special) const override;
   Result<std::vector<Token>> encode_within(std::string_view text, bool add_special, bool parse_special,
                                            const EncodeLimits& limits) const override;
-  std::string decode(std::span<const Token> tokens) const override;
+  std::string decode(std::span<const Token> tokens, bool special) const override;
   std::string token_bytes(Token token, bool special) const override {
     return tokenizer_->token_bytes(token, special);
   }
   bool is_control(Token token) const override;
   bool is_end(Token token) const override { return tokenizer_->is_end(token); }
-  using Engine::encode_chat;
-  Result<std::vector<Token>> encode_chat(const Conversation& conversation, std::string_view family,
-                                         const EncodeLimits& limits) const override;
-  Result<ToolCallSyntax> tool_call_syntax(std::string_view family) const override;
+  Token bos() const override { return tokenizer_->bos(); }
+  Token eos() const override { return tokenizer_->eos(); }
+  std::span<const Token> suppressed_tokens() const override { return tokenizer_->suppressed(); }
+  Result<std::unique_ptr<ChatTemplate>> chat_template(const ChatTemplateChoice& choice) const override;
+  Result<std::vector<Token>> encode_chat(const Conversation& conversation, const ChatTemplate& chat_template,
+                                         const EncodeLimits& limits,
+                                         const ChatTemplateLimits& template_limits) const override;
   Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                   const GenerateOptions& options, const TextSink& sink) override;
   void set_routing_observer(RoutingObserver* observer) override;
@@ -120,11 +125,14 @@ class EngineImpl final : public Engine {
   const EngineOptions& options() const { return options_; }
   const Clock& clock() const { return *clock_; }
 
-  // Appends tokens to a timeline, in chunks; `whole_chunks` of its tokens were evaluated so.  After an error
+  // Appends tokens to a timeline, in chunks; its first ones were divided as `division` says.  After an error
   // it is as it was.  Evaluations take turns.
   Status evaluate(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
-                  int32_t whole_chunks, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
+                  const Division& division, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                   const EvaluateProgress& progress);
+  // The same as if each were evaluated by itself.  After an error it is as far back as it can be reached.
+  Status evaluate_singly(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
+                         const Division& division, ForwardPass::Logits logits, const ForwardPass::Sink& sink);
   void return_state(std::unique_ptr<SequenceState> state, int32_t lane);
   // Replaces a timeline by the first n tokens of the saved state of `state_length`.
   void restore(SequenceState& state, int64_t n, int64_t state_length, std::span<const std::byte> saved);
@@ -140,11 +148,13 @@ class EngineImpl final : public Engine {
   Status set_up_evaluation(const SequenceState& state);
   Status set_up_predictor();
   Status know_drives();
+  void trust_earlier_run();
+  void keep_experience() const;
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
   Status evaluate_chunks(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
-                         int32_t whole_chunks, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
+                         const Division& division, ForwardPass::Logits logits, const ForwardPass::Sink& sink,
                          const EvaluateProgress& progress) ODMOE_REQUIRES(evaluation_mutex_);
   void make_room(SequenceState& state, int64_t n, bool boundary) ODMOE_REQUIRES(evaluation_mutex_);
   Status step_in_turn(std::span<const NextToken> batch);
@@ -169,7 +179,9 @@ class EngineImpl final : public Engine {
   std::vector<ModelCopy> copies_;          // the model's own files first, then its mirrors
   std::optional<ModelIdentity> identity_;  // once the metadata is read
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
+  std::string prefetching_key_;  // what trials are kept under; empty: nothing is
   MemoryGovernor::Limits limits_;
+  int32_t lanes_ = 1;  // tokens of single ones' bits that are evaluated together, at most
 
   std::shared_ptr<const StatePlan> state_plan_;
   Mutex free_mutex_;
@@ -198,8 +210,9 @@ class EngineImpl final : public Engine {
   std::vector<EngineDependencies::Site> more_sites_;
   std::unique_ptr<DensePass> dense_;
   std::unique_ptr<ForwardPass> forward_;
-  Foresight* foresight_ = nullptr;       // of forward_, if there is one
-  LiveStaleGate* stale_gate_ = nullptr;  // what it asks, if it is that
+  Foresight* foresight_ = nullptr;             // of forward_, if there is one
+  BatchForesight* batch_foresight_ = nullptr;  // likewise
+  LiveStaleGate* stale_gate_ = nullptr;        // what it asks, if it is that
   Stats::Phase prefill_ ODMOE_GUARDED_BY(evaluation_mutex_), decode_ ODMOE_GUARDED_BY(evaluation_mutex_);
   double ttft_ms_ ODMOE_GUARDED_BY(evaluation_mutex_) = 0;
 

@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "engine/guess_worth.h"
 #include "engine/prediction_thread.h"
 #include "engine/prefetch_governor.h"
 #include "odmoe/stats.h"
 #include "predict/predictor.h"
-#include "predict/rank_calibration.h"
 #include "store/expert_store.h"
 
 namespace odmoe {
@@ -52,22 +52,15 @@ class Foresight {
   // What the predictor's thread still has to say is said; only who does not mind to wait asks for that.
   void await_guesses();
 
+  // Trusts what an earlier run found out about prefetching; before the first token.
+  void trust(const PrefetchGovernor::Experience& earlier) { governor_ = PrefetchGovernor(earlier); }
+
   // How good the guesses were, by how far they were ahead.
   std::span<const Stats::Predictor::Ahead> ahead() const { return ahead_; }
   const PrefetchGovernor& governor() const { return governor_; }
 
  private:
-  // What was said of one layer's experts, best first, from one distance.
-  struct List {
-    bool made = false;
-    std::vector<int32_t> experts;
-    std::vector<uint8_t> absent;  // by rank: the expert was not in memory when this was said
-  };
-  // How often absent experts of a layer were wanted, and how often that was to be expected of their ranks.
-  struct LayerWorth {
-    double hits = 0, expected = 0;
-  };
-  List& list(size_t layer, size_t distance) ODMOE_REQUIRES(mutex_) {
+  GuessList& list(size_t layer, size_t distance) ODMOE_REQUIRES(mutex_) {
     return lists_[layer * lookahead_ + distance - 1];
   }
   size_t layer_of(uint64_t step) const { return static_cast<size_t>(step % shape_.n_layer()); }
@@ -75,8 +68,6 @@ class Foresight {
   void take_rows(uint64_t step, int32_t n_row, std::span<const float> scores);
   void judge(const RoutingState& state) ODMOE_REQUIRES(mutex_);
   void hint(uint64_t step) ODMOE_REQUIRES(mutex_);
-  double probability(size_t target, size_t distance, size_t rank) const ODMOE_REQUIRES(mutex_);
-  double least_probability() const ODMOE_REQUIRES(mutex_);
   bool worth_asking(uint64_t step) const ODMOE_REQUIRES(mutex_);
 
   std::unique_ptr<Predictor> predictor_;
@@ -98,11 +89,9 @@ class Foresight {
   PrefetchDepth depth_ ODMOE_GUARDED_BY(mutex_) = PrefetchDepth::kFew;  // the store's
   double busy_share_ ODMOE_GUARDED_BY(mutex_) =
       0;  // of the time that tokens take, the drive is at work; lately
-  std::vector<List> lists_ ODMOE_GUARDED_BY(mutex_);  // [lookahead, n_layer]
-  // Of experts that are not in memory alone: the others are right more often, and nothing is to be gained.
-  RankCalibration worth_ ODMOE_GUARDED_BY(mutex_);                // of all layers
-  std::vector<LayerWorth> layer_worth_ ODMOE_GUARDED_BY(mutex_);  // [lookahead, n_layer]
-  std::vector<Certain> certain_ ODMOE_GUARDED_BY(mutex_);         // of this token
+  std::vector<GuessList> lists_ ODMOE_GUARDED_BY(mutex_);  // [lookahead, n_layer]
+  GuessWorth worth_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<Certain> certain_ ODMOE_GUARDED_BY(mutex_);  // of this token
   std::vector<ExpertKey> hints_ ODMOE_GUARDED_BY(mutex_);
   std::optional<PredictionThread> thread_;  // last: it uses the others
 };

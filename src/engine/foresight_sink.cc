@@ -37,6 +37,8 @@ Status ForesightSink::on_routing(const RoutingEvent& event) {
                              .router_input = event.router_input,
                              .attention_input = event.attention_input,
                              .residual = event.residual,
+                             .streams = event.streams,
+                             .banked = event.banked,
                              .experts = event.experts,
                              .weights = event.weights});
 }

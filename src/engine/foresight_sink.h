@@ -25,7 +25,7 @@ class ForesightSink final : public RoutingSink {
 
   // A token is going to be evaluated as the next one of the timeline in `state`.
   Status begin(const SequenceState& state, int32_t token);
-  // Of chunks and of tokens of several timelines nothing is foreseen.
+  // Of chunks nothing is foreseen, and of tokens of several timelines not here (BatchForesight).
   Status on_routing(const RoutingEvent& event) override;
   // The token that begin() named has been evaluated.
   void end();

@@ -53,7 +53,8 @@ ForwardPass::ForwardPass(const Decoder& decoder, DensePass& dense, const Options
 
 uint64_t ForwardPass::buffer_bytes() const {
   const uint64_t foresight = foresight_ ? foresight_->foresight().predictor().bytes() : 0;
-  return probabilities_.size() * sizeof(float) + foresight;
+  const uint64_t batch_foresight = batch_foresight_ ? batch_foresight_->foresight().bytes() : 0;
+  return probabilities_.size() * sizeof(float) + foresight + batch_foresight;
 }
 
 void ForwardPass::add_site(ExpertSite& site, const ExpertOwners::Owns& owns) {
@@ -64,6 +65,11 @@ void ForwardPass::add_site(ExpertSite& site, const ExpertOwners::Owns& owns) {
 void ForwardPass::use_foresight(std::unique_ptr<Foresight> foresight) {
   foresight_ = std::make_unique<ForesightSink>(std::move(foresight), *decoder_, *options_.clock);
   later_sinks_.push_back(foresight_.get());
+}
+
+void ForwardPass::use_batch_foresight(std::unique_ptr<BatchForesight> foresight) {
+  batch_foresight_ = std::make_unique<BatchForesightSink>(
+      std::move(foresight), foresight_->foresight().predictor().wants(), *decoder_, *options_.clock);
 }
 
 Status ForwardPass::run(SequenceState& state, DecodeGraphs& decode_graphs, std::span<const int32_t> tokens,
@@ -107,6 +113,14 @@ Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> t
     event.attention_input = a.layer_input.columns(0, n_token);
     event.residual = a.residual.columns(0, n_token);
     event.router_input = a.ffn_input.columns(0, n_token);
+    if (a.residual_streams && streams_wanted()) {
+      a.residual_streams.fetch(0, n_token);
+      event.streams = a.residual_streams.columns(0, n_token);
+      if (a.banked) {
+        a.banked.fetch(0, n_token);
+        event.banked = a.banked.columns(0, n_token);
+      }
+    }
     ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, work));
     // While the sites read.
@@ -128,28 +142,51 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
     columns_[i] = steps[i].graphs->lane();
     steps[i].state->begin(1);
   }
-  const Status status = evaluate_steps(spans_, sink);
+  const Status status = evaluate_steps(spans_, /*state=*/nullptr, Logits::kAll, sink);
   for (const Step& step : steps) status.has_value() ? step.state->commit() : step.state->roll_back();
   return status;
 }
 
-Status ForwardPass::evaluate_steps(std::span<const TokenSpan> spans, const Sink& sink) {
-  if (const Status status = step_layers(spans); !status.has_value()) {
+Status ForwardPass::run_singly(SequenceState& state, std::span<const int32_t> tokens, Logits logits,
+                               const Sink& sink) {
+  assert(!tokens.empty() && std::cmp_less_equal(tokens.size(), options_.dense.lanes));
+  spans_.clear();
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    const auto lane = static_cast<int32_t>(i);
+    spans_.push_back(dense_->begin_single(state, state.length() + lane, lane, tokens[i]));
+    columns_[i] = lane;
+  }
+  state.begin_singly(std::ssize(tokens));
+  const Status status = evaluate_steps(spans_, &state, logits, sink);
+  status.has_value() ? state.commit() : state.roll_back();
+  return status;
+}
+
+Status ForwardPass::evaluate_steps(std::span<const TokenSpan> spans, SequenceState* state, Logits logits,
+                                   const Sink& sink) {
+  BatchForesightSink* const foresight = state == nullptr ? batch_foresight_.get() : nullptr;
+  if (foresight != nullptr) {
+    ODMOE_RETURN_IF_ERROR(foresight->begin(dense_->memory().all(), std::span(columns_).first(spans.size())));
+  }
+  if (const Status status = step_layers(spans, state); !status.has_value()) {
     abandon_experts();
     return status;
   }
-  for (size_t i = 0; i < spans.size(); ++i) {
+  if (logits == Logits::kNone) return {};
+  for (size_t i = logits == Logits::kLast ? spans.size() - 1 : 0; i < spans.size(); ++i) {
     ODMOE_RETURN_IF_ERROR(dense_->head(spans[i], 0, 1, chosen_of(i, 1)));
     sink(static_cast<int64_t>(i), dense_->memory().logits().columns(0, 1));
   }
+  if (foresight != nullptr) foresight->end();
   return {};
 }
 
-Status ForwardPass::step_layers(std::span<const TokenSpan> spans) {
+Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState* state) {
   const EvaluationColumns& a = dense_->memory().all();
   for (size_t segment = 0;; ++segment) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
     for (size_t i = 0; i < spans.size(); ++i) {
+      if (state != nullptr) state->step(static_cast<int64_t>(i));
       ODMOE_RETURN_IF_ERROR(dense_->segment(spans[i], segment, chosen_of(i, 1)));
     }
     if (segment == decoder_->expert_layers().size()) return {};
@@ -157,6 +194,9 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans) {
     ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, ExpertWork::Tokens::kTimelines));
     ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
+    if (state == nullptr && batch_foresight_) {
+      ODMOE_RETURN_IF_ERROR(batch_foresight_->on_routing(event, a, std::span(columns_).first(spans.size())));
+    }
     if (a.shared_output) {
       for (const TokenSpan& span : spans) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     }
@@ -260,6 +300,10 @@ bool ForwardPass::states_wanted() const {
   if (!foresight_) return false;
   const Predictor::Wants wants = foresight_->foresight().predictor().wants();
   return wants.attention_input || wants.residual;
+}
+
+bool ForwardPass::streams_wanted() const {
+  return foresight_ != nullptr && foresight_->foresight().predictor().wants().streams;
 }
 
 // Of tokens of the evaluation, what the last router chose: [n_expert_used, n_token].

@@ -11,6 +11,7 @@
 
 #include "backend/backend.h"
 #include "base/clock.h"
+#include "engine/batch_foresight_sink.h"
 #include "engine/dense_pass.h"
 #include "engine/expert_owners.h"
 #include "engine/expert_site.h"
@@ -49,6 +50,8 @@ class ForwardPass {
 
   // From now on single tokens are foreseen.
   void use_foresight(std::unique_ptr<Foresight> foresight);
+  // And steps of several; the predictor that it asks is the other's.
+  void use_batch_foresight(std::unique_ptr<BatchForesight> foresight);
 
   // Shows `observer` what run() sees; null: nobody.
   void observe(RoutingObserver* observer) { observer_.observe(observer); }
@@ -76,26 +79,38 @@ class ForwardPass {
   // logits with the index into `steps`, bit for bit as run() gives them to each alone: attention, dense
   // weights and the output head are computed for one token at a time, since kernels for several round
   // differently, and sites compute experts so (ExpertWork::Tokens::kTimelines).
-  // Of several nothing is foreseen: the layers' demands together keep the drive busier than one token's, and
-  // a predictor follows one timeline.  Nor does an observer see them.  Errors as run(); the sink may have
+  // An observer does not see them.  Errors as run(); the sink may have
   // seen logits only after all layers of all went well.
   Status step(std::span<const Step> steps, const Sink& sink);
+
+  // Evaluates tokens (1 to DensePass::Options::lanes) of one timeline that follow those in `state`, each as
+  // run() does by itself, to the last bit, but layer by layer together as step() does: in each layer a token
+  // comes after those before it.  `sink` as run().  After an error the state is as it was, or as far back as
+  // SequenceState::begin_singly() says.  Nothing is foreseen, nor does an observer see them.
+  Status run_singly(SequenceState& state, std::span<const int32_t> tokens, Logits logits, const Sink& sink);
 
   const RoutingStats& routing() const { return routing_; }
   // Null without a predictor.
   const Foresight* foresight() const { return foresight_ ? &foresight_->foresight() : nullptr; }
+  // Null without one that can follow several timelines.
+  const BatchForesight* batch_foresight() const {
+    return batch_foresight_ ? &batch_foresight_->foresight() : nullptr;
+  }
 
  private:
   Status evaluate(const TokenSpan& span, std::span<const int32_t> tokens, Logits logits, const Sink& sink);
-  Status evaluate_steps(std::span<const TokenSpan> spans, const Sink& sink);
+  Status evaluate_steps(std::span<const TokenSpan> spans, SequenceState* state, Logits logits,
+                        const Sink& sink);
   Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens);
-  Status step_layers(std::span<const TokenSpan> spans);
+  // `state`: of all spans, where that is one timeline; else null.
+  Status step_layers(std::span<const TokenSpan> spans, SequenceState* state);
   Status run_head(const TokenSpan& span, Logits logits, const Sink& sink);
   RoutingEvent route(const EvaluationColumns& a, size_t segment, int64_t n_token);
   Status begin_experts(const EvaluationColumns& a, const RoutingEvent& event, ExpertWork::Tokens tokens);
   Status finish_experts(const EvaluationColumns& a);
   void abandon_experts();
   bool states_wanted() const;
+  bool streams_wanted() const;
   Error not_finite_in(const DemandPair& pair, const EvaluationColumns& a) const;
   std::span<const int32_t> chosen_of(size_t first, int64_t n_token) const;
 
@@ -115,11 +130,12 @@ class ForwardPass {
   std::vector<float> chosen_weight_;  // [n_expert_used, n_token]
   std::vector<float> probabilities_;  // [n_expert, n_token]
   LayerDemand demand_;
-  std::vector<TokenSpan> spans_;  // of step()
+  std::vector<TokenSpan> spans_;  // of step() and run_singly()
 
   RoutingStats routing_;
   ObserverSink observer_;
   std::unique_ptr<ForesightSink> foresight_;
+  std::unique_ptr<BatchForesightSink> batch_foresight_;
   // Of a layer's routing; the second while the sites read.
   std::vector<RoutingSink*> first_sinks_, later_sinks_;
 };

@@ -25,11 +25,11 @@ Status shift_context(Session& session, int32_t keep) {
 // Text on its way to the user: whole characters only, and nothing of a stop string.
 class TextStream {
  public:
-  TextStream(const Tokenizer& tokenizer, const std::vector<std::string>& stops, const TextSink& sink,
+  TextStream(const Tokenizer& tokenizer, const GenerateOptions& options, const TextSink& sink,
              std::string& text)
-      : decoder_(tokenizer), stops_(stops), sink_(&sink), text_(&text) {}
+      : tokenizer_(&tokenizer), options_(&options), stops_(options.stop), sink_(&sink), text_(&text) {}
 
-  void push(Token token) { show(stops_.push(decoder_.push(token))); }
+  void push(Token token) { show(stops_.push(decoder_.push_bytes(bytes_of(token)))); }
   void finish() {
     show(stops_.push(decoder_.finish()));
     show(stops_.finish());
@@ -38,12 +38,20 @@ class TextStream {
   bool refused() const { return refused_; }
 
  private:
+  std::string bytes_of(Token token) const {
+    std::string text = tokenizer_->token_bytes(token);
+    if (!text.empty() || !options_->shows_control) return text;
+    text = tokenizer_->token_bytes(token, /*special=*/true);
+    return options_->shows_control(text) ? text : std::string();
+  }
   void show(const std::string& piece) {
     if (piece.empty() || refused_) return;
     *text_ += piece;
     if (*sink_ && !(*sink_)(piece)) refused_ = true;
   }
 
+  const Tokenizer* tokenizer_;
+  const GenerateOptions* options_;
   StreamDecoder decoder_;
   StopStrings stops_;
   const TextSink* sink_;
@@ -64,7 +72,7 @@ Result<GenerateResult> EngineImpl::generate(Session& session, std::span<const To
   const int64_t begin_us = clock_->now_us();
   GenerateResult result;
   result.prompt_tokens = static_cast<int32_t>(prompt.size());
-  TextStream stream(*tokenizer_, options.stop, sink, result.text);
+  TextStream stream(*tokenizer_, options, sink, result.text);
   const auto done = [&](FinishReason reason) {
     stream.finish();
     result.finish = stream.refused() ? FinishReason::kInterrupted : reason;
@@ -78,9 +86,10 @@ Result<GenerateResult> EngineImpl::generate(Session& session, std::span<const To
   Status status = session.evaluate(prompt.subspan(static_cast<size_t>(result.reused_tokens)), {},
                                    options.prompt_progress);
 
-  TokenChooser chooser({.sampling = options.sampling,
-                        .never_drawn = options.ignore_eos ? end_tokens(*this) : std::vector<Token>()},
-                       tokenizer_->n_vocab());
+  TokenChooser chooser(
+      {.sampling = options.sampling,
+       .never_drawn = never_drawn(suppressed_tokens(), end_tokens(*this), options.ignore_eos)},
+      tokenizer_->n_vocab());
   for (const Token token : prompt) chooser.read(token);
   const int32_t keep =
       std::min(options.keep >= 0 ? options.keep : result.prompt_tokens, session.context() / 4);

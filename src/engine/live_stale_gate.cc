@@ -9,7 +9,7 @@
 namespace odmoe {
 namespace {
 
-constexpr int kNodesPerLayer = 8;
+constexpr int kNodesPerLayer = 8, kNodesOfStreams = 32;
 constexpr float kNever = -1e30F;  // for an expert that could not be chosen, since scores are finite
 constexpr ggml_type kCopyType = GGML_TYPE_Q8_0;
 
@@ -44,8 +44,20 @@ Status LiveStaleGate::make_room() {
   const ModelShape& shape = decoder_->shape();
   const size_t n = decoder_->expert_layers().size();
   context_.reset(
-      ggml_init({.mem_size = (n + 2) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
-  residual_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.n_embd, 1);
+      ggml_init({.mem_size = (n + 4) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+  const auto make_column = [&](int64_t n_part) {
+    return ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.n_embd * n_part, 1);
+  };
+  asked_.residual = make_column(1);
+  if (const ResidualStreams* streams = decoder_->architecture().streams()) {
+    asked_.streams = make_column(streams->n_stream());
+    if (streams->n_bank() > 0) asked_.banked = make_column(streams->n_bank());
+    size_t n_bank = 0;
+    for (int layer = 0; layer < shape.n_layer; ++layer) {
+      if (streams->bank_of(layer) >= 0) ++n_bank;
+      if (shape.has_experts(layer)) n_bank_.push_back(n_bank);
+    }
+  }
   logits_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.router.n_expert,
                                static_cast<int64_t>(lookahead_));
   for (size_t target = 0; target < n; ++target) {
@@ -77,13 +89,16 @@ Status LiveStaleGate::make_room() {
 
 Status LiveStaleGate::build_graphs() {
   const auto build = [&](size_t first, Graph& graph) {
+    Decoder::StateBetween asked = asked_;
+    if (first == 0) asked.streams = nullptr;  // by begin_token() alone
     for (size_t d = 0; d < n_ahead(first); ++d) {
-      decoder_->build_stale_gate(graph.context(), graph.graph(), residual_, first + d, routers_[first + d],
+      decoder_->build_stale_gate(graph.context(), graph.graph(), asked, first + d, routers_[first + d],
                                  logits_, static_cast<int64_t>(d));
     }
   };
+  const int n_node = kNodesPerLayer + (has_streams() ? kNodesOfStreams : 0);
   for (size_t first = 0; first < routers_.size(); ++first) {
-    build(first, graphs_.emplace_back(kNodesPerLayer * static_cast<int>(n_ahead(first))));
+    build(first, graphs_.emplace_back(n_node * static_cast<int>(n_ahead(first))));
   }
   // The first asks as many routers as any.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
@@ -114,16 +129,33 @@ void LiveStaleGate::copy_routers() {
 }
 
 Result<int32_t> LiveStaleGate::begin_token(std::span<const float> embedding, std::span<float> scores) {
-  return ask(0, embedding, scores);
+  write_tensor(asked_.residual, 0, std::as_bytes(embedding));
+  bank({}, 0, embedding);
+  return ask(0, scores);
 }
 
 Result<int32_t> LiveStaleGate::predict(const RoutingState& state, std::span<float> scores) {
-  return ask(state.layer + 1, state.residual, scores);
+  if (has_streams()) {
+    write_tensor(asked_.streams, 0, std::as_bytes(state.streams));
+    bank(state.banked, n_bank_[state.layer], state.streams);
+  } else {
+    write_tensor(asked_.residual, 0, std::as_bytes(state.residual));
+  }
+  return ask(state.layer + 1, scores);
 }
 
-Result<int32_t> LiveStaleGate::ask(size_t first, std::span<const float> residual, std::span<float> scores) {
+void LiveStaleGate::bank(std::span<const float> banked, size_t known, std::span<const float> now) {
+  if (asked_.banked == nullptr) return;
+  const auto n_embd = static_cast<size_t>(decoder_->shape().n_embd);
+  const auto n_bank = static_cast<size_t>(asked_.banked->ne[0]) / n_embd;
+  write_tensor(asked_.banked, 0, std::as_bytes(banked.first(known * n_embd)));
+  for (size_t i = known; i < n_bank; ++i) {  // the first of the streams
+    write_tensor(asked_.banked, i * n_embd * sizeof(float), std::as_bytes(now.first(n_embd)));
+  }
+}
+
+Result<int32_t> LiveStaleGate::ask(size_t first, std::span<float> scores) {
   if (first == routers_.size()) return 0;
-  write_tensor(residual_, 0, std::as_bytes(residual));
   ODMOE_RETURN_IF_ERROR(backend_->compute(graphs_[first].graph()));
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
   read_tensor(logits_, 0, std::as_writable_bytes(std::span(said_).first(n_ahead(first) * n_expert)));

@@ -1,6 +1,7 @@
-// The stale gate by the model's own routers: those of later layers are asked about what this layer's router
-// saw, and before the first one about the token's embedding.  Needs no training; predict/stale_gate.h is the
-// same on recorded data.
+// The stale gate by the model's own routers: those of later layers are asked about what this layer's
+// attention left, and before the first one about the token's embedding, each through its own norm and, where
+// there are streams, its own mix of them.  Needs no training; predict/stale_gate.h is the same on recorded
+// data.
 #pragma once
 
 #include <memory>
@@ -33,7 +34,10 @@ class LiveStaleGate final : public Predictor {
   std::string_view name() const override { return "stale-gate"; }
   bool calibrated() const override { return false; }
   bool stands_alone() const override { return false; }
-  Wants wants() const override { return {.residual = true, .embedding = true}; }
+  bool remembers() const override { return false; }
+  Wants wants() const override {
+    return {.residual = !has_streams(), .streams = has_streams(), .embedding = true};
+  }
   uint64_t bytes() const override;
   Result<int32_t> begin_token(std::span<const float> embedding, std::span<float> scores) override;
   Result<int32_t> predict(const RoutingState& state, std::span<float> scores) override;
@@ -42,9 +46,12 @@ class LiveStaleGate final : public Predictor {
   LiveStaleGate(Backend& backend, const Decoder& decoder, int32_t lookahead);
   Status make_room();
   Status build_graphs();
-  // What the routers of as many layers from `first` on as there are, at most the lookahead, say of a
-  // residual.
-  Result<int32_t> ask(size_t first, std::span<const float> residual, std::span<float> scores);
+  bool has_streams() const { return decoder_->architecture().streams() != nullptr; }
+  // All that is banked, of which `known` are; the others are taken for what would be banked now.
+  void bank(std::span<const float> banked, size_t known, std::span<const float> now);
+  // What the routers of as many layers from `first` on as there are, at most the lookahead, say of what is
+  // between the layers.
+  Result<int32_t> ask(size_t first, std::span<float> scores);
   size_t n_ahead(size_t first) const { return std::min(lookahead_, routers_.size() - first); }
 
   Backend* backend_;
@@ -53,12 +60,13 @@ class LiveStaleGate final : public Predictor {
   DeviceMemory memory_;
   ggml_context_ptr context_;
   ggml_gallocr_ptr allocator_;
-  ggml_tensor* residual_ = nullptr;  // [n_embd, 1]
-  ggml_tensor* logits_ = nullptr;    // [n_expert, lookahead]
-  std::vector<float> said_;          // the logits on the host
+  Decoder::StateBetween asked_;    // the residual is the embedding alone where there are streams
+  ggml_tensor* logits_ = nullptr;  // [n_expert, lookahead]
+  std::vector<float> said_;        // the logits on the host
   std::vector<ggml_tensor*>
-      routers_;                // by index among the layers with experts; the model's own if not copied
-  std::vector<Graph> graphs_;  // by the first layer that is asked
+      routers_;                 // by index among the layers with experts; the model's own if not copied
+  std::vector<Graph> graphs_;   // by the first layer that is asked
+  std::vector<size_t> n_bank_;  // by index among the layers with experts: how many are banked after it
   Router router_;
   std::vector<int32_t> ids_;
   std::vector<float> weights_;

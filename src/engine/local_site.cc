@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/interrupt.h"
+#include "engine/repacked_check.h"
 #include "model/blocks/exact_rows.h"
 
 namespace odmoe {
@@ -27,12 +28,13 @@ Result<std::unique_ptr<LocalSite>> LocalSite::create(Backend& backend, const Dec
   const ModelShape& shape = decoder.shape();
   const std::vector<int>& expert_layers = decoder.expert_layers();
   std::unique_ptr<LocalSite> site(new LocalSite(backend, shape, expert_layers, options));
+  ODMOE_ASSIGN_OR_RETURN(site->layout_, layout_of_repacked(file, backend));
   ODMOE_ASSIGN_OR_RETURN(site->compute_, ExpertCompute::create(backend, shape, options.max_tokens));
   site->pairs_.reserve(static_cast<size_t>(
       std::max(site->compute_->max_pairs(), options.max_tokens * shape.router.n_expert_used)));
   for (const int layer : expert_layers) {
     LayerExperts& experts = site->layers_[static_cast<size_t>(layer)];
-    ODMOE_ASSIGN_OR_RETURN(experts, describe_experts(file, shape, layer));
+    ODMOE_ASSIGN_OR_RETURN(experts, describe_experts(file, shape, layer, site->layout_.get()));
     experts.terms = decoder.expert_terms(layer);
     if (!site->compute_->supported(experts)) {
       return fail(ErrorKind::kUnsupported,
@@ -65,21 +67,23 @@ Status LocalSite::find_exact_rows() {
   struct Tried {
     ggml_type type;
     int64_t n_in, n_out;
+    const RepackedLayout* layout;
     int32_t rows;
   };
   std::vector<Tried> tried;  // most layers have what another one has
   const auto rows_of = [&](const ExpertMatrix& m) -> Result<int32_t> {
-    const auto same = std::ranges::find_if(
-        tried, [&](const Tried& t) { return t.type == m.type && t.n_in == m.n_in && t.n_out == m.n_out; });
+    const auto same = std::ranges::find_if(tried, [&](const Tried& t) {
+      return t.type == m.type && t.n_in == m.n_in && t.n_out == m.n_out && t.layout == m.layout;
+    });
     if (same != tried.end()) return same->rows;
     ODMOE_ASSIGN_OR_RETURN(const int32_t rows,
-                           exact_rows(*backend_, m.type, m.n_in, m.n_out, options_.timelines));
-    tried.push_back({.type = m.type, .n_in = m.n_in, .n_out = m.n_out, .rows = rows});
+                           exact_rows(*backend_, m.type, m.n_in, m.n_out, options_.rows_tried, m.layout));
+    tried.push_back({.type = m.type, .n_in = m.n_in, .n_out = m.n_out, .layout = m.layout, .rows = rows});
     return rows;
   };
   for (const int layer : expert_layers_) {
     LayerExperts& experts = layers_[static_cast<size_t>(layer)];
-    experts.exact_rows = options_.timelines;
+    experts.exact_rows = options_.rows_tried;
     for (const ExpertMatrix* matrix : {&experts.gate, &experts.up, &experts.down}) {
       ODMOE_ASSIGN_OR_RETURN(const int32_t rows, rows_of(*matrix));
       experts.exact_rows = std::min(experts.exact_rows, rows);

@@ -25,22 +25,22 @@ class LocalSite final : public ExpertSite, public RoutingSink {
  public:
   struct Options {
     int64_t max_tokens = 512;                        // of one evaluation
-    int32_t timelines = 1;                           // of one evaluation, at most
+    int32_t rows_tried = 1;                          // of an expert, where each token is to be by itself
     const std::atomic<bool>* interrupted = nullptr;  // may be null
   };
 
   // Allocates what computing needs; nothing becomes resident yet.  `backend`, which computes on host memory,
-  // and the decoder's weights must outlive it.  kUnsupported names what the backend cannot compute; kBadFile,
-  // experts that do not fit the model; kIo, no memory.
+  // and the decoder's weights must outlive it.  kUnsupported names what the backend cannot compute, experts
+  // that are repacked for another machine among it; kBadFile, experts that do not fit the model; kIo, no
+  // memory.
   static Result<std::unique_ptr<LocalSite>> create(Backend& backend, const Decoder& decoder,
                                                    const Checkpoint& file, const Options& options);
 
   // Memory that computing will make resident.
   uint64_t buffer_bytes() const;
 
-  // Must be called once before begin().  The store must outlive this.  Where there are several timelines,
-  // tries out how many rows of an expert a call may have (model/blocks/exact_rows.h).  kIo: no memory for
-  // the trial.
+  // Must be called once before begin().  The store must outlive this.  Tries out how many rows of an expert a
+  // call may have (model/blocks/exact_rows.h).  kIo: no memory for the trial.
   Status attach(ExpertStore& store);
 
   // To be told before begin(): the store keeps what is likely to be wanted again.
@@ -68,6 +68,7 @@ class LocalSite final : public ExpertSite, public RoutingSink {
   ModelShape shape_;
   std::vector<int> expert_layers_;
   Options options_;
+  std::unique_ptr<RepackedLayout> layout_;  // of experts that are repacked; null: none is
   std::unique_ptr<ExpertCompute> compute_;
   std::vector<LayerExperts> layers_;  // of all layers; those without experts are empty
   ExpertStore* store_ = nullptr;

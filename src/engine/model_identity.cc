@@ -28,6 +28,7 @@ void add_table(Fingerprint& all, const Checkpoint& file) {
     all.add(static_cast<uint64_t>(tensor.file));
     all.add(tensor.offset);
     all.add(tensor.bytes);
+    if (tensor.repacked) all.add(file.repacked()->layout);
   }
 }
 

@@ -4,7 +4,8 @@
 // read when a model is opened anyway.  Experts are not: reading hundreds of GiB of them only to know them
 // would take longer than what is saved by it.  For them stand
 //   - in an expert directory, the checksums of all records, with which each record is compared whenever it is
-//     read.  So a copy elsewhere, packed or not, is the same model.
+//     read.  So a copy elsewhere, packed or not, is the same model.  One whose experts are repacked is
+//     another, since their kernels round otherwise.
 //   - in a GGUF, the stamps of the files that hold experts (io/file_stamp.h), mirrors among them, and 64
 //     samples of 4 KiB, for what file systems without such stamps let pass.  Whoever writes to a file, puts
 //     another in its place or copies it makes another stamp, whatever time he gives it afterwards.  So a copy

@@ -13,6 +13,22 @@ constexpr int kTurnTokens = 4 * PrefetchGovernor::kBlockTokens;
 
 }  // namespace
 
+PrefetchGovernor::PrefetchGovernor(const Experience& earlier)
+    : verdict_(earlier.verdict),
+      rival_(earlier.verdict == Prefetching::kOff ? Prefetching::kFew : Prefetching::kOff),
+      gains_(earlier.gains),
+      hold_(kWarmUp + kSettle + std::clamp(earlier.hold, 0, kMostHold * kMostTrial)),
+      missing_then_(earlier.missing),
+      missing_now_(earlier.missing),
+      trusts_(true) {
+  hold_left_ = hold_;
+}
+
+std::optional<PrefetchGovernor::Experience> PrefetchGovernor::experience() const {
+  if (n_trial_ == 0) return std::nullopt;
+  return Experience{.verdict = verdict_, .missing = missing_then_, .hold = hold_, .gains = gains_};
+}
+
 Prefetching PrefetchGovernor::now() const {
   if (!in_trial()) return verdict_;
   return turn_of_more() ? more() : less();
@@ -33,7 +49,8 @@ void PrefetchGovernor::token_done(const Token& token) {
     return;
   }
   // Not at once after a trial: what is lately takes its time to be so.
-  const bool settled = n_trial_ > 0 && hold_ - hold_left_ >= kLeastTrial;
+  const bool settled =
+      trusts_ ? hold_ - hold_left_ >= kWarmUp + kSettle : n_trial_ > 0 && hold_ - hold_left_ >= kLeastTrial;
   const double change = std::max(missing_now_, 1.0) / std::max(missing_then_, 1.0);
   if (settled && (change > kChange || change < 1 / kChange)) {
     forget();
@@ -43,6 +60,7 @@ void PrefetchGovernor::token_done(const Token& token) {
 
 void PrefetchGovernor::begin_trial() {
   hold_left_ = 0;
+  trusts_ = false;
   trial_tokens_ = 0;
   trial_us_ = 0;
   blocks_more_ = blocks_less_ = {};

@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace odmoe {
 
@@ -50,6 +51,21 @@ class PrefetchGovernor {
     int64_t us = 0;        // what the token took
     uint64_t missing = 0;  // its experts that were not in memory, or only because of a prefetch
   };
+
+  // What is worth knowing of a run to the next one.
+  struct Experience {
+    Prefetching verdict = Prefetching::kFew;
+    double missing = 0;             // experts per token, when it was last tried
+    int hold = 0;                   // tokens for which it was to hold
+    std::array<double, 2> gains{};  // of kFew and kMany, 0 where that is not known
+  };
+  // Trusts an earlier run: its verdict holds for as long as it was to hold then, unless other numbers of
+  // experts are missing once the arena is warm.
+  static constexpr int kSettle = 128;  // tokens that an arena is given to become warm
+  PrefetchGovernor() = default;
+  explicit PrefetchGovernor(const Experience& earlier);
+  // Nothing before a trial has ended.
+  std::optional<Experience> experience() const;
 
   // How the token that comes is to be prefetched for.
   Prefetching now() const;
@@ -103,6 +119,7 @@ class PrefetchGovernor {
   std::array<Pair, 3> pairs_;
   Blocks blocks_more_, blocks_less_;
   double missing_then_ = 0, missing_now_ = 0;  // per token: in the last trial, lately
+  bool trusts_ = false;                        // an earlier run, until a trial of its own has begun
 };
 
 }  // namespace odmoe

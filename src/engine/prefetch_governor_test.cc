@@ -88,6 +88,43 @@ TEST(PrefetchGovernor, GoesBackToFewWhenManyNoLongerPay) {
   EXPECT_EQ(governor.verdict(), Prefetching::kFew);
 }
 
+TEST(PrefetchGovernor, TrustsAnEarlierRunInsteadOfTryingAnew) {
+  for (const Prefetching verdict : {Prefetching::kOff, Prefetching::kFew, Prefetching::kMany}) {
+    PrefetchGovernor governor({.verdict = verdict, .missing = 10, .hold = 400, .gains = {1.2, 1.3}});
+    const Machine machine;
+    for (int i = 0; i < 400; ++i) {
+      EXPECT_EQ(governor.now(), verdict) << i;
+      governor.token_done(machine.run(governor.now(), i < 40 ? 60 : 10));  // the arena was cold
+    }
+    EXPECT_EQ(governor.gain(), verdict == Prefetching::kMany ? 1.3 : 1.2);
+    EXPECT_FALSE(governor.experience().has_value()) << "it has found out nothing of its own";
+    run_trials(governor, machine, 10, 4);
+    EXPECT_EQ(governor.verdict(), Prefetching::kFew) << "what is trusted is checked all the same";
+  }
+}
+
+TEST(PrefetchGovernor, TriesAnewWhereOtherExpertsAreMissingThanInTheEarlierRun) {
+  PrefetchGovernor governor({.verdict = Prefetching::kMany, .missing = 100, .hold = 100'000, .gains = {}});
+  int n = 0;
+  while (governor.n_trial() == 0 && n < 2000) {
+    governor.token_done(Machine{.many_us = 500}.run(governor.now(), 10));
+    ++n;
+  }
+  EXPECT_LT(n, 1000);
+}
+
+TEST(PrefetchGovernor, TellsWhatTheNextRunMayTrust) {
+  PrefetchGovernor governor;
+  EXPECT_FALSE(governor.experience().has_value());
+  run_trials(governor, {.many_us = -100}, 10, 2);
+  const auto experience = governor.experience();
+  ASSERT_TRUE(experience.has_value());
+  EXPECT_EQ(experience->verdict, Prefetching::kMany);
+  EXPECT_DOUBLE_EQ(experience->missing, 10);
+  EXPECT_GE(experience->hold, PrefetchGovernor::kLeastTrial);
+  EXPECT_NEAR(experience->gains[0], 2000.0 / 1620.0, 1e-9);
+}
+
 TEST(PrefetchGovernor, SwitchesOffWhereNothingIsMissing) {
   PrefetchGovernor governor;
   run_trials(governor, {}, 0);

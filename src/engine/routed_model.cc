@@ -1,5 +1,7 @@
 #include "engine/routed_model.h"
 
+#include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <string>
 
@@ -48,6 +50,35 @@ Result<std::vector<float>> read_values(const Checkpoint& file, const std::string
   return values;
 }
 
+std::string state_seen(const ModelShape& shape) {
+  if (shape.n_stream > 0) return "streams";
+  return shape.routers_see_layer_input() ? "layer-input" : "residual";
+}
+
+std::string norm_name(const ModelShape& shape) {
+  if (shape.router_norm(shape.first_expert_layer()).empty()) return "none";
+  return shape.layer.norm == NormKind::kLayer ? "layer" : "rms";
+}
+
+// Of the norm before a router its weight and bias.
+Status read_norm(const Checkpoint& file, const ModelShape& shape, RouterWeights& router) {
+  const std::string norm = shape.router_norm(router.layer);
+  if (norm.empty()) {
+    router.norm.assign(static_cast<size_t>(shape.n_embd), 1);
+    return {};
+  }
+  ODMOE_ASSIGN_OR_RETURN(router.norm, read_values(file, norm, shape.n_embd));
+  if (shape.layer.router_input == RouterInput::kScaled) {
+    const float scale = 1 / std::sqrt(static_cast<float>(shape.n_embd));
+    for (float& value : router.norm) value *= scale;
+  } else if (shape.layer.norm_bias) {
+    constexpr std::string_view kWeight = "weight";
+    const std::string bias = norm.substr(0, norm.size() - kWeight.size()) + "bias";
+    ODMOE_ASSIGN_OR_RETURN(router.norm_bias, read_values(file, bias, shape.n_embd));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelShape& shape) {
@@ -62,7 +93,11 @@ Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelSha
                   .n_group = shape.router.n_group,
                   .n_group_used = shape.router.n_group_used,
                   .normalise = shape.router.normalise,
-                  .scale = shape.router.scale};
+                  .scale = shape.router.scale,
+                  .sees = state_seen(shape),
+                  .norm = norm_name(shape),
+                  .norm_groups = shape.layer.norm_groups,
+                  .experts_see_another = shape.experts_see_another()};
   for (int layer = 0; layer < shape.n_layer; ++layer) {
     if (!shape.has_experts(layer)) continue;
     const std::string prefix = odmoe::format("blk.{}.", layer);
@@ -70,11 +105,7 @@ Result<RoutedModelData> read_routed_model(const Checkpoint& file, const ModelSha
     ODMOE_ASSIGN_OR_RETURN(router.weight,
                            read_values(file, prefix + "ffn_gate_inp.weight",
                                        static_cast<int64_t>(shape.n_embd) * shape.router.n_expert));
-    if (const std::string norm = shape.router_norm(layer); norm.empty()) {
-      router.norm.assign(static_cast<size_t>(shape.n_embd), 1);
-    } else {
-      ODMOE_ASSIGN_OR_RETURN(router.norm, read_values(file, norm, shape.n_embd));
-    }
+    ODMOE_RETURN_IF_ERROR(read_norm(file, shape, router));
     // What is added to logits, or to what is made of them: a model has one or none.
     const std::string bias =
         prefix + (shape.router_bias ? "ffn_gate_inp.bias" : std::string(shape.selection_bias));

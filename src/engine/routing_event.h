@@ -23,7 +23,9 @@ struct RoutingEvent {
   int64_t first_position = 0;              // of the first token
   std::span<const float> attention_input;  // [n_embd, n_token], the residual before the layer's attention
   std::span<const float> residual;         // [n_embd, n_token], after it
-  std::span<const float> router_input;     // [n_embd, n_token], after the layer's second norm
+  // Of models with streams: after attention [n_embd * n_stream, n_token]; banked [n_embd * n_bank, n_token].
+  std::span<const float> streams, banked;
+  std::span<const float> router_input;  // [n_embd, n_token], after the layer's second norm
   bool of_one_timeline() const { return !tokens.empty(); }
 };
 

@@ -5,13 +5,21 @@
 #include "engine/engine_impl.h"
 
 namespace odmoe {
+namespace {
+
+// Of a conversation with half as many answers; one with more allocates now and then.
+constexpr size_t kStretches = 64;
+
+}  // namespace
 
 SessionImpl::SessionImpl(EngineImpl& engine, std::unique_ptr<SequenceState> state, int32_t lane,
                          int32_t context)
     : engine_(&engine),
       state_(std::move(state)),
       decode_graphs_(engine.decoder(), state_->plan(), lane),
-      context_(context) {
+      context_(context),
+      division_(engine.options().chunk) {
+  division_.reserve(kStretches);
   tokens_.reserve(static_cast<size_t>(context));
   logits_.resize(static_cast<size_t>(engine.decoder().shape().n_vocab));
 }
@@ -44,21 +52,44 @@ Status SessionImpl::evaluate(std::span<const Token> tokens, const LogitsSink& si
     if (std::cmp_equal(index + 1, tokens.size())) std::ranges::copy(values, logits_.begin());
   };
   // A reference, since so many captures would be put on the heap.
-  ODMOE_RETURN_IF_ERROR(engine_->evaluate(*state_, decode_graphs_, tokens, whole_chunks_,
+  ODMOE_RETURN_IF_ERROR(engine_->evaluate(*state_, decode_graphs_, tokens, division_,
                                           sink ? ForwardPass::Logits::kAll : ForwardPass::Logits::kLast,
                                           std::ref(deliver), progress));
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-  const int32_t chunk = engine_->options().chunk;
-  if (first == whole_chunks_) whole_chunks_ += static_cast<int32_t>(tokens.size()) / chunk * chunk;
+  append(tokens, /*singly=*/tokens.size() == 1);
   return {};
+}
+
+Status SessionImpl::evaluate_singly(std::span<const Token> tokens, const LogitsSink& sink) {
+  ODMOE_RETURN_IF_ERROR(check_next(tokens));
+  assert(std::cmp_less_equal(tokens.size(), engine_->options().chunk));
+  const auto first = static_cast<int64_t>(tokens_.size());
+  const auto deliver = [&](int64_t index, std::span<const float> values) {
+    if (sink) sink(static_cast<int32_t>(first + index), values);
+    if (std::cmp_equal(index + 1, tokens.size())) std::ranges::copy(values, logits_.begin());
+  };
+  const Status status = engine_->evaluate_singly(
+      *state_, decode_graphs_, tokens, division_,
+      sink ? ForwardPass::Logits::kAll : ForwardPass::Logits::kLast, std::ref(deliver));
+  if (!status.has_value()) {
+    truncate(static_cast<int32_t>(state_->length()));
+    return status;
+  }
+  append(tokens, /*singly=*/true);
+  return {};
+}
+
+// These were evaluated.
+void SessionImpl::append(std::span<const Token> tokens, bool singly) {
+  const bool known = std::cmp_equal(division_.length(), tokens_.size());
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  if (known) division_.append(static_cast<int32_t>(tokens.size()), singly);
 }
 
 int32_t SessionImpl::truncate(int32_t n) {
   assert(n >= 0 && std::cmp_less_equal(n, tokens_.size()));
   n = static_cast<int32_t>(state_->rewind(n));
   tokens_.resize(static_cast<size_t>(n));
-  const int32_t chunk = engine_->options().chunk;
-  whole_chunks_ = std::min(whole_chunks_, n / chunk * chunk);
+  division_.truncate(n);
   return n;
 }
 
@@ -69,14 +100,14 @@ void SessionImpl::save_state(int32_t n, std::span<std::byte> state) const {
   state_->save(n, state);
 }
 
-Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, int32_t whole,
+Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, const Division& division,
                                   std::span<const std::byte> state) {
   truncate(0);
-  const int32_t chunk = engine_->options().chunk;
-  if (n < 1 || std::cmp_greater(n, tokens.size()) || whole < 0 || std::cmp_greater(whole, tokens.size()) ||
-      whole % chunk != 0 || state.size() != state_->state_bytes(std::ssize(tokens))) {
-    return fail(ErrorKind::kUsage, "{} bytes are not the state of {} tokens, {} of them in chunks of {}",
-                state.size(), tokens.size(), whole, chunk);
+  if (n < 1 || std::cmp_greater(n, tokens.size()) || std::cmp_greater(division.length(), tokens.size()) ||
+      division.chunk() != division_.chunk() || state.size() != state_->state_bytes(std::ssize(tokens))) {
+    return fail(ErrorKind::kUsage,
+                "{} bytes are not the state of {} tokens, {} of them divided by chunks of {}", state.size(),
+                tokens.size(), division.length(), division.chunk());
   }
   if (std::cmp_less(n, tokens.size()) && !state_->plan().holds_every_length()) {
     return fail(ErrorKind::kUsage, "this model's state of {} tokens cannot be restored in part",
@@ -86,7 +117,8 @@ Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, int3
   ODMOE_RETURN_IF_ERROR(check_next(kept));
   engine_->restore(*state_, n, std::ssize(tokens), state);
   tokens_.assign(kept.begin(), kept.end());
-  whole_chunks_ = std::min(whole, n / chunk * chunk);
+  division_ = division;
+  division_.truncate(n);
   return {};
 }
 

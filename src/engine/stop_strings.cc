@@ -31,7 +31,10 @@ std::string StopStrings::push(std::string_view text) {
       }
       if (pending_[i] == stop.text[stop.matched]) ++stop.matched;
       if (stop.matched < stop.text.size()) continue;
-      found = std::min(found, i + 1 - stop.text.size());
+      if (const size_t begin = i + 1 - stop.text.size(); begin < found) {
+        found = begin;
+        found_ = stop.text;
+      }
       break;
     }
     keep = std::max<size_t>(keep, stop.matched);

@@ -19,6 +19,8 @@ class StopStrings {
   std::string push(std::string_view text);
   // Whether a stop string has been found; push() returns nothing from then on.
   bool stopped() const { return stopped_; }
+  // Which: of several that the text has, the one that begins first.  Empty until then.
+  const std::string& found() const { return found_; }
   // What was held back, when the text ends without a stop string.
   std::string finish();
 
@@ -33,6 +35,7 @@ class StopStrings {
   std::vector<Stop> stops_;
   std::string pending_;
   bool stopped_ = false;
+  std::string found_;
 };
 
 }  // namespace odmoe

@@ -36,7 +36,10 @@ TEST(StopStrings, AFalseBeginningIsShownOnceItIsOne) {
 
 TEST(StopStrings, TheEarliestOfSeveralWins) {
   StopStrings stops({"late", "ear"});
-  EXPECT_EQ(stops.push("an early late one"), "an ");
+  EXPECT_EQ(stops.push("an "), "an ");
+  EXPECT_EQ(stops.found(), "");
+  EXPECT_EQ(stops.push("early late one"), "");
+  EXPECT_EQ(stops.found(), "ear");
 }
 
 TEST(StopStrings, AnEmptyStopStopsNothing) {

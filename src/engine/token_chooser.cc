@@ -93,6 +93,13 @@ NoToken TokenChooser::nothing_left(std::span<const float> model_logits) const {
                               where, bad, model_logits.size())}};
 }
 
+std::vector<Token> never_drawn(std::span<const Token> suppressed, std::span<const Token> ends,
+                               bool ignore_eos) {
+  std::vector<Token> tokens(suppressed.begin(), suppressed.end());
+  if (ignore_eos) tokens.insert(tokens.end(), ends.begin(), ends.end());
+  return tokens;
+}
+
 std::vector<Token> end_tokens(const Engine& engine) {
   std::vector<Token> tokens;
   for (Token token = 0; token < engine.model().n_vocab; ++token) {

@@ -19,8 +19,8 @@ namespace odmoe {
 struct TokenChooserOptions {
   SamplingOptions sampling;
   std::vector<std::pair<Token, float>> logit_bias = {};  // of tokens of the model; added; -infinity forbids
-  // These are never drawn: the end tokens of a text that is not to end (ignore_eos).  A constraint says
-  // itself where its text may end, and then they may be.
+  // These are never drawn: what the model's file suppresses, and the end tokens of a text that is not to end
+  // (ignore_eos).  A constraint says itself what may be, and where its text may end.
   std::vector<Token> never_drawn = {};
   std::unique_ptr<TokenConstraint> constraint = nullptr;  // null: anything may be written
 };
@@ -70,5 +70,9 @@ class TokenChooser {
 
 // The tokens that end a text, in order.
 std::vector<Token> end_tokens(const Engine& engine);
+
+// TokenChooserOptions::never_drawn; `ends` is end_tokens().
+std::vector<Token> never_drawn(std::span<const Token> suppressed, std::span<const Token> ends,
+                               bool ignore_eos);
 
 }  // namespace odmoe

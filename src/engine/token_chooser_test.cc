@@ -40,6 +40,13 @@ TEST(TokenChooser, WhatIsNeverDrawnIsNotMadePossibleByABias) {
   }
 }
 
+TEST(TokenChooser, WhatTheModelSuppressesIsNeverDrawnAndEndsOnlyWhereTheyAreIgnored) {
+  const std::vector<Token> suppressed = {5, 7}, ends = {1, 2};
+  EXPECT_EQ(never_drawn(suppressed, ends, false), suppressed);
+  EXPECT_EQ(never_drawn(suppressed, ends, true), (std::vector<Token>{5, 7, 1, 2}));
+  EXPECT_TRUE(never_drawn({}, ends, false).empty());
+}
+
 TEST(TokenChooser, ABiasThatForbidsEveryTokenThatMayBeDrawnIsForbidden) {
   std::vector<std::pair<Token, float>> all;
   for (Token token = 0; token < kVocab; ++token) all.emplace_back(token, -kInfinity);

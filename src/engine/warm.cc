@@ -24,6 +24,13 @@ Status EngineImpl::warm(std::span<const LikelyExpert> experts, const LoadProgres
     }
     keys.push_back({.layer = likely.layer, .expert = likely.expert});
   }
+  // What is likely goes before what merely comes first.
+  struct NoFill {
+    ExpertStore& store;
+    bool fills;
+    explicit NoFill(ExpertStore& s, bool f) : store(s), fills(f) { store.set_fill(false); }
+    ~NoFill() { store.set_fill(fills); }
+  } const no_fill(*store_, options_.fill);
   keys.resize(std::min(keys.size(), static_cast<size_t>(store_->stats().n_slot)));
   for (size_t done = 0; done < keys.size();) {
     // Hints replace those before them, so each batch is waited for.

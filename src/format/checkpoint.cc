@@ -7,7 +7,6 @@
 #include "format/printable.h"
 
 namespace odmoe {
-namespace {}  // namespace
 
 Checkpoint::Checkpoint(KeyValues values, std::filesystem::path path)
     : KeyValues(std::move(values)), path_(std::move(path)) {}

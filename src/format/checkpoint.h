@@ -14,6 +14,7 @@
 
 #include "format/expert_source.h"
 #include "format/key_values.h"
+#include "format/repacked_experts.h"
 #include "format/tensor_info.h"
 #include "odmoe/result.h"
 
@@ -44,6 +45,9 @@ class Checkpoint : public KeyValues {
   // from its metadata; checks that tensors agree with them.  The result does not refer to the checkpoint.
   virtual Result<std::unique_ptr<ExpertSource>> expert_source(int n_layer, int n_expert,
                                                               int n_expert_used) const = 0;
+
+  // How those experts lie whose TensorInfo::repacked is set; null where none is.
+  virtual const RepackedExperts* repacked() const { return nullptr; }
 
  protected:
   Checkpoint(KeyValues values, std::filesystem::path path);

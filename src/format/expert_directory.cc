@@ -215,7 +215,8 @@ Status ExpertDirectory::add_expert_files() {
                           .type = slice.type,
                           .ne = {slice.n_in, slice.n_out, layer.n_expert(), 1},
                           .file = -1,
-                          .bytes = slice.bytes * n_expert});
+                          .bytes = slice.bytes * n_expert,
+                          .repacked = slice.repacked});
     }
   }
   return {};

@@ -25,6 +25,10 @@ class ExpertDirectory final : public Checkpoint {
   Result<std::unique_ptr<ExpertSource>> expert_source(int n_layer, int n_expert,
                                                       int n_expert_used) const override;
 
+  const RepackedExperts* repacked() const override {
+    return manifest_.repacked ? &*manifest_.repacked : nullptr;
+  }
+
   const ExpertManifest& manifest() const { return manifest_; }
 
  private:

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "base/json_members.h"
@@ -111,33 +112,42 @@ Status read_sources(const Json& sources, const ManifestWords& words, ExpertManif
   return {};
 }
 
+// Of a tensor or whatever else `what` is.
+Result<ggml_type> read_type(std::string_view name, std::string_view what, const ManifestWords& words) {
+  const std::optional<ggml_type> type = find_ggml_type(name);
+  if (type && is_weight_type(*type)) return *type;
+  return fail(ErrorKind::kUnsupported, "{} has {} of type '{}', which this build of ggml cannot compute with",
+              words.name, printable(what), printable(name));
+}
+
+// [n_in, n_out]
+Result<std::pair<int64_t, int64_t>> read_shape(const Json& ne, ggml_type type, std::string_view what,
+                                               const ManifestWords& words) {
+  const auto width = [&](size_t i) -> int64_t {
+    const bool good = ne.size() == 2 && ne[i].is_number_unsigned() &&
+                      ne[i].get<uint64_t>() <= static_cast<uint64_t>(kMaxWidth);
+    return good ? ne[i].get<int64_t>() : 0;
+  };
+  const std::pair shape{width(0), width(1)};
+  if (shape.first < 1 || shape.second < 1 || shape.first % ggml_blck_size(type) != 0)
+    return damaged(words, "{} has an impossible shape", printable(what));
+  return shape;
+}
+
 Result<ExpertManifest::Slice> read_slice(const Json& json, const ManifestWords& words) {
   ExpertManifest::Slice slice;
   std::string type_name;
   Members members(json, words);
+  if (members.has("repacked")) members.get("repacked", slice.repacked);
   members.get("tensor", slice.tensor);
   members.get("type", type_name);
   members.get("offset", slice.offset, 0, kMaxRecordBytes);
   members.get("bytes", slice.bytes, 1, kMaxRecordBytes);
   const Json* ne = members.array("ne");
   ODMOE_RETURN_IF_ERROR(members.status);
-  const std::optional<ggml_type> type = find_ggml_type(type_name);
-  if (!type || !is_weight_type(*type)) {
-    return fail(ErrorKind::kUnsupported,
-                "{} has {} of type '{}', which this build of ggml cannot compute with", words.name,
-                printable(slice.tensor), printable(type_name));
-  }
-  slice.type = *type;
-  const auto width = [&](size_t i) -> int64_t {
-    const bool good = ne->size() == 2 && (*ne)[i].is_number_unsigned() &&
-                      (*ne)[i].get<uint64_t>() <= static_cast<uint64_t>(kMaxWidth);
-    return good ? (*ne)[i].get<int64_t>() : 0;
-  };
-  slice.n_in = width(0);
-  slice.n_out = width(1);
-  if (slice.n_in < 1 || slice.n_out < 1 || slice.n_in % ggml_blck_size(slice.type) != 0) {
-    return damaged(words, "{} has an impossible shape", printable(slice.tensor));
-  }
+  ODMOE_ASSIGN_OR_RETURN(slice.type, read_type(type_name, slice.tensor, words));
+  ODMOE_ASSIGN_OR_RETURN(const auto shape, read_shape(*ne, slice.type, slice.tensor, words));
+  std::tie(slice.n_in, slice.n_out) = shape;
   // Widths are limited so that this fits.
   const uint64_t bytes = ggml_row_size(slice.type, slice.n_in) * static_cast<uint64_t>(slice.n_out);
   if (slice.bytes != bytes) {
@@ -149,6 +159,43 @@ Result<ExpertManifest::Slice> read_slice(const Json& json, const ManifestWords& 
                    slice.offset, kDataAlignment);
   }
   return slice;
+}
+
+// What all repacked slices have to be of.
+Result<RepackedExperts> read_repacked(const Json& json, const ManifestWords& whole) {
+  constexpr size_t kMaxMatrices = 1024;
+  constexpr size_t kMaxNameBytes = 1000;
+  RepackedExperts repacked;
+  const ManifestWords words = whole.at("repacked");
+  Members members(json, words);
+  members.get("layout", repacked.layout);
+  members.get("ggml", repacked.ggml);
+  members.get("processor", repacked.processor);
+  const Json* matrices = members.array("matrices", kMaxMatrices);
+  ODMOE_RETURN_IF_ERROR(members.status);
+  for (const std::string* text : {&repacked.layout, &repacked.ggml, &repacked.processor}) {
+    if (text->empty() || text->size() > kMaxNameBytes)
+      return damaged(words, "repacked has a name of {} bytes", text->size());
+  }
+  for (const Json& entry : *matrices) {
+    RepackedExperts::Matrix matrix;
+    std::string fingerprint;
+    Members of_matrix(entry, whole.at("a repacked matrix"));
+    const Json* ne = of_matrix.array("ne");
+    std::string type_name;
+    of_matrix.get("type", type_name);
+    of_matrix.get("xxh3", fingerprint);
+    ODMOE_RETURN_IF_ERROR(of_matrix.status);
+    ODMOE_ASSIGN_OR_RETURN(matrix.type, read_type(type_name, "a repacked matrix", words));
+    ODMOE_ASSIGN_OR_RETURN(const auto shape, read_shape(*ne, matrix.type, "a repacked matrix", words));
+    std::tie(matrix.n_in, matrix.n_out) = shape;
+    ODMOE_ASSIGN_OR_RETURN(matrix.fingerprint, read_checksum(fingerprint, whole.at("a repacked matrix")));
+    if (repacked.find(matrix.type, matrix.n_in, matrix.n_out) != nullptr)
+      return damaged(words, "a repacked matrix is there twice");
+    repacked.matrices.push_back(matrix);
+  }
+  if (repacked.matrices.empty()) return damaged(words, "repacked has no matrices");
+  return repacked;
 }
 
 Status check_slices(const ExpertManifest::Layer& layer, const ManifestWords& words) {
@@ -225,12 +272,23 @@ Result<ExpertManifest::Layer> read_layer(const Json& json, const ManifestWords& 
     return damaged(words, "{} has records that do not begin on pages or that overlap", words.where);
   }
   ODMOE_RETURN_IF_ERROR(check_slices(layer, words));
+  for (const ExpertManifest::Slice& slice : layer.slices) {
+    const auto& repacked = manifest.repacked;
+    if (!slice.repacked) continue;
+    if (!repacked || repacked->find(slice.type, slice.n_in, slice.matrix_rows()) == nullptr) {
+      return damaged(words, "{} is repacked, but nothing says how", printable(slice.tensor));
+    }
+  }
   if (layer.gate_up_bytes() % manifest.page_bytes != 0)
     return damaged(words, "{} has records whose down does not begin on a page", words.where);
   return layer;
 }
 
 }  // namespace
+
+int64_t ExpertManifest::Slice::matrix_rows() const {
+  return tensor.ends_with(".ffn_gate_up_exps.weight") ? n_out / 2 : n_out;
+}
 
 std::string_view layout_name(ExpertManifest::Layout layout) {
   return layout == ExpertManifest::Layout::kPacked ? "packed" : "files";
@@ -243,10 +301,22 @@ std::string ExpertManifest::expert_path(int layer, int expert) const {
 
 std::string ExpertManifest::to_json() const {
   OrderedJson json{{"format", kFormat},
-                   {"version", kVersion},
+                   {"version", repacked ? kRepackedVersion : kVersion},
                    {"layout", layout_name(layout)},
                    {"page_bytes", page_bytes},
                    {"metadata", metadata_to_json(metadata)}};
+  if (repacked) {
+    OrderedJson matrices = OrderedJson::array();
+    for (const RepackedExperts::Matrix& matrix : repacked->matrices) {
+      matrices.push_back({{"type", ggml_type_name(matrix.type)},
+                          {"ne", {matrix.n_in, matrix.n_out}},
+                          {"xxh3", checksum_text(matrix.fingerprint)}});
+    }
+    json["repacked"] = {{"layout", repacked->layout},
+                        {"ggml", repacked->ggml},
+                        {"processor", repacked->processor},
+                        {"matrices", std::move(matrices)}};
+  }
   OrderedJson& source_list = json["sources"] = OrderedJson::array();
   for (const SourceFile& source : sources)
     source_list.push_back({{"name", printable(source.name, 1000)}, {"bytes", source.bytes}});
@@ -267,6 +337,7 @@ std::string ExpertManifest::to_json() const {
                                  {"ne", {slice.n_in, slice.n_out}},
                                  {"offset", slice.offset},
                                  {"bytes", slice.bytes}});
+      if (slice.repacked) entry["slices"].back()["repacked"] = true;
     }
     OrderedJson gate_up = OrderedJson::array(), down = OrderedJson::array();
     for (const RecordChecksums& checksums : layer.checksums) {
@@ -278,6 +349,20 @@ std::string ExpertManifest::to_json() const {
   }
   return json.dump(1) + "\n";
 }
+
+namespace {
+
+bool has_slice_of(const ExpertManifest& manifest, const RepackedExperts::Matrix& matrix) {
+  const auto is_of = [&](const ExpertManifest::Slice& slice) {
+    return slice.repacked && slice.type == matrix.type && slice.n_in == matrix.n_in &&
+           slice.matrix_rows() == matrix.n_out;
+  };
+  return std::ranges::any_of(manifest.layers, [&](const ExpertManifest::Layer& layer) {
+    return std::ranges::any_of(layer.slices, is_of);
+  });
+}
+
+}  // namespace
 
 Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::string& name) {
   ODMOE_ASSIGN_OR_RETURN(const Json json, parse_json(text, name));
@@ -292,11 +377,11 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   }
   uint32_t version = 0;
   members.get("version", version, 1, std::numeric_limits<uint32_t>::max());
-  if (members.status.has_value() && version != kVersion) {
+  if (members.status.has_value() && version != kVersion && version != kRepackedVersion) {
     return fail(
         ErrorKind::kUnsupported,
-        "{} is of version {}, and this program knows {}; use a newer odmoe or convert the model again", name,
-        version, kVersion);
+        "{} is of version {}, and this program knows {} and {}; use a newer odmoe or convert the model again",
+        name, version, kVersion, kRepackedVersion);
   }
   ExpertManifest manifest;
   std::string layout;
@@ -306,7 +391,11 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   const Json* sources = members.array("sources");
   const Json* files = members.array("files");
   const Json* layers = members.array("layers");
+  const Json* repacked = version == kRepackedVersion ? members.object("repacked") : nullptr;
   ODMOE_RETURN_IF_ERROR(members.status);
+  if (repacked != nullptr) {
+    ODMOE_ASSIGN_OR_RETURN(manifest.repacked, read_repacked(*repacked, words));
+  }
   manifest.layout = layout == "files" ? Layout::kFiles : Layout::kPacked;
   if (layout != layout_name(manifest.layout))
     return damaged(words, "layout '{}' is not known", printable(layout));
@@ -322,6 +411,11 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
     manifest.layers.push_back(std::move(layer));
   }
   if (manifest.layers.empty()) return fail(ErrorKind::kBadFile, "{} has no layer with experts", name);
+  if (manifest.repacked && !std::ranges::all_of(manifest.repacked->matrices, [&](const auto& matrix) {
+        return has_slice_of(manifest, matrix);
+      })) {
+    return damaged(words, "a repacked matrix is of no projection");  // whose size would be bounded by nothing
+  }
   return manifest;
 }
 

@@ -8,12 +8,14 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "format/expert_source.h"
 #include "format/metadata_entry.h"
+#include "format/repacked_experts.h"
 #include "ggml.h"
 #include "odmoe/result.h"
 
@@ -21,6 +23,7 @@ namespace odmoe {
 
 struct ExpertManifest {
   static constexpr int kVersion = 1;
+  static constexpr int kRepackedVersion = 2;  // where experts are repacked, which readers of 1 would not see
   static constexpr uint64_t kMaxBytes = 64U << 20U;  // of model.json: K2's is 1 MiB
   static constexpr uint64_t kMaxTokenizerBytes = 256U << 20U;
   static constexpr int kMaxLayers = 4096;
@@ -47,6 +50,10 @@ struct ExpertManifest {
     int64_t n_in = 0, n_out = 0;  // of one expert
     uint64_t offset = 0;          // in the record
     uint64_t bytes = 0;
+    bool repacked = false;  // laid out as ExpertManifest::repacked says, gate and up each by itself
+
+    // Of each matrix in it: gate and up merged are two.
+    int64_t matrix_rows() const;
   };
   struct Layer {
     int layer = 0;
@@ -65,7 +72,8 @@ struct ExpertManifest {
   std::vector<MetadataEntry> metadata;  // all but the tokenizer's
   std::vector<SourceFile> sources;
   std::vector<File> files;
-  std::vector<Layer> layers;  // those with experts, ascending
+  std::vector<Layer> layers;                // those with experts, ascending
+  std::optional<RepackedExperts> repacked;  // where a slice is
 
   // The file of an expert's record (of all the layer's with Layout::kPacked), in the directory.
   std::string expert_path(int layer, int expert) const;

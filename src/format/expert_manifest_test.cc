@@ -50,6 +50,43 @@ ExpertManifest sound() {
   return manifest;
 }
 
+// The same with gate and up laid out for wider kernels.
+ExpertManifest repacked() {
+  ExpertManifest manifest = sound();
+  manifest.repacked = {.layout = "CPU_REPACK",
+                       .ggml = "0.27.0 (abc)",
+                       .processor = "AVX2=1",
+                       .matrices = {{.type = GGML_TYPE_Q8_0, .n_in = 32, .n_out = 32, .fingerprint = 0xABC}}};
+  for (const size_t i : {0, 1}) manifest.layers[0].slices[i].repacked = true;
+  return manifest;
+}
+
+TEST(ExpertManifest, SaysWhichSlicesAreRepackedAndForWhom) {
+  const std::string text = repacked().to_json();
+  const auto got = ExpertManifest::parse(text, "model.json");
+  ASSERT_TRUE(got.has_value()) << got.error().message;
+  EXPECT_EQ(got->to_json(), text);
+  ASSERT_TRUE(got->repacked.has_value());
+  EXPECT_EQ(got->repacked->layout, "CPU_REPACK");
+  EXPECT_EQ(got->repacked->ggml, "0.27.0 (abc)");
+  EXPECT_EQ(got->repacked->processor, "AVX2=1");
+  const auto* matrix = got->repacked->find(GGML_TYPE_Q8_0, 32, 32);
+  ASSERT_NE(matrix, nullptr);
+  EXPECT_EQ(matrix->fingerprint, 0xABCU);
+  const auto& slices = got->layers[0].slices;
+  EXPECT_TRUE(slices[0].repacked && slices[1].repacked && !slices[2].repacked);
+  // Readers that know nothing of it would take the experts for plain ones.
+  EXPECT_EQ(Json::parse(text)["version"], 2);
+  EXPECT_EQ(Json::parse(sound().to_json())["version"], 1);
+}
+
+TEST(ExpertManifest, HasTwoMatricesInGateAndUpMerged) {
+  const ExpertManifest::Slice merged{.tensor = "blk.1.ffn_gate_up_exps.weight", .n_out = 64};
+  EXPECT_EQ(merged.matrix_rows(), 32);
+  const ExpertManifest::Slice up{.tensor = "blk.1.ffn_up_exps.weight", .n_out = 64};
+  EXPECT_EQ(up.matrix_rows(), 64);
+}
+
 TEST(ExpertManifest, IsReadAsItWasWritten) {
   const ExpertManifest wanted = sound();
   const auto got = ExpertManifest::parse(wanted.to_json(), "model.json");
@@ -88,7 +125,8 @@ INSTANTIATE_TEST_SUITE_P(
     ExpertManifest, DamagedManifest,
     ::testing::Values(
         Damage{"AnotherFormat", [](Json& j) { j["format"] = "x"; }},
-        Damage{"AnotherVersion", [](Json& j) { j["version"] = 2; }},
+        Damage{"AnotherVersion", [](Json& j) { j["version"] = 3; }},
+        Damage{"RepackedWithoutSayingHow", [](Json& j) { j["version"] = 2; }},
         Damage{"NoVersion", [](Json& j) { j.erase("version"); }},
         Damage{"NoObject", [](Json& j) { j = Json::array(); }},
         Damage{"UnknownLayout", [](Json& j) { j["layout"] = "loose"; }},
@@ -133,6 +171,48 @@ INSTANTIATE_TEST_SUITE_P(
         Damage{"AShapeBeyondAll", [](Json& j) { slice(j, 0)["ne"] = {1ULL << 62U, 1ULL << 62U}; }},
         Damage{"ARowThatIsNoBlocks", [](Json& j) { slice(j, 0)["ne"] = {33, 32}; }},
         Damage{"ShapesThatDoNotFit", [](Json& j) { slice(j, 2)["ne"] = {64, 16}; }}),
+    [](const auto& param) { return std::string(param.param.name); });
+
+class DamagedRepackedManifest : public ::testing::TestWithParam<Damage> {};
+
+TEST_P(DamagedRepackedManifest, IsRefusedInOneLine) {
+  Json json = Json::parse(repacked().to_json());
+  GetParam().change(json);
+  const auto got = ExpertManifest::parse(json.dump(), "model.json");
+  ASSERT_FALSE(got.has_value());
+  EXPECT_THAT(got.error().message, HasSubstr("model.json"));
+  EXPECT_EQ(got.error().message.find('\n'), std::string::npos);
+}
+
+Json& matrix(Json& json) { return json["repacked"]["matrices"][0]; }
+
+INSTANTIATE_TEST_SUITE_P(
+    ExpertManifest, DamagedRepackedManifest,
+    ::testing::Values(
+        Damage{"AVersionThatKnowsNothingOfIt", [](Json& j) { j["version"] = 1; }},
+        Damage{"NoLayout", [](Json& j) { j["repacked"].erase("layout"); }},
+        Damage{"ALayoutWithoutName", [](Json& j) { j["repacked"]["layout"] = ""; }},
+        Damage{"AVersionThatIsNoText", [](Json& j) { j["repacked"]["ggml"] = 27; }},
+        Damage{"AProcessorOfEndlessFeatures",
+               [](Json& j) { j["repacked"]["processor"] = std::string(100'000, 'A'); }},
+        Damage{"NoMatrices", [](Json& j) { j["repacked"]["matrices"] = Json::array(); }},
+        Damage{"AThousandMatrices",
+               [](Json& j) { j["repacked"]["matrices"] = Json(std::vector<Json>(2000, matrix(j))); }},
+        Damage{"AMatrixOfNoProjection",
+               [](Json& j) {
+                 j["repacked"]["matrices"].push_back(matrix(j));
+                 j["repacked"]["matrices"][1]["ne"] = {1 << 20, 1 << 20};
+               }},
+        Damage{"AMatrixTwice", [](Json& j) { j["repacked"]["matrices"].push_back(matrix(j)); }},
+        Damage{"AMatrixOfAnotherShape", [](Json& j) { matrix(j)["ne"] = {32, 64}; }},
+        Damage{"AMatrixOfAnotherType", [](Json& j) { matrix(j)["type"] = "q4_0"; }},
+        Damage{"AMatrixOfAnUnknownType", [](Json& j) { matrix(j)["type"] = "q9_9"; }},
+        Damage{"AMatrixOfAnImpossibleShape", [](Json& j) { matrix(j)["ne"] = {33, 32}; }},
+        Damage{"AMatrixWithoutShape", [](Json& j) { matrix(j).erase("ne"); }},
+        Damage{"AMatrixThatIsNone", [](Json& j) { matrix(j) = 7; }},
+        Damage{"AHashThatIsNone", [](Json& j) { matrix(j)["xxh3"] = "123"; }},
+        Damage{"ASliceThatIsPerhapsRepacked", [](Json& j) { slice(j, 0)["repacked"] = "yes"; }},
+        Damage{"ASliceOfATypeThatNothingIsSaidOf", [](Json& j) { slice(j, 2)["repacked"] = true; }}),
     [](const auto& param) { return std::string(param.param.name); });
 
 TEST(ExpertManifest, IsRefusedWhereverItWasCutShort) {

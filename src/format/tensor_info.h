@@ -18,6 +18,7 @@ struct TensorInfo {
   int file = 0;                              // index into Checkpoint::files(); -1: not in one piece
   uint64_t offset = 0;                       // bytes from the start of that file
   uint64_t bytes = 0;
+  bool repacked = false;  // of experts that lie as Checkpoint::repacked() says
 };
 
 // Whether a file may have a tensor of this type: types that were given up keep their number, with blocks of

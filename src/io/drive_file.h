@@ -1,6 +1,4 @@
-// The file in which it is kept what drives can do, so that each is tried out once.
-//
-//   {"version": 1, "drives": {"nvme0n1 ... io_uring 6.12.0": {"depth": 16, "read_bytes": 524288, ...}}}
+// The file in which it is kept what drives can do (io/kept_file.h), so that each is tried out once.
 #pragma once
 
 #include <filesystem>
@@ -17,12 +15,10 @@ namespace odmoe {
 // system.
 std::string drive_key(std::string_view drive_id, std::string_view reader_name);
 
-// Nothing when there is no such file, it is not one of ours, it is damaged, or what it says makes no sense:
-// the drive is then tried out anew.
+// Nothing when KeptFile has none, or what it says makes no sense: the drive is then tried out anew.
 std::optional<DriveProfile> load_profile(const std::filesystem::path& file, const std::string& key);
 
-// Adds or replaces one profile, keeping the others, and makes the folders that are missing.  Readers and
-// other writers see the old file or the new one.  kIo when it cannot be written.
+// As KeptFile::save() does.
 Status save_profile(const std::filesystem::path& file, const std::string& key, const DriveProfile& profile);
 
 }  // namespace odmoe

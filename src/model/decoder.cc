@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "backend/tensor_memory.h"
+#include "model/blocks/rank_sum.h"
 #include "model/blocks/soft_cap.h"
 #include "odmoe/format.h"
 
@@ -47,8 +48,9 @@ Result<std::unique_ptr<Decoder>> Decoder::create(Account& account, DenseWeights&
   const ModelShape& shape = decoder->shape();
   const int64_t n_embd = shape.n_embd;
   decoder->token_embd_ = weights.require("token_embd.weight", {n_embd, shape.n_vocab});
-  decoder->output_norm_ =
-      declare_norm(weights, std::string(shape.layer.output_norm), n_embd, shape.layer.norm_bias);
+  if (const std::string name(shape.layer.output_norm); !name.empty()) {
+    decoder->output_norm_ = declare_norm(weights, name, n_embd, shape.layer.norm_bias);
+  }
   decoder->output_ = weights.optional_matrix("output.weight", n_embd, shape.n_vocab);
   if (decoder->output_ == nullptr) decoder->output_ = decoder->token_embd_;
   if (shape.layer.output_bias) decoder->output_bias_ = weights.require("output.bias", {shape.n_vocab});
@@ -119,14 +121,14 @@ void Decoder::declare_experts(DenseWeights& weights, int number) {
 void Decoder::declare_norms(DenseWeights& weights, int number) {
   const LayerOptions& options = shape().layer;
   const auto declare = [&](std::string_view name) {
+    if (name.empty()) return NormWeights();
     return declare_norm(weights, odmoe::format("blk.{}.{}", number, name), shape().n_embd, options.norm_bias);
   };
   Layer& layer = layers_[static_cast<size_t>(number)];
   const LayerParts parts = shape().layer_parts(number);
   if (parts.attention) {
-    layer.attn_norm = declare("attn_norm");
-    if (!options.attention_post_norm.empty())
-      layer.attention_post_norm = declare(options.attention_post_norm);
+    layer.attn_norm = declare(options.attention_norm);
+    layer.attention_post_norm = declare(options.attention_post_norm);
   }
   if (parts.mlp == MlpKind::kNone) return;
   layer.ffn_norm = options.parallel ? layer.attn_norm : declare(options.ffn_norm);
@@ -137,7 +139,7 @@ void Decoder::declare_norms(DenseWeights& weights, int number) {
       layer.expert_norm = options.expert_norm.empty() ? layer.ffn_norm : declare(options.expert_norm);
     }
   }
-  if (!options.ffn_post_norm.empty()) layer.post_norm = declare(options.ffn_post_norm);
+  layer.post_norm = declare(options.ffn_post_norm);
 }
 
 int Decoder::max_segment_nodes(int segment) const {
@@ -150,23 +152,20 @@ int Decoder::max_segment_nodes(int segment) const {
 }
 
 ggml_tensor* Decoder::normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const {
+  if (weights.weight == nullptr) return x;
   return norm(ctx, x, weights, shape().layer.norm, shape().norm_eps, shape().layer.norm_groups);
 }
 
 // What a router makes its product with, of what it is to see of the stream.
 ggml_tensor* Decoder::router_input(ggml_context* ctx, ggml_tensor* x, const Layer& layer) const {
-  switch (shape().layer.router_input) {
-    case RouterInput::kOfExperts:
-      return normed(ctx, x, layer.expert_norm);
-    case RouterInput::kLayerInput:
-      return ggml_cont(ctx, x);
-    case RouterInput::kScaled: {
-      const float scale = 1 / std::sqrt(static_cast<float>(shape().n_embd));
-      return ggml_mul(ctx, ggml_scale(ctx, ggml_rms_norm(ctx, x, shape().norm_eps), scale),
-                      layer.expert_norm.weight);
-    }
+  const RouterInput input = shape().layer.router_input;
+  if (input == RouterInput::kOfExperts && layer.expert_norm.weight != nullptr) {
+    return normed(ctx, x, layer.expert_norm);
   }
-  return nullptr;
+  if (input != RouterInput::kScaled) return ggml_cont(ctx, x);
+  const float scale = 1 / std::sqrt(static_cast<float>(shape().n_embd));
+  return ggml_mul(ctx, ggml_scale(ctx, ggml_rms_norm(ctx, x, shape().norm_eps), scale),
+                  layer.expert_norm.weight);
 }
 
 // The router of a layer, of what it sees, and what its experts see.
@@ -202,14 +201,7 @@ ggml_tensor* Decoder::sum_experts(ggml_context* ctx, const Activations& a, int l
   if (!shape().extras.weigh_input) {
     weighted = ggml_mul_inplace(ctx, weighted, columns(ctx, a.expert_weight, n_used * n_token));
   }
-  // In rank order, so that the sum does not depend on which expert arrived first.
-  const auto rank = [&](int64_t r) {
-    return ggml_view_2d(ctx, weighted, weighted->ne[0], n_token,
-                        weighted->nb[1] * static_cast<size_t>(n_used),
-                        weighted->nb[1] * static_cast<size_t>(r));
-  };
-  ggml_tensor* sum = rank(0);
-  for (int64_t r = 1; r < n_used; ++r) sum = ggml_add(ctx, sum, rank(r));
+  ggml_tensor* sum = sum_ranks(ctx, ggml_reshape_3d(ctx, weighted, weighted->ne[0], n_used, n_token));
   sum = architecture_->after_experts(ctx, layer, sum, columns(ctx, a.router_logits, n_token));
   if (a.shared_output != nullptr) sum = ggml_add(ctx, sum, columns(ctx, a.shared_output, n_token));
   return scaled(ctx, sum, shape().layer.mlp_scale);
@@ -291,6 +283,7 @@ void Decoder::build_streams_segment(const LayerInputs& inputs, const Activations
     const Layer& w = layers_[static_cast<size_t>(layer)];
     const BranchStreams attention = between.open(ctx, layer, Branch::kAttention, streams, banked);
     if (const int64_t number = between.bank_of(layer); number >= 0) {
+      GGML_ASSERT(banked != nullptr);
       ggml_tensor* place = ggml_view_2d(ctx, banked, shape().n_embd, n_token, banked->nb[2],
                                         banked->nb[1] * static_cast<size_t>(number));
       ggml_build_forward_expand(inputs.graph, ggml_cpy(ctx, columns(ctx, a.layer_streams, n_token), place));
@@ -327,10 +320,22 @@ ggml_tensor* Decoder::router(size_t target) const {
   return layers_[static_cast<size_t>(expert_layers_[target])].router;
 }
 
-void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* residual, size_t target,
-                               ggml_tensor* router, ggml_tensor* logits, int64_t column) const {
-  const Layer& later = layers_[static_cast<size_t>(expert_layers_[target])];
-  ggml_tensor* y = ggml_mul_mat(ctx, router, router_input(ctx, residual, later));
+void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const StateBetween& state,
+                               size_t target, ggml_tensor* router, ggml_tensor* logits,
+                               int64_t column) const {
+  const int number = expert_layers_[target];
+  const Layer& later = layers_[static_cast<size_t>(number)];
+  ggml_tensor* x = state.residual;
+  if (const ResidualStreams* between = architecture_->streams()) {
+    const auto in_streams = [&](ggml_tensor* matrix, int64_t n) {
+      return ggml_reshape_3d(ctx, matrix, shape().n_embd, n, 1);
+    };
+    ggml_tensor* streams = state.streams != nullptr ? in_streams(state.streams, between->n_stream())
+                                                    : between->begin(ctx, state.residual);
+    ggml_tensor* banked = state.banked == nullptr ? nullptr : in_streams(state.banked, between->n_bank());
+    x = between->open(ctx, number, Branch::kMlp, streams, banked).input;
+  }
+  ggml_tensor* y = ggml_mul_mat(ctx, router, router_input(ctx, x, later));
   if (later.logit_bias != nullptr) y = ggml_add(ctx, y, later.logit_bias);
   ggml_build_forward_expand(graph, write_to(logits, y, column));
 }

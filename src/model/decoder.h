@@ -97,9 +97,16 @@ class Decoder {
 
   // The weights of the router of expert_layers()[target], [n_embd, n_expert].
   ggml_tensor* router(size_t target) const;
-  // What `router`, those weights or a copy of them, with the norm of expert_layers()[target], makes of the
-  // residual [n_embd, 1] that the router of an earlier layer saw -> a column of `logits` [n_expert, n].
-  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* residual, size_t target,
+  // One column each of what is between the layers: the residual, or of a model with streams those, after the
+  // attention of a layer, and what is banked (null where nothing ever is).  Streams that are null begin with
+  // the residual, as they do with the embedding.
+  struct StateBetween {
+    ggml_tensor *residual = nullptr, *streams = nullptr, *banked = nullptr;
+  };
+  // What `router`, those weights or a copy of them, with all that expert_layers()[target] has before it,
+  // makes of what the router of an earlier layer saw, or the target's own -> a column of `logits` [n_expert,
+  // n].
+  void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const StateBetween& state, size_t target,
                         ggml_tensor* router, ggml_tensor* logits, int64_t column) const;
 
   // Columns [first, first + n) of layer_input -> logits [n_vocab, n].
@@ -135,7 +142,9 @@ class Decoder {
   };
   void declare_norms(DenseWeights& weights, int number);
   void declare_experts(DenseWeights& weights, int number);
+  // x itself where there is no such norm.
   ggml_tensor* normed(ggml_context* ctx, ggml_tensor* x, const NormWeights& weights) const;
+  // A tensor of its own.
   ggml_tensor* router_input(ggml_context* ctx, ggml_tensor* x, const Layer& layer) const;
   void route(const LayerInputs& inputs, const Activations& a, int layer, ggml_tensor* seen,
              ggml_tensor* residual) const;

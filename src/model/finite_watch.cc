@@ -69,6 +69,10 @@ HidingOperands hiding_operands(const ggml_tensor* node) {
     case GGML_OP_DSV4_HC_COMB:
       operand.tensor = node->src[0];
       break;
+    case GGML_OP_DSV4_HC_PRE:
+      // A gate for each value, of which the sigmoid is taken.
+      if (ggml_are_same_shape(node->src[0], node->src[1])) operand.tensor = node->src[1];
+      break;
     default:
       break;
   }

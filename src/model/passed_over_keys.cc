@@ -31,6 +31,7 @@ constexpr auto kFamilyKeys = std::to_array<Rule>({
     {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "qwen3vlmoe"},
     {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "glm4moe"},
     {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "qwen35moe"},
+    {"rope.dimension_sections", Value::kAny, "all sections are rotated alike for text", "qwen4exp"},
     // Converters write Mamba-2's count of groups, which Mamba has not.
     {"ssm.group_count", Value::kZero, kOff, "jamba"},
     {"n_deepstack_layers", Value::kAny, "images are not read", "qwen3vlmoe"},

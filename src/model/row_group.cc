@@ -34,7 +34,8 @@ int64_t RowGroup::rows_touched(int64_t length) const {
 }
 
 int64_t RowGroup::rows_seen(int64_t length) const {
-  return std::min(padded(std::max<int64_t>(1, length / kind_.tokens_per_row)), rows_);
+  const int64_t rows = std::max<int64_t>(1, length / kind_.tokens_per_row);
+  return std::min((rows + kSeenPadding - 1) / kSeenPadding * kSeenPadding, rows_);
 }
 
 int64_t RowGroup::rows_written(int64_t first, int64_t n) const {

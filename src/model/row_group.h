@@ -14,8 +14,12 @@ namespace odmoe {
 // first, first + 1, ..., at most as many as the group was made for.
 class RowGroup {
  public:
-  // Rows are looked at in multiples of this, so that graphs are built for few lengths.
+  // Rows are kept in multiples of this.
   static constexpr int64_t kPadding = 256;
+  // And looked at in multiples of this, so that graphs are built for few lengths while not many rows are
+  // looked at that nobody sees: one token's products go over all of them.
+  static constexpr int64_t kSeenPadding = 128;
+  static_assert(kPadding % kSeenPadding == 0);
   static int64_t padded(int64_t rows) { return (rows + kPadding - 1) / kPadding * kPadding; }
 
   // For sequences of at most `context` tokens, evaluated at most `chunk` at a time.
@@ -29,7 +33,7 @@ class RowGroup {
   int64_t rows_touched(int64_t length) const;
 
   // Rows, from the first, that an evaluation which ends with `length` tokens looks at: a multiple of
-  // kPadding.
+  // kSeenPadding.
   int64_t rows_seen(int64_t length) const;
   // Rows that an evaluation writes: one for each token, or for each block that has one of them.
   int64_t rows_written(int64_t first, int64_t n) const;

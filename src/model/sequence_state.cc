@@ -33,9 +33,10 @@ Result<std::unique_ptr<SequenceState>> SequenceState::create(const Backend& back
   bool placed = true;
   const auto make = [&](const StatePlan::Tensor& tensor) {
     ggml_context* ctx = state->context_.get();
-    ggml_tensor* made = tensor.overwritten ? ggml_new_tensor_1d(ctx, tensor.type, tensor.values)
-                                           : ggml_new_tensor_2d(ctx, tensor.type, tensor.values,
-                                                                p.groups()[tensor.group].rows());
+    const int64_t rows = tensor.overwritten ? 1 : p.groups()[tensor.group].rows();
+    ggml_tensor* made = tensor.overwritten  ? ggml_new_tensor_1d(ctx, tensor.type, tensor.values)
+                        : tensor.transposed ? ggml_new_tensor_2d(ctx, tensor.type, rows, tensor.values)
+                                            : ggml_new_tensor_2d(ctx, tensor.type, tensor.values, rows);
     placed = state->memory_.place(made, offset) && placed;
     offset += tensor.bytes;
     return made;
@@ -80,20 +81,34 @@ void SequenceState::begin(int64_t n) {
   assert(evaluating_ == 0 && n >= 1 && n <= plan_->options().chunk);
   assert(length_ + n <= plan_->options().context);
   evaluating_ = n;
+  singly_ = false;
+  first_side_ = side_;
   other_length_ = -1;
   for (size_t i = 0; i < first_kept_.size(); ++i) {
     first_kept_[i] = std::max(first_kept_[i], plan_->groups()[i].first_kept(length_ + n));
   }
 }
 
+void SequenceState::begin_singly(int64_t n) {
+  begin(n);
+  singly_ = true;
+}
+
+void SequenceState::step(int64_t i) {
+  assert(singly_ && i < evaluating_);
+  if (plan_->has_overwritten()) side_ = i % 2 == 0 ? first_side_ : 1 - first_side_;
+}
+
 void SequenceState::commit() {
   assert(evaluating_ > 0);
+  const int64_t at_once = singly_ ? 1 : evaluating_;
   if (plan_->has_overwritten()) {
-    other_length_ = length_;
+    if (singly_) step(evaluating_ - 1);
+    other_length_ = length_ + evaluating_ - at_once;
     side_ = 1 - side_;
   }
   length_ += evaluating_;
-  last_commit_ = evaluating_;
+  last_commit_ = at_once;
   evaluating_ = 0;
 }
 
@@ -101,21 +116,44 @@ void SequenceState::commit() {
 void SequenceState::roll_back() {
   if (evaluating_ == 0) return;
   zero_rows(length_, evaluating_);
+  const bool lost = plan_->has_overwritten() && singly_ && evaluating_ > 1;  // both copies were written
   evaluating_ = 0;
+  side_ = first_side_;
+  if (lost) go_back(snapshots_.empty() ? 0 : snapshots_.back().length);
 }
 
 void SequenceState::zero_rows(int64_t first, int64_t n) {
   std::vector<std::byte> zeros;
   for (const StatePlan::Tensor& tensor : plan_->tensors()) {
     if (tensor.overwritten) continue;
+    const auto zero = [&](uint64_t offset, size_t bytes) {
+      zeros.resize(std::max(zeros.size(), bytes));
+      write_tensor(tensors_[0][plan_->index(tensor)], offset, std::span(zeros).first(bytes));
+    };
     const RowGroup& group = plan_->groups()[tensor.group];
-    zeros.resize(std::max(zeros.size(), static_cast<size_t>(tensor.row_bytes)));
     std::vector<int64_t> rows(static_cast<size_t>(group.rows_written(first, n)));
     group.fill_rows(first, n, rows);
-    for (const int64_t row : rows) {
-      write_tensor(tensors_[0][plan_->index(tensor)], static_cast<uint64_t>(row) * tensor.row_bytes,
-                   std::span(zeros).first(tensor.row_bytes));
+    for (size_t i = 0, next = 0; i < rows.size(); i = next) {  // those that follow each other at once
+      while (next < rows.size() && rows[next] == rows[i] + static_cast<int64_t>(next - i)) ++next;
+      each_piece(tensor, rows[i], static_cast<int64_t>(next - i), zero);
     }
+  }
+}
+
+// Calls move(offset into the tensor, bytes) for n rows that follow each other: once, or for each value of
+// them.
+template <typename Move>
+void SequenceState::each_piece(const StatePlan::Tensor& tensor, int64_t row, int64_t n,
+                               const Move& move) const {
+  if (!tensor.transposed) {
+    move(static_cast<uint64_t>(row) * tensor.row_bytes, static_cast<size_t>(n) * tensor.row_bytes);
+    return;
+  }
+  const size_t size = ggml_type_size(tensor.type);
+  const auto rows = static_cast<uint64_t>(plan_->groups()[tensor.group].rows());
+  for (int64_t value = 0; value < tensor.values; ++value) {
+    move((static_cast<uint64_t>(value) * rows + static_cast<uint64_t>(row)) * size,
+         static_cast<size_t>(n) * size);
   }
 }
 
@@ -152,7 +190,12 @@ int64_t SequenceState::reachable(int64_t n) const {
 int64_t SequenceState::rewind(int64_t n) {
   assert(evaluating_ == 0);
   n = reachable(n);
-  if (n == length_) return n;
+  if (n != length_) go_back(n);
+  return n;
+}
+
+// To a length that can be reached.
+void SequenceState::go_back(int64_t n) {
   if (n == 0) {
     for (const StatePlan::Tensor& tensor : plan_->tensors()) {
       if (!tensor.overwritten) continue;
@@ -166,7 +209,6 @@ int64_t SequenceState::rewind(int64_t n) {
     write_tail(n, place(snapshot_of(n)->place).first(plan_->tail_bytes(n)));
   }
   forget_after(n);
-  return n;
 }
 
 void SequenceState::forget_after(int64_t length) {
@@ -207,7 +249,7 @@ void SequenceState::each_window_piece(const StatePlan::Tensor& tensor, int64_t l
   for (int64_t done = 0; done < n;) {
     const int64_t row = (length - n + done) % rows;
     const int64_t some = std::min(n - done, rows - row);
-    move(static_cast<uint64_t>(row) * tensor.row_bytes, static_cast<size_t>(some) * tensor.row_bytes);
+    each_piece(tensor, row, some, move);
     done += some;
   }
 }
@@ -251,10 +293,12 @@ void SequenceState::write_tail(int64_t length, std::span<const std::byte> tail) 
 void SequenceState::save(int64_t n, std::span<std::byte> state) const {
   assert(reachable(n) == n && state.size() == state_bytes(n));
   for (const StatePlan::Tensor& tensor : plan_->tensors()) {
-    const size_t bytes = static_cast<size_t>(plan_->kept_rows(tensor, n)) * tensor.row_bytes;
-    if (bytes == 0) continue;
-    read_tensor(tensors_[0][plan_->index(tensor)], 0, state.first(bytes));
-    state = state.subspan(bytes);
+    const int64_t rows = plan_->kept_rows(tensor, n);
+    if (rows == 0) continue;
+    each_piece(tensor, 0, rows, [&](uint64_t offset, size_t bytes) {
+      read_tensor(tensors_[0][plan_->index(tensor)], offset, state.first(bytes));
+      state = state.subspan(bytes);
+    });
   }
   if (state.empty()) return;
   const Snapshot* snapshot = snapshot_of(n);
@@ -272,9 +316,15 @@ void SequenceState::restore(int64_t n, int64_t state_length, std::span<const std
   assert(n <= state_length && state.size() == state_bytes(state_length));
   assert(n == state_length || plan_->holds_every_length());
   for (const StatePlan::Tensor& tensor : plan_->tensors()) {
-    const auto rows = static_cast<size_t>(plan_->kept_rows(tensor, n));
-    if (rows > 0) write_tensor(tensors_[0][plan_->index(tensor)], 0, state.first(rows * tensor.row_bytes));
-    state = state.subspan(static_cast<size_t>(plan_->kept_rows(tensor, state_length)) * tensor.row_bytes);
+    const int64_t rows = plan_->kept_rows(tensor, n);
+    const int64_t saved = plan_->kept_rows(tensor, state_length);
+    if (saved == 0) continue;
+    // Of each piece of the state the part that is wanted.
+    each_piece(tensor, 0, saved, [&](uint64_t offset, size_t bytes) {
+      const size_t wanted = bytes / static_cast<size_t>(saved) * static_cast<size_t>(rows);
+      if (wanted > 0) write_tensor(tensors_[0][plan_->index(tensor)], offset, state.first(wanted));
+      state = state.subspan(bytes);
+    });
   }
   snapshots_.clear();
   forget_after(n);

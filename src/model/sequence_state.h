@@ -33,7 +33,9 @@ class SequenceState {
   const StatePlan& plan() const { return *plan_; }
 
   // For graphs, of a tensor by its layer and number.
-  ggml_tensor* rows(int layer, size_t number) const;  // [values of a row, RowGroup::rows()]
+  // [values of a row, RowGroup::rows()], or the other way round where it is transposed()
+  ggml_tensor* rows(int layer, size_t number) const;
+  bool transposed(int layer, size_t number) const { return plan_->tensor(layer, number).transposed; }
   // Overwritten values, [values]: what is there, and where an evaluation leaves what comes after it.
   ggml_tensor* before(int layer, size_t number) const;
   ggml_tensor* after(int layer, size_t number) const;
@@ -55,6 +57,11 @@ class SequenceState {
   void begin(int64_t n);
   void commit();
   void roll_back();
+  // One of n more tokens, each by itself but layer by layer together.  Before each token of a layer step(),
+  // with the token's number: before() and after() are its own then.  Where values are overwritten and n > 1,
+  // roll_back() goes to the last snapshot, or to no tokens.
+  void begin_singly(int64_t n);
+  void step(int64_t i);
   // How many tokens the last commit() was of; 0 after anything else.
   int64_t last_commit() const { return last_commit_; }
 
@@ -92,7 +99,10 @@ class SequenceState {
   void read_tail(int64_t length, int side, std::span<std::byte> tail) const;
   void write_tail(int64_t length, std::span<const std::byte> tail);
   template <typename Move>
+  void each_piece(const StatePlan::Tensor& tensor, int64_t row, int64_t n, const Move& move) const;
+  template <typename Move>
   void each_window_piece(const StatePlan::Tensor& tensor, int64_t length, const Move& move) const;
+  void go_back(int64_t length);
   void forget_after(int64_t length);
 
   std::shared_ptr<const StatePlan> plan_;
@@ -105,6 +115,8 @@ class SequenceState {
   int side_ = 0;
   int64_t length_ = 0;
   int64_t evaluating_ = 0;  // tokens, between begin() and its end
+  bool singly_ = false;     // they are evaluated by themselves
+  int first_side_ = 0;      // before() of the first of them
   int64_t last_commit_ = 0;
   int64_t other_length_ = -1;        // tokens after which the other copy was; -1: none
   std::vector<int64_t> first_kept_;  // by group: earlier positions' rows may be other ones

@@ -11,8 +11,9 @@ namespace {
 
 constexpr int64_t kLength = 2000, kChunk = 32, kWindow = 20;
 
-// One layer of each kind.  What a token leaves in a row is its number; the overwritten value is a sum that
-// tells every sequence of tokens from every other.
+// One layer of each kind, and rows that are transposed.  What a token leaves in a row is its number, and the
+// same and more in the row's other values; the overwritten value is a sum that tells every sequence of tokens
+// from every other.
 class SequenceStateTest : public ::testing::TestWithParam<bool> {
  protected:
   enum Layer { kAll, kWindowed, kBlocks, kRecurrent };
@@ -21,16 +22,20 @@ class SequenceStateTest : public ::testing::TestWithParam<bool> {
     auto backend = Backend::create({.threads = 1, .memory_of_its_own = GetParam()});
     ASSERT_TRUE(backend.has_value());
     backend_ = std::move(*backend);
-    const RowKind window{.window = kWindow};
-    plan_ = plan({{StateTensor::rows(1, {}, GGML_TYPE_F32)},
-                  {StateTensor::rows(1, window, GGML_TYPE_F32)},
-                  {StateTensor::rows(1, {.tokens_per_row = 4, .made_from = 4}, GGML_TYPE_F32)},
-                  {StateTensor::overwritten(1)}});
+    plan_ = plan(layout());
     state_ = make(plan_);
+  }
+  static StateLayout layout() {
+    const RowKind window{.window = kWindow};
+    return {{StateTensor::rows(1, {}, GGML_TYPE_F32), StateTensor::summed_rows(3)},
+            {StateTensor::rows(1, window, GGML_TYPE_F32), StateTensor::summed_rows(2, window)},
+            {StateTensor::rows(1, {.tokens_per_row = 4, .made_from = 4}, GGML_TYPE_F32)},
+            {StateTensor::overwritten(1)}};
   }
   static std::shared_ptr<const StatePlan> plan(const StateLayout& layout, int64_t context = kLength) {
     auto plan = StatePlan::make(
-        layout, {.type = CacheType::kF16, .context = context, .chunk = kChunk, .snapshots = 2});
+        layout,
+        {.type = CacheType::kF32, .context = context, .chunk = kChunk, .snapshots = 2, .transposes = true});
     EXPECT_TRUE(plan.has_value());
     return std::make_shared<const StatePlan>(std::move(*plan));
   }
@@ -49,6 +54,11 @@ class SequenceStateTest : public ::testing::TestWithParam<bool> {
   static void set(ggml_tensor* tensor, int64_t row, float value) {
     write_tensor(tensor, static_cast<uint64_t>(row) * sizeof(float), std::as_bytes(std::span(&value, 1)));
   }
+  // Where a value of a row is.
+  static int64_t place(const StatePlan& plan, const StatePlan::Tensor& tensor, int64_t row, int64_t value) {
+    return tensor.transposed ? value * plan.groups()[tensor.group].rows() + row : row * tensor.values + value;
+  }
+  static float left(int token, int64_t value) { return static_cast<float>(token + 10000 * value); }
   // What a model does: writes as graphs do.
   static void write(SequenceState& state, const std::vector<int>& tokens) {
     const auto n = static_cast<int64_t>(tokens.size());
@@ -69,7 +79,10 @@ class SequenceStateTest : public ::testing::TestWithParam<bool> {
             per_row == 1 ? i
                          : std::min((i + 1) * per_row - 1 - static_cast<size_t>(state.length()) % per_row,
                                     tokens.size() - 1);
-        set(state.rows(tensor.layer, tensor.number), rows[i], static_cast<float>(tokens[last]));
+        for (int64_t value = 0; value < tensor.values; ++value) {
+          set(state.rows(tensor.layer, tensor.number), place(state.plan(), tensor, rows[i], value),
+              left(tokens[last], value));
+        }
       }
     }
   }
@@ -105,9 +118,12 @@ class SequenceStateTest : public ::testing::TestWithParam<bool> {
       const int64_t per_row = group.kind().tokens_per_row;
       for (int64_t p = group.first_needed(n); p < n; ++p) {
         if ((p + 1) % per_row != 0) continue;
-        EXPECT_EQ(get(state.rows(tensor.layer, tensor.number), p / per_row % group.rows()),
-                  static_cast<float>(history_[static_cast<size_t>(p)]))
-            << "position " << p << " of " << n << ", layer " << tensor.layer;
+        for (int64_t value = 0; value < tensor.values; ++value) {
+          EXPECT_EQ(get(state.rows(tensor.layer, tensor.number),
+                        place(state.plan(), tensor, p / per_row % group.rows(), value)),
+                    left(history_[static_cast<size_t>(p)], value))
+              << "position " << p << " of " << n << ", layer " << tensor.layer << ", value " << value;
+        }
       }
     }
   }
@@ -152,6 +168,9 @@ TEST_P(SequenceStateTest, RowsOfAFailedEvaluationAreZero) {
   for (int64_t row = 10; row < 13; ++row) {
     EXPECT_EQ(get(state_->rows(kAll, 0), row), 0);
     EXPECT_EQ(get(state_->rows(kWindowed, 0), row), 0);
+    for (int64_t value = 0; value < 3; ++value) {
+      EXPECT_EQ(get(state_->rows(kAll, 1), place(*plan_, plan_->tensor(kAll, 1), row, value)), 0);
+    }
   }
 }
 
@@ -221,12 +240,7 @@ TEST_P(SequenceStateTest, WhatIsSavedIsBroughtBackElsewhere) {
     ASSERT_EQ(state_->reachable(n), n);
     std::vector<std::byte> saved(state_->state_bytes(n));
     state_->save(n, saved);
-    const auto longer =
-        make(plan({{StateTensor::rows(1, {}, GGML_TYPE_F32)},
-                   {StateTensor::rows(1, {.window = kWindow}, GGML_TYPE_F32)},
-                   {StateTensor::rows(1, {.tokens_per_row = 4, .made_from = 4}, GGML_TYPE_F32)},
-                   {StateTensor::overwritten(1)}},
-                  5000));
+    const auto longer = make(plan(layout(), 5000));
     evaluate(*longer, std::vector<int>(32, 3));
     evaluate(*longer, {4});
     ASSERT_EQ(longer->state_bytes(n), saved.size());
@@ -237,7 +251,7 @@ TEST_P(SequenceStateTest, WhatIsSavedIsBroughtBackElsewhere) {
 }
 
 TEST_P(SequenceStateTest, RowsOfAllTokensAreBroughtBackInPart) {
-  plan_ = plan({{StateTensor::rows(1, {}, GGML_TYPE_F32), StateTensor::rows(1, {}, GGML_TYPE_F32)}});
+  plan_ = plan({{StateTensor::rows(1, {}, GGML_TYPE_F32), StateTensor::summed_rows(2)}});
   state_ = make(plan_);
   feed(100);
   std::vector<std::byte> saved(state_->state_bytes(90));

@@ -16,8 +16,9 @@ std::string ModelShape::router_norm(int number) const {
     case RouterInput::kOfExperts:
       break;
   }
-  if (layer.parallel) return of_layer("attn_norm");
-  return of_layer(layer.expert_norm.empty() ? layer.ffn_norm : layer.expert_norm);
+  if (layer.parallel) return of_layer(layer.attention_norm);
+  const std::string_view norm = layer.expert_norm.empty() ? layer.ffn_norm : layer.expert_norm;
+  return norm.empty() ? std::string() : of_layer(norm);
 }
 
 }  // namespace odmoe

@@ -30,10 +30,11 @@ struct LayerOptions {
   bool norm_bias = false;    // all these norms have biases
   bool output_bias = false;  // the output head has one
 
-  // blk.N.NAME: the norms before the MLP, and of what attention and MLP give, before it is added.  Empty: no
-  // such norm.
+  // blk.N.NAME: the norms before attention and MLP, and of what they give, before it is added.  Empty: no
+  // such norm; of the first two and of the next where the streams are their own (ResidualStreams).
   // Of the whole model, OUTPUT_NORM.weight: before the output head.
   std::string_view output_norm = "output_norm";
+  std::string_view attention_norm = "attn_norm";
   std::string_view ffn_norm = "ffn_norm";
   std::string_view attention_post_norm;
   std::string_view ffn_post_norm;
@@ -97,6 +98,7 @@ struct ModelShape {
   int32_t expert_layer_step = 1;  // of the others, layers whose number from 1 is a multiple have experts
   int32_t n_layer_nextn = 0;  // blocks of the file behind these layers: for speculation (MTP), passed over
   int32_t n_embd = 0;
+  int32_t n_stream = 0;  // between the layers (ResidualStreams); 0: one vector a token, as LayerOptions says
   int32_t n_vocab = 0;
   int32_t n_context_train = 0;
   int32_t n_head = 0, n_head_kv = 0;
@@ -131,6 +133,10 @@ struct ModelShape {
   // Whether experts do not see what their router saw (Architecture::expert_input()).
   bool experts_see_another() const {
     return n_embd_exp != 0 || layer.router_input != RouterInput::kOfExperts;
+  }
+  // Whether routers see what the layer began with, and not what attention made of it.
+  bool routers_see_layer_input() const {
+    return !layer.expert_norm.empty() || layer.parallel || layer.router_input == RouterInput::kLayerInput;
   }
   // Of a layer with experts, the tensor of the norm before its router; empty: there is none.
   std::string router_norm(int number) const;

@@ -29,17 +29,26 @@ struct RowKind {
 struct StateTensor {
   // Rows of `row_values` values.  Without a type they have that of the KV cache.
   static StateTensor rows(int64_t row_values, const RowKind& kind = {}, std::optional<ggml_type> type = {}) {
-    return {.values = row_values, .kind = kind, .type = type};
+    return {.values = row_values, .kind = kind, .type = type, .summed = false};
   }
   // F32 values, zero before the first token, of which every evaluation reads the old and writes the new ones:
   // the state of a convolution or a recurrence.
   static StateTensor overwritten(int64_t n_value) {
-    return {.values = n_value, .kind = std::nullopt, .type = GGML_TYPE_F32};
+    return {.values = n_value, .kind = std::nullopt, .type = GGML_TYPE_F32, .summed = false};
+  }
+
+  // Rows that a query adds up with its weights of them. Where the plan says so they are kept transposed, the
+  // rows of one value after the other: a product with the weights runs along them then.
+  static StateTensor summed_rows(int64_t row_values, const RowKind& kind = {}) {
+    StateTensor tensor = rows(row_values, kind);
+    tensor.summed = true;
+    return tensor;
   }
 
   int64_t values = 0;
   std::optional<RowKind> kind;  // none: overwritten
   std::optional<ggml_type> type;
+  bool summed = false;
 };
 
 using StateLayout = std::vector<std::vector<StateTensor>>;  // by layer

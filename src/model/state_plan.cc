@@ -22,6 +22,8 @@ ggml_type cache_ggml_type(CacheType type) {
   switch (type) {
     case CacheType::kF16:
       return GGML_TYPE_F16;
+    case CacheType::kBF16:
+      return GGML_TYPE_BF16;
     case CacheType::kQ8_0:
       return GGML_TYPE_Q8_0;
     case CacheType::kF32:
@@ -42,6 +44,7 @@ Result<StatePlan> StatePlan::make(const StateLayout& layout, const Options& opti
                     .type = declared.type.value_or(cache_ggml_type(options.type)),
                     .values = declared.values,
                     .overwritten = !declared.kind};
+      tensor.transposed = options.transposes && declared.summed && ggml_blck_size(tensor.type) == 1;
       if (tensor.values % ggml_blck_size(tensor.type) != 0) {
         return fail(ErrorKind::kUsage,
                     "this model's KV cache rows of {} values cannot be stored as {}; use f16", tensor.values,
@@ -97,11 +100,19 @@ uint64_t StatePlan::resident_tensor_bytes(int64_t length) const {
       continue;
     }
     const RowGroup& group = groups_[tensor.group];
-    const int64_t rows = RowGroup::padded(group.rows_touched(length));
-    bytes += pages(tensor.row_bytes * static_cast<uint64_t>(std::min(rows, group.rows())));
+    const auto rows =
+        static_cast<uint64_t>(std::min(RowGroup::padded(group.rows_touched(length)), group.rows()));
+    if (tensor.transposed) {
+      const uint64_t of_value = pages(rows * ggml_type_size(tensor.type));
+      bytes += std::min(static_cast<uint64_t>(tensor.values) * of_value, pages(tensor.bytes));
+    } else {
+      bytes += pages(tensor.row_bytes * rows);
+    }
   }
   return bytes;
 }
+
+bool StatePlan::has_transposed() const { return std::ranges::any_of(tensors_, &Tensor::transposed); }
 
 uint64_t StatePlan::resident_snapshot_bytes(int32_t n) const {
   return static_cast<uint64_t>(n) * pages(max_tail_bytes());

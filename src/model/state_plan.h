@@ -24,6 +24,7 @@ class StatePlan {
     int64_t context = 0;               // tokens of a sequence, at most
     int64_t chunk = 0;                 // tokens of an evaluation, at most
     int32_t snapshots = 0;             // of a sequence, where rewinding needs any
+    bool transposes = false;           // StateTensor::summed_rows(), in types whose values are each by itself
   };
   struct Tensor {
     int layer = 0;
@@ -31,9 +32,10 @@ class StatePlan {
     ggml_type type = GGML_TYPE_F32;
     int64_t values = 0;  // of a row, or all
     bool overwritten = false;
-    size_t group = 0;        // of the rows
-    uint64_t row_bytes = 0;  // or of all values
-    uint64_t bytes = 0;      // of memory, of one of the two copies of overwritten values
+    bool transposed = false;  // [RowGroup::rows(), values]
+    size_t group = 0;         // of the rows
+    uint64_t row_bytes = 0;   // or of all values
+    uint64_t bytes = 0;       // of memory, of one of the two copies of overwritten values
   };
 
   // kUsage when rows cannot be stored in the type (Q8_0 holds multiples of 32 values).
@@ -48,6 +50,7 @@ class StatePlan {
   size_t index(const Tensor& tensor) const { return static_cast<size_t>(&tensor - tensors_.data()); }
 
   bool has_overwritten() const { return has_overwritten_; }
+  bool has_transposed() const;
   // holds_every_length() of the layout.
   bool holds_every_length() const { return holds_every_length_; }
 
@@ -59,7 +62,7 @@ class StatePlan {
   // What of it does not depend on the context.
   uint64_t fixed_bytes() const { return fixed_bytes_ + snapshots_bytes(); }
   // What the tensors of so many tokens, and so many snapshots, make resident, at most: never more than as
-  // many rows have and two pages for each tensor.
+  // many rows have and two pages for each tensor, or each value of one that is transposed.
   uint64_t resident_tensor_bytes(int64_t length) const;
   uint64_t resident_snapshot_bytes(int32_t n) const;
 

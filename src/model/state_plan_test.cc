@@ -74,6 +74,31 @@ TEST(StatePlan, ResidentBytesGrowWithTokensAndSnapshotsUpToAllOfThem) {
   EXPECT_GE(plan.resident_snapshot_bytes(3), plan.bytes() - plan.tensor_bytes());
 }
 
+TEST(StatePlan, RowsThatAreSummedAreTransposedWhereTheTypeAllowsIt) {
+  StatePlan::Options options = kOptions;
+  options.transposes = true;
+  const StateLayout layout = {{StateTensor::rows(64), StateTensor::summed_rows(64)}};
+  const StatePlan plan = make(layout, options);
+  EXPECT_TRUE(plan.has_transposed());
+  EXPECT_FALSE(plan.tensor(0, 0).transposed);
+  EXPECT_TRUE(plan.tensor(0, 1).transposed);
+  EXPECT_EQ(plan.bytes(), make(layout, kOptions).bytes());
+  EXPECT_FALSE(make(layout, kOptions).has_transposed());
+  options.type = CacheType::kQ8_0;
+  EXPECT_FALSE(make(layout, options).has_transposed()) << "blocks of Q8_0 lie along a row";
+}
+
+TEST(StatePlan, EachValueOfTransposedRowsBecomesResidentByPages) {
+  StatePlan::Options options = kOptions;
+  options.transposes = true;
+  options.context = 1 << 17;
+  const StatePlan plan = make({{StateTensor::summed_rows(64)}}, options);
+  EXPECT_GE(plan.resident_tensor_bytes(1), 64U * 4096);
+  EXPECT_LT(plan.resident_tensor_bytes(1), plan.tensor_bytes());
+  EXPECT_GE(plan.resident_tensor_bytes(1 << 17), plan.tensor_bytes());
+  EXPECT_LE(plan.resident_tensor_bytes(1 << 17), plan.tensor_bytes() + 2 * 65536);
+}
+
 TEST(StatePlan, RowsThatTheTypeCannotHoldAreRefused) {
   StatePlan::Options options = kOptions;
   options.type = CacheType::kQ8_0;

@@ -210,7 +210,12 @@ Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
       return fail(ErrorKind::kIo, "no memory for {} of dense weights; lower the memory budget",
                   format_bytes(region.bytes));
     }
-    if (ggml_backend_buft_is_host(region.type)) advise_huge_pages({region.base(), region.bytes});
+    // Layouts of the CPU's are in this process's memory, though they are not called the host's, whose bytes
+    // would be plain.
+    const ggml_backend_dev_t device = ggml_backend_buft_get_device(region.type);
+    if (device != nullptr && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) {
+      advise_huge_pages({region.base(), region.bytes});
+    }
   }
   for (const Declared& d : declared_) {
     bool placed = false;

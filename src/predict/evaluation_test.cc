@@ -198,8 +198,9 @@ TEST(Evaluation, TheControlReadsNearlyAll) {
 
 TEST(RecordedRouters, MarkAnEmbeddingAsTheStateAfterTheTargetsNorm) {
   const RoutedModel model{.n_embd = 2, .n_expert = 2, .n_expert_used = 1, .layers = {0, 1}};
-  const RouterWeights first{.layer = 0, .weight = {1, 0, 0, 1}, .norm = {1, 1}, .bias = {}};
-  const RouterWeights second{.layer = 1, .weight = {1, 2, 3, 4}, .norm = {2, 0.5F}, .bias = {}};
+  const RouterWeights first{.layer = 0, .weight = {1, 0, 0, 1}, .norm = {1, 1}, .norm_bias = {}, .bias = {}};
+  const RouterWeights second{
+      .layer = 1, .weight = {1, 2, 3, 4}, .norm = {2, 0.5F}, .norm_bias = {}, .bias = {}};
   RecordedRouters routers(model, {first, second});
   const std::vector<float> embedding = {1, -7};  // of root mean square 5
   const std::vector<float> state = {0.4F, -0.7F};

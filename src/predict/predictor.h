@@ -39,8 +39,11 @@ struct RoutingState {
   std::span<const float> attention_input;  // [n_embd], the residual before this layer's attention and its
                                            // norm; may be empty unless wanted
   std::span<const float> residual;         // [n_embd], after it; may be empty unless wanted
-  std::span<const int32_t> experts;        // [n_expert_used], as chosen, first rank first
-  std::span<const float> weights;          // [n_expert_used]
+  // Of models with streams (model/residual_streams.h), after attention, and what is banked of them; may be
+  // empty unless wanted.
+  std::span<const float> streams, banked;
+  std::span<const int32_t> experts;  // [n_expert_used], as chosen, first rank first
+  std::span<const float> weights;    // [n_expert_used]
 };
 
 // One owner.
@@ -50,6 +53,7 @@ class Predictor {
     bool router_input = false;
     bool attention_input = false;
     bool residual = false;
+    bool streams = false;  // and what is banked; for predictors that do not stand alone
     bool embedding = false;
   };
 
@@ -59,6 +63,8 @@ class Predictor {
   // Whether it works from what it is given alone, so that one thread after another, and not only the one that
   // computes, may call it.
   virtual bool stands_alone() const { return true; }
+  // Whether what it says depends on the calls before, so that it follows one timeline.
+  virtual bool remembers() const { return true; }
   // What begin_token() and predict() must be given besides experts and weights.
   virtual Wants wants() const { return {}; }
   // Whether a score is meant as the log-odds that the expert will be chosen, so that 1 / (1 + exp(-score)) is

@@ -15,6 +15,18 @@ namespace {
 constexpr float kLeastNorm = 1e-8F;
 constexpr double kLeastMeanSquare = 1e-12;  // of an embedding; one of zeros stays one
 
+// By the root of the mean square, of a LayerNorm about the mean.
+void normalise(std::span<float> values, bool about_mean) {
+  const auto n = static_cast<double>(values.size());
+  double sum = 0;
+  for (const float value : values) sum += value;
+  const double mean = about_mean ? sum / n : 0;
+  double squares = 0;
+  for (const float value : values) squares += (value - mean) * (value - mean);
+  const double scale = 1 / std::sqrt(std::max(squares / n, kLeastMeanSquare));
+  for (float& value : values) value = static_cast<float>((value - mean) * scale);
+}
+
 }  // namespace
 
 RecordedRouters::RecordedRouters(const RoutedModel& model, std::vector<RouterWeights> routers)
@@ -33,8 +45,10 @@ void RecordedRouters::mark(size_t layer, std::span<const float> router_input, si
   } else {
     for (size_t i = 0; i < state_.size(); ++i) {
       const bool known = std::abs(from.norm[i]) > kLeastNorm;
-      state_[i] = known ? router_input[i] / from.norm[i] * to.norm[i] : 0;
+      const float normed = router_input[i] - (from.norm_bias.empty() ? 0 : from.norm_bias[i]);
+      state_[i] = known ? normed / from.norm[i] * to.norm[i] : 0;
     }
+    add_norm_bias(to);
   }
   mark_state(to, marks);
 }
@@ -42,12 +56,18 @@ void RecordedRouters::mark(size_t layer, std::span<const float> router_input, si
 void RecordedRouters::mark_embedding(std::span<const float> embedding, size_t target,
                                      std::span<float> marks) {
   const RouterWeights& to = routers_[target];
-  double squares = 0;
-  for (const float value : embedding) squares += static_cast<double>(value) * value;
-  const double mean = squares / static_cast<double>(embedding.size());
-  const auto scale = static_cast<float>(1 / std::sqrt(std::max(mean, kLeastMeanSquare)));
-  for (size_t i = 0; i < state_.size(); ++i) state_[i] = embedding[i] * scale * to.norm[i];
+  std::ranges::copy(embedding, state_.begin());
+  const size_t n = state_.size() / static_cast<size_t>(rule_.norm_groups);
+  for (size_t first = 0; rule_.norm != "none" && first < state_.size(); first += n) {
+    normalise(std::span(state_).subspan(first, n), rule_.norm == "layer");
+  }
+  for (size_t i = 0; i < state_.size(); ++i) state_[i] *= to.norm[i];
+  add_norm_bias(to);
   mark_state(to, marks);
+}
+
+void RecordedRouters::add_norm_bias(const RouterWeights& to) {
+  for (size_t i = 0; i < to.norm_bias.size(); ++i) state_[i] += to.norm_bias[i];
 }
 
 void RecordedRouters::mark_state(const RouterWeights& to, std::span<float> marks) {

@@ -26,6 +26,7 @@ class RecordedRouters {
   void mark_embedding(std::span<const float> embedding, size_t target, std::span<float> marks);
 
  private:
+  void add_norm_bias(const RouterWeights& router);                       // to state_
   void mark_state(const RouterWeights& router, std::span<float> marks);  // of state_
   void exclude_groups(std::span<float> marks);
 

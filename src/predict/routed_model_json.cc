@@ -38,6 +38,23 @@ Result<RoutedModel> routed_model_from_json(const Json& json, const std::string& 
   if (router.status.has_value() && !std::ranges::contains(kGatings, model.router.gating)) {
     router.wrong("gating", "softmax, sigmoid, softmax-over-chosen, sqrt-softplus or sigmoid-of-chosen");
   }
+  if (router.has("sees")) router.get("sees", model.router.sees);
+  if (router.has("norm")) router.get("norm", model.router.norm);
+  if (router.has("norm_groups")) router.get("norm_groups", model.router.norm_groups, 1, model.n_embd);
+  if (router.has("experts_see_another")) {
+    router.get("experts_see_another", model.router.experts_see_another);
+  }
+  constexpr std::array<std::string_view, 3> kSeen = {"residual", "layer-input", "streams"};
+  constexpr std::array<std::string_view, 3> kNorms = {"rms", "layer", "none"};
+  if (router.status.has_value() && !std::ranges::contains(kSeen, model.router.sees)) {
+    router.wrong("sees", "residual, layer-input or streams");
+  }
+  if (router.status.has_value() && !std::ranges::contains(kNorms, model.router.norm)) {
+    router.wrong("norm", "rms, layer or none");
+  }
+  if (router.status.has_value() && model.n_embd % model.router.norm_groups != 0) {
+    router.wrong("norm_groups", "a number that divides n_embd");
+  }
   ODMOE_RETURN_IF_ERROR(router.status);
   return model;
 }
@@ -55,7 +72,11 @@ Json routed_model_to_json(const RoutedModel& model) {
             {"n_group", model.router.n_group},
             {"n_group_used", model.router.n_group_used},
             {"normalise", model.router.normalise},
-            {"scale", model.router.scale}}}};
+            {"scale", model.router.scale},
+            {"sees", model.router.sees},
+            {"norm", model.router.norm},
+            {"norm_groups", model.router.norm_groups},
+            {"experts_see_another", model.router.experts_see_another}}}};
 }
 
 }  // namespace odmoe

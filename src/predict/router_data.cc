@@ -17,6 +17,7 @@ constexpr std::string_view kRouterFile = "routers.safetensors";
 // As GGUF calls them.
 std::string weight_name(int layer) { return odmoe::format("blk.{}.ffn_gate_inp.weight", layer); }
 std::string norm_name(int layer) { return odmoe::format("blk.{}.ffn_norm.weight", layer); }
+std::string norm_bias_name(int layer) { return odmoe::format("blk.{}.ffn_norm.bias", layer); }
 std::string bias_name(int layer) { return odmoe::format("blk.{}.exp_probs_b.bias", layer); }
 
 }  // namespace
@@ -45,6 +46,7 @@ Status write_routers(const std::filesystem::path& folder, const RoutedModel& mod
   for (const RouterWeights& router : routers) {
     add(weight_name(router.layer), {model.n_expert, model.n_embd}, router.weight);
     add(norm_name(router.layer), {model.n_embd}, router.norm);
+    if (!router.norm_bias.empty()) add(norm_bias_name(router.layer), {model.n_embd}, router.norm_bias);
     if (!router.bias.empty()) add(bias_name(router.layer), {model.n_expert}, router.bias);
   }
   ODMOE_ASSIGN_OR_RETURN(std::string bytes,
@@ -84,6 +86,7 @@ Result<std::vector<RouterWeights>> read_routers(const std::filesystem::path& fol
     RouterWeights router{.layer = layer};
     router.weight = take(weight_name(layer), {model.n_expert, model.n_embd}, false);
     router.norm = take(norm_name(layer), {model.n_embd}, false);
+    router.norm_bias = take(norm_bias_name(layer), {model.n_embd}, true);
     router.bias = take(bias_name(layer), {model.n_expert}, true);
     ODMOE_RETURN_IF_ERROR(status);
     routers.push_back(std::move(router));

@@ -23,13 +23,20 @@ inline constexpr int32_t kMaxCollectionEmbd = 1 << 16;
 inline constexpr size_t kMaxCollectionShards = 100'000;
 inline constexpr uint64_t kMaxShardBytes = uint64_t{16} << 30U;  // of one shard, unpacked
 
-// How a model's routers choose; the words of model/blocks/router.h.
+// How a model's routers choose, and from what; the words of model/blocks/router.h.
 struct RouterRule {
   // "softmax", "sigmoid", "softmax-over-chosen", "sqrt-softplus", "sigmoid-of-chosen"
   std::string gating = "softmax";
   int32_t n_group = 1, n_group_used = 1;
   bool normalise = false;
   float scale = 1;
+  // "residual": after the layer's attention; "layer-input": before it; "streams": a mix of several, after it,
+  // which each layer makes with weights of its own that are not in the data.
+  std::string sees = "residual";
+  std::string norm = "rms";  // of what it sees: "rms", "layer", "none"
+  int32_t norm_groups = 1;   // parts that the norm is of, of equal width
+  // The experts do not see what their router sees, but something else that is made of it or of the residual.
+  bool experts_see_another = false;
   bool operator==(const RouterRule&) const = default;
 };
 
@@ -103,10 +110,11 @@ struct RoutingShard {
 
 // One layer's router: logits = weight * x + nothing; x is the norm's output.
 struct RouterWeights {
-  int32_t layer = 0;          // the model's number
-  std::vector<float> weight;  // C order [n_expert, n_embd]
-  std::vector<float> norm;    // [n_embd], of the norm before it
-  std::vector<float> bias;    // [n_expert], for choosing only; empty: none
+  int32_t layer = 0;             // the model's number
+  std::vector<float> weight;     // C order [n_expert, n_embd]
+  std::vector<float> norm;       // [n_embd], of the norm before it and whatever scales that; ones: none
+  std::vector<float> norm_bias;  // [n_embd], what the norm adds; empty: nothing
+  std::vector<float> bias;       // [n_expert], for choosing only; empty: none
 };
 
 // Errors of all readers: kNotFound, kIo, kBadFile (damaged, truncated, beyond the bounds, or shapes that are

@@ -104,6 +104,28 @@ TEST(RoutingData, SaysThatAFolderHoldsNoData) {
   EXPECT_THAT(result.error().message, HasSubstr("odmoe collect"));
 }
 
+TEST(RoutingData, ReadsWhatRoutersSeeAndTakesItForTheUsualWhereItIsNotSaid) {
+  Collection collection = empty_collection();
+  collection.model.router.sees = "layer-input";
+  collection.model.router.norm = "layer";
+  collection.model.router.norm_groups = 2;
+  collection.model.router.experts_see_another = true;
+  const testing::TempDir dir;
+  ASSERT_TRUE(write_collection(dir.path(), collection).has_value());
+  const auto read = read_collection(dir.path());
+  ASSERT_TRUE(read.has_value()) << read.error().message;
+  EXPECT_EQ(read->model, collection.model);
+
+  std::string text = text_of(dir / "collection.json");
+  const size_t first = text.find("\"sees\"");
+  ASSERT_NE(first, std::string::npos);
+  const size_t comma = text.rfind(',', first);
+  text.erase(comma, text.find('}', first) - comma);
+  const auto older = parse_collection(text, "collection.json");
+  ASSERT_TRUE(older.has_value()) << older.error().message;
+  EXPECT_EQ(older->model, empty_collection().model);
+}
+
 TEST(RoutingData, RefusesADamagedCollection) {
   const testing::TempDir dir;
   Collection collection = empty_collection();
@@ -120,6 +142,9 @@ TEST(RoutingData, RefusesADamagedCollection) {
   expect_bad(with("\"n_embd\": 4", "\"n_embd\": 0"), "'n_embd' is not a whole number from 1");
   expect_bad(with("\"n_embd\": 4", "\"n_embd\": 4.5"), "'n_embd' is not a whole number");
   expect_bad(with("\"sigmoid\"", "\"sigmund\""), "'gating' is not softmax, sigmoid");
+  expect_bad(with("\"residual\"", "\"remainder\""), "'sees' is not residual, layer-input or streams");
+  expect_bad(with("\"rms\"", "\"root\""), "'norm' is not rms, layer or none");
+  expect_bad(with("\"norm_groups\": 1", "\"norm_groups\": 3"), "'norm_groups' is not a number that divides");
   expect_bad(with("\"tokens\": 2", "\"tokens\": 3"), "its shards have 2 tokens");
   expect_bad(with("shard-00000", "../shard-0"), "'file' is not the name of a file in the folder");
   const auto newer = with("\"version\": 1", "\"version\": 2");
@@ -172,6 +197,7 @@ TEST(RoutingData, ReadsBackRoutersAndKnowsThoseOfAnotherModel) {
     routers.push_back({.layer = layer,
                        .weight = std::vector<float>(32, 0.5F),
                        .norm = std::vector<float>(4, 2),
+                       .norm_bias = layer == 2 ? std::vector<float>(4, 0.5F) : std::vector<float>(),
                        .bias = layer == 1 ? std::vector<float>(8, 0.25F) : std::vector<float>()});
   }
   collection.model.fingerprint = fingerprint_of(routers, 4, 8);
@@ -182,6 +208,8 @@ TEST(RoutingData, ReadsBackRoutersAndKnowsThoseOfAnotherModel) {
   EXPECT_EQ((*read)[0].weight, routers[0].weight);
   EXPECT_EQ((*read)[0].bias, routers[0].bias);
   EXPECT_TRUE((*read)[1].bias.empty());
+  EXPECT_TRUE((*read)[0].norm_bias.empty());
+  EXPECT_EQ((*read)[1].norm_bias, routers[1].norm_bias);
 
   routers[1].weight[5] = 0.75F;
   ASSERT_TRUE(write_routers(dir.path(), collection.model, routers).has_value());

@@ -91,6 +91,7 @@ class Generator {
       routers_.push_back({.layer = layer,
                           .weight = random_rows(normal_, static_cast<size_t>(options.n_expert), n_),
                           .norm = std::vector<float>(n_, 1),
+                          .norm_bias = {},
                           .bias = {}});
       rotations_.push_back(random_rows(normal_, n_, n_, true));
     }

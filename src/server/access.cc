@@ -93,7 +93,11 @@ Status check_allowed_host(std::string_view host) {
 }
 
 std::string owner_of(const ServerOptions& options, const httplib::Request& request) {
-  if (options.api_keys.empty() || options.share_prompts) return {};
+  return options.share_prompts ? std::string() : key_owner_of(options, request);
+}
+
+std::string key_owner_of(const ServerOptions& options, const httplib::Request& request) {
+  if (options.api_keys.empty()) return {};
   const std::string secret = "odmoe prompts of " + given_key(request);
   return sha256_hex(std::as_bytes(std::span(secret)));
 }
@@ -118,18 +122,19 @@ std::optional<ApiError> check_access(const ServerOptions& options, const RouteTa
   }
   const bool needs_key = other == nullptr || other->needs_key;
   if (!options.api_keys.empty() && needs_key && !has_key(options, request)) {
-    return ApiError{.status = 401,
-                    .fault = Fault::kKey,
-                    .message = "the API key is missing or wrong: send it as \"Authorization: Bearer KEY\"",
-                    .code = "invalid_api_key"};
+    return ApiError{
+        .status = 401,
+        .fault = Fault::kKey,
+        .message =
+            "the API key is missing or wrong: send it as \"Authorization: Bearer KEY\" or \"x-api-key: KEY\"",
+        .code = "invalid_api_key"};
   }
   if (other == nullptr) return from_status(404);
   if (route == nullptr) {
-    const bool posts = other->method == Route::Method::kPost;
     return ApiError{
         .status = 405,
         .fault = Fault::kRequest,
-        .message = odmoe::format("{} must be requested with {}", request.path, posts ? "POST" : "GET"),
+        .message = odmoe::format("{} must be requested with {}", request.path, method_name(other->method)),
         .code = "method_not_allowed"};
   }
   // Nothing that unpacks to more than it seems.

@@ -19,6 +19,8 @@ Status check_allowed_host(std::string_view host);
 // Whose earlier texts the request may use again: of those who know its key alone, unless prompts are shared
 // or there are no keys.  For PromptCache; the key cannot be told from it.
 std::string owner_of(const ServerOptions& options, const httplib::Request& request);
+// Whose answers the request may ask for again: of those who know its key, alone wherever there are keys.
+std::string key_owner_of(const ServerOptions& options, const httplib::Request& request);
 
 // The error that the request, whose path is canonical (routes.h), gets for its headers; nothing: it may go
 // on, with the route that it has, if it is not OPTIONS.

@@ -39,8 +39,8 @@ std::optional<ApiError> error_of(const ChannelEvent& event) {
 
 // What an event takes of the memory of its answer: all of it where that is kept until it is whole; of a
 // stream the text, which may be held back until a call in it ends.
-size_t kept_bytes(const ChannelEvent& event, bool stream) {
-  if (stream) return 2 * event.text.size();
+size_t kept_bytes(const ChannelEvent& event, bool kept) {
+  if (!kept) return 2 * event.text.size();
   // The text, where it is put together with twice the room, and once more each as a value and as JSON.
   size_t bytes = event.text.size() * 5;
   // A list that grows has up to three times the room.
@@ -53,7 +53,7 @@ size_t kept_bytes(const ChannelEvent& event, bool stream) {
 AnswerFinish finish_of(const ChannelEvent& event) {
   const Ending ending = event.end->ending;
   const bool cut = ending == Ending::kLength || ending == Ending::kContextFull;
-  return cut && !event.stop_string ? AnswerFinish::kLength : AnswerFinish::kStop;
+  return cut && event.stop_string.empty() ? AnswerFinish::kLength : AnswerFinish::kStop;
 }
 
 }  // namespace
@@ -66,20 +66,25 @@ ApiError failure(Ending ending, const Error& error) {
 
 Answer::Answer(AnswerOptions options)
     : stream_(options.stream),
+      kept_(options.kept),
       one_call_(options.chat && options.chat->one_call),
       prompt_of_choice_(std::move(options.prompt_of_choice)),
       choices_(std::move(options.begun)),
       n_call_(choices_.size()),
+      n_untold_(choices_.size()),
       memory_(std::move(options.memory)) {
   for (size_t i = 0; options.chat && i < choices_.size(); ++i) {
-    texts_.emplace_back(options.chat->syntax, options.chat->start,
-                        odmoe::format("call_{}_{}_", options.chat->id, i));
+    texts_.push_back(make_output_reader({.format = options.chat->format,
+                                         .start = options.chat->start,
+                                         .calls = options.chat->calls,
+                                         .tools = options.chat->tools,
+                                         .id_prefix = odmoe::format("call_{}_{}_", options.chat->id, i)}));
   }
 }
 
 std::optional<AnswerEvent> Answer::take(const ChannelEvent& event) {
   if (event.end) count(event);
-  if (!error_ && !memory_.try_grow(kept_bytes(event, stream_))) {
+  if (!error_ && !memory_.try_grow(kept_bytes(event, kept_))) {
     error_ = ApiError{.status = 503,
                       .fault = Fault::kServer,
                       .message =
@@ -90,8 +95,9 @@ std::optional<AnswerEvent> Answer::take(const ChannelEvent& event) {
   }
   if (error_) return std::nullopt;
   AnswerEvent said = say(event);
+  count_thought(event, said);
   if (stream_) return said;
-  keep(std::move(said));
+  append(choices_[event.choice], std::move(said));
   return std::nullopt;
 }
 
@@ -107,6 +113,9 @@ void Answer::count(const ChannelEvent& event) {
   }
   counted_[prompt] = true;
   usage_.generated += event.end->generated_tokens;
+  usage_.queue_ms = std::max(usage_.queue_ms, event.end->queue_ms);
+  usage_.ttft_ms = std::max(usage_.ttft_ms, event.end->ttft_ms);
+  usage_.decode_ms = std::max(usage_.decode_ms, event.end->decode_ms);
 }
 
 AnswerEvent Answer::say(const ChannelEvent& event) {
@@ -115,10 +124,10 @@ AnswerEvent Answer::say(const ChannelEvent& event) {
   if (texts_.empty()) {
     said.content = event.text;
   } else if (!enough(event.choice)) {  // what comes after the one call that was wanted is not told
-    AssistantText& text = texts_[event.choice];
-    AssistantDelta delta = text.push(event.text);
+    OutputReader& text = *texts_[event.choice];
+    OutputDelta delta = text.push(event.text);
     if (event.end) {
-      AssistantDelta rest = text.finish();
+      OutputDelta rest = text.finish();
       delta.reasoning += rest.reasoning;
       delta.content += rest.content;
       std::ranges::move(rest.calls, std::back_inserter(delta.calls));
@@ -131,20 +140,53 @@ AnswerEvent Answer::say(const ChannelEvent& event) {
   }
   if (event.end) {
     said.finish = finish_of(event);
+    said.stop_string = event.stop_string;
+    said.context_full = said.finish == AnswerFinish::kLength && event.end->ending == Ending::kContextFull;
     // What was cut off may have been one call more.
     if (n_call > 0 && said.finish != AnswerFinish::kLength) said.finish = AnswerFinish::kCalls;
   }
   return said;
 }
 
-void Answer::keep(AnswerEvent event) {
-  AnswerChoice& choice = choices_[event.choice];
-  choice.reasoning += event.reasoning;
-  choice.content += event.content;
-  std::ranges::move(event.calls, std::back_inserter(choice.calls));
+// Tokens of which nothing is said (yet), such as marks, are of what is said next.
+void Answer::count_thought(const ChannelEvent& event, const AnswerEvent& said) {
+  int32_t& untold = n_untold_[event.choice];
+  untold += event.n_token;
+  if (said.reasoning.empty() && said.content.empty() && said.calls.empty()) return;
+  if (said.content.empty() && said.calls.empty()) usage_.thought += untold;
+  untold = 0;
+}
+
+void append(AnswerChoice& choice, AnswerEvent event) {
+  using Kind = AnswerPart::Kind;
+  const auto add_part = [&](Kind kind, size_t end) {
+    if (choice.order.empty() || choice.order.back().kind != kind) choice.order.push_back({.kind = kind});
+    choice.order.back().end = end;
+    choice.order.back().tokens_end = choice.tokens.size();
+  };
   choice.begins_with_prompt = choice.begins_with_prompt || (event.prompt && choice.tokens.empty());
-  std::ranges::move(event.tokens, std::back_inserter(choice.tokens));
-  if (event.finish) choice.finish = *event.finish;
+  const auto add_tokens = [&] {
+    std::ranges::move(event.tokens, std::back_inserter(choice.tokens));
+    event.tokens.clear();
+  };
+  if (event.content.empty()) add_tokens();
+  if (!event.reasoning.empty()) {
+    choice.reasoning += event.reasoning;
+    add_part(Kind::kReasoning, choice.reasoning.size());
+  }
+  add_tokens();
+  if (!event.content.empty()) {
+    choice.content += event.content;
+    add_part(Kind::kContent, choice.content.size());
+  }
+  if (!event.calls.empty()) {
+    std::ranges::move(event.calls, std::back_inserter(choice.calls));
+    add_part(Kind::kCalls, choice.calls.size());
+  }
+  if (!event.finish) return;
+  choice.finish = *event.finish;
+  choice.stop_string = std::move(event.stop_string);
+  choice.context_full = event.context_full;
 }
 
 }  // namespace odmoe::server

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -11,22 +12,25 @@
 #include "odmoe/chat.h"
 #include "server/answer_event.h"
 #include "server/api_error.h"
-#include "server/assistant_text.h"
 #include "server/channel.h"
+#include "server/output/output_reader.h"
 #include "server/request_memory.h"
 
 namespace odmoe::server {
 
 // How the text of an assistant is taken apart.
 struct ChatAnswerOptions {
-  std::optional<ToolCallSyntax> syntax;  // calls are looked for
-  AssistantText::Start start = AssistantText::Start::kAnswer;
-  std::string id;         // of the answer: what makes the ids of its calls
-  bool one_call = false;  // a choice has said enough with its first call
+  const OutputFormat* format;
+  OutputStart start = OutputStart::kAnswer;
+  bool calls = false;                  // they are looked for
+  std::shared_ptr<const Tools> tools;  // of these tools; null: none
+  std::string id;                      // of the answer: what makes the ids of its calls
+  bool one_call = false;               // a choice has said enough with its first call
 };
 
 struct AnswerOptions {
   bool stream = false;
+  bool kept = true;  // until it is whole: by the answer, or by who writes the stream
   // [n_choice] Choices of one prompt share its tokens: counted once.
   std::vector<size_t> prompt_of_choice;
   std::vector<AnswerChoice> begun;        // [n_choice] with the text that is continued
@@ -58,15 +62,16 @@ class Answer {
 
  private:
   void count(const ChannelEvent& event);
+  void count_thought(const ChannelEvent& event, const AnswerEvent& said);
   AnswerEvent say(const ChannelEvent& event);
-  void keep(AnswerEvent event);
 
-  bool stream_, one_call_;
+  bool stream_, kept_, one_call_;
   std::vector<size_t> prompt_of_choice_;
   std::vector<bool> counted_;  // prompts
   std::vector<AnswerChoice> choices_;
-  std::vector<AssistantText> texts_;  // [n_choice] of a chat
-  std::vector<size_t> n_call_;        // [n_choice]
+  std::vector<std::unique_ptr<OutputReader>> texts_;  // [n_choice] of a chat
+  std::vector<size_t> n_call_;                        // [n_choice]
+  std::vector<int32_t> n_untold_;                     // [n_choice] tokens of which nothing was said yet
   RequestMemory::Share memory_;
   size_t n_ended_ = 0;
   AnswerUsage usage_;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <optional>
 #include <string>
@@ -20,8 +21,9 @@ struct ChannelEvent {
   std::string text;                    // complete UTF-8
   std::vector<GeneratedToken> tokens;  // with logprobs, if those were asked for
   bool prompt = false;                 // tokens of the prompt (echo)
+  int32_t n_token = 0;                 // that were generated since the last event
   std::optional<GenerationEnd> end;    // the last event of its choice
-  bool stop_string = false;            // with end: it was one of those that ended it
+  std::string stop_string;             // with end: the one that ended it; empty: none did
   bool too_slow = false;               // with end: nobody took what was made
 };
 

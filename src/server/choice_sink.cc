@@ -10,10 +10,9 @@ ChoiceSink::ChoiceSink(const Engine& engine, std::shared_ptr<Channel> channel, C
 
 std::string ChoiceSink::bytes_of(Token token) const {
   std::string text = engine_->token_bytes(token);
-  if (!text.empty() || !options_.show_markup) return text;
+  if (!text.empty() || options_.format == nullptr) return text;
   text = engine_->token_bytes(token, /*special=*/true);
-  const bool markup = text.contains("tool") || text.contains("think") || text.contains("DSML");
-  return markup ? text : std::string();
+  return is_mark(*options_.format, text) ? text : std::string();
 }
 
 void ChoiceSink::on_prompt(const GeneratedToken& token) {
@@ -25,10 +24,13 @@ bool ChoiceSink::on_token(const GeneratedToken& token) {
   if (too_slow_) return false;
   if (std::ranges::contains(options_.stop_tokens, token.token)) return false;
   if (options_.logprobs) held_.push_back(token);
+  ++n_held_;
   std::string text = stops_.push(decoder_.push_bytes(bytes_of(token.token)));
   if (text.empty() && held_.empty()) return !stops_.stopped();
-  if (!channel_->push(
-          {.choice = options_.choice, .text = std::move(text), .tokens = std::exchange(held_, {})})) {
+  if (!channel_->push({.choice = options_.choice,
+                       .text = std::move(text),
+                       .tokens = std::exchange(held_, {}),
+                       .n_token = std::exchange(n_held_, 0)})) {
     too_slow_ = true;
     return false;
   }
@@ -42,8 +44,9 @@ void ChoiceSink::on_end(const GenerationEnd& end) {
   if (!stopped) text += stops_.finish();
   (void)channel_->push({.choice = options_.choice,
                         .text = std::move(text),
+                        .n_token = n_held_,
                         .end = end,
-                        .stop_string = stopped,
+                        .stop_string = stops_.found(),
                         .too_slow = too_slow_});
 }
 

@@ -10,6 +10,7 @@
 #include "model/tokenizer/tokenizer.h"
 #include "odmoe/engine.h"
 #include "server/channel.h"
+#include "server/output/output_format.h"
 #include "server/scheduler.h"
 
 namespace odmoe::server {
@@ -19,8 +20,8 @@ struct ChoiceOptions {
   std::vector<std::string> stop;
   std::vector<Token> stop_tokens;  // end the text too, and are not part of it
   bool logprobs = false;
-  bool show_markup = false;  // control tokens of calls and thoughts become text
-  bool echo = false;         // the prompt's logprobs are reported
+  const OutputFormat* format = nullptr;  // control tokens of its marks become text; null: none do
+  bool echo = false;                     // the prompt's logprobs are reported
 };
 
 class ChoiceSink final : public GenerationSink {
@@ -41,6 +42,7 @@ class ChoiceSink final : public GenerationSink {
   StreamDecoder decoder_;
   StopStrings stops_;
   std::vector<GeneratedToken> held_;  // whose text has not been told yet
+  int32_t n_held_ = 0;                // of such tokens, whether or not they are told themselves
   bool too_slow_ = false;
 };
 

@@ -9,34 +9,44 @@ namespace odmoe::server {
 
 namespace {
 
-// What the prompt ends with, as far as it matters here.
+// What the prompt ends with, as far as it matters here, without the white space behind it.
 std::string tail_of(const Engine& engine, std::span<const Token> prompt) {
+  constexpr size_t kMostTokens = 48, kEnoughBytes = 128;
   std::string tail;
-  for (const Token token : prompt.last(std::min<size_t>(prompt.size(), 8))) {
-    tail += engine.token_bytes(token, true);
+  for (size_t i = 0; i < std::min(prompt.size(), kMostTokens) && tail.size() < kEnoughBytes; ++i) {
+    tail.insert(0, engine.token_bytes(prompt[prompt.size() - 1 - i], /*special=*/true));
   }
+  tail.erase(tail.find_last_not_of(" \t\r\n") + 1);
   return tail;
 }
 
-bool ends_in_thought(std::string_view tail) {
-  while (tail.ends_with('\n')) tail.remove_suffix(1);
-  return tail.ends_with("<think>");
+bool ends_with(std::string_view tail, const Marks& marks) {
+  return std::ranges::any_of(marks, [&](std::string_view mark) {
+    mark = mark.substr(0, mark.find_last_not_of(" \t\r\n") + 1);
+    return !mark.empty() && tail.ends_with(mark);
+  });
 }
 
 }  // namespace
 
-AssistantText::Start start_of(const Engine& engine, const Conversation& conversation,
-                              std::span<const Token> prompt) {
-  using Start = AssistantText::Start;
+AnswerPlace place_of_answer(const Engine& engine, const OutputFormat& format,
+                            const Conversation& conversation, std::span<const Token> prompt) {
   switch (conversation.continuation) {
     case Continuation::kThought:
-      return Start::kThought;
+      return {.start = OutputStart::kThought};
     case Continuation::kAnswer:
-      return Start::kContent;
+      return {.start = OutputStart::kContent};
     case Continuation::kNone:
       break;
   }
-  return ends_in_thought(tail_of(engine, prompt)) ? Start::kThought : Start::kAnswer;
+  const std::string tail = tail_of(engine, prompt);
+  if (ends_with(tail, format.thought_open)) return {.start = OutputStart::kThought};
+  // Not where the mark is that of any message.
+  if (ends_with(tail, format.thought_close) && !ends_with(tail, format.content_close)) {
+    return {.thought_ended = true};
+  }
+  if (ends_with(tail, format.content_open)) return {.start = OutputStart::kContent};
+  return {};
 }
 
 ApiResult<std::string> begun_text(const ChatRequest& request,
@@ -50,9 +60,9 @@ ApiResult<std::string> begun_text(const ChatRequest& request,
   const bool must_call = kind == ToolChoice::Kind::kRequired || kind == ToolChoice::Kind::kNamed;
   const std::string wish = must_call ? "tool_choice" : request.form.param;
   const std::string param = odmoe::format("messages[{}]", conversation.turns.size() - 1);
-  if (thought) return bad_request(param, "{}: a continued thought cannot be held to {}", param, wish);
+  if (thought) return bad_request(param, "the last message: a continued thought cannot be held to {}", wish);
   const bool fits = must_call ? last.content.empty() : grammar::may_begin(grammar, last.content);
-  if (!fits) return bad_request(param, "{} does not begin as {} wants it", param, wish);
+  if (!fits) return bad_request(param, "the last message does not begin as {} wants it", wish);
   return last.content;
 }
 

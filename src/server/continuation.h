@@ -9,14 +9,18 @@
 #include "grammar/grammar.h"
 #include "odmoe/engine.h"
 #include "server/api_error.h"
-#include "server/assistant_text.h"
 #include "server/generation_request.h"
+#include "server/output/output_reader.h"
 
 namespace odmoe::server {
 
+struct AnswerPlace {
+  OutputStart start = OutputStart::kAnswer;
+  bool thought_ended = false;  // of kAnswer: the prompt ends behind a thought, if only an empty one
+};
 // Where the answer to this prompt begins.
-AssistantText::Start start_of(const Engine& engine, const Conversation& conversation,
-                              std::span<const Token> prompt);
+AnswerPlace place_of_answer(const Engine& engine, const OutputFormat& format,
+                            const Conversation& conversation, std::span<const Token> prompt);
 
 // The answer, or the thought, that is to be continued; empty: a new one.  400 when it is
 // not how a text of the grammar may begin: the two together are to be one.

@@ -88,7 +88,7 @@ void add_cors(const ServerOptions& options, const httplib::Request& request, htt
     response.set_header("Access-Control-Expose-Headers", "Allow, Retry-After, WWW-Authenticate");
     return;
   }
-  constexpr std::string_view kMethods = "GET, HEAD, POST, OPTIONS";
+  constexpr std::string_view kMethods = "GET, HEAD, POST, DELETE, OPTIONS";
   const std::string method = request.get_header_value("Access-Control-Request-Method");
   std::string methods(kMethods);
   if (is_token(method) && method.size() <= kMaxPreflightBytes && !kMethods.contains(method))

@@ -39,11 +39,11 @@ TEST(Cors, APreflightIsAnsweredWithWhatItAskedFor) {
   EXPECT_EQ(response.get_header_value("Access-Control-Allow-Origin"), "http://chat.example");
   EXPECT_EQ(response.get_header_value("Access-Control-Allow-Headers"),
             "authorization, content-type, x-stainless-os");
-  EXPECT_EQ(response.get_header_value("Access-Control-Allow-Methods"), "GET, HEAD, POST, OPTIONS");
+  EXPECT_EQ(response.get_header_value("Access-Control-Allow-Methods"), "GET, HEAD, POST, DELETE, OPTIONS");
   EXPECT_EQ(response.get_header_value("Access-Control-Max-Age"), "600");
   EXPECT_THAT(response.get_header_value("Vary"), HasSubstr("Access-Control-Request-Headers"));
   EXPECT_EQ(preflight(kNamed, "", "DELETE").get_header_value("Access-Control-Allow-Methods"),
-            "GET, HEAD, POST, OPTIONS, DELETE");
+            "GET, HEAD, POST, DELETE, OPTIONS");
   EXPECT_FALSE(preflight(kNamed, "").has_header("Access-Control-Allow-Headers"));
 }
 
@@ -53,7 +53,7 @@ TEST(Cors, OnlyWordsAreEchoed) {
       "a, h");
   EXPECT_FALSE(preflight(kNamed, std::string(100'000, 'x')).has_header("Access-Control-Allow-Headers"));
   EXPECT_EQ(preflight(kNamed, "", "P OST").get_header_value("Access-Control-Allow-Methods"),
-            "GET, HEAD, POST, OPTIONS");
+            "GET, HEAD, POST, DELETE, OPTIONS");
 }
 
 TEST(Cors, APrivateNetworkIsOpenToNamedOriginsAlone) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -46,6 +47,8 @@ class AnswerWriter {
   virtual std::string_view whole_type() const = 0;
   virtual bool write_whole(std::span<const AnswerChoice> choices, const AnswerUsage& usage,
                            const BodySink& sink) const = 0;
+  // All of it is there; once, before it is written.
+  virtual void complete(std::span<const AnswerChoice> /*choices*/, const AnswerUsage& /*usage*/) {}
 };
 
 // What an answer is of.
@@ -55,12 +58,23 @@ struct AnswerStart {
   std::string model;               // as clients know it
   int64_t created = 0;             // Unix time
   size_t n_choice = 1;
+  int32_t prompt_tokens = 0;  // of all prompts
 };
 
+// NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
+// member without one.
 // A request that was read.  Whatever of it only its writer needs is in `writer`.
 struct ParsedRequest {
-  GenerationRequest request;
-  std::function<std::unique_ptr<AnswerWriter>(const AnswerStart&)> writer;
+  GenerationRequest request = {};
+  std::function<std::unique_ptr<AnswerWriter>(const AnswerStart&)> writer = {};
+  // In place of these where nothing is to be generated: the answer.
+  std::function<Body(const AnswerStart&)> at_once = {};
+  // In place of `writer` on routes of Route::Handler::kPrompt: the answer.
+  std::function<Body(const ServedModel& model, std::span<const Token> prompt)> prompted = {};
+  // What of the memory that the request took its writer goes on to keep.
+  uint64_t writer_bytes = 0;
+  // The writer of a stream keeps what it wrote as well: it takes as much memory as a whole.
+  bool writer_keeps_answer = false;
 };
 
 // A request of a route that generates nothing.
@@ -70,7 +84,10 @@ struct PlainRequest {
   RequestWork* work = nullptr;         // bounds what is taken for it; of the same routes
   std::string_view model_id;           // as clients know it
   std::shared_ptr<ServedModel> model;  // null while it loads, on routes that do not need it
+  std::string owner = {};              // key_owner_of() in access.h
+  std::multimap<std::string, std::string> query = {};
 };
+// NOLINTEND(readability-redundant-member-init)
 
 // Immutable, so thread-safe.
 class Dialect {
@@ -80,8 +97,8 @@ class Dialect {
   // Its addresses, as long as it lives.
   virtual std::span<const Route> routes() const = 0;
 
-  // Reads the body of a request for one of its routes of Route::Handler::kGenerate, within the bounds of
-  // `work`, which keeps what the request takes.  `n_vocab`: tokens are below it.
+  // Reads the body of a request for one of its routes of Route::Handler::kGenerate or kPrompt, within the
+  // bounds of `work`, which keeps what the request takes.  `n_vocab`: tokens are below it.
   virtual ApiResult<ParsedRequest> parse(const Route& route, std::string_view body, int32_t n_vocab,
                                          RequestWork& work) const = 0;
 

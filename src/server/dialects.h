@@ -1,6 +1,7 @@
 // The dialects that the server speaks (dialect.h).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -10,6 +11,10 @@ class Dialect;
 
 // The first is the default: its words tell what is wrong where no route says whose to use.
 using Dialects = std::vector<std::shared_ptr<const Dialect>>;
-Dialects all_dialects();
+
+struct DialectOptions {
+  uint64_t response_store_bytes = 0;  // ServerOptions has it too
+};
+Dialects all_dialects(const DialectOptions& options = {});
 
 }  // namespace odmoe::server

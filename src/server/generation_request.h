@@ -68,7 +68,8 @@ struct ToolChoice {
 
 struct Tool {
   std::string name;
-  Json parameters;  // JSON Schema; null: none given
+  Json parameters;      // JSON Schema; null: none given
+  bool strict = false;  // its calls are held to the schema, also where they are the model's own choice
 };
 
 // An answer to a conversation.
@@ -78,6 +79,7 @@ struct ChatRequest : CommonRequest {
   std::vector<Tool> tools;    // as in conversation.tools
   ToolChoice tool_choice;
   bool parallel_tool_calls = true;
+  int32_t thought_tokens = -1;  // of its thought at most; -1: any number
 };
 
 using GenerationRequest = std::variant<CompletionRequest, ChatRequest>;

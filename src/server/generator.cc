@@ -7,12 +7,14 @@
 #include <utility>
 
 #include "base/mutex.h"
+#include "base/ordered_json.h"
 #include "odmoe/format.h"
-#include "server/call_grammar.h"
 #include "server/choice_sink.h"
 #include "server/continuation.h"
 #include "server/encode_bounds.h"
 #include "server/limits.h"
+#include "server/output/output_grammar.h"
+#include "server/rendering_needs.h"
 
 namespace odmoe::server {
 namespace {
@@ -71,22 +73,47 @@ ApiResult<Generation> generation_of(const CommonRequest& request, const std::vec
   return generation;
 }
 
-// What putting a conversation into the model's template takes.
-uint64_t rendering_bytes(const Conversation& conversation) {
-  // As the text grows it is there three times over.  What is JSON is read on the way, one after the other,
-  // and the shortest values take most: "[]," 96 bytes.
-  constexpr uint64_t kTextBytesPerByte = 3, kJsonBytesPerByte = 32;
-  uint64_t text = 0, longest_json = 0;
-  const auto add_json = [&](const std::string& json) {
-    text += 2 * json.size();
-    longest_json = std::max<uint64_t>(longest_json, json.size());
-  };
-  for (const std::string& tool : conversation.tools) add_json(tool);
-  for (const ChatTurn& turn : conversation.turns) {
-    text += turn.content.size() + (turn.reasoning ? turn.reasoning->size() : 0) + turn.name.size();
-    for (const ChatToolCall& call : turn.tool_calls) add_json(call.arguments);
+// What a value takes in memory, at most.
+uint64_t memory_of(const Json& json) {
+  uint64_t bytes = kJsonValueBytes;
+  if (json.is_string()) bytes += json.get_ref<const std::string&>().capacity();
+  if (!json.is_structured()) return bytes;
+  bytes += kJsonContainerBytes;
+  for (const auto& [key, value] : json.items()) {
+    bytes += memory_of(value) + (json.is_object() ? kJsonKeyBytes + key.size() : 0);
   }
-  return text * kTextBytesPerByte + longest_json * kJsonBytesPerByte;
+  return bytes;
+}
+
+// What the answer's reader needs of the tools: their schemas where arguments are text.
+ApiResult<std::shared_ptr<const Tools>> kept_tools(const OutputFormat& format, Tools tools,
+                                                   RequestWork& work) {
+  const bool typed = format.calls && format.calls->form == CallSyntax::Form::kParameters;
+  uint64_t bytes = 0;
+  for (Tool& tool : tools) {
+    if (!typed) tool.parameters = nullptr;
+    bytes += sizeof(tool) + tool.name.size() + memory_of(tool.parameters);
+  }
+  ODMOE_RETURN_IF_ERROR(work.take(bytes));
+  return std::make_shared<const Tools>(std::move(tools));
+}
+
+// How long the thought of the answer may be; null: any length.
+std::shared_ptr<const ThoughtLimit> thought_limit(const Engine& engine, const OutputFormat& format,
+                                                  const ChatRequest& request, const AnswerPlace& place) {
+  const bool begun = place.start == OutputStart::kThought;
+  const bool none = place.start == OutputStart::kContent || place.thought_ended;
+  if (request.thought_tokens < 0 || none || format.thought_close.empty() || format.thought_open.empty()) {
+    return nullptr;
+  }
+  const std::string_view close = format.thought_close[0];
+  return std::make_shared<const ThoughtLimit>(ThoughtLimit{
+      .tokens = request.thought_tokens,
+      .open = std::string(format.thought_open[0]),
+      .close = std::string(close),
+      .close_tokens = engine.encode(close, /*add_special=*/false, /*parse_special=*/true),
+      .begun = begun,
+      .text_of = [&engine](Token token) { return engine.token_bytes(token, /*special=*/true); }});
 }
 
 using Generations = std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>>;
@@ -102,7 +129,7 @@ ApiStatus submit(Call& call, Generations generations) {
                                        .logit_bias = first.logit_bias,
                                        .ignore_eos = first.ignore_eos,
                                        .grammar = first.grammar},
-                                      end_tokens(engine), engine.model().n_vocab);
+                                      end_tokens(engine), engine.model().n_vocab, engine.suppressed_tokens());
     if (const auto possible = chooser.check(); !possible.has_value()) {
       return std::unexpected(failure(ending_of(possible.error()), possible.error().error));
     }
@@ -140,28 +167,45 @@ struct Generator::Plan {
 Generator::Generator(const ServerOptions& options, std::shared_ptr<RequestMemory> memory)
     : options_(&options), memory_(std::move(memory)), vision_(options.vision) {}
 
+AnswerStart Generator::start_of(const ServedModel& model) const {
+  return {.engine = model.engine,
+          .id = random_id(),
+          .model = options_->model_id,
+          .created = static_cast<int64_t>(std::time(nullptr))};
+}
+
+ApiResult<std::vector<Token>> Generator::prompt(ServedModel& model, ChatRequest request, const Client& client,
+                                                RequestWork& work) {
+  ODMOE_ASSIGN_OR_RETURN(ChatPrompt prompt, prompt_of(model, request, client, work));
+  return std::move(prompt.tokens);
+}
+
 ApiResult<std::shared_ptr<Call>> Generator::start(const std::shared_ptr<ServedModel>& model,
                                                   ParsedRequest parsed, const Client& client,
                                                   RequestWork& work) {
   const uint64_t of_body = work.bytes();
   auto call = std::make_shared<Call>(model, memory_);
-  Plan plan{.start = {.engine = model->engine,
-                      .id = random_id(),
-                      .model = options_->model_id,
-                      .created = static_cast<int64_t>(std::time(nullptr))},
-            .generations = {},
-            .answer = {.memory = RequestMemory::Share(memory_)}};
+  Plan plan{
+      .start = start_of(*model), .generations = {}, .answer = {.memory = RequestMemory::Share(memory_)}};
   ODMOE_RETURN_IF_ERROR(std::visit(
       [&](auto& request) {
         plan.answer.stream = request.stream;
+        plan.answer.kept = !request.stream || parsed.writer_keeps_answer;
         return prepare(request, client, work, *call, plan);
       },
       parsed.request));
   plan.start.n_choice = plan.generations.size();
+  // The choices of a prompt stand together.
+  for (size_t i = 0; i < plan.generations.size(); ++i) {
+    const std::vector<size_t>& prompts = plan.answer.prompt_of_choice;
+    if (i > 0 && prompts[i] == prompts[i - 1]) continue;
+    plan.start.prompt_tokens += static_cast<int32_t>(plan.generations[i].first.prompt.size());
+  }
   call->answer = std::make_unique<Answer>(std::move(plan.answer));
   call->writer = parsed.writer(plan.start);
+  const uint64_t of_writer = std::min(parsed.writer_bytes, of_body);
   parsed = {};
-  work.give_back_to(work.bytes() - of_body);
+  work.give_back_to(work.bytes() - of_body + of_writer);
   call->memory = work.keep();
   ODMOE_RETURN_IF_ERROR(submit(*call, std::move(plan.generations)));
   return call;
@@ -218,62 +262,84 @@ ApiStatus Generator::prepare(CompletionRequest& request, const Client& client, R
   return {};
 }
 
+ApiResult<Generator::ChatPrompt> Generator::prompt_of(ServedModel& model, ChatRequest& request,
+                                                      const Client& client, RequestWork& work) {
+  const Engine& engine = *model.engine;
+  if (!model.chat_template.has_value())
+    return bad_request("messages", "{}", model.chat_template.error().message);
+  const OutputFormat& format = *model.output.format;
+  const bool may_call = !request.tools.empty() && request.tool_choice.kind != ToolChoice::Kind::kNone;
+  if (may_call && !format.calls) {
+    return bad_request(
+        "tools",
+        "how this model writes calls of tools is not known: its chat template has none of the forms "
+        "{}; leave out tools",
+        known_call_formats());
+  }
+  if (!may_call) request.conversation.tools.clear();
+  ODMOE_RETURN_IF_ERROR(describe_images(client, request, work));
+  const bool may_think = request.conversation.thinking != false;
+  // What a grammar is about is the answer: thoughts do not come before it unless they are asked for, or the
+  // model has no way without.
+  if (holds_answer(request) && !request.conversation.thinking) request.conversation.thinking = false;
+  const uint64_t before = work.bytes();
+  const RenderingNeeds rendering = rendering_needs(request.conversation);
+  const TokenBounds bounds = token_bounds(work, static_cast<size_t>(model.context), rendering.text);
+  ODMOE_RETURN_IF_ERROR(work.take(rendering.all() + bounds.bytes));
+  auto encoded = engine.encode_chat(request.conversation, **model.chat_template, bounds.limits,
+                                    {.memory_bytes = rendering.values, .goes_on = bounds.limits.goes_on});
+  if (!encoded.has_value()) return std::unexpected(prompt_error(model, encoded.error(), work, "messages"));
+  work.give_back_to(before);
+  ODMOE_ASSIGN_OR_RETURN(auto tokens, checked_prompt(model, std::move(*encoded), "messages"));
+  return ChatPrompt{.tokens = std::move(tokens), .may_call = may_call, .may_think = may_think};
+}
+
 ApiStatus Generator::prepare(ChatRequest& request, const Client& client, RequestWork& work, Call& call,
                              Plan& plan) {
   ServedModel& model = *call.model;
   const Engine& engine = *model.engine;
-  if (!model.syntax.has_value()) return bad_request("messages", "{}", model.syntax.error().message);
-  const ToolCallSyntax syntax = *model.syntax;
-  ODMOE_ASSIGN_OR_RETURN(const Grammar grammar,
-                         compiled(work, asks_for_grammar(request), [&](grammar::Stop stop) {
-                           return grammar_of(engine, request, syntax, std::move(stop));
+  const OutputFormat& format = *model.output.format;
+  const bool wants_grammar = asks_for_grammar(request);
+  ODMOE_ASSIGN_OR_RETURN(const ChatPrompt prompt, prompt_of(model, request, client, work));
+  const auto& [tokens, may_call, may_think] = prompt;
+
+  const AnswerPlace place = place_of_answer(engine, format, request.conversation, tokens);
+  const GrammarPlace held{.format = &format,
+                          .start = place.start,
+                          .may_think = may_think && model.output.thinks && !place.thought_ended};
+  ODMOE_ASSIGN_OR_RETURN(const Grammar grammar, compiled(work, wants_grammar, [&](grammar::Stop stop) {
+                           return grammar_of(engine, request, held, std::move(stop));
                          }));
   ODMOE_ASSIGN_OR_RETURN(const std::string begun, begun_text(request, grammar));
-  ODMOE_RETURN_IF_ERROR(describe_images(client, request, work));
-  const bool may_call = !request.tools.empty() && request.tool_choice.kind != ToolChoice::Kind::kNone;
-  if (!may_call) request.conversation.tools.clear();
-  // What a grammar is about is the answer: thoughts do not come before it unless they are asked for, or the
-  // model has no way without.
-  if (grammar && !request.conversation.thinking) request.conversation.thinking = false;
-  const uint64_t before = work.bytes();
-  const uint64_t rendering = rendering_bytes(request.conversation);
-  const TokenBounds bounds = token_bounds(work, static_cast<size_t>(model.context), rendering / 3);
-  ODMOE_RETURN_IF_ERROR(work.take(rendering + bounds.bytes));
-  auto encoded = engine.encode_chat(request.conversation, options_->chat_template, bounds.limits);
-  if (!encoded.has_value()) return std::unexpected(prompt_error(model, encoded.error(), work, "messages"));
-  work.give_back_to(before);
-  ODMOE_ASSIGN_OR_RETURN(const std::vector<Token> tokens,
-                         checked_prompt(model, std::move(*encoded), "messages"));
-
-  const AssistantText::Start start = start_of(engine, request.conversation, tokens);
-  const bool in_thought = start == AssistantText::Start::kThought;
-  const std::string thought_end = "</think>";
-  const std::vector<Token> thought_end_tokens = engine.encode(thought_end, false, true);
+  const bool in_thought = place.start == OutputStart::kThought;
+  const auto thought = thought_limit(engine, format, request, place);
   for (int32_t i = 0; i < request.n; ++i) {
     ODMOE_ASSIGN_OR_RETURN(Generation generation, generation_of(request, tokens, i, client, work));
     if (grammar) {
       generation.grammar = std::make_shared<grammar::TokenMasks>(
           grammar::TokenMasks{.grammar = grammar, .vocabulary = model.words(), .begun = begun});
-      if (in_thought) {
-        generation.grammar_after = thought_end;
-        if (thought_end_tokens.size() == 1) generation.grammar_after_token = thought_end_tokens[0];
-      }
     }
+    generation.thought = thought;
     auto sink = std::make_shared<ChoiceSink>(engine, call.channel,
                                              ChoiceOptions{.choice = static_cast<size_t>(i),
                                                            .stop = request.stop,
                                                            .stop_tokens = request.stop_tokens,
                                                            .logprobs = request.top_logprobs >= 0,
-                                                           .show_markup = true});
+                                                           .format = &format});
     plan.generations.emplace_back(std::move(generation), std::move(sink));
     AnswerChoice& choice = plan.answer.begun.emplace_back();
     if (request.echo) (in_thought ? choice.reasoning : choice.content) = begun;
   }
   plan.answer.prompt_of_choice.assign(plan.generations.size(), 0);
-  plan.answer.chat = ChatAnswerOptions{.syntax = may_call ? std::optional(syntax) : std::nullopt,
-                                       .start = start,
+  ODMOE_ASSIGN_OR_RETURN(auto tools, kept_tools(format, std::move(request.tools), work));
+  plan.answer.chat = ChatAnswerOptions{.format = &format,
+                                       .start = place.start,
+                                       .calls = may_call,
+                                       .tools = std::move(tools),
                                        .id = plan.start.id,
-                                       .one_call = may_call && !request.parallel_tool_calls};
+                                       // A grammar ends behind the one call by itself, and always with
+                                       // the same token.
+                                       .one_call = may_call && !request.parallel_tool_calls && !grammar};
   return {};
 }
 

@@ -32,6 +32,13 @@ class Generator {
   // `options` must outlive it.
   Generator(const ServerOptions& options, std::shared_ptr<RequestMemory> memory);
 
+  // What an answer of the model begins with, its prompt apart.
+  AnswerStart start_of(const ServedModel& model) const;
+
+  // The prompt of the request.
+  ApiResult<std::vector<Token>> prompt(ServedModel& model, ChatRequest request, const Client& client,
+                                       RequestWork& work);
+
   // Has the scheduler generate what the request asks for.  `work` holds what the request takes, and is kept
   // with the call.
   ApiResult<std::shared_ptr<Call>> start(const std::shared_ptr<ServedModel>& model, ParsedRequest parsed,
@@ -43,6 +50,14 @@ class Generator {
   ApiStatus prepare(CompletionRequest& request, const Client& client, RequestWork& work, Call& call,
                     Plan& plan);
   ApiStatus prepare(ChatRequest& request, const Client& client, RequestWork& work, Call& call, Plan& plan);
+  // What a conversation comes to.
+  struct ChatPrompt {
+    std::vector<Token> tokens;
+    bool may_call = false;   // there are tools, and the model may use them
+    bool may_think = false;  // nothing forbids it
+  };
+  ApiResult<ChatPrompt> prompt_of(ServedModel& model, ChatRequest& request, const Client& client,
+                                  RequestWork& work);
   ApiStatus describe_images(const Client& client, ChatRequest& chat, RequestWork& work);
   ApiResult<Grammar> compiled(RequestWork& work, bool wanted,
                               const std::function<ApiResult<Grammar>(grammar::Stop)>& compile);

@@ -1,4 +1,4 @@
-// Holds an answer to a grammar while it is written, from its beginning or from behind a thought.
+// Holds an answer to a grammar while it is written.
 #pragma once
 
 #include <memory>
@@ -14,10 +14,7 @@ namespace odmoe::server {
 
 class GrammarConstraint final : public TokenConstraint {
  public:
-  // With `after` not empty the grammar begins behind that text, or behind the token `after_token` (-1: the
-  // vocabulary has none for it); before, anything but an end may be written.
-  explicit GrammarConstraint(const grammar::TokenMasks& masks, std::string after = {},
-                             Token after_token = -1);
+  explicit GrammarConstraint(const grammar::TokenMasks& masks) : matcher_(masks) {}
 
   void mask(std::span<float> logits) override;
   bool accept(Token token) override;
@@ -27,14 +24,7 @@ class GrammarConstraint final : public TokenConstraint {
   std::string what_may_follow() override;
 
  private:
-  void accept_before(Token token);
-
   grammar::Matcher matcher_;
-  std::shared_ptr<const grammar::Vocabulary> vocabulary_;
-  bool before_;        // the grammar has not begun yet
-  bool left_ = false;  // the token before the grammar's text ran on into it, with bytes it does not take
-  std::string after_, tail_;  // what it begins behind, the end of what was written before
-  Token after_token_;
 };
 
 }  // namespace odmoe::server

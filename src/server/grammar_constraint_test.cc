@@ -176,53 +176,6 @@ TEST(GrammarConstraint, SaysItselfWhereATextEndsWhoeverIgnoresEnds) {
   EXPECT_EQ(draw.choose(logits).value(), words.end);
 }
 
-TEST(GrammarConstraint, AGrammarThatBeginsBehindAThoughtLeavesTheThoughtFreeButForAnEnd) {
-  Words words;
-  words.tokens['#'] = "k>tr";
-  for (const bool as_token : {false, true}) {
-    Generation generation{.sampling = {.temperature = 0},
-                          .grammar = words.masks(R"({"const":true})"),
-                          .grammar_after = "</think>"};
-    if (as_token) generation.grammar_after_token = words.control;
-    TokenChooser draw = chooser_of(generation, kNone, words.size());
-    EXPECT_TRUE(draw.check().has_value());
-    const auto say = [&](Token wanted) {
-      std::vector<float> logits = words.logits();
-      logits[static_cast<size_t>(words.end)] = 100;
-      logits[static_cast<size_t>(wanted)] = 10;
-      const auto drawn = draw.choose(logits);
-      EXPECT_TRUE(drawn.has_value());
-      EXPECT_EQ(drawn.value_or(-1), wanted);
-      return draw.accept(wanted);
-    };
-    for (const char c : std::string("So {, 12 < </think")) EXPECT_TRUE(say(c));
-    if (as_token) {
-      EXPECT_TRUE(say(words.control));
-      EXPECT_TRUE(say('t'));
-      EXPECT_TRUE(say('r'));
-    } else {
-      EXPECT_TRUE(say('k'));  // </thinkk is none
-      for (const char c : std::string("</thin")) EXPECT_TRUE(say(c));
-      EXPECT_TRUE(say('#'));
-    }
-    EXPECT_TRUE(say('u'));
-    EXPECT_FALSE(say('e'));
-  }
-}
-
-TEST(GrammarConstraint, AThoughtWhoseLastTokenLeavesTheGrammarIsAnError) {
-  Words words;
-  words.tokens['#'] = ">x";
-  TokenChooser draw = chooser_of({.sampling = {.temperature = 0},
-                                  .grammar = words.masks(R"({"const":true})"),
-                                  .grammar_after = "</think>"},
-                                 kNone, words.size());
-  for (const char c : std::string("</think#")) EXPECT_TRUE(draw.accept(c));
-  const auto drawn = draw.choose(words.logits());
-  ASSERT_FALSE(drawn.has_value());
-  EXPECT_EQ(drawn.error().why, NoToken::Why::kError);
-}
-
 // Whatever the logits, the bias and the filters are: what is drawn goes on with a text of the grammar and was
 // not forbidden, or it is an end or an error; and an end comes only where the text is whole.
 TEST(GrammarConstraint, WhatIsDrawnIsWithinTheGrammarWhateverElseIsAskedFor) {

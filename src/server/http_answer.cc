@@ -59,6 +59,7 @@ ApiStatus answer_whole(const httplib::Request& request, httplib::Response& respo
   }
   call->log("answered");
   if (call->answer->error()) return std::unexpected(*call->answer->error());
+  call->writer->complete(call->answer->choices(), call->answer->usage());
   send(response, {.type = std::string(call->writer->whole_type()), .write = [call](const BodySink& sink) {
                     return call->writer->write_whole(call->answer->choices(), call->answer->usage(), sink);
                   }});

@@ -5,6 +5,8 @@
 #include <charconv>
 #include <optional>
 
+#include "base/trim.h"
+#include "odmoe/format.h"
 #include "server/authority.h"
 #include "server/limits.h"
 
@@ -38,16 +40,10 @@ bool same(std::string_view a, std::string_view b) {
   return std::ranges::equal(a, b, [](char x, char y) { return small(x) == small(y); });
 }
 
-std::string_view trimmed(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
-}
-
 bool has_member(std::string_view list, std::string_view member) {
   while (true) {
     const size_t comma = std::min(list.find(','), list.size());
-    if (same(trimmed(list.substr(0, comma)), member)) return true;
+    if (same(trimmed(list.substr(0, comma), " \t"), member)) return true;
     if (comma == list.size()) return false;
     list.remove_prefix(comma + 1);
   }
@@ -62,6 +58,19 @@ constexpr auto kOnce =
 constexpr auto kWithheld = std::to_array<std::string_view>(
     {"Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Expect", "Range", "If-Range",
      "Upgrade", "Accept", "Cookie", "TE", "Trailer"});
+
+bool is_withheld(std::string_view name) {
+  return std::ranges::any_of(kWithheld, [&](std::string_view word) { return same(name, word); });
+}
+
+std::string_view name_of(std::string_view line) { return line.substr(0, line.find(':')); }
+
+std::unexpected<ApiError> too_large(std::string_view name) {
+  constexpr size_t kMostNamed = 40;
+  const bool word = !name.empty() && name.size() <= kMostNamed && std::ranges::all_of(name, is_token_byte);
+  return refused(431, odmoe::format("the header{}{} of the request is too large: it may have {} bytes",
+                                    word ? " " : "", word ? name : "", kMaxFieldBytes));
+}
 
 }  // namespace
 
@@ -102,8 +111,8 @@ ApiStatus HeadParser::take_byte(char c) {
                            : "the request does not begin with a method");
     }
     if (line_.size() >= kMaxTargetBytes + 32) return refused(414, "the request's address is too long");
-  } else if (line_.size() >= kMaxFieldBytes) {
-    return refused(431, "a header of the request is too large");
+  } else if (line_.size() >= kMaxFieldBytes && !is_withheld(name_of(line_))) {
+    return too_large(name_of(line_));
   }
   line_ += c;
   return {};
@@ -175,13 +184,12 @@ ApiStatus HeadParser::field() {
   }
   const size_t colon = line.find(':');
   if (colon == std::string_view::npos || colon == 0) return malformed("a header is not NAME: VALUE");
-  const std::string_view name = line.substr(0, colon), value = trimmed(line.substr(colon + 1));
+  const std::string_view name = line.substr(0, colon), value = trimmed(line.substr(colon + 1), " \t");
   if (!std::ranges::all_of(name, is_token_byte)) {
     return malformed("a header's name has a space or another character that is not allowed");
   }
-  if (line.size() + 2 * static_cast<size_t>(std::ranges::count(value, '%')) > kMaxFieldBytes) {
-    return refused(431, "a header of the request is too large");
-  }
+  const size_t shown = line.size() + 2 * static_cast<size_t>(std::ranges::count(value, '%'));
+  if (shown > kMaxFieldBytes && !is_withheld(name)) return too_large(name);
   if (!std::ranges::all_of(value, is_value_byte))
     return malformed("a header's value has a control character");
   const bool once = std::ranges::any_of(kOnce, [&](std::string_view word) { return same(name, word); });
@@ -244,7 +252,7 @@ std::string head_for_library(const HttpHead& head, std::string_view path) {
     text += head.target.substr(query);
   text += head.http_1_0 ? " HTTP/1.0\r\n" : " HTTP/1.1\r\n";
   for (const auto& [name, value] : head.fields) {
-    if (std::ranges::any_of(kWithheld, [&](std::string_view word) { return same(name, word); })) continue;
+    if (is_withheld(name)) continue;
     text += name;
     text += ": ";
     for (const char c : value) {

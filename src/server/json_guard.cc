@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/json_surrogates.h"
 #include "base/ordered_json.h"
 #include "base/units.h"
 #include "server/limits.h"
@@ -15,7 +16,13 @@ ApiResult<Json> parse_json(std::string_view body, RequestWork& work) {
     return bad_request("", "the body has a string of {}; the limit is {}", format_bytes(longest),
                        format_bytes(kMaxJsonStringBytes));
   }
-  const uint64_t reading = longest * kJsonReaderBytesPerByte;
+  uint64_t reading = longest * kJsonReaderBytesPerByte;
+  // A client cut a text in the middle of a character: no reason to refuse all that was said.
+  const auto mended = without_lone_surrogates(body);
+  if (mended) {
+    body = *mended;
+    reading += body.size();
+  }
   ODMOE_RETURN_IF_ERROR(work.take(reading));
   ApiStatus taken;
   const auto take = [&](size_t bytes) {

@@ -25,6 +25,7 @@ inline constexpr std::chrono::seconds kMemoryWait{5};    // for what others have
 
 inline constexpr size_t kMaxMessages = 4096;
 inline constexpr size_t kMaxTools = 128;
+inline constexpr size_t kMaxToolNameBytes = 128;
 inline constexpr size_t kMaxImages = 16;   // of one request
 inline constexpr size_t kMaxPrompts = 16;  // of one /v1/completions request
 inline constexpr int32_t kMaxChoices = 16;
@@ -35,13 +36,18 @@ inline constexpr size_t kMaxStopTokens = 128;
 inline constexpr int32_t kMaxPenaltyLast = 1 << 20;  // tokens, SamplingOptions::penalty_last_n
 inline constexpr size_t kMaxChoiceTexts = 1000;      // of guided_choice
 inline constexpr int32_t kMaxTopLogprobs = 20;
+inline constexpr size_t kMaxMetadata = 16;  // pairs of a response's
+inline constexpr size_t kMaxMetadataKeyBytes = 64 * 4, kMaxMetadataValueBytes = 512 * 4;
+inline constexpr size_t kMaxStoredResponses = 8192;
+inline constexpr size_t kDefaultResponseStoreBytes = 16 << 20;  // --response-store
+inline constexpr size_t kMaxListedItems = 100;                  // of input_items at once
 inline constexpr size_t kMaxLogitBias = kMaxJsonKeys;
 inline constexpr size_t kMaxSubscribers = 8;          // of /v1/events, and half of the connections
 inline constexpr size_t kMaxHeldBackBytes = 1 << 20;  // output that waits for a client that does not read
 
 // The head of a request; a little less than what the HTTP library takes, which is shown more than was sent.
 inline constexpr size_t kMaxTargetBytes = 8000;
-inline constexpr size_t kMaxFieldBytes = 8000;  // of one header, with a "%" as three
+inline constexpr size_t kMaxFieldBytes = 8000;  // of one header that is looked at, with a "%" as three
 inline constexpr size_t kMaxFields = 96;
 inline constexpr size_t kMaxHeadBytes = 64 * 1024;
 inline constexpr size_t kMaxEmptyLines = 2;  // before it
@@ -51,6 +57,8 @@ inline constexpr size_t kMaxChunkExtensionBytes = 256;  // of one chunk
 inline constexpr size_t kMaxTrailerBytes = 4 * 1024;
 // Of a browser's question what it may send from another origin.
 inline constexpr size_t kMaxPreflightBytes = 4 * 1024;
+// What is remembered of how conversations were divided (turn_ledger.h): some 8,000 answers of 200 tokens.
+inline constexpr size_t kTurnLedgerBytes = 4 << 20;
 // What a generation takes that waits, its prompt and lists apart.
 inline constexpr size_t kGenerationBytes = 4 << 10;
 

@@ -17,7 +17,9 @@ class LiveFeedTest : public ::testing::Test {
     const EngineOptions options{.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
                                 .memory = parse_memory_budget("50%").value(),
                                 .context = 256,
-                                .threads = 1};
+                                .threads = 1,
+                                // A guess would arrive between two looks.
+                                .predictor = PredictorKind::kNone};
     auto engine = Engine::open(options);
     ASSERT_TRUE(engine.has_value()) << engine.error().message;
     engine_ = std::move(*engine);

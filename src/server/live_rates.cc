@@ -41,7 +41,7 @@ void RateWindow::add(const Stats& stats, bool running, int64_t now_us) {
                     .demands = stats.experts.demands,
                     .hits = stats.experts.hits,
                     .late_hits = stats.experts.late_hits,
-                    .read_bytes = stats.io.demand_read_bytes + stats.io.prefetch_read_bytes};
+                    .read_bytes = stats.io.total_read_bytes()};
   if (samples_.empty() || samples_.back().decode_tokens != last.decode_tokens) last_token_us_ = now_us;
   samples_.push_back(last);
   while (samples_.size() > 2 && samples_.front().at_us < now_us - kWindowUs) samples_.pop_front();

@@ -32,8 +32,10 @@ ServerNeeds server_needs(const ServerOptions& options, int32_t sessions) {
   const auto n_session = static_cast<uint64_t>(sessions);
   // A thread each, and what it reads into.
   const uint64_t connections = (options.max_connections + kRefusalThreads) * kConnectionBytes;
-  return {.bytes = options.prompt_cache_bytes + request_memory_bytes(options) + connections +
-                   grammar::kMaxCompileBytes + n_session * grammar::max_matcher_bytes(0),
+  const uint64_t ledger = options.prompt_reuse == PromptReuse::kConversation ? kTurnLedgerBytes : 0;
+  return {.bytes = options.prompt_cache_bytes + ledger + options.response_store_bytes +
+                   request_memory_bytes(options) + connections + grammar::kMaxCompileBytes +
+                   n_session * grammar::max_matcher_bytes(0),
           // Of each session: logits with bias and grammar, the sampler's candidates, masks of a bit; and the
           // vocabulary in the order of its bytes, with logprobs' order of all tokens.
           .bytes_per_token = n_session * (sizeof(float) + 12 + grammar::kMaxMasks / 8) + 40};

@@ -19,7 +19,8 @@ size_t max_body_bytes(const ServerOptions& options);
 uint64_t request_memory_bytes(const ServerOptions& options);
 
 struct ServerNeeds {
-  uint64_t bytes = 0;  // EngineOptions::reserved_bytes: prompt cache, requests, connections, grammars
+  uint64_t bytes =
+      0;  // EngineOptions::reserved_bytes: prompt cache, responses, requests, connections, grammars
   uint64_t bytes_per_token = 0;  // EngineOptions::reserved_bytes_per_token
 };
 ServerNeeds server_needs(const ServerOptions& options, int32_t sessions);

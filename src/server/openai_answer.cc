@@ -1,7 +1,7 @@
 #include "server/openai_answer.h"
 
-#include "model/tokenizer/tokenizer.h"
 #include "odmoe/format.h"
+#include "server/token_text.h"
 
 namespace odmoe::server {
 namespace {
@@ -42,6 +42,17 @@ std::string openai_error(const ApiError& error) {
                       {"type", error_type(error.fault)},
                       {"param", or_null(error.param)},
                       {"code", or_null(error.code)}}}});
+}
+
+Json openai_logprob(const Engine& engine, const GeneratedToken& token) {
+  const auto one = [&](Token id, float logprob) {
+    return Json{
+        {"token", token_text(engine, id)}, {"logprob", logprob}, {"bytes", token_byte_list(engine, id)}};
+  };
+  Json json = one(token.token, token.logprob);
+  json["top_logprobs"] = Json::array();
+  for (const TokenLogprob& other : token.top) json["top_logprobs"].push_back(one(other.token, other.logprob));
+  return json;
 }
 
 OpenAiWriter::OpenAiWriter(const AnswerStart& start, const OpenAiAnswerOptions& options, const Names& names)
@@ -100,17 +111,9 @@ Json OpenAiWriter::chunk() const {
   return json;
 }
 
-std::string OpenAiWriter::text_of(Token token) const {
-  StreamDecoder decoder;
-  std::string text = decoder.push_bytes(engine_->token_bytes(token, /*special=*/true));
-  return text + decoder.finish();
-}
+std::string OpenAiWriter::text_of(Token token) const { return token_text(*engine_, token); }
 
-Json OpenAiWriter::bytes_of(Token token) const {
-  Json bytes = Json::array();
-  for (const char c : engine_->token_bytes(token, /*special=*/true)) bytes.push_back(static_cast<uint8_t>(c));
-  return bytes;
-}
+std::string OpenAiWriter::shown_bytes(Token token) const { return engine_->token_bytes(token); }
 
 const char* OpenAiWriter::finish_reason(AnswerFinish finish) {
   switch (finish) {

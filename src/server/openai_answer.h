@@ -23,6 +23,9 @@ std::unique_ptr<AnswerWriter> openai_chat_writer(const AnswerStart& start,
 std::unique_ptr<AnswerWriter> openai_completion_writer(const AnswerStart& start,
                                                        const OpenAiAnswerOptions& options);
 
+// {"token", "logprob", "bytes", "top_logprobs"}
+Json openai_logprob(const Engine& engine, const GeneratedToken& token);
+
 // {"error": {"message", "type", "param", "code"}}
 std::string openai_error(const ApiError& error);
 
@@ -55,8 +58,9 @@ class OpenAiWriter : public AnswerWriter {
 
   // A chunk that lacks its choices.
   Json chunk() const;
-  std::string text_of(Token token) const;  // with U+FFFD for parts of characters
-  Json bytes_of(Token token) const;
+  std::string text_of(Token token) const;      // with U+FFFD for parts of characters
+  std::string shown_bytes(Token token) const;  // what of it is in the text: nothing of a control token
+  const Engine& engine() const { return *engine_; }
   static const char* finish_reason(AnswerFinish finish);
   bool has_logprobs() const { return options_.top_logprobs >= 0; }
 

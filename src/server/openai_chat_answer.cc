@@ -93,16 +93,7 @@ class ChatWriter final : public OpenAiWriter {
     return json;
   }
 
-  Json logprob_of(const GeneratedToken& token) const {
-    const auto one = [&](Token id, float logprob) {
-      return Json{{"token", text_of(id)}, {"logprob", logprob}, {"bytes", bytes_of(id)}};
-    };
-    Json json = one(token.token, token.logprob);
-    json["top_logprobs"] = Json::array();
-    for (const TokenLogprob& other : token.top)
-      json["top_logprobs"].push_back(one(other.token, other.logprob));
-    return json;
-  }
+  Json logprob_of(const GeneratedToken& token) const { return openai_logprob(engine(), token); }
 
   std::vector<size_t> n_call_;  // [n_choice] told so far in a stream
 };

@@ -1,7 +1,9 @@
-#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <utility>
 
+#include "model/tokenizer/tokenizer.h"
 #include "odmoe/format.h"
 #include "server/json_list.h"
 #include "server/openai_answer.h"
@@ -9,10 +11,20 @@
 namespace odmoe::server {
 namespace {
 
-size_t characters(std::string_view text) {
-  return static_cast<size_t>(
-      std::ranges::count_if(text, [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; }));
-}
+// Where tokens begin in their text, in characters: a token that begins within one is where that begins.
+class Offsets {
+ public:
+  // Of the next token, which has these bytes.
+  size_t next(std::string_view bytes) {
+    const size_t here = n_character_;
+    for (const char c : decoder_.push_bytes(bytes)) n_character_ += (static_cast<uint8_t>(c) & 0xC0) != 0x80;
+    return here;
+  }
+
+ private:
+  StreamDecoder decoder_;
+  size_t n_character_ = 0;
+};
 
 class CompletionWriter final : public OpenAiWriter {
  public:
@@ -25,7 +37,8 @@ class CompletionWriter final : public OpenAiWriter {
   // Of a choice of a stream.
   struct Stream {
     std::string pending;  // the prompt, which comes with the first of what follows it
-    size_t offset = 0;    // in characters, of the tokens so far
+    Offsets offsets;
+    bool begun = false;  // it had tokens
   };
 
   static Json logprob_of(const GeneratedToken& token, bool first_of_prompt) {
@@ -50,18 +63,15 @@ class CompletionWriter final : public OpenAiWriter {
       return sink(name) && write_json_list(choice.tokens.size(), item, sink);
     };
     const auto first = [&](size_t i) { return i == 0 && choice.begins_with_prompt; };
-    size_t offset = 0;
+    Offsets offsets;
     return list("{\"tokens\":", [&](size_t i) { return dump_json(text_of(choice.tokens[i].token)); }) &&
            list(",\"token_logprobs\":",
                 [&](size_t i) { return dump_json(logprob_of(choice.tokens[i], first(i))); }) &&
            list(",\"top_logprobs\":",
                 [&](size_t i) { return dump_json(top_of(choice.tokens[i], first(i))); }) &&
-           list(",\"text_offset\":",
-                [&](size_t i) {
-                  const size_t here = offset;
-                  offset += characters(text_of(choice.tokens[i].token));
-                  return std::to_string(here);
-                }) &&
+           list(
+               ",\"text_offset\":",
+               [&](size_t i) { return std::to_string(offsets.next(shown_bytes(choice.tokens[i].token))); }) &&
            sink("}");
   }
 
@@ -93,13 +103,11 @@ class CompletionWriter final : public OpenAiWriter {
                      {"top_logprobs", Json::array()},
                      {"text_offset", Json::array()}};
     for (const GeneratedToken& token : event.tokens) {
-      const bool first_of_prompt = event.prompt && stream.offset == 0 && logprobs["tokens"].empty();
-      const std::string text = text_of(token.token);
-      logprobs["tokens"].push_back(text);
+      const bool first_of_prompt = event.prompt && !std::exchange(stream.begun, true);
+      logprobs["tokens"].push_back(text_of(token.token));
       logprobs["token_logprobs"].push_back(logprob_of(token, first_of_prompt));
       logprobs["top_logprobs"].push_back(top_of(token, first_of_prompt));
-      logprobs["text_offset"].push_back(stream.offset);
-      stream.offset += characters(text);
+      logprobs["text_offset"].push_back(stream.offsets.next(shown_bytes(token.token)));
     }
     return logprobs;
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/json_guard.h"
+#include "server/llama_routes.h"
 #include "server/openai_answer.h"
 #include "server/request.h"
 #include "server/served_model.h"
@@ -12,7 +13,7 @@
 namespace odmoe::server {
 namespace {
 
-enum Id : int { kModels, kCompletions, kChat, kTokenize, kDetokenize };
+enum Id : int { kModels, kCompletions, kChat, kTokenize, kDetokenize, kProps, kApplyTemplate };
 
 using Handler = Route::Handler;
 using Method = Route::Method;
@@ -31,6 +32,12 @@ constexpr auto kRoutes = std::to_array<Route>({
      .id = kChat},
     {.method = Method::kPost, .path = "/tokenize", .takes_body = true, .id = kTokenize},
     {.method = Method::kPost, .path = "/detokenize", .takes_body = true, .id = kDetokenize},
+    {.path = "/props", .id = kProps},
+    {.method = Method::kPost,
+     .path = "/apply-template",
+     .takes_body = true,
+     .handler = Handler::kPrompt,
+     .id = kApplyTemplate},
 });
 
 using MakeWriter = std::unique_ptr<AnswerWriter> (*)(const AnswerStart&, const OpenAiAnswerOptions&);
@@ -74,12 +81,17 @@ std::span<const Route> OpenAiDialect::routes() const { return kRoutes; }
 
 ApiResult<ParsedRequest> OpenAiDialect::parse(const Route& route, std::string_view body, int32_t n_vocab,
                                               RequestWork& work) const {
+  if (route.id == kApplyTemplate) {
+    ODMOE_ASSIGN_OR_RETURN(ChatRequest request, parse_chat_request(body, n_vocab, &work));
+    return ParsedRequest{.request = std::move(request), .prompted = answer_apply_template};
+  }
   if (route.id == kChat) return with_writer(parse_chat_request(body, n_vocab, &work), openai_chat_writer);
   return with_writer(parse_completion_request(body, n_vocab, &work), openai_completion_writer);
 }
 
 ApiResult<Body> OpenAiDialect::answer(const Route& route, PlainRequest request) const {
   if (route.id == kModels) return answer_models(request);
+  if (route.id == kProps) return answer_props(*request.model, request.model_id);
   const Engine& engine = *request.model->engine;
   return route.id == kTokenize ? answer_tokenize(engine, std::move(request.body), *request.work)
                                : answer_detokenize(engine, std::move(request.body), *request.work);

@@ -1,5 +1,5 @@
-// OpenAI's API: completions, chats and models, with what servers that speak it have beside it (/tokenize and
-// /detokenize, as llama.cpp's).
+// OpenAI's API: completions, chats and models, with what servers that speak it have beside it (/tokenize,
+// /detokenize, /apply-template and /props, as llama.cpp's).
 #pragma once
 
 #include <span>

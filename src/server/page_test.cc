@@ -27,12 +27,12 @@ TEST(LivePage, IsOneWholeDocument) {
 
 TEST(LivePage, AsksNobodyElseForAnything) {
   const std::string page(live_page());
-  for (const char* outside : {"src=", "https:", "@import", "url("}) {
+  for (const char* outside : {"src=", "https://", "@import", "url("}) {
     EXPECT_THAT(page, Not(HasSubstr(outside))) << outside;
   }
   // Names of XML, not addresses.
   size_t n = 0;
-  for (size_t at = 0; (at = page.find("http:", at)) != std::string::npos; ++at, ++n) {
+  for (size_t at = 0; (at = page.find("http://", at)) != std::string::npos; ++at, ++n) {
     EXPECT_THAT(page.substr(at), StartsWith("http://www.w3.org/2000/svg"));
   }
   EXPECT_GT(n, 0U);

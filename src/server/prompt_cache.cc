@@ -32,12 +32,25 @@ size_t shared_prefix(std::span<const Token> a, std::span<const Token> b) {
   return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
 
-std::string file_name(std::string_view identity, std::string_view owner, std::span<const Token> tokens) {
+std::string file_name(std::string_view identity, std::string_view owner, std::span<const Token> tokens,
+                      const Division& division) {
   Fingerprint fingerprint;
   fingerprint.add(identity);
   fingerprint.add(owner);
   fingerprint.add(std::as_bytes(tokens));
+  for (const Division::Stretch& stretch : division.stretches()) {
+    fingerprint.add(static_cast<uint64_t>(stretch.end) * 2 + (stretch.singly ? 1 : 0));
+  }
   return fingerprint.value().hex() + std::string(kSuffix);
+}
+
+// Of the first n tokens those before the last evaluation of what was read and not written.
+int32_t before_last_reading(Division division, int32_t n) {
+  division.truncate(n);
+  const std::span<const Division::Stretch> stretches = division.stretches();
+  if (stretches.empty()) return 0;
+  if (!stretches.back().singly) return division.boundary(stretches.back().end - 1);
+  return stretches.size() == 1 ? 0 : division.boundary(stretches[stretches.size() - 2].end - 1);
 }
 
 std::unexpected<Error> refuse(const std::filesystem::path& directory, std::string_view why) {
@@ -46,19 +59,23 @@ std::unexpected<Error> refuse(const std::filesystem::path& directory, std::strin
 
 }  // namespace
 
-int32_t reusable(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole, int32_t chunk,
+int32_t reusable(const DividedPrompt& prompt, std::span<const Token> tokens, const Division& division,
                  PromptReuse reuse) {
-  if (prompt.empty()) return 0;
-  const auto shared = static_cast<int32_t>(std::min(shared_prefix(prompt, tokens), prompt.size() - 1));
-  return reuse == PromptReuse::kLongest ? shared : std::min(shared, whole) / chunk * chunk;
+  if (prompt.tokens.empty()) return 0;
+  // Of what the last token is evaluated with nothing is taken up: it is before this.
+  const auto before = static_cast<int32_t>(prompt.tokens.size()) - 1;
+  const auto equal = static_cast<int32_t>(shared_prefix(prompt.tokens, tokens));
+  const int32_t most = std::min(equal, before);
+  return reuse == PromptReuse::kLongest ? most : prompt.division.shared(division, most);
 }
 
-int32_t reusable(std::span<const Token> prompt, const Session& session, int32_t chunk, PromptReuse reuse) {
-  int32_t n = reusable(prompt, session.tokens(), session.whole_chunks(), chunk, reuse);
+int32_t reusable(const DividedPrompt& prompt, const Session& session, PromptReuse reuse) {
+  int32_t n = reusable(prompt, session.tokens(), session.division(), reuse);
   while (true) {
     n = session.reachable(n);
-    if (reuse == PromptReuse::kLongest || n % chunk == 0) return n;
-    n = n / chunk * chunk;
+    const int32_t end = session.division().boundary(n);
+    if (reuse == PromptReuse::kLongest || end == n) return n;
+    n = end;
   }
 }
 
@@ -141,7 +158,8 @@ Status PromptCache::read_directory() {
     }
     // Earlier versions left it to the umask who may read a file.
     fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write, gone);
-    File file{.path = path, .header = std::move(*header), .used = used};
+    Division division = Division::of(options_.chunk, header->stretches);
+    File file{.path = path, .header = std::move(*header), .division = std::move(division), .used = used};
     file.ours = file.header.identity == options_.identity;
     file.bytes = file.header.file_bytes();
     if (!file.ours) file.header.tokens = {};
@@ -155,33 +173,33 @@ Status PromptCache::read_directory() {
   return {};
 }
 
-int32_t PromptCache::reusable_of(std::span<const Token> prompt, std::span<const Token> tokens,
-                                 int32_t whole) const {
-  const int32_t n = reusable(prompt, tokens, whole, options_.chunk, options_.reuse);
+int32_t PromptCache::reusable_of(const DividedPrompt& prompt, std::span<const Token> tokens,
+                                 const Division& division) const {
+  const int32_t n = reusable(prompt, tokens, division, options_.reuse);
   return options_.states_hold_every_length || std::cmp_equal(n, tokens.size()) ? n : 0;
 }
 
-PromptCache::Found PromptCache::best(std::string_view owner, std::span<const Token> prompt) const {
+PromptCache::Found PromptCache::best(std::string_view owner, const DividedPrompt& prompt) const {
   Found found;
   for (const auto& state : states_) {
     if (state->owner != owner) continue;
-    const int32_t n = reusable_of(prompt, state->tokens, state->whole);
+    const int32_t n = reusable_of(prompt, state->tokens, state->division);
     if (n > found.n) found = {.n = n, .state = state, .file = {}};
   }
   for (const File& file : files_) {
     if (!file.ours || file.header.owner != owner || file.header.state_bytes > options_.memory_bytes) continue;
-    const int32_t n = reusable_of(prompt, file.header.tokens, file.header.whole);
+    const int32_t n = reusable_of(prompt, file.header.tokens, file.division);
     if (n > found.n) found = {.n = n, .state = nullptr, .file = file.path};
   }
   return found;
 }
 
-int32_t PromptCache::find(std::string_view owner, std::span<const Token> prompt) const {
+int32_t PromptCache::find(std::string_view owner, const DividedPrompt& prompt) const {
   const MutexLock lock(mutex_);
   return best(owner, prompt).n;
 }
 
-int32_t PromptCache::restore(std::string_view owner, std::span<const Token> prompt, Session& session) {
+int32_t PromptCache::restore(std::string_view owner, const DividedPrompt& prompt, Session& session) {
   session.truncate(0);
   MutexLock lock(mutex_);
   while (true) {
@@ -198,7 +216,7 @@ int32_t PromptCache::restore(std::string_view owner, std::span<const Token> prom
     const State& state = *found.state;
     lock.unlock();
     const Status status =
-        session.restore_state(state.tokens, found.n, state.whole,
+        session.restore_state(state.tokens, found.n, state.division,
                               std::span<const std::byte>(state.memory.span()).first(state.state_bytes));
     if (status.has_value()) return found.n;
     // A prompt that fits the context has no such state; files of the same identity have these sizes.
@@ -211,10 +229,9 @@ int32_t PromptCache::restore(std::string_view owner, std::span<const Token> prom
 std::shared_ptr<PromptCache::State> PromptCache::read(const std::filesystem::path& path) {
   const auto file = std::ranges::find(files_, path, &File::path);
   const SavedStateHeader header = file->header;
-  auto state = std::make_shared<State>();
+  auto state = std::make_shared<State>(file->division);
   state->owner = header.owner;
   state->tokens = header.tokens;
-  state->whole = header.whole;
   state->state_bytes = header.state_bytes;
   Status status;
   if (options_.check_identity) status = options_.check_identity();
@@ -252,27 +269,32 @@ void PromptCache::forget_file(const std::filesystem::path& path) {
   files_.erase(file);
 }
 
-// Whether the state of `tokens` brings back all of `some`.
-bool PromptCache::holds(std::span<const Token> tokens, std::span<const Token> some) const {
-  return shared_prefix(tokens, some) == some.size() &&
-         (options_.states_hold_every_length || some.size() == tokens.size());
+// Whether the state of `tokens`, of which `division` is known, brings back all that the state of others does.
+bool PromptCache::holds(std::span<const Token> tokens, const Division& division,
+                        std::span<const Token> others, const Division& of_others) const {
+  const int32_t known = of_others.length();
+  return shared_prefix(tokens, others) == others.size() && division.shared(of_others, known) == known &&
+         (options_.states_hold_every_length || others.size() == tokens.size());
 }
 
 // Whether a state that is there brings back as much, whatever is asked for.
 bool PromptCache::covered(const State& state) const {
-  const auto covers = [&](const auto& other) {
-    return other.owner == state.owner && other.whole >= state.whole && holds(other.tokens, state.tokens);
+  const auto covers = [&](const auto& other, const Division& division) {
+    return other.owner == state.owner && holds(other.tokens, division, state.tokens, state.division);
   };
-  return std::ranges::any_of(states_, [&](const auto& s) { return covers(*s); }) ||
-         std::ranges::any_of(files_, [&](const File& f) { return f.ours && covers(f.header); });
+  return std::ranges::any_of(states_, [&](const auto& s) { return covers(*s, s->division); }) ||
+         std::ranges::any_of(files_, [&](const File& f) { return f.ours && covers(f.header, f.division); });
 }
 
-// How many of a session's first tokens: of what is too large for the memory the beginning.
-int32_t PromptCache::worth_saving(const Session& session) const {
-  const bool exact = options_.reuse == PromptReuse::kExact;
-  int32_t n = exact ? session.whole_chunks() : static_cast<int32_t>(session.tokens().size());
+// How many of a session's first tokens, at most so many: of what is too large for the memory the beginning.
+int32_t PromptCache::worth_saving(const Session& session, int32_t most) const {
+  const Division& division = session.division();
+  const bool any = options_.reuse == PromptReuse::kLongest;
+  int32_t n = most;
+  if (!any) n = std::min(n, division.length());
+  if (options_.reuse == PromptReuse::kExact) n = std::min(n, division.whole_chunks());
   while (n > 0) {
-    if (exact) n = n / options_.chunk * options_.chunk;
+    if (!any) n = division.boundary(n);
     if (const int32_t reached = session.reachable(n); reached < n) {
       n = reached;
       continue;
@@ -287,13 +309,23 @@ int32_t PromptCache::worth_saving(const Session& session) const {
 }
 
 void PromptCache::save(std::string_view owner, const Session& session, int32_t kept, bool wait) {
+  const int32_t n = worth_saving(session, static_cast<int32_t>(session.tokens().size()));
+  // A copy of much to save the evaluation of little is not worth it.
+  if (kept > 0 && n - kept < options_.chunk) return;
+  if (n > kept) keep(owner, session, n, wait);
+  if (options_.states_hold_every_length || options_.reuse == PromptReuse::kExact) return;
+  // Who comes back with another text than what was written takes up what was read before.
+  const int32_t read = worth_saving(session, before_last_reading(session.division(), n));
+  if (read > kept && read < n) keep(owner, session, read, wait);
+}
+
+void PromptCache::keep(std::string_view owner, const Session& session, int32_t n, bool wait) {
   const std::span<const Token> all = session.tokens();
-  const int32_t n = worth_saving(session);
-  if (n <= kept) return;
-  auto state = std::make_shared<State>();
+  Division division = session.division();
+  division.truncate(n);
+  auto state = std::make_shared<State>(std::move(division));
   state->owner = owner;
   state->tokens.assign(all.begin(), all.begin() + n);
-  state->whole = std::min(session.whole_chunks(), n / options_.chunk * options_.chunk);
   state->state_bytes = session.state_bytes(n);
   MutexLock lock(mutex_);
   if (covered(*state) || !make_room(state->bytes(), wait)) return;
@@ -311,8 +343,8 @@ void PromptCache::save(std::string_view owner, const Session& session, int32_t k
 // In front of those that it makes superfluous, which go.
 void PromptCache::insert(std::shared_ptr<State> state) {
   std::erase_if(states_, [&](const auto& other) ODMOE_REQUIRES(mutex_) {
-    const bool needless = other->owner == state->owner && other->whole <= state->whole &&
-                          !std::ranges::contains(to_write_, other) && holds(state->tokens, other->tokens);
+    const bool needless = other->owner == state->owner && !std::ranges::contains(to_write_, other) &&
+                          holds(state->tokens, state->division, other->tokens, other->division);
     if (needless) memory_bytes_ -= other->bytes();
     return needless;
   });
@@ -347,8 +379,9 @@ void PromptCache::write_files() {
     while (!stop_ && to_write_.empty()) work_.wait(mutex_);
     if (to_write_.empty()) return;
     const std::shared_ptr<State> state = to_write_.front();
-    const uint64_t bytes =
-        state->bytes() + options_.identity.size() + state->owner.size() + SavedStateHeader{}.state_offset();
+    const uint64_t bytes = state->bytes() + options_.identity.size() + state->owner.size() +
+                           state->division.stretches().size() * sizeof(uint32_t) +
+                           SavedStateHeader{}.state_offset();
     if (bytes <= options_.disk_bytes) {
       while (disk_bytes_ + bytes > options_.disk_bytes && !files_.empty()) {
         const auto path = std::ranges::min_element(files_, {}, &File::used)->path;
@@ -376,15 +409,18 @@ Status PromptCache::write(const State& state) {
   if (options_.check_identity) ODMOE_RETURN_IF_ERROR(options_.check_identity());
   const std::span<const std::byte> bytes =
       std::span<const std::byte>(state.memory.span()).first(state.state_bytes);
-  File file{.path = options_.directory / file_name(options_.identity, state.owner, state.tokens),
-            .header = {.identity = options_.identity,
-                       .owner = state.owner,
-                       .tokens = state.tokens,
-                       .whole = state.whole,
-                       .state_bytes = state.state_bytes,
-                       .state_checksum = Checksum::of(bytes)},
-            .used = std::filesystem::file_time_type::clock::now(),
-            .ours = true};
+  const std::span<const Division::Stretch> stretches = state.division.stretches();
+  File file{
+      .path = options_.directory / file_name(options_.identity, state.owner, state.tokens, state.division),
+      .header = {.identity = options_.identity,
+                 .owner = state.owner,
+                 .tokens = state.tokens,
+                 .stretches = {stretches.begin(), stretches.end()},
+                 .state_bytes = state.state_bytes,
+                 .state_checksum = Checksum::of(bytes)},
+      .division = state.division,
+      .used = std::filesystem::file_time_type::clock::now(),
+      .ours = true};
   file.bytes = file.header.file_bytes();
   const std::filesystem::path unfinished =
       options_.directory / odmoe::format("{}.{}{}", file.path.filename().string(), getpid(), kUnfinished);
@@ -410,8 +446,7 @@ Status PromptCache::write(const State& state) {
   // Files that this one makes superfluous.
   std::erase_if(files_, [&](const File& other) ODMOE_REQUIRES(mutex_) {
     const bool needless = other.ours && other.header.owner == state.owner &&
-                          other.header.whole <= file.header.whole &&
-                          shared_prefix(other.header.tokens, state.tokens) == other.header.tokens.size();
+                          holds(state.tokens, state.division, other.header.tokens, other.division);
     if (needless) {
       std::filesystem::remove(other.path, error);
       disk_bytes_ -= other.bytes;

@@ -27,23 +27,36 @@
 
 namespace odmoe::server {
 
-// Which tokens of a timeline that begins as a prompt does are not evaluated again.
+// How a prompt is divided into evaluations, and which tokens of a timeline that begins as it does are not
+// evaluated again.
 enum class PromptReuse {
-  // Those of whole chunks: the logits are bit for bit those of a prompt evaluated from its first token, since
-  // the same tokens were evaluated in the same chunks.
+  // In chunks from its first token on, whatever was there before; taken up is what was divided so.  The
+  // logits
+  // are a matter of the prompt's tokens alone.
   kExact,
-  // All that are equal.  The kernels round differently for one token and for many, so that the last bits of
-  // the logits depend on what the session was used for before.
+  // As the conversation was divided when it was had: what was written here one by one, what was read in
+  // chunks
+  // (turn_ledger.h); taken up is what was divided so.  The logits are a matter of the conversation.
+  kConversation,
+  // In chunks from where something that is equal ends, however that was divided.  The kernels round
+  // differently
+  // for one token and for many, so that the last bits of the logits depend on what is there.
   kLongest,
 };
 
-// How many: of a prompt's tokens, when those of a timeline are `tokens`, `whole` of them in whole chunks. The
-// prompt's last token is always evaluated, for its logits.
-int32_t reusable(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole, int32_t chunk,
+// A prompt, and how it is to be divided.
+struct DividedPrompt {
+  std::span<const Token> tokens;
+  Division division;  // of all of them
+};
+
+// How many of a prompt's tokens are not evaluated again when those of a timeline are `tokens`, of which
+// `division` is known.  What the prompt's last token is evaluated with always is, for its logits.
+int32_t reusable(const DividedPrompt& prompt, std::span<const Token> tokens, const Division& division,
                  PromptReuse reuse);
 
 // The same of a session's timeline, as far as it can be taken back (Session::reachable()).
-int32_t reusable(std::span<const Token> prompt, const Session& session, int32_t chunk, PromptReuse reuse);
+int32_t reusable(const DividedPrompt& prompt, const Session& session, PromptReuse reuse);
 
 struct PromptCacheOptions {
   uint64_t memory_bytes = 0;        // of the states in memory; files are written and read by way of it
@@ -53,7 +66,7 @@ struct PromptCacheOptions {
   // Whether the engine's states still belong to that; asked, by any thread, before a file is written or read.
   std::function<Status()> check_identity;
   int32_t chunk = 512;  // EngineOptions::chunk
-  PromptReuse reuse = PromptReuse::kExact;
+  PromptReuse reuse = PromptReuse::kConversation;
   bool states_hold_every_length = true;  // ModelInfo::state_holds_every_length
 };
 
@@ -73,15 +86,18 @@ class PromptCache {
   PromptCache& operator=(const PromptCache&) = delete;
 
   // How many of the prompt's tokens restore() would bring back at best.
-  int32_t find(std::string_view owner, std::span<const Token> prompt) const;
+  int32_t find(std::string_view owner, const DividedPrompt& prompt) const;
   // Puts that state into the session and returns how many tokens its timeline has then; 0 when there is none
   // (any more), and the timeline is empty.
-  int32_t restore(std::string_view owner, std::span<const Token> prompt, Session& session);
+  int32_t restore(std::string_view owner, const DividedPrompt& prompt, Session& session);
 
   // Keeps what is worth keeping of a session whose timeline is about to be forgotten but for its first `kept`
   // tokens.  Copies memory; the file is written by the thread.  Does nothing when there is no room because
   // others are still being written, unless `wait`.
   void save(std::string_view owner, const Session& session, int32_t kept, bool wait = false);
+  // Keeps the first n tokens (Session::reachable(n) == n) of a session whose timeline goes on, as save()
+  // does.
+  void keep(std::string_view owner, const Session& session, int32_t n, bool wait = false);
 
   struct Stats {
     size_t states = 0, files = 0;
@@ -91,9 +107,10 @@ class PromptCache {
 
  private:
   struct State {
+    explicit State(Division divided) : division(std::move(divided)) {}
     std::string owner;
     std::vector<Token> tokens;
-    int32_t whole = 0;
+    Division division;
     AlignedBuffer memory;  // may be larger than the state
     uint64_t state_bytes = 0;
     uint64_t bytes() const { return state_bytes + tokens.size() * sizeof(Token); }
@@ -101,6 +118,7 @@ class PromptCache {
   struct File {
     std::filesystem::path path;
     SavedStateHeader header;  // without tokens where it belongs to another model
+    Division division;
     std::filesystem::file_time_type used;
     bool ours = false;
     uint64_t bytes = 0;
@@ -112,10 +130,12 @@ class PromptCache {
   };
   explicit PromptCache(const PromptCacheOptions& options);
   Status read_directory();
-  bool holds(std::span<const Token> tokens, std::span<const Token> some) const;
-  int32_t worth_saving(const Session& session) const;
-  int32_t reusable_of(std::span<const Token> prompt, std::span<const Token> tokens, int32_t whole) const;
-  Found best(std::string_view owner, std::span<const Token> prompt) const ODMOE_REQUIRES(mutex_);
+  bool holds(std::span<const Token> tokens, const Division& division, std::span<const Token> others,
+             const Division& of_others) const;
+  int32_t worth_saving(const Session& session, int32_t most) const;
+  int32_t reusable_of(const DividedPrompt& prompt, std::span<const Token> tokens,
+                      const Division& division) const;
+  Found best(std::string_view owner, const DividedPrompt& prompt) const ODMOE_REQUIRES(mutex_);
   bool covered(const State& state) const ODMOE_REQUIRES(mutex_);
   // Gives the lock up while it waits.
   bool make_room(uint64_t bytes, bool wait) ODMOE_REQUIRES(mutex_);

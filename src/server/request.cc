@@ -1,30 +1,14 @@
 #include "server/request.h"
 
-#include <functional>
 #include <utility>
 
 #include "server/limits.h"
+#include "server/request_body.h"
 #include "server/request_fields.h"
 #include "server/request_parts.h"
 
 namespace odmoe::server {
 namespace {
-
-// Reads the body's JSON and what it asks for, which takes no more than the JSON did: so much stays taken.
-template <typename Request>
-ApiResult<Request> read_body(std::string_view body, RequestWork* given,
-                             const std::function<ApiResult<Request>(const Json&, RequestWork&)>& read) {
-  RequestWork without;
-  RequestWork& work = given != nullptr ? *given : without;
-  const uint64_t before = work.bytes();
-  ODMOE_ASSIGN_OR_RETURN(const Json json, parse_json(body, work));
-  if (!json.is_object()) return bad_request("", "the body must be a JSON object");
-  const uint64_t bytes = work.bytes() - before;
-  ODMOE_RETURN_IF_ERROR(work.take(bytes));
-  auto request = read(json, work);
-  work.give_back_to(before + bytes);
-  return request;
-}
 
 // How many alternatives, as completions have it; some clients send chat's true or false.
 ApiStatus read_logprobs(const Fields& fields, int32_t& top_logprobs) {
@@ -35,26 +19,6 @@ ApiStatus read_logprobs(const Fields& fields, int32_t& top_logprobs) {
     return {};
   }
   return fields.read("logprobs", top_logprobs, 0, kMaxTopLogprobs);
-}
-
-// A switch, with the number beside it; some clients send the completions' number, of which 0 is off here.
-ApiStatus read_chat_logprobs(const Fields& fields, int32_t& top_logprobs) {
-  const Json* json = fields.find("logprobs");
-  bool logprobs = false;
-  int32_t top = 0;
-  if (json != nullptr && json->is_number()) {
-    ODMOE_RETURN_IF_ERROR(fields.read("logprobs", top, 0, kMaxTopLogprobs));
-    logprobs = top > 0;
-  } else {
-    ODMOE_RETURN_IF_ERROR(fields.read("logprobs", logprobs));
-  }
-  ODMOE_RETURN_IF_ERROR(fields.read("top_logprobs", top, 0, kMaxTopLogprobs));
-  if (logprobs) {
-    top_logprobs = top;
-  } else if (top > 0) {
-    return bad_request("top_logprobs", "top_logprobs is only allowed with logprobs: true");
-  }
-  return {};
 }
 
 ApiResult<CompletionRequest> read_completion(const Json& json, int32_t n_vocab, RequestWork& work) {
@@ -96,7 +60,7 @@ ApiResult<ChatRequest> read_chat(const Json& json, int32_t n_vocab, RequestWork&
   ODMOE_RETURN_IF_ERROR(read_format(fields, request, work));
   ODMOE_RETURN_IF_ERROR(read_chat_logprobs(fields, request.top_logprobs));
   ODMOE_RETURN_IF_ERROR(read_tools(fields, request));
-  ODMOE_RETURN_IF_ERROR(read_thinking(fields, request.conversation));
+  ODMOE_RETURN_IF_ERROR(read_thinking(fields, request));
   ODMOE_RETURN_IF_ERROR(read_messages(fields, request, work));
   return request;
 }
@@ -119,6 +83,26 @@ ApiResult<std::vector<Token>> read_detokenize(const Fields& fields, int32_t n_vo
 }
 
 }  // namespace
+
+// A switch, with the number beside it; some clients send the completions' number, of which 0 is off here.
+ApiStatus read_chat_logprobs(const Fields& fields, int32_t& top_logprobs) {
+  const Json* json = fields.find("logprobs");
+  bool logprobs = false;
+  int32_t top = 0;
+  if (json != nullptr && json->is_number()) {
+    ODMOE_RETURN_IF_ERROR(fields.read("logprobs", top, 0, kMaxTopLogprobs));
+    logprobs = top > 0;
+  } else {
+    ODMOE_RETURN_IF_ERROR(fields.read("logprobs", logprobs));
+  }
+  ODMOE_RETURN_IF_ERROR(fields.read("top_logprobs", top, 0, kMaxTopLogprobs));
+  if (logprobs) {
+    top_logprobs = top;
+  } else if (top > 0) {
+    return bad_request("top_logprobs", "top_logprobs is only allowed with logprobs: true");
+  }
+  return {};
+}
 
 ApiResult<CompletionRequest> parse_completion_request(std::string_view body, int32_t n_vocab,
                                                       RequestWork* work) {

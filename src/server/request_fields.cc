@@ -126,11 +126,12 @@ constexpr auto kRules = std::to_array<FieldRule>({
     {"max_length", kRefused, true, true, "", "use max_tokens"},
     {"max_new_tokens", kHonoured, true, true, "", ""},
     {"max_output_tokens", kHonoured, true, true, "", ""},
-    {"max_reasoning_tokens", kRefused, false, true, "[-1]", "use max_tokens, or enable_thinking"},
+    {"max_reasoning_tokens", kHonoured, false, true, "", ""},
     {"max_temp", kRefused, true, true, "[1]", ""},
     {"max_tokens", kHonoured, true, true, "", ""},
     {"media_io_kwargs", kHarmless, true, true, "", "images are described by another server"},
     {"messages", kHonoured, false, true, "", ""},
+    {"messages", kRefused, true, false, "", "use /v1/chat/completions"},
     {"metadata", kHarmless, true, true, "", "it says whose the request is"},
     {"min_keep", kHarmless, true, true, "", "the likeliest token is always kept"},
     {"min_length", kRefused, true, true, "", "use ignore_eos with max_tokens"},
@@ -275,9 +276,9 @@ constexpr auto kRules = std::to_array<FieldRule>({
     {"tfs_z", kRefused, true, true, "[1]", "use top_p or min_p"},
     {"think", kHonoured, false, true, "", ""},
     {"thinking", kHonoured, false, true, "", ""},
-    {"thinking_budget", kRefused, false, true, "[-1]", "use max_tokens, or enable_thinking"},
+    {"thinking_budget", kHonoured, false, true, "", ""},
     {"thinking_forced_open", kRefused, false, true, "[false]", ""},
-    {"thinking_token_budget", kRefused, false, true, "[-1]", "use max_tokens, or enable_thinking"},
+    {"thinking_token_budget", kHonoured, false, true, "", ""},
     {"timings_per_token", kHarmless, true, true, "", "it only adds information to the answer"},
     {"token_healing", kRefused, true, true, "[false]", ""},
     {"tool_choice", kHonoured, false, true, "", ""},
@@ -316,18 +317,56 @@ bool is_off(const FieldRule& rule, const Json& value) {
   return nothing || (!rule.off.empty() && std::ranges::contains(Json::parse(rule.off), value));
 }
 
+std::span<const FieldRule> rules_of(std::span<const FieldRule> rules, std::string_view name) {
+  const auto found = std::ranges::equal_range(rules, name, {}, &FieldRule::name);
+  return {found.begin(), found.end()};
+}
+
+ApiStatus check_off(const FieldRule& rule, const Json& value, std::string_view prefix) {
+  if (is_off(rule, value)) return {};
+  const std::string field = std::string(prefix) + std::string(rule.name);
+  return bad_request(field, "{} is not supported{}{}", field, rule.note.empty() ? "" : ": ", rule.note);
+}
+
 }  // namespace
 
 std::span<const FieldRule> field_rules() { return kRules; }
 
 ApiStatus check_fields(const Json& body, Endpoint endpoint) {
   for (const auto& [key, value] : body.items()) {
-    for (const FieldRule& rule :
-         std::ranges::equal_range(kRules, std::string_view(key), {}, &FieldRule::name)) {
+    for (const FieldRule& rule : rules_of(kRules, key)) {
       const bool here = endpoint == Endpoint::kChat ? rule.in_chat : rule.in_completions;
-      if (!here || rule.treatment != kRefused || is_off(rule, value)) continue;
-      return bad_request(key, "{} is not supported{}{}", key, rule.note.empty() ? "" : ": ", rule.note);
+      if (here && rule.treatment == kRefused) ODMOE_RETURN_IF_ERROR(check_off(rule, value, ""));
     }
+  }
+  return {};
+}
+
+ApiStatus check_fields(const Json& object, std::span<const FieldRule> own, std::string_view prefix,
+                       std::string_view elsewhere) {
+  for (const auto& [key, value] : object.items()) {
+    if (const auto rules = rules_of(own, key); !rules.empty()) {
+      if (rules.front().treatment == kRefused) ODMOE_RETURN_IF_ERROR(check_off(rules.front(), value, prefix));
+      continue;
+    }
+    for (FieldRule rule : rules_of(kRules, key)) {
+      if (!rule.in_chat || rule.treatment == kHarmless) continue;
+      if (rule.treatment == kHonoured) {
+        rule.off = "[false]";
+        rule.note = elsewhere;
+      }
+      ODMOE_RETURN_IF_ERROR(check_off(rule, value, prefix));
+    }
+  }
+  return {};
+}
+
+ApiStatus check_members(const Json& object, std::initializer_list<std::string_view> known,
+                        const std::string& name) {
+  for (const auto& [key, value] : object.items()) {
+    if (value.is_null() || std::ranges::contains(known, key)) continue;
+    const std::string param = name + "." + key.substr(0, 64);
+    return bad_request(param, "{} is not supported", param);
   }
   return {};
 }

@@ -7,7 +7,9 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "server/api_error.h"
@@ -32,5 +34,25 @@ std::span<const FieldRule> field_rules();
 
 // 400 that names the first field that is refused.  `body` is an object.
 ApiStatus check_fields(const Json& body, Endpoint endpoint);
+
+// The same for a dialect with words of its own: `own`, sorted by name, are the fields that it knows.  Others
+// are refused or passed over as those of a chat are, and refused where only that honours them.  `prefix`:
+// where the object stands, as of Fields; `elsewhere`: what to do with a field that only a chat has.
+ApiStatus check_fields(const Json& object, std::span<const FieldRule> own, std::string_view prefix = "",
+                       std::string_view elsewhere = "it is a field of /v1/chat/completions");
+// 400 that names the first member of an object within a request that is not one of these; `name`: what the object
+// is called.
+ApiStatus check_members(const Json& object, std::initializer_list<std::string_view> known,
+                        const std::string& name);
+// A rule of such a table.
+constexpr FieldRule own_rule(std::string_view name, FieldRule::Treatment treatment, std::string_view off = "",
+                             std::string_view note = "") {
+  return {.name = name,
+          .treatment = treatment,
+          .in_completions = true,
+          .in_chat = true,
+          .off = off,
+          .note = note};
+}
 
 }  // namespace odmoe::server

@@ -10,23 +10,6 @@
 namespace odmoe::server {
 namespace {
 
-// A schema as it is, or as the text of one.
-ApiResult<AnswerForm> form_of_schema(const Json& json, std::string param, RequestWork& work) {
-  AnswerForm form{.kind = AnswerForm::Kind::kSchema, .param = std::move(param)};
-  if (json.is_string()) {
-    auto parsed = parse_json(json.get_ref<const std::string&>(), work);
-    if (!parsed.has_value() && parsed.error().status != 400) return std::unexpected(parsed.error());
-    if (!parsed.has_value()) return bad_request(form.param, "{}: {}", form.param, parsed.error().message);
-    form.schema = std::move(*parsed);
-  } else {
-    form.schema = json;
-  }
-  if (!form.schema.is_object() && !form.schema.is_boolean()) {
-    return bad_request(form.param, "{} must be a JSON schema", form.param);
-  }
-  return form;
-}
-
 ApiResult<AnswerForm> form_of_pattern(const Json& json, std::string param) {
   if (!json.is_string()) return bad_request(param, "{} must be a regular expression, as a string", param);
   return AnswerForm{
@@ -45,11 +28,13 @@ ApiResult<AnswerForm> form_of_choice(const Json& json, std::string param) {
   return form;
 }
 
+}  // namespace
+
 // {"type": "json_object"}, also with a schema, {"type": "json_schema", "json_schema": {"schema": ...}}, and
 // TGI's {"type": "json" or "regex", "value": ...}.
-ApiResult<AnswerForm> form_of_response_format(const Json& json, RequestWork& work) {
-  if (!json.is_object()) return bad_request("response_format", "response_format must be an object");
-  const Fields format(json, "response_format.");
+ApiResult<AnswerForm> form_of_object(const Json& json, const std::string& where, RequestWork& work) {
+  if (!json.is_object()) return bad_request(where, "{} must be an object", where);
+  const Fields format(json, where + ".");
   std::string type;
   ODMOE_RETURN_IF_ERROR(format.read("type", type));
   const Json* value = nullptr;
@@ -65,11 +50,10 @@ ApiResult<AnswerForm> form_of_response_format(const Json& json, RequestWork& wor
   if (type == "text") return AnswerForm();
   if (type == "json_object") {
     if (find({"json_schema"})) {
-      return bad_request(param,
-                         "response_format.json_schema goes with the type json_schema, not json_object");
+      return bad_request(param, "{} goes with the type json_schema, not json_object", param);
     }
     if (find({"schema"}) && *value != Json::object()) return form_of_schema(*value, param, work);
-    return AnswerForm{.kind = AnswerForm::Kind::kObject, .param = "response_format"};
+    return AnswerForm{.kind = AnswerForm::Kind::kObject, .param = where};
   }
   if (type == "json_schema") {
     if (find({"json_schema"}) && value->is_object()) {
@@ -79,14 +63,19 @@ ApiResult<AnswerForm> form_of_response_format(const Json& json, RequestWork& wor
     } else if (find({"schema"})) {
       return form_of_schema(*value, param, work);
     }
-    return bad_request("response_format.json_schema", "response_format.json_schema.schema is missing");
+    return bad_request(format.path("json_schema"), "{}.schema is missing", format.path("json_schema"));
   }
   if (type == "json" && find({"value", "schema"})) return form_of_schema(*value, param, work);
   if (type == "regex" && find({"value", "regex", "pattern"})) return form_of_pattern(*value, param);
-  return bad_request(
-      "response_format.type",
-      "response_format.type must be text, json_object, json_schema, or json or regex with its value, not {}",
-      format.has("type") ? "\"" + type.substr(0, 32) + "\"" : "missing");
+  return bad_request(format.path("type"),
+                     "{} must be text, json_object, json_schema, or json or regex with its value, not {}",
+                     format.path("type"), format.has("type") ? "\"" + type.substr(0, 32) + "\"" : "missing");
+}
+
+namespace {
+
+ApiResult<AnswerForm> form_of_response_format(const Json& json, RequestWork& work) {
+  return form_of_object(json, "response_format", work);
 }
 
 // vLLM's: one of its members says the form.
@@ -150,14 +139,29 @@ ApiResult<AnswerForm> form_of_structured_outputs(const Json& json, RequestWork& 
   return form;
 }
 
-// Ollama's: "json" or a schema.
+}  // namespace
+
+ApiResult<AnswerForm> form_of_schema(const Json& json, std::string param, RequestWork& work) {
+  AnswerForm form{.kind = AnswerForm::Kind::kSchema, .param = std::move(param)};
+  if (json.is_string()) {
+    auto parsed = parse_json(json.get_ref<const std::string&>(), work);
+    if (!parsed.has_value() && parsed.error().status != 400) return std::unexpected(parsed.error());
+    if (!parsed.has_value()) return bad_request(form.param, "{}: {}", form.param, parsed.error().message);
+    form.schema = std::move(*parsed);
+  } else {
+    form.schema = json;
+  }
+  if (!form.schema.is_object() && !form.schema.is_boolean()) {
+    return bad_request(form.param, "{} must be a JSON schema", form.param);
+  }
+  return form;
+}
+
 ApiResult<AnswerForm> form_of_ollama(const Json& json, RequestWork& work) {
   if (json == "json") return AnswerForm{.kind = AnswerForm::Kind::kObject, .param = "format"};
   if (!json.is_object()) return bad_request("format", "format must be \"json\" or a JSON schema");
   return form_of_schema(json, "format", work);
 }
-
-}  // namespace
 
 ApiStatus read_format(const Fields& fields, CommonRequest& request, RequestWork& work) {
   using Read = ApiResult<AnswerForm> (*)(const Json&, RequestWork&);

@@ -12,6 +12,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "base/mutex.h"
 #include "server/api_error.h"
@@ -88,6 +90,9 @@ class RequestWork {
   uint64_t most_taken() const { return most_taken_; }  // at any time
   uint64_t most() const;                               // that one request may have
   std::optional<Clock::time_point> deadline() const { return deadline_; }
+  // Whose request it is (key_owner_of() in access.h): what was kept of others is not there for it.
+  void belongs_to(std::string owner) { owner_ = std::move(owner); }
+  const std::string& owner() const { return owner_; }
   // What it has taken, for as long as its generations live.
   RequestMemory::Share keep() { return std::move(share_); }
 
@@ -96,6 +101,7 @@ class RequestWork {
   std::optional<Clock::time_point> deadline_;
   const std::atomic<bool>* stops_ = nullptr;
   std::function<bool()> client_gone_;
+  std::string owner_;
   uint64_t most_taken_ = 0;
   uint32_t asked_ = 0;
 };

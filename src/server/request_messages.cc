@@ -12,8 +12,27 @@
 namespace odmoe::server {
 namespace {
 
-ApiStatus read_image(const Fields& part, const std::string& param, size_t index, ChatTurn& turn,
+// An image in base64 as a URL; URLs as they are.
+std::string image_url(const std::string& image) {
+  for (const char* scheme : {"data:", "http://", "https://"}) {
+    if (image.starts_with(scheme)) return image;
+  }
+  // As their first bytes are in base64.
+  constexpr std::pair<std::string_view, std::string_view> kTypes[] = {
+      {"/9j/", "jpeg"}, {"R0lGOD", "gif"}, {"UklGR", "webp"}};
+  std::string_view type = "png";
+  for (const auto& [begin, name] : kTypes) {
+    if (image.starts_with(begin)) type = name;
+  }
+  return odmoe::format("data:image/{};base64,{}", type, image);
+}
+
+ApiStatus read_image(const Fields& part, const std::string& param, size_t index, const ChatTurn& turn,
                      std::vector<Image>& images) {
+  if (part.has("file_id")) {
+    return bad_request(part.path("file_id"), "{}: no files are kept here; give image_url",
+                       part.path("file_id"));
+  }
   const Json* image = part.find("image_url");
   std::string url;
   if (image != nullptr && image->is_string()) {
@@ -22,9 +41,7 @@ ApiStatus read_image(const Fields& part, const std::string& param, size_t index,
     ODMOE_RETURN_IF_ERROR(Fields(*image, param + ".image_url.").read("url", url));
   }
   if (url.empty()) return bad_request(param, "{}.image_url.url is missing", param);
-  if (images.size() == kMaxImages) return bad_request(param, "there are more than {} images", kMaxImages);
-  images.push_back({.url = std::move(url), .turn = index, .at = turn.content.size()});
-  return {};
+  return add_image(std::move(url), param, index, turn, images);
 }
 
 // Text as it is; the place of images is kept for what they show.
@@ -55,10 +72,13 @@ ApiStatus read_part(const Json& json, const std::string& param, size_t index, Ch
                      type.substr(0, 32));
 }
 
-ApiStatus read_content(const Fields& fields, size_t index, ChatTurn& turn, std::vector<Image>& images) {
-  const Json* content = fields.find("content");
+}  // namespace
+
+ApiStatus read_content(const Fields& fields, const char* name, size_t index, ChatTurn& turn,
+                       std::vector<Image>& images) {
+  const Json* content = fields.find(name);
   if (content == nullptr) return {};
-  const std::string param = fields.path("content");
+  const std::string param = fields.path(name);
   if (content->is_string()) {
     turn.content = content->get<std::string>();
     return {};
@@ -70,6 +90,8 @@ ApiStatus read_content(const Fields& fields, size_t index, ChatTurn& turn, std::
   return {};
 }
 
+namespace {
+
 // Text as it is, anything else as JSON.
 std::string text_of(const Json* json) {
   if (json == nullptr) return {};
@@ -80,15 +102,7 @@ std::string text_of(const Json* json) {
 ApiStatus read_function(const Json& json, const std::string& where, ChatToolCall& call, RequestWork& work) {
   const Fields function(json, where + ".");
   ODMOE_RETURN_IF_ERROR(function.read("name", call.name));
-  call.arguments = text_of(function.find("arguments"));
-  if (call.arguments.empty()) call.arguments = "{}";
-  // It is parsed on its way to the model: within the same bounds as the body, or not at all.
-  const uint64_t before = work.bytes();
-  const auto parsed = parse_json(call.arguments, work);
-  work.give_back_to(before);
-  if (!parsed.has_value() && parsed.error().status != 400) return std::unexpected(parsed.error());
-  call.arguments_are_json = parsed.has_value();
-  return {};
+  return set_arguments(call, text_of(function.find("arguments")), work);
 }
 
 ApiStatus read_calls(const Json& calls, const std::string& where, ChatTurn& turn, RequestWork& work) {
@@ -157,8 +171,10 @@ ApiStatus check_members(const Fields& fields, std::string_view role) {
   return {};
 }
 
-ApiStatus read_message(const Json& json, size_t index, ChatRequest& request, RequestWork& work) {
-  const std::string where = odmoe::format("messages[{}]", index);
+}  // namespace
+
+ApiStatus read_message(const Json& json, const std::string& where, ChatRequest& request, RequestWork& work) {
+  const size_t index = request.conversation.turns.size();
   if (!json.is_object()) return bad_request(where, "{} must be an object", where);
   const Fields fields(json, where + ".");
   ChatTurn turn;
@@ -170,42 +186,16 @@ ApiStatus read_message(const Json& json, size_t index, ChatRequest& request, Req
   }
   ODMOE_RETURN_IF_ERROR(check_members(fields, turn.role));
   ODMOE_RETURN_IF_ERROR(fields.read("name", turn.name));
-  ODMOE_RETURN_IF_ERROR(read_content(fields, index, turn, request.images));
+  if (turn.role == "tool" && turn.name.empty()) ODMOE_RETURN_IF_ERROR(fields.read("tool_name", turn.name));
+  ODMOE_RETURN_IF_ERROR(read_images(fields, "images", index, turn, request.images));
+  ODMOE_RETURN_IF_ERROR(read_content(fields, "content", index, turn, request.images));
   if (turn.role == "assistant") ODMOE_RETURN_IF_ERROR(read_assistant(fields, turn, work));
   if (turn.role == "tool") turn.tool_call_id = text_of(fields.find("tool_call_id"));
   request.conversation.turns.push_back(std::move(turn));
   return {};
 }
 
-// Results that do not say which call they answer take the next one.
-void give_ids(std::vector<ChatTurn>& turns) {
-  struct Call {
-    std::string id;
-    bool open = true;
-  };
-  std::deque<Call> calls;
-  size_t next = 0;                                                // of calls: none before it is open
-  std::unordered_map<std::string, std::deque<size_t>> open_ones;  // by their ids, in order
-  const auto close = [&](size_t place) {
-    calls[place].open = false;
-    open_ones[calls[place].id].pop_front();  // of those with one id the first is always the next
-    while (next < calls.size() && !calls[next].open) ++next;
-  };
-  for (ChatTurn& turn : turns) {
-    for (const ChatToolCall& call : turn.tool_calls) {
-      open_ones[call.id].push_back(calls.size());
-      calls.push_back({.id = call.id});
-    }
-    if (turn.role != "tool") continue;
-    if (!turn.tool_call_id.empty()) {
-      const auto own = open_ones.find(turn.tool_call_id);
-      if (own != open_ones.end() && !own->second.empty()) close(own->second.front());
-    } else if (next < calls.size()) {
-      turn.tool_call_id = calls[next].id;
-      close(next);
-    }
-  }
-}
+namespace {
 
 // An answer's thought that stands in its content, as models write it, is taken apart: who goes on with it
 // must know whether it is still being thought.
@@ -255,8 +245,79 @@ ApiStatus read_continuation(const Fields& fields, const Json& messages, ChatRequ
   if (prompts) {
     return bad_request("add_generation_prompt", "add_generation_prompt and {} cannot both be true", said);
   }
-  ChatTurn& last = conversation.turns.back();
   const std::string where = odmoe::format("messages[{}]", conversation.turns.size() - 1);
+  return continue_last_turn(request, where, said);
+}
+
+}  // namespace
+
+ApiStatus read_images(const Fields& fields, const char* name, size_t index, const ChatTurn& turn,
+                      std::vector<Image>& images) {
+  const Json* json = fields.find(name);
+  if (json == nullptr) return {};
+  const std::string param = fields.path(name);
+  if (!json->is_array()) return bad_request(param, "{} must be a list of images", param);
+  for (size_t i = 0; i < json->size(); ++i) {
+    const Json& image = (*json)[i];
+    const std::string where = odmoe::format("{}[{}]", param, i);
+    if (!image.is_string()) return bad_request(where, "{} must be an image in base64", where);
+    ODMOE_RETURN_IF_ERROR(
+        add_image(image_url(image.get_ref<const std::string&>()), where, index, turn, images));
+  }
+  return {};
+}
+
+ApiStatus add_image(std::string url, const std::string& param, size_t index, const ChatTurn& turn,
+                    std::vector<Image>& images) {
+  if (images.size() == kMaxImages) return bad_request(param, "there are more than {} images", kMaxImages);
+  images.push_back({.url = std::move(url), .turn = index, .at = turn.content.size()});
+  return {};
+}
+
+ApiStatus set_arguments(ChatToolCall& call, std::string arguments, RequestWork& work) {
+  call.arguments = std::move(arguments);
+  if (call.arguments.empty()) call.arguments = "{}";
+  // It is parsed on its way to the model: within the same bounds as the body, or not at all.
+  const uint64_t before = work.bytes();
+  const auto parsed = parse_json(call.arguments, work);
+  work.give_back_to(before);
+  if (!parsed.has_value() && parsed.error().status != 400) return std::unexpected(parsed.error());
+  call.arguments_are_json = parsed.has_value();
+  return {};
+}
+
+void give_ids(std::vector<ChatTurn>& turns) {
+  struct Call {
+    std::string id;
+    bool open = true;
+  };
+  std::deque<Call> calls;
+  size_t next = 0;                                                // of calls: none before it is open
+  std::unordered_map<std::string, std::deque<size_t>> open_ones;  // by their ids, in order
+  const auto close = [&](size_t place) {
+    calls[place].open = false;
+    open_ones[calls[place].id].pop_front();  // of those with one id the first is always the next
+    while (next < calls.size() && !calls[next].open) ++next;
+  };
+  for (ChatTurn& turn : turns) {
+    for (const ChatToolCall& call : turn.tool_calls) {
+      open_ones[call.id].push_back(calls.size());
+      calls.push_back({.id = call.id});
+    }
+    if (turn.role != "tool") continue;
+    if (!turn.tool_call_id.empty()) {
+      const auto own = open_ones.find(turn.tool_call_id);
+      if (own != open_ones.end() && !own->second.empty()) close(own->second.front());
+    } else if (next < calls.size()) {
+      turn.tool_call_id = calls[next].id;
+      close(next);
+    }
+  }
+}
+
+ApiStatus continue_last_turn(ChatRequest& request, const std::string& where, std::string_view said) {
+  Conversation& conversation = request.conversation;
+  ChatTurn& last = conversation.turns.back();
   if (last.role != "assistant") {
     return bad_request(where + ".role", "{}: only a last message of the assistant can be continued", said);
   }
@@ -274,15 +335,13 @@ ApiStatus read_continuation(const Fields& fields, const Json& messages, ChatRequ
   return {};
 }
 
-}  // namespace
-
 ApiStatus read_messages(const Fields& fields, ChatRequest& request, RequestWork& work) {
   const Json* messages = fields.find("messages");
   if (messages == nullptr || !messages->is_array() || messages->empty() || messages->size() > kMaxMessages) {
     return bad_request("messages", "messages must be a list of 1 to {} messages", kMaxMessages);
   }
   for (size_t i = 0; i < messages->size(); ++i)
-    ODMOE_RETURN_IF_ERROR(read_message((*messages)[i], i, request, work));
+    ODMOE_RETURN_IF_ERROR(read_message((*messages)[i], odmoe::format("messages[{}]", i), request, work));
   give_ids(request.conversation.turns);
   return read_continuation(fields, *messages, request);
 }

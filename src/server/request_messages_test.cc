@@ -45,6 +45,17 @@ TEST(RequestMessages, MembersThatAreEmptyOrOfNoConcernAreTaken) {
   }
 }
 
+TEST(RequestMessages, ImagesBesideTheContentComeBeforeIt) {
+  const ChatRequest request = chat(chat_body(
+      R"([{"role":"user","content":"x","images":["R0lGODlh","UklGRg","data:image/png;base64,QQ"]}])"));
+  ASSERT_EQ(request.images.size(), 3);
+  EXPECT_EQ(request.images[0].url, "data:image/gif;base64,R0lGODlh");
+  EXPECT_EQ(request.images[1].url, "data:image/webp;base64,UklGRg");
+  EXPECT_EQ(request.images[2].url, "data:image/png;base64,QQ");
+  EXPECT_EQ(request.images[2].at, 0);
+  EXPECT_EQ(refuses(R"({"role":"user","content":"x","images":"QQ"})"), "messages[0].images");
+}
+
 TEST(RequestMessages, ARefusalIsWhatWasSaid) {
   EXPECT_EQ(turn(R"({"role":"assistant","content":null,"refusal":"No."})").content, "No.");
   EXPECT_EQ(turn(R"({"role":"assistant","content":[{"type":"refusal","refusal":"No."}]})").content, "No.");

@@ -13,24 +13,6 @@
 namespace odmoe::server {
 namespace {
 
-// A string that is empty ends nothing, and is what forms send for a field that was left open.
-ApiStatus read_stop(const Fields& fields, std::vector<std::string>& stop) {
-  const Json* json = fields.find("stop");
-  if (json == nullptr) return {};
-  const size_t n_stop = json->is_array() ? json->size() : 1;
-  if (n_stop > kMaxStops) return bad_request("stop", "stop may hold {} strings at most", kMaxStops);
-  for (size_t i = 0; i < n_stop; ++i) {
-    const Json& item = json->is_array() ? (*json)[i] : *json;
-    if (!item.is_string()) return bad_request("stop", "stop must be a string or a list of strings");
-    auto text = item.get<std::string>();
-    if (text.size() > kMaxStopBytes) {
-      return bad_request("stop", "a stop string may have {} bytes at most", kMaxStopBytes);
-    }
-    if (!text.empty()) stop.push_back(std::move(text));
-  }
-  return {};
-}
-
 ApiStatus read_stop_tokens(const Fields& fields, int32_t n_vocab, std::vector<Token>& stop) {
   const Json* json = fields.find("stop_token_ids");
   if (json == nullptr) return {};
@@ -124,6 +106,25 @@ ApiStatus read_seed(const Fields& fields, std::optional<uint64_t>& seed) {
 
 }  // namespace
 
+// An empty string is what forms send for a field that was left open.
+ApiStatus read_stop(const Fields& fields, const char* name, std::vector<std::string>& stop) {
+  const Json* json = fields.find(name);
+  if (json == nullptr) return {};
+  const std::string param = fields.path(name);
+  const size_t n_stop = json->is_array() ? json->size() : 1;
+  if (n_stop > kMaxStops) return bad_request(param, "{} may hold {} strings at most", param, kMaxStops);
+  for (size_t i = 0; i < n_stop; ++i) {
+    const Json& item = json->is_array() ? (*json)[i] : *json;
+    if (!item.is_string()) return bad_request(param, "{} must be a string or a list of strings", param);
+    auto text = item.get<std::string>();
+    if (text.size() > kMaxStopBytes) {
+      return bad_request(param, "a string of {} may have {} bytes at most", param, kMaxStopBytes);
+    }
+    if (!text.empty()) stop.push_back(std::move(text));
+  }
+  return {};
+}
+
 ApiResult<std::vector<Token>> read_tokens(const Json& list, const std::string& param, int32_t n_vocab) {
   std::vector<Token> tokens;
   tokens.reserve(list.size());
@@ -158,7 +159,7 @@ ApiStatus read_sampling(const Fields& fields, int32_t n_vocab, CommonRequest& re
   ODMOE_RETURN_IF_ERROR(fields.read("best_of", best_of, 1, kMaxChoices));
   if (best_of != request.n) return bad_request("best_of", "best_of must be equal to n");
   ODMOE_RETURN_IF_ERROR(read_max_tokens(fields, request.max_tokens));
-  ODMOE_RETURN_IF_ERROR(read_stop(fields, request.stop));
+  ODMOE_RETURN_IF_ERROR(read_stop(fields, "stop", request.stop));
   ODMOE_RETURN_IF_ERROR(read_stop_tokens(fields, n_vocab, request.stop_tokens));
   ODMOE_RETURN_IF_ERROR(read_logit_bias(fields, n_vocab, request.logit_bias));
   ODMOE_RETURN_IF_ERROR(fields.read("ignore_eos", request.ignore_eos));

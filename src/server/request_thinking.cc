@@ -1,4 +1,7 @@
-// Whether the model is to think before it answers.  Templates know on and off; how much is the model's own.
+// Whether the model is to think before it answers, how hard, and how long at most; and what else templates
+// are told.
+#include <limits>
+
 #include "server/request_parts.h"
 
 namespace odmoe::server {
@@ -12,16 +15,23 @@ ApiStatus read_switch(const Fields& fields, const char* name, Conversation& conv
   return {};
 }
 
-// "none" is off; anything else leaves it to the template.
+// How many tokens a thought may have; -1: any number.
+ApiStatus read_budget(const Fields& fields, const char* name, ChatRequest& request) {
+  return fields.read(name, request.thought_tokens, -1, std::numeric_limits<int32_t>::max());
+}
+
+// "none" is off; anything else is for templates that have words for it.
 ApiStatus read_effort(const Fields& fields, const char* name, Conversation& conversation) {
   std::string effort;
   ODMOE_RETURN_IF_ERROR(fields.read(name, effort));
   if (effort == "none") conversation.thinking = false;
+  if (effort != "none" && !effort.empty()) conversation.reasoning_effort = effort;
   return {};
 }
 
 // DeepSeek's and Anthropic's {"type": "enabled"}, or a switch.
-ApiStatus read_thinking_object(const Fields& fields, Conversation& conversation) {
+ApiStatus read_thinking_object(const Fields& fields, ChatRequest& request) {
+  Conversation& conversation = request.conversation;
   const Json* json = fields.find("thinking");
   if (json == nullptr || !json->is_object()) return read_switch(fields, "thinking", conversation);
   const Fields inner(*json, "thinking.");
@@ -32,20 +42,19 @@ ApiStatus read_thinking_object(const Fields& fields, Conversation& conversation)
   } else if (type != "adaptive" && type != "auto") {
     return bad_request("thinking.type", "thinking.type must be enabled or disabled");
   }
-  return {};
+  return read_budget(inner, "budget_tokens", request);
 }
 
 // OpenRouter's.
-ApiStatus read_reasoning(const Fields& fields, Conversation& conversation) {
+ApiStatus read_reasoning(const Fields& fields, ChatRequest& request) {
+  Conversation& conversation = request.conversation;
   const Json* json = fields.find("reasoning");
   if (json == nullptr) return {};
   if (!json->is_object()) return bad_request("reasoning", "reasoning must be an object");
   const Fields inner(*json, "reasoning.");
   ODMOE_RETURN_IF_ERROR(read_switch(inner, "enabled", conversation));
   ODMOE_RETURN_IF_ERROR(read_effort(inner, "effort", conversation));
-  if (inner.has("max_tokens")) {
-    return bad_request("reasoning.max_tokens", "reasoning.max_tokens is not supported: use max_tokens");
-  }
+  ODMOE_RETURN_IF_ERROR(read_budget(inner, "max_tokens", request));
   bool exclude = false;
   ODMOE_RETURN_IF_ERROR(inner.read("exclude", exclude));
   if (exclude) {
@@ -57,29 +66,35 @@ ApiStatus read_reasoning(const Fields& fields, Conversation& conversation) {
 
 }  // namespace
 
-ApiStatus read_thinking(const Fields& fields, Conversation& conversation) {
+ApiStatus read_thinking(const Fields& fields, ChatRequest& request) {
+  Conversation& conversation = request.conversation;
   ODMOE_RETURN_IF_ERROR(read_effort(fields, "reasoning_effort", conversation));
-  ODMOE_RETURN_IF_ERROR(read_reasoning(fields, conversation));
-  // llama.cpp's: 0 is off, -1 as the template does.
-  int32_t budget = -1;
-  ODMOE_RETURN_IF_ERROR(fields.read("reasoning_budget", budget, -1, 0));
-  if (budget == 0) conversation.thinking = false;
+  ODMOE_RETURN_IF_ERROR(read_reasoning(fields, request));
+  for (const char* name :
+       {"reasoning_budget", "thinking_budget", "thinking_token_budget", "max_reasoning_tokens"}) {
+    ODMOE_RETURN_IF_ERROR(read_budget(fields, name, request));
+  }
   // Ollama's: a switch, or how much.
   if (const Json* think = fields.find("think"); think != nullptr && think->is_string()) {
     ODMOE_RETURN_IF_ERROR(read_effort(fields, "think", conversation));
   } else {
     ODMOE_RETURN_IF_ERROR(read_switch(fields, "think", conversation));
   }
-  ODMOE_RETURN_IF_ERROR(read_thinking_object(fields, conversation));
+  ODMOE_RETURN_IF_ERROR(read_thinking_object(fields, request));
   ODMOE_RETURN_IF_ERROR(read_switch(fields, "enable_thinking", conversation));
-  const Json* options = fields.find("chat_template_kwargs");
-  if (options == nullptr) return {};
-  if (!options->is_object()) {
-    return bad_request("chat_template_kwargs", "chat_template_kwargs must be an object");
+  if (const Json* options = fields.find("chat_template_kwargs")) {
+    if (!options->is_object()) {
+      return bad_request("chat_template_kwargs", "chat_template_kwargs must be an object");
+    }
+    const Fields inner(*options, "chat_template_kwargs.");
+    ODMOE_RETURN_IF_ERROR(read_switch(inner, "enable_thinking", conversation));
+    ODMOE_RETURN_IF_ERROR(read_switch(inner, "thinking", conversation));
+    ODMOE_RETURN_IF_ERROR(read_budget(inner, "thinking_budget", request));
+    conversation.kwargs = dump_json(*options);
   }
-  const Fields inner(*options, "chat_template_kwargs.");
-  ODMOE_RETURN_IF_ERROR(read_switch(inner, "enable_thinking", conversation));
-  return read_switch(inner, "thinking", conversation);
+  // No tokens for it: off, where the template has a switch.
+  if (request.thought_tokens == 0) conversation.thinking = false;
+  return {};
 }
 
 }  // namespace odmoe::server

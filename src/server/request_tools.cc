@@ -40,28 +40,6 @@ ApiResult<Json> function_tool(const Json& tool, const std::string& param) {
   return whole;
 }
 
-ApiStatus read_tool(const Json& json, const std::string& param, ChatRequest& request) {
-  ODMOE_ASSIGN_OR_RETURN(const Json tool, function_tool(json, param));
-  const Json& function = tool["function"];
-  Tool known;
-  ODMOE_RETURN_IF_ERROR(Fields(function, param + ".function.").read("name", known.name));
-  const bool name_ok =
-      !known.name.empty() && known.name.size() <= 64 && std::ranges::all_of(known.name, [](unsigned char c) {
-        return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
-      });
-  if (!name_ok) {
-    return bad_request(param + ".function.name",
-                       "{}.function.name must have 1 to 64 letters, digits, _, - or .", param);
-  }
-  if (std::ranges::contains(request.tools, known.name, &Tool::name)) {
-    return bad_request(param + ".function.name", "there are two tools named {}", known.name);
-  }
-  if (function.contains("parameters")) known.parameters = function["parameters"];
-  request.tools.push_back(std::move(known));
-  request.conversation.tools.push_back(dump_json(tool));
-  return {};
-}
-
 // The name in {"type": "function", "function": {"name": ...}} or the newer {"type": "function", "name": ...}.
 ApiResult<std::string> named_function(const Json& json, const std::string& param,
                                       const ChatRequest& request) {
@@ -133,13 +111,40 @@ ApiStatus read_choice(const Json& given, ChatRequest& request) {
 
 }  // namespace
 
+ApiStatus add_tool(const Json& tool, const std::string& where, ChatRequest& request) {
+  const Json& function = tool["function"];
+  Tool known;
+  const Fields fields(function, where);
+  ODMOE_RETURN_IF_ERROR(fields.read("name", known.name));
+  ODMOE_RETURN_IF_ERROR(fields.read("strict", known.strict));
+  const bool name_ok = !known.name.empty() && known.name.size() <= kMaxToolNameBytes &&
+                       std::ranges::all_of(known.name, [](unsigned char c) {
+                         return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
+                       });
+  if (!name_ok) {
+    return bad_request(fields.path("name"), "{} must have 1 to {} letters, digits, _, - or .",
+                       fields.path("name"), kMaxToolNameBytes);
+  }
+  if (std::ranges::contains(request.tools, known.name, &Tool::name)) {
+    return bad_request(fields.path("name"), "there are two tools named {}", known.name);
+  }
+  if (function.contains("parameters")) known.parameters = function["parameters"];
+  request.tools.push_back(std::move(known));
+  request.conversation.tools.push_back(dump_json(tool));
+  return {};
+}
+
 ApiStatus read_tools(const Fields& fields, ChatRequest& request) {
   if (const Json* tools = fields.find("tools")) {
     if (!tools->is_array() || tools->size() > kMaxTools) {
       return bad_request("tools", "tools must be a list of at most {} tools", kMaxTools);
     }
-    for (size_t i = 0; i < tools->size(); ++i)
-      ODMOE_RETURN_IF_ERROR(read_tool((*tools)[i], odmoe::format("tools[{}]", i), request));
+    for (size_t i = 0; i < tools->size(); ++i) {
+      const std::string param = odmoe::format("tools[{}]", i);
+      ODMOE_ASSIGN_OR_RETURN(const Json tool, function_tool((*tools)[i], param));
+      const bool flat = !(*tools)[i].contains("function");
+      ODMOE_RETURN_IF_ERROR(add_tool(tool, param + (flat ? "." : ".function."), request));
+    }
   }
   ODMOE_RETURN_IF_ERROR(fields.read("parallel_tool_calls", request.parallel_tool_calls));
   const Json* choice = fields.find("tool_choice");

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "odmoe/format.h"
 #include "server/dialect.h"
 
 namespace odmoe::server {
@@ -28,13 +29,13 @@ constexpr std::string_view kVersion = "v1";
 constexpr size_t kMaxVersions = 2;
 
 bool is_of(const Route& route, std::string_view path) {
-  if (path == route.path) return true;
+  if (path == route.path) return !route.only_names;
   return route.has_names && path.size() > route.path.size() && path.starts_with(route.path) &&
          path[route.path.size()] == '/';
 }
 
 bool has_method(const Route& route, std::string_view method) {
-  return route.method == Method::kPost ? method == "POST" : method == "GET" || method == "HEAD";
+  return method == method_name(route.method) || (route.method == Method::kGet && method == "HEAD");
 }
 
 // "a/b" of "//a/b/".
@@ -59,11 +60,23 @@ std::string joined(std::span<const std::string_view> segments) {
 
 }  // namespace
 
+std::string_view method_name(Method method) {
+  switch (method) {
+    case Method::kPost:
+      return "POST";
+    case Method::kDelete:
+      return "DELETE";
+    case Method::kGet:
+      break;
+  }
+  return "GET";
+}
+
 RouteTable::RouteTable(Dialects dialects) : dialects_(std::move(dialects)) {
   assert(!dialects_.empty());
   const auto add = [this](const Route& route, const Dialect& dialect) {
     assert(std::ranges::none_of(routes_, [&](const Route& other) {
-      return other.path == route.path && other.method == route.method;
+      return other.path == route.path && other.method == route.method && other.only_names == route.only_names;
     }));
     routes_.push_back(route);
     routes_.back().dialect = &dialect;
@@ -101,7 +114,9 @@ const Route* RouteTable::find(std::string_view path) const {
 std::string RouteTable::allowed_methods(std::string_view path) const {
   std::string methods;
   if (find(path, "GET") != nullptr) methods += "GET, HEAD, ";
-  if (find(path, "POST") != nullptr) methods += "POST, ";
+  for (const char* method : {"POST", "DELETE"}) {
+    if (find(path, method) != nullptr) methods += odmoe::format("{}, ", method);
+  }
   if (!methods.empty()) methods += "OPTIONS";
   return methods;
 }

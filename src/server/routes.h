@@ -11,7 +11,7 @@
 namespace odmoe::server {
 
 struct Route {
-  enum class Method : uint8_t { kGet, kPost };  // who may GET may ask for the HEAD
+  enum class Method : uint8_t { kGet, kPost, kDelete };  // who may GET may ask for the HEAD
   enum class Handler : uint8_t {
     // The server itself:
     kPage,
@@ -22,10 +22,12 @@ struct Route {
     // A dialect:
     kPlain,     // Dialect::answer()
     kGenerate,  // Dialect::parse(), and what it says is to be generated; takes a body and needs the model
+    kPrompt,    // the same of a chat, of which only the prompt is made
   };
   Method method = Method::kGet;
   std::string_view path;    // canonical; its name in the figures, too
   bool has_names = false;   // what stands below it is there, too: PATH/NAME
+  bool only_names = false;  // the path itself is not
   bool takes_body = false;  // of at most --max-body, of which no part is compressed
   bool needs_key = true;    // where there are keys
   bool needs_model = true;  // 503 while it loads and once the server ends
@@ -34,10 +36,13 @@ struct Route {
   const Dialect* dialect = nullptr;  // whose words errors have; set by the table
 };
 
+std::string_view method_name(Route::Method method);
+
 // Immutable, so thread-safe.
 class RouteTable {
  public:
-  // Of these dialects, at least one, and of the server itself.  No two may have a method of one path.
+  // Of these dialects, at least one, and of the server itself.  No two may have a method of one path, unless
+  // one of them is for what stands below it only.
   explicit RouteTable(Dialects dialects);
 
   // The address as the others know it.  Clients have base addresses with and without /v1, with and without a

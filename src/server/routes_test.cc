@@ -72,7 +72,7 @@ TEST(Routes, SayWhoAnswersAndWhatForWhom) {
   EXPECT_EQ(kRoutes.find("/health/x", "GET"), nullptr);
 }
 
-// Two addresses of two methods each.
+// Addresses of several methods each.
 class Twice final : public Dialect {
  public:
   std::span<const Route> routes() const override { return kOwn; }
@@ -83,17 +83,19 @@ class Twice final : public Dialect {
   Body error(const ApiError&) const override { return {}; }
 
  private:
-  static constexpr std::array<Route, 2> kOwn = {
+  static constexpr std::array<Route, 3> kOwn = {
       Route{.path = "/v1/files", .has_names = true},
-      Route{.method = Route::Method::kPost, .path = "/v1/files", .takes_body = true}};
+      Route{.method = Route::Method::kPost, .path = "/v1/files", .takes_body = true},
+      Route{.method = Route::Method::kDelete, .path = "/v1/files", .has_names = true}};
 };
 
 TEST(Routes, OfOnePathMayBeSeveralMethodsAndErrorsAreInTheWordsOfTheRoutesDialect) {
   const auto openai = std::make_shared<OpenAiDialect>();
   const auto twice = std::make_shared<Twice>();
   const RouteTable table({openai, twice});
-  EXPECT_EQ(table.allowed_methods("/v1/files"), "GET, HEAD, POST, OPTIONS");
-  EXPECT_EQ(table.allowed_methods("/v1/files/x"), "GET, HEAD, OPTIONS");
+  EXPECT_EQ(table.allowed_methods("/v1/files"), "GET, HEAD, POST, DELETE, OPTIONS");
+  EXPECT_EQ(table.allowed_methods("/v1/files/x"), "GET, HEAD, DELETE, OPTIONS");
+  EXPECT_EQ(table.find("/v1/files/x", "DELETE")->method, Route::Method::kDelete);
   EXPECT_TRUE(table.find("/v1/files", "POST")->takes_body);
   EXPECT_EQ(table.canonical("/files/x"), "/v1/files/x");
   EXPECT_EQ(&table.dialect_of("/v1/files/x", "POST"), twice.get());

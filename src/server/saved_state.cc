@@ -2,13 +2,16 @@
 
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 #include "base/checksum.h"
 
 namespace odmoe::server {
 namespace {
 
-constexpr uint64_t kMagic = 0x31564b454f4d444f;  // "ODMOEKV1" where the lowest byte comes first
+constexpr uint64_t kMagic = 0x32564b454f4d444f;  // "ODMOEKV2" where the lowest byte comes first
+constexpr uint64_t kFirstMagic = 0x31564b454f4d444f;
+constexpr uint32_t kSingly = 1U << 31U;
 constexpr uint64_t kFixedBytes = 48;
 constexpr uint64_t kChecksumOffset = 40;
 constexpr uint32_t kMaxIdentityBytes = 4096;
@@ -17,13 +20,16 @@ constexpr uint32_t kMaxTokens = 1 << 24;
 
 struct Fixed {
   uint64_t magic = kMagic;
-  uint32_t identity_bytes = 0, n_token = 0, whole = 0, owner_bytes = 0;
+  uint32_t identity_bytes = 0, n_token = 0, divided = 0, owner_bytes = 0;
   uint64_t state_bytes = 0, state_checksum = 0, header_checksum = 0;
 };
 static_assert(sizeof(Fixed) == kFixedBytes);
 
+uint32_t n_stretch(const Fixed& fixed) { return fixed.magic == kMagic ? fixed.divided : 0; }
+
 uint64_t header_bytes(const Fixed& fixed) {
-  return kFixedBytes + fixed.identity_bytes + fixed.owner_bytes + uint64_t{fixed.n_token} * sizeof(Token);
+  return kFixedBytes + fixed.identity_bytes + fixed.owner_bytes + uint64_t{fixed.n_token} * sizeof(Token) +
+         uint64_t{n_stretch(fixed)} * sizeof(uint32_t);
 }
 
 uint64_t checksum_of(std::span<const std::byte> header) {
@@ -41,8 +47,8 @@ Result<Fixed> parse_fixed(std::span<const std::byte> bytes, uint64_t file_bytes,
   }
   std::memcpy(&fixed, bytes.data(), kFixedBytes);
   if (fixed.identity_bytes > kMaxIdentityBytes || fixed.n_token == 0 || fixed.n_token > kMaxTokens ||
-      fixed.whole > fixed.n_token || fixed.owner_bytes > kMaxOwnerBytes || header_bytes(fixed) > file_bytes ||
-      fixed.state_bytes != file_bytes - header_bytes(fixed)) {
+      fixed.divided > fixed.n_token || fixed.owner_bytes > kMaxOwnerBytes ||
+      header_bytes(fixed) > file_bytes || fixed.state_bytes != file_bytes - header_bytes(fixed)) {
     return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", name);
   }
   return fixed;
@@ -51,13 +57,14 @@ Result<Fixed> parse_fixed(std::span<const std::byte> bytes, uint64_t file_bytes,
 }  // namespace
 
 uint64_t SavedStateHeader::state_offset() const {
-  return kFixedBytes + identity.size() + owner.size() + tokens.size() * sizeof(Token);
+  return kFixedBytes + identity.size() + owner.size() + tokens.size() * sizeof(Token) +
+         stretches.size() * sizeof(uint32_t);
 }
 
 std::vector<std::byte> encode_header(const SavedStateHeader& header) {
   Fixed fixed{.identity_bytes = static_cast<uint32_t>(header.identity.size()),
               .n_token = static_cast<uint32_t>(header.tokens.size()),
-              .whole = static_cast<uint32_t>(header.whole),
+              .divided = static_cast<uint32_t>(header.stretches.size()),
               .owner_bytes = static_cast<uint32_t>(header.owner.size()),
               .state_bytes = header.state_bytes,
               .state_checksum = header.state_checksum};
@@ -70,6 +77,10 @@ std::vector<std::byte> encode_header(const SavedStateHeader& header) {
   put(header.identity.data(), header.identity.size());
   put(header.owner.data(), header.owner.size());
   put(header.tokens.data(), header.tokens.size() * sizeof(Token));
+  for (const Division::Stretch& stretch : header.stretches) {
+    const uint32_t word = static_cast<uint32_t>(stretch.end) | (stretch.singly ? kSingly : 0);
+    put(&word, sizeof(word));
+  }
   std::memcpy(bytes.data(), &fixed, kFixedBytes);
   fixed.header_checksum = checksum_of(bytes);
   std::memcpy(bytes.data(), &fixed, kFixedBytes);
@@ -77,7 +88,10 @@ std::vector<std::byte> encode_header(const SavedStateHeader& header) {
 }
 
 bool is_saved_state(std::span<const std::byte> beginning) {
-  return beginning.size() >= sizeof(kMagic) && std::memcmp(beginning.data(), &kMagic, sizeof(kMagic)) == 0;
+  uint64_t magic = 0;
+  if (beginning.size() < sizeof(magic)) return false;
+  std::memcpy(&magic, beginning.data(), sizeof(magic));
+  return magic == kMagic || magic == kFirstMagic;
 }
 
 Result<SavedStateHeader> parse_header(std::span<const std::byte> bytes, uint64_t file_bytes,
@@ -90,7 +104,7 @@ Result<SavedStateHeader> parse_header(std::span<const std::byte> bytes, uint64_t
   SavedStateHeader header{.identity = std::string(fixed.identity_bytes, '\0'),
                           .owner = std::string(fixed.owner_bytes, '\0'),
                           .tokens = std::vector<Token>(fixed.n_token),
-                          .whole = static_cast<int32_t>(fixed.whole),
+                          .stretches = std::vector<Division::Stretch>(n_stretch(fixed)),
                           .state_bytes = fixed.state_bytes,
                           .state_checksum = fixed.state_checksum};
   const std::byte* at = bytes.data() + kFixedBytes;
@@ -101,6 +115,16 @@ Result<SavedStateHeader> parse_header(std::span<const std::byte> bytes, uint64_t
   take(header.identity.data(), header.identity.size());
   take(header.owner.data(), header.owner.size());
   take(header.tokens.data(), header.tokens.size() * sizeof(Token));
+  for (Division::Stretch& stretch : header.stretches) {
+    uint32_t word = 0;
+    take(&word, sizeof(word));
+    stretch = {.end = static_cast<int32_t>(word & ~kSingly), .singly = (word & kSingly) != 0};
+  }
+  const bool fits =
+      header.stretches.empty() || std::cmp_less_equal(header.stretches.back().end, header.tokens.size());
+  if (!Division::are_valid(header.stretches) || !fits) {
+    return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", name);
+  }
   return header;
 }
 

@@ -1,18 +1,22 @@
 // The file of a saved KV cache: the tokens of a timeline, and what Session::save_state() gave for them.
 //
 //    offset  bytes
-//        0      8  "ODMOEKV1", as one number in the machine's byte order
+//        0      8  "ODMOEKV2", as one number in the machine's byte order
 //        8      4  n: bytes of the identity
 //       12      4  t: tokens
-//       16      4  whole: of the tokens, those evaluated in whole chunks (Session::whole_chunks)
-//       20      4  o: bytes of the owner; 0 in the files of versions that knew none
+//       16      4  d: stretches of their division (Session::division)
+//       20      4  o: bytes of the owner
 //       24      8  s: bytes of the state
 //       32      8  XXH3 of the state
 //       40      8  XXH3 of all that is before and behind this number, up to the state
 //       48      n  Engine::state_identity() of the engine that it belongs to
 //     48+n      o  whose text it is (PromptCache)
 //   48+n+o    4 t  the tokens
-// 48+n+o+4t     s  the state, and the file's end
+//  48+n+o+4t  4 d  the stretches: each one's end, and the highest bit where it is of single tokens
+// 48+n+o+4t+4d s  the state, and the file's end
+//
+// Files of earlier versions ("ODMOEKV1") have another number for d, and no stretches: how their tokens were
+// divided is not known.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +35,8 @@ namespace odmoe::server {
 struct SavedStateHeader {
   std::string identity;
   std::string owner;
-  std::vector<Token> tokens;  // at least one
-  int32_t whole = 0;          // 0 .. tokens.size()
+  std::vector<Token> tokens;                 // at least one
+  std::vector<Division::Stretch> stretches;  // are_valid(), of no more than the tokens
   uint64_t state_bytes = 0;
   uint64_t state_checksum = 0;
   // Where the state begins: the size of the header.

@@ -20,7 +20,7 @@ class SavedStateTest : public ::testing::Test {
     header_ = {.identity = "a model",
                .owner = "somebody",
                .tokens = {5, 6, 7, 8, 9},
-               .whole = 4,
+               .stretches = {{.end = 3}, {.end = 5, .singly = true}},
                .state_bytes = state_.size(),
                .state_checksum = Checksum::of(state_)};
     bytes_ = encode_header(header_);
@@ -43,7 +43,7 @@ TEST_F(SavedStateTest, WhatIsWrittenIsReadAgain) {
   EXPECT_EQ(header->identity, header_.identity);
   EXPECT_EQ(header->owner, header_.owner);
   EXPECT_EQ(header->tokens, header_.tokens);
-  EXPECT_EQ(header->whole, header_.whole);
+  EXPECT_EQ(header->stretches, header_.stretches);
   EXPECT_EQ(header->file_bytes(), bytes_.size());
   std::vector<std::byte> state(header->state_bytes);
   ASSERT_TRUE(read_state(path_, *header, state).has_value());
@@ -67,6 +67,39 @@ TEST_F(SavedStateTest, AnyChangedByteIsNoticed) {
     }
     bytes_[i] ^= std::byte{16};
   }
+}
+
+TEST_F(SavedStateTest, ADivisionThatIsNoneIsDamage) {
+  for (const std::vector<Division::Stretch>& stretches : std::vector<std::vector<Division::Stretch>>{
+           {{.end = 6}},
+           {{.end = 0}},
+           {{.end = 3}, {.end = 3, .singly = true}},
+           {{.end = 3, .singly = true}, {.end = 4, .singly = true}}}) {
+    header_.stretches = stretches;
+    const std::vector<std::byte> bytes = encode_header(header_);
+    const auto header = parse_header(bytes, header_.file_bytes(), "it");
+    ASSERT_FALSE(header.has_value());
+    EXPECT_EQ(header.error().kind, ErrorKind::kBadFile);
+  }
+}
+
+TEST_F(SavedStateTest, OfEarlierVersionsNoDivisionIsKnown) {
+  header_.stretches = {};
+  std::vector<std::byte> bytes = encode_header(header_);
+  bytes[7] = std::byte{'1'};
+  const uint32_t whole = 4;
+  std::memcpy(bytes.data() + 16, &whole, sizeof(whole));
+  Checksum checksum;
+  checksum.add(std::span(bytes).first(40));
+  checksum.add(std::span(bytes).subspan(48));
+  const uint64_t sum = checksum.value();
+  std::memcpy(bytes.data() + 40, &sum, sizeof(sum));
+  EXPECT_TRUE(is_saved_state(bytes));
+  const auto header = parse_header(bytes, header_.file_bytes(), "it");
+  ASSERT_TRUE(header.has_value()) << header.error().message;
+  EXPECT_EQ(header->tokens, header_.tokens);
+  EXPECT_TRUE(header->stretches.empty());
+  EXPECT_EQ(header->file_bytes(), header_.file_bytes());
 }
 
 TEST_F(SavedStateTest, AFileThatIsTooShortOrTooLongIsDamaged) {

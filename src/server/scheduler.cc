@@ -5,12 +5,15 @@
 #include <utility>
 
 #include "server/grammar_constraint.h"
+#include "server/limits.h"
 
 namespace odmoe::server {
 namespace {
 
 using Time = std::chrono::steady_clock::time_point;
 constexpr int kMaxRetryAfter = 60;
+// Tokens of a prompt that were written and are read again, in one turn: they take about as long as a chunk.
+constexpr int32_t kSinglyInTurn = 32;
 
 double ms_between(Time from, Time to) { return std::chrono::duration<double, std::milli>(to - from).count(); }
 
@@ -40,12 +43,17 @@ GeneratedToken with_logprobs(Token token, std::span<const float> logits, int32_t
 
 }  // namespace
 
-TokenChooser chooser_of(const Generation& generation, std::span<const Token> ends, int32_t n_vocab) {
-  TokenChooserOptions options{.sampling = generation.sampling, .logit_bias = generation.logit_bias};
-  if (generation.ignore_eos) options.never_drawn.assign(ends.begin(), ends.end());
+TokenChooser chooser_of(const Generation& generation, std::span<const Token> ends, int32_t n_vocab,
+                        std::span<const Token> suppressed) {
+  TokenChooserOptions options{.sampling = generation.sampling,
+                              .logit_bias = generation.logit_bias,
+                              .never_drawn = never_drawn(suppressed, ends, generation.ignore_eos)};
   if (generation.grammar != nullptr) {
-    options.constraint = std::make_unique<GrammarConstraint>(*generation.grammar, generation.grammar_after,
-                                                             generation.grammar_after_token);
+    options.constraint = std::make_unique<GrammarConstraint>(*generation.grammar);
+  }
+  if (generation.thought != nullptr) {
+    options.constraint = std::make_unique<LimitedThought>(generation.thought, std::move(options.constraint),
+                                                          options.never_drawn);
   }
   return {std::move(options), n_vocab};
 }
@@ -72,6 +80,7 @@ class Scheduler::Job {
 
   // Of the scheduler's thread, from admission on.
   Time admitted, first_token;
+  TurnLedger::Place place{.division = Division(1)};  // of the prompt, and how it is divided
   std::optional<TokenChooser> tokens;
   GenerationEnd end;
   bool prefilled = false;
@@ -94,9 +103,15 @@ Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options)
     : engine_(&engine), options_(options), ends_(end_tokens(engine)) {}
 
 Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const SchedulerOptions& options,
-                                                     std::unique_ptr<PromptCache> cache) {
+                                                     std::unique_ptr<PromptCache> cache,
+                                                     std::unique_ptr<TurnLedger> ledger) {
   std::unique_ptr<Scheduler> scheduler(new Scheduler(engine, options));
   scheduler->cache_ = std::move(cache);
+  scheduler->ledger_ = std::move(ledger);
+  if (options.reuse == PromptReuse::kConversation && scheduler->ledger_ == nullptr) {
+    scheduler->ledger_ = std::make_unique<TurnLedger>(
+        TurnLedgerOptions{.chunk = options.chunk, .memory_bytes = kTurnLedgerBytes});
+  }
   for (int32_t i = 0; i < options.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto session, engine.new_session());
     scheduler->context_ = session->context();
@@ -258,7 +273,9 @@ void Scheduler::run() {
   std::vector<std::shared_ptr<Job>> left(queue_.begin(), queue_.end());
   queue_.clear();
   for (const auto& seat : seats_) {
-    if (seat->job != nullptr) left.push_back(std::move(seat->job));
+    if (seat->job == nullptr) continue;
+    note_written(*seat);
+    left.push_back(std::move(seat->job));
     seat->job = nullptr;
   }
   lock.unlock();
@@ -268,24 +285,51 @@ void Scheduler::run() {
 
 // Gives the free sessions to those who wait, first come first served.
 void Scheduler::admit() {
-  while (!queue_.empty() && !stop_) {
+  while (!queue_.empty() && !stop_ && has_free_seat()) {
     const std::shared_ptr<Job> job = queue_.front();
+    divide(*job);
     Seat* seat = best_seat(*job);
-    if (seat == nullptr) return;
     queue_.pop_front();
     seat->job = job;
     mutex_.unlock();
     job->admitted = std::chrono::steady_clock::now();
     job->end.queue_ms = ms_between(job->submitted, job->admitted);
-    job->tokens.emplace(chooser_of(job->work, ends_, engine_->model().n_vocab));
+    job->tokens.emplace(chooser_of(job->work, ends_, engine_->model().n_vocab, engine_->suppressed_tokens()));
     job->end.reused_tokens = reuse(*job, *seat);
     mutex_.lock();
   }
 }
 
+bool Scheduler::has_free_seat() const {
+  return std::ranges::any_of(seats_, [](const auto& seat) { return seat->job == nullptr; });
+}
+
+// Decides how the prompt is divided, before anybody looks what of it is there.
+void Scheduler::divide(Job& job) {
+  const std::vector<Token>& prompt = job.work.prompt;
+  if (ledger_ != nullptr) {
+    // Who stops an answer, or does not wait for its end, may go on from what there is of it.
+    for (const auto& seat : seats_) {
+      if (seat->job == nullptr || !seat->job->prefilled || seat->job->work.owner != job.work.owner) continue;
+      const auto shared = std::ranges::mismatch(prompt, seat->session->tokens()).in1 - prompt.begin();
+      if (std::cmp_greater(shared, seat->job->work.prompt.size())) note_written(*seat);
+    }
+    job.place = ledger_->divide(job.work.owner, prompt);
+  } else {
+    job.place.division = Division::in_chunks(options_.chunk, static_cast<int32_t>(prompt.size()));
+  }
+}
+
+// What the job in this seat wrote, for those who go on from it.
+void Scheduler::note_written(const Seat& seat) {
+  const Job& job = *seat.job;
+  if (ledger_ == nullptr || !job.prefilled) return;
+  ledger_->wrote(job.place, seat.session->tokens().subspan(job.work.prompt.size()));
+}
+
 // Brings the session to what it need not evaluate of the prompt; returns how many tokens that are.
 int32_t Scheduler::reuse(const Job& job, Seat& seat) {
-  const std::vector<Token>& prompt = job.work.prompt;
+  const DividedPrompt prompt{.tokens = job.work.prompt, .division = job.place.division};
   const std::string& owner = job.work.owner;
   Session& session = *seat.session;
   int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, seat);
@@ -294,8 +338,9 @@ int32_t Scheduler::reuse(const Job& job, Seat& seat) {
     int32_t found = cache_->find(owner, prompt);
     // Those who are served right now may have read as much as any before them.
     for (const auto& other : seats_) {
-      if (other.get() != &seat && reusable_of(job, *other) > std::max(shared, found)) {
-        cache_->save(other->owner, *other->session, 0);
+      const int32_t of_other = other.get() != &seat ? reusable_of(job, *other) : 0;
+      if (of_other > std::max(shared, found)) {
+        cache_->keep(other->owner, *other->session, of_other);
         found = cache_->find(owner, prompt);
       }
     }
@@ -311,7 +356,7 @@ int32_t Scheduler::reuse(const Job& job, Seat& seat) {
 
 int32_t Scheduler::reusable_of(const Job& job, const Seat& seat) const {
   if (seat.owner != job.work.owner) return 0;
-  return reusable(job.work.prompt, *seat.session, options_.chunk, options_.reuse);
+  return reusable({.tokens = job.work.prompt, .division = job.place.division}, *seat.session, options_.reuse);
 }
 
 Scheduler::Seat* Scheduler::best_seat(const Job& job) {
@@ -350,6 +395,7 @@ bool Scheduler::goes_on(Seat& seat) {
 
 void Scheduler::release(Seat& seat, Ending ending, Error error) {
   const std::shared_ptr<Job> job = seat.job;
+  note_written(seat);
   {
     const MutexLock lock(mutex_);
     seat.job = nullptr;
@@ -377,13 +423,26 @@ Status Scheduler::evaluate(const Job* only, const std::function<Status()>& work)
   return status;
 }
 
-// A chunk of a prompt.
+// How many of the prompt's tokens from `at` on have their turn, and whether each is evaluated by itself.
+std::pair<int32_t, bool> Scheduler::next_part(const Job& job, int32_t at) const {
+  const Division& division = job.place.division;
+  // What was taken up without regard to how it was divided may end anywhere.
+  if (options_.reuse == PromptReuse::kLongest) {
+    return {std::min(division.length() - at, options_.chunk), false};
+  }
+  const int32_t most = std::min({division.length(), at + kSinglyInTurn, at + options_.chunk});
+  int32_t end = at;
+  while (end < most && division.is_single(end)) ++end;
+  return end > at ? std::pair(end - at, true) : std::pair(division.next(at) - at, false);
+}
+
+// A part of a prompt.
 void Scheduler::read_prompt(Seat& seat) {
   const std::shared_ptr<Job> job = seat.job;
   Session& session = *seat.session;
   const std::vector<Token>& prompt = job->work.prompt;
   const size_t at = session.tokens().size();
-  const size_t n = std::min(prompt.size() - at, static_cast<size_t>(options_.chunk));
+  const auto [n, singly] = next_part(*job, static_cast<int32_t>(at));
   LogitsSink sink;
   if (job->work.prompt_logprobs) {
     // A chunk that was interrupted comes again; what it reported does not.
@@ -393,8 +452,10 @@ void Scheduler::read_prompt(Seat& seat) {
       job->sink->on_prompt(with_logprobs(prompt[job->n_reported++], logits, job->work.top_logprobs));
     };
   }
-  const Status status =
-      evaluate(job.get(), [&] { return session.evaluate(std::span(prompt).subspan(at, n), sink); });
+  const std::span<const Token> part = std::span(prompt).subspan(at, static_cast<size_t>(n));
+  const Status status = evaluate(job.get(), [&, singly = singly] {
+    return singly ? session.evaluate_singly(part, sink) : session.evaluate(part, sink);
+  });
   if (!status.has_value()) {
     if (status.error().kind != ErrorKind::kInterrupted) release(seat, Ending::kError, status.error());
     return;

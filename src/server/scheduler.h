@@ -26,6 +26,8 @@
 #include "grammar/token_mask.h"
 #include "odmoe/engine.h"
 #include "server/prompt_cache.h"
+#include "server/thought_limit.h"
+#include "server/turn_ledger.h"
 
 namespace odmoe::server {
 
@@ -86,16 +88,14 @@ struct Generation {
   // End tokens are never drawn, but where the grammar may end: nothing of it could follow.
   bool ignore_eos = false;
   std::shared_ptr<const grammar::TokenMasks> grammar;  // what may be written; null: anything
-  // With a grammar: it begins behind this text or this token, before which anything but an end may be written
-  // (a thought).  Empty: at once.
-  std::string grammar_after = {};
-  Token grammar_after_token = -1;  // -1: the vocabulary has none for that text
+  std::shared_ptr<const ThoughtLimit> thought;         // how long a thought may be; null: any length
   std::optional<std::chrono::steady_clock::time_point> deadline;
 };
 
 // Chooses the tokens of `generation`, of which it keeps a copy of what it needs.  `ends`: the model's end
-// tokens.
-TokenChooser chooser_of(const Generation& generation, std::span<const Token> ends, int32_t n_vocab);
+// tokens; `suppressed`: Engine::suppressed_tokens().
+TokenChooser chooser_of(const Generation& generation, std::span<const Token> ends, int32_t n_vocab,
+                        std::span<const Token> suppressed = {});
 // What ends a generation that finds no token.
 Ending ending_of(const NoToken& none);
 
@@ -103,7 +103,7 @@ struct SchedulerOptions {
   int32_t sessions = 1;
   int32_t chunk = 512;  // EngineOptions::chunk: tokens of a prompt in one turn
   size_t max_queue = 64;
-  PromptReuse reuse = PromptReuse::kExact;           // of what a session or the prompt cache holds already
+  PromptReuse reuse = PromptReuse::kConversation;    // of what a session or the prompt cache holds already
   std::function<void(const GenerationEnd&)> on_end;  // of every request, for the metrics; may be empty
 };
 
@@ -117,9 +117,11 @@ struct Refusal {
 class Scheduler {
  public:
   // Takes the engine's sessions; nobody else may use them, nor interrupt the engine.  `cache`, if given,
-  // keeps the timelines that sessions forget.
+  // keeps the timelines that sessions forget; `ledger` how they were divided (of kConversation alone, and
+  // then there is one in any case).
   static Result<std::unique_ptr<Scheduler>> create(Engine& engine, const SchedulerOptions& options,
-                                                   std::unique_ptr<PromptCache> cache = nullptr);
+                                                   std::unique_ptr<PromptCache> cache = nullptr,
+                                                   std::unique_ptr<TurnLedger> ledger = nullptr);
   // Cancels what is still there, and saves the sessions' timelines.
   ~Scheduler();
   Scheduler(const Scheduler&) = delete;
@@ -168,12 +170,16 @@ class Scheduler {
   Scheduler(Engine& engine, const SchedulerOptions& options);
   void run();
   void admit() ODMOE_REQUIRES(mutex_);  // gives the lock up in between
+  bool has_free_seat() const;
+  void divide(Job& job);
+  void note_written(const Seat& seat);
   Seat* best_seat(const Job& job);
   int32_t reusable_of(const Job& job, const Seat& seat) const;
   int32_t reuse(const Job& job, Seat& seat);
   bool goes_on(Seat& seat);
   void release(Seat& seat, Ending ending, Error error = {});
   Status evaluate(const Job* only, const std::function<Status()>& work);
+  std::pair<int32_t, bool> next_part(const Job& job, int32_t at) const;
   void read_prompt(Seat& seat);
   void write_tokens();
   struct End {
@@ -187,6 +193,7 @@ class Scheduler {
   Engine* engine_;
   SchedulerOptions options_;
   std::unique_ptr<PromptCache> cache_;  // of the scheduler's thread; null: none
+  std::unique_ptr<TurnLedger> ledger_;  // likewise
   mutable Mutex mutex_;
   Condition work_, idle_;
   std::deque<std::shared_ptr<Job>> queue_ ODMOE_GUARDED_BY(mutex_);

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cctype>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -93,7 +96,7 @@ class SchedulerTest : public ::testing::Test {
   static constexpr int kChunk = 16;
   void start(size_t max_queue = 8) {
     scheduler_.reset();
-    const EngineOptions options{.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
+    const EngineOptions options{.model = model_,
                                 .memory = parse_memory_budget("50%").value(),
                                 .context = context_,
                                 .threads = 1,
@@ -103,7 +106,15 @@ class SchedulerTest : public ::testing::Test {
     options_.sessions = kSessions;
     options_.chunk = chunk_;
     options_.max_queue = max_queue;
-    scheduler_ = Scheduler::create(*engine_, options_, PromptCache::create(cache_options_).value()).value();
+    cache_options_.states_hold_every_length = engine_->model().state_holds_every_length;
+    std::unique_ptr<TurnLedger> ledger;
+    if (options_.reuse == PromptReuse::kConversation) {
+      ledger = std::make_unique<TurnLedger>(
+          TurnLedgerOptions{.chunk = chunk_, .memory_bytes = ledger_bytes_, .file = ledger_file_});
+    }
+    scheduler_ =
+        Scheduler::create(*engine_, options_, PromptCache::create(cache_options_).value(), std::move(ledger))
+            .value();
   }
   Generation ask(std::string_view text, int32_t max_tokens) const {
     return {.prompt = engine_->encode(text),
@@ -118,7 +129,10 @@ class SchedulerTest : public ::testing::Test {
     last_ = sink->wait();
     return sink->tokens();
   }
+  std::filesystem::path model_ = ODMOE_SOURCE_DIR "/models/demo.gguf";
   int32_t chunk_ = kChunk, context_ = 256;
+  uint64_t ledger_bytes_ = 1U << 20;
+  std::filesystem::path ledger_file_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Scheduler> scheduler_;
   SchedulerOptions options_;
@@ -168,7 +182,7 @@ TEST_F(SchedulerTest, APromptThatWasThereIsNotEvaluatedAgain) {
 }
 
 TEST_F(SchedulerTest, AllThatIsEqualIsReusedWhereThatIsAskedFor) {
-  options_.reuse = PromptReuse::kLongest;
+  options_.reuse = cache_options_.reuse = PromptReuse::kLongest;
   start();
   generate(ask(kText, 4));
   const int32_t size = last_.prompt_tokens;
@@ -181,6 +195,7 @@ TEST_F(SchedulerTest, AllThatIsEqualIsReusedWhereThatIsAskedFor) {
 // server that has just started computes.  The chunk is one that tells: below 64 tokens in a row the kernels
 // round this model's numbers alike however they are divided, and nothing that is reused could be wrong.
 TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
+  options_.reuse = PromptReuse::kExact;
   chunk_ = 128;
   context_ = 512;
   constexpr int kTokens = 30;
@@ -222,7 +237,10 @@ TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
   std::filesystem::remove_all(directory);
   constexpr uint64_t kTooLittle = 500U << 10;  // for two chunks, not for four
   std::array<PromptCacheOptions, 3> caches;
-  for (PromptCacheOptions& cache : caches) cache.chunk = chunk_;
+  for (PromptCacheOptions& cache : caches) {
+    cache.chunk = chunk_;
+    cache.reuse = PromptReuse::kExact;
+  }
   caches[1].memory_bytes = caches[2].memory_bytes = kTooLittle;
   caches[2].directory = directory;
   caches[2].disk_bytes = 8U << 20;
@@ -262,6 +280,240 @@ TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
   scheduler_.reset();
   std::filesystem::remove_all(directory);
 }
+
+// Models of every kind of state that families have.  What tells is a chunk beyond 64 tokens for some, and
+// quantised weights for others.
+struct ConversationModel {
+  const char* name;    // of the reference data; empty: the bundled model
+  bool tells = false;  // whether the bits of a text are known to depend on how it is divided
+};
+
+// A conversation of several turns has the same bits, of every token and with every logit, whatever is there
+// of the turns before and whoever is served beside.
+class ConversationTest : public SchedulerTest, public ::testing::WithParamInterface<ConversationModel> {
+ protected:
+  static constexpr int32_t kTurns = 5;
+  static constexpr int32_t kAnswer = 20;
+  struct Turn {
+    std::vector<Token> prompt, answer;
+    std::vector<float> bits;
+    int32_t reused = 0;
+  };
+  using Conversation = std::vector<Turn>;
+
+  void SetUp() override {
+    if (*GetParam().name != 0) {
+      const char* shared = std::getenv("ODMOE_SHARED");
+      if (shared == nullptr || *shared == 0) {
+        GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam().name;
+      }
+      model_ = std::filesystem::path(shared) / "models/families" / (std::string(GetParam().name) + ".gguf");
+    }
+    chunk_ = 96;
+    context_ = 1024;
+    cache_options_ = {.chunk = chunk_};
+    directory_ =
+        std::filesystem::path(::testing::TempDir()) / ("odmoe-conversation-" + std::string(GetParam().name));
+    std::filesystem::remove_all(directory_);
+  }
+  void TearDown() override {
+    scheduler_.reset();
+    std::filesystem::remove_all(directory_);
+  }
+
+  static std::vector<Token> some_text(unsigned seed, size_t n) {
+    std::mt19937 random(seed);
+    std::vector<Token> tokens(n);
+    for (Token& token : tokens) token = static_cast<Token>(random() % 256);
+    return tokens;
+  }
+  static Generation generation_of(std::vector<Token> prompt, int32_t tokens) {
+    return {.prompt = std::move(prompt),
+            .sampling = {.temperature = 0},
+            .max_tokens = tokens,
+            .top_logprobs = 200,
+            .ignore_eos = true};
+  }
+  // What comes after an answer: the next question.  One turn loses the end of its answer on the way.
+  static std::vector<Token> next_prompt(const Turn& turn, int32_t number) {
+    std::vector<Token> prompt = turn.prompt;
+    const auto lost = number == 3 ? 4 : 0;
+    prompt.insert(prompt.end(), turn.answer.begin(), turn.answer.end() - lost);
+    const std::vector<Token> said =
+        some_text(static_cast<unsigned>(number), 60 + 20 * static_cast<size_t>(number));
+    prompt.insert(prompt.end(), said.begin(), said.end());
+    return prompt;
+  }
+  void ask(Turn& turn) {
+    const auto sink = std::make_shared<RecordingSink>();
+    const auto ticket = scheduler_->submit(generation_of(turn.prompt, kAnswer), sink).value();
+    const GenerationEnd end = sink->wait();
+    ASSERT_EQ(end.ending, Ending::kLength) << end.error.message;
+    turn.answer = sink->tokens();
+    turn.bits = bits_of(*sink);
+    turn.reused = end.reused_tokens;
+  }
+  // All turns; `between` comes before each but the first.
+  Conversation have(const std::function<void(Turn& next)>& between) {
+    Conversation turns;
+    Turn turn{.prompt = some_text(100, 150)};
+    for (int32_t i = 1; i <= kTurns; ++i) {
+      if (i > 1) between(turn);
+      ask(turn);
+      turns.push_back(turn);
+      turn = {.prompt = next_prompt(turn, i)};
+    }
+    return turns;
+  }
+  void ask_others(unsigned seed, int n) {
+    for (int i = 0; i < n; ++i) {
+      Turn other{.prompt = some_text(seed + static_cast<unsigned>(i), 130)};
+      ask(other);
+    }
+  }
+  static void expect_same(const Conversation& had, const Conversation& wanted, const char* how) {
+    ASSERT_EQ(had.size(), wanted.size());
+    for (size_t i = 0; i < had.size(); ++i) {
+      EXPECT_TRUE(had[i].bits == wanted[i].bits) << how << ": turn " << i + 1 << ", " << had[i].reused
+                                                 << " of " << had[i].prompt.size() << " reused";
+      EXPECT_EQ(had[i].answer, wanted[i].answer);
+    }
+  }
+  std::filesystem::path directory_;
+};
+
+TEST_P(ConversationTest, HasItsBitsWhateverIsThereOfIt) {
+  start();
+  const Conversation wanted = have([](Turn&) {});
+  const bool whole = engine_->model().state_holds_every_length;
+  for (int32_t i = 1; i < kTurns; ++i) {
+    const auto before = static_cast<int32_t>(wanted[static_cast<size_t>(i) - 1].prompt.size());
+    // All but the last token of an answer was evaluated; of the one that lost its end, what is left.
+    const int32_t written = i == 3 ? kAnswer - 4 : kAnswer - 1;
+    const int32_t reused = wanted[static_cast<size_t>(i)].reused;
+    if (i == 3 && !whole && reused == before)
+      continue;  // it cannot be taken back to the middle of the answer
+    EXPECT_EQ(reused, before + written) << "turn " << i + 1;
+  }
+
+  start();
+  unsigned seed = 1000;
+  const Conversation evicted = have([&](Turn&) { ask_others(seed += 10, kSessions); });
+  expect_same(evicted, wanted, "nothing is there");
+  for (const Turn& turn : evicted) EXPECT_EQ(turn.reused, 0);
+
+  cache_options_.memory_bytes = 64U << 20;
+  start();
+  const Conversation kept = have([&](Turn&) { ask_others(seed += 10, kSessions); });
+  expect_same(kept, wanted, "all is in the prompt cache");
+  for (int32_t i : {1, 2, 4})
+    EXPECT_EQ(kept[static_cast<size_t>(i)].reused, wanted[static_cast<size_t>(i)].reused);
+
+  // Too little for all; each turn finds something else.
+  cache_options_.memory_bytes = wanted[1].prompt.size() * 1024;
+  start();
+  expect_same(have([&](Turn&) { ask_others(seed += 10, kSessions); }), wanted, "some is there");
+}
+
+TEST_P(ConversationTest, HasItsBitsAfterARestart) {
+  start();
+  const Conversation wanted = have([](Turn&) {});
+
+  cache_options_.memory_bytes = 64U << 20;
+  cache_options_.directory = directory_;
+  cache_options_.disk_bytes = 256U << 20;
+  cache_options_.identity = "it";
+  ASSERT_TRUE(PromptCache::prepare(directory_).has_value());
+  ledger_file_ = TurnLedger::file_in(directory_, "it");
+  start();
+  const Conversation restarted = have([&](Turn&) { start(); });
+  expect_same(restarted, wanted, "from the disk");
+  for (int32_t i : {1, 2, 4}) {
+    EXPECT_EQ(restarted[static_cast<size_t>(i)].reused, wanted[static_cast<size_t>(i)].reused);
+  }
+
+  // The files of KV caches are lost, what is remembered of the divisions is not.
+  scheduler_.reset();  // saves what it has
+  std::filesystem::remove_all(directory_);
+  ASSERT_TRUE(PromptCache::prepare(directory_).has_value());
+  start();
+  const Conversation lost = have([&](Turn&) {
+    scheduler_.reset();
+    for (const auto& file : std::filesystem::directory_iterator(directory_)) {
+      if (file.path().extension() == ".odmoe-kv") std::filesystem::remove(file.path());
+    }
+    start();
+  });
+  expect_same(lost, wanted, "from nothing");
+  for (const Turn& turn : lost) EXPECT_EQ(turn.reused, 0);
+}
+
+TEST_P(ConversationTest, HasItsBitsInCompany) {
+  start();
+  const Conversation wanted = have([](Turn&) {});
+  for (const uint64_t memory : {0U, 64U << 20}) {
+    cache_options_.memory_bytes = memory;
+    start(32);
+    // Of itself, too: the turns before are asked again while the next one is.
+    Conversation turns;
+    Turn turn{.prompt = some_text(100, 150)};
+    for (int32_t i = 1; i <= kTurns; ++i) {
+      std::vector<std::shared_ptr<RecordingSink>> sinks;
+      std::vector<Scheduler::Ticket> tickets;
+      std::vector<std::pair<size_t, std::shared_ptr<RecordingSink>>> again;
+      const auto submit = [&](std::vector<Token> prompt) {
+        sinks.push_back(std::make_shared<RecordingSink>());
+        tickets.push_back(
+            scheduler_->submit(generation_of(std::move(prompt), kAnswer), sinks.back()).value());
+        return sinks.back();
+      };
+      for (size_t earlier = 0; earlier < turns.size(); ++earlier)
+        again.emplace_back(earlier, submit(turns[earlier].prompt));
+      submit(some_text(static_cast<unsigned>(i), 140));
+      const auto ours = submit(turn.prompt);
+      submit(some_text(static_cast<unsigned>(10 + i), 90));
+      for (const auto& sink : sinks) ASSERT_EQ(sink->wait().ending, Ending::kLength);
+      for (const auto& [earlier, sink] : again) {
+        EXPECT_TRUE(bits_of(*sink) == wanted[earlier].bits) << "turn " << earlier + 1 << " again";
+      }
+      turn.answer = ours->tokens();
+      turn.bits = bits_of(*ours);
+      turns.push_back(turn);
+      turn = {.prompt = next_prompt(turn, i)};
+    }
+    expect_same(turns, wanted, "in company");
+  }
+}
+
+// That the tests above would find what they look for.
+TEST_P(ConversationTest, WouldHaveOtherBitsDividedOtherwise) {
+  if (!GetParam().tells) GTEST_SKIP() << "not known of this model";
+  start();
+  const Conversation wanted = have([](Turn&) {});
+  int differ = 0;
+  for (const Turn& turn : wanted) {
+    start();  // nothing is remembered
+    Turn fresh{.prompt = turn.prompt};
+    ask(fresh);
+    EXPECT_EQ(fresh.reused, 0);
+    differ += fresh.bits == turn.bits ? 0 : 1;
+  }
+  EXPECT_GT(differ, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, ConversationTest,
+    ::testing::Values(ConversationModel{.name = "", .tells = true},   // the rows of all tokens
+                      ConversationModel{.name = "gpt-oss.F32"},       // windows
+                      ConversationModel{.name = "deepseek4.MXFP4"},   // windows, and blocks
+                      ConversationModel{.name = "minimax-m3.F32"},    // rows that an indexer chooses
+                      ConversationModel{.name = "qwen3next.Q4_K_M"},  // a delta net and convolutions
+                      ConversationModel{.name = "kimi-k3.F32"}),      // a delta rule; streams that are banked
+    [](const auto& test) {
+      std::string name = test.param.name;
+      std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+      return name.empty() ? "Bundled" : name;
+    });
 
 TEST_F(SchedulerTest, ATextWhoseSessionWasGivenAwayIsTakenUpAgain) {
   cache_options_ = {.memory_bytes = 8U << 20, .chunk = kChunk};
@@ -304,13 +556,13 @@ TEST_F(SchedulerTest, TextsAreUsedAgainForTheirOwnerAlone) {
     generate(std::move(generation));
     return last_.reused_tokens;
   };
-  for (const PromptReuse reuse : {PromptReuse::kExact, PromptReuse::kLongest}) {
+  for (const PromptReuse reuse : {PromptReuse::kExact, PromptReuse::kConversation, PromptReuse::kLongest}) {
     options_.reuse = reuse;
     cache_options_ = {.chunk = kChunk, .reuse = reuse};  // of the sessions alone
     start();
     EXPECT_EQ(reused("anna"), 0);
-    const int32_t all =
-        reuse == PromptReuse::kExact ? (last_.prompt_tokens - 1) / kChunk * kChunk : last_.prompt_tokens - 1;
+    const int32_t all = reuse == PromptReuse::kLongest ? last_.prompt_tokens - 1
+                                                       : (last_.prompt_tokens - 1) / kChunk * kChunk;
     EXPECT_EQ(reused("bert"), 0);
     EXPECT_EQ(reused(""), 0) << "who has no key is not everybody";
     EXPECT_EQ(reused("bert"), all) << "his session is not the one that was used longest ago";

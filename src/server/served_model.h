@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "base/mutex.h"
 #include "grammar/token_mask.h"
 #include "odmoe/engine.h"
+#include "server/output/output_format.h"
 #include "server/scheduler.h"
 
 namespace odmoe::server {
@@ -18,8 +20,10 @@ struct ServedModel {
   std::unique_ptr<Scheduler> scheduler;
   int32_t context;
   int32_t sessions;
-  // How calls are written; an error when the chat template is not known.
-  Result<ToolCallSyntax> syntax;
+  Result<std::shared_ptr<const ChatTemplate>> chat_template;  // an error: conversations are refused with it
+  ModelOutput output;                                         // how thoughts, content and calls are written
+  bool sees_images;                                           // they are described to it
+  std::string model_path;                                     // of its first file
   Mutex checking;  // held while it is tried out whether a bias leaves anything of a grammar
   std::once_flag vocabulary_made;
   std::shared_ptr<const grammar::Vocabulary> vocabulary;  // made when the first grammar asks for it

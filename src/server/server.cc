@@ -103,6 +103,7 @@ class Server::Impl {
                              .max_queue = options_.max_queue,
                              .reuse = options_.prompt_reuse,
                              .on_end = [this](const GenerationEnd& end) { metrics_.count_end(end); }};
+    TurnLedgerOptions ledger{.chunk = engine_options.chunk, .memory_bytes = kTurnLedgerBytes};
     std::unique_ptr<PromptCache> cache;
     if (options_.prompt_cache_bytes > 0) {
       PromptCacheOptions kept{.memory_bytes = options_.prompt_cache_bytes,
@@ -120,21 +121,32 @@ class Server::Impl {
         };
       }
       ODMOE_ASSIGN_OR_RETURN(cache, PromptCache::create(kept));
+      ledger.identity = kept.identity;
+      if (!kept.directory.empty()) ledger.file = TurnLedger::file_in(kept.directory, kept.identity);
     }
-    ODMOE_ASSIGN_OR_RETURN(auto scheduler, Scheduler::create(engine, options, std::move(cache)));
-    auto syntax = engine.tool_call_syntax(options_.chat_template);
-    if (!syntax.has_value() && !options_.chat_template.empty()) return std::unexpected(syntax.error());
-    if (!syntax.has_value()) {
-      syntax.error().message += " with --chat-template NAME; /v1/completions works without";
-      log_event(spdlog::level::warn, "no_chat_template", {{"why", syntax.error().message}});
+    const bool remembers = options.reuse == PromptReuse::kConversation;
+    ODMOE_ASSIGN_OR_RETURN(auto scheduler,
+                           Scheduler::create(engine, options, std::move(cache),
+                                             remembers ? std::make_unique<TurnLedger>(ledger) : nullptr));
+    Result<std::shared_ptr<const ChatTemplate>> chat_template = engine.chat_template(options_.chat_template);
+    if (!chat_template.has_value()) {
+      const bool chosen = !options_.chat_template.source.empty() || !options_.chat_template.kwargs.empty();
+      if (chosen) return std::unexpected(chat_template.error());
+      chat_template.error().message += " with --chat-template; /v1/completions works without";
+      log_event(spdlog::level::warn, "no_chat_template", {{"why", chat_template.error().message}});
     }
+    const ModelOutput output =
+        output_of_template(chat_template.has_value() ? (*chat_template)->source() : "");
     const int32_t context = scheduler->context();
     const MutexLock lock(mutex_);
     loaded_ = std::shared_ptr<ServedModel>(new ServedModel{.engine = &engine,
                                                            .scheduler = std::move(scheduler),
                                                            .context = context,
                                                            .sessions = options.sessions,
-                                                           .syntax = std::move(syntax),
+                                                           .chat_template = std::move(chat_template),
+                                                           .output = output,
+                                                           .sees_images = !options_.vision.url.empty(),
+                                                           .model_path = engine_options.model.string(),
                                                            .checking = {},
                                                            .vocabulary_made = {},
                                                            .vocabulary = nullptr});
@@ -200,7 +212,7 @@ class Server::Impl {
   Json live_model() const {
     const auto loaded = this->loaded();
     if (!loaded) return Json::object();  // it ended meanwhile
-    return server::live_model(*loaded->engine, options_.model_id, loaded->syntax.has_value(),
+    return server::live_model(*loaded->engine, options_.model_id, loaded->chat_template.has_value(),
                               loaded->context);
   }
 
@@ -320,11 +332,14 @@ ApiStatus Server::Impl::try_answer(const Route& route, const Request& request, R
       return events_.answer(request, response);
     case Route::Handler::kPlain:
     case Route::Handler::kGenerate:
+    case Route::Handler::kPrompt:
       break;
   }
-  ODMOE_ASSIGN_OR_RETURN(
-      Body body,
-      route.dialect->answer(route, {.path = request.path, .model_id = options_.model_id, .model = loaded}));
+  ODMOE_ASSIGN_OR_RETURN(Body body, route.dialect->answer(route, {.path = request.path,
+                                                                  .model_id = options_.model_id,
+                                                                  .model = loaded,
+                                                                  .owner = key_owner_of(options_, request),
+                                                                  .query = request.params}));
   send(response, std::move(body));
   return {};
 }
@@ -333,14 +348,16 @@ ApiStatus Server::Impl::try_answer(const Route& route, const Request& request, R
 ApiStatus Server::Impl::answer_with_body(const Route& route, const Request& request, Response& response,
                                          const std::shared_ptr<ServedModel>& loaded) {
   const auto handle = [&](std::string body, RequestWork& work) -> ApiStatus {
-    if (route.handler == Route::Handler::kGenerate) {
+    if (route.handler == Route::Handler::kGenerate || route.handler == Route::Handler::kPrompt) {
       return generate(route, request, response, loaded, std::move(body), work);
     }
     ODMOE_ASSIGN_OR_RETURN(Body answer, route.dialect->answer(route, {.path = request.path,
                                                                       .body = std::move(body),
                                                                       .work = &work,
                                                                       .model_id = options_.model_id,
-                                                                      .model = loaded}));
+                                                                      .model = loaded,
+                                                                      .owner = work.owner(),
+                                                                      .query = request.params}));
     send(response, std::move(answer));
     return {};
   };
@@ -350,6 +367,7 @@ ApiStatus Server::Impl::answer_with_body(const Route& route, const Request& requ
     std::optional<Clock::time_point> deadline;
     if (options_.timeout.count() > 0) deadline = Clock::now() + options_.timeout;
     RequestWork work(memory_, deadline, &stopping_, request.is_connection_closed);
+    work.belongs_to(key_owner_of(options_, request));
     auto body =
         Listener::read_body(max_body_bytes(options_), [&](uint64_t bytes) { return work.take(bytes); });
     status = body.has_value() ? handle(std::move(*body), work)
@@ -368,6 +386,17 @@ ApiStatus Server::Impl::generate(const Route& route, const Request& request, Res
                          route.dialect->parse(route, body, loaded->engine->model().n_vocab, work));
   forget_body(body, work);
   const Client client{.owner = owner_of(options_, request), .gone = request.is_connection_closed};
+  if (parsed.at_once) {
+    send(response, parsed.at_once(generator_.start_of(*loaded)));
+    return {};
+  }
+  if (route.handler == Route::Handler::kPrompt) {
+    ODMOE_ASSIGN_OR_RETURN(
+        const std::vector<Token> prompt,
+        generator_.prompt(*loaded, std::get<ChatRequest>(std::move(parsed.request)), client, work));
+    send(response, parsed.prompted(*loaded, prompt));
+    return {};
+  }
   ODMOE_ASSIGN_OR_RETURN(auto call, generator_.start(loaded, std::move(parsed), client, work));
   if (!call->answer->is_stream()) return answer_whole(request, response, std::move(call), answering_);
   answer_stream(request, response, std::move(call), answering_);

@@ -14,6 +14,7 @@
 
 #include "odmoe/engine.h"
 #include "server/dialects.h"
+#include "server/limits.h"
 #include "server/prompt_cache.h"
 #include "server/vision.h"
 
@@ -27,8 +28,8 @@ struct ServerOptions {
   std::vector<std::string> cors_origins;  // pages that may ask from a browser; "*": all
   // Names of this machine beside localhost, NAME or NAME:PORT, that are answered to on a loopback address.
   std::vector<std::string> allowed_hosts;
-  std::string model_id;       // as /v1/models names it
-  std::string chat_template;  // a family; empty: the model's own
+  std::string model_id;  // as /v1/models names it
+  ChatTemplateChoice chat_template;
   size_t max_body_bytes = 0;  // 0: default_max_body_bytes()
   size_t max_connections = 64;
   size_t max_queue = 64;
@@ -36,7 +37,8 @@ struct ServerOptions {
   uint64_t prompt_cache_bytes = 0;  // EngineOptions::reserved_bytes is as much
   std::filesystem::path cache_dir;  // where timelines are kept; empty: nowhere
   uint64_t cache_dir_bytes = 0;     // of it, at most
-  PromptReuse prompt_reuse = PromptReuse::kExact;
+  uint64_t response_store_bytes = kDefaultResponseStoreBytes;  // of responses that are kept; 0: none are
+  PromptReuse prompt_reuse = PromptReuse::kConversation;
   bool share_prompts = false;  // texts of one key are used again for another's requests, who can tell so
   VisionOptions vision;
   Status validate() const;  // kUsage naming the option
@@ -45,10 +47,12 @@ struct ServerOptions {
 // Thread-safe.
 class Server {
  public:
-  // Listens at once, to clients of these dialects.  kUsage or kIo when it cannot: the address is taken, or no
-  // such host.
-  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options,
-                                                Dialects dialects = all_dialects());
+  // Listens at once, to clients of these dialects, or of all that there are.  kUsage or kIo when it cannot:
+  // the address is taken, or no such host.
+  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options, Dialects dialects);
+  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options) {
+    return listen(options, all_dialects({.response_store_bytes = options.response_store_bytes}));
+  }
   // Ends as stop() does.
   ~Server();
   Server(const Server&) = delete;

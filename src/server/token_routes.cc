@@ -4,12 +4,14 @@
 #include <utility>
 #include <vector>
 
+#include "base/utf8.h"
 #include "model/tokenizer/tokenizer.h"
 #include "odmoe/format.h"
 #include "server/encode_bounds.h"
 #include "server/json_guard.h"
 #include "server/json_list.h"
 #include "server/request.h"
+#include "server/token_text.h"
 
 namespace odmoe::server {
 namespace {
@@ -37,7 +39,10 @@ ApiResult<Body> answer_tokenize(const Engine& engine, std::string body, RequestW
     const auto item = [&](size_t i) {
       const Token token = kept->tokens[i];
       if (!with_pieces) return std::to_string(token);
-      return dump_json({{"id", token}, {"piece", engine.token_bytes(token, true)}});
+      // What is a part of a character is told by its bytes.
+      const std::string piece = engine.token_bytes(token, true);
+      const bool whole = is_utf8(piece);
+      return dump_json({{"id", token}, {"piece", whole ? Json(piece) : token_byte_list(engine, token)}});
     };
     return sink("{\"tokens\":") && write_json_list(kept->tokens.size(), item, sink) &&
            sink(odmoe::format(",\"count\":{}}}\n", kept->tokens.size()));

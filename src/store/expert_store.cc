@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/mutex.h"
+#include "base/thread_priority.h"
 #include "base/units.h"
 #include "store/expert_store_impl.h"
 
@@ -21,6 +22,13 @@ Status ExpertStoreOptions::validate() const {
   }
   return {};
 }
+
+namespace {
+
+// Fills that wait for the drive, so that there is time to make their pages.
+constexpr size_t kFillsAhead = 8;
+
+}  // namespace
 
 ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader> reader,
                         const ExpertStoreOptions& options, std::vector<ReadCopy> copies, SlotPlan plan,
@@ -57,27 +65,33 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
   n_wanted_.resize(classes_.size());
   plan_.slots_within(std::min(options_.arena_bytes, plan_.bytes()), n_wanted_);
   for (size_t i = 0; i < classes_.size(); ++i) set_usable(i, n_wanted_[i]);
+  fills_ = fill_on_ = options_.fill;
+  fresh_.reserve(slots_.size());
+  fresh_fills_.reserve(kFillsAhead);
 }
 
 Status ExpertStore::Impl::start() {
   try {
+    if (options_.fill) page_thread_ = std::thread([this] { run_pages(); });
     io_thread_ = std::thread([this] { run_io(); });
   } catch (const std::system_error& error) {
-    return fail(ErrorKind::kIo, "cannot start the I/O thread: {}; raise the limit of processes (ulimit -u)",
+    return fail(ErrorKind::kIo,
+                "cannot start the threads that read: {}; raise the limit of processes (ulimit -u)",
                 error.what());
   }
   return {};
 }
 
 ExpertStore::Impl::~Impl() {
-  if (!io_thread_.joinable()) return;
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
     assert(std::ranges::all_of(slots_, [](const Slot& slot) { return slot.n_lease == 0; }));
   }
+  fresh_changed_.notify_all();
   reader_->wake();
-  io_thread_.join();
+  if (page_thread_.joinable()) page_thread_.join();
+  if (io_thread_.joinable()) io_thread_.join();
 }
 
 SlotView ExpertStore::Impl::slot_view(int layer) const {
@@ -103,10 +117,28 @@ void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
   slot_at(slot).state = State::kLoading;
   slot_at(slot).gate_up = slot_at(slot).down = {};
   slot_at(slot).prefetched = priority == Priority::kPrefetch;
+  slot_at(slot).filled = priority == Priority::kFill;
   if (priority == Priority::kPrefetch) ++stats_.prefetched;
+  if (priority == Priority::kFill) ++stats_.filled;
   expert_of(key).slot = slot;
-  slot_class.policy->admit(key);
+  if (priority == Priority::kFill) {
+    slot_class.policy->admit_unasked(key);
+  } else {
+    slot_class.policy->admit(key);
+  }
   ++slot_class.n_orphan;  // until someone holds it
+  const bool is_new = options_.fill && arena_.touch(slot);
+  slot_at(slot).unpaged = is_new && priority == Priority::kFill;
+  if (is_new) {
+    (priority == Priority::kFill ? fresh_fills_ : fresh_).push_back(slot);
+    fresh_changed_.notify_all();
+  }
+  if (!slot_at(slot).unpaged) add_to_scheduler(slot, priority);
+}
+
+void ExpertStore::Impl::add_to_scheduler(int32_t slot, Priority priority) {
+  const ExpertKey key = slot_at(slot).key;
+  slot_at(slot).unpaged = false;
   scheduler_.add(slot, key, plan_.layout(key.layer), arena_.slot(slot), priority);
 }
 
@@ -120,13 +152,18 @@ void ExpertStore::Impl::hold(ExpertKey key, int32_t slot) {
     ++stats_.prefetched_used;
     if (slot_at(slot).state == State::kLoading) ++stats_.prefetched_late;
   }
+  if (std::exchange(slot_at(slot).filled, false)) ++stats_.filled_used;
   if (slot_at(slot).n_lease++ > 0) return;
   ++layer_of(key.layer).n_leased;
   Class& slot_class = class_of(key.layer);
   slot_class.policy->set_held(key, true);
   if (slot_at(slot).state == State::kLoading) {
     --slot_class.n_orphan;
-    scheduler_.promote(slot);
+    if (slot_at(slot).unpaged) {
+      add_to_scheduler(slot, Priority::kDemand);
+    } else {
+      scheduler_.promote(slot);
+    }
   }
 }
 
@@ -143,6 +180,7 @@ size_t ExpertStore::Impl::lease(ExpertStore* store, int layer, std::span<const i
   {
     MutexLock lock(mutex_);
     Class& slot_class = class_of(layer);
+    fill_layer_ = layer + 1;
     // The router has spoken for this layer: what was only guessed of it is not wanted any more.
     hints_.erase(std::remove_if(hints_.begin() + static_cast<ptrdiff_t>(next_hint_), hints_.end(),
                                 [&](ExpertKey hint) { return hint.layer == layer; }),
@@ -330,6 +368,95 @@ void ExpertStore::Impl::start_hints() {
   }
 }
 
+// Turns free slots into loads while the drive has nothing better to do and no hint waits.
+void ExpertStore::Impl::start_fill() {
+  // While they wait the system makes their pages, so there are some beyond those that the drive wants now.
+  while (fills_ && next_hint_ == hints_.size() &&
+         scheduler_.n_fill_waiting() + fresh_fills_.size() < kFillsAhead) {
+    bool found = false, later = false;
+    for (int i = 0; i < source_.n_layer() && !found; ++i) {
+      const int layer = (fill_layer_ + i) % source_.n_layer();
+      if (source_.n_expert(layer) == 0) continue;
+      // However much is filled, a layer must always find its slots for a demand at once.
+      const Class& slots = class_of(layer);
+      if (slots.n_orphan >= slots.n_usable - plan_of(layer).min_slot) {
+        later = true;
+      } else {
+        found = fill_one(layer);
+      }
+    }
+    if (found) continue;
+    fills_ = later;
+    return;
+  }
+}
+
+// Gives the layer another expert, if it has an absent one that it may have a free slot for.
+bool ExpertStore::Impl::fill_one(int layer) {
+  Layer& own = layer_of(layer);
+  const ResidencyPolicy& policy = *class_of(layer).policy;
+  if (!takes_free_slot(policy, layer, Reach::kShare, source_.n_expert_used())) return false;
+  while (own.next_fill < source_.n_expert(layer) && expert_of({layer, own.next_fill}).slot >= 0)
+    ++own.next_fill;
+  if (own.next_fill == source_.n_expert(layer)) return false;
+  const int32_t slot = arena_.take(own.slot_class, own.home, policy.share(layer));
+  if (slot < 0) return false;
+  load({layer, own.next_fill++}, slot, Priority::kFill);
+  return true;
+}
+
+// The first touch of memory can take longer than reading what goes there: the system has to find and clear
+// it. Where that is left to the moment in which a read is handed over, it holds up all reads.  The I/O thread
+// goes through what is wanted from the first, this one from the last: where their turns meet, all is there.
+// Fills are not read before their pages are made, so that nobody ever waits for those.
+void ExpertStore::Impl::run_pages() {
+  // Where all processors compute there is time for it only while they wait for reads, which is when it helps.
+  give_way_to_other_threads();
+  MutexLock lock(mutex_);
+  while (!stopping_) {
+    if (!fresh_.empty()) {
+      const int32_t slot = fresh_.back();
+      fresh_.pop_back();
+      make_pages(slot);
+    } else if (!fresh_fills_.empty()) {
+      const int32_t slot = fresh_fills_.front();
+      fresh_fills_.erase(fresh_fills_.begin());
+      make_pages(slot);
+      if (!slot_at(slot).unpaged) continue;  // it is wanted by now
+      add_to_scheduler(slot, Priority::kFill);
+      if (std::exchange(io_sleeps_, false)) reader_->wake();
+    } else {
+      fresh_changed_.wait(mutex_);
+    }
+  }
+}
+
+// Gives the lock up in between.
+void ExpertStore::Impl::make_pages(int32_t slot) {
+  if (slot_at(slot).state != State::kLoading) return;  // it has been read into
+  mutex_.unlock();
+  arena_.populate(slot);
+  mutex_.lock();
+  arena_.discard_unused(slot);
+}
+
+// There are more free slots than before.
+void ExpertStore::Impl::fill_from_the_first() {
+  for (Layer& layer : layers_) layer.next_fill = 0;
+  fills_ = fill_on_;
+}
+
+void ExpertStore::Impl::set_fill(bool on) {
+  bool wake = false;
+  {
+    const MutexLock lock(mutex_);
+    fill_on_ = on;
+    fill_from_the_first();
+    wake = fills_ && std::exchange(io_sleeps_, false);
+  }
+  if (wake) reader_->wake();
+}
+
 Residency ExpertStore::Impl::residency_in(int32_t slot) const {
   if (slot < 0) return Residency::kAbsent;
   return slots_[static_cast<size_t>(slot)].state == State::kResident ? Residency::kResident
@@ -356,12 +483,14 @@ int32_t ExpertStore::Impl::view(int layer, std::span<ExpertView> experts) const 
 ExpertStoreStats ExpertStore::Impl::stats() const {
   const MutexLock lock(mutex_);
   ExpertStoreStats stats = stats_;
-  stats.demand_read_bytes = scheduler_.demand_bytes();
-  stats.prefetch_read_bytes = scheduler_.prefetch_bytes();
+  stats.demand_read_bytes = scheduler_.read_bytes(Priority::kDemand);
+  stats.prefetch_read_bytes = scheduler_.read_bytes(Priority::kPrefetch);
+  stats.fill_read_bytes = scheduler_.read_bytes(Priority::kFill);
   stats.reads = scheduler_.n_read();
   stats.read_retries = stats_.read_retries + scheduler_.n_retry();
-  if (busy_since_us_ >= 0)
-    stats.read_busy_us += static_cast<uint64_t>(options_.clock->now_us() - busy_since_us_);
+  const int64_t now_us = options_.clock->now_us();
+  if (busy_since_us_ >= 0) stats.read_busy_us += static_cast<uint64_t>(now_us - busy_since_us_);
+  if (wanted_since_us_ >= 0) stats.wanted_busy_us += static_cast<uint64_t>(now_us - wanted_since_us_);
   return stats;
 }
 
@@ -381,6 +510,12 @@ uint64_t ExpertStore::min_arena_bytes(const ExpertSource& source, ReadAlignment 
 
 uint64_t ExpertStore::max_arena_bytes(const ExpertSource& source, ReadAlignment alignment) {
   return SlotPlan(source, alignment).max_bytes();
+}
+
+int32_t ExpertStore::slots_within(const ExpertSource& source, ReadAlignment alignment, uint64_t arena_bytes) {
+  SlotPlan plan(source, alignment);
+  plan.divide(arena_bytes);
+  return plan.n_slot();
 }
 
 namespace {
@@ -476,6 +611,7 @@ Status ExpertStore::wait_all(std::span<ExpertLease> leases) {
 }
 
 void ExpertStore::prefetch(std::span<const ExpertKey> hints, Reach reach) { impl_->prefetch(hints, reach); }
+void ExpertStore::set_fill(bool on) { impl_->set_fill(on); }
 void ExpertStore::set_prefetch_depth(PrefetchDepth depth) { impl_->set_prefetch_depth(depth); }
 Residency ExpertStore::residency(ExpertKey key) const { return impl_->residency(key); }
 int32_t ExpertStore::view(int layer, std::span<ExpertView> experts) const {

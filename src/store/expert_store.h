@@ -52,6 +52,11 @@ struct ExpertStoreOptions {
   std::vector<ExpertMirror> mirrors;  // used as well as the source's own files
   // The one that needs no observe() to know what was used; the engine asks for its own choice.
   PolicyKind policy = PolicyKind::kLayerLru;
+  // Slots that are free are filled with experts that nobody has asked for, while the drive has nothing better
+  // to do, until none is free: from the layer whose turn is next, each in the order of its experts.  A layer
+  // gets no more than its share.  Nothing is evicted for it, and what it brought goes before equals that were
+  // used.  A read that fails is nobody's error: a demand tries afresh.
+  bool fill = false;
   const Clock* clock = &SteadyClock::instance();
   Status validate() const;
 };
@@ -72,13 +77,16 @@ struct SlotView {
 struct ExpertStoreStats {
   uint64_t demands = 0, hits = 0, late_hits = 0, misses = 0, evictions = 0;
   uint64_t demand_read_bytes = 0;  // bytes asked of the drive for demands, alignment padding included
-  uint64_t prefetch_read_bytes = 0;
+  uint64_t prefetch_read_bytes = 0, fill_read_bytes = 0;
   uint64_t reads = 0, read_retries = 0, failed_reads = 0;
   uint64_t prefetched = 0;       // experts loaded for a hint
   uint64_t prefetched_used = 0;  // of them, leased before they were evicted
   uint64_t prefetched_late = 0;  // of those, still loading then
+  uint64_t filled = 0;           // experts loaded for ExpertStoreOptions::fill
+  uint64_t filled_used = 0;      // of them, leased before they were evicted
   uint64_t stall_us = 0;         // time spent in wait functions
   uint64_t read_busy_us = 0;     // time during which at least one read was in flight
+  uint64_t wanted_busy_us = 0;   // of it, at least one for a demand or a hint
   int32_t resident = 0;          // experts in memory now
   int32_t n_slot = 0;            // of all classes, in use now
   uint64_t arena_bytes = 0;      // of these slots
@@ -127,6 +135,8 @@ class ExpertStore {
   static uint64_t min_arena_bytes(const ExpertSource& source, ReadAlignment alignment);
   // The arena in which every expert is resident at once; more is never used.
   static uint64_t max_arena_bytes(const ExpertSource& source, ReadAlignment alignment);
+  // The slots that an arena of this size has; it is at least min_arena_bytes().
+  static int32_t slots_within(const ExpertSource& source, ReadAlignment alignment, uint64_t arena_bytes);
 
   // Adds the source's files and those of the mirrors to `reader` (which has none yet) and allocates the
   // arena. `source` must outlive the store. Errors: kUsage (options out of range), kBudget (arena below the
@@ -195,6 +205,9 @@ class ExpertStore {
   // replace the earlier ones that have not started; those beyond kMaxHints are dropped, and so are those of a
   // layer once it leases experts.  A hint for an expert in memory is evidence for keeping it.
   void prefetch(std::span<const ExpertKey> hints, Reach reach);
+
+  // Stops filling free slots, or begins (again), whatever ExpertStoreOptions::fill says.
+  void set_fill(bool on);
 
   // How many reads for hints are in flight at a time, from now on; kFew until this is called.
   void set_prefetch_depth(PrefetchDepth depth);

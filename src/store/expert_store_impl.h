@@ -42,6 +42,7 @@ class ExpertStore::Impl {
   Result<size_t> wait_any(std::span<ExpertLease> leases);
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
   void prefetch(std::span<const ExpertKey> hints, Reach reach);
+  void set_fill(bool on);
   void set_prefetch_depth(PrefetchDepth depth);
   Residency residency(ExpertKey key) const;
   int32_t view(int layer, std::span<ExpertView> experts) const;
@@ -66,6 +67,8 @@ class ExpertStore::Impl {
     ExpertKey key;
     State state = State::kFree;
     bool prefetched = false;  // for a hint, and not leased since
+    bool filled = false;      // because it was free, and not leased since
+    bool unpaged = false;     // loading for a fill, and not with the scheduler before its pages are made
     bool moving = false;      // resident, being copied elsewhere: held in the policy even without leases
     Section gate_up, down;    // loading; the I/O thread's to change.  Gate and up that are sound can be used
     int32_t n_lease = 0;
@@ -76,6 +79,7 @@ class ExpertStore::Impl {
     int32_t first_expert = 0;  // index of its expert 0 among all experts
     int32_t home = 0;          // first of the slots that its experts should have, as many as its share
     int32_t n_leased = 0;      // slots of this layer that are leased
+    int32_t next_fill = 0;     // the expert that may be next to fill a slot
   };
   struct Class {
     std::unique_ptr<ResidencyPolicy> policy;
@@ -122,8 +126,14 @@ class ExpertStore::Impl {
   void evict_beyond_shares(const SlotClass& plan, Class& slot_class) ODMOE_REQUIRES(mutex_);
   int32_t find_slot(int layer, Reach reach, uint64_t spared_hint) ODMOE_REQUIRES(mutex_);
   void load(ExpertKey key, int32_t slot, Priority priority) ODMOE_REQUIRES(mutex_);
+  void add_to_scheduler(int32_t slot, Priority priority) ODMOE_REQUIRES(mutex_);
   void hold(ExpertKey key, int32_t slot) ODMOE_REQUIRES(mutex_);
   void start_hints() ODMOE_REQUIRES(mutex_);
+  void start_fill() ODMOE_REQUIRES(mutex_);
+  bool fill_one(int layer) ODMOE_REQUIRES(mutex_);
+  void fill_from_the_first() ODMOE_REQUIRES(mutex_);
+  void run_pages();
+  void make_pages(int32_t slot) ODMOE_REQUIRES(mutex_);
   void finish(int32_t slot) ODMOE_REQUIRES(mutex_);
   void retire_if_unusable(int32_t slot) ODMOE_REQUIRES(mutex_);
   void give_up(int32_t slot, const Error& error) ODMOE_REQUIRES(mutex_);
@@ -131,7 +141,7 @@ class ExpertStore::Impl {
   Error read_error(const LoadEnd& end) const ODMOE_REQUIRES(mutex_);
   Error damage_error(int32_t slot) const ODMOE_REQUIRES(mutex_);
   bool sections_are_apart(int32_t slot) const ODMOE_REQUIRES(mutex_);
-  void set_in_flight(bool some) ODMOE_REQUIRES(mutex_);
+  void note_in_flight() ODMOE_REQUIRES(mutex_);
   void report_failed_copy() ODMOE_REQUIRES(mutex_);
 
   // Empties the slots of a class that are not in use any more.  Gives the lock up in between.
@@ -160,7 +170,7 @@ class ExpertStore::Impl {
   std::vector<int32_t> n_wanted_ ODMOE_GUARDED_BY(resize_mutex_);  // by class
   mutable Mutex mutex_;
   Condition changed_;          // something has landed, or a load has ended
-  std::vector<Layer> layers_;  // but for Layer::n_leased, which mutex_ guards, fixed
+  std::vector<Layer> layers_;  // but for n_leased and next_fill, which mutex_ guards, fixed
   std::vector<Class> classes_ ODMOE_GUARDED_BY(mutex_);
   std::vector<Expert> experts_ ODMOE_GUARDED_BY(mutex_);
   std::vector<Slot> slots_ ODMOE_GUARDED_BY(mutex_);
@@ -169,8 +179,16 @@ class ExpertStore::Impl {
   size_t next_hint_ ODMOE_GUARDED_BY(mutex_) = 0;
   uint64_t n_prefetch_ ODMOE_GUARDED_BY(mutex_) = 0;  // calls of prefetch() so far
   Reach hint_reach_ ODMOE_GUARDED_BY(mutex_) = Reach::kShare;
+  // Whether free slots are to be filled, whether one may still be, and from which layer on experts are looked
+  // for.
+  bool fill_on_ ODMOE_GUARDED_BY(mutex_) = false;
+  bool fills_ ODMOE_GUARDED_BY(mutex_) = false;
+  int fill_layer_ ODMOE_GUARDED_BY(mutex_) = 0;
+  // Loading slots that were never read into before: of what is wanted, latest last, and of fills, in turn.
+  std::vector<int32_t> fresh_ ODMOE_GUARDED_BY(mutex_), fresh_fills_ ODMOE_GUARDED_BY(mutex_);
+  Condition fresh_changed_;
   ExpertStoreStats stats_ ODMOE_GUARDED_BY(mutex_);
-  int64_t busy_since_us_ ODMOE_GUARDED_BY(mutex_) = -1;
+  int64_t busy_since_us_ ODMOE_GUARDED_BY(mutex_) = -1, wanted_since_us_ ODMOE_GUARDED_BY(mutex_) = -1;
   bool io_sleeps_ ODMOE_GUARDED_BY(mutex_) =
       false;  // the I/O thread is in, or on its way into, the reader's wait()
   bool stopping_ ODMOE_GUARDED_BY(mutex_) = false;
@@ -182,6 +200,7 @@ class ExpertStore::Impl {
   std::vector<Arrival> arrivals_;
   Checksum checksum_;
   std::thread io_thread_;
+  std::thread page_thread_;  // where slots are filled, makes the pages of those that are to be read into
 };
 
 }  // namespace odmoe

@@ -48,7 +48,10 @@ void ExpertStore::Impl::read_again(int32_t number) {
   if (what != RecordSection::kGateUp) slot.down.state = SectionState::kComing;
   ++stats_.read_retries;
   scheduler_.add(number, slot.key, plan_.layout(slot.key.layer), arena_.slot(number),
-                 slot.n_lease > 0 ? Priority::kDemand : Priority::kPrefetch, what);
+                 slot.n_lease > 0 ? Priority::kDemand
+                 : slot.filled    ? Priority::kFill
+                                  : Priority::kPrefetch,
+                 what);
 }
 
 bool ExpertStore::Impl::sections_are_apart(int32_t number) const {
@@ -107,11 +110,16 @@ Error ExpertStore::Impl::read_error(const LoadEnd& end) const {
           std::generic_category().message(end.read.error))};
 }
 
-void ExpertStore::Impl::set_in_flight(bool some) {
-  if (some == (busy_since_us_ >= 0)) return;
-  const int64_t now_us = options_.clock->now_us();
-  if (!some) stats_.read_busy_us += static_cast<uint64_t>(now_us - busy_since_us_);
-  busy_since_us_ = some ? now_us : -1;
+// For the time during which there is something.
+void ExpertStore::Impl::note_in_flight() {
+  const auto note = [this](bool some, int64_t& since_us, uint64_t& sum_us) {
+    if (some == (since_us >= 0)) return;
+    const int64_t now_us = options_.clock->now_us();
+    if (!some) sum_us += static_cast<uint64_t>(now_us - since_us);
+    since_us = some ? now_us : -1;
+  };
+  note(scheduler_.in_flight() > 0, busy_since_us_, stats_.read_busy_us);
+  note(scheduler_.in_flight() > scheduler_.fills_in_flight(), wanted_since_us_, stats_.wanted_busy_us);
 }
 
 void ExpertStore::Impl::report_failed_copy() {
@@ -210,11 +218,12 @@ void ExpertStore::Impl::run_io() {
     const int64_t now_us = options_.clock->now_us();
     while (!stopping_ && requests_.size() < requests_.capacity()) {
       start_hints();
+      start_fill();
       ReadRequest request;
       if (!scheduler_.next(request, now_us)) break;
       requests_.push_back(request);
     }
-    set_in_flight(scheduler_.in_flight() > 0);
+    note_in_flight();
     if (stopping_ && scheduler_.in_flight() == 0 && arrivals_.empty()) return;
     std::optional<std::chrono::microseconds> pause;  // until a failed read may be tried again
     if (const auto retry_us = scheduler_.next_retry_us(now_us); retry_us && !stopping_) {

@@ -114,6 +114,8 @@ void ExpertStore::Impl::gather(size_t index) {
     } else {
       slot_at(to).key = key;
       slot_at(to).state = State::kResident;
+      slot_at(to).filled = source.filled;
+      slot_at(to).prefetched = source.prefetched;
       expert_of(key).slot = to;
       source.state = State::kFree;
       arena_.give_back(from);
@@ -127,16 +129,23 @@ void ExpertStore::Impl::gather(size_t index) {
 uint64_t ExpertStore::Impl::resize(uint64_t arena_bytes) {
   const MutexLock turn(resize_mutex_);
   plan_.slots_within(std::max(arena_bytes, plan_.min_bytes()), n_wanted_);
-  const MutexLock lock(mutex_);
+  MutexLock lock(mutex_);
   const auto n_before = stats_.n_slot;
+  bool grown = false;
   for (size_t i = 0; i < classes_.size(); ++i) {
     const int32_t had = classes_[i].n_usable;
     set_usable(i, n_wanted_[i]);
     if (classes_[i].n_usable < had) gather(i);
+    grown = grown || classes_[i].n_usable > had;
   }
   if (stats_.n_slot != n_before) ++stats_.resizes;
+  if (grown) fill_from_the_first();
   changed_.notify_all();
-  return stats_.arena_bytes;
+  const uint64_t now_bytes = stats_.arena_bytes;
+  const bool wake = grown && fills_ && std::exchange(io_sleeps_, false);
+  lock.unlock();
+  if (wake) reader_->wake();
+  return now_bytes;
 }
 
 }  // namespace odmoe

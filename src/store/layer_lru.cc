@@ -40,6 +40,14 @@ class LayerLru final : public ResidencyPolicy {
     append(list, static_cast<int32_t>(node_of(key)));
   }
 
+  void admit_unasked(ExpertKey key) override {
+    List& list = list_of(key.layer);
+    admit(key);
+    const auto node = static_cast<int32_t>(node_of(key));
+    unlink(list, node);
+    prepend(list, node);
+  }
+
   void remove(ExpertKey key) override {
     List& list = list_of(key.layer);
     Node& node = nodes_[node_of(key)];
@@ -135,6 +143,13 @@ class LayerLru final : public ResidencyPolicy {
     node_at(node).after = -1;
     (list.last >= 0 ? node_at(list.last).after : list.first) = node;
     list.last = node;
+  }
+
+  void prepend(List& list, int32_t node) {
+    node_at(node).before = -1;
+    node_at(node).after = list.first;
+    (list.first >= 0 ? node_at(list.first).before : list.last) = node;
+    list.first = node;
   }
 
   void unlink(List& list, int32_t node) {

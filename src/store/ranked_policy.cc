@@ -33,6 +33,11 @@ void RankedPolicy::admit(ExpertKey key) {
   layer.known = false;
 }
 
+void RankedPolicy::admit_unasked(ExpertKey key) {
+  admit(key);
+  nodes_[node_of(key)].used = 0;
+}
+
 void RankedPolicy::remove(ExpertKey key) {
   Node& node = nodes_[node_of(key)];
   assert(node.member);

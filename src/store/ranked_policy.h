@@ -17,6 +17,7 @@ namespace odmoe {
 class RankedPolicy : public ResidencyPolicy {
  public:
   void admit(ExpertKey key) override;
+  void admit_unasked(ExpertKey key) override;
   void remove(ExpertKey key) override;
   void use(ExpertKey key) override;
   void set_held(ExpertKey key, bool held) override;

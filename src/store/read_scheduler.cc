@@ -33,10 +33,12 @@ ReadScheduler::ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> c
       loads_(static_cast<size_t>(limits.n_slot)),
       demand_(loads_.size()),
       prefetch_(loads_.size()),
-      // A piece that waits to be tried again keeps its place.  Of these prefetches have no more than their
-      // share of the depth, so demands always find one.
-      pieces_(size_t{2} * limits.depth) {
+      fill_(loads_.size()),
+      // A piece that waits to be tried again keeps its place.  Of these prefetches and fills have no more
+      // than their shares of the depth, so demands always find one.
+      pieces_(size_t{3} * limits.depth) {
   assert(!copies.empty());
+  fill_depth_ = std::max(limits.depth / 2, 1U);
   set_prefetch_depth(PrefetchDepth::kFew);
   for (ReadCopy& copy : copies) copies_.push_back({.copy = std::move(copy)});
   const bool known =
@@ -69,18 +71,21 @@ void ReadScheduler::add(int32_t slot, ExpertKey key, const SlotLayout& layout, s
   load.gate_up_left = section == RecordSection::kAll ? gate_up_bytes(load) : 0;
   skip_empty_extents(load);
   assert(load.extent < layout.extents.size());
-  if (priority == Priority::kDemand) ++n_demand_load_;
   queue(priority).push(slot);
+  if (priority != Priority::kDemand) return;
+  ++n_demand_load_;
+  fill_window_ = kFillBytes;
 }
 
 void ReadScheduler::promote(int32_t slot) {
   Load& load = loads_[static_cast<size_t>(slot)];
   // One that has ended is promoted, too, when it is leased before the store has looked at what arrived.
   if (load.ended || load.priority == Priority::kDemand) return;
-  load.priority = Priority::kDemand;
+  const Priority before = std::exchange(load.priority, Priority::kDemand);
   ++n_demand_load_;
+  fill_window_ = kFillBytes;
   if (load.failed || load.extent == load.layout->extents.size()) return;  // nothing waits
-  prefetch_.remove(slot);
+  queue(before).remove(slot);
   demand_.push(slot);
 }
 
@@ -96,7 +101,7 @@ bool ReadScheduler::wants_prefetch() const {
 }
 
 bool ReadScheduler::room_for_prefetch() const {
-  return prefetch_out_ < prefetch_depth_ && (filling_ || few_are_left());
+  return prefetch_out_ < prefetch_depth_ && (topping_up_ || few_are_left());
 }
 
 bool ReadScheduler::drive_idles() const {
@@ -184,9 +189,9 @@ ReadScheduler::Piece ReadScheduler::cut(const Load& load) const {
   const SliceLocation location = source_.locate(load.key, extent.first_slice);
   const ExtentRead read = next_read(load);
   // Pieces of about the same size, rather than large ones and a crumb: the last to arrive decides.
-  const uint64_t most = load.priority == Priority::kDemand
-                            ? limits_.read_bytes
-                            : std::min(limits_.read_bytes, kPrefetchPieceBytes);
+  const uint64_t most = load.priority == Priority::kPrefetch
+                            ? std::min(limits_.read_bytes, kPrefetchPieceBytes)
+                            : limits_.read_bytes;
   const uint64_t n_piece = (read.bytes + most - 1) / most;
   const uint64_t unit = std::max(limits_.alignment.offset_bytes, limits_.alignment.memory_bytes);
   const uint64_t piece_bytes = round_up((read.bytes + n_piece - 1) / n_piece, unit);
@@ -236,6 +241,9 @@ ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token)
       prefetch_out_bytes_ + piece.read.bytes > kPrefetchBytes) {
     return Found::kFull;
   }
+  if (priority == Priority::kFill && fill_out_ > 0 && fill_out_bytes_ + piece.read.bytes > fill_window_) {
+    return Found::kFull;
+  }
   piece.slot = slot;
   piece.priority = priority;
   piece.cut_bytes = piece.read.bytes;
@@ -251,7 +259,10 @@ ReadScheduler::Found ReadScheduler::take_new(Priority priority, uint32_t& token)
   if (priority == Priority::kPrefetch) {
     ++prefetch_out_;
     prefetch_out_bytes_ += piece.cut_bytes;
-    filling_ = prefetch_out_ < prefetch_depth_;
+    topping_up_ = prefetch_out_ < prefetch_depth_;
+  } else if (priority == Priority::kFill) {
+    ++fill_out_;
+    fill_out_bytes_ += piece.cut_bytes;
   }
   return Found::kPiece;
 }
@@ -266,11 +277,17 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
     priority = Priority::kPrefetch;
     found = take_retry(priority, now_us, token);
     if (found == Found::kNone && room_for_prefetch()) found = take_new(priority, token);
+    if (found == Found::kNone && prefetch_.empty()) {
+      priority = Priority::kFill;
+      found = take_retry(priority, now_us, token);
+      if (found == Found::kNone && room_for_fill()) found = take_new(priority, token);
+    }
   }
   if (found != Found::kPiece) return false;
   Piece& piece = pieces_[token];
-  if (priority == Priority::kDemand) leave_prefetches(piece);
+  if (priority == Priority::kDemand) leave(piece);
   piece.priority = priority;
+  if (priority == Priority::kFill) ++fills_in_flight_;
   CopyState& state = copies_[static_cast<size_t>(piece.copy)];
   piece.read.file = state.copy.files[static_cast<size_t>(piece.file)];
   piece.asked_bytes = piece.read.bytes;
@@ -280,16 +297,20 @@ bool ReadScheduler::next(ReadRequest& request, int64_t now_us) {
   request = piece.read.request(token);
   ++in_flight_;
   ++n_read_;
-  (priority == Priority::kDemand ? demand_bytes_ : prefetch_bytes_) += request.bytes;
+  read_bytes_[static_cast<size_t>(priority)] += request.bytes;
   return true;
 }
 
-// The piece is not a prefetch any more, or about to be forgotten.
-void ReadScheduler::leave_prefetches(const Piece& piece) {
-  if (piece.priority != Priority::kPrefetch) return;
-  --prefetch_out_;
-  prefetch_out_bytes_ -= piece.cut_bytes;
-  filling_ = few_are_left();
+// The piece is not a prefetch or fill any more, or about to be forgotten.
+void ReadScheduler::leave(const Piece& piece) {
+  if (piece.priority == Priority::kPrefetch) {
+    --prefetch_out_;
+    prefetch_out_bytes_ -= piece.cut_bytes;
+    topping_up_ = few_are_left();
+  } else if (piece.priority == Priority::kFill) {
+    --fill_out_;
+    fill_out_bytes_ -= piece.cut_bytes;
+  }
 }
 
 // A try that brought nothing counts as a failure of its copy, as long as there is another copy.
@@ -308,6 +329,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
   --in_flight_;
   --state.in_flight;
   state.outstanding_bytes -= piece.asked_bytes;
+  if (piece.priority == Priority::kFill) --fills_in_flight_;
 
   LoadEnd end{.slot = piece.slot};
   // Each copy gets its tries.  Those that have failed for good had theirs.
@@ -319,6 +341,10 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
     note_failure(piece);
   } else {
     state.failures = 0;
+    if (n_demand_load_ == 0 && piece.priority == Priority::kFill) {
+      const uint64_t most = uint64_t{fill_depth_} * limits_.read_bytes;
+      fill_window_ = std::max(kFillBytes, std::min(fill_window_ + piece.asked_bytes, most));
+    }
   }
   if (outcome == ReadOutcome::kAgain && !load.failed) {
     ++n_retry_;
@@ -328,7 +354,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
     return {};
   }
   free_pieces_.push_back(token);
-  leave_prefetches(piece);
+  leave(piece);
   --load.n_out;
   if (outcome == ReadOutcome::kFailed && !load.failed) {
     load.failed = true;
@@ -339,7 +365,7 @@ LoadEnd ReadScheduler::complete(const ReadCompletion& completion, int64_t now_us
     std::erase_if(retries_, [&](uint32_t waiting) {
       if (pieces_[waiting].slot != piece.slot) return false;
       free_pieces_.push_back(waiting);
-      leave_prefetches(pieces_[waiting]);
+      leave(pieces_[waiting]);
       --load.n_out;
       return true;
     });

@@ -1,11 +1,15 @@
 // Which read goes to the drive next.
 //
 // An expert on its way is a *load*: the extents of its layout, cut into pieces.  Loads wait in two queues,
-// demand and prefetch, first come first served; the loads of a queue are finished one after the other, since
-// an expert is of use only as a whole.  A drive knows no priorities and shares its bandwidth among all it is
-// asked for, so a prefetch piece is chosen only while no demand waits and those under way do not keep the
-// drive busy, and few and small ones are in flight at a time: that is what a demand that comes meanwhile
+// demand, prefetch and fill, first come first served; the loads of a queue are finished one after the other,
+// since an expert is of use only as a whole.  A drive knows no priorities and shares its bandwidth among all
+// it is asked for, so a prefetch piece is chosen only while no demand waits and those under way do not keep
+// the drive busy, and few and small ones are in flight at a time: that is what a demand that comes meanwhile
 // waits for.
+//
+// A fill, of a slot that would stay empty, gives way to prefetches as well.  It is there for bandwidth, so
+// its pieces are as large as a demand's, and the longer no demand comes the more of them are in flight: with
+// each that arrives one more, up to half of the depth.
 //
 // There may be several copies of the files, on drives of different speed.  Each piece goes to the copy whose
 // queue would have brought it first, going by the bytes that it has still to bring and its drive's bandwidth.
@@ -15,6 +19,7 @@
 // (backoff_us).  A copy whose reads fail again and again is read no more, unless it is the last.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -28,7 +33,7 @@
 
 namespace odmoe {
 
-enum class Priority : uint8_t { kDemand, kPrefetch };
+enum class Priority : uint8_t { kDemand, kPrefetch, kFill };
 
 // What a completed read has brought about.
 struct LoadEnd {
@@ -88,6 +93,8 @@ class ReadScheduler {
   // quarter of a millisecond's: a drive with less to do than that is not busy.  However small, a read costs
   // as much as one of kLeastCostBytes.
   static constexpr uint64_t kIdleBytes = 512 << 10, kLeastCostBytes = 64 << 10;
+  // So many bytes of fills are in flight just after a demand, if more than one.
+  static constexpr uint64_t kFillBytes = 2 << 20;
 
   // At least one copy.
   ReadScheduler(const ExpertSource& source, std::vector<ReadCopy> copies, const Limits& limits);
@@ -99,7 +106,8 @@ class ReadScheduler {
   // kFew until something else is said.  What is in flight stays so.
   void set_prefetch_depth(PrefetchDepth depth);
 
-  // A prefetch that has become a demand: its pieces that are still waiting move up.  Nothing if it has ended.
+  // A prefetch or fill that has become a demand: its pieces that are still waiting move up.  Nothing if it
+  // has ended.
   void promote(int32_t slot);
 
   // The next read to submit, if the depth allows one and there is one; its id is for complete().
@@ -116,12 +124,13 @@ class ReadScheduler {
   int take_failed_copy() { return std::exchange(newly_failed_, -1); }
 
   uint32_t in_flight() const { return in_flight_; }
+  uint32_t fills_in_flight() const { return fills_in_flight_; }  // of these
   bool demand_waiting() const;
-  bool wants_prefetch() const;  // another prefetch load would be served at once
+  bool wants_prefetch() const;                            // another prefetch load would be served at once
+  size_t n_fill_waiting() const { return fill_.size(); }  // with pieces that were not submitted
 
   // Counters since the scheduler was made.
-  uint64_t demand_bytes() const { return demand_bytes_; }
-  uint64_t prefetch_bytes() const { return prefetch_bytes_; }
+  uint64_t read_bytes(Priority priority) const { return read_bytes_[static_cast<size_t>(priority)]; }
   uint64_t n_read() const { return n_read_; }
   uint64_t n_retry() const { return n_retry_; }
 
@@ -158,6 +167,7 @@ class ReadScheduler {
    public:
     explicit Queue(size_t capacity) : items_(capacity) {}
     bool empty() const { return count_ == 0; }
+    size_t size() const { return count_; }
     int32_t front() const { return items_[first_]; }
     void push(int32_t slot);
     void pop();
@@ -174,7 +184,10 @@ class ReadScheduler {
   // Small prefetches go out several at a time: handing reads to the drive costs about as much for three as
   // for one.
   bool few_are_left() const { return prefetch_out_ <= prefetch_depth_ / 2; }
-  Queue& queue(Priority priority) { return priority == Priority::kDemand ? demand_ : prefetch_; }
+  bool room_for_fill() const { return fill_out_ < fill_depth_ && fill_out_bytes_ < fill_window_; }
+  Queue& queue(Priority priority) {
+    return priority == Priority::kDemand ? demand_ : priority == Priority::kPrefetch ? prefetch_ : fill_;
+  }
   // What came of looking for a piece: there is none; its copy's queue is full; here it is.
   enum class Found : uint8_t { kNone, kFull, kPiece };
   Found take_retry(Priority priority, int64_t now_us, uint32_t& token);
@@ -187,14 +200,14 @@ class ReadScheduler {
   int choose_copy(uint32_t bytes, int not_this) const;
   int n_live_copy() const;
   void note_failure(Piece& piece);
-  void leave_prefetches(const Piece& piece);
+  void leave(const Piece& piece);
 
   const ExpertSource& source_;
   std::vector<CopyState> copies_;
   Limits limits_;
-  uint32_t prefetch_depth_ = 0;  // reads
-  std::vector<Load> loads_;      // by slot
-  Queue demand_, prefetch_;      // loads with pieces that were never submitted
+  uint32_t prefetch_depth_ = 0, fill_depth_ = 0;  // reads
+  std::vector<Load> loads_;                       // by slot
+  Queue demand_, prefetch_, fill_;                // loads with pieces that were never submitted
   std::vector<Piece> pieces_;
   std::vector<uint32_t> free_pieces_;
   std::vector<uint32_t> retries_;  // pieces to be submitted again, oldest first
@@ -203,8 +216,13 @@ class ReadScheduler {
   uint32_t n_demand_load_ = 0;       // not ended yet
   uint32_t prefetch_out_ = 0;        // pieces submitted as prefetch, in flight or waiting to be tried again,
   uint64_t prefetch_out_bytes_ = 0;  // and what they are to bring
-  bool filling_ = false;             // up to the prefetch depth, since half of it was left
-  uint64_t demand_bytes_ = 0, prefetch_bytes_ = 0, n_read_ = 0, n_retry_ = 0;
+  bool topping_up_ = false;          // to the prefetch depth, since half of it was left
+  uint32_t fill_out_ = 0;            // the same of fills,
+  uint64_t fill_out_bytes_ = 0;
+  uint64_t fill_window_ = kFillBytes;  // and how many bytes there may be
+  uint32_t fills_in_flight_ = 0;
+  std::array<uint64_t, 3> read_bytes_{};  // asked for, by priority
+  uint64_t n_read_ = 0, n_retry_ = 0;
 };
 
 }  // namespace odmoe

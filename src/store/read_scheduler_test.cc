@@ -312,8 +312,8 @@ TEST_F(ReadSchedulerTest, APrefetchThatBecomesADemandMovesUp) {
   scheduler_->promote(0);  // in flight: nothing to move
   EXPECT_TRUE(scheduler_->demand_waiting());
   EXPECT_EQ(take_experts(), (std::vector{4}));
-  EXPECT_EQ(scheduler_->demand_bytes(), 4096U);
-  EXPECT_EQ(scheduler_->prefetch_bytes(), 8192U);
+  EXPECT_EQ(scheduler_->read_bytes(Priority::kDemand), 4096U);
+  EXPECT_EQ(scheduler_->read_bytes(Priority::kPrefetch), 8192U);
 }
 
 TEST_F(ReadSchedulerTest, APrefetchThatHasEndedIsNoDemandUnderWayWhenItIsPromoted) {
@@ -425,6 +425,84 @@ TEST_F(ReadSchedulerTest, PrefetchesThatWaitToBeTriedAgainNeverKeepADemandFromTh
   EXPECT_TRUE(take().empty());  // its share of the depth is taken by the one that waits
   add(2, Priority::kDemand);
   EXPECT_EQ(take_experts(), (std::vector{2}));
+}
+
+TEST_F(ReadSchedulerTest, FillsWaitForDemandsAndPrefetches) {
+  make({.n_layer = 1, .slice_bytes = {256 << 10}}, 8);
+  add(0, Priority::kFill);
+  add(1, Priority::kPrefetch);
+  add(2, Priority::kDemand);
+  add(3, Priority::kDemand);
+  const auto demands = take();
+  ASSERT_EQ(demands.size(), 2U);
+  EXPECT_EQ(expert_of(demands[0]), 2);
+  for (const ReadRequest& demand : demands) complete({demand.id, 256 << 10});
+  EXPECT_EQ(take_experts(), (std::vector{1, 0}));
+  EXPECT_EQ(scheduler_->fills_in_flight(), 1U);
+  EXPECT_EQ(scheduler_->read_bytes(Priority::kFill), 256U << 10);
+}
+
+TEST_F(ReadSchedulerTest, PrefetchesAndDemandsGoOutWhileFillsAreInFlight) {
+  make({.n_layer = 1, .n_expert = 8, .slice_bytes = {1 << 20}}, 64);
+  for (const int expert : {0, 1, 2}) add(expert, Priority::kFill);
+  EXPECT_EQ(take_experts(), (std::vector{0, 1}));
+  EXPECT_TRUE(scheduler_->wants_prefetch());
+  add(3, Priority::kPrefetch);
+  EXPECT_EQ(take_experts(), (std::vector{3, 3}));
+  add(4, Priority::kDemand);
+  EXPECT_EQ(take_experts(), (std::vector{4}));
+}
+
+TEST_F(ReadSchedulerTest, TheLongerNoDemandComesTheMoreOfAFillIsInFlight) {
+  make({.n_layer = 1, .n_expert = 2, .slice_bytes = {64 << 20}}, 16);
+  add(0, Priority::kFill);
+  auto requests = take();
+  EXPECT_EQ(requests.size(), ReadScheduler::kFillBytes >> 20U);
+  for (uint32_t n = 2; n < 8; ++n) {
+    const ReadRequest first = requests.front();
+    requests.erase(requests.begin());
+    complete({first.id, first.bytes});
+    for (const ReadRequest& request : take()) requests.push_back(request);
+    EXPECT_EQ(requests.size(), n + 1);
+  }
+  complete({requests.front().id, requests.front().bytes});
+  EXPECT_EQ(take().size(), 1U);  // half of the depth: no more than that
+  add(1, Priority::kDemand);
+  auto demands = take();
+  EXPECT_EQ(demands.size(), 8U);
+  for (size_t i = 1; i < requests.size(); ++i) complete({requests[i].id, requests[i].bytes});
+  while (!demands.empty()) {
+    for (const ReadRequest& demand : demands) complete({demand.id, demand.bytes});
+    demands = take();
+    std::erase_if(demands, [&](const ReadRequest& request) { return expert_of(request) == 0; });
+  }
+  EXPECT_EQ(scheduler_->fills_in_flight(), ReadScheduler::kFillBytes >> 20U);
+}
+
+TEST_F(ReadSchedulerTest, AFillThatBecomesADemandMovesUp) {
+  make({.n_layer = 1, .slice_bytes = {1 << 20}}, 64);
+  for (int expert = 0; expert < 4; ++expert) add(expert, Priority::kFill);
+  EXPECT_EQ(take_experts(), (std::vector{0, 1}));
+  scheduler_->promote(3);
+  EXPECT_TRUE(scheduler_->demand_waiting());
+  EXPECT_EQ(take_experts(), (std::vector{3}));
+}
+
+TEST_F(ReadSchedulerTest, FillsThatWaitToBeTriedAgainNeverKeepADemandFromTheDrive) {
+  make({.n_layer = 1, .slice_bytes = {4096}}, 2, 4096);
+  for (const auto priority : {Priority::kFill, Priority::kPrefetch}) {
+    const int expert = priority == Priority::kFill ? 0 : 1;
+    add(expert, priority);
+    const auto requests = take();
+    ASSERT_EQ(requests.size(), 1U);
+    EXPECT_EQ(complete({requests[0].id, -EIO}).kind, kNone);
+  }
+  for (int expert = 2; expert < 6; ++expert) {
+    add(expert, Priority::kDemand);
+    const auto demand = take();
+    ASSERT_EQ(demand.size(), 1U);
+    EXPECT_EQ(complete({demand[0].id, 4096}).kind, kLoaded);
+  }
 }
 
 TEST_F(ReadSchedulerTest, PiecesGoToTheCopyWhoseQueueWouldBringThemFirst) {

@@ -25,9 +25,11 @@ class ResidencyPolicy {
  public:
   virtual ~ResidencyPolicy() = default;
 
-  virtual void admit(ExpertKey key) = 0;          // becomes a member, held
-  virtual void remove(ExpertKey key) = 0;         // is no member any more
-  virtual void use(ExpertKey key) = 0;            // a member was leased
+  virtual void admit(ExpertKey key) = 0;  // becomes a member, held
+  virtual void admit_unasked(
+      ExpertKey key) = 0;                  // likewise, for want of a better one: of equals the first to go
+  virtual void remove(ExpertKey key) = 0;  // is no member any more
+  virtual void use(ExpertKey key) = 0;     // a member was leased
   virtual void hint(ExpertKey key) { use(key); }  // a member is expected to be leased soon
   virtual void set_held(ExpertKey key, bool held) = 0;
 

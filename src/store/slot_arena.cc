@@ -112,6 +112,7 @@ Result<SlotArena> SlotArena::create(const SlotPlan& plan) {
   // KiB pages and 2.56 into huge ones, nothing else changed (virtio drive, bench/store_bench.cc).
   ODMOE_ASSIGN_OR_RETURN(arena.memory_, AlignedBuffer::allocate(plan.bytes(), true));
   arena.free_.resize((static_cast<size_t>(plan.n_slot()) + 63) / 64);
+  arena.touched_.resize(arena.free_.size());
   for (const SlotClass& c : plan.classes()) {
     arena.ranges_.push_back({.first_slot = c.first_slot,
                              .n_slot = c.n_slot,
@@ -180,6 +181,15 @@ bool SlotArena::usable(int32_t slot) const {
   return slot - range.first_slot < range.n_usable;
 }
 
+void SlotArena::populate(int32_t slot) {
+  memory_.populate(static_cast<uint64_t>(this->slot(slot) - memory_.data()), range_of(slot).slot_bytes);
+}
+
+void SlotArena::discard_unused(int32_t slot) {
+  const Range& range = range_of(slot);
+  if (slot - range.first_slot >= range.n_usable && is_free(slot)) discard_around(range, slot);
+}
+
 bool SlotArena::is_free(int32_t slot) const {
   return (free_[static_cast<size_t>(slot / 64)] >> static_cast<unsigned>(slot % 64) & 1U) != 0;
 }
@@ -191,11 +201,7 @@ void SlotArena::set_usable(int slot_class, int32_t n_usable) {
   for (int32_t slot = range.first_slot + n_usable; slot < range.first_slot + had;) {
     int32_t end = slot;
     while (end < range.first_slot + range.n_slot && is_free(end)) ++end;
-    if (end > slot) {
-      const auto from = static_cast<uint64_t>(slot - range.first_slot);
-      memory_.discard(range.first_offset + from * range.slot_bytes,
-                      static_cast<uint64_t>(end - slot) * range.slot_bytes);
-    }
+    if (end > slot) discard(range, slot, end);
     slot = end + 1;
   }
 }
@@ -210,8 +216,22 @@ void SlotArena::discard_around(const Range& range, int32_t slot) {
   while (begin > least && is_free(begin - 1)) --begin;
   int32_t end = slot + 1;
   while (end < most && is_free(end)) ++end;
+  discard(range, begin, end);
+}
+
+void SlotArena::discard(const Range& range, int32_t begin, int32_t end) {
   memory_.discard(range.first_offset + static_cast<uint64_t>(begin - range.first_slot) * range.slot_bytes,
                   static_cast<uint64_t>(end - begin) * range.slot_bytes);
+  for (int32_t slot = begin; slot < end; ++slot) {
+    touched_[static_cast<size_t>(slot / 64)] &= ~(uint64_t{1} << static_cast<unsigned>(slot % 64));
+  }
+}
+
+bool SlotArena::touch(int32_t slot) {
+  uint64_t& word = touched_[static_cast<size_t>(slot / 64)];
+  const uint64_t before = word;
+  word |= uint64_t{1} << static_cast<unsigned>(slot % 64);
+  return word != before;
 }
 
 }  // namespace odmoe

@@ -72,6 +72,14 @@ class SlotArena {
   void set_usable(int slot_class, int32_t n_usable);
   bool usable(int32_t slot) const;
 
+  // Whether the slot has no memory of its own yet; from now on it counts as one that has.
+  bool touch(int32_t slot);
+  // Has the system make the memory of a slot that is taken now, rather than when it is first written to.  The
+  // one function that another thread may call at any time.
+  void populate(int32_t slot);
+  // After that: gives the memory back if the slot is free by now and not in use any more.
+  void discard_unused(int32_t slot);
+
  private:
   struct Range {
     int32_t first_slot = 0, n_slot = 0, n_usable = 0;
@@ -81,12 +89,14 @@ class SlotArena {
   const Range& range_of(int32_t slot) const;
   bool is_free(int32_t slot) const;
   void discard_around(const Range& range, int32_t slot);
+  void discard(const Range& range, int32_t begin, int32_t end);
   int32_t next_free(int32_t from, int32_t end) const;    // in [from, end), else -1
   int32_t last_free(int32_t begin, int32_t from) const;  // in [begin, from), else -1
 
   AlignedBuffer memory_;
   std::vector<Range> ranges_;
-  std::vector<uint64_t> free_;  // a bit per slot
+  std::vector<uint64_t> free_;     // a bit per slot
+  std::vector<uint64_t> touched_;  // likewise
 };
 
 }  // namespace odmoe

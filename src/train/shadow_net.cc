@@ -51,6 +51,27 @@ torch::Tensor stale_gate(const ShadowSpec& spec, std::span<const RouterWeights> 
   return torch::cat(rows, 0);
 }
 
+// What it adds where norms have biases, [n_output].
+torch::Tensor stale_gate_bias(const ShadowSpec& spec, std::span<const RouterWeights> routers,
+                              int32_t source) {
+  const int64_t n_embd = spec.model.n_embd, n_expert = spec.model.n_expert;
+  std::vector<torch::Tensor> rows;
+  for (int32_t d = 1; d <= spec.n_ahead(source); ++d) {
+    const RouterWeights& later = routers[static_cast<size_t>(source + d)];
+    const bool from_router = source >= 0 && std::ranges::contains(spec.inputs, ShadowInput::kRouter);
+    torch::Tensor added = torch::zeros({n_embd});
+    if (!later.norm_bias.empty()) added = tensor_of(later.norm_bias, {n_embd});
+    if (const std::vector<float>& bias = routers[static_cast<size_t>(std::max(source, 0))].norm_bias;
+        from_router && !bias.empty()) {
+      const torch::Tensor norm = tensor_of(routers[static_cast<size_t>(source)].norm, {n_embd});
+      const torch::Tensor inverse = torch::where(norm.abs() > 1e-6, 1 / norm, torch::zeros_like(norm));
+      added = added - tensor_of(bias, {n_embd}) * inverse * tensor_of(later.norm, {n_embd});
+    }
+    rows.push_back(torch::mv(tensor_of(later.weight, {n_expert, n_embd}), added));
+  }
+  return torch::cat(rows, 0);
+}
+
 }  // namespace
 
 std::string source_prefix(int32_t source) {
@@ -91,6 +112,7 @@ ShadowNet::ShadowNet(const ShadowSpec& spec, std::span<const RouterWeights> rout
     }
     parameters_[prefix + "heads.bias"] = torch::zeros({n_output});
     if (!spec.direct) continue;
+    parameters_[prefix + "heads.bias"] = stale_gate_bias(spec, routers, source);
     const torch::Tensor direct = stale_gate(spec, routers, source) / scales[i];
     if (spec.direct_rank == 0) {
       parameters_[prefix + "direct.weight"] = direct;

@@ -65,7 +65,7 @@ TEST(CommandLine, WrongUsageIsOneLineAndExitCodeTwo) {
   expect_error(odmoe({"dance"}), 2, "dance");
   expect_error(odmoe({"run"}), 2, "MODEL");
   expect_error(odmoe({"run", kModel, "--colour"}), 2, "odmoe run --help");
-  expect_error(odmoe(run({"--cache-type", "f64"})), 2, "f16|q8_0|f32");
+  expect_error(odmoe(run({"--cache-type", "f64"})), 2, "f16|bf16|q8_0|f32");
   expect_error(odmoe(run({"--memory", "lots"})), 2, "8GiB");
   expect_error(odmoe(run({"-p", "x", "--top-p", "7"})), 2, "top");
   expect_error(odmoe(run({"-p", "x", "--chunk", "0"})), 2, "chunk");
@@ -299,25 +299,121 @@ TEST(Chat, AnUnknownTemplateIsNamedTogetherWithThoseThatAreKnown) {
   EXPECT_THAT(outcome.err, HasSubstr("chatml"));
 }
 
+// The prompt, behind what asks the terminal to mark what is pasted.
+constexpr std::string_view kAsksForMore = "\x1b[?2004h> ";
+
 TEST(Chat, OnATerminalCtrlCStopsTheAnswerAndThenTheConversation) {
   Terminal terminal({"run", kModel, "--chat", "-c", "64", "--ignore-eos", "--context-overflow", "shift"});
-  ASSERT_TRUE(terminal.wait_for("> ")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
   terminal.type("Good morrow\n");
   ASSERT_TRUE(terminal.wait_for("morrow\r\n"));
   ASSERT_TRUE(terminal.wait_for_more(20));
   terminal.type("\x03");
-  ASSERT_TRUE(terminal.wait_for("\n> ")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
   terminal.type("\x03");
   EXPECT_EQ(terminal.finish(), 130);
 }
 
 TEST(Chat, OnATerminalTheEndOfTheInputEndsTheConversation) {
   Terminal terminal({"run", kModel, "--chat", "-c", "256", "-n", "4"});
-  ASSERT_TRUE(terminal.wait_for("> "));
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
   terminal.type("Good morrow\n");
-  ASSERT_TRUE(terminal.wait_for("\n> ")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
   terminal.type("\x04");
   EXPECT_EQ(terminal.finish(), 0);
+}
+
+TEST(Chat, OnATerminalCommandsSayWhatTheyDo) {
+  const TempDir dir;
+  const std::string path = (dir / "conversation.json").string();
+  Terminal terminal({"run", kModel, "--chat", "-c", "256", "-n", "4", "--no-history"});
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/nonsense\n");
+  ASSERT_TRUE(terminal.wait_for("no command /nonsense")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/system Thou art a king\n");
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("Good morrow\n");
+  ASSERT_TRUE(terminal.wait_for("morrow\r\n"));
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
+  terminal.type("/retry\n");
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/save " + path + "\n");
+  ASSERT_TRUE(terminal.wait_for("3 messages are in")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/stats\n");
+  ASSERT_TRUE(terminal.wait_for("prompt tokens at")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/new\n");
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/retry\n");
+  ASSERT_TRUE(terminal.wait_for("no message yet")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/load " + path + "\n");
+  ASSERT_TRUE(terminal.wait_for("3 messages from")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("/quit\n");
+  EXPECT_EQ(terminal.finish(), 0);
+  const auto saved = nlohmann::json::parse(read(path));
+  EXPECT_EQ(saved["messages"][0]["content"], "Thou art a king");
+  EXPECT_EQ(saved["messages"][1]["content"], "Good morrow");
+}
+
+TEST(Chat, OnATerminalWhatIsPastedIsOneMessage) {
+  const TempDir dir;
+  const std::string path = (dir / "conversation.json").string();
+  Terminal terminal({"run", kModel, "--chat", "-c", "256", "-n", "4", "--no-history"});
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("\x1b[200~first\rZ\xC3\xBCrich\x1b[201~\n");
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
+  terminal.type("/save " + path + "\n");
+  ASSERT_TRUE(terminal.wait_for("2 messages are in")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("\x04");
+  EXPECT_EQ(terminal.finish(), 0);
+  EXPECT_EQ(nlohmann::json::parse(read(path))["messages"][0]["content"], "first\nZ\xC3\xBCrich");
+}
+
+TEST(Chat, OnATerminalCtrlCGivesUpWhatIsTypedAndWithNothingTypedTheConversation) {
+  Terminal terminal({"run", kModel, "--chat", "-c", "256", "-n", "4", "--no-history"});
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("half a wor");
+  ASSERT_TRUE(terminal.wait_for("half a wor"));
+  terminal.type("\x03");
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
+  terminal.type("\"\"\"\n");
+  ASSERT_TRUE(terminal.wait_for("\x1b[?2004h. "));
+  terminal.type("first\n");
+  ASSERT_TRUE(terminal.wait_for("\x1b[?2004h. "));
+  terminal.type("second");
+  ASSERT_TRUE(terminal.wait_for("second"));
+  terminal.type("\x03");
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
+  terminal.type("\x03");
+  EXPECT_EQ(terminal.finish(), 130);
+}
+
+TEST(Chat, OnATerminalWhatIsPastedIsAMessageWhateverItBeginsWith) {
+  const TempDir dir;
+  const std::string path = (dir / "conversation.json").string();
+  Terminal terminal({"run", kModel, "--chat", "-c", "256", "-n", "4", "--no-history"});
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("\x1b[200~/quit\r\"\"\"\x1b[201~\n");
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore)) << terminal.screen();
+  terminal.type("/save " + path + "\n");
+  ASSERT_TRUE(terminal.wait_for("2 messages are in")) << terminal.screen();
+  ASSERT_TRUE(terminal.wait_for(kAsksForMore));
+  terminal.type("\x04");
+  EXPECT_EQ(terminal.finish(), 0);
+  EXPECT_EQ(nlohmann::json::parse(read(path))["messages"][0]["content"], "/quit\n\"\"\"");
+}
+
+TEST(Chat, BetweenFencesIsOneMessageThroughAPipeToo) {
+  const Arguments chat = {"run", kModel, "--chat",        "-n", "6",
+                          "-c",  "256",  "--temperature", "0",  "--ignore-eos"};
+  const Outcome fenced = odmoe(chat, {.input = "\"\"\"\nGood morrow\nAnd who are you?\n\"\"\"\n"});
+  EXPECT_EQ(fenced.exit_code, 0) << fenced.err;
+  EXPECT_EQ(fenced.out, odmoe(chat + Arguments{"-p", "Good morrow\nAnd who are you?"}, {.input = ""}).out);
 }
 
 TEST(Run, OnATerminalWithoutAPromptSaysWhatToDo) {

@@ -30,6 +30,7 @@ namespace odmoe::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
@@ -49,6 +50,30 @@ Outcome convert(const fs::path& out, const std::vector<std::string>& more = {}) 
   std::vector<std::string> arguments = {"convert", kModel, out.string()};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return odmoe(arguments);
+}
+
+TEST(ConvertCommand, SaysWhatIsRepackedOrThatNothingIs) {
+  const TempDir dir;
+  const Outcome told = convert(dir / "out", {"--repack", "auto", "--dry-run"});
+  EXPECT_EQ(told.exit_code, 0) << told.err;
+  EXPECT_THAT(told.out,
+              AnyOf(HasSubstr("for this processor's kernels ("), HasSubstr("no expert is repacked")));
+  const Outcome made = convert(dir / "out", {"--repack", "auto"});
+  EXPECT_EQ(made.exit_code, 0) << made.err;
+  const Outcome run = odmoe({"run", (dir / "out").string(), "-p", "In the beginning", "-n", "8", "-t", "1"});
+  EXPECT_EQ(run.exit_code, 0) << run.err;
+  const Outcome inspected = odmoe({"inspect", (dir / "out").string()});
+  EXPECT_EQ(inspected.out.find("of them repacked") == std::string::npos,
+            told.out.find("no expert is repacked") != std::string::npos)
+      << inspected.out;
+}
+
+TEST(ConvertCommand, RepacksNoFilesOfSingleExperts) {
+  const TempDir dir;
+  const Outcome refused = convert(dir / "out", {"--repack", "auto", "--layout", "files"});
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--repack auto is for --layout packed"));
+  EXPECT_FALSE(fs::exists(dir / "out"));
 }
 
 TEST(ConvertCommand, MakesADirectoryThatRunsAndVerifies) {

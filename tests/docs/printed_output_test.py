@@ -10,8 +10,9 @@ A code block is run when a comment stands on the line before it:
     <!-- printed beside: COMMAND -->  the same while COMMAND, an odmoe serve, serves on port 8080 of the text (any free one in truth)
     <!-- printed by: COMMAND -->      what that server itself says until it is ready
 
-Speeds, hits, ids and what the machine has a say in are masked.  Sizes in which the process's own memory is may differ by a tenth.
-What a model writes is compared on processors with AVX-512, where it was printed: other kernels round differently.
+Speeds, hits, ids and what the machine has a say in are masked.  Sizes in which the process's own memory is may differ by a tenth,
+and what odmoe plan makes of them by a hundredth.
+What a model writes is compared where ggml has the kernels that it was printed with (PRINTED_WITH): others round differently.
 """
 import difflib
 import os
@@ -31,6 +32,9 @@ MARK = re.compile(r"<!-- printed(?: (beside|by): (.*))? -->")
 SIZE = re.compile(r"\d+(?:\.\d+)? (?:B|[KMGT]iB)\b")
 # Lines with sizes in which the process's own memory is.
 OF_THE_PROCESS = re.compile(r"memory plan, |  buffers  ")
+# Lines of odmoe plan whose figures follow from those sizes.
+OF_A_PLAN = re.compile(r"    slots  |    of all experts  |  (hit rate|experts in memory|memory allows|drive allows|both|RAM )|.* waits for (drive|memory)")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 MASKS = [(re.compile(pattern), put) for pattern, put in [
     (r"\d+(\.\d+)? [KMGT]?i?B/s", "# B/s"),
     (r"\d+(\.\d+)?/s", "#/s"),
@@ -38,6 +42,8 @@ MASKS = [(re.compile(pattern), put) for pattern, put in [
     (r"at most [^;]* resident", "at most # resident"),
     (r'"id":"[^"]*"', '"id":"#"'),
     (r'"created":\d+', '"created":#'),
+    (r'"created_at":"[^"]*"', '"created_at":"#"'),
+    (r'"((?:total|load|prompt_eval|eval)_duration)":\d+', r'"\1":#'),
     (r'"(cache_hits|cache_misses|hit_rate|working_set_experts)":[\d.]+', r'"\1":#'),
 ]]
 
@@ -140,21 +146,29 @@ def alike(shown, now):
     shown, now = masked(shown), masked(now)
     if shown == now:
         return True
+    if OF_A_PLAN.match(shown):
+        words = [re.sub(r"[\s█-▏]+", " ", NUMBER.sub("#", line)) for line in (shown, now)]
+        numbers = [[float(number) for number in NUMBER.findall(line)] for line in (shown, now)]
+        return words[0] == words[1] and all(abs(a - b) <= 0.11 + a / 100 for a, b in zip(*numbers))
     if not (OF_THE_PROCESS.match(shown) and SIZE.sub("#", shown) == SIZE.sub("#", now)):
         return False
     return all(abs(bytes_of(a) - bytes_of(b)) <= bytes_of(a) / 10 for a, b in zip(SIZE.findall(shown), SIZE.findall(now)))
 
 
-def same_rounding():
-    if platform.machine() != "x86_64":
-        return False
+# The extensions by which ggml chooses among its kernels for x86-64, those that this documentation was printed with.
+EXTENSIONS = ("amx_int8", "avx512_fp16", "avx512_bf16", "avx512_vnni", "avx512vbmi", "avx512f", "avx_vnni", "avx2")
+PRINTED_WITH = "avx512_bf16 avx512_vnni avx512vbmi avx512f avx_vnni avx2"
+
+
+def extensions():
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "avx512_vnni" in cpuinfo.read_text()
+    flags = set(cpuinfo.read_text().split()) if platform.machine() == "x86_64" and cpuinfo.exists() else set()
+    return " ".join(name for name in EXTENSIONS if name in flags)
 
 
 def without_text(line):
     """A line of JSON without what a model wrote; others as they are."""
-    return re.sub(r'"(text|content|arguments)":"(?:[^"\\]|\\.)*"', r'"\1":"#"', line)
+    return re.sub(r'"(text|content|arguments|response)":"(?:[^"\\]|\\.)*"', r'"\1":"#"', line)
 
 
 def difference(shown, now, exact):
@@ -176,7 +190,7 @@ def main():
         if not shutil.which(tool):
             print(f"{tool} is missing")
             sys.exit(77)
-    exact = same_rounding()
+    exact = update or extensions() == PRINTED_WITH
     # Buffers are those of two threads, as on the machine where all was printed.
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
@@ -216,6 +230,8 @@ def main():
                 for block in reversed(found):
                     lines[block.first:block.last] = new[block]
                 path.write_text("\n".join(lines) + "\n")
+    if update:
+        print(f"PRINTED_WITH must be {extensions()!r}")
     if not n_block:
         sys.exit("no block is marked")
     if update:

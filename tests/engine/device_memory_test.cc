@@ -39,7 +39,7 @@ std::vector<float> run(const EngineOptions& options, bool memory_of_its_own) {
   const auto n = static_cast<int32_t>(one->tokens().size());
   std::vector<std::byte> state(one->state_bytes(n));
   one->save_state(n, state);
-  EXPECT_TRUE(two->restore_state(one->tokens(), n, one->whole_chunks(), state).has_value());
+  EXPECT_TRUE(two->restore_state(one->tokens(), n, one->division(), state).has_value());
   const Token first = likeliest(one->logits());
   EXPECT_TRUE(two->evaluate({&first, 1}, collect).has_value());
   EXPECT_TRUE(one->evaluate({&first, 1}, collect).has_value());

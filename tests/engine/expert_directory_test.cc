@@ -8,10 +8,10 @@
 #include <fstream>
 #include <string>
 
-#include "convert/convert.h"
 #include "odmoe/format.h"
 #include "runnable_model.h"
 #include "temp_dir.h"
+#include "tests/engine/made_directory.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe {
@@ -22,18 +22,6 @@ using ::testing::HasSubstr;
 using Layout = ExpertManifest::Layout;
 
 constexpr std::string_view kText = "the quick brown fox jumps over the lazy dog, 42 times";
-
-void convert_or_fail(const std::filesystem::path& in, const std::filesystem::path& out,
-                     const LayoutOptions& layout) {
-  auto checkpoint = open_checkpoint(in);
-  ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
-  const auto source = make_checkpoint_source(std::move(*checkpoint));
-  ASSERT_TRUE(source.has_value()) << source.error().message;
-  const auto plan = plan_conversion(**source, layout);
-  ASSERT_TRUE(plan.has_value()) << plan.error().message;
-  const auto result = convert(**source, *plan, out, {});
-  ASSERT_TRUE(result.has_value()) << result.error().message;
-}
 
 EngineOptions options_for(const std::filesystem::path& model, double percent) {
   EngineOptions options = reference_options(model);

@@ -45,7 +45,7 @@ class RemoteSite final : public ExpertSite {
     ODMOE_ASSIGN_OR_RETURN(site->backend_, Backend::create(1));
     ODMOE_ASSIGN_OR_RETURN(site->inner_,
                            LocalSite::create(*site->backend_, decoder, *site->file_,
-                                             {.max_tokens = max_tokens, .timelines = timelines}));
+                                             {.max_tokens = max_tokens, .rows_tried = timelines}));
     ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader({.kind = ReaderKind::kPread, .direct = false}));
     ExpertStoreOptions options;
     options.arena_bytes = ExpertStore::min_arena_bytes(*site->source_, reader->alignment());

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <bit>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 
 #include "temp_dir.h"
@@ -16,12 +18,38 @@ using namespace odmoe::testing;
 
 // Of models/families.
 constexpr const char* kFiles[] = {
-    "afmoe.F32",         "bailingmoe3.F32", "cohere2moe.F32",     "deepseek32.F32", "deepseek4.F32",
-    "dots3note.F32",     "gemma4.F32",      "glm-dsa-shared.F32", "glm5-next.F32",  "gpt-oss.F32",
-    "granitehybrid.F32", "hy_v4.F32",       "jamba.F32",          "k2-horizon.F32", "kimi-k3.F32",
-    "kimi-linear.F32",   "laguna.F32",      "lfm2moe.F32",        "llama4.F32",     "maion-coder.F32",
-    "maple.F32",         "mimo2.F32",       "minimax-01.F32",     "minimax-m3.F32", "nemotron_h_moe.F32",
-    "qwen35moe.F32",     "qwen3next.F32",   "smallthinker.F32",   "step35.F32"};
+    "afmoe.F32",         "bailingmoe3.F32", "cohere2moe.F32",     "deepseek32.F32",   "deepseek4.F32",
+    "dots3note.F32",     "gemma4.F32",      "glm-dsa-shared.F32", "glm5-next.F32",    "gpt-oss.F32",
+    "granitehybrid.F32", "hy_v4.F32",       "jamba.F32",          "k2-horizon.F32",   "kimi-k3.F32",
+    "kimi-linear.F32",   "laguna.F32",      "lfm2moe.F32",        "llama4.F32",       "maion-coder.F32",
+    "maple.F32",         "mimo2.F32",       "minimax-01.F32",     "minimax-m3.F32",   "nemotron_h_moe.F32",
+    "qwen35moe.F32",     "qwen3next.F32",   "qwen4exp.F32",       "smallthinker.F32", "step35.F32"};
+
+// Another first value of a tensor, for as long as it lives.
+class FirstValue {
+ public:
+  FirstValue(std::fstream& file, uint64_t offset, float value)
+      : file_(&file), offset_(static_cast<std::streamoff>(offset)) {
+    file_->seekg(offset_);
+    file_->read(was_.data(), sizeof(float));
+    write(std::bit_cast<Bytes>(value));
+  }
+  FirstValue(const FirstValue&) = delete;
+  FirstValue& operator=(const FirstValue&) = delete;
+  ~FirstValue() { write(was_); }
+
+ private:
+  using Bytes = std::array<char, sizeof(float)>;
+  void write(const Bytes& bytes) {
+    file_->seekp(offset_);
+    file_->write(bytes.data(), sizeof(float)).flush();
+    EXPECT_TRUE(file_->good());
+  }
+
+  std::fstream* file_;
+  std::streamoff offset_;
+  Bytes was_{};
+};
 
 class FamilyNotFinite : public ::testing::TestWithParam<const char*> {};
 
@@ -30,9 +58,12 @@ TEST_P(FamilyNotFinite, NoDenseWeightOfALayerGoesUnnoticed) {
   if (path.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
   const auto checkpoint = open_checkpoint(path);
   ASSERT_TRUE(checkpoint.has_value()) << checkpoint.error().message;
-  const std::string whole = read_text(path);
   const TempDir dir;
   EngineOptions options = reference_options(dir / "damaged.gguf");
+  std::filesystem::copy_file(path, options.model);
+  std::filesystem::permissions(options.model, std::filesystem::perms::owner_write,
+                               std::filesystem::perm_options::add);
+  std::fstream damaged(options.model, std::ios::binary | std::ios::in | std::ios::out);
   options.threads = 1;  // of so small a model: two would wait for each other more than they work
   std::vector<Token> tokens;
   for (Token token = 1; token < 24; ++token) tokens.push_back(token);
@@ -42,10 +73,7 @@ TEST_P(FamilyNotFinite, NoDenseWeightOfALayerGoesUnnoticed) {
                               -std::numeric_limits<float>::infinity()}) {
       if (value < 0 && tensor.name.ends_with("exp_probs_b.bias")) continue;  // an expert that is never chosen
       SCOPED_TRACE(::testing::Message() << tensor.name << " " << value);
-      std::string damaged = whole;
-      const auto bytes = std::bit_cast<std::array<char, sizeof(float)>>(value);
-      std::ranges::copy(bytes, damaged.begin() + static_cast<std::ptrdiff_t>(tensor.offset));
-      std::ofstream(options.model, std::ios::binary) << damaged;
+      const FirstValue first(damaged, tensor.offset, value);
       const auto engine = EngineImpl::open(options, {}, {});
       if (!engine.has_value()) {
         EXPECT_TRUE(engine.error().message.contains(tensor.name)) << engine.error().message;

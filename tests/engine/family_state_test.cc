@@ -26,6 +26,7 @@ constexpr const char* kRecurrent[] = {
     "qwen35moe.F32",       // a delta net
     "qwen3next.F32",       // a delta net
     "qwen3next.Q4_K_M",
+    "qwen4exp.F32",  // a delta net; means of pools of tokens
 };
 
 // With windows.
@@ -187,6 +188,25 @@ TEST_P(FamilyState, CompanyChangesNothing) {
   EXPECT_EQ(copy(two->logits()), fresh(33, 12));
 }
 
+TEST_P(FamilyState, TokensThatAreEvaluatedSinglyHaveTheBitsOfThoseThatCameOneByOne) {
+  const auto one = session();
+  const auto two = session();
+  size_t at = 0;
+  for (const size_t n : {50, 3, 16, 16, 33, 9, 150, 16}) {
+    const bool read = n > kChunk;
+    if (read) {
+      evaluate(*one, text(at, n));
+      evaluate(*two, text(at, n));
+    } else {
+      one_by_one(*one, text(at, n));
+      ASSERT_TRUE(two->evaluate_singly(text(at, n)).has_value());
+    }
+    at += n;
+    ASSERT_EQ(copy(two->logits()), copy(one->logits())) << "after " << at;
+    ASSERT_EQ(two->division(), one->division());
+  }
+}
+
 TEST_P(FamilyState, WhatIsSavedGoesOnElsewhere) {
   const auto one = session();
   evaluate(*one, text(0, 170));
@@ -201,7 +221,9 @@ TEST_P(FamilyState, WhatIsSavedGoesOnElsewhere) {
     one->save_state(n, state);
     const auto other = other_engine->new_session().value();
     evaluate(*other, text(100, 60));  // it was used before
-    ASSERT_TRUE(other->restore_state(text(0, static_cast<size_t>(n)), n, 160, state).has_value());
+    Division divided = one->division();
+    divided.truncate(n);
+    ASSERT_TRUE(other->restore_state(text(0, static_cast<size_t>(n)), n, divided, state).has_value());
     if (n == 160) {
       evaluate(*other, text(160, 10));
       EXPECT_EQ(copy(other->logits()), fresh(170));

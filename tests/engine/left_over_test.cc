@@ -369,6 +369,9 @@ TEST(LeftOver, KeysOfTheTokenizerThatChangeTokensAreUsedOrRefused) {
   EXPECT_EQ(error_with("tokenizer.chat_template.tool_use", "{{ x }}"), "");
   GgufWriter suppress = plain;
   suppress.set_array("tokenizer.ggml.suppress_tokens", std::vector<int32_t>{5});
+  EXPECT_EQ(error_of(suppress), "");
+  suppress = plain;
+  suppress.set_array("tokenizer.ggml.suppress_tokens", std::vector<std::string>{"five"});
   EXPECT_THAT(error_of(suppress), HasSubstr("tokenizer.ggml.suppress_tokens"));
 }
 

@@ -6,11 +6,11 @@
 
 #include <fstream>
 
-#include "convert/convert.h"
 #include "deadline.h"
 #include "format/gguf_header.h"
 #include "runnable_model.h"
 #include "temp_dir.h"
+#include "tests/engine/made_directory.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe {
@@ -135,19 +135,12 @@ TEST_P(ModelIdentities, TakeACopyOfAFileForAnotherModelUntilItsBytesAreKnown) {
 INSTANTIATE_TEST_SUITE_P(Families, ModelIdentities, ::testing::Values("deepseek2", "qwen2moe", "qwen3moe"),
                          [](const auto& test) { return std::string(test.param); });
 
-void convert_or_fail(const fs::path& in, const fs::path& out, ExpertManifest::Layout layout) {
-  const auto source = make_checkpoint_source(open_checkpoint(in).value()).value();
-  const auto plan = plan_conversion(*source, {.layout = layout}).value();
-  const auto result = convert(*source, plan, out, {});
-  ASSERT_TRUE(result.has_value()) << result.error().message;
-}
-
 TEST(ModelIdentity, OfAnExpertDirectoryIsThatOfEveryCopy) {
   using Layout = ExpertManifest::Layout;
   const TempDir dir;
   runnable_model({}).write(dir / "model.gguf");
-  ASSERT_NO_FATAL_FAILURE(convert_or_fail(dir / "model.gguf", dir / "packed", Layout::kPacked));
-  ASSERT_NO_FATAL_FAILURE(convert_or_fail(dir / "model.gguf", dir / "files", Layout::kFiles));
+  ASSERT_NO_FATAL_FAILURE(convert_or_fail(dir / "model.gguf", dir / "packed", {.layout = Layout::kPacked}));
+  ASSERT_NO_FATAL_FAILURE(convert_or_fail(dir / "model.gguf", dir / "files", {.layout = Layout::kFiles}));
   const std::string identity = identity_of(dir / "packed");
   fs::copy(dir / "packed", dir / "copy", fs::copy_options::recursive);
   EXPECT_EQ(identity_of(dir / "copy"), identity);
@@ -158,7 +151,7 @@ TEST(ModelIdentity, OfAnExpertDirectoryIsThatOfEveryCopy) {
   const auto stack = std::ranges::find_if(tensors, is_expert_stack);
   ASSERT_NE(stack, tensors.end());
   flip(dir / "model.gguf", stack->offset + stack->bytes - 4);
-  ASSERT_NO_FATAL_FAILURE(convert_or_fail(dir / "model.gguf", dir / "other", Layout::kPacked));
+  ASSERT_NO_FATAL_FAILURE(convert_or_fail(dir / "model.gguf", dir / "other", {.layout = Layout::kPacked}));
   EXPECT_NE(identity_of(dir / "other"), identity);
 
   const auto copied = open_checkpoint(dir / "copy").value();

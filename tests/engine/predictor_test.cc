@@ -2,6 +2,9 @@
 // That they change no bit is shown in budget_sweep_test.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
+#include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe {
@@ -64,6 +67,30 @@ TEST(NoPredictor, ReadsOnlyWhatIsAskedFor) {
   EXPECT_EQ(stats.predictor.name, "none");
   EXPECT_EQ(stats.predictor.prefetched, 0U);
   EXPECT_EQ(stats.io.prefetch_read_bytes, 0U);
+}
+
+TEST(Prefetching, WhatTrialsHaveShownIsTrustedByTheNextRunOfTheModelAndByNoOther) {
+  const TempDir dir;
+  EngineOptions options = reference_options(bundled_model());
+  options.memory.percent = 25;
+  options.predictor = PredictorKind::kStaleGate;
+  options.context = 512;
+  options.prefetching_file = dir / "prefetching.json";
+  const auto trials = [&](int n_token) -> uint64_t {
+    const auto engine = open_or_fail(options);
+    if (engine == nullptr) return 0;
+    auto session = engine->new_session().value();
+    for (int i = 0; i < n_token; ++i) {
+      const Token token = 1 + i % 100;
+      EXPECT_TRUE(session->evaluate({&token, 1}).has_value());
+    }
+    return engine->stats().predictor.trials;
+  };
+  ASSERT_GT(trials(400), 0U);
+  EXPECT_TRUE(std::filesystem::exists(options.prefetching_file));
+  EXPECT_EQ(trials(100), 0U);
+  options.lookahead = 1;
+  EXPECT_GT(trials(400), 0U);
 }
 
 }  // namespace

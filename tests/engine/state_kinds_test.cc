@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cerrno>
 #include <functional>
 #include <random>
 
+#include "io/fake_reader.h"
 #include "runnable_model.h"
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
@@ -114,7 +116,7 @@ TEST_P(StateKinds, ATimelineTakenBackGoesOnAsANewOne) {
   one_by_one(*one, text(330, 5));
   EXPECT_EQ(copy(one->logits()), fresh(330, 5));
   EXPECT_EQ(one->truncate(327), 320);
-  EXPECT_EQ(one->whole_chunks(), 320);
+  EXPECT_EQ(one->division().whole_chunks(), 320);
   evaluate(*one, text(320, 100));
   one_by_one(*one, text(420, 3));
   EXPECT_EQ(copy(one->logits()), fresh(420, 3));
@@ -177,6 +179,82 @@ TEST_P(StateKinds, CompanyChangesNothing) {
   EXPECT_EQ(copy(two->logits()), fresh(33, 20));
 }
 
+// All logits of tokens that follow, evaluated as if each were by itself.
+std::vector<float> singly(Session& session, std::span<const Token> tokens) {
+  std::vector<float> all;
+  const Status status = session.evaluate_singly(tokens, [&](int32_t position, std::span<const float> logits) {
+    EXPECT_EQ(position, static_cast<int32_t>(session.tokens().size() + all.size() / logits.size()));
+    all.insert(all.end(), logits.begin(), logits.end());
+  });
+  EXPECT_TRUE(status.has_value()) << status.error().message;
+  return all;
+}
+
+TEST_P(StateKinds, TokensThatAreEvaluatedSinglyHaveTheBitsOfThoseThatCameOneByOne) {
+  for (const bool memory_of_its_own : {false, true}) {
+    dependencies_.memory_of_its_own = memory_of_its_own;
+    const auto engine = open_or_fail(options_, dependencies_);
+    ASSERT_NE(engine, nullptr);
+    const auto one = engine->new_session().value();
+    const auto two = engine->new_session().value();
+    size_t at = 0;
+    const auto read = [&](size_t n) {
+      evaluate(*one, text(at, n));
+      evaluate(*two, text(at, n));
+      at += n;
+    };
+    const auto write = [&](size_t n) {
+      std::vector<float> wanted;
+      for (size_t i = 0; i < n; ++i) {
+        evaluate(*one, text(at + i, 1));
+        wanted.insert(wanted.end(), one->logits().begin(), one->logits().end());
+      }
+      EXPECT_TRUE(singly(*two, text(at, n)) == wanted) << n << " tokens after " << at;
+      EXPECT_EQ(copy(two->logits()), copy(one->logits()));
+      EXPECT_EQ(two->division(), one->division());
+      at += n;
+    };
+    read(40);
+    for (const size_t n : {1, 2, 3, 16, 15, 7, 16, 16}) write(n);  // odd and even; over the windows' rows
+    read(33);
+    for (const size_t n : {16, 5}) write(n);
+    read(130);
+    for (int i = 0; i < 6; ++i) write(16);  // beyond the first 256 rows
+    read(21);
+    EXPECT_EQ(copy(two->logits()), copy(one->logits()));
+    const auto before_last_read = static_cast<int32_t>(at) - 22;
+    EXPECT_EQ(two->truncate(before_last_read), one->truncate(before_last_read)) << "where it began to write";
+  }
+}
+
+TEST_P(StateKinds, WhatIsReadSinglyAndFailsCanBeReadAgain) {
+  options_.memory.percent = 12;
+  const auto disk = std::make_shared<FakeDisk>();
+  dependencies_.make_reader = [disk](const ReaderOptions& options) -> Result<std::unique_ptr<AsyncReader>> {
+    return std::make_unique<FakeReader>(disk, options.depth,
+                                        ReadAlignment{.offset_bytes = 512, .memory_bytes = 512});
+  };
+  const auto engine = open_or_fail(options_, dependencies_);
+  ASSERT_NE(engine, nullptr);
+  const auto one = engine->new_session().value();
+  evaluate(*one, text(0, 70));
+  const std::vector<float> wanted = fresh(70, 30);
+  int failed = 0;
+  disk->inject({.path = {}, .error = EIO, .times = 300});
+  while (one->tokens().size() < 100) {
+    const size_t at = one->tokens().size();
+    // All that was written may be lost, and the last part of what was read.
+    const Status status = at < 70 ? one->evaluate(text(at, 70 - at))
+                                  : one->evaluate_singly(text(at, std::min<size_t>(10, 100 - at)));
+    if (status.has_value()) continue;
+    EXPECT_EQ(status.error().kind, ErrorKind::kIo);
+    EXPECT_EQ(one->reachable(1000), static_cast<int32_t>(one->tokens().size()));
+    ASSERT_LT(++failed, 300);
+  }
+  EXPECT_GT(failed, 2);
+  EXPECT_EQ(copy(one->logits()), wanted);
+}
+
 TEST_P(StateKinds, WhatIsSavedGoesOnElsewhere) {
   const auto one = session();
   evaluate(*one, text(0, 330));
@@ -192,10 +270,12 @@ TEST_P(StateKinds, WhatIsSavedGoesOnElsewhere) {
     const auto other = other_engine->new_session().value();
     evaluate(*other, text(100, 60));  // it was used before
     const auto kept = text(0, static_cast<size_t>(n));
-    const Status part = other->restore_state(kept, n - 1, 320, state);
+    Division divided = one->division();
+    divided.truncate(n);
+    const Status part = other->restore_state(kept, n - 1, divided, state);
     ASSERT_FALSE(part.has_value()) << "a state of windows and recurrences is not one of fewer tokens";
-    ASSERT_TRUE(other->restore_state(kept, n, 320, state).has_value());
-    EXPECT_EQ(other->whole_chunks(), 320);
+    ASSERT_TRUE(other->restore_state(kept, n, divided, state).has_value());
+    EXPECT_EQ(other->division(), divided);
     if (n == 320) {
       evaluate(*other, text(320, 10));
       EXPECT_EQ(copy(other->logits()), fresh(330));

@@ -96,7 +96,7 @@ class ToyFamily final : public Architecture {
                                  seen_heads(inputs, kLayer, 2 + i, gqa_.head_dim, gqa_.n_head_kv), 1));
     }
     ggml_tensor* mask = ggml_concat(ctx, window.mask, blocks.mask, 0);
-    ggml_tensor* out = attend(inputs, q, both[0], both[1], mask, gqa_.kq_scale);
+    ggml_tensor* out = attend(inputs, q, both[0], {.heads = both[1]}, mask, gqa_.kq_scale);
     return ggml_mul_mat(ctx, w.output,
                         ggml_reshape_2d(ctx, out, gqa_.head_dim * gqa_.n_head, inputs.n_token));
   }

@@ -11,6 +11,7 @@ using namespace odmoe::testing;
 EngineOptions half() {
   EngineOptions options = reference_options(bundled_model());
   options.memory.percent = 50;
+  options.fill = false;  // what is there is then what was asked for
   return options;
 }
 

@@ -16,7 +16,7 @@ endfunction()
 run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix})
 foreach(file bin/odmoe include/odmoe/engine.h share/man/man1/odmoe.1
         share/bash-completion/completions/odmoe share/zsh/site-functions/_odmoe
-        share/fish/vendor_completions.d/odmoe.fish share/licenses/odmoe/LICENSE)
+        share/fish/vendor_completions.d/odmoe.fish share/licenses/odmoe/LICENSE share/odmoe/models/demo.gguf)
   if(NOT EXISTS ${prefix}/${file})
     message(FATAL_ERROR "not installed: ${file}")
   endif()

@@ -17,10 +17,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::pair<std::string_view, int>, 15> kLevels = {{
+constexpr std::array<std::pair<std::string_view, int>, 17> kLevels = {{
     {"base", 0},
     {"io", 1},
     {"backend", 1},
+    {"jinja", 1},
     {"format", 2},
     {"trace", 2},
     {"store", 3},
@@ -28,6 +29,7 @@ constexpr std::array<std::pair<std::string_view, int>, 15> kLevels = {{
     {"model", 3},
     {"convert", 3},
     {"grammar", 3},
+    {"hub", 3},
     {"engine", 4},
     {"simulate", 4},
     {"train", 4},
@@ -36,9 +38,10 @@ constexpr std::array<std::pair<std::string_view, int>, 15> kLevels = {{
 }};
 
 // Public headers that are plain data, which every level may use; the others are what the engine implements.
-constexpr std::array<std::string_view, 8> kPublicData = {
-    "odmoe/format.h",    "odmoe/result.h",  "odmoe/chat.h",     "odmoe/encode_limits.h",
-    "odmoe/left_over.h", "odmoe/options.h", "odmoe/sampling.h", "odmoe/stats.h"};
+constexpr std::array<std::string_view, 9> kPublicData = {
+    "odmoe/format.h",        "odmoe/result.h",        "odmoe/chat.h",
+    "odmoe/chat_template.h", "odmoe/encode_limits.h", "odmoe/left_over.h",
+    "odmoe/options.h",       "odmoe/sampling.h",      "odmoe/stats.h"};
 constexpr std::string_view kPublic = "odmoe";
 
 // What computes with ggml's tensors.

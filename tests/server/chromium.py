@@ -113,7 +113,7 @@ class Chromium:
             if value := self.get(expression):
                 return value
             time.sleep(0.05)
-        raise AssertionError(f"never came true: {expression}; the page shows: {self.get('document.body.innerText')}")
+        raise AssertionError(f"never came true: {expression}; the page shows: {self.get('document.body.innerText')[:5000]}")
 
     def click(self, selector):
         """As a hand with a mouse does it: what covers the element is hit in its place."""
@@ -135,8 +135,9 @@ class Chromium:
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, code=key, windowsVirtualKeyCode=code)
 
     def screenshot(self, path):
+        """A WebP."""
         with open(path, "wb") as file:
-            file.write(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+            file.write(base64.b64decode(self.call("Page.captureScreenshot", format="webp", quality=90)["data"]))
 
     def end(self):
         try:

@@ -185,6 +185,49 @@ def history(client, model):
     check(chosen.choices[0].message.content in ("rain", "sun"), "a choice is one of them")
 
 
+def responses(client, model):
+    request = {"model": model, "input": "Who are you?", "instructions": "Speak.", "max_output_tokens": 10, "temperature": 0}
+    once = client.responses.create(**request)
+    check(once.object == "response" and once.output_text, "a response has text")
+    check(once.status == "incomplete" and once.incomplete_details.reason == "max_output_tokens", "and says why it ended")
+    check(once.usage.output_tokens == 10 and once.usage.output_tokens_details.reasoning_tokens == 0, "and counts")
+    text, last = "", None
+    for event in client.responses.create(**request, stream=True):
+        if event.type == "response.output_text.delta":
+            text += event.delta
+        last = event
+    check(text == once.output_text and last.response.output_text == text, "a stream says the same")
+    check(last.type == "response.incomplete", "and ends the same")
+    after = client.responses.create(model=model, input="And then?", previous_response_id=once.id, max_output_tokens=5)
+    check(after.usage.input_tokens > once.usage.input_tokens, "it goes on from the response before")
+    check(client.responses.retrieve(once.id).output_text == once.output_text, "which comes again")
+    items = client.responses.input_items.list(after.id, order="asc")
+    check([item.role for item in items.data] == ["user", "assistant", "user"], "and is part of what the next was made of")
+    client.responses.delete(once.id)
+    try:
+        client.responses.retrieve(once.id)
+        raise AssertionError("what was deleted is gone")
+    except openai.NotFoundError as error:
+        check(once.id in str(error), "and told by its id")
+    tool = {"type": "function", "name": "get_weather", "strict": True, "parameters": TOOLS[0]["function"]["parameters"]}
+    called = client.responses.create(model=model, input="Weather?", tools=[tool], tool_choice="required",
+                                     parallel_tool_calls=False, max_output_tokens=200, extra_body={"seed": 3})
+    call = called.output[0]
+    check(call.type == "function_call" and set(json.loads(call.arguments)) == {"city", "days"}, "a call is an item")
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."}
+    told = client.responses.create(model=model, tools=[tool], max_output_tokens=5,
+                                   input=[{"role": "user", "content": "Weather?"}, call.to_dict(), result])
+    check(told.usage.input_tokens > called.usage.input_tokens, "calls and results are read")
+    form = client.responses.create(model=model, input="Describe a king.", max_output_tokens=400, extra_body={"seed": 1}, text={
+        "format": {"type": "json_schema", "name": "person", "schema": SCHEMA, "strict": True}})
+    check(list(json.loads(form.output_text)) == ["name", "age", "kind", "tags"], "a form is held")
+    try:
+        client.responses.create(model=model, input="x", previous_response_id=once.id)
+        raise AssertionError("what was deleted cannot be gone on from")
+    except openai.BadRequestError as error:
+        check(error.code == "previous_response_not_found", "by its code")
+
+
 def errors(server, client, model):
     def fails(kind, **request):
         try:
@@ -230,13 +273,13 @@ def cancels(client, model):
 
 
 def main():
-    # Its prompts are shorter than a chunk, which is what would be reused otherwise.
-    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY, "--prompt-reuse", "longest", context=1024)
+    # Whole chunks are used again, so that answers are the same to the last bit; the prompts here are short.
+    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY, "--chunk", "2", context=1024)
     try:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key=KEY, max_retries=0, timeout=120)
         model = client.models.list().data[0].id
         check(client.models.retrieve(model).id == model, "the model is found by its name")
-        for test in (completions, chat, formats, tools, history, cancels):
+        for test in (completions, chat, formats, tools, history, responses, cancels):
             start = time.monotonic()
             test(client, model)
             print(f"{test.__name__}: ok ({time.monotonic() - start:.1f} s)", flush=True)

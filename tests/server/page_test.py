@@ -1,28 +1,24 @@
 #!/usr/bin/env python3
 """The live page as somebody sees it who opens it: in a headless Chromium, against a server of the bundled model.
 
-    page_test.py ODMOE MODEL [PICTURE]     (PICTURE: where to put a screenshot of the page at work)
+    page_test.py ODMOE MODEL [FOLDER]     (FOLDER: where to put screenshots of the page at work)
 
 Ends with status 77 when there is no Chromium.
 """
 
 import os
 import re
-import struct
 import sys
 import tempfile
 import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import chromium
+from page_conversation import (keeps_conversations, plays_the_picture, reads_markdown, shows_an_answer, streams_as_it_reads, survives,
+                               takes_settings)
 from served import Server, check
 
 KEY = "a-key-of-the-test"
-
-
-def png_size(path):
-    with open(path, "rb") as file:
-        return struct.unpack(">II", file.read(24)[16:24])
 
 
 def is_live(browser):
@@ -55,10 +51,10 @@ def answers_a_click(browser):
     browser.wait("map.heat.some((heat) => heat > 0.3)")
     browser.wait("lengths.size > 5")  # it grew step by step
     browser.wait("document.querySelector('#send').offsetParent !== null", 300)
-    check(browser.get("document.querySelector('.said.user').textContent") == "Who are you?", "the question is shown")
+    check(browser.get("document.querySelector('.said.user .words').textContent") == "Who are you?", "the question is shown")
     check(browser.get("document.querySelectorAll('.said.model').length") == 1, "there is one answer")
     facts = browser.get("document.querySelector('.said.model .facts').textContent")
-    check(re.fullmatch(r"\d+ tokens, [\d.]+ tokens/s, first after [\d.]+ s", facts), f"figures stand below it: {facts}")
+    check(re.fullmatch(r"\d+ tokens, [\d.]+ tokens/s, first after [\d.]+ s(, cut at the most tokens)?", facts), f"figures stand below it: {facts}")
     browser.wait("Number(document.querySelector('#count-r').textContent) > 50")
     check(sum(counts(browser)) == 384, "every expert is somewhere")
     check(browser.get("document.querySelector('#figure-memory').textContent").endswith("MiB"), "memory has a unit")
@@ -83,7 +79,8 @@ def shows_errors(browser):
     check("max_tokens" in said, f"an error says what is wrong: {said}")
     # The browser itself notes the status 400.
     browser.complaints[:] = [c for c in browser.complaints if "400" not in c]
-    browser.get("document.querySelector('#max-tokens').value = 256; 0")
+    check(browser.get("document.querySelector('#say').value") == "Nothing?", "what was not answered is back in the field")
+    browser.get("document.querySelector('#max-tokens').value = document.querySelector('#say').value = ''; 0")
 
 
 def tells_of_an_expert(browser):
@@ -127,31 +124,46 @@ def fits(browser):
         cut = browser.get("""[...document.querySelectorAll('.value, .figure h3, button, .note')].filter(
             (e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1).map((e) => e.outerHTML.slice(0, 90))""")
         check(not cut, f"cut off at {width} pixels: {cut}")
-    nameless = browser.get("""[...document.querySelectorAll('input, textarea, button, canvas')].filter(
+        for panel in ("settings", "history"):
+            browser.click(f"#{panel}-open")
+            check(browser.get("document.documentElement.scrollWidth") <= width, f"at {width} pixels the {panel} stick out")
+            browser.press("Escape", 27)
+            check(browser.get(f"document.querySelector('#{panel}').hidden"), "Escape closes it")
+    nameless = browser.get("""[...document.querySelectorAll('input, select, textarea, button, canvas')].filter(
         (e) => !e.labels?.length && !e.textContent.trim() && !e.getAttribute('aria-label')).map((e) => e.outerHTML)""")
     check(not nameless, f"these have no name: {nameless}")
     browser.size(1440, 900)
 
 
-def takes_a_picture(browser, path):
-    browser.click("#clear")
-    browser.click("[data-theme-choice=dark]")
-    browser.get("document.querySelector('#max-tokens').value = 1800; 0")
-    for text in ("Who are you?", "Tell me a story about a king."):
-        browser.click("#say")
-        browser.type(text)
-        browser.press("Enter", 13)
-        n = browser.get("document.querySelectorAll('.said.model').length")
-        browser.wait(f"document.querySelectorAll('.said.model')[{n - 1}].textContent.length > 300")
-        if text == "Who are you?":
-            browser.click("#stop")
-            browser.wait("document.querySelector('#send').offsetParent !== null")
-    browser.get("document.activeElement.blur(); 0")
+def takes_pictures(browser, folder):
+    """Light, dark, and as narrow as a telephone: the map as the bundled model lights it up, beside an answer of the stage."""
+    browser.click("#new")
+    plays_the_picture(browser)
     browser.move(0, 0)
-    browser.screenshot(path)
-    check(os.path.getsize(path) > 20_000 and png_size(path) == (1440, 900), "the picture is one of the page")
-    browser.click("#stop")
-    browser.click("[data-theme-choice=auto]")
+    browser.get("""globalThis.background = new AbortController();
+        fetch("v1/completions", {method: "POST", signal: background.signal, body: JSON.stringify({prompt: "KING:", max_tokens: 1800, stream: true})})
+            .then((answer) => answer.text()).catch(() => {}); 0""")
+    browser.wait("map.heat.some((heat) => heat > 0.3) && !document.querySelector('#figure-speed').textContent.startsWith('0')")
+    for name, scheme, width, height in (("dark", "dark", 1440, 900), ("light", "light", 1440, 900), ("narrow", "light", 360, 740)):
+        browser.scheme(scheme)
+        browser.size(width, height)
+        browser.wait(f"innerWidth === {width}")
+        browser.get("scrollTo(0, 0); document.querySelector('#log').scrollTop = 0; new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        path = os.path.join(folder, f"live-page-{name}.webp")
+        browser.screenshot(path)
+        check(8_000 < os.path.getsize(path) < 150_000, f"the picture has a size: {os.path.getsize(path)}")
+        check(browser.get("document.documentElement.scrollWidth") == width, "nothing sticks out")
+    browser.get("background.abort(); 0")
+    browser.size(1440, 900)
+    browser.wait("document.querySelector('#figure-sessions').textContent.startsWith('0')")
+
+
+def stays_alone(browser):
+    """The conversation can have the whole page."""
+    browser.click("#wide")
+    check(browser.get("document.querySelector('#figures').offsetParent === null && document.querySelector('#chat').clientWidth > 1300"), "it has")
+    browser.click("#wide")
+    check(browser.get("document.querySelector('#map').clientWidth > 300"), "and gives it back")
 
 
 def asks_for_the_key(browser, server):
@@ -173,7 +185,9 @@ def asks_for_the_key(browser, server):
 def notices_the_end(browser, server):
     check(server.end() == 0, "a listening page does not keep the server from ending")
     browser.wait("document.querySelector('#status').dataset.state === 'error'")
-    # That it does not reach the server is what the browser notes then.
+    # That it does not reach the server is what the browser notes then, as often as the page tries.
+    browser.call("Page.navigate", url="about:blank")
+    browser.wait("location.href === 'about:blank'")
     browser.complaints[:] = [c for c in browser.complaints if "net::ERR" not in c and "ERR_CONNECTION" not in c]
 
 
@@ -184,14 +198,15 @@ def main():
         return 77
     odmoe, model = sys.argv[1:3]
     with tempfile.TemporaryDirectory() as folder:
-        picture = sys.argv[3] if len(sys.argv) > 3 else os.path.join(folder, "page.png")
+        pictures = sys.argv[3] if len(sys.argv) > 3 else folder
         browser = chromium.Chromium(program)
         try:
             server = Server(odmoe, model, context=2048)
             with urllib.request.urlopen(server.url + "/") as answer:
                 check("default-src 'none'" in answer.headers["Content-Security-Policy"], "the page comes with its policy")
             steps = [(shows_the_model, server), (answers_a_click,), (stops,), (shows_errors,), (tells_of_an_expert,),
-                     (has_two_themes,), (fits,), (takes_a_picture, picture), (notices_the_end, server)]
+                     (has_two_themes,), (takes_pictures, pictures), (reads_markdown,), (streams_as_it_reads,), (shows_an_answer,),
+                     (takes_settings,), (keeps_conversations,), (survives,), (fits,), (stays_alone,), (notices_the_end, server)]
             for step, *arguments in steps:
                 print(step.__name__.replace("_", " "), flush=True)
                 step(browser, *arguments)

@@ -71,7 +71,9 @@ class Architecture {
 
  protected:
   explicit Architecture(ModelShape shape, std::unique_ptr<ResidualStreams> streams = {})
-      : shape_(std::move(shape)), streams_(std::move(streams)) {}
+      : shape_(std::move(shape)), streams_(std::move(streams)) {
+    if (streams_ != nullptr) shape_.n_stream = static_cast<int32_t>(streams_->n_stream());
+  }
 
  private:
   ModelShape shape_;

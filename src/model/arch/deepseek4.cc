@@ -59,10 +59,8 @@ Result<Ropes> read_ropes(const Metadata& m, int32_t head_dim) {
   ropes.plain.n_ctx_orig = 0;
   // YaRN turns, but does not make longer.
   if (compressed.yarn()) compressed.attn_factor = 1 / (1 + 0.1F * std::log(1 / compressed.freq_scale));
-  ODMOE_ASSIGN_OR_RETURN(compressed.freq_base, m.number("attention.compress_rope_freq_base"));
-  if (compressed.freq_base > 0) return ropes;
-  return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected", m.file().path().string(),
-              m.key("attention.compress_rope_freq_base"), compressed.freq_base);
+  ODMOE_ASSIGN_OR_RETURN(compressed.freq_base, m.positive("attention.compress_rope_freq_base"));
+  return ropes;
 }
 
 // What all layers have in common; of ratio 0.

@@ -40,11 +40,7 @@ Result<MlaShape> read_windowed(const Metadata& m, const MlaShape& full) {
                 m.key("attention.key_length_swa"), key, m.key("attention.value_length_swa"), value,
                 s.cache_row(), s.kv_lora_rank);
   }
-  ODMOE_ASSIGN_OR_RETURN(s.rope.freq_base, m.number_or("rope.freq_base_swa", full.rope.freq_base));
-  if (!(s.rope.freq_base > 0)) {
-    return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected", path,
-                m.key("rope.freq_base_swa"), s.rope.freq_base);
-  }
+  ODMOE_ASSIGN_OR_RETURN(s.rope.freq_base, m.positive_or("rope.freq_base_swa", full.rope.freq_base));
   s.kq_scale = 1 / std::sqrt(static_cast<float>(head_dim));
   return s;
 }

@@ -30,7 +30,8 @@ Result<GqaModel> read_gqa_model(const Metadata& m, const FamilyRules& rules, Rop
   return model;
 }
 
-GqaArchitecture::GqaArchitecture(GqaModel model) : Architecture(model.shape), model_(std::move(model)) {
+GqaArchitecture::GqaArchitecture(GqaModel model, std::unique_ptr<ResidualStreams> streams)
+    : Architecture(model.shape, std::move(streams)), model_(std::move(model)) {
   layers_.resize(static_cast<size_t>(shape().n_layer));
 }
 

@@ -30,7 +30,7 @@ Result<GqaModel> read_gqa_model(const Metadata& metadata, const FamilyRules& rul
 
 class GqaArchitecture : public Architecture {
  public:
-  explicit GqaArchitecture(GqaModel model);
+  explicit GqaArchitecture(GqaModel model, std::unique_ptr<ResidualStreams> streams = {});
 
   std::vector<StateTensor> state(int layer) const override;
   void declare(DenseWeights& weights, int layer) override;
@@ -44,7 +44,7 @@ class GqaArchitecture : public Architecture {
   }
   // The same as attention(), of values that are given (ValuesFrom::kCaller).
   ggml_tensor* attention_to(const LayerInputs& inputs, int layer, ggml_tensor* x, ggml_tensor* values) const;
-  // The same as attention(), with a mask for each KV head; none: with that of the rows.
+  // The same as attention(), with GqaGiven::masks.
   ggml_tensor* attention_by(const LayerInputs& inputs, int layer, ggml_tensor* x,
                             std::span<ggml_tensor* const> masks) const;
 

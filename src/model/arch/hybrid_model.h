@@ -13,11 +13,14 @@ namespace odmoe {
 //   kState(shape) says what it remembers, kDeclare(weights, shape, layer) returns its weights, and
 //   kCompute(inputs, shape, weights, layer, x) is the layer.
 template <auto kState, auto kDeclare, auto kCompute, typename Shape>
-class HybridArchitecture final : public GqaArchitecture {
+class HybridArchitecture : public GqaArchitecture {
  public:
   // recurrent: by layer.
-  HybridArchitecture(GqaModel model, std::vector<bool> recurrent, const Shape& block)
-      : GqaArchitecture(std::move(model)), recurrent_(std::move(recurrent)), block_(block) {
+  HybridArchitecture(GqaModel model, std::vector<bool> recurrent, const Shape& block,
+                     std::unique_ptr<ResidualStreams> streams = {})
+      : GqaArchitecture(std::move(model), std::move(streams)),
+        recurrent_(std::move(recurrent)),
+        block_(block) {
     blocks_.resize(static_cast<size_t>(shape().n_layer));
   }
 
@@ -37,9 +40,11 @@ class HybridArchitecture final : public GqaArchitecture {
     return kCompute(inputs, block_, blocks_[static_cast<size_t>(layer)], layer, x);
   }
 
+ protected:
+  bool is_recurrent(int layer) const { return recurrent_[static_cast<size_t>(layer)]; }
+
  private:
   using Weights = decltype(kDeclare(std::declval<DenseWeights&>(), std::declval<const Shape&>(), 0));
-  bool is_recurrent(int layer) const { return recurrent_[static_cast<size_t>(layer)]; }
 
   std::vector<bool> recurrent_;
   Shape block_;

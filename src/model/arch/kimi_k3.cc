@@ -64,11 +64,9 @@ bool has_gates(const Metadata& m, const std::vector<bool>& recurrent) {
 
 Status read_situ(const Metadata& m, ModelShape& shape) {
   shape.activation = Activation::kSitu;
-  ODMOE_ASSIGN_OR_RETURN(shape.situ.beta, m.number("activation.situ_beta"));
+  ODMOE_ASSIGN_OR_RETURN(shape.situ.beta, m.positive("activation.situ_beta"));
   ODMOE_ASSIGN_OR_RETURN(shape.situ.linear_beta, m.number("activation.situ_linear_beta"));
-  if (shape.situ.beta > 0) return {};
-  return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected", m.file().path().string(),
-              m.key("activation.situ_beta"), shape.situ.beta);
+  return {};
 }
 
 Result<std::unique_ptr<ResidualStreams>> read_residual_attention(const Metadata& m, const ModelShape& shape) {

@@ -110,6 +110,18 @@ Result<bool> Metadata::boolean_or(std::string_view name, bool otherwise) const {
   return account_->get_bool(key(name));
 }
 
+Result<float> Metadata::positive(std::string_view name) const {
+  ODMOE_ASSIGN_OR_RETURN(const float value, number(name));
+  if (value > 0) return value;
+  return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected", file().path().string(),
+              key(name), value);
+}
+
+Result<float> Metadata::positive_or(std::string_view name, float otherwise) const {
+  if (!has(name)) return otherwise;
+  return positive(name);
+}
+
 Result<float> Metadata::factor_or_one(std::string_view name) const {
   ODMOE_ASSIGN_OR_RETURN(const float factor, number_or(name, 1));
   return factor == 0 ? 1 : factor;
@@ -358,6 +370,7 @@ Result<std::vector<bool>> read_recurrent_layers(const Metadata& m, const ModelSh
   ODMOE_ASSIGN_OR_RETURN(const std::vector<int32_t> heads,
                          m.integers("attention.head_count_kv", shape.n_layer, 0, shape.n_head));
   std::vector<bool> recurrent;
+  recurrent.reserve(heads.size());
   for (const int32_t n_head_kv : heads) recurrent.push_back(n_head_kv == 0);
   return recurrent;
 }
@@ -370,6 +383,7 @@ Result<std::vector<bool>> read_recurrent_interval(const Metadata& m, const Model
   std::vector<bool> recurrent;
   ODMOE_ASSIGN_OR_RETURN(const int32_t interval,
                          m.integer_or("full_attention_interval", interval_or, 1, kMaxLayers));
+  recurrent.reserve(static_cast<size_t>(n_layer));
   for (int32_t layer = 0; layer < n_layer; ++layer) recurrent.push_back((layer + 1) % interval != 0);
   return recurrent;
 }

@@ -32,6 +32,9 @@ class Metadata {
   Result<int32_t> integer_or(std::string_view name, int32_t otherwise, int32_t least, int32_t most) const;
   Result<float> number(std::string_view name) const;
   Result<float> number_or(std::string_view name, float otherwise) const;
+  // Above 0; anything else is kBadFile.
+  Result<float> positive(std::string_view name) const;
+  Result<float> positive_or(std::string_view name, float otherwise) const;
   Result<bool> boolean_or(std::string_view name, bool otherwise) const;
 
   // A number for each of n layers: an array of at least as many (those of blocks for speculation come last),

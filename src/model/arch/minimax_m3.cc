@@ -57,9 +57,9 @@ Result<BlockChoiceShape> read_choice(const Metadata& m, const GqaModel& model) {
                          m.integer("attention.indexer.key_length", model.gqa.rope.n_rot, 1 << 16));
   ODMOE_ASSIGN_OR_RETURN(s.top_k, m.integer("attention.indexer.top_k", 1, 1 << 24));
   ODMOE_ASSIGN_OR_RETURN(s.block, m.integer("attention.indexer.block_size", 1, 1 << 24));
-  if (RowGroup::kPadding % s.block != 0) {
+  if (RowGroup::kSeenPadding % s.block != 0) {
     return fail(ErrorKind::kUnsupported, "{}: {} is {}; what divides {} is supported", path,
-                m.key("attention.indexer.block_size"), s.block, RowGroup::kPadding);
+                m.key("attention.indexer.block_size"), s.block, RowGroup::kSeenPadding);
   }
   ODMOE_ASSIGN_OR_RETURN(s.last,
                          m.integer_or("attention.indexer.local_blocks", 0, 0, static_cast<int32_t>(s.top_k)));

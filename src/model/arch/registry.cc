@@ -105,6 +105,9 @@ constexpr auto kFamilies = std::to_array<Family>({
       "speculation (MTP); files with a joint ssm_in have no reference of their own"},
      make_qwen3next},
     {{"qwen3vlmoe", "Qwen3-VL-30B-A3B, 235B-A22B", kTiny, "images"}, make_qwen3moe},
+    {{"qwen4exp", "Qwen3.8-Flash-Next", kTiny,
+      "embeddings of n-grams, which the published model has; speculation (MTP); images"},
+     make_qwen4exp},
     {{"smallthinker", "SmallThinker-4BA0.6B, 21BA3B", "F32; 4300 tokens by hand", ""}, make_smallthinker},
     {{"step35", "Step-3.5-Flash", kTiny, "speculation (MTP)"}, make_step35},
 });

@@ -18,6 +18,6 @@ MakeFamily make_afmoe, make_arctic, make_bailingmoe, make_bailingmoe2, make_bail
     make_jamba, make_k2_horizon, make_kimi_k3, make_kimi_linear, make_laguna, make_lfm2moe, make_llama,
     make_llama4, make_maion_coder, make_maple, make_mellum, make_mimo2, make_minicpm, make_minimax_01,
     make_minimax_m2, make_minimax_m3, make_nemotron_h_moe, make_olmoe, make_phimoe, make_qwen2moe,
-    make_qwen3moe, make_qwen3next, make_smallthinker, make_step35;
+    make_qwen3moe, make_qwen3next, make_qwen4exp, make_smallthinker, make_step35;
 
 }  // namespace odmoe

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "backend/tensor_memory.h"
+#include "model/blocks/chosen_rows.h"
 
 namespace odmoe {
 namespace {
@@ -90,6 +91,7 @@ Result<std::vector<RowChoice>> read_indexer_types(const Metadata& m, const Model
     }
   }
   std::vector<RowChoice> choices;
+  choices.reserve(has_indexer.size());
   for (const bool has : has_indexer) choices.push_back(has ? RowChoice::kIndexer : RowChoice::kEarlier);
   return choices;
 }

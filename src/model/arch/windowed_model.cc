@@ -42,11 +42,7 @@ Result<GqaShape> read_windowed_shape(const Metadata& m, const WindowRules& rules
                 m.file().path().string(), rope.n_rot, gqa.head_dim);
   }
   const float otherwise = rules.freq_base == 0 ? rope.freq_base : rules.freq_base;
-  ODMOE_ASSIGN_OR_RETURN(rope.freq_base, m.number_or("rope.freq_base_swa", otherwise));
-  if (!(rope.freq_base > 0)) {
-    return fail(ErrorKind::kBadFile, "{}: {} is {}; a positive number was expected", m.file().path().string(),
-                m.key("rope.freq_base_swa"), rope.freq_base);
-  }
+  ODMOE_ASSIGN_OR_RETURN(rope.freq_base, m.positive_or("rope.freq_base_swa", otherwise));
   if (!rules.own_freq_base && rope.freq_base != full.rope.freq_base) {
     return fail(ErrorKind::kUnsupported, "{}: {} is {}, not {} as in the other layers, which {} models have",
                 m.file().path().string(), m.key("rope.freq_base_swa"), rope.freq_base, full.rope.freq_base,

@@ -4,11 +4,11 @@
 #include <string>
 
 #include "model/blocks/activation.h"
+#include "model/blocks/rank_sum.h"
 #include "model/blocks/router.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
-namespace {}  // namespace
 
 AdjugateWeights declare_adjugate(DenseWeights& weights, const AdjugateShape& s, int layer) {
   const auto name = [&](const char* part) {
@@ -39,11 +39,7 @@ ggml_tensor* add_adjugate(ggml_context* ctx, const AdjugateShape& s, const Adjug
       gated(ctx, Glu{}, ggml_mul_mat_id(ctx, w.gate, x, ids), ggml_mul_mat_id(ctx, w.up, x, ids));
   ggml_tensor* y = ggml_mul_mat_id(ctx, w.down, hidden, ids);  // [n_embd, n_used, n_token]
   y = ggml_mul(ctx, y, ggml_reshape_3d(ctx, weights, 1, s.n_used, n_token));
-  const auto rank = [&](int64_t r) {
-    return ggml_view_2d(ctx, y, s.n_embd, n_token, y->nb[2], y->nb[1] * static_cast<size_t>(r));
-  };
-  ggml_tensor* added = rank(0);
-  for (int64_t r = 1; r < s.n_used; ++r) added = ggml_add(ctx, added, rank(r));
+  ggml_tensor* added = sum_ranks(ctx, y);
   return ggml_add(ctx, sum, ggml_scale(ctx, s.n_used == 1 ? ggml_cont(ctx, added) : added, s.scale));
 }
 

@@ -10,8 +10,14 @@
 namespace odmoe {
 
 void write_rows(const LayerInputs& inputs, int layer, size_t number, ggml_tensor* values) {
-  ggml_build_forward_expand(inputs.graph, ggml_set_rows(inputs.context, inputs.state->rows(layer, number),
-                                                        values, inputs.rows(layer, number).written));
+  ggml_context* ctx = inputs.context;
+  ggml_tensor* rows = inputs.state->rows(layer, number);
+  if (inputs.state->transposed(layer, number)) {  // of each value rows of one
+    rows = ggml_reshape_3d(ctx, rows, 1, rows->ne[0], rows->ne[1]);
+    values = ggml_view_3d(ctx, values, 1, values->ne[1], values->ne[0], values->nb[1], values->nb[0], 0);
+  }
+  ggml_build_forward_expand(inputs.graph,
+                            ggml_set_rows(ctx, rows, values, inputs.rows(layer, number).written));
 }
 
 ggml_tensor* seen_heads(const LayerInputs& inputs, int layer, size_t number, int64_t head_dim,
@@ -21,28 +27,76 @@ ggml_tensor* seen_heads(const LayerInputs& inputs, int layer, size_t number, int
                       ggml_row_size(rows->type, head_dim), 0);
 }
 
-ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
-                    ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
-  ggml_context* ctx = inputs.context;
-  q = ggml_permute(ctx, q, 0, 2, 1, 3);  // [key, n_token, n_head]
-  if (inputs.flash_attention) {
-    ggml_tensor* out = ggml_flash_attn_ext(ctx, q, k, v, mask, scale, 0.0F, cap);
-    ggml_prec_set_acc(out, GGML_PREC_F32);
-    if (sinks != nullptr) ggml_flash_attn_ext_add_sinks(out, sinks);
-    return out;  // [value, n_head, n_token]
+SeenValues seen_values(const LayerInputs& inputs, int layer, size_t number, int64_t head_dim,
+                       int64_t n_head) {
+  if (!inputs.state->transposed(layer, number)) {
+    return {.heads = seen_heads(inputs, layer, number, head_dim, n_head), .transposed = false};
   }
-  ggml_tensor* scores = ggml_mul_mat(ctx, k, q);  // [n_kv, n_token, n_head]
-  ggml_prec_set_acc(scores, GGML_PREC_F32);
+  ggml_tensor* values = inputs.state->rows(layer, number);
+  return {.heads = ggml_view_3d(inputs.context, values, inputs.rows(layer, number).n_seen, head_dim, n_head,
+                                values->nb[1], values->nb[1] * static_cast<size_t>(head_dim), 0),
+          .transposed = true};
+}
+
+namespace {
+
+// The other of the two ways.
+ggml_tensor* transposed(ggml_context* ctx, ggml_tensor* v) {
+  if (ggml_is_quantized(v->type)) v = ggml_cast(ctx, v, GGML_TYPE_F32);
+  return ggml_cont(ctx, ggml_permute(ctx, v, 1, 0, 2, 3));
+}
+
+// scores: [n_kv, n_token, n_head], q.k, which become weights.
+ggml_tensor* softmax(ggml_context* ctx, ggml_tensor* scores, ggml_tensor* mask, float scale, float cap,
+                     ggml_tensor* sinks) {
   if (cap > 0) {
     scores = soft_cap(ctx, scores, cap, scale);
     scale = 1;
   }
   scores = ggml_soft_max_ext(ctx, scores, mask, scale, 0.0F);
   if (sinks != nullptr) ggml_soft_max_add_sinks(scores, sinks);
-  // The product contracts the first dimension of both, so values are turned: [n_kv, value, n_head_kv].
-  if (ggml_is_quantized(v->type)) v = ggml_cast(ctx, v, GGML_TYPE_F32);
-  ggml_tensor* turned = ggml_cont(ctx, ggml_permute(ctx, v, 1, 0, 2, 3));
-  ggml_tensor* out = ggml_mul_mat(ctx, turned, scores);  // [value, n_token, n_head]
+  return scores;
+}
+
+// Scores of keys and queries whose other dimensions fit each other.
+ggml_tensor* score(ggml_context* ctx, ggml_tensor* k, ggml_tensor* q) {
+  ggml_tensor* scores = ggml_mul_mat(ctx, k, q);
+  ggml_prec_set_acc(scores, GGML_PREC_F32);
+  return scores;
+}
+
+// attend() of one token; v: [n_kv, value, n_head_kv].
+ggml_tensor* attend_grouped(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
+                            ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
+  const int64_t n_head = q->ne[1];
+  const int64_t n_head_kv = k->ne[2];
+  if (!ggml_is_contiguous(q)) q = ggml_cont(ctx, q);
+  q = ggml_reshape_3d(ctx, q, q->ne[0], n_head / n_head_kv, n_head_kv);
+  ggml_tensor* weights = score(ctx, k, q);  // [n_kv, heads that share keys, n_head_kv]
+  const int64_t n_kv = weights->ne[0];
+  weights = softmax(ctx, ggml_reshape_3d(ctx, weights, n_kv, 1, n_head), mask, scale, cap, sinks);
+  weights = ggml_reshape_3d(ctx, weights, n_kv, n_head / n_head_kv, n_head_kv);
+  return ggml_reshape_3d(ctx, ggml_mul_mat(ctx, v, weights), v->ne[1], n_head, 1);
+}
+
+}  // namespace
+
+ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, const SeenValues& v,
+                    ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
+  ggml_context* ctx = inputs.context;
+  if (v.transposed && q->ne[2] == 1) return attend_grouped(ctx, q, k, v.heads, mask, scale, cap, sinks);
+  q = ggml_permute(ctx, q, 0, 2, 1, 3);  // [key, n_token, n_head]
+  if (inputs.flash_attention) {
+    ggml_tensor* rows = v.transposed ? transposed(ctx, v.heads) : v.heads;
+    ggml_tensor* out = ggml_flash_attn_ext(ctx, q, k, rows, mask, scale, 0.0F, cap);
+    ggml_prec_set_acc(out, GGML_PREC_F32);
+    if (sinks != nullptr) ggml_flash_attn_ext_add_sinks(out, sinks);
+    return out;  // [value, n_head, n_token]
+  }
+  ggml_tensor* weights = softmax(ctx, score(ctx, k, q), mask, scale, cap, sinks);  // [n_kv, n_token, n_head]
+  // The product contracts the first dimension of both.
+  ggml_tensor* values = v.transposed ? v.heads : transposed(ctx, v.heads);
+  ggml_tensor* out = ggml_mul_mat(ctx, values, weights);  // [value, n_token, n_head]
   return ggml_cont(ctx, ggml_permute(ctx, out, 0, 2, 1, 3));
 }
 
@@ -172,7 +226,7 @@ ggml_tensor* open_gate(ggml_context* ctx, AttentionGate gate, ggml_tensor* x) {
 
 // The same as attend(), of each KV head with a mask of its own; without sinks.
 ggml_tensor* attend_by_head(const LayerInputs& inputs, const GqaShape& shape, ggml_tensor* q, ggml_tensor* k,
-                            ggml_tensor* v, std::span<ggml_tensor* const> masks) {
+                            const SeenValues& v, std::span<ggml_tensor* const> masks) {
   ggml_context* ctx = inputs.context;
   const int64_t n = shape.n_head / shape.n_head_kv;
   ggml_tensor* out = nullptr;
@@ -183,7 +237,8 @@ ggml_tensor* attend_by_head(const LayerInputs& inputs, const GqaShape& shape, gg
       return ggml_view_3d(ctx, rows, rows->ne[0], rows->ne[1], 1, rows->nb[1], rows->nb[2],
                           rows->nb[2] * head);
     };
-    ggml_tensor* y = attend(inputs, of_q, one(k), one(v), masks[head], shape.kq_scale, shape.kq_cap);
+    const SeenValues of_v{.heads = one(v.heads), .transposed = v.transposed};
+    ggml_tensor* y = attend(inputs, of_q, one(k), of_v, masks[head], shape.kq_scale, shape.kq_cap);
     out = out == nullptr ? y : ggml_concat(ctx, out, y, 1);
   }
   return out;
@@ -193,7 +248,7 @@ ggml_tensor* attend_by_head(const LayerInputs& inputs, const GqaShape& shape, gg
 
 std::vector<StateTensor> gqa_state(const GqaShape& shape) {
   return {StateTensor::rows(shape.head_dim * shape.n_head_kv, shape.rows),
-          StateTensor::rows(shape.value_dim * shape.n_head_kv, shape.rows)};
+          StateTensor::summed_rows(shape.value_dim * shape.n_head_kv, shape.rows)};
 }
 
 ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeights& w, int layer,
@@ -221,11 +276,12 @@ ggml_tensor* gqa(const LayerInputs& inputs, const GqaShape& shape, const GqaWeig
   write_rows(inputs, layer, 0, ggml_reshape_2d(ctx, k, shape.head_dim * shape.n_head_kv, n_token));
   write_rows(inputs, layer, 1, v);
   k = seen_heads(inputs, layer, 0, shape.head_dim, shape.n_head_kv);
-  v = seen_heads(inputs, layer, 1, shape.value_dim, shape.n_head_kv);
-  assert(given.masks.empty() || w.sinks == nullptr);
-  ggml_tensor* out = given.masks.empty() ? attend(inputs, q, k, v, inputs.rows(layer, 0).mask, shape.kq_scale,
-                                                  shape.kq_cap, w.sinks)
-                                         : attend_by_head(inputs, shape, q, k, v, given.masks);
+  const SeenValues values = seen_values(inputs, layer, 1, shape.value_dim, shape.n_head_kv);
+  assert(given.masks.size() <= 1 || w.sinks == nullptr);
+  ggml_tensor* mask = given.masks.empty() ? inputs.rows(layer, 0).mask : given.masks.front();
+  ggml_tensor* out = given.masks.size() <= 1
+                         ? attend(inputs, q, k, values, mask, shape.kq_scale, shape.kq_cap, w.sinks)
+                         : attend_by_head(inputs, shape, q, k, values, given.masks);
   if (gate != nullptr) out = ggml_mul(ctx, out, ggml_sigmoid(ctx, ggml_cont(ctx, gate)));
   if (w.gate != nullptr) {
     gate = open_gate(ctx, shape.gate, ggml_mul_mat(ctx, w.gate, x));

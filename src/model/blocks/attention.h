@@ -15,17 +15,28 @@ namespace odmoe {
 // Writes a row of a tensor of the layer's state for each token: values [row, n_token].
 void write_rows(const LayerInputs& inputs, int layer, size_t number, ggml_tensor* values);
 
-// The rows that are looked at as heads that follow each other in a row: [head_dim, RowInputs::n_seen,
-// n_head].
+// The rows that are looked at, which are not transposed, as heads that follow each other in a row: [head_dim,
+// RowInputs::n_seen, n_head].
 ggml_tensor* seen_heads(const LayerInputs& inputs, int layer, size_t number, int64_t head_dim,
                         int64_t n_head);
 
-// q: [n_embd_key, n_head, n_token]; k: [n_embd_key, n_kv, n_head_kv] and v: [n_embd_value, n_kv, n_head_kv],
-// of rows of the state; mask: f16 [n_kv, n_token].  Returns [n_embd_value, n_head, n_token], contiguous.  The
-// softmax is of scale q.k, or with a cap c > 0 (Gemma 2, arXiv:2408.00118) of c tanh(scale q.k / c). Flash
-// attention when inputs.flash_attention; otherwise the same sum by matrix products and a softmax. sinks: F32
+// What attention sums: heads [head_dim, n_kv, n_head], or [n_kv, head_dim, n_head].
+struct SeenValues {
+  ggml_tensor* heads = nullptr;
+  bool transposed = false;
+};
+// The same of rows that may be transposed.
+SeenValues seen_values(const LayerInputs& inputs, int layer, size_t number, int64_t head_dim, int64_t n_head);
+
+// q: [n_embd_key, n_head, n_token]; k: [n_embd_key, n_kv, n_head_kv] and v: heads of n_embd_value, of rows of
+// the state; mask: f16 [n_kv, n_token].  Returns [n_embd_value, n_head, n_token], contiguous.  The softmax is
+// of scale q.k, or with a cap c > 0 (Gemma 2, arXiv:2408.00118) of c tanh(scale q.k / c).  sinks: F32
 // [n_head], of each head one more logit in the softmax, which has no value (arXiv:2309.17453); null: none.
-ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
+//
+// One token goes over transposed values by products in which the heads that share keys are columns, so that
+// keys and values are read once for all of them; several tokens, and values that are not transposed, by flash
+// attention when inputs.flash_attention, otherwise by products and a softmax.
+ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, const SeenValues& v,
                     ggml_tensor* mask, float scale, float cap = 0, ggml_tensor* sinks = nullptr);
 
 // RMSNorm of queries and keys.
@@ -104,9 +115,10 @@ std::vector<StateTensor> gqa_state(const GqaShape& shape);
 
 // What a caller of gqa() gives it; null and empty: nothing.
 struct GqaGiven {
-  ggml_tensor* factors = nullptr;            // of RoPE's angles
-  ggml_tensor* values = nullptr;             // [value_dim * n_head_kv, n_token], of ValuesFrom::kCaller
-  std::span<ggml_tensor* const> masks = {};  // by KV head, in the place of that of the rows; without sinks
+  ggml_tensor* factors = nullptr;  // of RoPE's angles
+  ggml_tensor* values = nullptr;   // [value_dim * n_head_kv, n_token], of ValuesFrom::kCaller
+  // In the place of that of the rows: one for all heads, or without sinks one for each KV head.
+  std::span<ggml_tensor* const> masks;
 };
 
 // x: [n_embd, n_token], already normalised.  Writes this evaluation's keys and values to the layer's state.

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "model/blocks/attention.h"
+#include "model/blocks/chosen_rows.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -40,12 +41,11 @@ ggml_tensor* last_blocks(ggml_context* ctx, const BlockChoiceShape& s, ggml_tens
 ggml_tensor* rows_of_chosen(ggml_context* ctx, const BlockChoiceShape& s, ggml_tensor* chosen,
                             int64_t n_block) {
   const int64_t n_token = chosen->ne[1];
-  const auto filled = [&](int64_t n, float value) {
-    return ggml_fill_inplace(ctx, ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, n, n_token), value);
-  };
-  ggml_tensor* blocks = ggml_set_rows(ctx, filled(n_block, -INFINITY), filled(chosen->ne[0], 0), chosen);
+  ggml_tensor* none =
+      ggml_fill_inplace(ctx, ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_block, n_token), -INFINITY);
+  ggml_tensor* blocks = ggml_cast(ctx, put_chosen(ctx, none, chosen, 0), GGML_TYPE_F16);
   ggml_tensor* rows =
-      ggml_repeat_4d(ctx, ggml_cast(ctx, blocks, GGML_TYPE_F16), s.block, n_block, n_token, 1);
+      ggml_repeat_4d(ctx, ggml_reshape_3d(ctx, blocks, 1, n_block, n_token), s.block, n_block, n_token, 1);
   return ggml_reshape_2d(ctx, rows, s.block * n_block, n_token);
 }
 

@@ -15,7 +15,7 @@ namespace odmoe {
 struct BlockChoiceShape {
   int64_t n_embd = 0;
   int64_t n_head = 0, head_dim = 0;
-  int64_t block = 0;  // tokens; divides RowGroup::kPadding
+  int64_t block = 0;  // tokens; divides RowGroup::kSeenPadding
   int64_t top_k = 0;  // blocks, the last ones included
   int64_t last = 0;   // that stay; at most top_k
   float norm_eps = 1e-6F;

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "model/blocks/attention.h"
+#include "model/blocks/chosen_rows.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
@@ -100,7 +101,7 @@ ggml_tensor* compressed_attention(const LayerInputs& inputs, const CompressedAtt
     mask = ggml_concat(ctx, mask, of_blocks, 0);
   }
   const float scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
-  ggml_tensor* out = attend(inputs, q, rows, rows, mask, scale, /*cap=*/0, w.sinks);
+  ggml_tensor* out = attend(inputs, q, rows, {.heads = rows}, mask, scale, /*cap=*/0, w.sinks);
   return output(ctx, s, w, rope_back(ctx, out, inputs.positions, s.rope));
 }
 

@@ -16,9 +16,7 @@ CompressorWeights declare_compressor(DenseWeights& weights, const CompressorShap
 }
 
 std::vector<StateTensor> compressor_state(const CompressorShape& s) {
-  const StateTensor of_token = StateTensor::rows(s.width(), {.window = s.made_from()}, GGML_TYPE_F32);
-  return {StateTensor::rows(s.head_dim, {.tokens_per_row = s.ratio, .made_from = s.made_from()}), of_token,
-          of_token};
+  return pooled_state(s.head_dim, s.width(), {.tokens_per_row = s.ratio, .made_from = s.made_from()});
 }
 
 namespace {

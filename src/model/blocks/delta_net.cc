@@ -95,7 +95,8 @@ ggml_tensor* delta_net(const LayerInputs& inputs, const DeltaNetShape& s, const 
                   .beta = ggml_reshape_3d(ctx, ggml_sigmoid(ctx, p.beta), 1, s.n_head, n_token)},
                  s.key_heads, s.norm_eps, layer, 1);
   ggml_tensor* z = ggml_reshape_3d(ctx, p.z, s.head_dim, s.n_head, n_token);
-  out = ggml_mul(ctx, norm(ctx, out, w.norm, s.norm_eps), ggml_silu(ctx, z));
+  ggml_tensor* gate = s.gate == DeltaNetGate::kSilu ? ggml_silu(ctx, z) : ggml_sigmoid(ctx, z);
+  out = ggml_mul(ctx, norm(ctx, out, w.norm, s.norm_eps), gate);
   return ggml_mul_mat(ctx, w.output, ggml_reshape_2d(ctx, out, s.n_value(), n_token));
 }
 

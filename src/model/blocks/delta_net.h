@@ -12,6 +12,9 @@
 
 namespace odmoe {
 
+// What is made of z before it multiplies what the rule gives.
+enum class DeltaNetGate : uint8_t { kSilu, kSigmoid };
+
 struct DeltaNetShape {
   int64_t n_embd = 0;
   int64_t head_dim = 0;    // of queries, keys and values
@@ -20,6 +23,7 @@ struct DeltaNetShape {
   int64_t n_tap = 0;       // of the convolution
   float norm_eps = 1e-6F;
   KeyHeads key_heads = KeyHeads::kDivided;
+  DeltaNetGate gate = DeltaNetGate::kSilu;
   bool joint_beta_alpha = false;  // one matrix, ssm_ba: per key head its betas, then its alphas
 
   int64_t n_key() const { return head_dim * n_head_key; }

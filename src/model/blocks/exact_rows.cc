@@ -26,29 +26,30 @@ float uniform(std::mt19937& random) {
   return static_cast<float>(random() >> 8U) / static_cast<float>(1U << 23U) - 1.0F;
 }
 
-void fill_weights(ggml_tensor* weights, std::mt19937& random) {
+// `bytes` become the values of the weights in any file's layout.
+void fill_weights(const ggml_tensor* weights, std::span<std::byte> bytes, std::mt19937& random) {
   const auto n = static_cast<size_t>(ggml_nelements(weights));
   const auto convert = ggml_get_type_traits(weights->type)->from_float_ref;
   if (!ggml_is_quantized(weights->type) && (weights->type == GGML_TYPE_F32 || convert != nullptr)) {
     std::vector<float> values(n);
     for (float& value : values) value = uniform(random);
     if (convert != nullptr) {
-      convert(values.data(), host_address(weights), static_cast<int64_t>(n));
+      convert(values.data(), bytes.data(), static_cast<int64_t>(n));
     } else {
-      std::memcpy(host_address(weights), values.data(), n * sizeof(float));
+      std::memcpy(bytes.data(), values.data(), n * sizeof(float));
     }
     return;
   }
   // Any bytes are quantised values of some kind; below 0x40 none of a scale's encodings (half precision, an
   // exponent, E4M3) is infinite or NaN.
-  for (std::byte& byte : host_bytes(weights)) byte = static_cast<std::byte>(random() >> 26U);
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() >> 26U);
 }
 
 // A product under trial: its tensors, and the memory that they lie in one after the other.
 class Trial {
  public:
   static Result<std::unique_ptr<Trial>> create(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out,
-                                               int64_t most) {
+                                               int64_t most, const RepackedLayout* layout) {
     std::unique_ptr<Trial> trial(new Trial(backend));
     const auto matrix = [](int64_t columns, int64_t rows) {
       return round_up(static_cast<uint64_t>(columns * rows) * sizeof(float), kTensorAlignment);
@@ -60,13 +61,13 @@ class Trial {
                                                    2 * matrix(n_out, most)));
     trial->buffer_ = backend.wrap(trial->memory_.span());
     ggml_context* ctx = trial->context_.get();
-    trial->weights_ = trial->place(ggml_new_tensor_3d(ctx, type, n_in, n_out, 1));
+    trial->weights_ = trial->place(ggml_new_tensor_3d(ctx, type, n_in, n_out, 1), layout);
     trial->input_ = trial->place(ggml_new_tensor_3d(ctx, GGML_TYPE_F32, n_in, 1, most));
     trial->ids_ = trial->place(ggml_new_tensor_2d(ctx, GGML_TYPE_I32, 1, most));
     trial->alone_ = trial->place(ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_out, most));
     trial->together_ = trial->place(ggml_new_tensor_2d(ctx, GGML_TYPE_F32, n_out, most));
     std::mt19937 random(1);
-    fill_weights(trial->weights_, random);
+    trial->fill(layout, random);
     std::ranges::generate(host_values<float>(trial->input_), [&] { return uniform(random); });
     return trial;  // the ids are zeros: the only expert
   }
@@ -88,10 +89,22 @@ class Trial {
         context_(
             ggml_init({.mem_size = ggml_tensor_overhead() * 8, .mem_buffer = nullptr, .no_alloc = true})) {}
 
-  ggml_tensor* place(ggml_tensor* tensor) {
-    ggml_backend_tensor_alloc(buffer_.get(), tensor, memory_.data() + used_);
+  ggml_tensor* place(ggml_tensor* tensor, const RepackedLayout* layout = nullptr) {
+    if (layout != nullptr) {
+      layout->place(tensor, memory_.data() + used_);
+    } else {
+      ggml_backend_tensor_alloc(buffer_.get(), tensor, memory_.data() + used_);
+    }
     used_ += round_up(ggml_nbytes(tensor), kTensorAlignment);
     return tensor;
+  }
+
+  void fill(const RepackedLayout* layout, std::mt19937& random) {
+    const std::span<std::byte> bytes = memory_.span().first(ggml_nbytes(weights_));  // the first of all
+    if (layout == nullptr) return fill_weights(weights_, bytes, random);
+    std::vector<std::byte> plain(bytes.size());
+    fill_weights(weights_, plain, random);
+    layout->repack(weights_->type, weights_->ne[0], weights_->ne[1], plain, bytes);
   }
 
   // Rows [first, first + n) into the same columns of `result`.
@@ -117,12 +130,13 @@ class Trial {
 
 }  // namespace
 
-Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out, int32_t most) {
+Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out, int32_t most,
+                           const RepackedLayout* layout) {
   if (most <= 1) return 1;
   const int64_t n_row = int64_t{most} * (most + 1) / 2;
   const int64_t n_group = std::clamp(kWork / (n_row * n_in * kGroup), int64_t{1}, kMostGroups);
   const int64_t n_tried = std::min(n_out, n_group * kGroup + n_out % kGroup);
-  ODMOE_ASSIGN_OR_RETURN(const auto trial, Trial::create(backend, type, n_in, n_tried, most));
+  ODMOE_ASSIGN_OR_RETURN(const auto trial, Trial::create(backend, type, n_in, n_tried, most, layout));
   for (int32_t n = 1; n <= most; ++n) {
     ODMOE_ASSIGN_OR_RETURN(const bool same, trial->same_together(n));
     if (!same) return std::max(n - 1, 1);

@@ -15,7 +15,7 @@ constexpr int kMaxNodes = 48;
 constexpr int64_t kRowsOfOneThread = 64;
 
 Result<ExpertMatrix> describe(const Checkpoint& file, const std::string& name, std::array<int64_t, 3> ne,
-                              bool merged_gate_up) {
+                              const RepackedLayout* layout, bool merged_gate_up = false) {
   const TensorInfo* info = file.find_tensor(name);
   if (info == nullptr) {
     return fail(ErrorKind::kBadFile, "{}: the model has no tensor {}", file.path().string(), name);
@@ -26,12 +26,18 @@ Result<ExpertMatrix> describe(const Checkpoint& file, const std::string& name, s
         ErrorKind::kBadFile, "{}: tensor {} is {} x {} x {}, but the model's metadata asks for {} x {} x {}",
         file.path_of(*info).string(), name, info->ne[0], info->ne[1], info->ne[2], ne[0], rows, ne[2]);
   }
-  return ExpertMatrix{.type = info->type, .n_in = ne[0], .n_out = ne[1], .slot0 = nullptr};
+  assert(!info->repacked || layout != nullptr);
+  return ExpertMatrix{.type = info->type,
+                      .n_in = ne[0],
+                      .n_out = ne[1],
+                      .slot0 = nullptr,
+                      .layout = info->repacked ? layout : nullptr};
 }
 
 }  // namespace
 
-Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& shape, int layer) {
+Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& shape, int layer,
+                                      const RepackedLayout* layout) {
   const auto name = [&](const char* part) { return odmoe::format("blk.{}.ffn_{}_exps.weight", layer, part); };
   const int64_t n_expert = shape.router.n_expert;
   LayerExperts experts;
@@ -43,14 +49,14 @@ Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& 
   }
   experts.glu = shape.expert_glu(layer);
   const std::array<int64_t, 3> in = {shape.expert_width(), shape.n_ff_exp, n_expert};
-  ODMOE_ASSIGN_OR_RETURN(experts.up, describe(file, name(merged ? "gate_up" : "up"), in, merged));
+  ODMOE_ASSIGN_OR_RETURN(experts.up, describe(file, name(merged ? "gate_up" : "up"), in, layout, merged));
   if (merged || !experts.has_gate) {
     experts.gate = experts.up;
   } else {
-    ODMOE_ASSIGN_OR_RETURN(experts.gate, describe(file, name("gate"), in, false));
+    ODMOE_ASSIGN_OR_RETURN(experts.gate, describe(file, name("gate"), in, layout));
   }
   ODMOE_ASSIGN_OR_RETURN(
-      experts.down, describe(file, name("down"), {shape.n_ff_exp, shape.expert_width(), n_expert}, false));
+      experts.down, describe(file, name("down"), {shape.n_ff_exp, shape.expert_width(), n_expert}, layout));
   return experts;
 }
 
@@ -123,8 +129,12 @@ ggml_tensor* ExpertCompute::slots(const ExpertMatrix& matrix, const LayerExperts
       ggml_new_tensor_3d(graph_.context(), matrix.type, matrix.n_in, matrix.n_out, span.count);
   tensor->nb[2] = experts.slot_bytes;
   tensor->nb[3] = experts.slot_bytes * static_cast<size_t>(span.count);
-  ggml_backend_tensor_alloc(arena, tensor,
-                            matrix.slot0 + experts.slot_bytes * static_cast<uint64_t>(span.first));
+  std::byte* const first = matrix.slot0 + experts.slot_bytes * static_cast<uint64_t>(span.first);
+  if (matrix.layout != nullptr) {
+    matrix.layout->place(tensor, first);
+  } else {
+    ggml_backend_tensor_alloc(arena, tensor, first);
+  }
   return tensor;
 }
 
@@ -133,6 +143,10 @@ bool ExpertCompute::supported(const LayerExperts& experts) {
   ggml_context* ctx = graph_.context();
   ggml_tensor* ids = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, 1, 1);
   for (const ExpertMatrix* matrix : {&experts.gate, &experts.up, &experts.down}) {
+    if (matrix->layout != nullptr) {
+      if (!matrix->layout->takes(matrix->type, matrix->n_in, matrix->n_out)) return false;
+      continue;
+    }
     ggml_tensor* weights = ggml_new_tensor_3d(ctx, matrix->type, matrix->n_in, matrix->n_out, 1);
     ggml_tensor* x = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, matrix->n_in, 1, 1);
     if (!backend_->supports(ggml_mul_mat_id(ctx, weights, x, ids))) return false;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/repacked_layout.h"
 #include "base/aligned_buffer.h"
 #include "format/checkpoint.h"
 #include "model/finite_watch.h"
@@ -27,7 +28,8 @@ namespace odmoe {
 struct ExpertMatrix {
   ggml_type type = GGML_TYPE_F32;
   int64_t n_in = 0, n_out = 0;
-  std::byte* slot0 = nullptr;  // where the matrix of slot 0 is
+  std::byte* slot0 = nullptr;              // where the matrix of slot 0 is
+  const RepackedLayout* layout = nullptr;  // in which it lies there; null: as in any file
 };
 
 // What of a layer's experts is always in memory: F32, on the host, a column for each expert.  Null: none.
@@ -64,9 +66,11 @@ struct ExpertPair {
   int32_t expert = 0;  // its column of ExpertTerms
 };
 
-// The types and shapes of a layer's expert tensors as the file has them; slot0 is not set.
-// kBadFile when they do not fit the model's shape.
-Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& shape, int layer);
+// The types and shapes of a layer's expert tensors as the file has them; slot0 is not set.  `layout` is that
+// of experts that are repacked (Checkpoint::repacked), and may be null where none is. kBadFile when they do
+// not fit the model's shape.
+Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& shape, int layer,
+                                      const RepackedLayout* layout);
 
 // Computes pairs with scratch memory of its own.  One owner.
 class ExpertCompute {

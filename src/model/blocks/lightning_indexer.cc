@@ -50,15 +50,4 @@ ggml_tensor* choose_rows(const LayerInputs& inputs, const IndexerShape& s, const
   return ggml_top_k(ctx, score_rows(inputs, s, w, x, query, keys, rows.mask), static_cast<int>(s.top_k));
 }
 
-ggml_tensor* chosen_mask(ggml_context* ctx, ggml_tensor* mask, ggml_tensor* chosen) {
-  if (chosen == nullptr) return mask;
-  const int64_t n_row = mask->ne[0];
-  const int64_t n_token = mask->ne[1];
-  ggml_tensor* none = ggml_reshape_3d(ctx, ggml_fill(ctx, mask, -INFINITY), 1, n_row, n_token);
-  ggml_tensor* zeros = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, chosen->ne[0], n_token);
-  ggml_tensor* some = ggml_set_rows(ctx, none, ggml_fill_inplace(ctx, zeros, 0), chosen);
-  // Where fewer are visible, others were chosen too.
-  return ggml_add(ctx, ggml_reshape_2d(ctx, some, n_row, n_token), mask);
-}
-
 }  // namespace odmoe

@@ -48,7 +48,4 @@ ggml_tensor* score_rows(const LayerInputs& inputs, const IndexerShape& shape, co
 ggml_tensor* choose_rows(const LayerInputs& inputs, const IndexerShape& shape, const IndexerWeights& weights,
                          int layer, size_t number, ggml_tensor* x, ggml_tensor* query);
 
-// Of a mask f16 [n_row, n_token] what of it is among `chosen`, choose_rows() or null: all of it.
-ggml_tensor* chosen_mask(ggml_context* ctx, ggml_tensor* mask, ggml_tensor* chosen);
-
 }  // namespace odmoe

@@ -4,11 +4,11 @@
 #include <limits>
 #include <string>
 
+#include "model/blocks/rank_sum.h"
 #include "model/blocks/router.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
-namespace {}  // namespace
 
 RoutedValuesWeights declare_routed_values(DenseWeights& weights, const RoutedValuesShape& s, int layer,
                                           bool has_bias) {
@@ -43,12 +43,7 @@ ggml_tensor* routed_values(ggml_context* ctx, const RoutedValuesShape& s, const 
 
   ggml_tensor* values = ggml_mul_mat_id(ctx, w.values, ggml_reshape_3d(ctx, x, s.n_embd, 1, n_token), chosen);
   values = ggml_mul(ctx, ggml_silu(ctx, values), weights);  // [n_value, n_used, n_token]
-  const auto rank = [&](int64_t r) {
-    return ggml_view_2d(ctx, values, s.n_value, n_token, values->nb[2],
-                        values->nb[1] * static_cast<size_t>(r));
-  };
-  ggml_tensor* sum = rank(0);
-  for (int64_t r = 1; r < n_used; ++r) sum = ggml_add(ctx, sum, rank(r));
+  ggml_tensor* sum = sum_ranks(ctx, values);
   return n_used == 1 ? ggml_cont(ctx, sum) : sum;
 }
 

@@ -7,7 +7,6 @@
 #include "base/utf8.h"
 
 namespace odmoe {
-namespace {}  // namespace
 
 size_t BpeMerges::home(Token left, Token right) const {
   const uint64_t key = uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);

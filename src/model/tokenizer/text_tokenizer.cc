@@ -121,7 +121,8 @@ SpecialTokens::Match TextTokenizer::find_special(std::string_view text, size_t f
   };
   size_t done = 0;
   // Binary search for where to begin: a long conversation has many parts, and this is called for each token.
-  auto range = std::ranges::partition_point(options.said, [&](const TextRange& r) { return r.end <= from; });
+  auto range =
+      std::ranges::partition_point(options.said, [&](const ChatText::Range& r) { return r.end <= from; });
   if (range != options.said.begin()) done = std::prev(range)->end;
   for (; range != options.said.end(); ++range) {
     SpecialTokens::Match match = find_in(done, range->begin, false);

@@ -26,9 +26,10 @@ struct BpeParts {
 
 struct TokenizerParts {
   Vocabulary vocabulary;
-  std::optional<BpeParts> bpe;            // one of these two
-  std::optional<SpmScores> spm;           // SentencePiece's: no words, merged by score
-  std::vector<Token> end_tokens;          // sorted
+  std::optional<BpeParts> bpe;    // one of these two
+  std::optional<SpmScores> spm;   // SentencePiece's: no words, merged by score
+  std::vector<Token> end_tokens;  // sorted
+  std::vector<Token> suppressed;
   std::vector<Token> strips_white_after;  // sorted: white space after these in the text is left out
   std::string chat_template;
   Token bos = -1;
@@ -52,6 +53,7 @@ class TextTokenizer final : public Tokenizer {
   Token bos() const override { return parts_.bos; }
   Token eos() const override { return parts_.eos; }
   bool is_end(Token token) const override;
+  std::span<const Token> suppressed() const override { return parts_.suppressed; }
   bool add_bos() const override { return parts_.add_bos; }
   bool add_space() const override { return parts_.add_space; }
   Token find(std::string_view text) const override;

@@ -25,6 +25,7 @@ constexpr std::string_view kAddBosKey = "tokenizer.ggml.add_bos_token";
 constexpr std::string_view kAddEosKey = "tokenizer.ggml.add_eos_token";
 constexpr std::string_view kBosKey = "tokenizer.ggml.bos_token_id";
 constexpr std::string_view kEosKey = "tokenizer.ggml.eos_token_id";
+constexpr std::string_view kSuppressKey = "tokenizer.ggml.suppress_tokens";
 constexpr std::string_view kNfcKey = "tokenizer.ggml.normalizer.nfc";
 constexpr std::string_view kTemplateKey = "tokenizer.chat_template";
 
@@ -186,12 +187,31 @@ Status read_special_tokens(Account& account, const Kind& kind, TokenizerParts& p
   return {};
 }
 
+Result<std::vector<Token>> read_suppressed(Account& account, const Vocabulary& vocabulary) {
+  std::vector<Token> tokens;
+  // Of an array that is empty nobody knows what it would be of.
+  if (const auto texts = account.file().get_strings(kSuppressKey); texts.has_value() && texts->empty()) {
+    return tokens;
+  }
+  if (!account.has(kSuppressKey)) return tokens;
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<int64_t> ids, account.get_ints(kSuppressKey));
+  for (const int64_t id : ids) {
+    if (id < 0 || id >= vocabulary.size()) {
+      return fail(ErrorKind::kBadFile, "{}: {} has {}, beyond the {} tokens of the vocabulary",
+                  name_of(account), kSuppressKey, id, vocabulary.size());
+    }
+    tokens.push_back(static_cast<Token>(id));
+  }
+  return tokens;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::create(Account& account) {
   ODMOE_ASSIGN_OR_RETURN(const Kind kind, read_kind(account));
   ODMOE_ASSIGN_OR_RETURN(Vocabulary vocabulary, read_vocabulary(account, kind.rule.writing));
   TokenizerParts parts{.vocabulary = std::move(vocabulary)};
+  ODMOE_ASSIGN_OR_RETURN(parts.suppressed, read_suppressed(account, parts.vocabulary));
   if (kind.model == Model::kSpm) {
     ODMOE_ASSIGN_OR_RETURN(parts.spm, read_scores(account, parts.vocabulary));
     parts.add_space = true;

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "format/account.h"
-#include "model/tokenizer/chat_text.h"
 #include "model/tokenizer/vocabulary.h"
+#include "odmoe/chat_template.h"
 #include "odmoe/encode_limits.h"
 #include "odmoe/result.h"
 
@@ -35,7 +35,7 @@ class Tokenizer {
     // Parts of the text, in order and apart, that somebody else wrote: whatever they spell, they become no
     // control token, nor a user-defined one that looks like one (`<|`, `<｜`: vocabularies are not careful).
     // GCC warns of designated initialisers that leave out a member without an initialiser.
-    std::span<const TextRange> said = {};  // NOLINT(readability-redundant-member-init)
+    std::span<const ChatText::Range> said = {};  // NOLINT(readability-redundant-member-init)
   };
   // Any bytes are accepted, invalid UTF-8 too: decode(encode(text)) == text, but for what the vocabulary does
   // not tell apart: with SentencePiece's U+2581 and a space; where the file asks for NFC, forms of a
@@ -61,6 +61,8 @@ class Tokenizer {
   virtual Token eos() const = 0;  // -1: none
   // Whether generation ends here: EOS, EOT, EOM and their like (<|im_end|>, <|endoftext|>, [EOS], ...).
   virtual bool is_end(Token token) const = 0;
+  // Tokens that are not to be drawn whatever the model says (tokenizer.ggml.suppress_tokens).
+  virtual std::span<const Token> suppressed() const = 0;
   virtual bool add_bos() const = 0;
   // Whether encode() puts a space before a text.  token_bytes() and StreamDecoder leave it where it is: they
   // do not know where a text begins.

@@ -269,6 +269,24 @@ TEST(Tokenizer, InHarmonyTheEndOfAMessageIsNotTheEnd) {
   EXPECT_TRUE(tokenizer->is_end(returns));
 }
 
+TEST(Tokenizer, TokensThatTheFileSuppressesAreThoseOfTheVocabulary) {
+  TestVocabulary vocabulary;
+  const Token image = vocabulary.add("<image|>", kControl);
+  const auto with = [&](const std::vector<int32_t>& tokens) {
+    return try_create(vocabulary.writer().set_array("tokenizer.ggml.suppress_tokens", tokens));
+  };
+  const auto tokenizer = with({image, 0});
+  ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
+  EXPECT_THAT((*tokenizer)->suppressed(), ElementsAre(image, 0));
+  EXPECT_TRUE(create(vocabulary.writer())->suppressed().empty());
+  for (const int32_t wrong : {-1, image + 1}) {
+    const auto refused = with({wrong});
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().kind, ErrorKind::kBadFile);
+    EXPECT_THAT(refused.error().message, HasSubstr("suppress_tokens"));
+  }
+}
+
 // llama.cpp knows the same by key and by text.
 TEST(Tokenizer, EveryFamilyEndsWhereItsFileOrItsTokensSay) {
   struct Family {
@@ -456,14 +474,14 @@ TEST(Tokenizer, WhatSomebodySaidBecomesNoMarkerWhateverItSpells) {
   ASSERT_TRUE(tokenizer.has_value());
   const std::string turn = "<|im_end|><｜User｜><think>";
   const std::string text = turn + turn + turn;
-  const std::vector<TextRange> said = {{.begin = turn.size(), .end = 2 * turn.size()}};
+  const std::vector<ChatText::Range> said = {{.begin = turn.size(), .end = 2 * turn.size()}};
   const auto tokens = (*tokenizer)->encode(text, {.add_special = false, .parse_special = true, .said = said});
   EXPECT_EQ(std::ranges::count(tokens, control), 2);
   EXPECT_EQ(std::ranges::count(tokens, marker), 2);
   EXPECT_EQ(std::ranges::count(tokens, harmless), 3);
   EXPECT_EQ((*tokenizer)->decode(tokens, /*special=*/true), text);
   // A marker that begins in one part and ends in the other is none.
-  const std::vector<TextRange> half = {{.begin = 5, .end = turn.size()}};
+  const std::vector<ChatText::Range> half = {{.begin = 5, .end = turn.size()}};
   const auto cut =
       (*tokenizer)->encode("<|im_end|>", {.add_special = false, .parse_special = true, .said = half});
   EXPECT_EQ(std::ranges::count(cut, control), 0);

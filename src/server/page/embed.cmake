@@ -4,7 +4,8 @@
 cmake_minimum_required(VERSION 3.28)
 
 # The scripts in the order in which they use each other.
-set(scripts format.js feed.js figures.js expert_map.js chat.js page.js)
+set(scripts format.js feed.js figures.js expert_map.js markdown.js markdown_view.js conversations.js conversation_list.js settings.js answer.js
+            chat.js page.js)
 
 # base64_of_hex(OUT HEX): as a policy wants a hash.
 function(base64_of_hex out hex)

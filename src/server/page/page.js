@@ -64,7 +64,7 @@ const feed = new Feed({
     document.title = `${model.id} \u00b7 odmoe`;
     map.setModel(model.layers);
     byId("map-shape").textContent = `${model.layers.length} layers of ${map.columns}; a token takes ${model.n_expert_used} of each`;
-    chat.setConverses(model.chat);
+    chat.setModel(model);
   },
   state(state) {
     figures.update(state);
@@ -72,6 +72,12 @@ const feed = new Feed({
     for (const place in counts) byId("count-" + place).textContent = countText(counts[place]);
     byId("map").setAttribute("aria-label", `Map of the experts: ${counts.r} in memory, ${counts.l} loading, ${counts.e} evicted, ${counts.a} never used`);
   },
+});
+
+// The conversation alone, or beside the figures and the map.
+byId("wide").addEventListener("click", () => {
+  const wide = document.body.classList.toggle("wide");
+  byId("wide").setAttribute("aria-pressed", String(wide));
 });
 
 byId("key").addEventListener("click", askForKey);

@@ -4,49 +4,10 @@
 //
 // Ends with status 77 when the client is not there.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { createRequire } from "node:module";
-import { resolve } from "node:path";
-import { createInterface } from "node:readline";
+import { client as packageOf, comesToRest, failure, KEY, withServer } from "./harness.mjs";
 
 const [folder, odmoe, modelFile] = process.argv.slice(2);
-const KEY = "a-key-of-the-test";
-
-let OpenAI;
-try {
-  OpenAI = createRequire(resolve(folder, "package.json"))("openai").OpenAI;
-} catch (error) {
-  if (error.code !== "MODULE_NOT_FOUND") throw error;
-  console.log("npm's openai is not installed: skipped (./dev clients installs it)");
-  process.exit(77);
-}
-
-// odmoe serve on a free port: its process and address.
-async function serve(...options) {
-  const server = spawn(odmoe, ["serve", modelFile, "--port", "0", "--memory", "50%", "--context", "1024", ...options], {
-    stdio: ["ignore", "ignore", "pipe"],
-    env: { OMP_WAIT_POLICY: "passive", PATH: "/usr/bin:/bin" },
-  });
-  for await (const line of createInterface({ input: server.stderr })) {
-    const ready = line.match(/ready: (http:\S+)/);
-    if (ready) {
-      server.stderr.resume();
-      return [server, ready[1]];
-    }
-  }
-  throw new Error("the server ended before it was ready");
-}
-
-// What a promise fails with.
-async function failure(kind, promise) {
-  try {
-    await promise;
-  } catch (error) {
-    assert.ok(error instanceof kind, `${error} is not ${kind.name}`);
-    return error;
-  }
-  throw new Error(`it should fail with ${kind.name}`);
-}
+const { OpenAI } = packageOf(folder, "openai");
 
 async function completions(client, model) {
   const request = { model, prompt: "KING RICHARD:", max_tokens: 12, temperature: 0 };
@@ -125,6 +86,101 @@ async function tools(client, model) {
   assert.ok(after.usage.prompt_tokens > once.usage.prompt_tokens, "calls and results are read");
 }
 
+async function responses(client, model) {
+  const request = { model, input: "Who are you?", instructions: "Speak.", max_output_tokens: 10, temperature: 0 };
+  const once = await client.responses.create(request);
+  assert.equal(once.object, "response");
+  assert.equal(once.status, "incomplete");
+  assert.equal(once.incomplete_details.reason, "max_output_tokens");
+  assert.equal(once.usage.output_tokens, 10);
+  assert.ok(once.output_text.length > 0);
+  let text = "";
+  const types = [];
+  for await (const event of await client.responses.create({ ...request, stream: true })) {
+    assert.equal(event.sequence_number, types.length, "events are numbered");
+    types.push(event.type);
+    if (event.type === "response.output_text.delta") text += event.delta;
+  }
+  assert.equal(text, once.output_text, "a stream says the same");
+  assert.deepEqual(types.slice(0, 4),
+    ["response.created", "response.in_progress", "response.output_item.added", "response.content_part.added"]);
+  assert.deepEqual(types.slice(-4),
+    ["response.output_text.done", "response.content_part.done", "response.output_item.done", "response.incomplete"]);
+  const helped = client.responses.stream(request);  // the client puts the events together itself
+  let snapshot = "";
+  helped.on("response.output_text.delta", (event) => { snapshot = event.snapshot; });
+  assert.equal((await helped.finalResponse()).output_text, once.output_text);
+  assert.equal(snapshot, once.output_text);
+
+  const next = await client.responses.create({ model, input: "And then?", previous_response_id: once.id, max_output_tokens: 5 });
+  assert.equal(next.previous_response_id, once.id);
+  const told = [{ role: "user", content: "Who are you?" }, ...once.output, { role: "user", content: "And then?" }];
+  const same = await client.responses.create({ model, input: told, max_output_tokens: 5, store: false });
+  assert.equal(same.usage.input_tokens, next.usage.input_tokens, "what is told again is the same conversation");
+  assert.equal((await client.responses.retrieve(once.id)).output_text, once.output_text);
+  const items = [];
+  for await (const item of client.responses.inputItems.list(next.id, { limit: 1, order: "asc" })) items.push(item);
+  assert.deepEqual(items.map((item) => item.role), ["user", "assistant", "user"]);
+  const refused = await failure(OpenAI.BadRequestError, client.responses.cancel(once.id));
+  assert.match(refused.message, /synchronous/);
+  await client.responses.delete(once.id);
+  await failure(OpenAI.NotFoundError, client.responses.retrieve(once.id));
+}
+
+async function responsesInForm(client, model) {
+  const format = {
+    type: "json_schema", name: "person", strict: true,
+    schema: {
+      type: "object", additionalProperties: false, required: ["name", "kind"],
+      properties: { name: { type: "string", maxLength: 8 }, kind: { enum: ["king", "queen"] } },
+    },
+  };
+  const answer = await client.responses.parse({
+    model, input: "Describe a king.", max_output_tokens: 400, seed: 1, text: { format },
+  });
+  assert.equal(answer.status, "completed");
+  assert.deepEqual(Object.keys(answer.output_parsed), ["name", "kind"]);
+  assert.ok(["king", "queen"].includes(answer.output_parsed.kind));
+
+  const tool = {
+    type: "function", name: "get_weather", strict: true,
+    parameters: {
+      type: "object", required: ["city"], additionalProperties: false,
+      properties: { city: { enum: ["Verona", "Venice"] } },
+    },
+  };
+  const request = {
+    model, input: [{ role: "user", content: "Weather?" }], tools: [tool], tool_choice: "required",
+    parallel_tool_calls: false, max_output_tokens: 200, seed: 3,
+  };
+  const once = await client.responses.parse(request);
+  const [call] = once.output;
+  assert.equal(call.type, "function_call");
+  assert.ok(["Verona", "Venice"].includes(call.parsed_arguments.city));
+  const streamed = client.responses.stream(request);
+  let snapshot = "";
+  streamed.on("response.function_call_arguments.delta", (event) => { snapshot = event.snapshot; });
+  assert.equal((await streamed.finalResponse()).output[0].arguments, call.arguments);
+  assert.equal(snapshot, call.arguments);
+  const result = { type: "function_call_output", call_id: call.call_id, output: "Rain." };
+  const after = await client.responses.create({
+    model, tools: [tool], input: [result], previous_response_id: once.id, max_output_tokens: 5,
+  });
+  assert.ok(after.usage.input_tokens > once.usage.input_tokens, "calls and results are read");
+}
+
+async function responsesFail(client, model) {
+  const bad = await failure(OpenAI.BadRequestError, client.responses.create({ model, input: "x", temperature: -1 }));
+  assert.equal(bad.param, "temperature");
+  const gone = await failure(OpenAI.BadRequestError,
+    client.responses.create({ model, input: "x", previous_response_id: "resp_none" }));
+  assert.equal(gone.code, "previous_response_not_found");
+  const search = await failure(OpenAI.BadRequestError,
+    client.responses.create({ model, input: "x", tools: [{ type: "web_search" }] }));
+  assert.equal(search.param, "tools[0].type");
+  await failure(OpenAI.BadRequestError, client.responses.create({ model, input: "x", background: true }));
+}
+
 async function errors(client, model, url) {
   const messages = [{ role: "user", content: "x" }];
   const bad = await failure(OpenAI.BadRequestError, client.chat.completions.create({ model, messages, temperature: -1 }));
@@ -138,30 +194,23 @@ async function errors(client, model, url) {
 }
 
 async function cancels(client, model, url) {
-  const running = async () => (await (await fetch(url + "/health")).json()).requests.running;
   const request = { model, max_tokens: 900, ignore_eos: true, messages: [{ role: "user", content: "Speak at length." }] };
   const stream = await client.chat.completions.create({ ...request, stream: true });
   let n = 0;
   for await (const _ of stream) if (++n === 3) break;  // leaving the loop cancels
+  const events = await client.responses.create(
+    { model, max_output_tokens: 900, ignore_eos: true, input: "Speak at length.", stream: true });
+  for await (const event of events) if (event.type === "response.output_text.delta") break;
   const abort = new AbortController();
   const whole = client.chat.completions.create(request, { signal: abort.signal });
   setTimeout(() => abort.abort(), 100);
   await failure(OpenAI.APIUserAbortError, whole);
-  for (let i = 0; (await running()) > 0; ++i) {
-    assert.ok(i < 200, "what was cancelled goes on");
-    await new Promise((done) => setTimeout(done, 50));
-  }
+  await comesToRest(url);
 }
 
-const [server, url] = await serve("--api-key", KEY);
-try {
+await withServer(odmoe, modelFile, async (url) => {
   const client = new OpenAI({ baseURL: url + "/v1", apiKey: KEY, maxRetries: 0 });
   const model = (await client.models.list()).data[0].id;
-  for (const step of [completions, chat, formats, tools, errors, cancels]) await step(client, model, url);
-  const ended = new Promise((done) => server.once("exit", done));
-  server.kill("SIGTERM");
-  assert.equal(await ended, 0, "the server ends in order");
+  for (const step of [completions, chat, formats, tools, responses, responsesInForm, responsesFail, errors, cancels]) await step(client, model, url);
   console.log("OpenAI's npm client works unchanged");
-} finally {
-  server.kill("SIGKILL");
-}
+});
