@@ -11,6 +11,7 @@
 #include "cli/bench_predict.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/median.h"
 #include "cli/model_name.h"
 #include "cli/progress.h"
 #include "cli/report.h"
@@ -40,12 +41,6 @@ struct Round {
   double read_bytes_per_token = 0;   // for demands and ahead of them
   double read_bytes_per_second = 0;  // of these and of fills, while at least one read was under way
 };
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -196,10 +196,6 @@ Status measure_store(const EngineOptions& engine, const FetchOptions& options, c
 }
 
 double mib(double bytes) { return bytes / static_cast<double>(kMiB); }
-std::string rate(double bytes_per_second) {
-  return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
-}
-
 // Bandwidth of every point: a row for each size, a column for each depth.
 std::string bandwidth_table(std::span<const ProbePoint> points) {
   std::string text = odmoe::format("{:>10}", "MiB/s");
@@ -241,7 +237,8 @@ std::string readable(const Report& report, const std::filesystem::path& drive_fi
     std::vector<Bar> bars;
     for (const ProbePoint& point : report.points) {
       if (point.read_bytes != shown) continue;
-      bars.push_back({std::to_string(point.depth), point.bytes_per_second, rate(point.bytes_per_second)});
+      bars.push_back(
+          {std::to_string(point.depth), point.bytes_per_second, format_rate(point.bytes_per_second)});
     }
     text += odmoe::format("\nreads of {}, by how many are in flight\n", format_bytes(shown)) +
             bar_chart(bars, kPlotColumns) + "\n" + latency_table(report.points);
@@ -253,10 +250,10 @@ std::string readable(const Report& report, const std::filesystem::path& drive_fi
       continue;
     }
     const DriveProfile& profile = copy.drive->profile;
-    text +=
-        odmoe::format("{}: chosen for {} are {} reads of {} in flight, {}, {} us for one alone\n",
-                      copy.files.front().string(), copy.drive->name, profile.depth,
-                      format_bytes(profile.read_bytes), rate(profile.bytes_per_second), profile.latency_us);
+    text += odmoe::format("{}: chosen for {} are {} reads of {} in flight, {}, {} us for one alone\n",
+                          copy.files.front().string(), copy.drive->name, profile.depth,
+                          format_bytes(profile.read_bytes), format_rate(profile.bytes_per_second),
+                          profile.latency_us);
   }
   const bool known =
       std::ranges::any_of(report.copies, [](const ModelCopy& copy) { return copy.drive.has_value(); });
@@ -268,11 +265,11 @@ std::string readable(const Report& report, const std::filesystem::path& drive_fi
   if (report.store) {
     const StoreResult& store = *report.store;
     text += odmoe::format("the expert store: {} while waiting for a layer's experts",
-                          rate(store.bytes_per_second));
+                          format_rate(store.bytes_per_second));
     if (store.plain_bytes_per_second > 0) {
       text += odmoe::format(", {:.0f} % of the {} that plain reads brought in turns with it",
                             100 * store.bytes_per_second / store.plain_bytes_per_second,
-                            rate(store.plain_bytes_per_second));
+                            format_rate(store.plain_bytes_per_second));
     }
     text += odmoe::format("; {} fetches of p50 {} us, p95 {} us, p99 {} us\n", store.n_fetch, store.p50_us,
                           store.p95_us, store.p99_us);

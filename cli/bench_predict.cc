@@ -31,7 +31,7 @@ struct Latency {
   double p50_us = 0, p95_us = 0, p99_us = 0;
 };
 
-struct Row {
+struct TimedNetwork {
   std::string type;
   bool shared = false;
   bool repacked = false;
@@ -108,8 +108,8 @@ Result<double> time_us(ShadowNetwork& network, size_t layer) {
 }
 
 // One layer after the other, as in decoding: with other memory read before (cold), then the same once more.
-Result<Row> time_network(const PredictOptions& options, ShadowNetwork& network, Row row, Progress& bar,
-                         bool& interrupted) {
+Result<TimedNetwork> time_network(const PredictOptions& options, ShadowNetwork& network, TimedNetwork row,
+                                  Progress& bar, bool& interrupted) {
   row.repacked = network.repacked();
   row.weight_bytes = network.weight_bytes();
   row.bytes = network.bytes();
@@ -134,7 +134,8 @@ Result<Row> time_network(const PredictOptions& options, ShadowNetwork& network, 
   return row;
 }
 
-Result<Row> measure(const PredictOptions& options, const std::string& type, bool shared, bool& interrupted) {
+Result<TimedNetwork> measure(const PredictOptions& options, const std::string& type, bool shared,
+                             bool& interrupted) {
   const ShadowPlan plan = designed(options, shared);
   ODMOE_ASSIGN_OR_RETURN(const ggml_type weights, weight_type(type));
   const std::string label = odmoe::format("{}, {}", type, shared ? "shared" : "per layer");
@@ -146,8 +147,8 @@ Result<Row> measure(const PredictOptions& options, const std::string& type, bool
   return time_network(options, *network, {.type = type, .shared = shared}, bar, interrupted);
 }
 
-Result<Row> measure_file(const PredictOptions& options, const std::filesystem::path& shadow,
-                         const std::string& type, bool& interrupted) {
+Result<TimedNetwork> measure_file(const PredictOptions& options, const std::filesystem::path& shadow,
+                                  const std::string& type, bool& interrupted) {
   ODMOE_ASSIGN_OR_RETURN(const ggml_type weights, weight_type(type));
   Progress bar("Predicting");
   bar.update(0, type);
@@ -157,12 +158,12 @@ Result<Row> measure_file(const PredictOptions& options, const std::filesystem::p
                       interrupted);
 }
 
-std::string readable(const std::string& what, const std::vector<Row>& rows) {
+std::string readable(const std::string& what, const std::vector<TimedNetwork>& rows) {
   std::string text = odmoe::format(
       "{}; one thread, microseconds\n"
       "{:>6} {:>10} {:>9} {:>12} {:>9}{:>9}{:>9}   {:>9}{:>9}{:>9}\n",
       what, "type", "weights", "memory", "each reads", "cold p50", "p95", "p99", "warm p50", "p95", "p99");
-  for (const Row& row : rows) {
+  for (const TimedNetwork& row : rows) {
     text += odmoe::format("{:>6} {:>10} {:>9} {:>12} {:>9.0f}{:>9.0f}{:>9.0f}   {:>9.0f}{:>9.0f}{:>9.0f}\n",
                           row.type, row.shared ? "shared" : "per layer", format_bytes(row.bytes),
                           format_bytes(row.bytes_per_prediction), row.cold.p50_us, row.cold.p95_us,
@@ -172,13 +173,13 @@ std::string readable(const std::string& what, const std::vector<Row>& rows) {
 }
 
 nlohmann::ordered_json machine_readable(const std::string& what, int32_t samples,
-                                        const std::vector<Row>& rows) {
+                                        const std::vector<TimedNetwork>& rows) {
   nlohmann::ordered_json json = {{"what", what}, {"threads", 1}, {"samples", samples}};
   json["networks"] = nlohmann::ordered_json::array();
   const auto object = [](const Latency& l) {
     return nlohmann::ordered_json{{"p50_us", l.p50_us}, {"p95_us", l.p95_us}, {"p99_us", l.p99_us}};
   };
-  for (const Row& row : rows) {
+  for (const TimedNetwork& row : rows) {
     json["networks"].push_back({{"type", row.type},
                                 {"shared", row.shared},
                                 {"repacked", row.repacked},
@@ -242,13 +243,14 @@ Result<int> bench_predict(const PredictOptions& options, const std::filesystem::
     what = odmoe::format("{} inputs, {} hidden, {} experts, {} layers ahead, {} layers", options.n_embd,
                          options.hidden, options.n_expert, options.lookahead, options.n_layer);
   }
-  std::vector<Row> rows;
+  std::vector<TimedNetwork> rows;
   bool interrupted = false;
   for (const std::string& type : options.types) {
     for (const bool shared : {false, true}) {
       if (interrupted || (shared && !shadow.empty())) break;
-      ODMOE_ASSIGN_OR_RETURN(Row row, shadow.empty() ? measure(options, type, shared, interrupted)
-                                                     : measure_file(options, shadow, type, interrupted));
+      ODMOE_ASSIGN_OR_RETURN(TimedNetwork row, shadow.empty()
+                                                   ? measure(options, type, shared, interrupted)
+                                                   : measure_file(options, shadow, type, interrupted));
       rows.push_back(std::move(row));
     }
   }

@@ -41,9 +41,9 @@ struct ConvertCommand {
   bool dry_run = false;
 };
 
-class Bar {
+class StepBar {
  public:
-  explicit Bar(std::string label) : progress_(std::move(label)) {}
+  explicit StepBar(std::string label) : progress_(std::move(label)) {}
   bool update(uint64_t done, uint64_t total) {
     progress_.update(total == 0 ? 1 : static_cast<double>(done) / static_cast<double>(total),
                      time_.text(done, total));
@@ -69,7 +69,7 @@ Result<int> verify(const fs::path& directory) {
   }
   ODMOE_ASSIGN_OR_RETURN(const auto opened, ExpertDirectory::open(directory));
   const std::vector<CheckedFile> files = files_to_check(opened->manifest(), directory);
-  Bar bar("Verifying");
+  StepBar bar("Verifying");
   ODMOE_ASSIGN_OR_RETURN(
       const std::vector<Damage> damages,
       check_files(files, [&](uint64_t done, uint64_t total) { return bar.update(done, total); }));
@@ -189,7 +189,7 @@ Result<int> convert_model(const ConvertCommand& command) {
   ODMOE_RETURN_IF_ERROR(check_room(command.out, plan.total_bytes));
 
   ConvertOptions options;
-  std::optional<Bar> bar;
+  std::optional<StepBar> bar;
   auto phase = ConvertProgress::Phase::kChecking;
   options.progress = [&](const ConvertProgress& progress) {
     if (!bar || progress.phase != phase) {

@@ -136,17 +136,14 @@ std::optional<double> tokens_per_second(const Estimate& estimate, const MemoryPl
 }
 
 std::string speed_text(const Estimate& estimate) {
-  const auto rate = [](double bytes_per_second) {
-    return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
-  };
   const bool known = estimate.speed.drive_bytes_per_second > 0;
   return odmoe::format(
       "Tokens per second are an estimate of what reading alone would allow, from memory ({},\n"
       "measured now) and drive ({}),\n"
       "with hit rates of other models (docs/residency.md). Computing makes it slower, experts that are\n"
       "wanted again more often make it faster.\n",
-      rate(estimate.speed.memory_bytes_per_second),
-      known ? rate(estimate.speed.drive_bytes_per_second) + ", " + estimate.drive
+      format_rate(estimate.speed.memory_bytes_per_second),
+      known ? format_rate(estimate.speed.drive_bytes_per_second) + ", " + estimate.drive
             : "not tried out yet: odmoe bench fetch does it");
 }
 

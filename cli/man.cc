@@ -28,12 +28,12 @@ std::string plain(std::string_view text) {
   return out;
 }
 
-std::string bold(std::string_view text) { return "\\fB" + plain(text) + "\\fR"; }
+std::string bold_font(std::string_view text) { return "\\fB" + plain(text) + "\\fR"; }
 std::string italic(std::string_view text) { return "\\fI" + plain(text) + "\\fR"; }
 
 std::string option_text(const OptionNode& option) {
   std::string names;
-  for (const std::string& name : option.names) names += (names.empty() ? "" : ", ") + bold(name);
+  for (const std::string& name : option.names) names += (names.empty() ? "" : ", ") + bold_font(name);
   if (option.names.empty()) names = italic(option.positional);
   if (!option.value.empty() && !option.names.empty()) names += " " + italic(option.value);
   std::string text = ".TP\n" + names + "\n" + plain(option.help);
@@ -61,8 +61,8 @@ std::string man_page(const CommandNode& program) {
       ".SH SYNOPSIS\n{} [{}] {} {}\n"
       ".SH OPTIONS\n{}",
       plain(ODMOE_VERSION), plain(program.name),
-      "run mixture\\-of\\-experts language models larger than memory", bold(program.name), italic("OPTIONS"),
-      italic("COMMAND"), italic("..."), options_text(program));
+      "run mixture\\-of\\-experts language models larger than memory", bold_font(program.name),
+      italic("OPTIONS"), italic("COMMAND"), italic("..."), options_text(program));
   for (const auto& command : program.commands) {
     text += odmoe::format(".SH {}\n{}.\n{}{}", plain("odmoe " + command.name), plain(command.help),
                           options_text(command), footer_text(command));

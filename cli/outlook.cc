@@ -19,14 +19,10 @@ constexpr double kLeastDriveRate = 1e6, kMostDriveRate = 1e12;
 constexpr std::array kSoldSizes = {1,   2,   4,   8,   16,   24,   32,   48,   64,   96,   128,  192,
                                    256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 16384};
 
-std::string rate_text(double bytes_per_second) {
-  return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
-}
-
 Status check_rate(const char* option, double rate, double least, double most, const char* example) {
   if (rate >= least && rate <= most) return {};
   return fail(ErrorKind::kUsage, "{} of {} is not what a machine has ({} to {}); write it like {}", option,
-              rate_text(rate), rate_text(least), rate_text(most), example);
+              format_rate(rate), format_rate(least), format_rate(most), example);
 }
 
 }  // namespace
@@ -44,7 +40,7 @@ Status Machine::validate() const {
   if (drive_bytes_per_second > memory_bytes_per_second) {
     return fail(ErrorKind::kUsage,
                 "--drive {} is faster than --memory-bandwidth {}: no drive is; are they exchanged?",
-                rate_text(drive_bytes_per_second), rate_text(memory_bytes_per_second));
+                format_rate(drive_bytes_per_second), format_rate(memory_bytes_per_second));
   }
   return {};
 }

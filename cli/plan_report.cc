@@ -16,10 +16,6 @@ namespace {
 
 constexpr int kChartColumns = 32;
 
-std::string rate(double bytes_per_second) {
-  return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
-}
-
 // Three digits, whatever the size: never 1.3e+03, nor 0 where it is little.
 std::string speed_digits(double v) {
   if (v >= 100) return odmoe::format("{:.0f}", v);
@@ -35,7 +31,7 @@ std::string expected(const Speed& speed) {
 
 bool waits_for_drive(const Speed& speed) { return speed.drive && *speed.drive < speed.memory; }
 
-std::string percent(double share) {
+std::string plan_percent(double share) {
   // All of them is said of all of them only.
   if (share < 1 && share >= .9995) return "99.9 %";
   return odmoe::format("{:.1f} %", share * 100);
@@ -50,7 +46,7 @@ std::string hits_text(const HitSource& hits) {
           "{} of what it wants it wants for the first time: that counts as missed.\n",
           hits.trace, hits.shape,
           hits.same_shape ? "" : "; not this model's shape, so by share of the experts",
-          percent(hits.first_uses));
+          plan_percent(hits.first_uses));
     case HitSource::Kind::kTraces:
       return "Hit rates are ASSUMED, not recorded: the mean of three traces of other models\n"
              "(docs/residency.md); a model and its text differ from that by .1 and more.  odmoe collect\n"
@@ -107,8 +103,8 @@ std::string plan_table(const PlanReport& report) {
       "machine\n" +
       table({{"RAM", odmoe::format("{}, {} for odmoe: as --memory auto, nothing else running",
                                    format_bytes(machine.ram_bytes), format_bytes(budget_bytes))},
-             {"memory bandwidth", rate(machine.memory_bytes_per_second)},
-             {"drive", rate(machine.drive_bytes_per_second)}},
+             {"memory bandwidth", format_rate(machine.memory_bytes_per_second)},
+             {"drive", format_rate(machine.drive_bytes_per_second)}},
             Align::kLeft) +
       "model\n" +
       table(
@@ -136,9 +132,10 @@ std::string plan_table(const PlanReport& report) {
   text += row(report, "  slots", of_plan([](const MemoryPlan& plan) {
                 return odmoe::format("{} of {}", plan.n_slot, plan.n_expert_total);
               }));
-  text += row(report, "  of all experts", of_outlook([](const Outlook& at) { return percent(at.share); }));
+  text +=
+      row(report, "  of all experts", of_outlook([](const Outlook& at) { return plan_percent(at.share); }));
   text += row(report, report.hits.is_assumed() ? "hit rate, ASSUMED" : "hit rate",
-              of_outlook([](const Outlook& at) { return percent(at.hit_rate); }));
+              of_outlook([](const Outlook& at) { return plan_percent(at.hit_rate); }));
   text += row(report, "memory allows, tokens/s",
               of_outlook([](const Outlook& at) { return speed_digits(at.speed.memory); }));
   text += row(report, "drive allows, tokens/s", of_outlook([](const Outlook& at) {
@@ -171,12 +168,12 @@ std::string plan_charts(const PlanReport& report) {
                           report.hits.is_assumed() ? ", hit rates ASSUMED" : "");
     std::vector<Bar> bars;
     for (const Outlook& outlook : at.over_memory) {
-      bars.push_back(
-          {.label = format_bytes(outlook.ram_bytes),
-           .value = outlook.speed.one_after_the_other(),
-           .note = odmoe::format("{}, {} of the experts, waits for {}{}", expected(outlook.speed),
-                                 percent(outlook.share), waits_for_drive(outlook.speed) ? "drive" : "memory",
-                                 outlook.ram_bytes == report.machine.ram_bytes ? " <" : "")});
+      bars.push_back({.label = format_bytes(outlook.ram_bytes),
+                      .value = outlook.speed.one_after_the_other(),
+                      .note = odmoe::format("{}, {} of the experts, waits for {}{}", expected(outlook.speed),
+                                            plan_percent(outlook.share),
+                                            waits_for_drive(outlook.speed) ? "drive" : "memory",
+                                            outlook.ram_bytes == report.machine.ram_bytes ? " <" : "")});
     }
     text += bar_chart(bars, kChartColumns);
   }

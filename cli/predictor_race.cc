@@ -9,6 +9,7 @@
 
 #include "cli/input.h"
 #include "cli/interrupt.h"
+#include "cli/median.h"
 #include "cli/progress.h"
 #include "odmoe/format.h"
 
@@ -16,13 +17,6 @@ namespace odmoe::cli {
 namespace {
 
 double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::ranges::sort(values);
-  const size_t middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
 
 Turn difference(const Stats& before, const Stats& after, int32_t tokens, double seconds) {
   Turn turn{.tokens_per_second = tokens / seconds,

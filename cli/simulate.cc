@@ -65,23 +65,23 @@ Result<std::vector<std::optional<PolicyKind>>> parse_policies(const std::vector<
   return chosen;
 }
 
-struct Budget {
+struct SimulatedBudget {
   double percent = 0;
   uint64_t bytes = 0;
   int64_t n_slot = 0;
 };
 
-Result<std::vector<Budget>> parse_budgets(const SimulateOptions& options, const RoutingTrace& trace,
-                                          uint64_t expert_bytes) {
+Result<std::vector<SimulatedBudget>> parse_budgets(const SimulateOptions& options, const RoutingTrace& trace,
+                                                   uint64_t expert_bytes) {
   if (options.budgets.size() > kMaxBudgets) {
     return fail(ErrorKind::kUsage, "{} budgets are more than {}", options.budgets.size(), kMaxBudgets);
   }
   const int64_t n_expert = int64_t{trace.n_layer} * trace.n_expert;
   const double all_bytes = static_cast<double>(n_expert) * static_cast<double>(expert_bytes);
-  std::vector<Budget> budgets;
+  std::vector<SimulatedBudget> budgets;
   for (const std::string& text : options.budgets) {
     ODMOE_ASSIGN_OR_RETURN(const MemoryBudget parsed, parse_memory_budget(text));
-    Budget budget;
+    SimulatedBudget budget;
     if (parsed.kind == MemoryBudget::Kind::kExpertPercent) {
       budget.percent = parsed.percent;
       budget.n_slot = static_cast<int64_t>(std::floor(parsed.percent / 100 * static_cast<double>(n_expert)));
@@ -144,7 +144,7 @@ Result<int> run(const SimulateOptions& options) {
   std::vector<SimulationCell> cells;
   const double n_cell = static_cast<double>(budgets.size() * policies.size());
   Progress work("Simulating");
-  for (const Budget& budget : budgets) {
+  for (const SimulatedBudget& budget : budgets) {
     for (const auto& policy : policies) {
       const auto progress = [&](double fraction) {
         work.update((static_cast<double>(cells.size()) + fraction) / n_cell);

@@ -78,7 +78,7 @@ class Background {
   int descriptor() const { return bell_[0].number(); }  // readable when there is something new
   void quiet() const {
     std::array<char, 64> rung{};
-    (void)!read(bell_[0].number(), rung.data(), rung.size());
+    (void)!::read(bell_[0].number(), rung.data(), rung.size());
   }
   std::string screen(int columns, int rows) {
     const MutexLock lock(mutex_);
@@ -91,7 +91,7 @@ class Background {
   }
 
  private:
-  void ring() const { (void)!write(bell_[1].number(), "!", 1); }
+  void ring() const { (void)!::write(bell_[1].number(), "!", 1); }
 
   void run() {
     bool reached = false;

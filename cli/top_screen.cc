@@ -24,7 +24,7 @@ using server::LiveView;
 constexpr const char* kUnknown = "-";
 constexpr int kHeadRows = 9;  // lines above the map
 
-std::string percent(std::optional<double> share) {
+std::string known_percent(std::optional<double> share) {
   return share ? odmoe::format("{:.1f} %", 100 * *share) : kUnknown;
 }
 
@@ -33,7 +33,7 @@ std::string speed(std::optional<double> tokens) {
 }
 
 std::string bytes_per_second(std::optional<double> bytes) {
-  return bytes && *bytes >= 0 ? format_bytes(static_cast<uint64_t>(*bytes)) + "/s" : kUnknown;
+  return bytes && *bytes >= 0 ? format_rate(*bytes) : kUnknown;
 }
 
 // How many experts are where.
@@ -67,12 +67,12 @@ std::string places_text(const Places& places) {
 }
 
 // A figure: what it is called, what it says, and its share of what it could be, where it has one.
-struct Row {
+struct Figure {
   std::string name, text;
   std::optional<double> share;
 };
 
-std::vector<Row> rows_of(const LiveView& view) {
+std::vector<Figure> rows_of(const LiveView& view) {
   const LiveFigures& f = view.figures();
   const auto now = [&f](const char* name) { return f.number("now", name); };
   const auto total = [&f](const char* name) { return f.number("total", name); };
@@ -92,20 +92,21 @@ std::vector<Row> rows_of(const LiveView& view) {
                                     ? "no predictor"
                                     : odmoe::format("{}, {}, {} of what it read was used", name,
                                                     f.flag("predictor", "prefetching") ? "on" : "off",
-                                                    percent(f.number("predictor", "accuracy")));
+                                                    known_percent(f.number("predictor", "accuracy")));
   return {
       {"writing",
        odmoe::format("{}, prompts {}; {} tokens since the start", speed(now("tokens_per_second")),
                      speed(now("prefill_tokens_per_second")), f.count("total", "tokens")),
        std::nullopt},
       {"hit rate",
-       odmoe::format("{}, since the start {}", percent(now("hit_rate")), percent(total("hit_rate"))),
+       odmoe::format("{}, since the start {}", known_percent(now("hit_rate")),
+                     known_percent(total("hit_rate"))),
        now("hit_rate")},
       {"late hits",
-       odmoe::format("{}, since the start {}", percent(now("late_hit_rate")),
-                     percent(total("late_hit_rate"))),
+       odmoe::format("{}, since the start {}", known_percent(now("late_hit_rate")),
+                     known_percent(total("late_hit_rate"))),
        now("late_hit_rate")},
-      {"stall", odmoe::format("{} of the time, waiting for the drive", percent(now("stall_share"))),
+      {"stall", odmoe::format("{} of the time, waiting for the drive", known_percent(now("stall_share"))),
        now("stall_share")},
       {"reads", odmoe::format("{}, {}", bytes_per_second(reads), drive), read_share},
       {"read ahead", predictor, std::nullopt},
@@ -212,7 +213,7 @@ std::string model_text(const LiveView& view) {
 
 std::string top_text(const LiveView& view) {
   std::vector<std::pair<std::string, std::string>> rows = {{"model", model_text(view)}};
-  for (const Row& row : rows_of(view)) rows.emplace_back(row.name, row.text);
+  for (const Figure& row : rows_of(view)) rows.emplace_back(row.name, row.text);
   rows.emplace_back("experts", places_text(count_places(view.letters())));
   for (const LiveView::Layer& layer : view.layers()) {
     rows.emplace_back(odmoe::format("layer {}", layer.number),
@@ -229,7 +230,7 @@ std::string top_screen(const LiveView& view, const std::string& url, const std::
   Element legend = text("");
   lines.push_back(hbox({text("odmoe top  ") | bold, text(known ? model_text(view) : url), filler()}));
   if (known) {
-    for (const Row& row : rows_of(view)) {
+    for (const Figure& row : rows_of(view)) {
       Element bar = row.share
                         ? gauge(static_cast<float>(std::clamp(*row.share, 0.0, 1.0))) | color(Color::SkyBlue1)
                         : text("");

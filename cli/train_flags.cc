@@ -10,14 +10,14 @@
 namespace odmoe::cli {
 namespace {
 
-enum class Kind { kResidual, kMlp, kLinear };
+enum class ShadowKind { kResidual, kMlp, kLinear };
 
 constexpr std::array kInputs = {ShadowInput::kRouter, ShadowInput::kAttention, ShadowInput::kExperts,
                                 ShadowInput::kPrevious};
 
-void set_kind(TrainOptions& options, Kind kind) {
-  options.direct = kind != Kind::kMlp;
-  if (kind == Kind::kLinear) options.hidden = 0;
+void set_kind(TrainOptions& options, ShadowKind kind) {
+  options.direct = kind != ShadowKind::kMlp;
+  if (kind == ShadowKind::kLinear) options.hidden = 0;
 }
 
 std::string inputs_text(const std::vector<ShadowInput>& inputs) {
@@ -78,12 +78,12 @@ void add_training_options(CLI::App& command, TrainOptions& options) {
       ->capture_default_str()
       ->group("Model");
   // After --hidden, so that linear wins whatever the order.
-  add_choice<Kind>(
-      command, "--kind", Kind::kResidual,
-      {{"residual", Kind::kResidual}, {"mlp", Kind::kMlp}, {"linear", Kind::kLinear}},
+  add_choice<ShadowKind>(
+      command, "--kind", ShadowKind::kResidual,
+      {{"residual", ShadowKind::kResidual}, {"mlp", ShadowKind::kMlp}, {"linear", ShadowKind::kLinear}},
       "residual: the stale gate, trained on, and what hidden units correct; mlp: hidden units alone; "
       "linear: none",
-      [&options](Kind kind) { set_kind(options, kind); })
+      [&options](ShadowKind kind) { set_kind(options, kind); })
       ->group("Model");
   command.add_option("--depth", options.depth, "Layers of hidden units")
       ->type_name("N")

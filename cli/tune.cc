@@ -23,7 +23,7 @@ namespace {
 struct TuneOptions {
   InferenceOptions inference;
   std::string prompt_file;
-  Turn turn{.prompt_tokens = 2048, .answer_tokens = 256};
+  TurnLengths turn{.prompt_tokens = 2048, .answer_tokens = 256};
   int32_t seconds = 120;
   bool forget = false;
   bool json = false;
@@ -103,7 +103,7 @@ class Bench {
 };
 
 // As much as a twentieth of the time allows: a setting takes two to five measurements.
-Sample sample_for(const MeasuredSpeed& speed, const Turn& turn, int32_t seconds) {
+Sample sample_for(const MeasuredSpeed& speed, const TurnLengths& turn, int32_t seconds) {
   const double slice = seconds / 20.0;
   const auto part = [&](double share, double tokens_per_second, int32_t least, int32_t most) {
     return std::clamp(static_cast<int32_t>(share * slice * tokens_per_second), std::min(least, most), most);
@@ -113,7 +113,7 @@ Sample sample_for(const MeasuredSpeed& speed, const Turn& turn, int32_t seconds)
 }
 
 // Longer chunks show what they bring on a whole prompt alone.
-Sample sample_of(TunedSetting setting, const Sample& usual, const Turn& turn) {
+Sample sample_of(TunedSetting setting, const Sample& usual, const TurnLengths& turn) {
   if (setting != TunedSetting::kChunk) return usual;
   return {.prompt_tokens = turn.prompt_tokens, .answer_tokens = usual.answer_tokens};
 }

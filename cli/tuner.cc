@@ -16,7 +16,7 @@ bool refuses(const Error& error) {
 class SettingSearch {
  public:
   struct Limits {
-    Turn turn;
+    TurnLengths turn;
     int64_t begin_us = 0, end_us = 0;
   };
 
@@ -153,13 +153,13 @@ Tuning Tuning::with(TunedSetting setting, int64_t value) const {
   return changed;
 }
 
-double Turn::seconds(const MeasuredSpeed& speed) const {
+double TurnLengths::seconds(const MeasuredSpeed& speed) const {
   return prompt_tokens / speed.prefill + answer_tokens / speed.decode;
 }
 
-Result<TuningResult> search_tuning(const Tuning& first, std::span<const TunedValues> values, const Turn& turn,
-                                   int64_t limit_us, const Clock& clock, const MeasureTuning& measure,
-                                   const TuningProgress& progress) {
+Result<TuningResult> search_tuning(const Tuning& first, std::span<const TunedValues> values,
+                                   const TurnLengths& turn, int64_t limit_us, const Clock& clock,
+                                   const MeasureTuning& measure, const TuningProgress& progress) {
   const int64_t begin_us = clock.now_us();
   TuningResult result{.best = first};
   int64_t longest_us = 0;

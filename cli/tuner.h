@@ -37,7 +37,7 @@ struct MeasuredSpeed {
 };
 
 // What is made short: the time that a prompt and its answer take.
-struct Turn {
+struct TurnLengths {
   int32_t prompt_tokens = 0, answer_tokens = 0;
   double seconds(const MeasuredSpeed& speed) const;
 };
@@ -82,8 +82,8 @@ inline constexpr double kLeastGain = 0.03;
 // Begins no measurement that would, taking as long as the longest so far, end more than `limit_us` after the
 // start; but the first is always made.
 // Errors: those of `measure` that end the search.
-Result<TuningResult> search_tuning(const Tuning& first, std::span<const TunedValues> values, const Turn& turn,
-                                   int64_t limit_us, const Clock& clock, const MeasureTuning& measure,
-                                   const TuningProgress& progress = {});
+Result<TuningResult> search_tuning(const Tuning& first, std::span<const TunedValues> values,
+                                   const TurnLengths& turn, int64_t limit_us, const Clock& clock,
+                                   const MeasureTuning& measure, const TuningProgress& progress = {});
 
 }  // namespace odmoe::cli

@@ -9,7 +9,7 @@ namespace {
 using ::testing::ElementsAre;
 
 constexpr int64_t kSecond = 1'000'000;
-constexpr Turn kTurn{.prompt_tokens = 100, .answer_tokens = 100};
+constexpr TurnLengths kTurn{.prompt_tokens = 100, .answer_tokens = 100};
 constexpr Tuning kFirst{.threads = 4, .lookahead = 3, .memory_bytes = 0, .chunk = 512};
 
 // A machine on which a turn takes what `seconds` says, each measurement ten seconds.

@@ -51,7 +51,7 @@ std::string setting_value_text(TunedSetting setting, int64_t value) {
   return value == 0 ? "as given" : format_bytes(static_cast<uint64_t>(value));
 }
 
-std::string tuning_report(const TuningResult& result, const Tuning& first, const Turn& turn,
+std::string tuning_report(const TuningResult& result, const Tuning& first, const TurnLengths& turn,
                           const std::filesystem::path& model) {
   std::string text = odmoe::format("{:<10} {:>10} {:>13} {:>13} {:>10}  {}\n", "setting", "value",
                                    "prompt tok/s", "answer tok/s", "turn, s", "");
@@ -82,7 +82,7 @@ std::string tuning_report(const TuningResult& result, const Tuning& first, const
   return text;
 }
 
-std::string tuning_json(const TuningResult& result, const Tuning& first, const Turn& turn) {
+std::string tuning_json(const TuningResult& result, const Tuning& first, const TurnLengths& turn) {
   nlohmann::ordered_json json{{"prompt_tokens", turn.prompt_tokens}, {"answer_tokens", turn.answer_tokens}};
   const auto object = [](const Tuning& tuning) {
     return nlohmann::ordered_json{{"threads", tuning.threads},

@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr Tuning kBefore{.threads = 0, .lookahead = 3, .memory_bytes = 0, .chunk = 512};
-constexpr Turn kReported{.prompt_tokens = 2000, .answer_tokens = 100};
+constexpr TurnLengths kReported{.prompt_tokens = 2000, .answer_tokens = 100};
 
 TuningResult result() {
   return {.best = kBefore.with(TunedSetting::kThreads, 3),

@@ -19,14 +19,14 @@
 namespace odmoe {
 namespace {
 
-std::span<const std::byte> bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
+std::span<const std::byte> file_bytes_of(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 // A file without a name that has `text` in it.
 FileDescriptor file_with(std::string_view text) {
   std::string name = (std::filesystem::temp_directory_path() / "odmoe-XXXXXX").string();
   FileDescriptor file(::mkstemp(name.data()));
   ::unlink(name.c_str());
-  EXPECT_TRUE(write_exactly(file.number(), bytes_of(text)).has_value());
+  EXPECT_TRUE(write_exactly(file.number(), file_bytes_of(text)).has_value());
   return file;
 }
 
@@ -71,7 +71,7 @@ TEST(Transfer, WritesGoOnUntilAllIsWritten) {
     for (ssize_t n = 0; (n = ::read(ours.number(), block.data(), block.size())) > 0;)
       got.append(block.data(), static_cast<size_t>(n));
   });
-  EXPECT_TRUE(write_exactly(theirs.number(), bytes_of(sent)).has_value());
+  EXPECT_TRUE(write_exactly(theirs.number(), file_bytes_of(sent)).has_value());
   theirs.close();
   reader.join();
   EXPECT_EQ(got, sent);

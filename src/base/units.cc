@@ -64,4 +64,8 @@ std::string format_bytes(uint64_t bytes) {
   return odmoe::format("{:.{}f} {}", value, value < 10 ? 2 : value < 100 ? 1 : 0, kUnits[unit]);
 }
 
+std::string format_rate(double bytes_per_second) {
+  return format_bytes(static_cast<uint64_t>(bytes_per_second)) + "/s";
+}
+
 }  // namespace odmoe

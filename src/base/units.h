@@ -29,4 +29,7 @@ Result<double> parse_rate(std::string_view text);
 // "1.50 GiB", "12.0 MiB", "512 B".
 std::string format_bytes(uint64_t bytes);
 
+// "1.50 GiB/s".
+std::string format_rate(double bytes_per_second);
+
 }  // namespace odmoe

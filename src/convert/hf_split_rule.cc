@@ -13,7 +13,7 @@ namespace {
 
 // One step that divides text.  What tokenizer.json calls a ByteLevel step without a rule of its own divides
 // nothing and is left out.
-struct Step {
+struct SplitStep {
   std::string_view kind;  // "Split", "Digits", "ByteLevel"
   std::string expression;
   bool drops_rest = false;  // what the expression does not match is left out
@@ -49,7 +49,7 @@ bool flag(const nlohmann::json& object, const char* key, bool otherwise) {
 }
 
 // Adds a step; false for one that is not known.
-bool add_step(const nlohmann::json& step, std::vector<Step>& steps) {
+bool add_step(const nlohmann::json& step, std::vector<SplitStep>& steps) {
   if (!step.is_object() || !step.contains("type") || !step["type"].is_string()) return false;
   const auto type = step["type"].get<std::string>();
   if (type == "ByteLevel") {
@@ -76,25 +76,25 @@ bool add_step(const nlohmann::json& step, std::vector<Step>& steps) {
   return true;
 }
 
-bool are(const std::vector<Step>& steps, std::initializer_list<std::string_view> expressions) {
-  return std::ranges::equal(steps, expressions, [](const Step& step, std::string_view expression) {
+bool are(const std::vector<SplitStep>& steps, std::initializer_list<std::string_view> expressions) {
+  return std::ranges::equal(steps, expressions, [](const SplitStep& step, std::string_view expression) {
     return step.kind == "Split" && step.expression == expression && !step.drops_rest;
   });
 }
 
 // A rule of one expression that matches all of any text, so that nothing is left to drop.
-bool is_only(const std::vector<Step>& steps, std::string_view expression) {
+bool is_only(const std::vector<SplitStep>& steps, std::string_view expression) {
   return steps.size() == 1 && steps[0].kind == "Split" && steps[0].expression == expression;
 }
 
-bool is_deepseek_llm(const std::vector<Step>& steps) {
-  return steps.size() >= 6 && std::ranges::none_of(steps, &Step::drops_rest) &&
+bool is_deepseek_llm(const std::vector<SplitStep>& steps) {
+  return steps.size() >= 6 && std::ranges::none_of(steps, &SplitStep::drops_rest) &&
          steps.back().kind == "Digits" && steps[0].expression == kLines &&
          steps[1].expression.starts_with(kLettersBegin) && steps[2].expression == kPunctuation &&
          steps[3].expression == kSpacesAtEnd;
 }
 
-std::optional<std::string> rule_of(const std::vector<Step>& steps, bool ignore_merges) {
+std::optional<std::string> rule_of(const std::vector<SplitStep>& steps, bool ignore_merges) {
   if (is_only(steps, kQwen2)) return "qwen2";
   if (is_only(steps, kQwen35)) return "qwen35";
   if (is_only(steps, kGpt4o)) return "gpt-4o";
@@ -110,7 +110,7 @@ std::optional<std::string> rule_of(const std::vector<Step>& steps, bool ignore_m
 
 Result<std::string> hf_split_rule(const nlohmann::json& pre_tokenizer, bool ignore_merges,
                                   const std::string& name) {
-  std::vector<Step> steps;
+  std::vector<SplitStep> steps;
   bool known = pre_tokenizer.is_object();
   if (known && pre_tokenizer.value("type", nlohmann::json()) == "Sequence") {
     const auto list = pre_tokenizer.find("pretokenizers");
@@ -122,7 +122,7 @@ Result<std::string> hf_split_rule(const nlohmann::json& pre_tokenizer, bool igno
   if (known) {
     if (auto rule = rule_of(steps, ignore_merges); rule.has_value()) return *std::move(rule);
   }
-  const auto split = std::ranges::find(steps, "Split", &Step::kind);
+  const auto split = std::ranges::find(steps, "Split", &SplitStep::kind);
   return fail(
       ErrorKind::kUnsupported,
       "{}: its pre_tokenizer{} is not a splitting rule that odmoe knows; it knows {}", name,

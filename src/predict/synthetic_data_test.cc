@@ -18,7 +18,7 @@ SyntheticOptions small() {
       .n_embd = 16, .n_layer = 3, .n_expert = 8, .n_expert_used = 2, .n_token = 500, .document_tokens = 50};
 }
 
-std::string text_of(const std::filesystem::path& path) {
+std::string bytes_in(const std::filesystem::path& path) {
   std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
@@ -45,8 +45,8 @@ TEST(SyntheticData, IsTheSameForTheSameSeed) {
     ASSERT_TRUE(make_synthetic_data(dir / name, small(), "test").has_value());
   }
   for (const char* file : {"collection.json", "routers.safetensors", "shard-00000.safetensors.gz"}) {
-    EXPECT_EQ(text_of(dir / "a" / file), text_of(dir / "b" / file)) << file;
-    EXPECT_FALSE(text_of(dir / "a" / file).empty());
+    EXPECT_EQ(bytes_in(dir / "a" / file), bytes_in(dir / "b" / file)) << file;
+    EXPECT_FALSE(bytes_in(dir / "a" / file).empty());
   }
 }
 

@@ -287,11 +287,11 @@ ApiStatus set_arguments(ChatToolCall& call, std::string arguments, RequestWork& 
 }
 
 void give_ids(std::vector<ChatTurn>& turns) {
-  struct Call {
+  struct AnsweredCall {
     std::string id;
     bool open = true;
   };
-  std::deque<Call> calls;
+  std::deque<AnsweredCall> calls;
   size_t next = 0;                                                // of calls: none before it is open
   std::unordered_map<std::string, std::deque<size_t>> open_ones;  // by their ids, in order
   const auto close = [&](size_t place) {

@@ -24,7 +24,7 @@ constexpr auto kOwnRoutes = std::to_array<Route>({
     {.path = "/v1/stats", .handler = Handler::kStats},
     {.path = "/v1/events", .needs_model = false, .handler = Handler::kEvents},
 });
-constexpr std::string_view kVersion = "v1";
+constexpr std::string_view kVersionSegment = "v1";
 // A base address that ends in it, and a client that adds it.
 constexpr size_t kMaxVersions = 2;
 
@@ -91,7 +91,7 @@ std::string RouteTable::canonical(std::string_view path) const {
   const std::vector<std::string_view> segments = segments_of(path);
   if (segments.empty()) return "/";
   size_t versions = 0;
-  while (versions < segments.size() && segments[versions] == kVersion) ++versions;
+  while (versions < segments.size() && segments[versions] == kVersionSegment) ++versions;
   if (versions == segments.size() || versions > kMaxVersions) return std::string(path);
   const std::string bare = joined(std::span(segments).subspan(versions));
   for (std::string candidate : {bare, "/v1" + bare}) {

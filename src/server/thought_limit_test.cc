@@ -11,7 +11,7 @@
 namespace odmoe::server {
 namespace {
 
-constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kInfinite = std::numeric_limits<float>::infinity();
 constexpr int32_t kWords = 258;
 constexpr Token kEndWord = 256, kMarkWord = 257;
 
@@ -35,7 +35,7 @@ std::vector<Token> left(LimitedThought& thought) {
   thought.mask(logits);
   std::vector<Token> tokens;
   for (Token token = 0; token < kWords; ++token) {
-    if (logits[static_cast<size_t>(token)] > -kInf) tokens.push_back(token);
+    if (logits[static_cast<size_t>(token)] > -kInfinite) tokens.push_back(token);
   }
   return tokens;
 }

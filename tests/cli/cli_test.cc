@@ -15,7 +15,7 @@
 #include "runnable_model.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::cli_test {
 namespace {
 
 using ::testing::AnyOf;
@@ -543,4 +543,4 @@ TEST(Mirror, OfAnotherModelIsRefusedInOneLine) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::cli_test

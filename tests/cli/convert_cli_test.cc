@@ -26,7 +26,7 @@
 
 extern char** environ;
 
-namespace odmoe::testing {
+namespace odmoe::testing::convert_cli_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -231,4 +231,4 @@ TEST(ConvertCommand, SurvivesAFullDriveAndGoesOn) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::convert_cli_test

@@ -8,7 +8,7 @@
 #include "cli/process.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::convert_hf_cli_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -63,4 +63,4 @@ TEST(ConvertHfCommand, MistakesAreOneLineThatLeadsOn) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::convert_hf_cli_test

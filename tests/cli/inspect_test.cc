@@ -20,7 +20,7 @@
 #include "runnable_model.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::inspect_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -211,4 +211,4 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& test) { return test.param.name; });
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::inspect_test

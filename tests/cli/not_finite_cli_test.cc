@@ -11,7 +11,7 @@
 #include "runnable_model.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::not_finite_cli_test {
 namespace {
 
 using ::testing::AllOf;
@@ -43,4 +43,4 @@ TEST(NotFiniteCommandLine, EveryCommandThatEvaluatesEndsWithAnErrorThatNamesTheL
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::not_finite_cli_test

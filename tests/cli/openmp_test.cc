@@ -7,7 +7,7 @@
 
 #include "cli/process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::openmp_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -44,4 +44,4 @@ TEST(OpenMp, ThreadsSpinForShortUnlessTheUserSaysOtherwise) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::openmp_test

@@ -16,7 +16,7 @@
 #include "runnable_model.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::plan_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -195,4 +195,4 @@ TEST_F(Plan, MoreRamIsNeverWorseForAModelThatIsHundredsOfGigabytes) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::plan_test

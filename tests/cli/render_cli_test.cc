@@ -10,7 +10,7 @@
 #include "cli/process.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::render_cli_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -82,4 +82,4 @@ TEST_F(RenderCli, SaysWhatIsWrongWithItsArguments) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::render_cli_test

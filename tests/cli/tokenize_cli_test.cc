@@ -12,7 +12,7 @@
 #include "gguf_writer.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::tokenize_cli_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -127,4 +127,4 @@ TEST(TokenizeCli, AFileWithoutAVocabularyIsAnError) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::tokenize_cli_test

@@ -13,7 +13,7 @@
 #include "cli/process.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::tune_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -114,4 +114,4 @@ TEST_F(Tune, AModelThatIsNotThereIsOneLine) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::tune_test

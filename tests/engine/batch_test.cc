@@ -12,7 +12,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::batch_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -327,4 +327,4 @@ TEST(BatchErrors, AStepThatCannotBeChangesNoTimeline) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::batch_test

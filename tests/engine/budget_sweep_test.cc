@@ -8,7 +8,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::budget_sweep_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -127,4 +127,4 @@ INSTANTIATE_TEST_SUITE_P(Models, BudgetSweep,
                          [](const auto& test) { return test_name(test.param); });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::budget_sweep_test

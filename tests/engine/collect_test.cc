@@ -13,7 +13,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::collect_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -219,4 +219,4 @@ TEST_F(Collect, AnObserverMayComeAndGoBetweenTheTokensOfASession) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::collect_test

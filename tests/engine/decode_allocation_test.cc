@@ -35,7 +35,7 @@ std::atomic<int> n_allocation = 0;
 // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDelete): the pair of the operator new above
 [[gnu::noinline]] void operator delete(void* block, size_t /*bytes*/) noexcept { std::free(block); }
 
-namespace odmoe {
+namespace odmoe::decode_allocation_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -123,4 +123,4 @@ INSTANTIATE_TEST_SUITE_P(Readers, DecodeAllocation,
                          });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::decode_allocation_test

@@ -8,7 +8,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::device_memory_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -141,4 +141,4 @@ TEST(OwnMemory, AnObserverSeesTheSame) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::device_memory_test

@@ -14,7 +14,7 @@
 #include "tests/engine/made_directory.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::expert_directory_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -198,4 +198,4 @@ TEST(ExpertDirectories, ServeAsMirrorsOfEachOther) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::expert_directory_test

@@ -12,7 +12,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::expert_site_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -244,4 +244,4 @@ TEST(ExpertSite, AValueThatIsNotFiniteIsAnErrorThatNamesItsExpert) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::expert_site_test

@@ -17,7 +17,7 @@
 #include "tests/engine/family_files.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::families_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -475,4 +475,4 @@ TEST(FamiliesOfTheReference, AllThatAreSupportedAreTested) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::families_test

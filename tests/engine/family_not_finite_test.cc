@@ -11,7 +11,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::family_not_finite_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -92,4 +92,4 @@ INSTANTIATE_TEST_SUITE_P(Models, FamilyNotFinite, ::testing::ValuesIn(kFiles),
                          [](const auto& test) { return test_name(test.param); });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::family_not_finite_test

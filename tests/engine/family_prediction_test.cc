@@ -16,7 +16,7 @@
 #include "tests/engine/family_files.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::family_prediction_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -222,4 +222,4 @@ INSTANTIATE_TEST_SUITE_P(Models, FamilyPrediction, ::testing::ValuesIn(kFamilyFi
                          [](const auto& test) { return test_name(test.param); });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::family_prediction_test

@@ -7,7 +7,7 @@
 
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::family_state_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -275,4 +275,4 @@ INSTANTIATE_TEST_SUITE_P(Models, RecurrentFamilyState, ::testing::ValuesIn(kRecu
 INSTANTIATE_TEST_SUITE_P(Models, WindowedFamilyState, ::testing::ValuesIn(kWindowed), kName);
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::family_state_test

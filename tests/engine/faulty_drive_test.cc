@@ -7,7 +7,7 @@
 #include "io/fake_reader.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::faulty_drive_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -134,4 +134,4 @@ TEST(FaultyDrive, AFileThatShrinksWhileRunningIsAnErrorNotWrongBytes) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::faulty_drive_test

@@ -6,7 +6,7 @@
 
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::generate_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -274,4 +274,4 @@ TEST(Statistics, CountWhatWasDone) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::generate_test

@@ -8,7 +8,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::hostile_metadata_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -81,4 +81,4 @@ INSTANTIATE_TEST_SUITE_P(Families, HostileMetadata, ::testing::Values("deepseek2
                          [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::hostile_metadata_test

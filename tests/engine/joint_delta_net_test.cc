@@ -10,7 +10,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::joint_delta_net_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -74,4 +74,4 @@ TEST(JointDeltaNet, AnOlderFileGivesTheLogitsOfANewOne) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::joint_delta_net_test

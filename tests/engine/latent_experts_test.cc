@@ -12,7 +12,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::latent_experts_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -121,4 +121,4 @@ INSTANTIATE_TEST_SUITE_P(Models, LatentExperts,
                          [](const auto& test) { return test_name(test.param.file); });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::latent_experts_test

@@ -9,7 +9,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::left_over_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -471,4 +471,4 @@ TEST(LeftOver, AFactorOfRopeWithoutATypeIsLinearAndNoneSwitchesItOff) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::left_over_test

@@ -9,7 +9,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::long_context_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -143,4 +143,4 @@ INSTANTIATE_TEST_SUITE_P(Models, CacheInQ8,
                          [](const auto& test) { return test_name(test.param); });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::long_context_test

@@ -10,7 +10,7 @@
 #include "base/units.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::memory_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -174,4 +174,4 @@ TEST(EngineMemory, AShareOfTheExpertsIsKeptWhateverTheKvCacheDoes) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::memory_test

@@ -9,7 +9,7 @@
 #include "tests/engine/test_models.h"
 #include "tests/support/temp_dir.h"
 
-namespace odmoe {
+namespace odmoe::mirror_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -94,4 +94,4 @@ TEST_F(Mirrors, OfAnotherModelAreRefused) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::mirror_test

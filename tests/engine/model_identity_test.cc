@@ -13,7 +13,7 @@
 #include "tests/engine/made_directory.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::model_identity_test {
 namespace {
 
 namespace fs = std::filesystem;
@@ -188,4 +188,4 @@ TEST(ModelIdentity, IsNoMoreOnceAFileOfExpertsChangedWhileTheModelIsOpen) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::model_identity_test

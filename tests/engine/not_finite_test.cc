@@ -11,7 +11,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::not_finite_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -269,4 +269,4 @@ TEST(NotFiniteGeneration, EndsWithTheErrorAndSoDoesPerplexity) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::not_finite_test

@@ -7,7 +7,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::predictor_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -94,4 +94,4 @@ TEST(Prefetching, WhatTrialsHaveShownIsTrustedByTheNextRunOfTheModelAndByNoOther
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::predictor_test

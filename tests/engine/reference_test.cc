@@ -5,7 +5,7 @@
 
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::reference_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -92,4 +92,4 @@ INSTANTIATE_TEST_SUITE_P(DemoModels, ReferencePerplexity,
                          [](const auto& test) { return std::string(test.param.first).replace(4, 1, "_"); });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::reference_test

@@ -19,7 +19,7 @@
 #include "tests/engine/made_directory.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::repacked_experts_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -290,4 +290,4 @@ TEST_F(ChangedRepackedExperts, AreNotConvertedAgain) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::repacked_experts_test

@@ -12,7 +12,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::shadow_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -126,4 +126,4 @@ TEST_F(Shadow, IsRefusedForAnotherModelThanItsOwn) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::shadow_test

@@ -13,7 +13,7 @@
 #include "tests/engine/test_models.h"
 #include "tests/engine/toy_family.h"
 
-namespace odmoe {
+namespace odmoe::state_kinds_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -356,4 +356,4 @@ INSTANTIATE_TEST_SUITE_P(Attention, StateKinds, ::testing::Values(FlashAttention
                          });
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::state_kinds_test

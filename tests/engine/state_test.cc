@@ -6,7 +6,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::state_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -214,4 +214,4 @@ TEST(StateIdentity, ChangesWithTheModelAndWithWhatChangesBits) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::state_test

@@ -8,7 +8,7 @@
 #include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::variants_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -146,4 +146,4 @@ TEST(Variants, AModelWithoutExpertsIsRefusedWithAReason) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::variants_test

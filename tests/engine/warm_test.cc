@@ -3,7 +3,7 @@
 
 #include "tests/engine/test_models.h"
 
-namespace odmoe {
+namespace odmoe::warm_test {
 namespace {
 
 using namespace odmoe::testing;
@@ -69,4 +69,4 @@ TEST(Warm, ExpertsThatAreNotThereAreRefused) {
 }
 
 }  // namespace
-}  // namespace odmoe
+}  // namespace odmoe::warm_test

@@ -10,7 +10,7 @@
 #include "odmoe/format.h"
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::held_answer_test {
 namespace {
 
 using ::testing::EndsWith;
@@ -105,4 +105,4 @@ TEST_F(HeldAnswer, AFullAnswerWhoseEndIsForbiddenEndsAllTheSame) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::held_answer_test

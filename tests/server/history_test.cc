@@ -12,7 +12,7 @@
 #include "odmoe/format.h"
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::history_test {
 namespace {
 
 using Json = nlohmann::ordered_json;
@@ -263,4 +263,4 @@ TEST(History, AStopTokenEndsTheAnswerUnseen) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::history_test

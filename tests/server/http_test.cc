@@ -14,7 +14,7 @@
 #include "odmoe/format.h"
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::http_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -356,4 +356,4 @@ TEST(Http, ThousandsOfBrokenHeadsLeaveTheServerAsItWas) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::http_test

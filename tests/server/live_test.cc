@@ -11,7 +11,7 @@
 #include "odmoe/format.h"
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::live_test {
 namespace {
 
 using ::testing::ContainsRegex;
@@ -166,4 +166,4 @@ TEST(Top, StaysWhenTheServerEnds) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::live_test

@@ -8,7 +8,7 @@
 
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::llama_routes_test {
 namespace {
 
 using ::testing::EndsWith;
@@ -113,4 +113,4 @@ TEST_F(LlamaRoutes, SpecialTokensAreReadAndAddedWhereThatIsAskedFor) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::llama_routes_test

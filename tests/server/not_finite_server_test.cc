@@ -14,7 +14,7 @@
 #include "server/server_process.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::not_finite_server_test {
 namespace {
 
 using ::testing::AllOf;
@@ -85,4 +85,4 @@ TEST(NotFiniteServer, OnlyTheRequestsThatNeedTheWeightFail) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::not_finite_server_test

@@ -10,7 +10,7 @@
 
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::ollama_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -191,4 +191,4 @@ TEST_F(OllamaInAHurry, AFailureInTheMiddleIsTheLastLineOfAStream) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::ollama_test

@@ -14,7 +14,7 @@
 #include "odmoe/format.h"
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::request_bounds_test {
 namespace {
 
 using ::testing::HasSubstr;
@@ -144,4 +144,4 @@ TEST(RequestBounds, AnAnswerOfManyProbabilitiesIsWhole) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::request_bounds_test

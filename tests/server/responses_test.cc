@@ -11,7 +11,7 @@
 #include "odmoe/format.h"
 #include "server/server_process.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::responses_test {
 namespace {
 
 using ::testing::ElementsAre;
@@ -304,4 +304,4 @@ TEST(Responses, AFailureInAStreamIsAnErrorAndAFailedResponse) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::responses_test

@@ -14,7 +14,7 @@
 #include "server/server_process.h"
 #include "temp_dir.h"
 
-namespace odmoe::testing {
+namespace odmoe::testing::server_test {
 namespace {
 
 using ::testing::ContainsRegex;
@@ -446,4 +446,4 @@ TEST(Server, TenThousandMutatedRequestsAreAnswered) {
 }
 
 }  // namespace
-}  // namespace odmoe::testing
+}  // namespace odmoe::testing::server_test

@@ -79,11 +79,11 @@ Result<MeanPoolIndexerShape> read_pools(const Metadata& m, const DeltaNetModel& 
 Result<std::unique_ptr<ResidualStreams>> read_streams(const Metadata& m, const ModelShape& shape) {
   LowRankConnectionShape s{.n_embd = shape.n_embd, .n_layer = shape.n_layer, .norm_eps = shape.norm_eps};
   constexpr std::string_view kCount = "hyper_connection.count";
-  constexpr int32_t kStreams = 4;  // of ggml's operations
+  constexpr int32_t kMixedStreams = 4;  // of ggml's operations
   ODMOE_ASSIGN_OR_RETURN(s.n_stream, m.integer(kCount, 2, 64));
-  if (s.n_stream != kStreams) {
+  if (s.n_stream != kMixedStreams) {
     return fail(ErrorKind::kUnsupported, "{}: {} is {}; models with {} are supported",
-                m.file().path().string(), m.key(kCount), s.n_stream, kStreams);
+                m.file().path().string(), m.key(kCount), s.n_stream, kMixedStreams);
   }
   ODMOE_ASSIGN_OR_RETURN(s.rank, m.integer("hyper_connection.low_rank", 1, 1 << 16));
   return std::make_unique<LowRankConnections>(s);

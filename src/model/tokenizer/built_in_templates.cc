@@ -43,7 +43,7 @@ constexpr std::string_view kChatMl = R"jinja({%- if tools %}
     {{- '<|im_start|>assistant\n' }}
 {%- endif %})jinja";
 
-constexpr std::string_view kKimiK2 = R"jinja({%- if tools %}
+constexpr std::string_view kKimiK2Template = R"jinja({%- if tools %}
     {{- '<|im_system|>tool_declare<|im_middle|>' + tools | tojson + '<|im_end|>' }}
 {%- endif %}
 {%- for message in messages %}
@@ -82,7 +82,7 @@ constexpr std::string_view kDeepSeekV2 = R"jinja({{- bos_token }}
     {{- 'Assistant:' }}
 {%- endif %})jinja";
 
-constexpr std::string_view kDeepSeekV3 = R"jinja({{- bos_token }}
+constexpr std::string_view kDeepSeekV3Template = R"jinja({{- bos_token }}
 {%- set ns = namespace(system=[], tool=false) %}
 {%- for message in messages if message.role == 'system' %}
     {%- set ns.system = ns.system + [message.content] %}
@@ -118,8 +118,8 @@ constexpr std::string_view kDeepSeekV3 = R"jinja({{- bos_token }}
 constexpr auto kTemplates = std::to_array<std::pair<std::string_view, std::string_view>>({
     {"chatml", kChatMl},
     {"deepseek-v2", kDeepSeekV2},
-    {"deepseek-v3", kDeepSeekV3},
-    {"kimi-k2", kKimiK2},
+    {"deepseek-v3", kDeepSeekV3Template},
+    {"kimi-k2", kKimiK2Template},
 });
 
 }  // namespace

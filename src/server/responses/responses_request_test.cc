@@ -25,18 +25,18 @@ std::string body(std::string_view input, std::string_view more = "") {
   return odmoe::format(R"({{"input":{}{}{}}})", input, more.empty() ? "" : ",", more);
 }
 
-ApiResult<ResponsesRequest> parse(const std::string& text,
-                                  const std::shared_ptr<ResponseStore>& store = nullptr) {
+ApiResult<ResponsesRequest> parse_request(const std::string& text,
+                                          const std::shared_ptr<ResponseStore>& store = nullptr) {
   return parse_responses_request(text, kVocabSize, store);
 }
 ResponsesRequest request(const std::string& text, const std::shared_ptr<ResponseStore>& store = nullptr) {
-  auto read = parse(text, store);
+  auto read = parse_request(text, store);
   EXPECT_TRUE(read.has_value()) << text << ": " << (read.has_value() ? "" : read.error().message);
   return read.has_value() ? std::move(*read) : ResponsesRequest();
 }
 // The field that is named when the request is refused; empty: it is taken.
 std::string refused_field(const std::string& text) {
-  const auto read = parse(text);
+  const auto read = parse_request(text);
   if (read.has_value()) return "";
   EXPECT_EQ(read.error().status, 400) << text;
   EXPECT_FALSE(read.error().message.empty());
@@ -360,7 +360,7 @@ TEST(ResponsesRequest, AnEarlierResponseIsGoneOnFromWithoutItsInstructions) {
 
 TEST(ResponsesRequest, AResponseThatIsNotThereIsToldByItsCode) {
   const auto store = store_with({said("a", "", "1?", "1.")});
-  const auto missing = parse(R"({"input":"x","previous_response_id":"resp_z"})", store);
+  const auto missing = parse_request(R"({"input":"x","previous_response_id":"resp_z"})", store);
   ASSERT_FALSE(missing.has_value());
   EXPECT_EQ(missing.error().status, 400);
   EXPECT_EQ(missing.error().code, "previous_response_not_found");
@@ -387,7 +387,8 @@ TEST(ResponsesRequest, AReferenceIsTheItemThatWasKept) {
   EXPECT_EQ(read.settings.input[1].id, "msg_a_0") << "what is kept is the item itself";
   EXPECT_THAT(read.settings.input[1].text, HasSubstr("\"1.\""));
   for (const char* id : {"msg_a_7", "msg_z_0", "msg", "_", "__", ""}) {
-    const auto missing = parse(body(odmoe::format(R"([{{"type":"item_reference","id":"{}"}}])", id)), store);
+    const auto missing =
+        parse_request(body(odmoe::format(R"([{{"type":"item_reference","id":"{}"}}])", id)), store);
     ASSERT_FALSE(missing.has_value());
     EXPECT_EQ(missing.error().param, "input[0].id");
   }
@@ -445,7 +446,7 @@ TEST(ResponsesRequest, RubbishIsRefused) {
                            R"({"input":[{"type":"function_call","call_id":5}]})",
                            R"({"input":"x","instructions":[]})", R"({"input":"x","metadata":{"a":{}}})",
                            R"({"input":"x","reasoning":{"effort":5}})", R"({"input":"x","tools":{}})"}) {
-    EXPECT_FALSE(parse(text).has_value()) << text;
+    EXPECT_FALSE(parse_request(text).has_value()) << text;
   }
   EXPECT_EQ(turns(R"([{"role":"user","content":"\ud83d"}])")[0].content, "\xEF\xBF\xBD")
       << "half a character is one that is not known";
