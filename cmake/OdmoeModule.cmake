@@ -1,8 +1,9 @@
-# odmoe_module(NAME SOURCES ... [DEPENDS ...] [LINK ...] [TESTS ...])
+# odmoe_module(NAME [LIGHT] SOURCES ... [DEPENDS ...] [LINK ...] [TESTS ...])
 #
 # One folder, one static library odmoe_NAME.  DEPENDS names modules of a lower level, so these
 # lines are the architecture; LINK names outside libraries.  TESTS are the unit tests that sit
-# beside the sources; they become one program, odmoe_NAME_test, with CTest label NAME.
+# beside the sources; they become one program, odmoe_NAME_test, with CTest label NAME.  LIGHT: what takes time is
+# done elsewhere (in ggml, on the drive, in other modules), so that with sanitizers it is compiled as fast as can be.
 add_library(odmoe_flags INTERFACE)
 target_compile_options(odmoe_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion
                        -Wno-sign-conversion -Wno-missing-field-initializers)
@@ -44,6 +45,12 @@ file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled.cc CONTENT "// Headers a
 add_library(odmoe_precompiled OBJECT ${PROJECT_BINARY_DIR}/precompiled.cc)
 target_link_libraries(odmoe_precompiled PRIVATE odmoe_flags Threads::Threads)
 target_precompile_headers(odmoe_precompiled PRIVATE ${odmoe_standard_headers})
+if(ODMOE_SANITIZE)
+  add_library(odmoe_precompiled_light OBJECT ${PROJECT_BINARY_DIR}/precompiled.cc)
+  target_link_libraries(odmoe_precompiled_light PRIVATE odmoe_flags Threads::Threads)
+  target_compile_options(odmoe_precompiled_light PRIVATE -O0)
+  target_precompile_headers(odmoe_precompiled_light PRIVATE ${odmoe_standard_headers})
+endif()
 if(ODMOE_TESTS)
   # A program, since those are compiled for other addresses than libraries.
   file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/precompiled_main.cc CONTENT "int main() {}\n")
@@ -53,14 +60,19 @@ if(ODMOE_TESTS)
 endif()
 
 function(odmoe_module name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS;LINK;TESTS")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "LIGHT" "" "SOURCES;DEPENDS;LINK;TESTS")
   add_library(odmoe_${name} STATIC ${arg_SOURCES})
   add_library(odmoe::${name} ALIAS odmoe_${name})
   target_include_directories(odmoe_${name} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src> $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>)
   list(TRANSFORM arg_DEPENDS PREPEND odmoe::)
   target_link_libraries(odmoe_${name} PUBLIC ${arg_DEPENDS} ${arg_LINK} PRIVATE odmoe_flags)
-  target_precompile_headers(odmoe_${name} REUSE_FROM odmoe_precompiled)
+  if(arg_LIGHT AND ODMOE_SANITIZE)
+    target_compile_options(odmoe_${name} PRIVATE -O0)
+    target_precompile_headers(odmoe_${name} REUSE_FROM odmoe_precompiled_light)
+  else()
+    target_precompile_headers(odmoe_${name} REUSE_FROM odmoe_precompiled)
+  endif()
   if(ODMOE_TESTS AND arg_TESTS)
     odmoe_test(odmoe_${name}_test LABEL ${name} SOURCES ${arg_TESTS} DEPENDS ${name})
   endif()

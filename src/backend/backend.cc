@@ -11,6 +11,8 @@
 namespace odmoe {
 namespace {
 
+constexpr int64_t kSmallBlock = 32;  // the values of a block in the smaller quantisations
+
 void log_from_ggml(ggml_log_level level, const char* text, void*) {
   std::string_view line(text);
   while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.remove_suffix(1);
@@ -74,6 +76,8 @@ ggml_backend_buffer_ptr Backend::wrap(std::span<std::byte> memory) const {
 }
 
 ggml_backend_buffer_type_t Backend::matrix_buffer_type(ggml_type type, int64_t n_in, int64_t n_out) const {
+  // ggml's AMX adds to what is there already where a row is one block, from 32 rows of the other operand on.
+  if (n_in <= kSmallBlock) return nullptr;
   // ggml tells by being asked for the product itself, with an operand in an (empty) buffer of the type.
   const ggml_context_ptr context(
       ggml_init({.mem_size = ggml_tensor_overhead() * 4, .mem_buffer = nullptr, .no_alloc = true}));
@@ -96,6 +100,16 @@ uint64_t Backend::available_bytes() const {
 }
 
 Status Backend::compute(ggml_cgraph* graph) {
+  // Such kernels do not look at their operands: ggml's AMX takes rows that lie apart for rows without gaps.
+  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+    const ggml_tensor* node = ggml_graph_node(graph, i);
+    if (node->op != GGML_OP_MUL_MAT || node->src[0]->extra == nullptr || supports(node)) continue;
+    return fail(ErrorKind::kUnsupported,
+                "ggml cannot multiply {} as it is laid out ({}) by [{}, {}, {}, {}]; please report this",
+                node->src[0]->name,
+                ggml_backend_buft_name(ggml_backend_buffer_get_type(node->src[0]->buffer)),
+                node->src[1]->ne[0], node->src[1]->ne[1], node->src[1]->ne[2], node->src[1]->ne[3]);
+  }
   const ggml_status status = ggml_backend_graph_compute(backend_.get(), graph);
   if (status != GGML_STATUS_SUCCESS) {
     return fail(ErrorKind::kIo, "ggml could not compute a graph of {} nodes: {}", ggml_graph_n_nodes(graph),

@@ -57,6 +57,7 @@ class Backend {
   std::span<const ggml_backend_buffer_type_t> extra_buffer_types() const { return extra_buffer_types_; }
 
   // Runs a graph whose tensors all have memory.  kIo names ggml's status when it fails (out of memory).
+  // kUnsupported names a matrix that was laid out for another shape of operand than it is multiplied by.
   Status compute(ggml_cgraph* graph);
 
   std::string description() const;  // "CPU: AMD EPYC ..., 2 threads"

@@ -37,6 +37,11 @@ class RepackedLayouts : public ::testing::Test {
     ggml_quantize_chunk(type, values.data(), bytes.data(), 0, kOut, kIn, importance.data());
     return bytes;
   }
+  // Of ggml, and not always what it wants matrices of dense weights in.
+  ggml_backend_buffer_type_t layout_type() const {
+    return *std::ranges::find(backend_->extra_buffer_types(), layout_->name(), ggml_backend_buft_name);
+  }
+
   // One token times the experts in kUsed of the slots; `experts` has its memory.
   std::vector<float> product(ggml_context* ctx, ggml_tensor* experts) {
     ggml_tensor* x = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, kIn, 1, 1);
@@ -71,8 +76,7 @@ TEST_F(RepackedLayouts, ComputeInMemoryOfOursWhatTheyComputeInABufferOfTheirOwn)
     const uint64_t stride = bytes + 4096 - bytes % 32;
     const ggml_context_ptr own = context(), ours = context();
     ggml_tensor* own_experts = ggml_new_tensor_3d(own.get(), type, kIn, kOut, kSlots);
-    const ggml_backend_buffer_ptr buffer(
-        ggml_backend_buft_alloc_buffer(backend_->matrix_buffer_type(type, kIn, kOut), kSlots * bytes));
+    const ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(layout_type(), kSlots * bytes));
     ggml_backend_tensor_alloc(buffer.get(), own_experts, ggml_backend_buffer_get_base(buffer.get()));
     std::vector<std::byte> all;
     const AlignedBuffer arena = AlignedBuffer::allocate(kSlots * stride).value();
@@ -96,8 +100,7 @@ TEST_F(RepackedLayouts, ComputeInMemoryOfOursWhatTheyComputeInABufferOfTheirOwn)
 TEST_F(RepackedLayouts, AreNotKnownToATensorOfABufferOfNoBytes) {
   const ggml_type type =
       *std::ranges::find_if(kTypes, [&](ggml_type t) { return layout_->takes(t, kIn, kOut); });
-  const ggml_backend_buffer_ptr empty(
-      ggml_backend_buft_alloc_buffer(backend_->matrix_buffer_type(type, kIn, kOut), 0));
+  const ggml_backend_buffer_ptr empty(ggml_backend_buft_alloc_buffer(layout_type(), 0));
   const ggml_context_ptr ctx = context();
   ggml_tensor* tensor = ggml_new_tensor_3d(ctx.get(), type, kIn, kOut, 1);
   tensor->buffer = empty.get();

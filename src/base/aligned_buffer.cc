@@ -17,10 +17,13 @@ namespace {
 #ifdef __linux__
 // A large page can only back memory that starts on its boundary; mmap promises ordinary pages.
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
+// Advice: where it is refused, ordinary pages serve.
+void advise_huge_pages(std::byte* data, size_t bytes) { madvise(data, bytes, MADV_HUGEPAGE); }
 void advise_small_pages(std::byte* data, size_t bytes) { madvise(data, bytes, MADV_NOHUGEPAGE); }
 void give_back(std::byte* data, size_t bytes) { madvise(data, bytes, MADV_DONTNEED); }
 #else
 constexpr uint64_t kHugePageBytes = 1;
+void advise_huge_pages(std::byte*, size_t) {}
 void advise_small_pages(std::byte*, size_t) {}
 // MADV_DONTNEED is only a hint elsewhere, and MADV_FREE leaves the old bytes: fresh pages in the same place
 // do both, on every POSIX system.  Where that fails the memory stays, but it must read as zeros.
@@ -53,7 +56,7 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t bytes, bool huge_pages) {
     if (skip > 0) munmap(data, skip);
     if (skip < kHugePageBytes) munmap(data + skip + length, kHugePageBytes - skip);
     data += skip;
-    advise_huge_pages({data, length});
+    advise_huge_pages(data, length);
   }
   return AlignedBuffer(data, bytes, huge_pages ? kHugePageBytes : page);
 }
@@ -88,19 +91,6 @@ AlignedBuffer& AlignedBuffer::operator=(AlignedBuffer&& other) noexcept {
   std::swap(bytes_, other.bytes_);
   std::swap(unit_, other.unit_);
   return *this;
-}
-
-void advise_huge_pages(std::span<std::byte> memory) {
-#ifdef __linux__
-  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<uintptr_t>(memory.data());
-  const uint64_t skip = round_up(address, page) - address;
-  if (skip >= memory.size()) return;
-  // Advice: where it is refused, ordinary pages serve.
-  madvise(memory.data() + skip, round_down(memory.size() - skip, page), MADV_HUGEPAGE);
-#else
-  static_cast<void>(memory);
-#endif
 }
 
 AlignedBuffer::~AlignedBuffer() {

@@ -57,7 +57,4 @@ class AlignedBuffer {
   uint64_t unit_ = 1;
 };
 
-// Asks for large pages where the system has them, for memory that came from elsewhere: a wish, not a promise.
-void advise_huge_pages(std::span<std::byte> memory);
-
 }  // namespace odmoe

@@ -198,6 +198,18 @@ uint64_t DenseWeights::choose_regions(const Backend& backend) {
   return host_bytes;
 }
 
+bool DenseWeights::Region::place(ggml_tensor* tensor, uint64_t offset) const {
+  if (memory.size() == 0) {
+    auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
+    return ggml_backend_tensor_alloc(buffer.get(), tensor, base + offset) == GGML_STATUS_SUCCESS;
+  }
+  tensor->buffer = buffer.get();
+  tensor->data = memory.data() + offset;
+  // Without `extra` ggml would compute with it as if it were not laid out, without a word.
+  return ggml_backend_buffer_init_tensor(buffer.get(), tensor) == GGML_STATUS_SUCCESS &&
+         tensor->extra != nullptr;
+}
+
 Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
   ODMOE_RETURN_IF_ERROR(status_);
   if (const uint64_t bytes = choose_regions(backend); bytes > 0) {
@@ -205,16 +217,18 @@ Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
   }
   ODMOE_ASSIGN_OR_RETURN(memory_, DeviceMemory::allocate(backend, plain_bytes_, DeviceMemory::Use::kWhole));
   for (Region& region : regions_) {
-    region.buffer.reset(ggml_backend_buft_alloc_buffer(region.type, region.bytes));
+    uint64_t bytes = region.bytes;
+    if (std::ranges::contains(backend.extra_buffer_types(), region.type)) {
+      // Its matrices lie in memory of ours, of which nothing is there until it is filled, so that a model may
+      // be planned that is larger than this machine.  ggml only wants a buffer of the type, and not an empty
+      // one.
+      ODMOE_ASSIGN_OR_RETURN(region.memory, AlignedBuffer::allocate(region.bytes, /*huge_pages=*/true));
+      bytes = kTensorAlignment;
+    }
+    region.buffer.reset(ggml_backend_buft_alloc_buffer(region.type, bytes));
     if (region.buffer == nullptr) {
       return fail(ErrorKind::kIo, "no memory for {} of dense weights; lower the memory budget",
                   format_bytes(region.bytes));
-    }
-    // Layouts of the CPU's are in this process's memory, though they are not called the host's, whose bytes
-    // would be plain.
-    const ggml_backend_dev_t device = ggml_backend_buft_get_device(region.type);
-    if (device != nullptr && ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU) {
-      advise_huge_pages({region.base(), region.bytes});
     }
   }
   for (const Declared& d : declared_) {
@@ -223,8 +237,7 @@ Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
       placed = (d.region == kOnHost ? host_memory_ : memory_).place(d.tensor, d.offset);
     } else {
       const Region& region = regions_[static_cast<size_t>(d.region)];
-      placed = ggml_backend_tensor_alloc(region.buffer.get(), d.tensor, region.base() + d.offset) ==
-               GGML_STATUS_SUCCESS;
+      placed = region.place(d.tensor, d.offset);
     }
     if (!placed) {
       return fail(ErrorKind::kIo, "ggml could not place tensor {}", ggml_get_name(d.tensor));

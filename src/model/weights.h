@@ -16,6 +16,7 @@
 
 #include "backend/backend.h"
 #include "backend/device_memory.h"
+#include "base/aligned_buffer.h"
 #include "base/fingerprint.h"
 #include "format/account.h"
 #include "io/bulk_read.h"
@@ -105,7 +106,8 @@ class DenseWeights {
     ggml_backend_buffer_type_t type = nullptr;
     uint64_t bytes = 0;
     ggml_backend_buffer_ptr buffer;
-    std::byte* base() const { return static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get())); }
+    AlignedBuffer memory;  // of layouts of the CPU's; empty: the buffer has it
+    bool place(ggml_tensor* tensor, uint64_t offset) const;
   };
   void require_there(const std::string& name);
   const TensorInfo* use_of_shape(const std::string& name, std::span<const int64_t> ne);

@@ -406,7 +406,8 @@ def differences(model, said, context):
     wanted = {"dense_bytes": dense, "expert_bytes": experts, "kv_bytes": kv, "context": context, "n_layer": model.layers}
     wrong = [f"{name} is {said[name]}, not {value}" for name, value in wanted.items() if said[name] != value]
     wrong += [f"{left['name']} is refused: {left['reason']}" for left in said["not_used"] if left["refused"]]
-    ranges = {"dense weights in memory": (said["dense_memory_bytes"], dense, dense * 1.01),
+    # What kernels want beside the values: the most is an eighth, of Q8_0 for ggml's AMX.
+    ranges = {"dense weights in memory": (said["dense_memory_bytes"], dense, dense * 1.125),
               "experts in memory": (said["budget_bytes"]["100%"] - rest, experts, experts * 1.01),
               "the least": (said["budget_bytes"]["minimum"] - rest, model.n_used * one, experts * 0.1)}
     return wrong + [f"{name}: {value} is not in {low} to {high}" for name, (value, low, high) in ranges.items()
