@@ -59,6 +59,12 @@ uint64_t prompt_cache_for(const MemoryBudget& budget) {
   return budget.kind == MemoryBudget::Kind::kBytes ? std::min(budget.bytes / kShare, kGiB) : 256 * kMiB;
 }
 
+// What the requests take of memory is a matter of what they are.
+void take_account_of(const server::BatchInput& input, server::BatchOptions& options) {
+  options.longest_bytes = input.longest_bytes();
+  options.may_ask_for_grammars = input.may_ask_for_grammars();
+}
+
 Result<server::BatchInput> read_requests(const std::string& path) {
   Progress bar("Reading the requests");
   return server::BatchInput::open(path, [&](uint64_t done, uint64_t total) {
@@ -136,6 +142,7 @@ Result<int> show_batch_plan(BatchCommand command) {
       command.requests, {.prompt_tokens = command.prompt_tokens, .written_tokens = command.output_tokens});
   if (!command.in.empty()) {
     ODMOE_ASSIGN_OR_RETURN(const server::BatchInput input, read_requests(command.in));
+    take_account_of(input, command.batch);
     ODMOE_ASSIGN_OR_RETURN(const ModelInfo model, Engine::inspect(options));
     ODMOE_ASSIGN_OR_RETURN(requests,
                            sizes_of(input, {.written_tokens = command.output_tokens}, model.context));

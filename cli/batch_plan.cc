@@ -190,7 +190,7 @@ std::string batch_plan_text(const BatchPlan& plan) {
   }
   return text +
          "Tokens/s are those written; prompts are read meanwhile. Bytes are of each token, read or written.\n"
-         "Figures are ASSUMED: experts drawn by chance, hit rates of other models' traces\n"
+         "Figures are ASSUMED: misses drawn by chance, at hit rates of other models' traces\n"
          "(docs/batch.md).\n";
 }
 

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <span>
 #include <system_error>
@@ -63,6 +64,14 @@ std::expected<void, BatchLineError> read_line_members(const Json& line, BatchReq
   if (!body->is_object()) return wrong_line("invalid_type", "body must be an object");
   request.body = dump_json(*body);
   return {};
+}
+
+// Whether a body has a member that may hold its answer to a form, here or in any dialect.
+bool names_a_form(std::string_view body) {
+  constexpr auto kNames = std::to_array<std::string_view>(
+      {"\"response_format\"", "\"json_schema\"", "\"guided_", "\"structured_outputs\"", "\"tools\"", "\"format\"",
+       "\"regex\"", "\"choice\""});
+  return std::ranges::any_of(kNames, [&](std::string_view name) { return body.contains(name); });
 }
 
 // Lines of a file whose bytes come in blocks: (line, where it begins, how long it is).  Of a line that is too
@@ -158,6 +167,8 @@ Status BatchInput::index(const Progress& progress) {
     if (place < kMaxBatchRequests) {
       const BatchRequest request =
           bytes <= kMaxBatchLineBytes ? read_batch_line(line, place) : too_long_line(line, place, bytes);
+      if (bytes <= kMaxBatchLineBytes) longest_bytes_ = std::max<size_t>(longest_bytes_, bytes);
+      may_ask_for_grammars_ = may_ask_for_grammars_ || names_a_form(request.body);
       if (request.has_custom_id) {
         ids.push_back({.id = Fingerprint::of(std::as_bytes(std::span(request.custom_id))), .place = place});
       }

@@ -55,6 +55,10 @@ class BatchInput {
 
   size_t size() const { return lines_.size(); }
   const std::filesystem::path& path() const { return path_; }
+  // Of the longest line that is taken.
+  size_t longest_bytes() const { return longest_bytes_; }
+  // Whether a request may have a form or tools, which take memory of each that is under way.
+  bool may_ask_for_grammars() const { return may_ask_for_grammars_; }
   // Of all bytes: two files of equal fingerprints ask the same.
   const Fingerprint::Value& fingerprint() const { return fingerprint_; }
 
@@ -77,6 +81,8 @@ class BatchInput {
   FileDescriptor file_;
   uint64_t file_bytes_ = 0;
   std::vector<Line> lines_;
+  size_t longest_bytes_ = 0;
+  bool may_ask_for_grammars_ = false;
   Fingerprint::Value fingerprint_;
 };
 

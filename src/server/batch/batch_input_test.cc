@@ -97,6 +97,15 @@ TEST(BatchInput, FingerprintsAreOfAllBytes) {
   EXPECT_NE(BatchInput::open(dir.write("3", line("a"))).value().fingerprint(), one);
 }
 
+TEST(BatchInput, TellsWhatItsRequestsTakeOfMemory) {
+  const odmoe::testing::TempDir dir;
+  const BatchInput plain = BatchInput::open(dir.write("1", line("a") + "\n" + line("bcd") + "\n")).value();
+  EXPECT_EQ(plain.longest_bytes(), line("bcd").size());
+  EXPECT_FALSE(plain.may_ask_for_grammars());
+  const std::string form = line("c", R"("body":{"prompt":"x","response_format":{"type":"json_object"}})");
+  EXPECT_TRUE(BatchInput::open(dir.write("2", line("a") + "\n" + form)).value().may_ask_for_grammars());
+}
+
 TEST(BatchInput, WhatIsNotAFileIsRefused) {
   const odmoe::testing::TempDir dir;
   EXPECT_EQ(BatchInput::open(dir / "none").error().kind, ErrorKind::kNotFound);

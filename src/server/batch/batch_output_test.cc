@@ -96,7 +96,9 @@ TEST_F(BatchOutputTest, GoesOnFromAnyByteThatAnEndLeft) {
           ++at;
           if (--left == 0) break;
         }
-        if (at == kRequests) ASSERT_TRUE(output.finish().has_value());
+        if (at == kRequests) {
+          ASSERT_TRUE(output.finish().has_value());
+        }
       }
       if (at == kRequests) break;
       // As a kill in the middle of a write, or a loss of power, leaves them.

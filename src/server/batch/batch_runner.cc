@@ -13,6 +13,8 @@
 #include <variant>
 
 #include "base/fingerprint.h"
+#include "grammar/json_schema.h"
+#include "grammar/token_mask.h"
 #include "odmoe/format.h"
 #include "server/call.h"
 #include "server/generator.h"
@@ -37,7 +39,10 @@ ServerOptions server_options(const BatchOptions& options, int64_t now = 0) {
   server.model_id = options.model_id;
   server.chat_template = options.chat_template;
   server.chat_template.now = now;
-  server.max_body_bytes = kMaxBodyBytes;
+  // A body is no longer than its line, but for characters that are written as others.
+  server.max_body_bytes = options.longest_bytes == 0
+                              ? kMaxBodyBytes
+                              : std::max(2 * options.longest_bytes, size_t{kSmallRequestBytes});
   server.max_connections = 0;
   server.prompt_cache_bytes = options.prompt_cache_bytes;
   server.response_store_bytes = 0;
@@ -287,7 +292,11 @@ Status BatchRunner::put(size_t place, std::string_view line, bool failed) {
 
 BatchNeeds batch_needs(const BatchOptions& options, int32_t sessions) {
   const ServerNeeds needs = server_needs(server_options(options), sessions);
-  return {.bytes = needs.bytes + requests_bytes(sessions), .bytes_per_token = needs.bytes_per_token};
+  uint64_t bytes = needs.bytes + requests_bytes(sessions);
+  if (!options.may_ask_for_grammars) {
+    bytes -= grammar::kMaxCompileBytes + static_cast<uint64_t>(sessions) * grammar::max_matcher_bytes(0);
+  }
+  return {.bytes = bytes, .bytes_per_token = needs.bytes_per_token};
 }
 
 Result<std::string> batch_identity(const Engine& engine, const BatchOptions& options,

@@ -23,6 +23,9 @@ struct BatchOptions {
   std::string model_id;  // as answers name it
   ChatTemplateChoice chat_template;
   uint64_t prompt_cache_bytes = 0;  // PromptCacheOptions::memory_bytes
+  // Of the requests, for the memory that they take: BatchInput has both.
+  size_t longest_bytes = 0;  // 0: not known
+  bool may_ask_for_grammars = true;
 };
 
 // What a batch takes of memory beside the engine: EngineOptions::reserved_bytes and ..._per_token.

@@ -51,12 +51,10 @@ void simulate_passes(std::span<const SimulatedRequest> requests, int32_t width, 
 
 PassCost cost_of(const SimulatedPass& pass, const SimulatedMachine& machine) {
   const double tokens = static_cast<double>(pass.single) + static_cast<double>(pass.chunk_tokens);
-  const double missed_by_one = 1 - machine.n_expert_used / machine.n_expert;
-  const double wanted = machine.n_expert * (1 - std::pow(missed_by_one, tokens));  // of a layer
-  const double spread =
-      std::clamp((wanted - machine.n_expert_used) / (machine.n_expert - machine.n_expert_used), 0.0, 1.0);
-  const double hit_rate = machine.hit_rate + (machine.share - machine.hit_rate) * spread;
-  PassCost cost{.read_bytes = machine.n_layer * wanted * (1 - hit_rate) * machine.expert_bytes};
+  const double absent = machine.n_expert * (1 - machine.share);  // of a layer
+  const double missed = std::min(machine.n_expert_used * (1 - machine.hit_rate), absent);
+  const double read = absent > 0 ? absent * (1 - std::pow(1 - missed / absent, tokens)) : 0;
+  PassCost cost{.read_bytes = machine.n_layer * read * machine.expert_bytes};
   cost.read_seconds = cost.read_bytes / machine.drive_bytes_per_second;
   const double of_single =
       machine.dense_bytes + machine.n_layer * machine.n_expert_used * machine.expert_bytes;

@@ -44,8 +44,8 @@ struct PassCost {
   double at_most() const { return read_seconds + compute_seconds; }
   double at_least() const { return read_seconds > compute_seconds ? read_seconds : compute_seconds; }
 };
-// Experts are as if drawn by chance, which wants the most of them; of what a pass wants, as many are in
-// memory as for a single token where it wants as few, and only those that fit where it wants all.
+// Each token misses as many experts as a single one does, as if drawn by chance from those that are not in
+// memory: what several miss is read once, and at most all that are absent.
 PassCost cost_of(const SimulatedPass& pass, const SimulatedMachine& machine);
 
 struct BatchForecast {
