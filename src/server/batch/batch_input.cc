@@ -68,9 +68,9 @@ std::expected<void, BatchLineError> read_line_members(const Json& line, BatchReq
 
 // Whether a body has a member that may hold its answer to a form, here or in any dialect.
 bool names_a_form(std::string_view body) {
-  constexpr auto kNames = std::to_array<std::string_view>(
-      {"\"response_format\"", "\"json_schema\"", "\"guided_", "\"structured_outputs\"", "\"tools\"", "\"format\"",
-       "\"regex\"", "\"choice\""});
+  constexpr auto kNames = std::to_array<std::string_view>({"\"response_format\"", "\"json_schema\"",
+                                                           "\"guided_", "\"structured_outputs\"", "\"tools\"",
+                                                           "\"format\"", "\"regex\"", "\"choice\""});
   return std::ranges::any_of(kNames, [&](std::string_view name) { return body.contains(name); });
 }
 
