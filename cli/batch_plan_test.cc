@@ -79,11 +79,12 @@ TEST(BatchWidth, GivesWayWhereTheMemoryIsSmall) {
   ASSERT_TRUE(settle_width(options, {}, {}, 10).has_value());
   EXPECT_EQ(options.sessions, 8);
   EXPECT_EQ(options.prompts, 4);
-  // Enough for one sequence and no more.
+  // Enough for one sequence, and for what this process grows by meanwhile.
   EngineOptions narrow = options;
   ASSERT_TRUE(settle_width(narrow, {}, {.width = 1, .prompts = 1}, 10).has_value());
-  narrow.memory = {
-      .kind = MemoryBudget::Kind::kBytes, .bytes = Engine::memory_plan(narrow)->minimum_bytes, .percent = 0};
+  narrow.memory = {.kind = MemoryBudget::Kind::kBytes,
+                   .bytes = Engine::memory_plan(narrow)->minimum_bytes + 4 * kMiB,
+                   .percent = 0};
   ASSERT_TRUE(settle_width(narrow, {}, {}, 10).has_value());
   EXPECT_EQ(narrow.sessions, 1);
   EXPECT_EQ(narrow.prompts, 1);
