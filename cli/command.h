@@ -37,6 +37,7 @@ void add_train(CLI::App& app, Action& action);
 void add_tune(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_serve(CLI::App& app, Action& action);
+void add_batch(CLI::App& app, Action& action);
 void add_top(CLI::App& app, Action& action);
 void add_evaluate(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);

@@ -18,19 +18,19 @@ namespace {
 
 double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
-Turn difference(const Stats& before, const Stats& after, int32_t tokens, double seconds) {
-  Turn turn{.tokens_per_second = tokens / seconds,
-            .stall_share = static_cast<double>(after.io.stall_us - before.io.stall_us) * 1e-6 / seconds,
-            .demands = after.experts.demands - before.experts.demands,
-            .hits = after.experts.hits - before.experts.hits,
-            .late_hits = after.experts.late_hits - before.experts.late_hits,
-            .misses = after.experts.misses - before.experts.misses,
-            .prefetched = after.predictor.prefetched - before.predictor.prefetched,
-            .prefetched_used = after.predictor.prefetched_used - before.predictor.prefetched_used,
-            .prefetched_late = after.predictor.prefetched_late - before.predictor.prefetched_late,
-            .demand_read_bytes = after.io.demand_read_bytes - before.io.demand_read_bytes,
-            .prefetch_read_bytes = after.io.prefetch_read_bytes - before.io.prefetch_read_bytes,
-            .ahead = after.predictor.ahead};
+RaceTurn difference(const Stats& before, const Stats& after, int32_t tokens, double seconds) {
+  RaceTurn turn{.tokens_per_second = tokens / seconds,
+                .stall_share = static_cast<double>(after.io.stall_us - before.io.stall_us) * 1e-6 / seconds,
+                .demands = after.experts.demands - before.experts.demands,
+                .hits = after.experts.hits - before.experts.hits,
+                .late_hits = after.experts.late_hits - before.experts.late_hits,
+                .misses = after.experts.misses - before.experts.misses,
+                .prefetched = after.predictor.prefetched - before.predictor.prefetched,
+                .prefetched_used = after.predictor.prefetched_used - before.predictor.prefetched_used,
+                .prefetched_late = after.predictor.prefetched_late - before.predictor.prefetched_late,
+                .demand_read_bytes = after.io.demand_read_bytes - before.io.demand_read_bytes,
+                .prefetch_read_bytes = after.io.prefetch_read_bytes - before.io.prefetch_read_bytes,
+                .ahead = after.predictor.ahead};
   for (size_t i = 0; i < std::min(turn.ahead.size(), before.predictor.ahead.size()); ++i) {
     turn.ahead[i].wanted -= before.predictor.ahead[i].wanted;
     turn.ahead[i].foreseen -= before.predictor.ahead[i].foreseen;
@@ -39,7 +39,7 @@ Turn difference(const Stats& before, const Stats& after, int32_t tokens, double 
 }
 
 // The text's own tokens are decoded, not what the model would say: the same work for everyone.
-Result<Turn> run_turn(const RaceOptions& options, PredictorKind kind, const std::string& text) {
+Result<RaceTurn> run_turn(const RaceOptions& options, PredictorKind kind, const std::string& text) {
   EngineOptions engine_options = options.engine;
   engine_options.predictor = kind;
   engine_options.shadow = kind == PredictorKind::kShadow ? options.shadow : std::filesystem::path();
@@ -68,7 +68,7 @@ Result<Turn> run_turn(const RaceOptions& options, PredictorKind kind, const std:
 
 double speed(const Racer& racer) {
   std::vector<double> values;
-  for (const Turn& turn : racer.turns) values.push_back(turn.tokens_per_second);
+  for (const RaceTurn& turn : racer.turns) values.push_back(turn.tokens_per_second);
   return median(std::move(values));
 }
 
@@ -79,9 +79,9 @@ struct Sums {
 };
 
 Sums sums(const Racer& racer, int32_t tokens) {
-  Turn all;
+  RaceTurn all;
   Sums out;
-  for (const Turn& turn : racer.turns) {
+  for (const RaceTurn& turn : racer.turns) {
     all.demands += turn.demands;
     all.hits += turn.hits;
     all.late_hits += turn.late_hits;
@@ -182,7 +182,7 @@ Result<RaceResult> race_predictors(const RaceOptions& options) {
     for (size_t i = 0; i < kinds.size(); ++i) {
       bar.update((round * static_cast<double>(kinds.size()) + static_cast<double>(i)) / total,
                  odmoe::format("round {} of {}: {}", round + 1, options.rounds, result.racers[i].name));
-      Result<Turn> turn = run_turn(options, kinds[i], text);
+      Result<RaceTurn> turn = run_turn(options, kinds[i], text);
       if (!turn.has_value() && turn.error().kind == ErrorKind::kInterrupted) {
         result.interrupted = true;
         return result;
@@ -235,7 +235,7 @@ std::string race_json(const RaceResult& result) {
       object["speed_of_none"] = speed(racer) / speed(*none);
       object["coverage"] = coverage(result, racer, own);
     }
-    for (const Turn& turn : racer.turns) {
+    for (const RaceTurn& turn : racer.turns) {
       object["turns"].push_back({{"tokens_per_second", turn.tokens_per_second},
                                  {"stall_share", turn.stall_share},
                                  {"demands", turn.demands},

@@ -23,7 +23,7 @@ struct RaceOptions {
 };
 
 // Decoding alone, one turn.
-struct Turn {
+struct RaceTurn {
   double tokens_per_second = 0;
   double stall_share = 0;  // of the time
   uint64_t demands = 0, hits = 0, late_hits = 0, misses = 0;
@@ -34,7 +34,7 @@ struct Turn {
 
 struct Racer {
   std::string name;
-  std::vector<Turn> turns;
+  std::vector<RaceTurn> turns;
 };
 
 struct RaceResult {

@@ -65,6 +65,7 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
   add_tune(app, action);
   add_bench(app, action);
   add_serve(app, action);
+  add_batch(app, action);
   add_top(app, action);
   add_evaluate(app, action);
   add_completion(app, action);

@@ -89,7 +89,7 @@ void add_request_options(CLI::App& command, ServeOptions& options) {
                   "Texts written at once, each with a KV cache")
       ->type_name("N")
       ->capture_default_str()
-      ->check(CLI::Range(1, 64).description(""))
+      ->check(CLI::Range(1, kMaxSessions).description(""))
       ->group(kGroup);
   command
       .add_option("--queue", server.max_queue, "Requests that may wait; those beyond are told to come back")

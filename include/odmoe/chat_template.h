@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,6 +56,8 @@ class ChatTemplate {
 struct ChatTemplateChoice {
   std::string source = {};  // in Jinja; empty: the model's own
   std::string kwargs = {};  // a JSON object: variables for every conversation; empty: none
+  // What templates are told of the time, in seconds of Unix; nothing: when they are rendered.
+  std::optional<int64_t> now = {};
 };
 // NOLINTEND(readability-redundant-member-init)
 

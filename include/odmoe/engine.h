@@ -66,6 +66,12 @@ struct NextToken {
   Token token = 0;
 };
 
+// Tokens that follow in a session's timeline.
+struct NextTokens {
+  Session* session = nullptr;
+  std::span<const Token> tokens;  // 1 to EngineOptions::chunk
+};
+
 using LoadProgress =
     std::function<bool(uint64_t bytes_done, uint64_t bytes_total)>;  // false stops: kInterrupted
 
@@ -110,6 +116,11 @@ class Engine {
   // call; evaluate each alone to find out which failed.  Errors as Session::evaluate().
   // With a routing observer the tokens are evaluated one after the other.
   virtual Status step(std::span<const NextToken> batch) = 0;
+
+  // The same of several tokens each: chunks of prompts, at most EngineOptions::prompts parts of more than one
+  // token, and single ones.  In each layer every expert that any of all the tokens wants is read once.  Each
+  // session has afterwards, bit for bit, what evaluate() of its part alone gives.
+  virtual Status advance(std::span<const NextTokens> parts) = 0;
 
   // What saved states of sessions (Session::save_state) belong to: equal only where all that their bits
   // depend on is (model, cache type, chunk, threads, kernels; docs/server.md says what is seen of the model).

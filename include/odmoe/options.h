@@ -60,7 +60,8 @@ Result<PredictorKind> parse_predictor(std::string_view name);
 // All of them, in order.
 std::span<const PredictorKind> all_predictors();
 inline constexpr int32_t kMaxLookahead = 4;
-inline constexpr int32_t kMaxSessions = 64;
+inline constexpr int32_t kMaxSessions = 256;
+inline constexpr int32_t kMaxPrompts = 64;
 enum class ContextOverflow {
   kStop,   // generation ends when the context is full
   kShift,  // the oldest half (after the first kept tokens) is forgotten and the rest evaluated anew, exactly
@@ -76,6 +77,9 @@ struct EngineOptions {
   int32_t chunk = 512;   // tokens of a prompt evaluated at once.  Results depend on it in the last
                          // bits (so it is never derived from the budget); memory grows with it
   int32_t sessions = 1;  // KV caches planned for, 1..kMaxSessions
+  // Prompts whose chunks are evaluated together (Engine::advance()), 1..kMaxPrompts; memory for activations
+  // grows with it.  Speed alone depends on it.
+  int32_t prompts = 1;
   // Of models with windows or recurrent states: how many earlier states of a session are kept to go back
   // to, 2..64.
   int32_t snapshots = 4;

@@ -153,8 +153,10 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
   const int64_t chunk = options_.chunk;
   const int64_t n = std::max<int64_t>(chunk, options_.lanes);
   ODMOE_ASSIGN_OR_RETURN(
-      memory_, EvaluationMemory::create(*backend_, host, *decoder_, state.plan(),
-                                        {.tokens = n, .lanes = options_.lanes, .logits = kHeadColumns}));
+      memory_,
+      EvaluationMemory::create(
+          *backend_, host, *decoder_, state.plan(),
+          {.tokens = chunk, .lanes = options_.lanes, .places = options_.places, .logits = kHeadColumns}));
 
   // The compute buffer is made for the largest graph, so that no later one makes it grow.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
@@ -196,6 +198,7 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
     graph_.reset();
     build(one);
     kept.keep(graph_.graph());
+    graph_bytes_ += ggml_used_mem(graph_.context());
     return reserve_graph(graph_, what);
   };
   for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
@@ -203,6 +206,7 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
       decoder_->build_segment(inputs(graph_, span), span.columns->device, segment);
     }));
   }
+  if (state.plan().has_overwritten()) graph_bytes_ *= 2;  // they are built for both sides
   graph_.reset();
   decoder_->build_segment(inputs(graph_, many), many.columns->device, 0);
   ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteChecks::What::kAll));
@@ -314,6 +318,16 @@ TokenSpan DensePass::begin(const SequenceState& state, DecodeGraphs& graphs,
   const DecodeGraphs::Segments& segments = graphs.segments_[static_cast<size_t>(state.side())];
   if (segments.rows_seen != rows_seen_by(span)) build_segments(span);
   if (!graphs.others_built_) build_others(span);
+  return span;
+}
+
+TokenSpan DensePass::begin_in_place(const SequenceState& state, int32_t place,
+                                    std::span<const int32_t> tokens) {
+  const auto n_token = std::ssize(tokens);
+  assert(n_token > 1 && n_token <= options_.chunk);
+  const TokenSpan span{
+      .columns = &memory_->place(place), .state = &state, .first = state.length(), .n_token = n_token};
+  set_inputs(span, tokens);
   return span;
 }
 

@@ -64,7 +64,8 @@ class DensePass {
  public:
   struct Options {
     int64_t chunk = 512;
-    int32_t lanes = 1;  // tokens that are evaluated layer by layer together, but each by itself; at most
+    int32_t lanes = 1;   // tokens that are evaluated layer by layer together, but each by itself; at most
+    int32_t places = 0;  // chunks of several timelines that are evaluated layer by layer together; at most
     bool flash_attention = true;
   };
   // Positions whose logits are computed at once: bounds their memory when every position's are wanted.
@@ -83,6 +84,8 @@ class DensePass {
   // Memory that evaluations will make resident: of the host, and of a device that has its own.
   uint64_t host_bytes() const { return host_bytes_; }
   uint64_t device_bytes() const { return device_bytes_; }
+  // Of the host, that the graphs of one session take (DecodeGraphs), which is not in host_bytes().
+  uint64_t graph_bytes() const { return graph_bytes_; }
   const EvaluationMemory& memory() const { return *memory_; }
 
   // kBadFile: a bias of a router is not a number.
@@ -91,6 +94,10 @@ class DensePass {
   // Tokens that follow those in `state`: sets their inputs.  One token goes to the lane of `graphs`, several
   // to the columns from the first on.
   TokenSpan begin(const SequenceState& state, DecodeGraphs& graphs, std::span<const int32_t> tokens);
+
+  // The same of several tokens, which go to the place: other timelines' tokens may be in the lanes and in the
+  // other places meanwhile.
+  TokenSpan begin_in_place(const SequenceState& state, int32_t place, std::span<const int32_t> tokens);
 
   // A single token at `position` of the timeline, in a lane: its graphs are those of any single token, but
   // built anew for each segment, from what before() and after() of the state are then.
@@ -140,7 +147,7 @@ class DensePass {
   Graph graph_, checked_;  // the second is the first with checks_
   KeptOperands kept_;      // of the first, where it is a single token's
   FiniteChecks checks_;
-  uint64_t host_bytes_ = 0, device_bytes_ = 0;
+  uint64_t host_bytes_ = 0, device_bytes_ = 0, graph_bytes_ = 0;
 };
 
 // "values that are not finite (NaN or infinite) begin in `where`, ...", for the token at a position.

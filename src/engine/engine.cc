@@ -210,11 +210,16 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     for (const auto& path : copy.files) ODMOE_RETURN_IF_ERROR(reader->add_file(path));
   }
   const auto n_session = static_cast<uint64_t>(options_.sessions);
+  // Its graphs, logits and tokens; of one session they are in kProcessSlack.
+  const uint64_t session_bytes = dense_->graph_bytes() +
+                                 static_cast<uint64_t>(info_.n_vocab) * sizeof(float) +
+                                 static_cast<uint64_t>(options_.context) * sizeof(Token);
   MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
       .kv_bytes = state_plan_->bytes() * n_session,
       .buffer_bytes = weights_->host_bytes() + dense_->host_bytes() + site_->buffer_bytes() +
-                      forward_->buffer_bytes() + resident_bytes() + kProcessSlack,
+                      forward_->buffer_bytes() + (n_session - 1) * session_bytes + resident_bytes() +
+                      kProcessSlack,
       .reserved_bytes =
           options_.reserved_bytes + options_.reserved_bytes_per_token * static_cast<uint64_t>(info_.n_vocab),
       .load_bytes = weights_->load_bytes(),
@@ -254,14 +259,17 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
 // `state`: any session's.
 Status EngineImpl::set_up_evaluation(const SequenceState& state) {
   lanes_ = std::max(options_.sessions, std::min(options_.chunk, kSinglyTogether));
-  const DensePass::Options dense{.chunk = options_.chunk,
-                                 .lanes = lanes_,
-                                 .flash_attention = options_.flash_attention == FlashAttention::kOn};
+  const DensePass::Options dense{
+      .chunk = options_.chunk,
+      .lanes = lanes_,
+      .places = options_.prompts > 1 ? std::min(options_.prompts, options_.sessions) : 0,
+      .flash_attention = options_.flash_attention == FlashAttention::kOn};
   ODMOE_ASSIGN_OR_RETURN(dense_,
                          DensePass::create(*backend_, host_backend(), *decoder_, *file_, state, dense));
   ODMOE_ASSIGN_OR_RETURN(
       site_, LocalSite::create(host_backend(), *decoder_, *file_,
                                {.max_tokens = std::max<int64_t>(options_.chunk, lanes_),
+                                .max_tokens_together = lanes_ + dense.places * dense.chunk,
                                 .rows_tried = std::max(options_.sessions, std::min(lanes_, kRowsTried)),
                                 .interrupted = &interrupted_}));
   forward_ = std::make_unique<ForwardPass>(
@@ -494,6 +502,62 @@ Status EngineImpl::step(std::span<const NextToken> batch) {
   return {};
 }
 
+Status EngineImpl::advance(std::span<const NextTokens> parts) {
+  const auto several = std::ranges::count_if(parts, [](const auto& part) { return part.tokens.size() > 1; });
+  if (parts.empty() || std::cmp_greater(parts.size(), options_.sessions) ||
+      std::cmp_greater(several, options_.prompts)) {
+    return fail(ErrorKind::kUsage, "a pass takes 1 to {} sessions and {} prompts, not {} and {}",
+                options_.sessions, options_.prompts, parts.size(), several);
+  }
+  std::array<SessionImpl*, kMaxSessions> sessions{};
+  std::array<ForwardPass::Part, kMaxSessions> forward_parts;
+  size_t n_token = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    auto* session = static_cast<SessionImpl*>(parts[i].session);
+    assert(session->engine_ == this && std::cmp_less_equal(parts[i].tokens.size(), options_.chunk));
+    assert(!std::ranges::contains(std::span(sessions).first(i), session));
+    ODMOE_RETURN_IF_ERROR(session->check_next(parts[i].tokens));
+    sessions[i] = session;
+    forward_parts[i] = {
+        .state = session->state_.get(), .graphs = &session->decode_graphs_, .tokens = parts[i].tokens};
+    n_token += parts[i].tokens.size();
+  }
+  MutexLock lock(evaluation_mutex_);
+  if (forward_->observed()) {
+    lock.unlock();
+    return advance_in_turn(parts);
+  }
+  const int64_t begin_us = clock_->now_us();
+  const ExpertStoreStats before = store_->stats();
+  for (size_t i = 0; i < parts.size(); ++i) {
+    SequenceState& state = *sessions[i]->state_;
+    const auto n = std::ssize(parts[i].tokens);
+    make_room(state, n, is_boundary(sessions[i]->division_, state.length(), n));
+  }
+  const auto deliver = [&](int64_t index, std::span<const float> logits) {
+    std::ranges::copy(logits, sessions[static_cast<size_t>(index)]->logits_.begin());
+  };
+  ODMOE_RETURN_IF_ERROR(forward_->advance(std::span(forward_parts).first(parts.size()), std::ref(deliver)));
+  for (size_t i = 0; i < parts.size(); ++i) {
+    sessions[i]->append(parts[i].tokens, /*singly=*/parts[i].tokens.size() == 1);
+  }
+  publish_if_wanted();
+  count(several > 0 ? prefill_ : decode_, n_token, 1, begin_us, before);
+  return {};
+}
+
+Status EngineImpl::advance_in_turn(std::span<const NextTokens> parts) {
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const Status status = parts[i].session->evaluate(parts[i].tokens);
+    if (status.has_value()) continue;
+    for (const NextTokens& done : parts.first(i)) {
+      done.session->truncate(static_cast<int32_t>(done.session->tokens().size() - done.tokens.size()));
+    }
+    return status;
+  }
+  return {};
+}
+
 Status EngineImpl::evaluate(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
                             const Division& division, ForwardPass::Logits logits,
                             const ForwardPass::Sink& sink, const EvaluateProgress& progress) {
@@ -567,6 +631,11 @@ Status EngineImpl::evaluate_singly(SequenceState& state, DecodeGraphs& graphs, s
   }
   count(prefill_, tokens.size(), passes, begin_us, before);
   return {};
+}
+
+// Whether a prompt that is divided alike can go on from where n tokens that are evaluated together begin.
+bool EngineImpl::is_boundary(const Division& division, int64_t length, int64_t n) const {
+  return division.length() == length && n < options_.chunk && !(n == 1 && division.ends_singly());
 }
 
 Status EngineImpl::step_in_turn(std::span<const NextToken> batch) {

@@ -97,6 +97,7 @@ class EngineImpl final : public Engine {
   Status warm(std::span<const LikelyExpert> experts, const LoadProgress& progress) override;
   Result<std::unique_ptr<Session>> new_session() override;
   Status step(std::span<const NextToken> batch) override;
+  Status advance(std::span<const NextTokens> parts) override;
   Result<std::string> state_identity() const override;
   std::vector<Token> encode(std::string_view text, bool add_special, bool parse_special) const override;
   Result<std::vector<Token>> encode_within(std::string_view text, bool add_special, bool parse_special,
@@ -158,6 +159,8 @@ class EngineImpl final : public Engine {
                          const EvaluateProgress& progress) ODMOE_REQUIRES(evaluation_mutex_);
   void make_room(SequenceState& state, int64_t n, bool boundary) ODMOE_REQUIRES(evaluation_mutex_);
   Status step_in_turn(std::span<const NextToken> batch);
+  Status advance_in_turn(std::span<const NextTokens> parts);
+  bool is_boundary(const Division& division, int64_t length, int64_t n) const;
   void publish_if_wanted() ODMOE_REQUIRES(evaluation_mutex_);
   void count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int64_t begin_us,
              const ExpertStoreStats& before) ODMOE_REQUIRES(evaluation_mutex_);

@@ -1,6 +1,7 @@
 #include "engine/evaluation_memory.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "base/units.h"
@@ -55,14 +56,14 @@ Result<std::unique_ptr<EvaluationMemory>> EvaluationMemory::create(const Backend
                                                                    const Sizes& sizes) {
   std::unique_ptr<EvaluationMemory> memory(new EvaluationMemory);
   ODMOE_RETURN_IF_ERROR(memory->place(device, host, decoder, plan, sizes));
-  memory->make_lanes(sizes.lanes, decoder.shape().router.n_expert_used);
+  memory->make_parts(plan, sizes, decoder.shape().router.n_expert_used);
   return memory;
 }
 
 Status EvaluationMemory::place(const Backend& device, const Backend& host, const Decoder& decoder,
                                const StatePlan& plan, const Sizes& sizes) {
   const ModelShape& shape = decoder.shape();
-  const int64_t n = sizes.tokens;
+  const int64_t n = sizes.columns();
   const int64_t n_used = shape.router.n_expert_used;
   const bool apart = !device.computes_on_host_memory();
   context_.reset(ggml_init(
@@ -83,7 +84,8 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
     RowColumns& columns = all_.groups[i];
     RowActivations& on_device = a.groups[i];
     // Each lane has a column.
-    const int64_t n_written = std::max<int64_t>(group.max_rows_written(n), sizes.lanes);
+    const int64_t of_place = group.max_rows_written(sizes.tokens);
+    const int64_t n_written = std::max<int64_t>(of_place, sizes.lanes + sizes.places * of_place);
     set(columns.written, on_device.written, make(GGML_TYPE_I64, 1, n_written));
     set(columns.mask, on_device.mask, make(GGML_TYPE_F16, group.rows(), n));
     if (!group.in_blocks()) continue;
@@ -132,24 +134,47 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
   return {};
 }
 
-void EvaluationMemory::make_lanes(int32_t n_lane, int64_t n_expert_used) {
-  lanes_.resize(static_cast<size_t>(n_lane));
-  lane_context_.reset(ggml_init({.mem_size = 2 * kTensors * ggml_tensor_overhead() * lanes_.size(),
-                                 .mem_buffer = nullptr,
-                                 .no_alloc = true}));
-  const auto column = [&](const ggml_tensor* whole, size_t lane, int64_t n) {
+void EvaluationMemory::make_parts(const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used) {
+  tokens_ = sizes.tokens;
+  lanes_.resize(static_cast<size_t>(sizes.lanes));
+  places_.resize(static_cast<size_t>(sizes.places));
+  lane_context_.reset(
+      ggml_init({.mem_size = 2 * kTensors * ggml_tensor_overhead() * (lanes_.size() + places_.size()),
+                 .mem_buffer = nullptr,
+                 .no_alloc = true}));
+  const auto view = [&](const ggml_tensor* whole, int64_t first, int64_t n) {
     ggml_tensor* tensor = ggml_new_tensor_2d(lane_context_.get(), whole->type, whole->ne[0], n);
-    place_within(whole, tensor, lane * static_cast<size_t>(n) * whole->nb[1]);
+    place_within(whole, tensor, static_cast<size_t>(first) * whole->nb[1]);
     return tensor;
   };
-  for (size_t i = 0; i < lanes_.size(); ++i) {
-    each_pair(all_, lanes_[i], [&](const auto& whole, auto& lane, ggml_tensor*& device) {
+  // `columns` of n tokens from `first` on; `written(group)`: the first column of its rows and how many.
+  const auto make = [&](EvaluationColumns& columns, int64_t first, int64_t n, const auto& written) {
+    each_pair(all_, columns, [&](const auto& whole, auto& part, ggml_tensor*& device) {
       if (!whole) return;
-      const bool by_rank =
-          whole.device() == all_.device.expert_output || whole.device() == all_.device.expert_weight;
-      const int64_t n = by_rank ? n_expert_used : 1;
-      ggml_tensor* on_device = column(whole.device(), i, n);
-      set(lane, device, {on_device, whole.device() == whole.host() ? on_device : column(whole.host(), i, n)});
+      int64_t from = first, count = n;
+      if (whole.device() == all_.device.expert_output || whole.device() == all_.device.expert_weight) {
+        from *= n_expert_used;
+        count *= n_expert_used;
+      }
+      for (size_t i = 0; i < plan.groups().size(); ++i) {
+        const RowActivations& rows = all_.device.groups[i];
+        for (const ggml_tensor* of_rows :
+             {rows.written, rows.sources, rows.sources_mask, rows.first_positions}) {
+          if (whole.device() == of_rows) std::tie(from, count) = written(plan.groups()[i]);
+        }
+      }
+      ggml_tensor* on_device = view(whole.device(), from, count);
+      set(part, device,
+          {on_device, whole.device() == whole.host() ? on_device : view(whole.host(), from, count)});
+    });
+  };
+  for (int64_t i = 0; i < sizes.lanes; ++i) {
+    make(lanes_[static_cast<size_t>(i)], i, 1, [i](const RowGroup&) { return std::pair(i, int64_t{1}); });
+  }
+  for (int32_t i = 0; i < sizes.places; ++i) {
+    make(places_[static_cast<size_t>(i)], first_column(i), tokens_, [&](const RowGroup& group) {
+      const int64_t n = group.max_rows_written(tokens_);
+      return std::pair(sizes.lanes + i * n, n);
     });
   }
 }

@@ -3,8 +3,10 @@
 
 #include <ggml-cpp.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -46,9 +48,12 @@ struct EvaluationColumns {
 class EvaluationMemory {
  public:
   struct Sizes {
-    int64_t tokens = 0;  // of one evaluation, at most
-    int32_t lanes = 1;   // at most `tokens`
+    int64_t tokens = 0;  // of one timeline in one evaluation, at most
+    int32_t lanes = 1;
+    int32_t places = 0;  // of so many tokens each, beside the lanes
     int64_t logits = 0;  // tokens whose logits are kept at once
+    // Columns of the activations.
+    int64_t columns() const { return std::max<int64_t>(tokens, lanes + places * tokens); }
   };
   // `host` computes on host memory, and may be the device itself.  kIo: no memory.
   static Result<std::unique_ptr<EvaluationMemory>> create(const Backend& device, const Backend& host,
@@ -60,18 +65,22 @@ class EvaluationMemory {
   const EvaluationColumns& all() const { return all_; }
   // Tensors of one column each, over the memory of all().
   const EvaluationColumns& lane(int32_t i) const { return lanes_[static_cast<size_t>(i)]; }
+  // Tensors of Sizes::tokens columns, over the memory of all() from first_column(i) on; no lane's.
+  const EvaluationColumns& place(int32_t i) const { return places_[static_cast<size_t>(i)]; }
+  int64_t first_column(int32_t place) const { return std::ssize(lanes_) + place * tokens_; }
   const Exchange<float>& logits() const { return logits_; }  // [n_vocab, Sizes::logits]
 
  private:
   EvaluationMemory() = default;
   Status place(const Backend& device, const Backend& host, const Decoder& decoder, const StatePlan& plan,
                const Sizes& sizes);
-  void make_lanes(int32_t n_lane, int64_t n_expert_used);
+  void make_parts(const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used);
 
   DeviceMemory device_memory_, host_memory_;  // the second is empty where both are one
   ggml_context_ptr context_, lane_context_;
   EvaluationColumns all_;
-  std::vector<EvaluationColumns> lanes_;
+  std::vector<EvaluationColumns> lanes_, places_;
+  int64_t tokens_ = 0;  // of a place
   Exchange<float> logits_;
 };
 

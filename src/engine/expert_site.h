@@ -23,7 +23,12 @@ struct ExpertWork {
   enum class Tokens {
     kOne,        // a single one
     kChunk,      // of one timeline, in columns 0, 1, ...: together they are what defines the bits
-    kTimelines,  // one each of several timelines, in any columns: each gets the bits that it gets alone
+    kTimelines,  // of several timelines, in any columns: each gets the bits that it gets alone
+  };
+  // Neighbouring columns that are a chunk of one timeline, where there are several timelines.
+  struct Chunk {
+    int32_t first = 0, n_token = 0;
+    ExpertColumns columns;  // of them alone
   };
   Tokens tokens = Tokens::kOne;
   const LayerDemand* demand = nullptr;
@@ -32,6 +37,8 @@ struct ExpertWork {
   // Which experts of the next layer are the site's; empty: there is no such layer.
   int next_layer = -1;
   std::span<const int32_t> next_experts;
+  // Of kTimelines; tokens in other columns are single ones.
+  std::span<const Chunk> chunks;
   // Activations::expert_input, or ffn_input where that is what experts see, is read and expert_output
   // written, in the columns of the demand's pairs, on the host.
   ExpertColumns columns;

@@ -21,7 +21,14 @@ std::vector<int32_t> experts_per_layer(const ModelShape& shape) {
 }
 
 int64_t max_tokens(const ForwardPass::Options& options) {
-  return std::max<int64_t>(options.dense.chunk, options.dense.lanes);
+  return std::max<int64_t>(options.dense.chunk,
+                           options.dense.lanes + options.dense.places * options.dense.chunk);
+}
+
+ExpertColumns expert_columns(const EvaluationColumns& a) {
+  return {.input = (a.expert_input ? a.expert_input : a.ffn_input).host(),
+          .output = a.expert_output.host(),
+          .weight = a.expert_weight.host()};
 }
 
 Status tell(std::span<RoutingSink* const> sinks, const RoutingEvent& event) {
@@ -46,7 +53,8 @@ ForwardPass::ForwardPass(const Decoder& decoder, DensePass& dense, const Options
   chosen_.resize(n_token * static_cast<size_t>(router.n_expert_used));
   chosen_weight_.resize(chosen_.size());
   probabilities_.resize(n_token * static_cast<size_t>(router.n_expert));
-  spans_.reserve(static_cast<size_t>(options.dense.lanes));
+  spans_.reserve(static_cast<size_t>(options.dense.lanes + options.dense.places));
+  chunks_.reserve(static_cast<size_t>(options.dense.places));
   tell_first(routing_);
   later_sinks_.push_back(&observer_);
 }
@@ -137,6 +145,7 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
     return run(*only.state, *only.graphs, {&only.token, 1}, Logits::kLast, sink);
   }
   spans_.clear();
+  chunks_.clear();
   for (size_t i = 0; i < steps.size(); ++i) {
     spans_.push_back(dense_->begin(*steps[i].state, *steps[i].graphs, {&steps[i].token, 1}));
     columns_[i] = steps[i].graphs->lane();
@@ -147,10 +156,43 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
   return status;
 }
 
+Status ForwardPass::advance(std::span<const Part> parts, const Sink& sink) {
+  assert(!parts.empty());
+  if (parts.size() == 1) {
+    const Part& only = parts.front();
+    return run(*only.state, *only.graphs, only.tokens, Logits::kLast,
+               [&](int64_t, std::span<const float> logits) { sink(0, logits); });
+  }
+  spans_.clear();
+  chunks_.clear();
+  int32_t* column = columns_.data();
+  for (const Part& part : parts) {
+    const auto n_token = static_cast<int32_t>(part.tokens.size());
+    int32_t first = part.graphs->lane();
+    if (n_token == 1) {
+      spans_.push_back(dense_->begin(*part.state, *part.graphs, part.tokens));
+    } else {
+      const auto place = static_cast<int32_t>(chunks_.size());
+      assert(place < options_.dense.places);
+      spans_.push_back(dense_->begin_in_place(*part.state, place, part.tokens));
+      first = static_cast<int32_t>(dense_->memory().first_column(place));
+      chunks_.push_back(
+          {.first = first, .n_token = n_token, .columns = expert_columns(dense_->memory().place(place))});
+    }
+    std::iota(column, column + n_token, first);
+    column += n_token;
+    part.state->begin(n_token);
+  }
+  const Status status = evaluate_steps(spans_, /*state=*/nullptr, Logits::kAll, sink);
+  for (const Part& part : parts) status.has_value() ? part.state->commit() : part.state->roll_back();
+  return status;
+}
+
 Status ForwardPass::run_singly(SequenceState& state, std::span<const int32_t> tokens, Logits logits,
                                const Sink& sink) {
   assert(!tokens.empty() && std::cmp_less_equal(tokens.size(), options_.dense.lanes));
   spans_.clear();
+  chunks_.clear();
   for (size_t i = 0; i < tokens.size(); ++i) {
     const auto lane = static_cast<int32_t>(i);
     spans_.push_back(dense_->begin_single(state, state.length() + lane, lane, tokens[i]));
@@ -164,38 +206,45 @@ Status ForwardPass::run_singly(SequenceState& state, std::span<const int32_t> to
 
 Status ForwardPass::evaluate_steps(std::span<const TokenSpan> spans, SequenceState* state, Logits logits,
                                    const Sink& sink) {
-  BatchForesightSink* const foresight = state == nullptr ? batch_foresight_.get() : nullptr;
+  BatchForesightSink* const foresight =
+      state == nullptr && chunks_.empty() ? batch_foresight_.get() : nullptr;
   if (foresight != nullptr) {
     ODMOE_RETURN_IF_ERROR(foresight->begin(dense_->memory().all(), std::span(columns_).first(spans.size())));
   }
-  if (const Status status = step_layers(spans, state); !status.has_value()) {
+  if (const Status status = step_layers(spans, state, foresight); !status.has_value()) {
     abandon_experts();
     return status;
   }
   if (logits == Logits::kNone) return {};
-  for (size_t i = logits == Logits::kLast ? spans.size() - 1 : 0; i < spans.size(); ++i) {
-    ODMOE_RETURN_IF_ERROR(dense_->head(spans[i], 0, 1, chosen_of(i, 1)));
+  size_t at = 0;
+  for (size_t i = 0; i < spans.size(); at += static_cast<size_t>(spans[i++].n_token)) {
+    if (logits == Logits::kLast && i + 1 < spans.size()) continue;
+    const int64_t n_token = spans[i].n_token;
+    ODMOE_RETURN_IF_ERROR(dense_->head(spans[i], n_token - 1, 1, chosen_of(at, n_token)));
     sink(static_cast<int64_t>(i), dense_->memory().logits().columns(0, 1));
   }
   if (foresight != nullptr) foresight->end();
   return {};
 }
 
-Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState* state) {
+Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState* state,
+                                BatchForesightSink* foresight) {
   const EvaluationColumns& a = dense_->memory().all();
   for (size_t segment = 0;; ++segment) {
-    ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+    size_t n_token = 0;
     for (size_t i = 0; i < spans.size(); ++i) {
+      ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
       if (state != nullptr) state->step(static_cast<int64_t>(i));
-      ODMOE_RETURN_IF_ERROR(dense_->segment(spans[i], segment, chosen_of(i, 1)));
+      ODMOE_RETURN_IF_ERROR(dense_->segment(spans[i], segment, chosen_of(n_token, spans[i].n_token)));
+      n_token += static_cast<size_t>(spans[i].n_token);
     }
     if (segment == decoder_->expert_layers().size()) return {};
-    const RoutingEvent event = route(a, segment, std::ssize(spans));
+    const RoutingEvent event = route(a, segment, static_cast<int64_t>(n_token));
     ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, ExpertWork::Tokens::kTimelines));
     ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
-    if (state == nullptr && batch_foresight_) {
-      ODMOE_RETURN_IF_ERROR(batch_foresight_->on_routing(event, a, std::span(columns_).first(spans.size())));
+    if (foresight != nullptr) {
+      ODMOE_RETURN_IF_ERROR(foresight->on_routing(event, a, std::span(columns_).first(n_token)));
     }
     if (a.shared_output) {
       for (const TokenSpan& span : spans) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
@@ -254,9 +303,8 @@ Status ForwardPass::begin_experts(const EvaluationColumns& a, const RoutingEvent
     ExpertWork work{.tokens = tokens,
                     .demand = &demand_,
                     .experts = owners_.share(i, event.index, demand_.experts()),
-                    .columns = {.input = (a.expert_input ? a.expert_input : a.ffn_input).host(),
-                                .output = a.expert_output.host(),
-                                .weight = a.expert_weight.host()}};
+                    .columns = expert_columns(a)};
+    if (tokens == ExpertWork::Tokens::kTimelines) work.chunks = chunks_;
     if (next < layers.size()) {
       work.next_layer = layers[next];
       work.next_experts = owners_.experts(i, next);

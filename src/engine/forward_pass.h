@@ -83,6 +83,19 @@ class ForwardPass {
   // seen logits only after all layers of all went well.
   Status step(std::span<const Step> steps, const Sink& sink);
 
+  // Tokens that follow those of one timeline.
+  struct Part {
+    SequenceState* state = nullptr;
+    DecodeGraphs* graphs = nullptr;
+    std::span<const int32_t> tokens;  // 1 to chunk
+  };
+
+  // As step(), of parts of several timelines (single tokens of at most DensePass::Options::lanes, several of
+  // at most DensePass::Options::places): each gets the bits that run() gives it alone.  `sink` gets the
+  // logits of each part's last token with the index into `parts`.  Nothing is foreseen where a part has
+  // several tokens.
+  Status advance(std::span<const Part> parts, const Sink& sink);
+
   // Evaluates tokens (1 to DensePass::Options::lanes) of one timeline that follow those in `state`, each as
   // run() does by itself, to the last bit, but layer by layer together as step() does: in each layer a token
   // comes after those before it.  `sink` as run().  After an error the state is as it was, or as far back as
@@ -103,7 +116,7 @@ class ForwardPass {
                         const Sink& sink);
   Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens);
   // `state`: of all spans, where that is one timeline; else null.
-  Status step_layers(std::span<const TokenSpan> spans, SequenceState* state);
+  Status step_layers(std::span<const TokenSpan> spans, SequenceState* state, BatchForesightSink* foresight);
   Status run_head(const TokenSpan& span, Logits logits, const Sink& sink);
   RoutingEvent route(const EvaluationColumns& a, size_t segment, int64_t n_token);
   Status begin_experts(const EvaluationColumns& a, const RoutingEvent& event, ExpertWork::Tokens tokens);
@@ -130,7 +143,8 @@ class ForwardPass {
   std::vector<float> chosen_weight_;  // [n_expert_used, n_token]
   std::vector<float> probabilities_;  // [n_expert, n_token]
   LayerDemand demand_;
-  std::vector<TokenSpan> spans_;  // of step() and run_singly()
+  std::vector<TokenSpan> spans_;           // of step(), advance() and run_singly()
+  std::vector<ExpertWork::Chunk> chunks_;  // of advance(): those of spans_ that are one
 
   RoutingStats routing_;
   ObserverSink observer_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 #include <utility>
 
 #include "engine/interrupt.h"
@@ -30,8 +31,10 @@ Result<std::unique_ptr<LocalSite>> LocalSite::create(Backend& backend, const Dec
   std::unique_ptr<LocalSite> site(new LocalSite(backend, shape, expert_layers, options));
   ODMOE_ASSIGN_OR_RETURN(site->layout_, layout_of_repacked(file, backend));
   ODMOE_ASSIGN_OR_RETURN(site->compute_, ExpertCompute::create(backend, shape, options.max_tokens));
-  site->pairs_.reserve(static_cast<size_t>(
-      std::max(site->compute_->max_pairs(), options.max_tokens * shape.router.n_expert_used)));
+  const int64_t most = std::max(options.max_tokens, options.max_tokens_together);
+  site->pairs_.reserve(
+      static_cast<size_t>(std::max(site->compute_->max_pairs(), most * shape.router.n_expert_used)));
+  site->chunk_pairs_.reserve(site->pairs_.capacity());
   for (const int layer : expert_layers) {
     LayerExperts& experts = site->layers_[static_cast<size_t>(layer)];
     ODMOE_ASSIGN_OR_RETURN(experts, describe_experts(file, shape, layer, site->layout_.get()));
@@ -114,6 +117,7 @@ Result<std::optional<DemandPair>> LocalSite::finish() {
 }
 
 void LocalSite::abandon() {
+  not_finite_.reset();
   leases_.clear();
   pending_.clear();
 }
@@ -142,7 +146,7 @@ Result<std::optional<DemandPair>> LocalSite::compute_all() {
     if (pending_.empty() && !std::exchange(ahead, true)) read_ahead();
     ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
     ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(n_ready));
-    if (const auto bad = take_not_finite()) return bad;
+    if (not_finite_) return std::exchange(not_finite_, std::nullopt);
     leases_.erase(leases_.begin(), leases_.begin() + static_cast<ptrdiff_t>(n_done));
     lease_pending();
   }
@@ -171,7 +175,8 @@ Result<std::optional<DemandPair>> LocalSite::compute_one_token() {
       collect_pairs(fresh.subspan(landed.ready_new, landed.gate_up_new));
       ODMOE_RETURN_IF_ERROR(compute_->run_gate_up(experts(), arena_.get(), a, pairs_));
     }
-    if (const auto bad = take_not_finite()) return bad;
+    note_not_finite(0);
+    if (not_finite_) return std::exchange(not_finite_, std::nullopt);
     const auto at = [&](size_t i) { return leases_.begin() + static_cast<ptrdiff_t>(i); };
     leases_.erase(at(n_begun), at(n_begun + landed.ready_new));
     leases_.erase(at(0), at(landed.ready));
@@ -184,7 +189,8 @@ Result<std::optional<DemandPair>> LocalSite::compute_one_token() {
 // Of the leases' first n_ready, which are ready, computes as many as suit; returns how many.
 Result<size_t> LocalSite::compute_some(size_t n_ready) {
   // Slots that others wait for are given back early, so that the drive is at work meanwhile.
-  const int64_t enough = pending_.empty() ? compute_->max_pairs() : compute_->max_pairs() / 4;
+  const int64_t n_chunk = std::max<int64_t>(1, std::ssize(work_.chunks));
+  const int64_t enough = n_chunk * (pending_.empty() ? compute_->max_pairs() : compute_->max_pairs() / 4);
   const bool all = n_ready == work_.demand->experts().size();
   pairs_.clear();
   size_t n_done = 0;
@@ -195,11 +201,37 @@ Result<size_t> LocalSite::compute_some(size_t n_ready) {
   }
   const ExpertColumns& a = work_.columns;
   if (work_.tokens == ExpertWork::Tokens::kTimelines) {
-    ODMOE_RETURN_IF_ERROR(compute_->run_columns(experts(), arena_.get(), a, pairs_));
+    ODMOE_RETURN_IF_ERROR(compute_timelines());
   } else {
     ODMOE_RETURN_IF_ERROR(compute_->run(experts(), arena_.get(), a, work_.demand->n_token(), pairs_));
+    note_not_finite(0);
   }
   return n_done;
+}
+
+// pairs_: each chunk as it is computed alone, and the single tokens.
+Status LocalSite::compute_timelines() {
+  const auto in = [](const ExpertWork::Chunk& chunk) {
+    return [&chunk](const ExpertPair& pair) {
+      return pair.token >= chunk.first && pair.token < chunk.first + chunk.n_token;
+    };
+  };
+  for (const ExpertWork::Chunk& chunk : work_.chunks) {
+    chunk_pairs_.clear();
+    std::ranges::copy_if(pairs_, std::back_inserter(chunk_pairs_), in(chunk));
+    if (chunk_pairs_.empty()) continue;
+    for (ExpertPair& pair : chunk_pairs_) pair.token -= chunk.first;
+    ODMOE_RETURN_IF_ERROR(compute_->run(experts(), arena_.get(), chunk.columns, chunk.n_token, chunk_pairs_));
+    note_not_finite(chunk.first);
+  }
+  chunk_pairs_.clear();
+  std::ranges::copy_if(pairs_, std::back_inserter(chunk_pairs_), [&](const ExpertPair& pair) {
+    return std::ranges::none_of(work_.chunks, [&](const auto& chunk) { return in(chunk)(pair); });
+  });
+  if (chunk_pairs_.empty()) return {};
+  ODMOE_RETURN_IF_ERROR(compute_->run_columns(experts(), arena_.get(), work_.columns, chunk_pairs_));
+  note_not_finite(0);
+  return {};
 }
 
 // The pairs of the leased experts, into pairs_.
@@ -215,10 +247,10 @@ void LocalSite::add_pairs(const ExpertLease& lease) {
   }
 }
 
-std::optional<DemandPair> LocalSite::take_not_finite() {
+// Of what was computed last, in columns from this one on.
+void LocalSite::note_not_finite(int32_t first_column) {
   const std::optional<ExpertPair> bad = compute_->take_not_finite();
-  if (!bad) return std::nullopt;
-  return DemandPair{.column = bad->token, .rank = bad->rank};
+  if (bad && !not_finite_) not_finite_ = DemandPair{.column = first_column + bad->token, .rank = bad->rank};
 }
 
 }  // namespace odmoe

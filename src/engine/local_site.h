@@ -24,7 +24,8 @@ namespace odmoe {
 class LocalSite final : public ExpertSite, public RoutingSink {
  public:
   struct Options {
-    int64_t max_tokens = 512;                        // of one evaluation
+    int64_t max_tokens = 512;                        // of one timeline, or single ones of several
+    int64_t max_tokens_together = 0;                 // of an evaluation of chunks; 0: there are none
     int32_t rows_tried = 1;                          // of an expert, where each token is to be by itself
     const std::atomic<bool>* interrupted = nullptr;  // may be null
   };
@@ -60,9 +61,10 @@ class LocalSite final : public ExpertSite, public RoutingSink {
   Result<std::optional<DemandPair>> compute_all();
   Result<std::optional<DemandPair>> compute_one_token();
   Result<size_t> compute_some(size_t n_ready);
+  Status compute_timelines();
   void collect_pairs(std::span<const ExpertLease> leases);
   void add_pairs(const ExpertLease& lease);
-  std::optional<DemandPair> take_not_finite();
+  void note_not_finite(int32_t first_column);
 
   Backend* backend_;
   ModelShape shape_;
@@ -78,6 +80,8 @@ class LocalSite final : public ExpertSite, public RoutingSink {
   std::vector<int32_t> pending_;  // of its experts, those that are not leased yet
   std::vector<ExpertLease> leases_;
   std::vector<ExpertPair> pairs_;
+  std::vector<ExpertPair> chunk_pairs_;  // scratch of compute_timelines()
+  std::optional<DemandPair> not_finite_;
   std::vector<ExpertKey> hints_;
 };
 

@@ -88,6 +88,7 @@ Status EngineOptions::validate() const {
   ODMOE_RETURN_IF_ERROR(check("threads", threads, 0, 512));
   ODMOE_RETURN_IF_ERROR(check("chunk", chunk, 1, 8192));
   ODMOE_RETURN_IF_ERROR(check("sessions", sessions, 1, kMaxSessions));
+  ODMOE_RETURN_IF_ERROR(check("prompts", prompts, 1, kMaxPrompts));
   ODMOE_RETURN_IF_ERROR(check("snapshots", snapshots, 2, 64));
   ODMOE_RETURN_IF_ERROR(check("lookahead", lookahead, 1, kMaxLookahead));
   if ((predictor == PredictorKind::kShadow) == shadow.empty()) {

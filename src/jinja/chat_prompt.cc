@@ -88,10 +88,11 @@ const char* first_content(const std::vector<Input>& inputs) {
 
 }  // namespace
 
-std::tm local_time() {
+std::tm local_time() { return local_time(std::time(nullptr)); }
+
+std::tm local_time(std::time_t at) {
   std::tm time = {};
-  const std::time_t now = std::time(nullptr);
-  (void)localtime_r(&now, &time);
+  (void)localtime_r(&at, &time);
   return time;
 }
 

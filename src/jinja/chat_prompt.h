@@ -49,8 +49,9 @@ struct ChatPromptOptions {
 };
 // NOLINTEND(readability-redundant-member-init)
 
-// What templates are told of the time where nothing else is said.
+// What templates are told of the time where nothing else is said: now, and at a time of Unix.
 std::tm local_time();
+std::tm local_time(std::time_t at);
 
 // Special tokens are the template's own, and so are the roles that templates know ("user"), which some make
 // control tokens of; all else is the conversation's, kwargs too.

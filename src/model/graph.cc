@@ -2,11 +2,11 @@
 
 namespace odmoe {
 
-Graph::Graph(int max_nodes)
-    : max_nodes_(max_nodes),
-      memory_(ggml_tensor_overhead() * static_cast<size_t>(2 * max_nodes) +
-              ggml_graph_overhead_custom(static_cast<size_t>(max_nodes), false)) {
-  context_.reset(ggml_init({.mem_size = memory_.size(), .mem_buffer = memory_.data(), .no_alloc = true}));
+Graph::Graph(int max_nodes) : max_nodes_(max_nodes) {
+  const size_t bytes = ggml_tensor_overhead() * static_cast<size_t>(2 * max_nodes) +
+                       ggml_graph_overhead_custom(static_cast<size_t>(max_nodes), false);
+  memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+  context_.reset(ggml_init({.mem_size = bytes, .mem_buffer = memory_.get(), .no_alloc = true}));
   reset();
 }
 

@@ -4,8 +4,9 @@
 #include <ggml-cpp.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "model/sequence_state.h"
 
@@ -25,7 +26,8 @@ class Graph {
 
  private:
   int max_nodes_;
-  std::vector<std::byte> memory_;
+  // Not set to anything, so that what a graph does not fill never becomes resident.
+  std::unique_ptr<std::byte[]> memory_;
   ggml_context_ptr context_;
   ggml_cgraph* graph_ = nullptr;
 };

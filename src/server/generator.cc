@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <ctime>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -67,8 +68,9 @@ ApiResult<Generation> generation_of(const CommonRequest& request, const std::vec
   // OpenAI's penalties are of what was written; the repetition penalty of what was read too.
   generation.penalize_prompt =
       request.sampling.presence_penalty == 0 && request.sampling.frequency_penalty == 0;
-  generation.sampling.seed =
-      request.seed ? *request.seed + static_cast<uint64_t>(choice) : std::random_device{}();
+  std::optional<uint64_t> seed = request.seed;
+  if (!seed && client.mark) seed = client.mark->seed;
+  generation.sampling.seed = seed ? *seed + static_cast<uint64_t>(choice) : std::random_device{}();
   generation.deadline = work.deadline();
   return generation;
 }
@@ -167,11 +169,12 @@ struct Generator::Plan {
 Generator::Generator(const ServerOptions& options, std::shared_ptr<RequestMemory> memory)
     : options_(&options), memory_(std::move(memory)), vision_(options.vision) {}
 
-AnswerStart Generator::start_of(const ServedModel& model) const {
+AnswerStart Generator::start_of(const ServedModel& model, const Client& client) const {
+  const std::optional<AnswerMark>& mark = client.mark;
   return {.engine = model.engine,
-          .id = random_id(),
+          .id = mark ? mark->id : random_id(),
           .model = options_->model_id,
-          .created = static_cast<int64_t>(std::time(nullptr))};
+          .created = mark ? mark->created : static_cast<int64_t>(std::time(nullptr))};
 }
 
 ApiResult<std::vector<Token>> Generator::prompt(ServedModel& model, ChatRequest request, const Client& client,
@@ -185,8 +188,9 @@ ApiResult<std::shared_ptr<Call>> Generator::start(const std::shared_ptr<ServedMo
                                                   RequestWork& work) {
   const uint64_t of_body = work.bytes();
   auto call = std::make_shared<Call>(model, memory_);
-  Plan plan{
-      .start = start_of(*model), .generations = {}, .answer = {.memory = RequestMemory::Share(memory_)}};
+  Plan plan{.start = start_of(*model, client),
+            .generations = {},
+            .answer = {.memory = RequestMemory::Share(memory_)}};
   ODMOE_RETURN_IF_ERROR(std::visit(
       [&](auto& request) {
         plan.answer.stream = request.stream;

@@ -1,9 +1,11 @@
 // Makes of a request what the scheduler generates: its prompts as tokens, its grammar, its images described.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,11 +22,22 @@
 
 namespace odmoe::server {
 
+// What tells an answer from all others.
+struct AnswerMark {
+  std::string id;  // AnswerStart's
+  int64_t created = 0;
+  uint64_t seed = 0;  // of a request that has none
+};
+
+// NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
+// member without one.
 // Who asks.
 struct Client {
   std::string owner;  // access.h
-  std::function<bool()> gone;
+  std::function<bool()> gone = {};
+  std::optional<AnswerMark> mark = {};  // nothing: a new one
 };
+// NOLINTEND(readability-redundant-member-init)
 
 // Thread-safe.
 class Generator {
@@ -33,7 +46,7 @@ class Generator {
   Generator(const ServerOptions& options, std::shared_ptr<RequestMemory> memory);
 
   // What an answer of the model begins with, its prompt apart.
-  AnswerStart start_of(const ServedModel& model) const;
+  AnswerStart start_of(const ServedModel& model, const Client& client) const;
 
   // The prompt of the request.
   ApiResult<std::vector<Token>> prompt(ServedModel& model, ChatRequest request, const Client& client,

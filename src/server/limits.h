@@ -45,6 +45,13 @@ inline constexpr size_t kMaxLogitBias = kMaxJsonKeys;
 inline constexpr size_t kMaxSubscribers = 8;          // of /v1/events, and half of the connections
 inline constexpr size_t kMaxHeldBackBytes = 1 << 20;  // output that waits for a client that does not read
 
+// Of a batch (batch/batch_input.h).
+inline constexpr size_t kMaxBatchRequests = 1'000'000;
+inline constexpr size_t kMaxBatchLineBytes = kMaxBodyBytes + (64 << 10);
+inline constexpr size_t kMaxCustomIdBytes = 512;
+inline constexpr size_t kBatchRequestBytes =
+    256 << 10;  // that a request under way takes of memory, beside its body
+
 // The head of a request; a little less than what the HTTP library takes, which is shown more than was sent.
 inline constexpr size_t kMaxTargetBytes = 8000;
 inline constexpr size_t kMaxFieldBytes = 8000;  // of one header that is looked at, with a "%" as three

@@ -6,6 +6,7 @@
 
 #include "server/grammar_constraint.h"
 #include "server/limits.h"
+#include "server/pass_rule.h"
 
 namespace odmoe::server {
 namespace {
@@ -121,6 +122,10 @@ Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const Sched
   }
   scheduler->writing_.reserve(scheduler->seats_.size());
   scheduler->batch_.reserve(scheduler->seats_.size());
+  scheduler->together_.reserve(scheduler->seats_.size());
+  scheduler->parts_.reserve(scheduler->seats_.size());
+  scheduler->chosen_.reserve(scheduler->seats_.size());
+  scheduler->does_.resize(scheduler->seats_.size());
   scheduler->thread_ = std::thread([raw = scheduler.get()] { raw->run(); });
   return scheduler;
 }
@@ -259,14 +264,7 @@ void Scheduler::run() {
     for (const auto& seat : seats_) {
       if (seat->job != nullptr && !goes_on(*seat)) release(*seat, seat->job->stop_reason);
     }
-    write_tokens();
-    for (size_t i = 0; i < seats_.size(); ++i) {
-      Seat& seat = *seats_[(next_prompt_ + i) % seats_.size()];
-      if (seat.job == nullptr || seat.job->prefilled) continue;
-      next_prompt_ = (next_prompt_ + i + 1) % seats_.size();
-      read_prompt(seat);
-      break;
-    }
+    options_.prompts > 1 ? advance_together() : take_turns();
     lock.lock();
   }
   // Whoever waits is told.
@@ -286,10 +284,13 @@ void Scheduler::run() {
 // Gives the free sessions to those who wait, first come first served.
 void Scheduler::admit() {
   while (!queue_.empty() && !stop_ && has_free_seat()) {
-    const std::shared_ptr<Job> job = queue_.front();
+    const auto next =
+        std::ranges::find_if(queue_, [&](const auto& waiting) { return !waits_for_beginning(*waiting); });
+    if (next == queue_.end()) return;
+    const std::shared_ptr<Job> job = *next;
     divide(*job);
     Seat* seat = best_seat(*job);
-    queue_.pop_front();
+    queue_.erase(next);
     seat->job = job;
     mutex_.unlock();
     job->admitted = std::chrono::steady_clock::now();
@@ -298,6 +299,30 @@ void Scheduler::admit() {
     job->end.reused_tokens = reuse(*job, *seat);
     mutex_.lock();
   }
+}
+
+// Whether one that is being read has more of the job's prompt ahead of it than there is already.
+bool Scheduler::waits_for_beginning(const Job& job) const {
+  if (!options_.waits_for_beginnings || cache_ == nullptr || options_.reuse != PromptReuse::kExact)
+    return false;
+  const std::span<const Token> prompt = job.work.prompt;
+  int32_t ahead = 0;
+  for (const auto& seat : seats_) {
+    if (seat->job == nullptr || seat->job->prefilled || seat->job->work.owner != job.work.owner) continue;
+    const std::span<const Token> other = seat->job->work.prompt;
+    const auto equal = std::ranges::mismatch(prompt, other).in1 - prompt.begin();
+    const auto most = static_cast<int32_t>(std::min(equal, std::ssize(prompt) - 1));
+    const int32_t whole = most - most % options_.chunk;
+    if (std::cmp_less(seat->session->tokens().size(), whole)) ahead = std::max(ahead, whole);
+  }
+  if (ahead == 0) return false;
+  const Division division = Division::in_chunks(options_.chunk, static_cast<int32_t>(prompt.size()));
+  const DividedPrompt divided{.tokens = prompt, .division = division};
+  const bool is_there =
+      cache_->find(job.work.owner, divided) >= ahead || std::ranges::any_of(seats_, [&](const auto& seat) {
+        return seat->owner == job.work.owner && reusable(divided, *seat->session, options_.reuse) >= ahead;
+      });
+  return !is_there;
 }
 
 bool Scheduler::has_free_seat() const {
@@ -436,6 +461,75 @@ std::pair<int32_t, bool> Scheduler::next_part(const Job& job, int32_t at) const 
   return end > at ? std::pair(end - at, true) : std::pair(division.next(at) - at, false);
 }
 
+// A token for those that write, then a part of a prompt.
+void Scheduler::take_turns() {
+  write_tokens();
+  for (size_t i = 0; i < seats_.size(); ++i) {
+    Seat& seat = *seats_[(next_prompt_ + i) % seats_.size()];
+    if (seat.job == nullptr || seat.job->prefilled) continue;
+    next_prompt_ = (next_prompt_ + i + 1) % seats_.size();
+    read_prompt(seat);
+    break;
+  }
+}
+
+// Of a prompt that is being read, what one evaluation takes; empty: it has to be read by itself.
+std::span<const Token> Scheduler::next_chunk(const Seat& seat) const {
+  const Job& job = *seat.job;
+  const auto at = static_cast<int32_t>(seat.session->tokens().size());
+  const auto [n, singly] = next_part(job, at);
+  if (job.work.prompt_logprobs || (singly && n > 1)) return {};
+  return std::span(job.work.prompt).subspan(static_cast<size_t>(at), static_cast<size_t>(n));
+}
+
+// A token for those that write and a part of several prompts in one pass.
+void Scheduler::advance_together() {
+  together_.clear();
+  parts_.clear();
+  const auto add = [&](Seat& seat, std::span<const Token> tokens) {
+    together_.push_back(&seat);
+    parts_.push_back({.session = seat.session.get(), .tokens = tokens});
+  };
+  for (size_t i = 0; i < seats_.size(); ++i) {
+    const Job* const job = seats_[i]->job.get();
+    does_[i] = job == nullptr ? SeatDoes::kNothing : job->prefilled ? SeatDoes::kWrites : SeatDoes::kReads;
+  }
+  size_t n_writing = 0;
+  next_prompt_ = choose_pass(does_, next_prompt_, options_.prompts, chosen_);
+  Seat* alone = nullptr;
+  for (const size_t i : chosen_) {
+    Seat& seat = *seats_[i];
+    if (does_[i] == SeatDoes::kWrites) {
+      add(seat, {&*seat.job->pending, 1});
+      ++n_writing;
+    } else if (const std::span<const Token> chunk = next_chunk(seat); !chunk.empty()) {
+      add(seat, chunk);
+    } else if (alone == nullptr) {
+      alone = &seat;
+    }
+  }
+  if (alone != nullptr) read_prompt(*alone);
+  if (parts_.size() == n_writing) return write_tokens();
+  const Job* const only = parts_.size() == 1 ? together_[0]->job.get() : nullptr;
+  const Status together = evaluate(only, [this] { return engine_->advance(parts_); });
+  if (!together.has_value() && together.error().kind == ErrorKind::kInterrupted) return;
+  if (!together.has_value()) {
+    // Who cannot go on is found out one by one.
+    const std::vector<Seat*> readers(together_.begin() + static_cast<ptrdiff_t>(n_writing), together_.end());
+    write_tokens();
+    for (Seat* seat : readers) read_prompt(*seat);
+    return;
+  }
+  for (size_t i = 0; i < together_.size(); ++i) {
+    Seat& seat = *together_[i];
+    if (i >= n_writing) {
+      has_read(seat);
+    } else if (auto end = choose(*seat.job, seat.session->logits())) {
+      release(seat, end->ending, std::move(end->error));
+    }
+  }
+}
+
 // A part of a prompt.
 void Scheduler::read_prompt(Seat& seat) {
   const std::shared_ptr<Job> job = seat.job;
@@ -460,6 +554,14 @@ void Scheduler::read_prompt(Seat& seat) {
     if (status.error().kind != ErrorKind::kInterrupted) release(seat, Ending::kError, status.error());
     return;
   }
+  has_read(seat);
+}
+
+// A part of its prompt was evaluated.
+void Scheduler::has_read(Seat& seat) {
+  const std::shared_ptr<Job> job = seat.job;
+  const Session& session = *seat.session;
+  const std::vector<Token>& prompt = job->work.prompt;
   job->prefilled = session.tokens().size() == prompt.size();
   if (!job->prefilled) return;
   if (job->work.penalize_prompt) {

@@ -3,8 +3,9 @@
 // Requests wait in a bounded queue, in order, for one of the engine's sessions: the free one whose timeline
 // shares most with the prompt and is of the same owner, so that its KV cache is used again.  Those that write
 // get a token each in one pass through the model (Engine::step), and between two such steps one of those that
-// have a prompt to read gets a chunk of it, in turns: neither stops the other.  Nothing here waits for a
-// client: a sink takes what is made or ends its request.
+// have a prompt to read gets a chunk of it, in turns: neither stops the other.  Where nobody waits for single
+// tokens, all of them go on in one pass (SchedulerOptions::prompts).  Nothing here waits for a client: a sink
+// takes what is made or ends its request.
 #pragma once
 
 #include <atomic>
@@ -25,6 +26,7 @@
 #include "engine/token_chooser.h"
 #include "grammar/token_mask.h"
 #include "odmoe/engine.h"
+#include "server/pass_rule.h"
 #include "server/prompt_cache.h"
 #include "server/thought_limit.h"
 #include "server/turn_ledger.h"
@@ -102,6 +104,12 @@ Ending ending_of(const NoToken& none);
 struct SchedulerOptions {
   int32_t sessions = 1;
   int32_t chunk = 512;  // EngineOptions::chunk: tokens of a prompt in one turn
+  // EngineOptions::prompts, at most.  1: chunks of prompts come between the steps of those that write, so
+  // that these wait for one at a time; else all go on together, which takes fewer reads in all.
+  int32_t prompts = 1;
+  // Who begins as one that is being read does waits until that beginning is read, to take it up; with a
+  // prompt cache and kExact.
+  bool waits_for_beginnings = false;
   size_t max_queue = 64;
   PromptReuse reuse = PromptReuse::kConversation;    // of what a session or the prompt cache holds already
   std::function<void(const GenerationEnd&)> on_end;  // of every request, for the metrics; may be empty
@@ -171,6 +179,7 @@ class Scheduler {
   void run();
   void admit() ODMOE_REQUIRES(mutex_);  // gives the lock up in between
   bool has_free_seat() const;
+  bool waits_for_beginning(const Job& job) const;
   void divide(Job& job);
   void note_written(const Seat& seat);
   Seat* best_seat(const Job& job);
@@ -180,7 +189,11 @@ class Scheduler {
   void release(Seat& seat, Ending ending, Error error = {});
   Status evaluate(const Job* only, const std::function<Status()>& work);
   std::pair<int32_t, bool> next_part(const Job& job, int32_t at) const;
+  void take_turns();
+  void advance_together();
+  std::span<const Token> next_chunk(const Seat& seat) const;
   void read_prompt(Seat& seat);
+  void has_read(Seat& seat);
   void write_tokens();
   struct End {
     Ending ending = Ending::kEndToken;
@@ -202,7 +215,11 @@ class Scheduler {
   const Job* evaluating_for_ ODMOE_GUARDED_BY(mutex_) = nullptr;  // for whom alone; null: for several
   std::vector<Seat*> writing_;                                    // of the scheduler's thread
   std::vector<NextToken> batch_;
-  size_t next_prompt_ = 0;  // of seats_: whose turn it is to read a prompt
+  std::vector<Seat*> together_;    // of advance_together()
+  std::vector<NextTokens> parts_;  // likewise
+  std::vector<SeatDoes> does_;     // likewise, by seat
+  std::vector<size_t> chosen_;     // likewise
+  size_t next_prompt_ = 0;         // of seats_: whose turn it is to read a prompt
   int32_t context_ = 0;
   std::vector<Token> ends_;  // tokens that end a text
   uint64_t turn_ = 0;

@@ -101,7 +101,8 @@ class SchedulerTest : public ::testing::Test {
                                 .context = context_,
                                 .threads = 1,
                                 .chunk = chunk_,
-                                .sessions = kSessions};
+                                .sessions = kSessions,
+                                .prompts = options_.prompts};
     engine_ = Engine::open(options).value();
     options_.sessions = kSessions;
     options_.chunk = chunk_;
@@ -188,6 +189,65 @@ TEST_F(SchedulerTest, AllThatIsEqualIsReusedWhereThatIsAskedFor) {
   const int32_t size = last_.prompt_tokens;
   generate(ask(kText, 4));
   EXPECT_EQ(last_.reused_tokens, size - 1);
+}
+
+TEST_F(SchedulerTest, PromptsReadInCompanyChangeNoBit) {
+  options_.reuse = cache_options_.reuse = PromptReuse::kExact;
+  chunk_ = cache_options_.chunk = 128;
+  context_ = 512;
+  start();
+  std::string long_text;
+  for (int i = 0; i < 8; ++i) long_text += std::string(kText) + " by this sun of York; ";
+  const std::vector<std::string> texts = {long_text, "A horse", kText, "My kingdom for " + long_text,
+                                          "First Citizen"};
+  const auto generation = [&](const std::string& text, int32_t tokens) {
+    Generation asked = ask(text, tokens);
+    asked.top_logprobs = 5;
+    return asked;
+  };
+  std::vector<std::vector<float>> wanted;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    start();
+    const auto sink = std::make_shared<RecordingSink>();
+    const auto ticket = scheduler_->submit(generation(texts[i], 8 + static_cast<int32_t>(i)), sink).value();
+    sink->wait();
+    wanted.push_back(bits_of(*sink));
+  }
+  options_.prompts = 2;
+  start();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<Scheduler::Ticket> tickets;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    sinks.push_back(std::make_shared<RecordingSink>());
+    tickets.push_back(
+        scheduler_->submit(generation(texts[i], 8 + static_cast<int32_t>(i)), sinks.back()).value());
+  }
+  for (size_t i = 0; i < texts.size(); ++i) {
+    sinks[i]->wait();
+    EXPECT_EQ(bits_of(*sinks[i]), wanted[i]) << texts[i];
+  }
+}
+
+TEST_F(SchedulerTest, WhoBeginsAlikeWaitsForTheBeginningAndTakesItUp) {
+  options_.reuse = cache_options_.reuse = PromptReuse::kExact;
+  options_.prompts = 2;
+  options_.waits_for_beginnings = true;
+  cache_options_.memory_bytes = 8U << 20;
+  start();
+  const std::vector<Token> alone = generate(ask(std::string(kText) + " by this sun", 6));
+  start();
+  std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> asked;
+  const auto first = std::make_shared<RecordingSink>(), second = std::make_shared<RecordingSink>();
+  asked.emplace_back(ask(std::string(kText) + " and all the clouds", 6), first);
+  asked.emplace_back(ask(std::string(kText) + " by this sun", 6), second);
+  const auto shared =
+      static_cast<int32_t>(std::ranges::mismatch(asked[0].first.prompt, asked[1].first.prompt).in1 -
+                           asked[0].first.prompt.begin());
+  ASSERT_GT(shared, kChunk);
+  const auto tickets = scheduler_->submit_all(std::move(asked)).value();
+  EXPECT_EQ(first->wait().reused_tokens, 0);
+  EXPECT_EQ(second->wait().reused_tokens, shared / kChunk * kChunk);
+  EXPECT_EQ(second->tokens(), alone);
 }
 
 // Conversations whose prompts hold what was written before, and begin alike, asked for one by one and all at

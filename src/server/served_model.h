@@ -38,4 +38,15 @@ struct ServedModel {
   }
 };
 
+struct ServedModelOptions {
+  ChatTemplateChoice chat_template;
+  bool sees_images = false;
+  std::string model_path;
+};
+
+// `scheduler` has all of the engine's sessions, which outlives what comes back.  A model without a template
+// is served without conversations, which the log says; kUsage, kUnsupported: one that was chosen is none.
+Result<std::shared_ptr<ServedModel>> make_served_model(Engine& engine, std::unique_ptr<Scheduler> scheduler,
+                                                       int32_t sessions, ServedModelOptions options);
+
 }  // namespace odmoe::server

@@ -128,28 +128,12 @@ class Server::Impl {
     ODMOE_ASSIGN_OR_RETURN(auto scheduler,
                            Scheduler::create(engine, options, std::move(cache),
                                              remembers ? std::make_unique<TurnLedger>(ledger) : nullptr));
-    Result<std::shared_ptr<const ChatTemplate>> chat_template = engine.chat_template(options_.chat_template);
-    if (!chat_template.has_value()) {
-      const bool chosen = !options_.chat_template.source.empty() || !options_.chat_template.kwargs.empty();
-      if (chosen) return std::unexpected(chat_template.error());
-      chat_template.error().message += " with --chat-template; /v1/completions works without";
-      log_event(spdlog::level::warn, "no_chat_template", {{"why", chat_template.error().message}});
-    }
-    const ModelOutput output =
-        output_of_template(chat_template.has_value() ? (*chat_template)->source() : "");
-    const int32_t context = scheduler->context();
+    ODMOE_ASSIGN_OR_RETURN(auto model, make_served_model(engine, std::move(scheduler), options.sessions,
+                                                         {.chat_template = options_.chat_template,
+                                                          .sees_images = !options_.vision.url.empty(),
+                                                          .model_path = engine_options.model.string()}));
     const MutexLock lock(mutex_);
-    loaded_ = std::shared_ptr<ServedModel>(new ServedModel{.engine = &engine,
-                                                           .scheduler = std::move(scheduler),
-                                                           .context = context,
-                                                           .sessions = options.sessions,
-                                                           .chat_template = std::move(chat_template),
-                                                           .output = output,
-                                                           .sees_images = !options_.vision.url.empty(),
-                                                           .model_path = engine_options.model.string(),
-                                                           .checking = {},
-                                                           .vocabulary_made = {},
-                                                           .vocabulary = nullptr});
+    loaded_ = std::move(model);
     return {};
   }
 
@@ -387,7 +371,7 @@ ApiStatus Server::Impl::generate(const Route& route, const Request& request, Res
   forget_body(body, work);
   const Client client{.owner = owner_of(options_, request), .gone = request.is_connection_closed};
   if (parsed.at_once) {
-    send(response, parsed.at_once(generator_.start_of(*loaded)));
+    send(response, parsed.at_once(generator_.start_of(*loaded, client)));
     return {};
   }
   if (route.handler == Route::Handler::kPrompt) {

@@ -4,8 +4,10 @@
 
 #include <atomic>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "expert_types.h"
 #include "runnable_model.h"
@@ -134,6 +136,73 @@ TEST_P(Batch, EachSessionGetsTheBitsThatItGetsAloneAtAnyBudget) {
   }
 }
 
+// The same where chunks of prompts are in the passes too: each session reads its prompt chunk by chunk and
+// then writes, in whatever company.
+void expect_same_in_company(const EngineOptions& options, const std::vector<Said>& wanted, unsigned seed) {
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  std::mt19937 random(seed);
+  std::vector<std::unique_ptr<Session>> sessions(kSessions);
+  std::vector<std::vector<Token>> prompts;
+  for (size_t i = 0; i < kSessions; ++i) {
+    prompts.push_back(prompt_of(*engine, i));
+    sessions[i] = engine->new_session().value();
+  }
+  std::vector<size_t> done(kSessions);
+  int together = 0, mixed = 0;
+  for (size_t left = kSessions; left > 0;) {
+    std::vector<NextTokens> parts;
+    std::vector<size_t> present;
+    int several = 0;
+    for (size_t i = 0; i < kSessions; ++i) {
+      if (done[i] == kTokens || random() % 10 >= 7) continue;
+      const size_t at = sessions[i]->tokens().size();
+      std::span<const Token> part(&wanted[i].tokens[done[i]], 1);
+      if (at < prompts[i].size()) {
+        part = std::span(prompts[i]).subspan(at);
+        part = part.first(std::min(part.size(), static_cast<size_t>(options.chunk)));
+      }
+      if (part.size() > 1 && ++several > options.prompts) continue;
+      present.push_back(i);
+      parts.push_back({.session = sessions[i].get(), .tokens = part});
+    }
+    if (parts.empty()) continue;
+    together += several > 1 ? 1 : 0;
+    mixed += several > 0 && std::cmp_less(several, parts.size()) ? 1 : 0;
+    std::vector<size_t> order(parts.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::ranges::shuffle(order, random);
+    std::vector<NextTokens> shuffled;
+    shuffled.reserve(order.size());
+    for (const size_t i : order) shuffled.push_back(parts[i]);
+    const Status status = engine->advance(shuffled);
+    ASSERT_TRUE(status.has_value()) << status.error().message;
+    for (const size_t i : present) {
+      if (sessions[i]->tokens().size() < prompts[i].size()) continue;
+      if (sessions[i]->tokens().size() > prompts[i].size()) left -= ++done[i] == kTokens ? 1 : 0;
+      if (done[i] == kTokens) continue;
+      ASSERT_TRUE(same(sessions[i]->logits(), wanted[i].logits[done[i]]))
+          << "session " << i << ", token " << done[i];
+    }
+  }
+  EXPECT_GE(together, 1) << "passes with several prompts";
+  EXPECT_GE(mixed, 1) << "passes with prompts and single tokens";
+}
+
+TEST_P(Batch, PromptsReadInCompanyGetTheBitsThatTheyGetAloneAtAnyBudget) {
+  if (model().empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
+  EngineOptions options = batch_options(model());
+  const std::vector<Said> wanted = all_alone(options);
+  ASSERT_EQ(wanted.size(), kSessions);
+  options.prompts = 3;
+  unsigned seed = 11;
+  for (const double percent : {100.0, 40.0, 0.001}) {
+    SCOPED_TRACE(::testing::Message() << percent << " % of the experts");
+    options.memory.percent = percent;
+    expect_same_in_company(options, wanted, seed++);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, Batch,
                          ::testing::Values("bundled", "demo-kimi", "demo-qwen2moe", "arch/kimi-k2.F32",
                                            "arch/deepseek-v2-lite.F32", "arch/qwen2moe.F32",
@@ -252,6 +321,29 @@ TEST(BatchSharing, WhatSeveralWantIsAskedForOnce) {
   for (const auto& session : sessions) EXPECT_TRUE(same(session->logits(), sessions[0]->logits()));
 }
 
+TEST(BatchSharing, WhatSeveralPromptsWantIsAskedForOnce) {
+  EngineOptions options = batch_options(bundled_model());
+  options.memory.percent = 25;
+  options.predictor = PredictorKind::kNone;
+  options.prompts = 3;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (int i = 0; i < 4; ++i) sessions.push_back(engine->new_session().value());
+  std::vector<Token> text = prompt_of(*engine, 2);
+  text.resize(static_cast<size_t>(options.chunk));
+  const auto demands = [&] { return engine->stats().experts.demands; };
+  ASSERT_TRUE(sessions[3]->evaluate(text).has_value());
+  const uint64_t of_one = demands();
+  std::vector<NextTokens> parts;
+  for (int i = 0; i < 3; ++i)
+    parts.push_back({.session = sessions[static_cast<size_t>(i)].get(), .tokens = text});
+  ASSERT_TRUE(engine->advance(parts).has_value());
+  EXPECT_EQ(demands() - of_one, of_one) << "the same text three times";
+  EXPECT_EQ(engine->stats().prefill.tokens, 4 * text.size());
+  for (const auto& session : sessions) EXPECT_TRUE(same(session->logits(), sessions[3]->logits()));
+}
+
 TEST(BatchObserver, MayComeAndGoWhileSessionsStep) {
   class Counter final : public RoutingObserver {
    public:
@@ -295,6 +387,43 @@ TEST(BatchObserver, MayComeAndGoWhileSessionsStep) {
   stepper.join();
   engine->set_routing_observer(nullptr);
   for (const auto& session : sessions) EXPECT_TRUE(same(session->logits(), wanted));
+}
+
+TEST(BatchErrors, APassThatCannotBeChangesNoTimeline) {
+  EngineOptions options = batch_options(bundled_model());
+  options.context = 64;
+  options.prompts = 2;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const std::vector<Token> text(20, 5);
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (int i = 0; i < 3; ++i) {
+    sessions.push_back(engine->new_session().value());
+    ASSERT_TRUE(sessions.back()->evaluate(std::vector<Token>(50, 7)).has_value());
+  }
+  const std::vector<float> logits(sessions[0]->logits().begin(), sessions[0]->logits().end());
+  const auto expect_refused = [&](std::span<const NextTokens> parts, ErrorKind kind) {
+    const Status status = engine->advance(parts);
+    ASSERT_FALSE(status.has_value());
+    EXPECT_EQ(status.error().kind, kind) << status.error().message;
+    for (const auto& session : sessions) {
+      EXPECT_EQ(session->tokens().size(), 50U);
+      EXPECT_TRUE(same(session->logits(), logits));
+    }
+  };
+  const std::span<const Token> few = std::span(text).first(9);
+  const auto part = [&](size_t i, std::span<const Token> tokens) {
+    return NextTokens{.session = sessions[i].get(), .tokens = tokens};
+  };
+  expect_refused({}, ErrorKind::kUsage);
+  expect_refused(std::array{part(0, few), part(1, few), part(2, few)}, ErrorKind::kUsage);
+  expect_refused(std::array{part(0, few), part(1, text)}, ErrorKind::kUsage);
+  engine->interrupt();
+  expect_refused(std::array{part(0, few), part(1, few), part(2, few.first(1))}, ErrorKind::kInterrupted);
+  engine->clear_interrupt();
+  ASSERT_TRUE(engine->advance(std::array{part(0, few), part(1, few), part(2, few.first(1))}).has_value());
+  EXPECT_EQ(sessions[1]->tokens().size(), 59U);
+  EXPECT_TRUE(same(sessions[0]->logits(), sessions[1]->logits()));
 }
 
 TEST(BatchErrors, AStepThatCannotBeChangesNoTimeline) {

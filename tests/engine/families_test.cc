@@ -217,6 +217,40 @@ TEST_P(Families, SessionsThatWriteTogetherHaveTheBitsThatTheyHaveAlone) {
   expect_same_bits(got, wanted);
 }
 
+TEST_P(Families, PromptsThatAreReadTogetherHaveTheBitsThatTheyHaveAlone) {
+  EngineOptions options = this->options();
+  options.sessions = 3;
+  options.prompts = 2;
+  options.chunk = 16;
+  options.memory.percent = 40;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const std::vector<Token> long_text = prompt("long");
+  const std::array<std::span<const Token>, 2> texts = {std::span(long_text).first(30),
+                                                       std::span(long_text).subspan(5, 23)};
+  std::vector<float> wanted, got;
+  for (const auto text : texts) {
+    auto session = engine->new_session().value();
+    ASSERT_TRUE(session->evaluate(text).has_value());
+    wanted.insert(wanted.end(), session->logits().begin(), session->logits().end());
+  }
+  std::array<std::unique_ptr<Session>, 3> sessions;
+  for (auto& session : sessions) session = engine->new_session().value();
+  for (size_t at = 0; at < 32; at += 16) {
+    const auto part = [&](size_t i) {
+      return NextTokens{sessions[i].get(),
+                        texts[i].subspan(at).first(std::min(texts[i].size() - at, size_t{16}))};
+    };
+    ASSERT_TRUE(engine
+                    ->advance(std::array{part(0), part(1),
+                                         NextTokens{sessions[2].get(), std::span(long_text).first(1)}})
+                    .has_value());
+  }
+  for (size_t i = 0; i < 2; ++i)
+    got.insert(got.end(), sessions[i]->logits().begin(), sessions[i]->logits().end());
+  expect_same_bits(got, wanted);
+}
+
 TEST_P(Families, AnExpertDirectoryGivesTheSameBits) {
   const TempDir dir;
   auto checkpoint = open_checkpoint(path_);

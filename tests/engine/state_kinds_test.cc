@@ -179,6 +179,34 @@ TEST_P(StateKinds, CompanyChangesNothing) {
   EXPECT_EQ(copy(two->logits()), fresh(33, 20));
 }
 
+TEST_P(StateKinds, CompanyWhileReadingChangesNothing) {
+  options_.prompts = 2;
+  for (const bool memory_of_its_own : {false, true}) {
+    dependencies_.memory_of_its_own = memory_of_its_own;
+    engine_ = open_or_fail(options_, dependencies_);
+    ASSERT_NE(engine_, nullptr);
+    auto one = session(), two = session(), three = session();
+    evaluate(*three, text(0, 33));
+    size_t written = 0;
+    // 250 tokens of one and 71 of two, in chunks, while the third writes.
+    for (size_t at = 0; at < 250; at += kChunk) {
+      std::vector<NextTokens> parts{
+          {.session = one.get(), .tokens = text(at, std::min<size_t>(kChunk, 250 - at))},
+          {.session = three.get(), .tokens = text(33 + written++, 1)}};
+      if (at < 71)
+        parts.push_back({.session = two.get(), .tokens = text(at, std::min<size_t>(kChunk, 71 - at))});
+      const Status status = engine_->advance(parts);
+      ASSERT_TRUE(status.has_value()) << status.error().message;
+    }
+    const std::vector<float> of_one = copy(one->logits()), of_two = copy(two->logits()),
+                             of_three = copy(three->logits());
+    for (auto* session : {&one, &two, &three}) session->reset();
+    EXPECT_EQ(of_one, fresh(250));
+    EXPECT_EQ(of_two, fresh(71));
+    EXPECT_EQ(of_three, fresh(33, written));
+  }
+}
+
 // All logits of tokens that follow, evaluated as if each were by itself.
 std::vector<float> singly(Session& session, std::span<const Token> tokens) {
   std::vector<float> all;

@@ -193,6 +193,7 @@ Result<std::unique_ptr<ChatTemplate>> make_chat_template(const ChatTemplateChoic
     }
     kwargs = std::move(*json);
   }
+  if (!tells_time && choice.now) tells_time = jinja::local_time(static_cast<std::time_t>(*choice.now));
   ODMOE_ASSIGN_OR_RETURN(auto parsed, jinja::Template::parse(choice.source, jinja::Rules::kWider));
   return std::make_unique<JinjaChatTemplate>(choice.source, std::move(kwargs), std::move(parsed),
                                              special_tokens, tells_time);

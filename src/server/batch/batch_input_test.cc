@@ -1,0 +1,127 @@
+#include "server/batch/batch_input.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "odmoe/format.h"
+#include "server/limits.h"
+#include "temp_dir.h"
+
+namespace odmoe::server {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string line(std::string_view custom_id, std::string_view more = R"("body":{"prompt":"x"})") {
+  return odmoe::format(R"({{"custom_id":"{}","method":"POST","url":"/v1/completions",{}}})", custom_id, more);
+}
+
+std::string code_of(const BatchRequest& request) {
+  return request.good.has_value() ? "" : request.good.error().code;
+}
+
+TEST(BatchLine, IsReadAsOpenAiHasIt) {
+  const BatchRequest request = read_batch_line(line("a-1", R"("body":{"prompt":"\u00e9","n":2})"), 0);
+  ASSERT_TRUE(request.good.has_value());
+  EXPECT_EQ(request.custom_id, "a-1");
+  EXPECT_EQ(request.url, "/v1/completions");
+  EXPECT_EQ(request.body, R"({"prompt":"é","n":2})");
+}
+
+TEST(BatchLine, WhatIsWrongIsSaidWithTheCustomIdWhereItHasOne) {
+  EXPECT_EQ(code_of(read_batch_line("{", 0)), "invalid_json_line");
+  EXPECT_EQ(code_of(read_batch_line("[1]", 0)), "invalid_json_line");
+  EXPECT_EQ(code_of(read_batch_line("{}", 0)), "missing_required_parameter");
+  EXPECT_EQ(code_of(read_batch_line(R"({"custom_id":7})", 0)), "invalid_type");
+  const BatchRequest put = read_batch_line(R"({"custom_id":"q","method":"PUT","url":"/x","body":{}})", 0);
+  EXPECT_EQ(code_of(put), "invalid_method");
+  EXPECT_TRUE(put.has_custom_id);
+  EXPECT_EQ(put.custom_id, "q");
+  EXPECT_EQ(code_of(read_batch_line(line("q", R"("body":null)"), 0)), "missing_required_parameter");
+  EXPECT_EQ(code_of(read_batch_line(line("q", R"("body":"text")"), 0)), "invalid_type");
+  EXPECT_EQ(code_of(read_batch_line(line(std::string(kMaxCustomIdBytes + 1, 'x')), 0)), "invalid_custom_id");
+  EXPECT_EQ(code_of(read_batch_line(line("q"), 0, /*duplicate=*/true)), "duplicate_custom_id");
+}
+
+TEST(BatchLine, IdsAndSeedsAreOfThePlaceAndTheBytes) {
+  const BatchRequest first = read_batch_line(line("q"), 0);
+  EXPECT_EQ(first.id.size(), 24U);
+  EXPECT_EQ(first.id, batch_line_id(line("q"), 0));
+  EXPECT_EQ(read_batch_line(line("q"), 0).seed, first.seed);
+  EXPECT_NE(read_batch_line(line("q"), 1).id, first.id);
+  EXPECT_NE(read_batch_line(line("q"), 1).seed, first.seed);
+  EXPECT_NE(read_batch_line(line("r"), 0).id, first.id);
+}
+
+TEST(BatchInput, PassesOverBlankLinesAndTakesALastOneWithoutItsEnd) {
+  const odmoe::testing::TempDir dir;
+  const auto path = dir.write("in.jsonl", "\n" + line("a") + "\r\n  \n" + line("b"));
+  const BatchInput input = BatchInput::open(path).value();
+  ASSERT_EQ(input.size(), 2U);
+  EXPECT_EQ(input.request(0)->custom_id, "a");
+  EXPECT_TRUE(input.request(0)->good.has_value());
+  EXPECT_EQ(input.request(1)->custom_id, "b");
+  EXPECT_EQ(*input.id(1), input.request(1)->id);
+}
+
+TEST(BatchInput, OfLinesWithOneCustomIdTheFirstHasIt) {
+  const odmoe::testing::TempDir dir;
+  const auto path = dir.write(
+      "in.jsonl", line("a") + "\n" + line("b") + "\n" + line("a", R"("body":{})") + "\n" + line("a") + "\n");
+  const BatchInput input = BatchInput::open(path).value();
+  ASSERT_EQ(input.size(), 4U);
+  EXPECT_EQ(code_of(*input.request(0)), "");
+  EXPECT_EQ(code_of(*input.request(1)), "");
+  EXPECT_EQ(code_of(*input.request(2)), "duplicate_custom_id");
+  EXPECT_EQ(code_of(*input.request(3)), "duplicate_custom_id");
+}
+
+TEST(BatchInput, ALineThatIsTooLongIsOneErrorAndTheNextIsRead) {
+  const odmoe::testing::TempDir dir;
+  const std::string text(kMaxBatchLineBytes, 'x');
+  const auto path = dir.write(
+      "in.jsonl", line("a", odmoe::format(R"("body":{{"prompt":"{}"}})", text)) + "\n" + line("b") + "\n");
+  const BatchInput input = BatchInput::open(path).value();
+  ASSERT_EQ(input.size(), 2U);
+  EXPECT_EQ(code_of(*input.request(0)), "line_too_long");
+  EXPECT_EQ(*input.id(0), input.request(0)->id);
+  EXPECT_EQ(input.request(1)->custom_id, "b");
+}
+
+TEST(BatchInput, FingerprintsAreOfAllBytes) {
+  const odmoe::testing::TempDir dir;
+  const auto one = BatchInput::open(dir.write("1", line("a") + "\n")).value().fingerprint();
+  EXPECT_EQ(BatchInput::open(dir.write("2", line("a") + "\n")).value().fingerprint(), one);
+  EXPECT_NE(BatchInput::open(dir.write("3", line("a"))).value().fingerprint(), one);
+}
+
+TEST(BatchInput, TellsWhatItsRequestsTakeOfMemory) {
+  const odmoe::testing::TempDir dir;
+  const BatchInput plain = BatchInput::open(dir.write("1", line("a") + "\n" + line("bcd") + "\n")).value();
+  EXPECT_EQ(plain.longest_bytes(), line("bcd").size());
+  EXPECT_FALSE(plain.may_ask_for_grammars());
+  const std::string form = line("c", R"("body":{"prompt":"x","response_format":{"type":"json_object"}})");
+  EXPECT_TRUE(BatchInput::open(dir.write("2", line("a") + "\n" + form)).value().may_ask_for_grammars());
+}
+
+TEST(BatchInput, WhatIsNotAFileIsRefused) {
+  const odmoe::testing::TempDir dir;
+  EXPECT_EQ(BatchInput::open(dir / "none").error().kind, ErrorKind::kNotFound);
+  const auto folder = BatchInput::open(dir.path());
+  ASSERT_FALSE(folder.has_value());
+  EXPECT_EQ(folder.error().kind, ErrorKind::kUsage);
+  EXPECT_THAT(folder.error().message, HasSubstr(dir.path().string()));
+}
+
+TEST(BatchInput, ReadingEndsWhenItIsToldTo) {
+  const odmoe::testing::TempDir dir;
+  const auto path = dir.write("in.jsonl", line("a"));
+  const auto input = BatchInput::open(path, [](uint64_t, uint64_t) { return false; });
+  ASSERT_FALSE(input.has_value());
+  EXPECT_EQ(input.error().kind, ErrorKind::kInterrupted);
+}
+
+}  // namespace
+}  // namespace odmoe::server

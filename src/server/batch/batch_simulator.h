@@ -1,0 +1,60 @@
+// How long a batch takes before it is run: its passes, by the scheduler's own rule (pass_rule.h), and what
+// each of them reads and computes.  Pure functions of the requests' sizes and of a machine in numbers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+namespace odmoe::server {
+
+struct SimulatedRequest {
+  int32_t prompt_tokens = 1;
+  int32_t written_tokens = 1;
+};
+
+// One pass through the model.
+struct SimulatedPass {
+  int32_t single = 0;        // tokens of sequences that write
+  int32_t chunks = 0;        // parts of prompts
+  int64_t chunk_tokens = 0;  // in them
+  int64_t kv_tokens = 0;     // that the sequences remember, together
+};
+
+// Calls pass() for each pass of a batch of these requests, in order, with `width` sessions.
+void simulate_passes(std::span<const SimulatedRequest> requests, int32_t width, int32_t prompts,
+                     int32_t chunk, const std::function<void(const SimulatedPass&)>& pass);
+
+// A model on a machine.
+struct SimulatedMachine {
+  double n_layer = 0, n_expert = 0, n_expert_used = 0;  // layers with experts, and theirs
+  double expert_bytes = 0;                              // of one
+  double share = 0;                                     // of the experts that are in memory
+  double hit_rate = 0;                                  // of those that a single token wants
+  double dense_bytes = 0, kv_bytes_per_token = 0;       // that a single token reads from memory
+  double memory_bytes_per_second = 0, drive_bytes_per_second = 0;
+  double prompt_tokens_per_second = 0;  // as far as computing goes, with all experts in memory
+};
+
+struct PassCost {
+  double read_bytes = 0;  // from the drive
+  double read_seconds = 0, compute_seconds = 0;
+  // As far as they wait for each other and as far as they do not.
+  double at_most() const { return read_seconds + compute_seconds; }
+  double at_least() const { return read_seconds > compute_seconds ? read_seconds : compute_seconds; }
+};
+// Each token misses as many experts as a single one does, as if drawn by chance from those that are not in
+// memory: what several miss is read once, and at most all that are absent.
+PassCost cost_of(const SimulatedPass& pass, const SimulatedMachine& machine);
+
+struct BatchForecast {
+  double requests = 0, prompt_tokens = 0, written_tokens = 0, passes = 0;
+  double read_bytes = 0;
+  double read_seconds = 0, compute_seconds = 0;
+  double at_least_seconds = 0, at_most_seconds = 0;
+};
+BatchForecast forecast(std::span<const SimulatedRequest> requests, int32_t width, int32_t prompts,
+                       int32_t chunk, const SimulatedMachine& machine);
+
+}  // namespace odmoe::server
