@@ -14,6 +14,7 @@
 #include "cli/median.h"
 #include "cli/model_name.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "cli/report.h"
 #include "odmoe/format.h"
 
@@ -216,13 +217,14 @@ void add_bench(CLI::App& app, Action& action) {
       throw CLI::ValidationError("MODEL", "`bench predict` measures shapes, not a model; leave it out");
     }
     if (options->what != "predict" && !has_model) throw CLI::RequiredError("MODEL");
-    action = with_model(options->inference.engine.model, [options] {
+    const Action measure = with_model(options->inference.engine.model, [options] {
       if (options->what == "predict") {
         return bench_predict(options->predict, options->inference.engine.shadow, options->json);
       }
       return options->what == "fetch" ? bench_fetch(options->inference.engine, options->fetch, options->json)
                                       : run(*options);
     });
+    action = options->what == "infer" ? ranks::on_each(options->inference, measure) : measure;
   });
 }
 

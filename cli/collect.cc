@@ -13,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/model_name.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "cli/report.h"
 #include "odmoe/format.h"
 #include "predict/synthetic_data.h"
@@ -256,7 +257,8 @@ void add_collect(CLI::App& app, Action& action) {
       "  odmoe collect model.gguf --corpus wiki.txt --routing-only -o routing.trace.xz\n"
       "  odmoe collect --synthetic --tokens 20000 --output data/");
   command->callback([&action, options] {
-    action = with_model(options->inference.engine.model, [options] { return run(*options); });
+    const Action record = with_model(options->inference.engine.model, [options] { return run(*options); });
+    action = options->synthetic ? record : ranks::on_each(options->inference, record);
   });
 }
 

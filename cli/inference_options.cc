@@ -157,6 +157,12 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
       ->group("Speed");
 
   command
+      .add_flag("--allow-mixed", options.allow_mixed,
+                "Of several machines (mpirun): let some take part whose kernels round otherwise; results may "
+                "then differ from those of one")
+      ->group("Several machines");
+
+  command
       .add_option("--stats", options.stats_file,
                   "Write what was done and what it cost as JSON; -: to standard error")
       ->type_name("FILE")

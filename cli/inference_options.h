@@ -19,7 +19,8 @@ struct InferenceOptions {
   GivenSettings given;  // once the command line is parsed, of commands that ask for it
   // Where `odmoe tune` keeps what it found; empty: nothing of it is used.  `run` and `serve` use it.
   std::filesystem::path tuning_file;
-  std::string stats_file;  // empty: none
+  bool allow_mixed = false;  // ranks may round otherwise than each other (docs/scale.md)
+  std::string stats_file;    // empty: none
   bool verbose = false;
 };
 

@@ -18,12 +18,16 @@ std::array<int, 2> bell = {-1, -1};  // a pipe that holds a byte while interrupt
 static_assert(std::atomic<Engine*>::is_always_lock_free && std::atomic<bool>::is_always_lock_free,
               "the signal handler must not wait");
 
-void handle(int /*signal*/) {
-  if (interrupted.exchange(true)) _exit(kExitInterrupted);
+void tell() {
   if (Engine* engine = watched.load()) engine->interrupt();
   const int saved = errno;
   (void)!::write(bell[1], "!", 1);
   errno = saved;
+}
+
+void handle(int /*signal*/) {
+  if (interrupted.exchange(true)) _exit(kExitInterrupted);
+  tell();
 }
 
 void take(int signal) {
@@ -56,6 +60,10 @@ void watch(Engine* engine) {
 bool pending() { return interrupted; }
 
 int descriptor() { return bell[0]; }
+
+void ring() {
+  if (!interrupted.exchange(true)) tell();
+}
 
 void clear() {
   char rung = 0;

@@ -17,6 +17,8 @@ bool pending();
 // Readable while pending(), for those who wait with poll(): asking pending() and then waiting would miss a
 // signal that comes between.  -1: there is none to wait for.
 int descriptor();
+// As if there had been a SIGINT, but that it is never the second one.  Any thread.
+void ring();
 // It has been dealt with: the engine may go on.
 void clear();
 

@@ -14,6 +14,7 @@
 #include "cli/interrupt.h"
 #include "cli/openmp_spinning.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
 #include "cli/standard_descriptors.h"
 
 namespace {
@@ -69,7 +70,7 @@ int run(int argc, char** argv) {
     for (const CLI::App* used : program.app.get_subcommands()) command += " " + used->get_name();
     return complain(std::string(error.what()) + " (see '" + command + " --help')", kExitUsage);
   }
-  return finish(program.action());
+  return ranks::leave(finish(program.action()));
 }
 
 }  // namespace

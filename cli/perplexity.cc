@@ -13,6 +13,7 @@
 #include "cli/interrupt.h"
 #include "cli/model_name.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "cli/report.h"
 #include "odmoe/format.h"
 
@@ -110,7 +111,8 @@ void add_perplexity(CLI::App& app, Action& action) {
       "  odmoe perplexity model.gguf -f wiki.test.raw --context 512\n"
       "  odmoe perplexity model.gguf -f text.txt --context 256 --memory 10% --logits logits.f32");
   command->callback([&action, options] {
-    action = with_model(options->inference.engine.model, [options] { return run(*options); });
+    action = ranks::on_each(options->inference,
+                            with_model(options->inference.engine.model, [options] { return run(*options); }));
   });
 }
 

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "cli/interrupt.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "odmoe/format.h"
 
 namespace odmoe::cli {
@@ -62,7 +63,7 @@ Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {
     stats.emplace(std::move(file));
   }
   Progress bar("Reading the dense weights");
-  ODMOE_ASSIGN_OR_RETURN(auto engine, Engine::open(options.engine, [&](uint64_t done, uint64_t total) {
+  ODMOE_ASSIGN_OR_RETURN(auto engine, ranks::open(options.engine, [&](uint64_t done, uint64_t total) {
                            bar.update(total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 1,
                                       odmoe::format("{} of {}", format_bytes(done), format_bytes(total)));
                            return !interrupt::pending();
@@ -75,7 +76,9 @@ Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {
         "will be poor",
         options.engine.context, engine->model().n_context_train);
   }
-  if (options.verbose) (void)Output::standard_error().write(plan_text(engine->plan()));
+  if (options.verbose) {
+    (void)Output::standard_error().write(plan_text(engine->plan()) + ranks::description());
+  }
   return ReportedEngine(std::move(engine), std::move(stats), options.verbose);
 }
 

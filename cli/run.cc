@@ -11,6 +11,7 @@
 #include "cli/interrupt.h"
 #include "cli/kept_tuning.h"
 #include "cli/model_name.h"
+#include "cli/ranks.h"
 #include "cli/report.h"
 #include "cli/run_options.h"
 
@@ -85,7 +86,7 @@ void add_run(CLI::App& app, Action& action) {
       "terminal /help lists the commands: /system, /retry, /new, /save, /load, /stats, /quit.");
   command->callback([&action, options, command] {
     options->inference.given = given_settings(*command);
-    action = [options] { return run(*options); };
+    action = ranks::on_each(options->inference, [options] { return run(*options); });
   });
 }
 

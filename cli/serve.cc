@@ -15,6 +15,7 @@
 #include "cli/model_name.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "cli/report.h"
 #include "cli/serve_options.h"
 #include "odmoe/format.h"
@@ -123,7 +124,7 @@ void add_serve(CLI::App& app, Action& action) {
       "once.");
   command->callback([&action, options, command] {
     options->inference.given = given_settings(*command);
-    action = [options] { return serve(*options); };
+    action = ranks::on_each(options->inference, [options] { return serve(*options); });
   });
 }
 

@@ -22,7 +22,6 @@ using server::LiveFigures;
 using server::LiveView;
 
 constexpr const char* kUnknown = "-";
-constexpr int kHeadRows = 9;  // lines above the map
 
 std::string known_percent(std::optional<double> share) {
   return share ? odmoe::format("{:.1f} %", 100 * *share) : kUnknown;
@@ -93,7 +92,7 @@ std::vector<Figure> rows_of(const LiveView& view) {
                                     : odmoe::format("{}, {}, {} of what it read was used", name,
                                                     f.flag("predictor", "prefetching") ? "on" : "off",
                                                     known_percent(f.number("predictor", "accuracy")));
-  return {
+  std::vector<Figure> rows = {
       {"writing",
        odmoe::format("{}, prompts {}; {} tokens since the start", speed(now("tokens_per_second")),
                      speed(now("prefill_tokens_per_second")), f.count("total", "tokens")),
@@ -118,6 +117,16 @@ std::vector<Figure> rows_of(const LiveView& view) {
        odmoe::format("{} of {}, {} waiting", sessions("running"), sessions("most"), sessions("queued")),
        std::nullopt},
   };
+  for (const LiveFigures::Rank& rank : f.ranks()) {
+    const std::string waited =
+        rank.rank == 0 ? "the head"
+                       : odmoe::format("waited for {:.1f} s", static_cast<double>(rank.wait_us) * 1e-6);
+    rows.push_back({odmoe::format("rank {}", rank.rank),
+                    odmoe::format("{}: {} experts in {}, hit rate {}, {}", rank.host, rank.n_expert,
+                                  format_bytes(rank.arena_bytes), known_percent(rank.hit_rate), waited),
+                    rank.hit_rate});
+  }
+  return rows;
 }
 
 struct Rgb {
@@ -230,16 +239,18 @@ std::string top_screen(const LiveView& view, const std::string& url, const std::
   Element legend = text("");
   lines.push_back(hbox({text("odmoe top  ") | bold, text(known ? model_text(view) : url), filler()}));
   if (known) {
-    for (const Figure& row : rows_of(view)) {
+    const std::vector<Figure> figures = rows_of(view);
+    const int head_rows = 1 + static_cast<int>(figures.size());  // lines above the map
+    for (const Figure& row : figures) {
       Element bar = row.share
                         ? gauge(static_cast<float>(std::clamp(*row.share, 0.0, 1.0))) | color(Color::SkyBlue1)
                         : text("");
       lines.push_back(hbox({text(row.name) | dim | size(WIDTH, EQUAL, 12),
                             std::move(bar) | size(WIDTH, EQUAL, 20), text("  "), text(row.text), filler()}));
     }
-    if (rows > kHeadRows + 3) {
+    if (rows > head_rows + 3) {
       lines.push_back(separator());
-      lines.push_back(Map(view, columns, 2 * (rows - kHeadRows - 3)).draw());
+      lines.push_back(Map(view, columns, 2 * (rows - head_rows - 3)).draw());
     }
     const auto key = [](char letter, const char* name) {
       return hbox({text("■ ") | color(to_color(color_of(letter))), text(name), text("  ")});

@@ -43,6 +43,15 @@ TEST(TopText, HasAFigureALineAndTheMapInLetters) {
   EXPECT_THAT(text, Not(HasSubstr("\033")));
 }
 
+TEST(TopText, HasALineForEachOfSeveralMachines) {
+  const std::string text = top_text(view_of(
+      R"({"id":"x","layers":[]})",
+      R"({"map":"","cluster":{"ranks":[{"rank":0,"host":"mac1","experts":512,"arena_bytes":2048,"hit_rate":0.5,"wait_us":0},
+          {"rank":1,"host":"mac2","experts":256,"arena_bytes":1024,"hit_rate":null,"wait_us":2500000}]}})"));
+  EXPECT_THAT(text, HasSubstr("rank 0      mac1: 512 experts in 2.00 KiB, hit rate 50.0 %, the head\n"));
+  EXPECT_THAT(text, HasSubstr("rank 1      mac2: 256 experts in 1.00 KiB, hit rate -, waited for 2.5 s\n"));
+}
+
 TEST(TopText, WhatIsNotKnownIsSaidToBeSo) {
   const std::string text = top_text(view_of(R"({"id":"x","layers":[]})", R"({"map":""})"));
   EXPECT_THAT(text, HasSubstr("reads       -, the drive was not tried out\n"));

@@ -46,3 +46,14 @@ if(ODMOE_TRAIN STREQUAL "ON" OR (ODMOE_TRAIN STREQUAL "AUTO" AND NOT ODMOE_SANIT
     message(FATAL_ERROR "ODMOE_TRAIN is ON, but LibTorch was not found: install libtorch-dev, or set CMAKE_PREFIX_PATH to where it is")
   endif()
 endif()
+
+# MPI, for several machines alone (src/mpi).  It is not instrumented either.
+set(ODMOE_HAVE_MPI OFF)
+if(ODMOE_MPI STREQUAL "ON" OR (ODMOE_MPI STREQUAL "AUTO" AND NOT ODMOE_SANITIZE))
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(MPI_CXX_FOUND)
+    set(ODMOE_HAVE_MPI ON)
+  elseif(ODMOE_MPI STREQUAL "ON")
+    message(FATAL_ERROR "ODMOE_MPI is ON, but MPI was not found: install libopenmpi-dev and openmpi-bin (Homebrew: open-mpi)")
+  endif()
+endif()

@@ -101,6 +101,21 @@ struct Stats {
     }
   } io;
 
+  // One of the machines (ranks of MPI) that hold the experts together.
+  struct Rank {
+    int32_t rank = 0;  // 0: the head, whose own figures are also those of experts and io
+    std::string host;
+    int32_t n_expert = 0;  // its own, of all layers
+    uint64_t arena_bytes = 0;
+    uint64_t demands = 0, hits = 0, late_hits = 0, misses = 0;
+    uint64_t prefetched = 0;                      // experts read because they were guessed
+    uint64_t read_bytes = 0;                      // asked of its drive
+    uint64_t stall_us = 0;                        // it waited for reads
+    uint64_t wait_us = 0;                         // the head waited for it, having nothing else to do
+    uint64_t sent_bytes = 0, received_bytes = 0;  // between the head and it, for layers
+  };
+  std::vector<Rank> ranks;  // all of them, in order; empty: this machine has all experts
+
   // The most that decoding could reach: compute alone, and the drive alone, reading what was wanted and not
   // there (demand reads, and of prefetched experts as many as were used) at the bandwidth that was found
   // when it was tried out, or else the one that this run's reads had.  0: not known yet (nothing decoded,

@@ -104,6 +104,7 @@ void BatchForesight::hint(size_t first) {
   for (size_t layer = first; layer < std::min(first + lookahead_, shape_.n_layer()); ++layer) {
     add_hints(layer, least);
   }
+  if (sink_ != nullptr) return sink_->hint(hints_, depth_);
   store_->prefetch(hints_, Reach::kBorrow);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/guess_worth.h"
+#include "engine/hint_sink.h"
 #include "engine/prefetch_governor.h"
 #include "odmoe/stats.h"
 #include "predict/predictor.h"
@@ -28,8 +29,11 @@ class BatchForesight {
   BatchForesight(Predictor& predictor, const PredictorShape& shape, int32_t lookahead, int32_t max_tokens,
                  const PrefetchGovernor& governor = PrefetchGovernor({.verdict = Prefetching::kOff}));
 
-  // Must be called once before the rest; the store must outlive this.
-  void attach(ExpertStore& store) { store_ = &store; }
+  // As Foresight's.
+  void attach(ExpertStore& store, HintSink* hints = nullptr) {
+    store_ = &store;
+    sink_ = hints;
+  }
 
   bool begin_step(size_t n_token, int64_t now_us);
   Status begin_token(size_t token, std::span<const float> embedding);
@@ -55,6 +59,7 @@ class BatchForesight {
   PredictorShape shape_;
   size_t lookahead_;
   ExpertStore* store_ = nullptr;
+  HintSink* sink_ = nullptr;
   PrefetchGovernor governor_;
   PrefetchDepth depth_ = PrefetchDepth::kFew;
   bool active_ = false;    // for this step

@@ -13,6 +13,8 @@
 namespace odmoe {
 namespace {
 
+constexpr int64_t kProbeUs = 1'500'000;  // for all drives together
+
 Result<DriveProfile> try_out(AsyncReader& reader, const DriveSetup& setup) {
   // On large pages, as the store's arena is: what a drive brings depends on them.
   ODMOE_ASSIGN_OR_RETURN(
@@ -65,6 +67,37 @@ Result<std::optional<KnownDrive>> know_drive(const std::vector<std::filesystem::
     if (!kept.has_value()) spdlog::warn("{}; it is tried out again next time", kept.error().message);
   }
   return KnownDrive{.profile = *profile, .measured = true, .name = drive.name};
+}
+
+ReaderKind reader_kind(ReaderChoice choice) {
+  switch (choice) {
+    case ReaderChoice::kAuto:
+      return ReaderKind::kAuto;
+    case ReaderChoice::kIoUring:
+      return ReaderKind::kIoUring;
+    case ReaderChoice::kPread:
+      return ReaderKind::kPread;
+  }
+  return ReaderKind::kAuto;
+}
+
+Status know_drives(std::vector<ModelCopy>& copies, const ExpertSource& source,
+                   const KnowDrivesOptions& options) {
+  const bool reads_again = options.arena_bytes < source.total_bytes();  // or else each expert is read once
+  if (options.options.drive_file.empty() || !reads_again) return {};
+  DriveSetup setup{.drive_file = options.options.drive_file,
+                   .reader = {.kind = reader_kind(options.options.reader), .direct = true},
+                   .make_reader = options.make_reader,
+                   .clock = options.clock,
+                   .memory_bytes = options.arena_bytes};
+  setup.probe.limit_us = kProbeUs / static_cast<int64_t>(copies.size());
+  setup.probe.progress = [&options](const ProbePoint&, double) {
+    return options.interrupted == nullptr || !options.interrupted->load(std::memory_order_relaxed);
+  };
+  for (ModelCopy& copy : copies) {
+    ODMOE_ASSIGN_OR_RETURN(copy.drive, know_drive(copy.files, setup));
+  }
+  return {};
 }
 
 uint32_t plan_reads(const ExpertSource& source, const std::vector<ModelCopy>& copies, int32_t read_depth,

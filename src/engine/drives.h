@@ -1,6 +1,7 @@
 // What is known of the drives that a model lies on: looked up, or tried out and kept.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -12,6 +13,7 @@
 #include "format/expert_source.h"
 #include "io/async_reader.h"
 #include "io/drive_probe.h"
+#include "odmoe/options.h"
 #include "odmoe/result.h"
 #include "store/expert_store.h"
 
@@ -47,6 +49,19 @@ struct ModelCopy {
   std::vector<std::filesystem::path> files;
   std::optional<KnownDrive> drive;
 };
+
+ReaderKind reader_kind(ReaderChoice choice);
+
+struct KnowDrivesOptions {
+  const EngineOptions& options;
+  uint64_t arena_bytes = 0;  // which is not there yet
+  MakeReader make_reader;
+  const Clock* clock = &SteadyClock::instance();
+  const std::atomic<bool>* interrupted = nullptr;  // may be null
+};
+// Tries out the drives of an engine's copies that are not known yet, where it may and pays.  kInterrupted.
+Status know_drives(std::vector<ModelCopy>& copies, const ExpertSource& source,
+                   const KnowDrivesOptions& options);
 
 inline constexpr uint32_t kDefaultDepth = 32;  // of a drive of which nothing is known
 inline constexpr uint32_t kMaxReaderDepth = 1024;

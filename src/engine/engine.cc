@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/kept_prefetching.h"
+#include "engine/limits.h"
 #include "engine/live_stale_gate.h"
 #include "engine/memory_plan.h"
 #include "engine/routed_model.h"
@@ -29,28 +30,6 @@ namespace {
 // A prediction that reads less than this is made sooner than another thread is woken for it
 // (docs/shadow-model.md).
 constexpr uint64_t kLeastForThread = 256 << 10;
-constexpr int64_t kProbeUs = 1'500'000;  // for all drives together
-// What the process grows by between the plan and the end that no part of the plan counts: stacks of compute
-// threads, page tables, allocator slack, pages of libraries first touched later.
-constexpr uint64_t kProcessSlack = 12 * kMiB;
-// Tokens of one timeline that are evaluated by themselves but together: the experts they share are read once.
-constexpr int32_t kSinglyTogether = 32;
-// Rows of an expert that are tried at load for them (model/blocks/exact_rows.h); more would take longer than
-// they are worth.
-constexpr int32_t kRowsTried = 8;
-
-ReaderKind reader_kind(ReaderChoice choice) {
-  switch (choice) {
-    case ReaderChoice::kAuto:
-      return ReaderKind::kAuto;
-    case ReaderChoice::kIoUring:
-      return ReaderKind::kIoUring;
-    case ReaderChoice::kPread:
-      return ReaderKind::kPread;
-  }
-  return ReaderKind::kAuto;
-}
-
 // Whether a single token that follows `length` tokens is the first that is written after what was read.
 bool begins_generation(const Division& division, int64_t length) {
   return division.length() == length && !division.ends_singly();
@@ -214,12 +193,16 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   const uint64_t session_bytes = dense_->graph_bytes() +
                                  static_cast<uint64_t>(info_.n_vocab) * sizeof(float) +
                                  static_cast<uint64_t>(options_.context) * sizeof(Token);
+  const uint64_t more_site_bytes =
+      dependencies_.site_bytes
+          ? dependencies_.site_bytes(decoder_->shape(), local_site_options(options_, nullptr).max_tokens)
+          : 0;
   MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
       .kv_bytes = state_plan_->bytes() * n_session,
       .buffer_bytes = weights_->host_bytes() + dense_->host_bytes() + site_->buffer_bytes() +
-                      forward_->buffer_bytes() + (n_session - 1) * session_bytes + resident_bytes() +
-                      kProcessSlack,
+                      forward_->buffer_bytes() + more_site_bytes + (n_session - 1) * session_bytes +
+                      resident_bytes() + kProcessSlack,
       .reserved_bytes =
           options_.reserved_bytes + options_.reserved_bytes_per_token * static_cast<uint64_t>(info_.n_vocab),
       .load_bytes = weights_->load_bytes(),
@@ -258,28 +241,39 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
 
 // `state`: any session's.
 Status EngineImpl::set_up_evaluation(const SequenceState& state) {
-  lanes_ = std::max(options_.sessions, std::min(options_.chunk, kSinglyTogether));
-  const DensePass::Options dense{
-      .chunk = options_.chunk,
-      .lanes = lanes_,
-      .places = options_.prompts > 1 ? std::min(options_.prompts, options_.sessions) : 0,
-      .flash_attention = options_.flash_attention == FlashAttention::kOn};
+  const DensePass::Options dense{.chunk = options_.chunk,
+                                 .lanes = max_lanes(options_),
+                                 .places = max_places(options_),
+                                 .flash_attention = options_.flash_attention == FlashAttention::kOn};
   ODMOE_ASSIGN_OR_RETURN(dense_,
                          DensePass::create(*backend_, host_backend(), *decoder_, *file_, state, dense));
-  ODMOE_ASSIGN_OR_RETURN(
-      site_, LocalSite::create(host_backend(), *decoder_, *file_,
-                               {.max_tokens = std::max<int64_t>(options_.chunk, lanes_),
-                                .max_tokens_together = lanes_ + dense.places * dense.chunk,
-                                .rows_tried = std::max(options_.sessions, std::min(lanes_, kRowsTried)),
-                                .interrupted = &interrupted_}));
+  ODMOE_ASSIGN_OR_RETURN(site_, LocalSite::create(host_backend(), *decoder_, *file_,
+                                                  local_site_options(options_, &interrupted_)));
   forward_ = std::make_unique<ForwardPass>(
       *decoder_, *dense_,
       ForwardPass::Options{.dense = dense, .clock = clock_, .interrupted = &interrupted_});
   forward_->add_site(*site_);
   forward_->tell_first(*site_);
-  if (!dependencies_.make_sites) return {};
-  ODMOE_ASSIGN_OR_RETURN(more_sites_, dependencies_.make_sites(*decoder_));
+  return {};
+}
+
+Status EngineImpl::set_up_sites() {
+  if (dependencies_.make_sites) {
+    ODMOE_ASSIGN_OR_RETURN(more_sites_,
+                           dependencies_.make_sites({.options = options_,
+                                                     .decoder = *decoder_,
+                                                     .file = *file_,
+                                                     .source = *source_,
+                                                     .host_backend = host_backend(),
+                                                     .site = *site_,
+                                                     .local = local_site_options(options_, &interrupted_),
+                                                     .plan = plan_,
+                                                     .copies = copies_}));
+  }
   for (const auto& more : more_sites_) forward_->add_site(*more.site, more.owns);
+  HintSink* hints = forward_->hint_sink();
+  if (foresight_ != nullptr) foresight_->attach(*store_, hints);
+  if (batch_foresight_ != nullptr) batch_foresight_->attach(*store_, hints);
   return {};
 }
 
@@ -335,25 +329,6 @@ Status EngineImpl::set_up_predictor() {
   return {};
 }
 
-// Tries out the drives that are not known yet, where it may and pays.
-Status EngineImpl::know_drives() {
-  const bool reads_again = plan_.arena_bytes < source_->total_bytes();  // or else each expert is read once
-  if (options_.drive_file.empty() || !reads_again) return {};
-  DriveSetup setup{.drive_file = options_.drive_file,
-                   .reader = {.kind = reader_kind(options_.reader), .direct = true},
-                   .make_reader = dependencies_.make_reader,
-                   .clock = clock_,
-                   .memory_bytes = plan_.arena_bytes};  // the arena is not there yet
-  setup.probe.limit_us = kProbeUs / static_cast<int64_t>(copies_.size());
-  setup.probe.progress = [this](const ProbePoint&, double) {
-    return !interrupted_.load(std::memory_order_relaxed);
-  };
-  for (ModelCopy& copy : copies_) {
-    ODMOE_ASSIGN_OR_RETURN(copy.drive, know_drive(copy.files, setup));
-  }
-  return {};
-}
-
 // What trials of prefetching find holds for this model, as much of it in memory, on these drives, by these
 // kernels.
 void EngineImpl::trust_earlier_run() {
@@ -395,7 +370,12 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   }));
   decoder_->read_biases();
   ODMOE_RETURN_IF_ERROR(decoder_->check_experts_of_tokens(options_.model.string()));
-  ODMOE_RETURN_IF_ERROR(know_drives());
+  ODMOE_RETURN_IF_ERROR(know_drives(copies_, *source_,
+                                    {.options = options_,
+                                     .arena_bytes = plan_.arena_bytes,
+                                     .make_reader = dependencies_.make_reader,
+                                     .clock = clock_,
+                                     .interrupted = &interrupted_}));
   ExpertStoreOptions options;
   options.arena_bytes = plan_.arena_bytes;
   options.max_arena_bytes = limits_.max_arena_bytes;
@@ -414,8 +394,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   ODMOE_ASSIGN_OR_RETURN(store_, ExpertStore::create(*source_, std::move(reader), options));
   ODMOE_RETURN_IF_ERROR(dense_->check_router_biases());
   ODMOE_RETURN_IF_ERROR(site_->attach(*store_));
-  if (foresight_ != nullptr) foresight_->attach(*store_);
-  if (batch_foresight_ != nullptr) batch_foresight_->attach(*store_);
+  ODMOE_RETURN_IF_ERROR(set_up_sites());
   if (stale_gate_ != nullptr) stale_gate_->copy_routers();
   file_.reset();  // all that is needed of the metadata has been copied
   plan_.n_slot = store_->stats().n_slot;
@@ -523,7 +502,8 @@ Status EngineImpl::advance(std::span<const NextTokens> parts) {
     n_token += parts[i].tokens.size();
   }
   MutexLock lock(evaluation_mutex_);
-  if (forward_->observed()) {
+  // A message to another site has room for the tokens of one timeline, or single ones.
+  if (forward_->observed() || (several > 0 && !more_sites_.empty())) {
     lock.unlock();
     return advance_in_turn(parts);
   }
@@ -609,7 +589,7 @@ Status EngineImpl::evaluate_singly(SequenceState& state, DecodeGraphs& graphs, s
   const int64_t begin_us = clock_->now_us();
   const ExpertStoreStats before = store_->stats();
   // An observer sees one token after the other.
-  const size_t together = forward_->observed() ? 1 : static_cast<size_t>(lanes_);
+  const size_t together = forward_->observed() ? 1 : static_cast<size_t>(max_lanes(options_));
   const int64_t first = state.length();
   uint64_t passes = 0;
   for (size_t done = 0; done < tokens.size(); ++passes) {
@@ -739,6 +719,18 @@ Stats EngineImpl::stats() const {
   for (size_t i = 0; i < copies.size(); ++i) {
     stats.io.copies[i].read_bytes = copies[i].read_bytes;
     stats.io.copies[i].failed = copies[i].failed;
+  }
+  if (dependencies_.rank_stats) stats.ranks = dependencies_.rank_stats();
+  if (!stats.ranks.empty()) {
+    Stats::Rank& head = stats.ranks.front();
+    head.arena_bytes = store.arena_bytes;
+    head.demands = store.demands;
+    head.hits = store.hits;
+    head.late_hits = store.late_hits;
+    head.misses = store.misses;
+    head.prefetched = store.prefetched;
+    head.read_bytes = stats.io.total_read_bytes();
+    head.stall_us = store.stall_us;
   }
   stats.predictor.name = predictor_name(options_.predictor);
   stats.predictor.prefetched = store.prefetched;

@@ -37,12 +37,27 @@ struct EngineDependencies {
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
   bool memory_of_its_own = false;        // Backend::Options, of what computes the dense weights
   std::optional<uint64_t> device_bytes;  // and what that memory has left
-  // Further sites, which take over experts from the engine's own.
+  // Further sites, which take over experts from the engine's own: asked for once, when that is ready.
   struct Site {
     std::unique_ptr<ExpertSite> site;
     ExpertOwners::Owns owns;
   };
-  std::function<Result<std::vector<Site>>(const Decoder&)> make_sites;
+  struct SiteContext {
+    const EngineOptions& options;  // as they are used: nothing is left to be chosen
+    const Decoder& decoder;
+    const Checkpoint& file;
+    const ExpertSource& source;
+    Backend& host_backend;
+    LocalSite& site;  // the engine's own, and its options
+    LocalSite::Options local;
+    const MemoryPlan& plan;
+    std::span<const ModelCopy> copies;
+  };
+  std::function<Result<std::vector<Site>>(const SiteContext&)> make_sites;
+  // Memory that they will make resident here, of evaluations of so many tokens; null: none.
+  std::function<uint64_t(const ModelShape& shape, int64_t max_tokens)> site_bytes;
+  // What of the statistics they know; any thread.  Null: nothing.
+  std::function<std::vector<Stats::Rank>()> rank_stats;
   Decoder::MakeArchitecture make_architecture = odmoe::make_architecture;
 };
 
@@ -147,8 +162,8 @@ class EngineImpl final : public Engine {
   Status read_metadata();
   Backend& host_backend() { return host_backend_ ? *host_backend_ : *backend_; }
   Status set_up_evaluation(const SequenceState& state);
+  Status set_up_sites();
   Status set_up_predictor();
-  Status know_drives();
   void trust_earlier_run();
   void keep_experience() const;
   // Returns the reader, the model's files added, whose alignment the plan was made for.
@@ -184,7 +199,6 @@ class EngineImpl final : public Engine {
   Stats::Io io_;  // what does not change: the reader, its depth, the paths and bandwidths of the copies
   std::string prefetching_key_;  // what trials are kept under; empty: nothing is
   MemoryGovernor::Limits limits_;
-  int32_t lanes_ = 1;  // tokens of single ones' bits that are evaluated together, at most
 
   std::shared_ptr<const StatePlan> state_plan_;
   Mutex free_mutex_;

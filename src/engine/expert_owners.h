@@ -22,6 +22,10 @@ class ExpertOwners {
 
   // Of a layer, by index among those with experts: all that are a site's.
   std::span<const int32_t> experts(size_t site, size_t index) const { return sites_[site].experts[index]; }
+  // Who computes an expert of a layer.  Any thread, once all sites are there.
+  size_t site_of(size_t index, int32_t expert) const {
+    return owner_[index * static_cast<size_t>(n_expert_) + static_cast<size_t>(expert)];
+  }
   // Of some experts of a layer those that are a site's, in their order; valid until the site is asked again.
   std::span<const int32_t> share(size_t site, size_t index, std::span<const int32_t> experts);
 

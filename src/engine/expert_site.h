@@ -1,5 +1,5 @@
-// A place where routed experts are computed: memory of this machine (local_site.h) and, some day, another
-// device or another machine.
+// A place where routed experts are computed: memory of this machine (local_site.h), or another machine
+// (cluster/remote_site.h).
 //
 // Each expert of a layer has one site, always the same.  For each layer a forward pass begins the work of all
 // sites that have experts in it, does what it has to do meanwhile, and finishes with each of them; so sites
@@ -12,8 +12,10 @@
 #include <span>
 
 #include "engine/layer_demand.h"
+#include "format/expert_source.h"
 #include "model/blocks/experts.h"
 #include "odmoe/result.h"
+#include "store/prefetch_depth.h"
 
 namespace odmoe {
 
@@ -44,7 +46,7 @@ struct ExpertWork {
   ExpertColumns columns;
 };
 
-// One owner: calls come from the thread that evaluates.
+// One owner: calls come from the thread that evaluates, but for hint().
 class ExpertSite {
  public:
   virtual ~ExpertSite() = default;
@@ -60,6 +62,11 @@ class ExpertSite {
 
   // Ends work that was begun, if there is any: nobody wants it any more.
   virtual void abandon() = 0;
+
+  // Experts of the site that are likely to be wanted, best first, instead of those that it was told of before
+  // (ExpertStore::prefetch, for a token's choice); and how many reads for them may be in flight.  Any thread,
+  // one at a time.  Never waits.
+  virtual void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) = 0;
 };
 
 }  // namespace odmoe

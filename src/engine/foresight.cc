@@ -34,7 +34,10 @@ Foresight::Foresight(std::unique_ptr<Predictor> predictor, PredictorShape shape,
   }
 }
 
-void Foresight::attach(ExpertStore& store) { store_ = &store; }
+void Foresight::attach(ExpertStore& store, HintSink* hints) {
+  store_ = &store;
+  sink_ = hints;
+}
 
 void Foresight::begin_sequence() {
   if (thread_) {
@@ -159,6 +162,7 @@ void Foresight::hint(uint64_t step) {
       break;
     }
   }
+  if (sink_ != nullptr) return sink_->hint(hints_, depth_);
   store_->prefetch(hints_, Reach::kBorrow);
 }
 

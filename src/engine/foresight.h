@@ -10,6 +10,7 @@
 
 #include "base/mutex.h"
 #include "engine/guess_worth.h"
+#include "engine/hint_sink.h"
 #include "engine/prediction_thread.h"
 #include "engine/prefetch_governor.h"
 #include "odmoe/stats.h"
@@ -32,8 +33,9 @@ class Foresight {
 
   const Predictor& predictor() const { return *predictor_; }
 
-  // Must be called once before the rest; the store must outlive this.
-  void attach(ExpertStore& store);
+  // Must be called once before the rest; the store must outlive this, and so must what hints go to, where
+  // that is not the store alone.
+  void attach(ExpertStore& store, HintSink* hints = nullptr);
 
   // For one token after the other, and within it for each layer with experts in order.  Between tokens that
   // do not follow on each other: begin_sequence().
@@ -74,6 +76,7 @@ class Foresight {
   PredictorShape shape_;
   size_t lookahead_;
   ExpertStore* store_ = nullptr;
+  HintSink* sink_ = nullptr;
   PrefetchGovernor governor_;
   bool active_ = false;    // for this token
   uint64_t n_active_ = 0;  // tokens for which it was

@@ -70,6 +70,14 @@ void ForwardPass::add_site(ExpertSite& site, const ExpertOwners::Owns& owns) {
   owners_.add_site(owns);
 }
 
+HintSink* ForwardPass::hint_sink() {
+  if (sites_.size() < 2) return nullptr;
+  std::vector<ExpertSite*> sites;
+  for (const Site& one : sites_) sites.push_back(one.site);
+  hints_ = std::make_unique<SiteHints>(decoder_->expert_layers(), owners_, std::move(sites));
+  return hints_.get();
+}
+
 void ForwardPass::use_foresight(std::unique_ptr<Foresight> foresight) {
   foresight_ = std::make_unique<ForesightSink>(std::move(foresight), *decoder_, *options_.clock);
   later_sinks_.push_back(foresight_.get());

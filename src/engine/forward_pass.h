@@ -20,6 +20,7 @@
 #include "engine/observer_sink.h"
 #include "engine/routing_event.h"
 #include "engine/routing_stats.h"
+#include "engine/site_hints.h"
 #include "model/blocks/router.h"
 #include "model/decoder.h"
 #include "model/sequence_state.h"
@@ -45,6 +46,8 @@ class ForwardPass {
 
   // The first site owns all experts; of a later one `owns` says what it takes over.
   void add_site(ExpertSite& site, const ExpertOwners::Owns& owns = {});
+  // Where hints go, once all sites are there; null: all experts are the first one's.
+  HintSink* hint_sink();
   // Is told before the sites begin with a layer, so it has to be quick.
   void tell_first(RoutingSink& sink) { first_sinks_.push_back(&sink); }
 
@@ -136,6 +139,7 @@ class ForwardPass {
     bool works = false;  // has experts of this layer to compute
   };
   std::vector<Site> sites_;
+  std::unique_ptr<SiteHints> hints_;
 
   Router router_;
   std::vector<int32_t> columns_;      // of the activations, by token of the evaluation

@@ -16,6 +16,8 @@ void LayerDemand::set(int layer, std::span<const int32_t> chosen, std::span<cons
   assert(chosen.size() == columns.size() * static_cast<size_t>(n_expert_used_) &&
          chosen.size() <= pairs_.size());
   layer_ = layer;
+  chosen_ = chosen;
+  columns_ = columns;
   n_token_ = std::ssize(columns);
   const size_t n_expert = begin_.size() - 1;
   std::ranges::fill(begin_, 0);

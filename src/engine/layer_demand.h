@@ -19,12 +19,15 @@ class LayerDemand {
   LayerDemand(int32_t n_expert, int32_t n_expert_used, int64_t max_tokens);
 
   // chosen: [n_expert_used, n_token], what the tokens' routers chose in `layer`; columns: [n_token], where
-  // the tokens are.
+  // the tokens are.  Both stay as they are until the next set().
   void set(int layer, std::span<const int32_t> chosen, std::span<const int32_t> columns);
 
   int layer() const { return layer_; }
   int64_t n_token() const { return n_token_; }
   int32_t n_expert() const { return static_cast<int32_t>(begin_.size()) - 1; }
+  // As set() was given them.
+  std::span<const int32_t> chosen() const { return chosen_; }
+  std::span<const int32_t> columns() const { return columns_; }
   // Those that are wanted, in the order in which tokens first ask for them.
   std::span<const int32_t> experts() const { return experts_; }
   // Who wants an expert, tokens in their order.
@@ -38,6 +41,7 @@ class LayerDemand {
   int layer_ = 0;
   int64_t n_token_ = 0;
   int32_t n_expert_used_;
+  std::span<const int32_t> chosen_, columns_;
   std::vector<int32_t> experts_;
   std::vector<DemandPair> pairs_;  // by expert
   std::vector<int32_t> begin_;     // [n_expert + 1]: expert e has pairs_[begin_[e]] to pairs_[begin_[e + 1]]

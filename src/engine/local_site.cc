@@ -10,6 +10,14 @@
 #include "model/blocks/exact_rows.h"
 
 namespace odmoe {
+namespace {
+
+// Whether kernels see no difference.
+bool same_kind(const ExpertMatrix& a, const ExpertMatrix& b) {
+  return a.type == b.type && a.n_in == b.n_in && a.n_out == b.n_out && a.layout == b.layout;
+}
+
+}  // namespace
 
 LocalSite::LocalSite(Backend& backend, const ModelShape& shape, std::span<const int> expert_layers,
                      const Options& options)
@@ -68,20 +76,16 @@ Status LocalSite::attach(ExpertStore& store) {
 
 Status LocalSite::find_exact_rows() {
   struct Tried {
-    ggml_type type;
-    int64_t n_in, n_out;
-    const RepackedLayout* layout;
+    ExpertMatrix matrix;
     int32_t rows;
   };
   std::vector<Tried> tried;  // most layers have what another one has
   const auto rows_of = [&](const ExpertMatrix& m) -> Result<int32_t> {
-    const auto same = std::ranges::find_if(tried, [&](const Tried& t) {
-      return t.type == m.type && t.n_in == m.n_in && t.n_out == m.n_out && t.layout == m.layout;
-    });
+    const auto same = std::ranges::find_if(tried, [&](const Tried& t) { return same_kind(t.matrix, m); });
     if (same != tried.end()) return same->rows;
     ODMOE_ASSIGN_OR_RETURN(const int32_t rows,
                            exact_rows(*backend_, m.type, m.n_in, m.n_out, options_.rows_tried, m.layout));
-    tried.push_back({.type = m.type, .n_in = m.n_in, .n_out = m.n_out, .layout = m.layout, .rows = rows});
+    tried.push_back({.matrix = m, .rows = rows});
     return rows;
   };
   for (const int layer : expert_layers_) {
@@ -93,6 +97,23 @@ Status LocalSite::find_exact_rows() {
     }
   }
   return {};
+}
+
+Result<Fingerprint::Value> LocalSite::kernel_fingerprint() {
+  constexpr int32_t kRows = 16;  // beyond the last change of kernels that was seen (8)
+  std::vector<ExpertMatrix> tried;
+  Fingerprint all;
+  for (const int layer : expert_layers_) {
+    const LayerExperts& experts = layers_[static_cast<size_t>(layer)];
+    for (const ExpertMatrix* m : {&experts.gate, &experts.up, &experts.down}) {
+      if (std::ranges::any_of(tried, [&](const ExpertMatrix& t) { return same_kind(t, *m); })) continue;
+      tried.push_back(*m);
+      ODMOE_ASSIGN_OR_RETURN(const Fingerprint::Value value,
+                             product_fingerprint(*backend_, m->type, m->n_in, m->n_out, kRows, m->layout));
+      all.add(value);
+    }
+  }
+  return all.value();
 }
 
 Status LocalSite::on_routing(const RoutingEvent& event) {
@@ -122,6 +143,11 @@ void LocalSite::abandon() {
   pending_.clear();
 }
 
+void LocalSite::hint(std::span<const ExpertKey> experts, PrefetchDepth depth) {
+  store_->set_prefetch_depth(depth);
+  store_->prefetch(experts, Reach::kBorrow);
+}
+
 void LocalSite::lease_pending() {
   if (pending_.empty()) return;
   const size_t before = leases_.size();
@@ -129,11 +155,11 @@ void LocalSite::lease_pending() {
   for (size_t i = before; i < leases_.size(); ++i) std::erase(pending_, leases_[i].key().expert);
 }
 
-// A chunk that wants nearly all experts of this layer will want nearly all of the next one's: they are asked
-// for before that router has spoken, once the drive has nothing left to read for this layer.
+// A chunk that wants nearly all of the site's experts in this layer will want nearly all of them in the next
+// one: they are asked for before that router has spoken, once the drive has nothing left to read for this
+// layer.
 void LocalSite::read_ahead() {
-  const auto n_wanted = std::ssize(work_.demand->experts());
-  if (work_.next_experts.empty() || n_wanted * 4 < int64_t{work_.demand->n_expert()} * 3) return;
+  if (work_.next_experts.empty() || work_.experts.size() * 4 < work_.next_experts.size() * 3) return;
   hints_.clear();
   for (const int32_t expert : work_.next_experts) hints_.push_back({work_.next_layer, expert});
   store_->prefetch(hints_, Reach::kShare);

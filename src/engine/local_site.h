@@ -44,12 +44,17 @@ class LocalSite final : public ExpertSite, public RoutingSink {
   // call may have (model/blocks/exact_rows.h).  kIo: no memory for the trial.
   Status attach(ExpertStore& store);
 
+  // Of what this machine's kernels make of matrices like the experts', of fixed values: the same where all of
+  // them round alike (model/blocks/exact_rows.h).  kIo: no memory for the trial.
+  Result<Fingerprint::Value> kernel_fingerprint();
+
   // To be told before begin(): the store keeps what is likely to be wanted again.
   Status on_routing(const RoutingEvent& event) override;
 
   Status begin(const ExpertWork& work) override;
   Result<std::optional<DemandPair>> finish() override;
   void abandon() override;
+  void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) override;
 
  private:
   LocalSite(Backend& backend, const ModelShape& shape, std::span<const int> expert_layers,

@@ -71,6 +71,20 @@ Status ModelIdentity::check() const {
   return {};
 }
 
+Result<Fingerprint::Value> identity_of_copies(const Checkpoint& file, const ExpertSource& source) {
+  Fingerprint all;
+  add_table(all, file);
+  for_each_expert(source, [&](ExpertKey key) {
+    if (const auto checksums = source.checksums(key)) {
+      all.add(checksums->gate_up);
+      all.add(checksums->down);
+    }
+  });
+  ODMOE_ASSIGN_OR_RETURN(const Fingerprint::Value samples, sample_experts(source));
+  all.add(samples);
+  return all.value();
+}
+
 Result<Fingerprint::Value> sample_experts(const ExpertSource& source) {
   struct Slice {
     ExpertKey key;

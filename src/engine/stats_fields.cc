@@ -33,6 +33,28 @@ Json copies(const Stats& stats) {
   return copies;
 }
 
+Json ranks(const Stats& stats) {
+  Json ranks = Json::array();
+  for (const Stats::Rank& rank : stats.ranks) {
+    ranks.push_back({{"rank", rank.rank},
+                     {"host", rank.host},
+                     {"experts", rank.n_expert},
+                     {"arena_bytes", rank.arena_bytes},
+                     {"demands", rank.demands},
+                     {"hits", rank.hits},
+                     {"late_hits", rank.late_hits},
+                     {"misses", rank.misses},
+                     {"prefetched", rank.prefetched},
+                     {"hit_rate", share(rank.hits, rank.demands)},
+                     {"read_bytes", rank.read_bytes},
+                     {"stall_us", rank.stall_us},
+                     {"wait_us", rank.wait_us},
+                     {"sent_bytes", rank.sent_bytes},
+                     {"received_bytes", rank.received_bytes}});
+  }
+  return ranks;
+}
+
 Json recall(const Stats& stats) {
   Json recall = Json::array();
   for (const Stats::Predictor::Ahead& ahead : stats.predictor.ahead)
@@ -179,6 +201,9 @@ constexpr auto kFields = std::to_array<StatsField>({
      .stats = {"routing", "load_balance_coefficient"}},
     {.value = at<&Stats::routing, &Stats::Routing::auxiliary_loss>,
      .stats = {"routing", "auxiliary_loss"}},
+
+    {.value = ranks,
+     .stats = {"cluster", "ranks"}, .live = {"cluster", "ranks"}},
 
     {.value = [](const Stats& s) { return known(s.roofline().compute_tokens_per_second); },
      .unit = Unit::kTokensPerSecond, .stats = {"roofline", "compute_tokens_per_second"}},

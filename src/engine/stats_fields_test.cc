@@ -42,13 +42,17 @@ TEST(StatsFields, WhatIsNotKnownIsNullAndWhatIsCountedAppears) {
   EXPECT_TRUE(json["predictor"]["accuracy"].is_null());
   EXPECT_TRUE(json["io"]["probed_bytes_per_second"].is_null());
   EXPECT_TRUE(json["roofline"]["fraction"].is_null());
+  EXPECT_TRUE(json["cluster"]["ranks"].empty());
 
   stats.experts = {.demands = 4, .hits = 3, .misses = 1};
   stats.predictor.ahead = {{.wanted = 2, .foreseen = 1}, {}};
+  stats.ranks = {{.rank = 1, .host = "mac2", .demands = 4, .hits = 1}};
   stats.io.copies = {{.path = "a", .read_bytes = 7, .probed_bytes_per_second = 5}};
   json = nlohmann::ordered_json::parse(stats_json(stats));
   EXPECT_EQ(json["experts"]["hit_rate"], 0.75);
   EXPECT_EQ(json["predictor"]["recall"].dump(), "[0.5,null]");
+  EXPECT_EQ(json["cluster"]["ranks"][0]["host"], "mac2");
+  EXPECT_EQ(json["cluster"]["ranks"][0]["hit_rate"], 0.25);
   EXPECT_EQ(json["io"]["copies"].dump(),
             R"([{"path":"a","read_bytes":7,"probed_bytes_per_second":5.0,"failed":false}])");
 }

@@ -158,6 +158,12 @@ ggml_tensor* DenseWeights::declare(ggml_type type, const std::string& name, std:
   return tensor;
 }
 
+void DenseWeights::keep_only_of_experts() {
+  std::erase_if(declared_, [](const Declared& d) { return !d.on_host; });
+  file_bytes_ = 0;
+  for (const Declared& d : declared_) file_bytes_ += d.info->bytes;
+}
+
 // Says where every tensor lies, and how much memory that takes.  Returns bytes of host_memory_.
 uint64_t DenseWeights::choose_regions(const Backend& backend) {
   uint64_t plain_bytes = 0;

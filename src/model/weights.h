@@ -74,6 +74,10 @@ class DenseWeights {
   uint64_t host_bytes() const { return host_memory_.size(); }
   uint64_t load_bytes() const { return load_bytes_; }
 
+  // Forgets all declarations but those of what routed experts are computed with, for a machine that computes
+  // nothing else: the others' tensors never get memory.  Before reserve().
+  void keep_only_of_experts();
+
   // Gives every tensor its address, so that graphs can be built and measured.  Nothing becomes resident yet.
   // `host` computes on host memory, and may be the same.
   Status reserve(const Backend& backend, const Backend& host);

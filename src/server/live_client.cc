@@ -57,6 +57,23 @@ std::string LiveFigures::text(const char* group, const char* name) const {
   return server::text(member(state_, group, name));
 }
 
+std::vector<LiveFigures::Rank> LiveFigures::ranks() const {
+  constexpr size_t kMostRanks = 256;
+  std::vector<Rank> ranks;
+  const Json* list = member(state_, "cluster", "ranks");
+  if (list == nullptr || !list->is_array()) return ranks;
+  for (const Json& one : *list) {
+    if (ranks.size() == kMostRanks) break;
+    ranks.push_back({.rank = server::count(member(one, "rank")),
+                     .host = server::text(member(one, "host")),
+                     .n_expert = server::count(member(one, "experts")),
+                     .arena_bytes = server::count(member(one, "arena_bytes")),
+                     .wait_us = server::count(member(one, "wait_us")),
+                     .hit_rate = server::number(member(one, "hit_rate"))});
+  }
+  return ranks;
+}
+
 bool LiveFigures::flag(const char* group, const char* name) const {
   const Json* value = member(state_, group, name);
   return value != nullptr && value->is_boolean() && value->get<bool>();

@@ -42,6 +42,15 @@ class LiveFigures {
   std::string text(const char* group, const char* name) const;  // of one line, since it is shown to people
   bool flag(const char* group, const char* name) const;
 
+  // Of several machines (docs/scale.md), in order; empty: there is one.
+  struct Rank {
+    uint64_t rank = 0;
+    std::string host;
+    uint64_t n_expert = 0, arena_bytes = 0, wait_us = 0;
+    std::optional<double> hit_rate;
+  };
+  std::vector<Rank> ranks() const;
+
  private:
   Json state_;
 };

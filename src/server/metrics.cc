@@ -37,6 +37,38 @@ std::string_view ending_name(Ending ending) {
   return "";
 }
 
+namespace {
+
+// Of each of several machines (Stats::ranks), which labels tell apart.
+struct RankMetric {
+  const char *name, *help;
+  bool counter;
+  double (*value)(const Stats::Rank& rank);
+};
+
+constexpr RankMetric kRankMetrics[] = {
+    {"odmoe_rank_experts", "Experts that a rank owns", false,
+     [](const Stats::Rank& r) { return static_cast<double>(r.n_expert); }},
+    {"odmoe_rank_arena_bytes", "Memory for experts of a rank", false,
+     [](const Stats::Rank& r) { return static_cast<double>(r.arena_bytes); }},
+    {"odmoe_rank_demands_total", "Experts asked for of a rank", true,
+     [](const Stats::Rank& r) { return static_cast<double>(r.demands); }},
+    {"odmoe_rank_hits_total", "Of these, those in its memory", true,
+     [](const Stats::Rank& r) { return static_cast<double>(r.hits); }},
+    {"odmoe_rank_read_bytes_total", "Bytes that a rank asked of its drive", true,
+     [](const Stats::Rank& r) { return static_cast<double>(r.read_bytes); }},
+    {"odmoe_rank_stall_seconds_total", "Time that a rank waited for its reads", true,
+     [](const Stats::Rank& r) { return static_cast<double>(r.stall_us) * 1e-6; }},
+    {"odmoe_rank_wait_seconds_total", "Time that the head waited for a rank", true,
+     [](const Stats::Rank& r) { return static_cast<double>(r.wait_us) * 1e-6; }},
+    {"odmoe_rank_sent_bytes_total", "Bytes of layers that the head sent to a rank", true,
+     [](const Stats::Rank& r) { return static_cast<double>(r.sent_bytes); }},
+    {"odmoe_rank_received_bytes_total", "Bytes of layers that came back", true,
+     [](const Stats::Rank& r) { return static_cast<double>(r.received_bytes); }},
+};
+
+}  // namespace
+
 // The registry holds what happens here; what the engine counts itself is put into gauges and counters of the
 // answer as it is asked for.
 struct Metrics::Impl {
@@ -116,6 +148,13 @@ std::string Metrics::text(const Stats* stats, const Scheduler::Load& load, size_
         if (!family.label.empty()) labels.push_back({std::string(family.label), std::string(field.label)});
         add(field.value(*stats).get<double>() * scale, std::move(labels));
       }
+    }
+  }
+  for (const RankMetric& metric : kRankMetrics) {
+    if (stats == nullptr || stats->ranks.empty()) break;
+    begin(metric.name, metric.help, metric.counter);
+    for (const Stats::Rank& rank : stats->ranks) {
+      add(metric.value(rank), {{"rank", std::to_string(rank.rank)}, {"host", rank.host}});
     }
   }
   return prometheus::TextSerializer().Serialize(families);

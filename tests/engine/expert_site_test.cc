@@ -4,12 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cstring>
 #include <thread>
 
 #include "expert_types.h"
 #include "runnable_model.h"
 #include "temp_dir.h"
+#include "tests/engine/all_kinds.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe::expert_site_test {
@@ -17,10 +17,6 @@ namespace {
 
 using namespace odmoe::testing;
 using ::testing::HasSubstr;
-
-constexpr std::string_view kText =
-    "In the beginning was the word, and the word was with the people of the United States; and it came to "
-    "pass that the king said unto his servants, What is the matter?";
 
 // What the test knows of a site and decides for it.
 struct Hand {
@@ -79,6 +75,10 @@ class RemoteSite final : public ExpertSite {
     ++hand_->n_abandoned;
   }
 
+  void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) override {
+    inner_->hint(experts, depth);
+  }
+
  private:
   explicit RemoteSite(Hand& hand) : hand_(&hand) {}
 
@@ -115,9 +115,10 @@ EngineOptions site_options(const std::filesystem::path& model) {
 // A site that takes every third expert, and one that takes half of the second layer with experts.
 EngineDependencies with_sites(const EngineOptions& options, Hand& thirds, Hand& halves) {
   EngineDependencies dependencies;
-  dependencies.make_sites =
-      [&, options](const Decoder& decoder) -> Result<std::vector<EngineDependencies::Site>> {
+  dependencies.make_sites = [&,
+                             options](const auto& context) -> Result<std::vector<EngineDependencies::Site>> {
     std::vector<EngineDependencies::Site> sites;
+    const Decoder& decoder = context.decoder;
     const int second = decoder.expert_layers()[1];
     const auto make = [&](Hand& hand) {
       return RemoteSite::create(options.model, decoder, options.chunk, options.sessions, hand);
@@ -130,38 +131,6 @@ EngineDependencies with_sites(const EngineOptions& options, Hand& thirds, Hand& 
     return sites;
   };
   return dependencies;
-}
-
-Token likeliest(std::span<const float> logits) {
-  return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
-}
-
-// Every position of a prompt, of tokens that follow alone, and of steps of two sessions.
-std::vector<float> all_kinds(EngineImpl& engine) {
-  std::vector<float> logits;
-  const LogitsSink collect = [&](int32_t, std::span<const float> values) {
-    logits.insert(logits.end(), values.begin(), values.end());
-  };
-  auto one = engine.new_session().value(), two = engine.new_session().value();
-  const std::vector<Token> prompt = engine.encode(kText, true, true);
-  EXPECT_TRUE(one->evaluate(prompt, collect).has_value());
-  EXPECT_TRUE(two->evaluate(std::span(prompt).first(prompt.size() / 2), collect).has_value());
-  for (int i = 0; i < 6; ++i) {
-    const Token next = likeliest(one->logits());
-    EXPECT_TRUE(one->evaluate({&next, 1}, collect).has_value());
-  }
-  for (int i = 0; i < 6; ++i) {
-    const std::array batch = {NextToken{.session = one.get(), .token = likeliest(one->logits())},
-                              NextToken{.session = two.get(), .token = likeliest(two->logits())}};
-    EXPECT_TRUE(engine.step(batch).has_value());
-    collect(0, one->logits());
-    collect(0, two->logits());
-  }
-  return logits;
-}
-
-bool same(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
 // Runs all_kinds() of a model with the engine's own site alone, and with two more; how much those two did.

@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<std::pair<std::string_view, int>, 17> kLevels = {{
+constexpr std::array<std::pair<std::string_view, int>, 19> kLevels = {{
     {"base", 0},
     {"io", 1},
     {"backend", 1},
@@ -34,6 +34,8 @@ constexpr std::array<std::pair<std::string_view, int>, 17> kLevels = {{
     {"simulate", 4},
     {"train", 4},
     {"server", 5},
+    {"cluster", 5},
+    {"mpi", 6},
     {"cli", 6},
 }};
 
@@ -45,7 +47,7 @@ constexpr std::array<std::string_view, 9> kPublicData = {
 constexpr std::string_view kPublic = "odmoe";
 
 // What computes with ggml's tensors.
-constexpr std::array<std::string_view, 3> kComputes = {"predict", "model", "engine"};
+constexpr std::array<std::string_view, 4> kComputes = {"predict", "model", "engine", "cluster"};
 
 // CMake targets that are a part of a module.
 std::string_view module_of_target(std::string_view target) {

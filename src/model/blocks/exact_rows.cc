@@ -82,6 +82,11 @@ class Trial {
                        static_cast<size_t>(n) * alone_->nb[1]) == 0;
   }
 
+  // What the last call of same_together(n) gave.
+  std::span<const std::byte> together(int64_t n) const {
+    return host_bytes(together_).first(static_cast<size_t>(n) * together_->nb[1]);
+  }
+
  private:
   explicit Trial(Backend& backend)
       : backend_(&backend),
@@ -128,20 +133,37 @@ class Trial {
               *together_ = nullptr;
 };
 
+// How many of the weights' rows are tried.
+int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most) {
+  const int64_t n_row = int64_t{most} * (most + 1) / 2;
+  const int64_t n_group = std::clamp(kWork / (n_row * n_in * kGroup), int64_t{1}, kMostGroups);
+  return std::min(n_out, n_group * kGroup + n_out % kGroup);
+}
+
 }  // namespace
 
 Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out, int32_t most,
                            const RepackedLayout* layout) {
   if (most <= 1) return 1;
-  const int64_t n_row = int64_t{most} * (most + 1) / 2;
-  const int64_t n_group = std::clamp(kWork / (n_row * n_in * kGroup), int64_t{1}, kMostGroups);
-  const int64_t n_tried = std::min(n_out, n_group * kGroup + n_out % kGroup);
-  ODMOE_ASSIGN_OR_RETURN(const auto trial, Trial::create(backend, type, n_in, n_tried, most, layout));
+  ODMOE_ASSIGN_OR_RETURN(const auto trial,
+                         Trial::create(backend, type, n_in, tried_rows(n_in, n_out, most), most, layout));
   for (int32_t n = 1; n <= most; ++n) {
     ODMOE_ASSIGN_OR_RETURN(const bool same, trial->same_together(n));
     if (!same) return std::max(n - 1, 1);
   }
   return most;
+}
+
+Result<Fingerprint::Value> product_fingerprint(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out,
+                                               int32_t most, const RepackedLayout* layout) {
+  ODMOE_ASSIGN_OR_RETURN(const auto trial,
+                         Trial::create(backend, type, n_in, tried_rows(n_in, n_out, most), most, layout));
+  Fingerprint all;
+  for (int32_t n = 1; n <= most; ++n) {
+    ODMOE_RETURN_IF_ERROR(trial->same_together(n));
+    all.add(trial->together(n));
+  }
+  return all.value();
 }
 
 }  // namespace odmoe

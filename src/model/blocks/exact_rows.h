@@ -5,6 +5,7 @@
 
 #include "backend/backend.h"
 #include "backend/repacked_layout.h"
+#include "base/fingerprint.h"
 
 namespace odmoe {
 
@@ -17,5 +18,10 @@ namespace odmoe {
 // Errors: kIo, no memory.
 Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out, int32_t most,
                            const RepackedLayout* layout = nullptr);
+
+// Of the products of such weights with 1, 2, ... `most` rows, the same numbers on every machine: two machines
+// that round otherwise anywhere in them have another one.  Takes as long as exact_rows().  kIo: no memory.
+Result<Fingerprint::Value> product_fingerprint(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out,
+                                               int32_t most, const RepackedLayout* layout = nullptr);
 
 }  // namespace odmoe

@@ -2,6 +2,13 @@
 // The tiles: a number, a line that explains it, a curve of the last minute.
 const kCurvePoints = 240; // a minute of four a second
 
+// Of several machines (docs/scale.md) what the others hold, and how long they were waited for.
+function ranksText(ranks) {
+  return ranks.slice(1).map((one) =>
+    `; rank ${one.rank} (${one.host}): ${bytesText(one.arena_bytes)}, hit rate ${percentText(one.hit_rate)}, ` +
+    `waited for ${threeDigits(one.wait_us * 1e-6)} s`).join("");
+}
+
 const kFigures = [
   {
     id: "speed", label: "Writing",
@@ -72,7 +79,7 @@ const kFigures = [
     tip: "What the process holds, of the budget that it was given. The bar is how the budget is divided: dense weights (grey), KV caches (amber), experts (blue), buffers (pale).",
     show: (s) => ({
       value: bytesOf(s.memory.resident_bytes),
-      note: `of ${bytesText(s.memory.budget_bytes)}, room for ${countText(s.memory.slots)} experts`,
+      note: `of ${bytesText(s.memory.budget_bytes)}, room for ${countText(s.memory.slots)} experts` + ranksText(s.cluster.ranks),
       parts: ["dense", "kv", "arena", "buffer"].map((name) => [name, s.memory[name + "_bytes"] / s.memory.budget_bytes]),
     }),
   },

@@ -1,0 +1,70 @@
+// The rank that evaluates: its engine computes experts itself and has the other ranks compute theirs.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/mutex.h"
+#include "cluster/greeting.h"
+#include "cluster/ownership.h"
+#include "cluster/pulse.h"
+#include "cluster/remote_site.h"
+#include "cluster/transport.h"
+#include "engine/engine_impl.h"
+
+namespace odmoe {
+
+// One owner.  Outlives the engine that it opens, and tells the other ranks to end when it ends itself.
+class Head {
+ public:
+  struct Options {
+    bool mixed_allowed = false;  // ranks may round otherwise
+    Pulse::Options pulse;
+    // Called in a thread of its own: nothing works any more, or a rank was asked to end.
+    std::function<void()> on_end;
+  };
+  // `transport` must outlive it.
+  Head(Transport& transport, Options options);
+  ~Head();
+  Head(const Head&) = delete;
+  Head& operator=(const Head&) = delete;
+
+  // Opens the model here and, with what the other ranks have, makes them owners of their experts.  Errors:
+  // those of Engine::open; those of another rank, with its name; kUnsupported: ranks do not suit each other;
+  // kUsage: an option that does not go with several ranks.  `dependencies` are for tests.
+  Result<std::unique_ptr<EngineImpl>> open(const EngineOptions& options, const LoadProgress& progress,
+                                           EngineDependencies dependencies = {});
+
+  // Why nothing works any more; no error while all is well.
+  Status status() const { return pulse_.status(); }
+
+  // "rank 0 (mac1): 512 experts, 40.0 GiB for them, 3.1 GiB/s", a line for each rank, once it is open.
+  std::string description() const { return description_; }
+
+ private:
+  void on_note(int from, const ReadNote& note);
+  Result<std::vector<EngineDependencies::Site>> make_sites(const EngineDependencies::SiteContext& context);
+  Result<std::vector<Hello>> gather_hellos(const Hello& own, const std::atomic<bool>* interrupted);
+  Status await_ready(const std::atomic<bool>* interrupted);
+  template <typename Ready>
+  Status await(const std::atomic<bool>* interrupted, const Ready& ready);
+  Status tell_all(const std::string& note);
+  std::vector<Stats::Rank> stats() const;
+
+  Transport& transport_;
+  Options options_;
+  std::string description_;
+  std::vector<std::string> names_;  // of the ranks, for people
+  std::vector<std::shared_ptr<RankFigures>> figures_;
+  std::vector<int32_t> n_owned_;  // by rank; once there are sites
+
+  Mutex mutex_;
+  Condition came_;
+  std::vector<std::optional<std::string>> hellos_ ODMOE_GUARDED_BY(mutex_);  // by rank
+  std::vector<std::optional<std::string>> ready_ ODMOE_GUARDED_BY(mutex_);
+  Pulse pulse_;  // last: it uses the others
+};
+
+}  // namespace odmoe

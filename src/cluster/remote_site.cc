@@ -1,0 +1,191 @@
+#include "cluster/remote_site.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "backend/tensor_memory.h"
+#include "engine/interrupt.h"
+#include "store/expert_store.h"
+
+namespace odmoe {
+namespace {
+
+constexpr std::chrono::milliseconds kLook{50};  // how soon an interrupt, or a rank that has gone, is seen
+
+}  // namespace
+
+void RankFigures::add_work(const WorkerFigures& worker, uint64_t wait_us, uint64_t sent_bytes,
+                           uint64_t received_bytes) {
+  const MutexLock lock(mutex_);
+  worker_ = worker;
+  wait_us_ += wait_us;
+  sent_bytes_ += sent_bytes;
+  received_bytes_ += received_bytes;
+}
+
+void RankFigures::read(Stats::Rank& rank) const {
+  const MutexLock lock(mutex_);
+  rank.arena_bytes = worker_.arena_bytes;
+  rank.demands = worker_.demands;
+  rank.hits = worker_.hits;
+  rank.late_hits = worker_.late_hits;
+  rank.misses = worker_.misses;
+  rank.prefetched = worker_.prefetched;
+  rank.read_bytes = worker_.read_bytes;
+  rank.stall_us = worker_.stall_us;
+  rank.wait_us = wait_us_;
+  rank.sent_bytes = sent_bytes_;
+  rank.received_bytes = received_bytes_;
+}
+
+RemoteSite::RemoteSite(Transport& transport, Pulse& pulse, std::shared_ptr<RankFigures> figures,
+                       const Options& options)
+    : transport_(transport),
+      pulse_(pulse),
+      figures_(std::move(figures)),
+      options_(options),
+      note_(kMaxHintsBytes) {
+  pairs_.reserve(static_cast<size_t>(options.shape.max_tokens * options.shape.n_expert_used));
+}
+
+Result<std::unique_ptr<RemoteSite>> RemoteSite::create(Transport& transport, Pulse& pulse,
+                                                       std::shared_ptr<RankFigures> figures,
+                                                       const Options& options) {
+  std::unique_ptr<RemoteSite> site(new RemoteSite(transport, pulse, std::move(figures), options));
+  ODMOE_ASSIGN_OR_RETURN(site->message_, AlignedBuffer::allocate(max_work_bytes(options.shape)));
+  return site;
+}
+
+// What was sent is in memory of ours until the answer has come.  Where none will come it stays there, since a
+// transport may still look at it; the process is about to end.
+RemoteSite::~RemoteSite() {
+  static auto* const kept = new std::vector<AlignedBuffer>;
+  if (!await_last().has_value()) kept->push_back(std::move(message_));
+}
+
+Status RemoteSite::begin(const ExpertWork& work) {
+  // Of work that was abandoned: its rows are wanted no more, but they must not be taken for this one's.
+  ODMOE_RETURN_IF_ERROR(await_last());
+  work_ = work;
+  pairs_.clear();
+  for (const int32_t expert : work.experts) {
+    const std::span<const DemandPair> pairs = work.demand->pairs(expert);
+    pairs_.insert(pairs_.end(), pairs.begin(), pairs.end());
+  }
+  const size_t n = write_work(message_.span(), options_.shape, ++sequence_, work);
+  if (const Status sent = transport_.send(options_.rank, message_.span().first(n)); !sent.has_value()) {
+    pulse_.break_with(sent.error());
+    return sent;
+  }
+  sent_bytes_ = n;
+  received_bytes_ = 0;
+  under_way_ = true;
+  hinted_ = false;  // hints of a layer end with its demand, there too
+  return {};
+}
+
+// The next result of the work under way.
+Result<ReadResult> RemoteSite::next_result(const std::atomic<bool>* interrupted) {
+  while (true) {
+    ODMOE_RETURN_IF_ERROR(check_interrupt(interrupted));
+    ODMOE_RETURN_IF_ERROR(pulse_.status());
+    auto come = transport_.receive(options_.rank, kLook);
+    if (!come.has_value()) {
+      pulse_.break_with(come.error());
+      return std::unexpected(come.error());
+    }
+    if (!*come) continue;
+    auto result = read_result(**come, options_.shape);
+    if (!result.has_value()) return broken(result.error().kind, result.error().message);
+    if (result->header.sequence != sequence_) {
+      return broken(ErrorKind::kIo,
+                    odmoe::format("answered to work {} instead of {}", result->header.sequence, sequence_));
+    }
+    received_bytes_ += (*come)->size();
+    if (result->header.outcome != Outcome::kMore) under_way_ = false;
+    return result;
+  }
+}
+
+Status RemoteSite::await_last() {
+  while (under_way_) {
+    if (const auto result = next_result(nullptr); !result.has_value()) return std::unexpected(result.error());
+  }
+  return {};
+}
+
+Result<std::optional<DemandPair>> RemoteSite::finish() {
+  const int64_t begin_us = options_.clock->now_us();
+  size_t n_row = 0;
+  while (true) {
+    ODMOE_ASSIGN_OR_RETURN(const ReadResult result, next_result(options_.interrupted));
+    const ResultHeader& header = result.header;
+    const auto waited = [&] {
+      return static_cast<uint64_t>(std::max<int64_t>(options_.clock->now_us() - begin_us, 0));
+    };
+    if (!under_way_) figures_->add_work(header.figures, waited(), sent_bytes_, received_bytes_);
+    switch (header.outcome) {
+      case Outcome::kMore:
+      case Outcome::kDone:
+        if (header.first_row != n_row || header.n_row > pairs_.size() - n_row) {
+          return broken(ErrorKind::kIo, "sent rows that it was not asked for");
+        }
+        scatter(header.first_row, result.rows);
+        n_row += header.n_row;
+        if (header.outcome == Outcome::kMore) continue;
+        if (n_row == pairs_.size()) return std::nullopt;
+        return broken(ErrorKind::kIo, odmoe::format("sent {} rows of {}", n_row, pairs_.size()));
+      case Outcome::kNotFinite: {
+        if (header.token < 0 || header.token >= work_.demand->n_token() || header.rank < 0 ||
+            header.rank >= options_.shape.n_expert_used) {
+          return broken(ErrorKind::kIo, "named a token that it was not asked for");
+        }
+        return DemandPair{.column = work_.demand->columns()[static_cast<size_t>(header.token)],
+                          .rank = header.rank};
+      }
+      case Outcome::kFailed:
+        return std::unexpected(
+            named({.kind = static_cast<ErrorKind>(header.error_kind), .message = std::string(result.text)}));
+    }
+  }
+}
+
+void RemoteSite::scatter(uint32_t first, std::span<const float> rows) const {
+  const auto width = static_cast<size_t>(options_.shape.width);
+  const std::span<float> output = host_values<float>(work_.columns.output);
+  for (size_t i = 0; i * width < rows.size(); ++i) {
+    const DemandPair& pair = pairs_[first + i];
+    const auto row = static_cast<size_t>(pair.column * options_.shape.n_expert_used + pair.rank);
+    std::ranges::copy(rows.subspan(i * width, width), output.begin() + static_cast<ptrdiff_t>(row * width));
+  }
+}
+
+void RemoteSite::abandon() {
+  if (!under_way_) return;
+  std::array<std::byte, 16> note{};
+  const size_t n = write_abandon(note, sequence_);
+  (void)transport_.send_note(options_.rank, std::span(note).first(n));  // it only ends the sooner
+}
+
+void RemoteSite::hint(std::span<const ExpertKey> experts, PrefetchDepth depth) {
+  // Nothing replaces nothing.
+  if (hinted_.exchange(!experts.empty()) || !experts.empty()) {
+    const size_t n = write_hints(note_, experts, depth);
+    (void)transport_.send_note(options_.rank, std::span(note_).first(n));  // it is only a hint
+  }
+}
+
+// What comes after cannot be told from what should have come: nothing works any more.
+std::unexpected<Error> RemoteSite::broken(ErrorKind kind, std::string_view what) {
+  const Error error = named({.kind = kind, .message = std::string(what)});
+  pulse_.break_with(error);
+  return std::unexpected(error);
+}
+
+Error RemoteSite::named(const Error& error) const {
+  return {.kind = error.kind,
+          .message = odmoe::format("{}: {}", rank_name(transport_, options_.rank), error.message)};
+}
+
+}  // namespace odmoe

@@ -1,0 +1,446 @@
+// Transport by MPI.  All calls of MPI are one thread's (MPI_THREAD_FUNNELED), which moves what is on its way
+// while others compute, and sleeps in between: MPI itself would only ever spin.
+//
+// How it waits decides what a layer costs and what computing loses (docs/scale.md has the measurements):
+//   - while somebody of this process waits for a message, its processor has nothing else to do: the thread
+//   asks
+//     MPI again and again, giving way to others in between, for kEager after something last came or went;
+//   - while nobody does, threads compute: it asks every kDuringWork, which is enough to keep a long message
+//     going, and costs a few per cent of one processor;
+//   - when nothing has come or gone for long, every kAtRest.
+#include <mpi.h>
+#include <sched.h>
+#ifdef __linux__
+#include <sys/prctl.h>
+#endif
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/joining_thread.h"
+#include "cluster/transport.h"
+
+namespace odmoe {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+using Time = std::chrono::steady_clock::time_point;
+
+constexpr microseconds kEager{20'000};
+constexpr microseconds kDuringWork{100}, kAtRest{1000};
+constexpr microseconds kLong{2'000'000};
+constexpr int kNoteTag = 1, kMessageTag = 2;
+constexpr size_t kMostNotes = 64;     // that wait for one rank
+constexpr size_t kMostComing = 1024;  // that have come and were not taken
+constexpr milliseconds kFlush{2000};  // what was sent last arrives within
+
+std::string text_of(int error) {
+  std::string text(MPI_MAX_ERROR_STRING, '\0');
+  int length = 0;
+  if (MPI_Error_string(error, text.data(), &length) != MPI_SUCCESS) return "error " + std::to_string(error);
+  text.resize(static_cast<size_t>(length));
+  return text;
+}
+
+class MpiTransport final : public Transport {
+ public:
+  // Once MPI is there.  Null, and why.
+  static MpiTransport* join(std::string& error) {
+    auto* transport = new MpiTransport();
+    std::unique_lock lock(transport->mutex_);
+    transport->changed_.wait(lock, [&] { return transport->joined_ || transport->error_; });
+    if (transport->joined_) return transport;
+    error = transport->error_->message;
+    lock.unlock();
+    delete transport;
+    return nullptr;
+  }
+  ~MpiTransport() override {
+    if (ending_ == Ending::kNo) leave();
+  }
+
+  int rank() const override { return rank_; }
+  int n_rank() const override { return n_rank_; }
+  const std::string& host(int rank) const override { return hosts_[static_cast<size_t>(rank)]; }
+
+  Status send_note(int to, std::span<const std::byte> note) override {
+    const std::lock_guard lock(mutex_);
+    if (error_) return std::unexpected(*error_);
+    std::deque<std::vector<std::byte>>& notes = peer(to).notes;
+    if (notes.size() >= kMostNotes) {
+      return fail(ErrorKind::kBudget, "rank {} ({}) takes no notes", to, host(to));
+    }
+    notes.emplace_back(note.begin(), note.end());
+    ask();
+    return {};
+  }
+
+  Result<std::optional<Note>> receive_note(std::span<std::byte> into, milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, timeout, [&] { return !come_.empty() || error_; });
+    if (come_.empty()) {
+      if (error_) return std::unexpected(*error_);
+      return std::nullopt;
+    }
+    const auto [from, note] = std::move(come_.front());
+    come_.pop_front();
+    if (come_.size() + 1 == kMostComing) ask();  // none were let in any more
+    std::ranges::copy(note, into.begin());
+    return Note{.from = from, .bytes = note.size()};
+  }
+
+  Status make_room(uint64_t message_bytes) override {
+    const std::lock_guard lock(mutex_);
+    for (int rank = 0; rank < n_rank_; ++rank) {
+      // Only the head speaks to all.
+      if (rank == rank_ || (rank_ != 0 && rank != 0)) continue;
+      auto room = AlignedBuffer::allocate(message_bytes);
+      if (!room.has_value()) return std::unexpected(room.error());
+      peer(rank).room = std::move(*room);
+      peer(rank).wants_message = true;
+    }
+    ask();
+    return {};
+  }
+
+  Status send(int to, std::span<const std::byte> message) override {
+    const std::lock_guard lock(mutex_);
+    if (error_) return std::unexpected(*error_);
+    peer(to).message = message;
+    peer(to).sending = true;
+    ask();
+    return {};
+  }
+
+  Result<bool> wait_sent(int to, milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    const Waiting waiting(*this);
+    changed_.wait_for(lock, timeout, [&] { return !peer(to).sending || error_; });
+    if (peer(to).sending && error_) return std::unexpected(*error_);
+    return !peer(to).sending;
+  }
+
+  Result<std::optional<std::span<const std::byte>>> receive(int from, milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    Peer& peer = this->peer(from);
+    if (std::exchange(peer.taken, false)) {
+      peer.wants_message = true;
+      ask();
+    }
+    const Waiting waiting(*this);
+    changed_.wait_for(lock, timeout, [&] { return peer.come || error_; });
+    if (!peer.come) {
+      if (error_) return std::unexpected(*error_);
+      return std::nullopt;
+    }
+    const std::span<const std::byte> message = peer.room.span().first(*peer.come);
+    peer.come.reset();
+    peer.taken = true;
+    return message;
+  }
+
+  void leave() override { end(Ending::kInOrder); }
+  void abort(int exit_code) override {
+    exit_code_ = exit_code;
+    end(Ending::kAtOnce);
+  }
+
+ private:
+  enum class Ending : uint8_t { kNo, kInOrder, kAtOnce };
+
+  // What is shared with the thread, by rank.
+  struct Peer {
+    std::deque<std::vector<std::byte>> notes;  // to be sent
+    std::span<const std::byte> message;        // likewise
+    bool sending = false;                      // a message has not been handed over yet
+    AlignedBuffer room;
+    bool wants_message = false;  // room may be filled
+    bool taken = false;          // what is in room has been given out
+    std::optional<size_t> come;  // bytes in room
+  };
+  // What is the thread's alone.
+  struct Flow {
+    std::vector<std::byte> note_out;
+    MPI_Request note_sending = MPI_REQUEST_NULL, message_sending = MPI_REQUEST_NULL;
+    std::vector<std::byte> note_in;
+    MPI_Request note_coming = MPI_REQUEST_NULL, message_coming = MPI_REQUEST_NULL;
+  };
+
+  // Counts who waits for a message; the lock is held.
+  class Waiting {
+   public:
+    explicit Waiting(MpiTransport& transport) : transport_(transport) {
+      ++transport_.n_waiting_;
+      transport_.wake_.notify_one();
+    }
+    ~Waiting() { --transport_.n_waiting_; }
+    Waiting(const Waiting&) = delete;
+    Waiting& operator=(const Waiting&) = delete;
+
+   private:
+    MpiTransport& transport_;
+  };
+
+  MpiTransport() : thread_([this] { run(); }) {}
+
+  Peer& peer(int rank) { return peers_[static_cast<size_t>(rank)]; }
+  // Something is to be done; the lock is held.
+  void ask() {
+    asked_ = true;
+    wake_.notify_one();
+  }
+  void end(Ending how) {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = how;
+      ask();
+    }
+    thread_.join();
+  }
+
+  void run();
+  bool join_all();
+  bool start();
+  bool look(int rank);
+  bool done(MPI_Request& request, int rank, MPI_Status& status);
+  bool check(int error, int rank);
+  void rest(Time last);
+  void finish();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;  // what others wait for
+  std::condition_variable wake_;     // what the thread waits for
+  bool joined_ = false;
+  std::optional<Error> error_;
+  std::vector<Peer> peers_;
+  std::deque<std::pair<int, std::vector<std::byte>>> come_;  // notes
+  std::atomic<bool> asked_ = false;
+  std::atomic<int> n_waiting_ = 0;
+  std::atomic<Ending> ending_ = Ending::kNo;
+  std::atomic<int> exit_code_ = 1;
+
+  // Set before joined_, and then as they are.
+  int rank_ = 0, n_rank_ = 1;
+  std::vector<std::string> hosts_;
+  // The thread's alone.
+  MPI_Comm world_ = MPI_COMM_NULL;
+  std::vector<Flow> flows_;
+  JoiningThread thread_;  // last: it uses the others
+};
+
+void MpiTransport::run() {
+#ifdef __linux__
+  prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);  // 1 us; the usual 50 would be half of kDuringWork
+#endif
+  if (!join_all()) return;
+  Time last = std::chrono::steady_clock::now();
+  while (ending_ == Ending::kNo) {
+    bool moved = asked_.exchange(false) && start();
+    for (int rank = 0; rank < n_rank_; ++rank) {
+      if (rank != rank_) moved = look(rank) || moved;
+    }
+    const Time now = std::chrono::steady_clock::now();
+    if (moved) last = now;
+    rest(last);
+  }
+  finish();
+}
+
+bool MpiTransport::join_all() {
+  const auto give_up = [this](std::string why) {
+    const std::lock_guard lock(mutex_);
+    error_ = Error{.kind = ErrorKind::kIo, .message = std::move(why)};
+    changed_.notify_all();
+    return false;
+  };
+  int provided = 0;
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+    return give_up("MPI cannot be started");
+  }
+  if (provided < MPI_THREAD_FUNNELED) return give_up("this MPI does not go with threads");
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+  if (MPI_Comm_dup(MPI_COMM_WORLD, &world_) != MPI_SUCCESS) return give_up("MPI cannot join the ranks");
+  MPI_Comm_set_errhandler(world_, MPI_ERRORS_RETURN);
+  MPI_Comm_rank(world_, &rank_);
+  MPI_Comm_size(world_, &n_rank_);
+  if (n_rank_ > kMaxRanks) {
+    return give_up(odmoe::format("there are {} ranks; {} at most can work together", n_rank_, kMaxRanks));
+  }
+  const auto n = static_cast<size_t>(n_rank_);
+  std::vector<char> own(MPI_MAX_PROCESSOR_NAME), all(n * own.size());
+  int length = 0;
+  MPI_Get_processor_name(own.data(), &length);
+  if (MPI_Allgather(own.data(), MPI_MAX_PROCESSOR_NAME, MPI_CHAR, all.data(), MPI_MAX_PROCESSOR_NAME,
+                    MPI_CHAR, world_) != MPI_SUCCESS) {
+    return give_up("MPI cannot reach all ranks");
+  }
+  for (size_t i = 0; i < n; ++i) hosts_.emplace_back(all.data() + i * own.size());
+  flows_.resize(n);
+  const std::lock_guard lock(mutex_);
+  peers_.resize(n);
+  joined_ = true;
+  asked_ = true;
+  changed_.notify_all();
+  return true;
+}
+
+// What was asked for since: sends, and room that may be filled.
+bool MpiTransport::start() {
+  const std::lock_guard lock(mutex_);
+  if (error_) return false;
+  for (int rank = 0; rank < n_rank_; ++rank) {
+    if (rank == rank_) continue;
+    Peer& peer = this->peer(rank);
+    Flow& flow = flows_[static_cast<size_t>(rank)];
+    if (flow.note_coming == MPI_REQUEST_NULL && come_.size() < kMostComing) {
+      flow.note_in.resize(kMaxNoteBytes);
+      if (!check(MPI_Irecv(flow.note_in.data(), static_cast<int>(kMaxNoteBytes), MPI_BYTE, rank, kNoteTag,
+                           world_, &flow.note_coming),
+                 rank)) {
+        return false;
+      }
+    }
+    if (flow.note_sending == MPI_REQUEST_NULL && !peer.notes.empty()) {
+      flow.note_out = std::move(peer.notes.front());
+      peer.notes.pop_front();
+      if (!check(MPI_Isend(flow.note_out.data(), static_cast<int>(flow.note_out.size()), MPI_BYTE, rank,
+                           kNoteTag, world_, &flow.note_sending),
+                 rank)) {
+        return false;
+      }
+    }
+    if (peer.sending && flow.message_sending == MPI_REQUEST_NULL &&
+        !check(MPI_Isend(peer.message.data(), static_cast<int>(peer.message.size()), MPI_BYTE, rank,
+                         kMessageTag, world_, &flow.message_sending),
+               rank)) {
+      return false;
+    }
+    if (std::exchange(peer.wants_message, false) &&
+        !check(MPI_Irecv(peer.room.data(), static_cast<int>(peer.room.size()), MPI_BYTE, rank, kMessageTag,
+                         world_, &flow.message_coming),
+               rank)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// What has come from a rank, and gone to it.
+bool MpiTransport::look(int rank) {
+  Flow& flow = flows_[static_cast<size_t>(rank)];
+  MPI_Status status;
+  bool moved = false;
+  if (done(flow.note_sending, rank, status)) {
+    moved = true;
+    asked_ = true;  // for the next one
+  }
+  if (done(flow.message_sending, rank, status)) {
+    moved = true;
+    const std::lock_guard lock(mutex_);
+    peer(rank).sending = false;
+    changed_.notify_all();
+  }
+  if (done(flow.note_coming, rank, status)) {
+    moved = true;
+    int bytes = 0;
+    MPI_Get_count(&status, MPI_BYTE, &bytes);
+    const std::lock_guard lock(mutex_);
+    come_.push_back({rank, {flow.note_in.begin(), flow.note_in.begin() + bytes}});
+    asked_ = true;
+    changed_.notify_all();
+  }
+  if (done(flow.message_coming, rank, status)) {
+    moved = true;
+    int bytes = 0;
+    MPI_Get_count(&status, MPI_BYTE, &bytes);
+    const std::lock_guard lock(mutex_);
+    peer(rank).come = static_cast<size_t>(bytes);
+    changed_.notify_all();
+  }
+  return moved;
+}
+
+bool MpiTransport::done(MPI_Request& request, int rank, MPI_Status& status) {
+  if (request == MPI_REQUEST_NULL) return false;
+  int flag = 0;
+  const int error = MPI_Test(&request, &flag, &status);
+  if (error != MPI_SUCCESS) {
+    const std::lock_guard lock(mutex_);
+    request = MPI_REQUEST_NULL;
+    return check(error, rank);
+  }
+  return flag != 0;
+}
+
+// The lock is held.
+bool MpiTransport::check(int error, int rank) {
+  if (error == MPI_SUCCESS) return true;
+  if (!error_) {
+    error_ = Error{.kind = ErrorKind::kIo,
+                   .message = odmoe::format("rank {} ({}) has gone: {}", rank, host(rank), text_of(error))};
+  }
+  changed_.notify_all();
+  return false;
+}
+
+void MpiTransport::rest(Time last) {
+  if (asked_) return;
+  const auto since = std::chrono::steady_clock::now() - last;
+  if (n_waiting_ > 0 && since < kEager) {
+    sched_yield();
+    return;
+  }
+  std::unique_lock lock(mutex_);
+  if (asked_ || ending_ != Ending::kNo) return;
+  wake_.wait_for(lock, since < kLong ? kDuringWork : kAtRest);
+}
+
+void MpiTransport::finish() {
+  if (ending_ == Ending::kAtOnce) {
+    MPI_Abort(MPI_COMM_WORLD, exit_code_);
+    std::_Exit(exit_code_);
+  }
+  // Notes that wait are sent: the head's last ones end the others.
+  const Time end = std::chrono::steady_clock::now() + kFlush;
+  bool waits = true;
+  while (waits && std::chrono::steady_clock::now() < end) {
+    start();
+    waits = false;
+    for (int rank = 0; rank < n_rank_; ++rank) {
+      if (rank == rank_) continue;
+      look(rank);
+      const std::lock_guard lock(mutex_);
+      const Flow& flow = flows_[static_cast<size_t>(rank)];
+      waits = waits || !peer(rank).notes.empty() || flow.note_sending != MPI_REQUEST_NULL;
+    }
+    sched_yield();
+  }
+  for (Flow& flow : flows_) {
+    for (MPI_Request* request : {&flow.note_coming, &flow.message_coming}) {
+      if (*request == MPI_REQUEST_NULL) continue;
+      MPI_Cancel(request);
+      MPI_Wait(request, MPI_STATUS_IGNORE);
+    }
+  }
+  MPI_Comm_free(&world_);
+  MPI_Finalize();
+}
+
+}  // namespace
+}  // namespace odmoe
+
+// What cli/ranks.cc looks for.  A transport that the caller owns, or null and why.
+extern "C" __attribute__((visibility("default"))) odmoe::Transport* odmoe_join_by_mpi(std::string* error) {
+  return odmoe::MpiTransport::join(*error);
+}
