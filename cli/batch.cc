@@ -24,6 +24,7 @@
 #include "cli/outlook.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "cli/report.h"
 #include "cli/speed_estimate.h"
 #include "engine/drives.h"
@@ -308,7 +309,8 @@ void add_batch(CLI::App& app, Action& action) {
       "6.5GB/s");
   command->callback([&action, options, command] {
     options->inference.given = given_settings(*command);
-    action = [options] { return batch(*options); };
+    const Action answer = [options] { return batch(*options); };
+    action = options->plan ? answer : ranks::on_each(options->inference, answer);
   });
 }
 

@@ -5,15 +5,12 @@
 #include <utility>
 #include <vector>
 
+#include "backend/tensor_memory.h"
 #include "base/checksum.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
 namespace {
-
-// A buffer of no bytes is a dummy that makes no tensor known to its type: `extra` then stays null, and ggml
-// takes what is laid out for what is not.
-constexpr size_t kBufferBytes = 64;
 
 ggml_context_ptr small_context(size_t n_tensor) {
   return ggml_context_ptr(
@@ -51,7 +48,7 @@ bool can_hold(const Backend& backend, ggml_backend_buffer_t buffer, ggml_type ty
 
 std::unique_ptr<RepackedLayout> RepackedLayout::create(const Backend& backend) {
   for (const ggml_backend_buffer_type_t type : backend.extra_buffer_types()) {
-    ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, kBufferBytes));
+    ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, kLayoutBufferBytes));
     if (buffer == nullptr) continue;
     // A shape of many blocks and whole groups of rows, in the types that files of experts have most.
     for (const ggml_type quantised : {GGML_TYPE_Q4_0, GGML_TYPE_Q4_K, GGML_TYPE_Q2_K, GGML_TYPE_IQ4_NL,
@@ -74,11 +71,8 @@ bool RepackedLayout::takes(ggml_type type, int64_t n_in, int64_t n_out) const {
 }
 
 void RepackedLayout::place(ggml_tensor* tensor, std::byte* data) const {
-  assert(tensor->data == nullptr && tensor->view_src == nullptr);
-  tensor->buffer = buffer_.get();
-  tensor->data = data;
-  [[maybe_unused]] const ggml_status status = ggml_backend_buffer_init_tensor(buffer_.get(), tensor);
-  assert(status == GGML_STATUS_SUCCESS && tensor->extra != nullptr);
+  [[maybe_unused]] const bool placed = place_laid_out(buffer_.get(), tensor, data);
+  assert(placed);
 }
 
 void RepackedLayout::repack(ggml_type type, int64_t n_in, int64_t n_out, std::span<const std::byte> plain,

@@ -30,4 +30,11 @@ void place_within(const ggml_tensor* whole, ggml_tensor* tensor, uint64_t offset
   ggml_backend_tensor_alloc(whole->buffer, tensor, static_cast<std::byte*>(whole->data) + offset);
 }
 
+bool place_laid_out(ggml_backend_buffer_t buffer, ggml_tensor* tensor, std::byte* data) {
+  assert(!has_memory(tensor) && tensor->view_src == nullptr);
+  tensor->buffer = buffer;
+  tensor->data = data;
+  return ggml_backend_buffer_init_tensor(buffer, tensor) == GGML_STATUS_SUCCESS && tensor->extra != nullptr;
+}
+
 }  // namespace odmoe

@@ -35,4 +35,10 @@ void write_tensor(ggml_tensor* tensor, uint64_t offset, std::span<const std::byt
 // then written there.
 void place_within(const ggml_tensor* whole, ggml_tensor* tensor, uint64_t offset = 0);
 
+// Gives a tensor without memory that at `data`, in the layout of the buffer's type (ggml's CPU_REPACK, AMX).
+// The buffer has kLayoutBufferBytes, which nobody uses: of an empty one ggml would compute with the tensor as
+// if it were not laid out, without a word.  False when ggml does not lay it out.
+inline constexpr size_t kLayoutBufferBytes = 64;
+bool place_laid_out(ggml_backend_buffer_t buffer, ggml_tensor* tensor, std::byte* data);
+
 }  // namespace odmoe

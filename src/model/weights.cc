@@ -209,11 +209,7 @@ bool DenseWeights::Region::place(ggml_tensor* tensor, uint64_t offset) const {
     auto* base = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
     return ggml_backend_tensor_alloc(buffer.get(), tensor, base + offset) == GGML_STATUS_SUCCESS;
   }
-  tensor->buffer = buffer.get();
-  tensor->data = memory.data() + offset;
-  // Without `extra` ggml would compute with it as if it were not laid out, without a word.
-  return ggml_backend_buffer_init_tensor(buffer.get(), tensor) == GGML_STATUS_SUCCESS &&
-         tensor->extra != nullptr;
+  return place_laid_out(buffer.get(), tensor, memory.data() + offset);
 }
 
 Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
@@ -226,10 +222,9 @@ Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
     uint64_t bytes = region.bytes;
     if (std::ranges::contains(backend.extra_buffer_types(), region.type)) {
       // Its matrices lie in memory of ours, of which nothing is there until it is filled, so that a model may
-      // be planned that is larger than this machine.  ggml only wants a buffer of the type, and not an empty
-      // one.
+      // be planned that is larger than this machine.
       ODMOE_ASSIGN_OR_RETURN(region.memory, AlignedBuffer::allocate(region.bytes, /*huge_pages=*/true));
-      bytes = kTensorAlignment;
+      bytes = kLayoutBufferBytes;
     }
     region.buffer.reset(ggml_backend_buft_alloc_buffer(region.type, bytes));
     if (region.buffer == nullptr) {
