@@ -91,7 +91,7 @@ std::string make_note(NoteKind kind, std::string_view body) {
 size_t write_hints(std::span<std::byte> note, std::span<const ExpertKey> experts, PrefetchDepth depth) {
   put(note, HintsHeader{.depth = static_cast<uint32_t>(depth)});
   experts = experts.first(std::min(experts.size(), ExpertStore::kMaxHints));
-  std::memcpy(note.data() + sizeof(HintsHeader), experts.data(), experts.size_bytes());
+  std::ranges::copy(std::as_bytes(experts), note.begin() + sizeof(HintsHeader));
   return sizeof(HintsHeader) + experts.size_bytes();
 }
 
@@ -223,7 +223,7 @@ size_t write_result(std::span<std::byte> message, const WireShape& shape, Result
   text = text.substr(0, kTextBytes);
   header.message_bytes = static_cast<uint32_t>(text.size());
   put(message, header);
-  std::memcpy(message.data() + sizeof(ResultHeader), text.data(), text.size());
+  std::ranges::copy(std::as_bytes(std::span(text)), message.begin() + sizeof(ResultHeader));
   return sizeof(ResultHeader) +
          std::max(static_cast<size_t>(header.n_row) * static_cast<size_t>(shape.width) * sizeof(float),
                   text.size());

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <cctype>
@@ -24,6 +25,11 @@
 
 namespace odmoe::server {
 namespace {
+
+// Other tests may run meanwhile.
+std::filesystem::path own_directory(std::string_view name) {
+  return std::filesystem::path(::testing::TempDir()) / odmoe::format("{}-{}", name, getpid());
+}
 
 using ::testing::ElementsAre;
 
@@ -293,7 +299,7 @@ TEST_F(SchedulerTest, WhatIsReusedChangesNoBit) {
     }
   }
 
-  const auto directory = std::filesystem::path(::testing::TempDir()) / "odmoe-reuse-test";
+  const auto directory = own_directory("odmoe-reuse-test");
   std::filesystem::remove_all(directory);
   constexpr uint64_t kTooLittle = 500U << 10;  // for two chunks, not for four
   std::array<PromptCacheOptions, 3> caches;
@@ -372,8 +378,7 @@ class ConversationTest : public SchedulerTest, public ::testing::WithParamInterf
     chunk_ = 96;
     context_ = 1024;
     cache_options_ = {.chunk = chunk_};
-    directory_ =
-        std::filesystem::path(::testing::TempDir()) / ("odmoe-conversation-" + std::string(GetParam().name));
+    directory_ = own_directory("odmoe-conversation");
     std::filesystem::remove_all(directory_);
   }
   void TearDown() override {
@@ -590,7 +595,7 @@ TEST_F(SchedulerTest, ATextWhoseSessionWasGivenAwayIsTakenUpAgain) {
 }
 
 TEST_F(SchedulerTest, TextsSurviveARestartInTheirDirectory) {
-  const auto directory = std::filesystem::path(::testing::TempDir()) / "odmoe-scheduler-test";
+  const auto directory = own_directory("odmoe-scheduler-test");
   std::filesystem::remove_all(directory);
   cache_options_ = {.memory_bytes = 8U << 20,
                     .directory = directory,
@@ -608,7 +613,7 @@ TEST_F(SchedulerTest, TextsSurviveARestartInTheirDirectory) {
 }
 
 TEST_F(SchedulerTest, TextsAreUsedAgainForTheirOwnerAlone) {
-  const auto directory = std::filesystem::path(::testing::TempDir()) / "odmoe-scheduler-owners";
+  const auto directory = own_directory("odmoe-scheduler-owners");
   std::filesystem::remove_all(directory);
   const auto reused = [&](const char* owner) {
     Generation generation = ask(kText, 4);
