@@ -185,6 +185,8 @@ Result<int> batch(BatchCommand command) {
   ODMOE_ASSIGN_OR_RETURN(engine_options.model, find_model(engine_options.model.string()));
   if (command.batch.model_id.empty()) command.batch.model_id = engine_options.model.stem().string();
   use_kept_tuning(command.inference);
+  // Where a pass cannot take several prompts, those that write had better go on together between them.
+  if (ranks::several()) command.wanted.prompts = 1;
   ODMOE_RETURN_IF_ERROR(settle_width(engine_options, command.batch, command.wanted, input.size()));
   ODMOE_ASSIGN_OR_RETURN(auto engine, ReportedEngine::open(command.inference));
   return engine.finish(answer_all(command, input, *engine));

@@ -31,11 +31,11 @@ inline LocalSite::Options local_site_options(const EngineOptions& options,
                                              const std::atomic<bool>* interrupted) {
   // Rows of an expert that are tried at load for them (model/blocks/exact_rows.h); more would take longer
   // than they are worth.
-  constexpr int32_t kRowsTried = 8;
+  constexpr int32_t kRowsTried = 8, kMostRowsTried = 64;
   const int32_t lanes = max_lanes(options);
   return {.max_tokens = std::max(options.chunk, lanes),
           .max_tokens_together = int64_t{lanes} + int64_t{max_places(options)} * options.chunk,
-          .rows_tried = std::max(options.sessions, std::min(lanes, kRowsTried)),
+          .rows_tried = std::max(std::min(options.sessions, kMostRowsTried), std::min(lanes, kRowsTried)),
           .interrupted = interrupted};
 }
 

@@ -174,6 +174,7 @@ class MpiTransport final : public Transport {
     MPI_Request note_sending = MPI_REQUEST_NULL, message_sending = MPI_REQUEST_NULL;
     std::vector<std::byte> note_in;
     MPI_Request note_coming = MPI_REQUEST_NULL, message_coming = MPI_REQUEST_NULL;
+    std::optional<size_t> come;  // bytes of a message of which nobody has been told yet
   };
 
   // Counts who waits for a message; the lock is held.
@@ -364,8 +365,13 @@ bool MpiTransport::look(int rank) {
     moved = true;
     int bytes = 0;
     MPI_Get_count(&status, MPI_BYTE, &bytes);
+    flow.come = static_cast<size_t>(bytes);
+  }
+  // Whoever has an answer may send again at once: what was answered has to be seen to have gone before.
+  if (flow.come && flow.message_sending == MPI_REQUEST_NULL) {
+    moved = true;
     const std::lock_guard lock(mutex_);
-    peer(rank).come = static_cast<size_t>(bytes);
+    peer(rank).come = *std::exchange(flow.come, std::nullopt);
     changed_.notify_all();
   }
   return moved;

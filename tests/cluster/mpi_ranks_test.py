@@ -4,6 +4,7 @@ killed, stopped or interrupted.
 
     mpi_ranks_test.py ODMOE MODEL
 """
+import contextlib
 import json
 import os
 import shutil
@@ -116,8 +117,9 @@ class Server:
         while waiting:
             parent = waiting.pop()
             for task in os.listdir(f'/proc/{parent}/task'):
-                with open(f'/proc/{parent}/task/{task}/children') as file:
-                    waiting += [int(pid) for pid in file.read().split()]
+                with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+                    with open(f'/proc/{parent}/task/{task}/children') as file:
+                        waiting += [int(pid) for pid in file.read().split()]
             if os.path.realpath(f'/proc/{parent}/exe') == program:
                 found.append(parent)
         assert len(found) == 2, found
