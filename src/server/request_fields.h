@@ -40,8 +40,8 @@ ApiStatus check_fields(const Json& body, Endpoint endpoint);
 // where the object stands, as of Fields; `elsewhere`: what to do with a field that only a chat has.
 ApiStatus check_fields(const Json& object, std::span<const FieldRule> own, std::string_view prefix = "",
                        std::string_view elsewhere = "it is a field of /v1/chat/completions");
-// 400 that names the first member of an object within a request that is not one of these; `name`: what the object
-// is called.
+// 400 that names the first member of an object within a request that is not one of these; `name`: what the
+// object is called.
 ApiStatus check_members(const Json& object, std::initializer_list<std::string_view> known,
                         const std::string& name);
 // A rule of such a table.

@@ -18,25 +18,10 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::array<std::pair<std::string_view, int>, 19> kLevels = {{
-    {"base", 0},
-    {"io", 1},
-    {"backend", 1},
-    {"jinja", 1},
-    {"format", 2},
-    {"trace", 2},
-    {"store", 3},
-    {"predict", 3},
-    {"model", 3},
-    {"convert", 3},
-    {"grammar", 3},
-    {"hub", 3},
-    {"engine", 4},
-    {"simulate", 4},
-    {"train", 4},
-    {"server", 5},
-    {"cluster", 5},
-    {"mpi", 6},
-    {"cli", 6},
+    {"base", 0},    {"io", 1},      {"backend", 1}, {"jinja", 1},    {"format", 2},
+    {"trace", 2},   {"store", 3},   {"predict", 3}, {"model", 3},    {"convert", 3},
+    {"grammar", 3}, {"hub", 3},     {"engine", 4},  {"simulate", 4}, {"train", 4},
+    {"server", 5},  {"cluster", 5}, {"mpi", 6},     {"cli", 6},
 }};
 
 // Public headers that are plain data, which every level may use; the others are what the engine implements.
