@@ -1,6 +1,8 @@
-// What attention of one token over a long KV cache costs: by flash attention, which goes over keys and values
-// once per query head, and by products that go over them once for all heads that share them, with values that
-// are kept transposed (model/blocks/attention.h).  docs/performance.md draws the conclusion.
+// What attention over a long KV cache costs.  Of one token: by flash attention, which goes over keys and
+// values once per query head, and by products that go over them once for all heads that share them, with
+// values that are kept transposed, or are turned each time (model/blocks/attention.h).  Of the tokens of a
+// prompt: by flash attention of the cache as it is, and of what its keys and values are in F32, for tokens
+// repeated until they fill a tile.  docs/performance.md draws the conclusion.
 //
 //   odmoe_attention_bench [--benchmark_filter=f16]
 #include <benchmark/benchmark.h>
@@ -19,6 +21,7 @@ struct Shape {
   const char* name;
   int64_t n_head, n_head_kv, key, value;
 };
+constexpr int64_t kTile = 64;  // queries from which on ggml's flash attention goes over f16 and f32 in tiles
 constexpr Shape kQwen3{
     .name = "32 heads on 4 of 128", .n_head = 32, .n_head_kv = 4, .key = 128, .value = 128};
 constexpr Shape kKimiK2{
@@ -29,17 +32,34 @@ Backend& backend() {
   return *instance;
 }
 
+enum class Way : uint8_t { kFlash, kTiled, kGrouped, kTurned };
+
+const char* name_of(Way way) {
+  switch (way) {
+    case Way::kFlash:
+      return "flash";
+    case Way::kTiled:
+      return "tiled";
+    case Way::kGrouped:
+      return "grouped";
+    case Way::kTurned:
+      return "turned";
+  }
+  return "";
+}
+
 // A cache of n rows and a graph over it.
 class Attention {
  public:
-  Attention(const Shape& s, ggml_type keys, ggml_type values, int64_t n, bool flash)
+  Attention(const Shape& s, ggml_type keys, ggml_type values, int64_t n, int64_t n_token, Way way)
       : context_(ggml_init({.mem_size = size_t{1} << 20, .mem_buffer = nullptr, .no_alloc = true})) {
     ggml_context* ctx = context_.get();
-    ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, s.key, s.n_head, 1);
-    ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n, 1);
+    const bool flash = way == Way::kFlash || way == Way::kTiled;
+    ggml_tensor* q = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, s.key, s.n_head, n_token);
+    ggml_tensor* mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, n, n_token);
     ggml_tensor* k_rows = ggml_new_tensor_2d(ctx, keys, s.key * s.n_head_kv, n);
-    ggml_tensor* v_rows = flash ? ggml_new_tensor_2d(ctx, values, s.value * s.n_head_kv, n)
-                                : ggml_new_tensor_2d(ctx, values, n, s.value * s.n_head_kv);
+    ggml_tensor* v_rows = way != Way::kGrouped ? ggml_new_tensor_2d(ctx, values, s.value * s.n_head_kv, n)
+                                               : ggml_new_tensor_2d(ctx, values, n, s.value * s.n_head_kv);
     const auto heads = [&](ggml_tensor* rows, int64_t dim) {
       return ggml_view_3d(ctx, rows, dim, n, s.n_head_kv, rows->nb[1], ggml_row_size(rows->type, dim), 0);
     };
@@ -47,16 +67,28 @@ class Attention {
     graph_ = ggml_new_graph(ctx);
     ggml_tensor* out = nullptr;
     if (flash) {
-      out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), heads(k_rows, s.key),
-                                heads(v_rows, s.value), mask, scale, 0, 0);
+      ggml_tensor* k = heads(k_rows, s.key);
+      ggml_tensor* v = heads(v_rows, s.value);
+      ggml_tensor* asked = q;
+      ggml_tensor* seen = mask;
+      if (way == Way::kTiled) {
+        const int64_t times = (kTile + n_token - 1) / n_token;
+        if (keys != GGML_TYPE_F16) k = ggml_cast(ctx, k, GGML_TYPE_F32);
+        if (keys != GGML_TYPE_F16) v = ggml_cast(ctx, v, GGML_TYPE_F32);
+        if (times > 1) asked = ggml_repeat_4d(ctx, q, s.key, s.n_head, n_token * times, 1);
+        if (times > 1) seen = ggml_repeat_4d(ctx, mask, n, n_token * times, 1, 1);
+      }
+      out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, asked, 0, 2, 1, 3), k, v, seen, scale, 0, 0);
       ggml_prec_set_acc(out, GGML_PREC_F32);
     } else {
       const int64_t group = s.n_head / s.n_head_kv;
       ggml_tensor* weights =
           ggml_mul_mat(ctx, heads(k_rows, s.key), ggml_reshape_3d(ctx, q, s.key, group, s.n_head_kv));
       weights = ggml_soft_max_ext(ctx, ggml_reshape_3d(ctx, weights, n, 1, s.n_head), mask, scale, 0);
-      ggml_tensor* v = ggml_view_3d(ctx, v_rows, n, s.value, s.n_head_kv, v_rows->nb[1],
-                                    v_rows->nb[1] * static_cast<size_t>(s.value), 0);
+      ggml_tensor* v = way == Way::kTurned
+                           ? ggml_cont(ctx, ggml_permute(ctx, heads(v_rows, s.value), 1, 0, 2, 3))
+                           : ggml_view_3d(ctx, v_rows, n, s.value, s.n_head_kv, v_rows->nb[1],
+                                          v_rows->nb[1] * static_cast<size_t>(s.value), 0);
       out = ggml_mul_mat(ctx, v, ggml_reshape_3d(ctx, weights, n, group, s.n_head_kv));
     }
     ggml_build_forward_expand(graph_, out);
@@ -90,21 +122,18 @@ class Attention {
   size_t bytes_ = 0;
 };
 
-void attend(benchmark::State& state, const Shape& shape, ggml_type keys, ggml_type values, bool flash) {
-  Attention attention(shape, keys, values, state.range(0), flash);
+void attend(benchmark::State& state, const Shape& shape, ggml_type keys, ggml_type values, Way way) {
+  Attention attention(shape, keys, values, state.range(0), state.range(1), way);
   attention.run();
   while (state.KeepRunning()) attention.run();
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(attention.bytes()));
 }
 
-void add(const Shape& shape, ggml_type keys, ggml_type values, bool flash) {
+benchmark::internal::Benchmark* add(const Shape& shape, ggml_type keys, ggml_type values, Way way) {
   const std::string name = std::string(shape.name) + ", keys " + ggml_type_name(keys) + ", values " +
-                           ggml_type_name(values) + (flash ? ", flash" : ", grouped");
-  benchmark::RegisterBenchmark(name, attend, shape, keys, values, flash)
-      ->Arg(512)
-      ->Arg(4096)
-      ->Arg(16384)
-      ->Arg(32768)
+                           ggml_type_name(values) + ", " + name_of(way);
+  return benchmark::RegisterBenchmark(name, attend, shape, keys, values, way)
+      ->ArgNames({"rows", "tokens"})
       ->Unit(benchmark::kMillisecond)
       ->UseRealTime();
 }
@@ -114,13 +143,20 @@ void add(const Shape& shape, ggml_type keys, ggml_type values, bool flash) {
 
 int main(int argc, char** argv) {
   using namespace odmoe;
+  const std::vector<int64_t> rows = {512, 4096, 16384, 32768};
   for (const Shape& shape : {kQwen3, kKimiK2}) {
     for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_BF16}) {
-      add(shape, type, type, /*flash=*/true);
-      add(shape, type, type, /*flash=*/false);
+      for (const Way way : {Way::kFlash, Way::kGrouped, Way::kTurned}) {
+        add(shape, type, type, way)->ArgsProduct({rows, {1}});
+      }
     }
-    add(shape, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0, /*flash=*/true);
-    add(shape, GGML_TYPE_Q8_0, GGML_TYPE_F16, /*flash=*/false);
+    add(shape, GGML_TYPE_Q8_0, GGML_TYPE_Q8_0, Way::kFlash)->ArgsProduct({rows, {1}});
+    add(shape, GGML_TYPE_Q8_0, GGML_TYPE_F16, Way::kGrouped)->ArgsProduct({rows, {1}});
+    for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0}) {
+      for (const Way way : {Way::kFlash, Way::kTiled}) {
+        add(shape, type, type, way)->ArgsProduct({{512, 4096}, {8, 16, 32, 48, 64, 256}});
+      }
+    }
   }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;

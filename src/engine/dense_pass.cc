@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/units.h"
+#include "model/blocks/attention.h"
 
 namespace odmoe {
 namespace {
@@ -188,6 +189,8 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
   KeptOperands kept(decoder_->max_segment_nodes(0) + decoder_->max_segment_nodes(1));
   const TokenSpan many{
       .columns = &memory_->all(), .state = &state, .first = TokenSpan::kAnywhere, .n_token = chunk};
+  TokenSpan nearly_a_tile = many;  // of which attention makes one
+  nearly_a_tile.n_token = std::min(chunk, kTileQueries - 1);
   const TokenSpan one{
       .columns = &memory_->lane(0), .state = &state, .first = TokenSpan::kAnywhere, .n_token = 1};
   // `build` makes a graph of a span; of a single token operands are kept.
@@ -202,9 +205,13 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
     return reserve_graph(graph_, what);
   };
   for (int segment = 0; segment < decoder_->n_segment(); ++segment) {
-    ODMOE_RETURN_IF_ERROR(reserve("layers", [&](const TokenSpan& span) {
+    const auto build = [&](const TokenSpan& span) {
       decoder_->build_segment(inputs(graph_, span), span.columns->device, segment);
-    }));
+    };
+    ODMOE_RETURN_IF_ERROR(reserve("layers", build));
+    graph_.reset();
+    build(nearly_a_tile);
+    ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteChecks::What::kHiding));
   }
   if (state.plan().has_overwritten()) graph_bytes_ *= 2;  // they are built for both sides
   graph_.reset();

@@ -15,7 +15,7 @@ Result<std::string> EngineImpl::state_identity() const {
                        info_.architecture, model.value().hex(),
                        ggml_type_name(cache_ggml_type(options_.cache_type)), options_.chunk,
                        state_plan_->has_transposed() ? "grouped and " : "",
-                       options_.flash_attention == FlashAttention::kOn ? "flash" : "plain", ODMOE_VERSION,
+                       options_.flash_attention == FlashAttention::kOn ? "tiled flash" : "plain", ODMOE_VERSION,
                        ggml_version(), ggml_commit(), backend_->description(), backend_->features());
 }
 

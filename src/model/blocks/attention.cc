@@ -40,10 +40,53 @@ SeenValues seen_values(const LayerInputs& inputs, int layer, size_t number, int6
 
 namespace {
 
+static_assert(2 * kLeastTiledQueries >= kTileQueries);  // what fill_tile() takes
+
 // The other of the two ways.
 ggml_tensor* transposed(ggml_context* ctx, ggml_tensor* v) {
   if (ggml_is_quantized(v->type)) v = ggml_cast(ctx, v, GGML_TYPE_F32);
   return ggml_cont(ctx, ggml_permute(ctx, v, 1, 0, 2, 3));
+}
+
+// x and, after it along `dim`, what it begins with: kTileQueries in all.
+ggml_tensor* fill_tile(ggml_context* ctx, ggml_tensor* x, int dim) {
+  ggml_tensor* front =
+      dim == 1 ? ggml_view_2d(ctx, x, x->ne[0], kTileQueries - x->ne[1], x->nb[1], 0)
+               : ggml_view_3d(ctx, x, x->ne[0], x->ne[1], kTileQueries - x->ne[2], x->nb[1], x->nb[2], 0);
+  return ggml_concat(ctx, x, front, dim);
+}
+
+// Keys or values as tiles take them.
+ggml_tensor* in_tiled_type(ggml_context* ctx, ggml_tensor* x) {
+  return x->type == GGML_TYPE_F16 || x->type == GGML_TYPE_F32 ? x : ggml_cast(ctx, x, GGML_TYPE_F32);
+}
+
+// q: [key, n_head, n_token], of at least kLeastTiledQueries tokens.
+ggml_tensor* attend_in_tiles(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, const SeenValues& v,
+                             ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
+  const int64_t n_token = q->ne[2];
+  if (n_token < kTileQueries) {
+    q = fill_tile(ctx, q, 2);
+    mask = fill_tile(ctx, mask, 1);
+  }
+  ggml_tensor* keys = in_tiled_type(ctx, k);
+  ggml_tensor* values = v.transposed ? ggml_permute(ctx, v.heads, 1, 0, 2, 3) : v.heads;
+  if (v.of_keys && keys != k) {  // which are there in that type already
+    values =
+        ggml_view_3d(ctx, keys, values->ne[0], values->ne[1], values->ne[2], keys->nb[1], keys->nb[2], 0);
+  } else if (values->type == GGML_TYPE_F16 || values->type == GGML_TYPE_F32) {
+    if (v.transposed) values = ggml_cont(ctx, values);
+  } else {
+    values = ggml_cast(ctx, values, GGML_TYPE_F32);
+  }
+  ggml_tensor* out =
+      ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), keys, values, mask, scale, 0.0F, cap);
+  ggml_prec_set_acc(out, GGML_PREC_F32);
+  if (sinks != nullptr) ggml_flash_attn_ext_add_sinks(out, sinks);
+  // [value, n_head, n_token]
+  return n_token < kTileQueries
+             ? ggml_view_3d(ctx, out, out->ne[0], out->ne[1], n_token, out->nb[1], out->nb[2], 0)
+             : out;
 }
 
 // scores: [n_kv, n_token, n_head], q.k, which become weights.
@@ -84,7 +127,16 @@ ggml_tensor* attend_grouped(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, g
 ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, const SeenValues& v,
                     ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
   ggml_context* ctx = inputs.context;
-  if (v.transposed && q->ne[2] == 1) return attend_grouped(ctx, q, k, v.heads, mask, scale, cap, sinks);
+  const int64_t n_token = q->ne[2];
+  // Of bf16, flash attention of one token takes longer than turning all values.
+  const bool turns = !v.transposed && v.heads->type == GGML_TYPE_BF16;
+  if (n_token == 1 && (v.transposed || turns)) {
+    ggml_tensor* values = turns ? transposed(ctx, v.heads) : v.heads;
+    return attend_grouped(ctx, q, k, values, mask, scale, cap, sinks);
+  }
+  if (inputs.flash_attention && n_token >= kLeastTiledQueries) {
+    return attend_in_tiles(ctx, q, k, v, mask, scale, cap, sinks);
+  }
   q = ggml_permute(ctx, q, 0, 2, 1, 3);  // [key, n_token, n_head]
   if (inputs.flash_attention) {
     ggml_tensor* rows = v.transposed ? transposed(ctx, v.heads) : v.heads;

@@ -24,9 +24,15 @@ ggml_tensor* seen_heads(const LayerInputs& inputs, int layer, size_t number, int
 struct SeenValues {
   ggml_tensor* heads = nullptr;
   bool transposed = false;
+  bool of_keys = false;  // what each key begins with
 };
 // The same of rows that may be transposed.
 SeenValues seen_values(const LayerInputs& inputs, int layer, size_t number, int64_t head_dim, int64_t n_head);
+
+// From so many queries on ggml's flash attention of f16 and f32 goes over keys and values in tiles, four to
+// eight times as fast as query by query (GGML_FA_TILE_Q of ggml 0.27's ggml-cpu/common.h;
+// bench/attention_bench.cc); and so many are worth making a tile of.
+inline constexpr int64_t kTileQueries = 64, kLeastTiledQueries = 32;
 
 // q: [n_embd_key, n_head, n_token]; k: [n_embd_key, n_kv, n_head_kv] and v: heads of n_embd_value, of rows of
 // the state; mask: f16 [n_kv, n_token].  Returns [n_embd_value, n_head, n_token], contiguous.  The softmax is
@@ -34,8 +40,10 @@ SeenValues seen_values(const LayerInputs& inputs, int layer, size_t number, int6
 // [n_head], of each head one more logit in the softmax, which has no value (arXiv:2309.17453); null: none.
 //
 // One token goes over transposed values by products in which the heads that share keys are columns, so that
-// keys and values are read once for all of them; several tokens, and values that are not transposed, by flash
-// attention when inputs.flash_attention, otherwise by products and a softmax.
+// keys and values are read once for all of them; bf16 values are transposed for it where they are not.
+// Several tokens, and other values that are not transposed, by flash attention when inputs.flash_attention,
+// otherwise by products and a softmax.  From kLeastTiledQueries tokens on, keys and values that are neither
+// f16 nor f32 are made f32 for it, and queries fewer than ggml's tile has are repeated until they fill one.
 ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, const SeenValues& v,
                     ggml_tensor* mask, float scale, float cap = 0, ggml_tensor* sinks = nullptr);
 

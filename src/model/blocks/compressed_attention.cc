@@ -101,7 +101,8 @@ ggml_tensor* compressed_attention(const LayerInputs& inputs, const CompressedAtt
     mask = ggml_concat(ctx, mask, of_blocks, 0);
   }
   const float scale = 1.0F / std::sqrt(static_cast<float>(s.head_dim));
-  ggml_tensor* out = attend(inputs, q, rows, {.heads = rows}, mask, scale, /*cap=*/0, w.sinks);
+  ggml_tensor* out =
+      attend(inputs, q, rows, {.heads = rows, .of_keys = true}, mask, scale, /*cap=*/0, w.sinks);
   return output(ctx, s, w, rope_back(ctx, out, inputs.positions, s.rope));
 }
 

@@ -121,9 +121,9 @@ ggml_tensor* mla(const LayerInputs& inputs, const MlaShape& s, const MlaWeights&
                         cache->nb[1] * static_cast<size_t>(rows.n_seen), 0);
   };
   ggml_tensor* mask = given.mask != nullptr ? given.mask : rows.mask;
-  ggml_tensor* out =
-      attend(inputs, query, view(s.cache_row()), {.heads = view(s.kv_lora_rank)}, mask, s.kq_scale,
-             /*cap=*/0, w.sinks);
+  ggml_tensor* out = attend(inputs, query, view(s.cache_row()),
+                            {.heads = view(s.kv_lora_rank), .of_keys = true}, mask, s.kq_scale,
+                            /*cap=*/0, w.sinks);
 
   ggml_tensor* v_b = w.v_b;
   if (v_b == nullptr) {
