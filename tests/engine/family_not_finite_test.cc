@@ -2,13 +2,13 @@
 // (see CONTRIBUTING.md for the reference data; tests/engine/not_finite_test.cc has what the errors say).
 #include <gtest/gtest.h>
 
-#include <array>
-#include <bit>
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <span>
 
 #include "temp_dir.h"
+#include "tests/engine/changed_bytes.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe::family_not_finite_test {
@@ -24,32 +24,6 @@ constexpr const char* kFiles[] = {
     "kimi-linear.F32",   "laguna.F32",      "lfm2moe.F32",        "llama4.F32",       "maion-coder.F32",
     "maple.F32",         "mimo2.F32",       "minimax-01.F32",     "minimax-m3.F32",   "nemotron_h_moe.F32",
     "qwen35moe.F32",     "qwen3next.F32",   "qwen4exp.F32",       "smallthinker.F32", "step35.F32"};
-
-// Another first value of a tensor, for as long as it lives.
-class FirstValue {
- public:
-  FirstValue(std::fstream& file, uint64_t offset, float value)
-      : file_(&file), offset_(static_cast<std::streamoff>(offset)) {
-    file_->seekg(offset_);
-    file_->read(was_.data(), sizeof(float));
-    write(std::bit_cast<Bytes>(value));
-  }
-  FirstValue(const FirstValue&) = delete;
-  FirstValue& operator=(const FirstValue&) = delete;
-  ~FirstValue() { write(was_); }
-
- private:
-  using Bytes = std::array<char, sizeof(float)>;
-  void write(const Bytes& bytes) {
-    file_->seekp(offset_);
-    file_->write(bytes.data(), sizeof(float)).flush();
-    EXPECT_TRUE(file_->good());
-  }
-
-  std::fstream* file_;
-  std::streamoff offset_;
-  Bytes was_{};
-};
 
 class FamilyNotFinite : public ::testing::TestWithParam<const char*> {};
 
@@ -73,7 +47,7 @@ TEST_P(FamilyNotFinite, NoDenseWeightOfALayerGoesUnnoticed) {
                               -std::numeric_limits<float>::infinity()}) {
       if (value < 0 && tensor.name.ends_with("exp_probs_b.bias")) continue;  // an expert that is never chosen
       SCOPED_TRACE(::testing::Message() << tensor.name << " " << value);
-      const FirstValue first(damaged, tensor.offset, value);
+      const ChangedBytes first(damaged, tensor.offset, std::as_bytes(std::span(&value, 1)));
       const auto engine = EngineImpl::open(options, {}, {});
       if (!engine.has_value()) {
         EXPECT_TRUE(engine.error().message.contains(tensor.name)) << engine.error().message;

@@ -4,11 +4,13 @@
 
 #include <array>
 #include <bit>
-#include <cstring>
+#include <fstream>
 #include <limits>
+#include <memory>
 
 #include "runnable_model.h"
 #include "temp_dir.h"
+#include "tests/engine/changed_bytes.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe::not_finite_test {
@@ -91,21 +93,37 @@ EngineOptions options_for(const std::filesystem::path& path) {
   return options;
 }
 
-// Whose damaged tensor is where, and how many bytes a row of it has.
-void damage(GgufWriter& writer, const std::filesystem::path& path, const Case& c, float value) {
-  writer.write(path);
+// Where the first value of the damaged row is in the file: in each expert, or once.
+std::vector<uint64_t> damaged_offsets(const std::filesystem::path& path, const Case& c) {
   const auto file = open_checkpoint(path).value();
   const TensorInfo* tensor = file->find_tensor(c.tensor);
-  ASSERT_NE(tensor, nullptr) << c.tensor;
-  const std::vector<std::byte> bytes = bad_bytes(tensor->type, value);
+  EXPECT_NE(tensor, nullptr) << c.tensor;
+  if (tensor == nullptr) return {};
   const uint64_t row_bytes = ggml_row_size(tensor->type, tensor->ne[0]);
-  const auto n_expert = static_cast<uint64_t>(c.is_expert ? tensor->ne[2] : 1);
-  for (uint64_t expert = 0; expert < n_expert; ++expert) {
-    const uint64_t row = expert * static_cast<uint64_t>(tensor->ne[1]) + c.row;
-    writer.damage(c.tensor, row * row_bytes, bytes);
+  std::vector<uint64_t> offsets;
+  for (int64_t expert = 0; expert < (c.is_expert ? tensor->ne[2] : 1); ++expert) {
+    const uint64_t row = static_cast<uint64_t>(expert * tensor->ne[1]) + c.row;
+    offsets.push_back(tensor->offset + row * row_bytes);
   }
-  writer.write(path);
+  return offsets;
 }
+
+// A model in a file with such a tensor, for as long as it lives.
+class Damaged {
+ public:
+  Damaged(const std::filesystem::path& path, const Case& c, float value)
+      : file_(path, std::ios::binary | std::ios::in | std::ios::out) {
+    const auto checkpoint = open_checkpoint(path).value();
+    const std::vector<std::byte> bytes = bad_bytes(checkpoint->find_tensor(c.tensor)->type, value);
+    for (const uint64_t offset : damaged_offsets(path, c)) {
+      changes_.push_back(std::make_unique<ChangedBytes>(file_, offset, bytes));
+    }
+  }
+
+ private:
+  std::fstream file_;
+  std::vector<std::unique_ptr<ChangedBytes>> changes_;
+};
 
 void expect_error(const Status& status, const Case& c) {
   ASSERT_FALSE(status.has_value()) << "nothing was said";
@@ -153,11 +171,11 @@ TEST_P(NotFinite, OneWeightIsAnErrorThatSaysWhereItBegan) {
   const TempDir dir;
   // Of blocks that ggml rounds what they are multiplied with for, whereby a NaN is lost; and of others.
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_Q8_0, GGML_TYPE_Q4_K}) {
+    const auto path = dir.path() / "damaged.gguf";
+    runnable_model(model_options(c.architecture, type)).write(path);
     for (const float value : {kNan, kInfinity, -kInfinity}) {
       SCOPED_TRACE(::testing::Message() << ggml_type_name(type) << ", " << value);
-      const auto path = dir.path() / "damaged.gguf";
-      GgufWriter writer = runnable_model(model_options(c.architecture, type));
-      damage(writer, path, c, value);
+      const Damaged damaged(path, c, value);
       expect_errors_everywhere(path, c);
     }
   }
@@ -182,7 +200,8 @@ TEST(NotFiniteEmbedding, IsAnErrorForTheTextsThatHaveTheToken) {
     bad.push_back(sound->encode("z", false, true).back());
     const Case c{"qwen3moe", "token_embd.weight", "the embedding", static_cast<uint64_t>(bad.back())};
     const auto damaged_path = dir.path() / "damaged.gguf";
-    damage(writer, damaged_path, c, kNan);
+    writer.write(damaged_path);
+    const Damaged damaged(damaged_path, c, kNan);
     const auto engine = open_or_fail(options_for(damaged_path));
     ASSERT_NE(engine, nullptr);
 
@@ -218,14 +237,16 @@ TEST(NotFiniteBias, OfARouterIsAnErrorAtLoad) {
   const auto path = dir.path() / "damaged.gguf";
   for (const float value : {kNan, kInfinity}) {
     GgufWriter writer = runnable_model(model_options("deepseek2", GGML_TYPE_F32));
-    damage(writer, path, {"deepseek2", "blk.2.exp_probs_b.bias", ""}, value);
+    writer.write(path);
+    const Damaged damaged(path, {"deepseek2", "blk.2.exp_probs_b.bias", ""}, value);
     const auto engine = EngineImpl::open(options_for(path), {});
     ASSERT_FALSE(engine.has_value());
     EXPECT_THAT(engine.error().message, AllOf(HasSubstr("layer 2, router"), HasSubstr("exp_probs_b.bias")));
   }
   // Never to be chosen is something that a bias may say.
   GgufWriter writer = runnable_model(model_options("deepseek2", GGML_TYPE_F32));
-  damage(writer, path, {"deepseek2", "blk.2.exp_probs_b.bias", ""}, -kInfinity);
+  writer.write(path);
+  const Damaged damaged(path, {"deepseek2", "blk.2.exp_probs_b.bias", ""}, -kInfinity);
   const auto engine = open_or_fail(options_for(path));
   ASSERT_NE(engine, nullptr);
   EXPECT_TRUE(engine->new_session().value()->evaluate(engine->encode("abc", true, true)).has_value());
@@ -254,7 +275,8 @@ TEST(NotFiniteGeneration, EndsWithTheErrorAndSoDoesPerplexity) {
   const auto path = dir.path() / "damaged.gguf";
   GgufWriter writer = runnable_model(model_options("qwen3moe", GGML_TYPE_Q8_0));
   const Case c{"qwen3moe", "blk.1.ffn_gate_inp.weight", "layer 1, router"};
-  damage(writer, path, c, kNan);
+  writer.write(path);
+  const Damaged damaged(path, c, kNan);
   EngineOptions options = options_for(path);
   options.context = 64;
   const auto engine = open_or_fail(options);
