@@ -1,10 +1,13 @@
 #include "gguf_writer.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cassert>
 #include <cstring>
 #include <fstream>
 #include <numeric>
+#include <random>
 
 #include "odmoe/format.h"
 
@@ -122,6 +125,25 @@ GgufWriter& GgufWriter::add_hole(std::string_view name, ggml_type type, std::vec
   return *this;
 }
 
+void GgufWriter::quantize(ggml_type type, std::span<const float> values, int64_t row,
+                          std::span<std::byte> bytes) {
+  // ggml takes seconds to make the tables from which it chooses such values, once in every process.
+  constexpr std::array kSlow = {GGML_TYPE_IQ1_S, GGML_TYPE_IQ2_XXS, GGML_TYPE_IQ2_XS,
+                                GGML_TYPE_IQ2_S, GGML_TYPE_IQ3_S,   GGML_TYPE_IQ3_XXS};
+  if (!std::ranges::contains(kSlow, type)) {
+    const std::vector<float> importance(static_cast<size_t>(row), 1.0F);  // some types will not do without
+    ggml_quantize_chunk(type, values.data(), bytes.data(), 0, static_cast<int64_t>(values.size()) / row, row,
+                        importance.data());
+    return;
+  }
+  std::mt19937 random(std::bit_cast<uint32_t>(values.front()));
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() >> 24U);
+  const ggml_fp16_t scale = ggml_fp32_to_fp16(0.0007F);  // a block of any of them begins with it
+  for (size_t i = 0; i < bytes.size(); i += ggml_type_size(type)) {
+    std::memcpy(&bytes[i], &scale, sizeof scale);
+  }
+}
+
 GgufWriter& GgufWriter::add_values(std::string_view name, ggml_type type, std::vector<int64_t> ne,
                                    std::span<const float> values) {
   std::vector<std::byte> data(tensor_bytes(type, ne));
@@ -131,8 +153,7 @@ GgufWriter& GgufWriter::add_values(std::string_view name, ggml_type type, std::v
   if (type == GGML_TYPE_F32) {
     std::memcpy(data.data(), values.data(), std::min(data.size(), values.size_bytes()));
   } else {
-    const std::vector<float> importance(static_cast<size_t>(row), 1.0F);  // some types will not do without
-    ggml_quantize_chunk(type, values.data(), data.data(), 0, n_row, row, importance.data());
+    quantize(type, values.first(static_cast<size_t>(n_row * row)), row, data);
   }
   return add_tensor(name, type, std::move(ne), std::move(data));
 }

@@ -91,6 +91,10 @@ class GgufWriter {
   // Writes the last tensor's type as this number.
   GgufWriter& override_type(uint32_t type);
 
+  // Rows of `row` values each as ggml quantises them; of types for which that takes long some rows, over and
+  // over.
+  static void quantize(ggml_type type, std::span<const float> values, int64_t row,
+                       std::span<std::byte> bytes);
   // The bytes of a tensor of that shape and type.
   static uint64_t tensor_bytes(ggml_type type, std::span<const int64_t> ne);
 

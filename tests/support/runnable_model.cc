@@ -174,9 +174,7 @@ class Builder {
     if (o_.round_to != GGML_TYPE_COUNT) {
       const auto* traits = ggml_get_type_traits(o_.round_to);
       std::vector<std::byte> bytes(GgufWriter::tensor_bytes(o_.round_to, ne));
-      const std::vector<float> importance(static_cast<size_t>(ne[0]), 1.0F);
-      ggml_quantize_chunk(o_.round_to, v.data(), bytes.data(), 0, product(ne) / ne[0], ne[0],
-                          importance.data());
+      GgufWriter::quantize(o_.round_to, v, ne[0], bytes);
       traits->to_float(bytes.data(), v.data(), product(ne));
     }
     w_.add_values(name, type, ne, v);

@@ -9,6 +9,7 @@
 
 #include "backend/tensor_memory.h"
 #include "expert_types.h"
+#include "gguf_writer.h"
 #include "model/graph.h"
 
 namespace odmoe {
@@ -40,9 +41,7 @@ class Product {
     if (type == GGML_TYPE_F32) {
       std::memcpy(host_address(weights_), values.data(), ggml_nbytes(weights_));
     } else {
-      const std::vector<float> importance(kIn, 1.0F);
-      ggml_quantize_chunk(type, values.data(), host_address(weights_), 0, kOut * kExperts, kIn,
-                          importance.data());
+      testing::GgufWriter::quantize(type, values, kIn, host_bytes(weights_));
     }
     std::generate_n(host_values<float>(input_).data(), ggml_nelements(input_),
                     [&] { return normal(random); });
