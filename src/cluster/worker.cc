@@ -250,7 +250,9 @@ Status Worker::open() {
 
 Status Worker::make_store(std::unique_ptr<AsyncReader> reader) {
   if (weights_->file_bytes() > 0) {
-    ODMOE_RETURN_IF_ERROR(weights_->load(*reader, backend_->threads(), [this](uint64_t) { return !ended_; }));
+    ODMOE_RETURN_IF_ERROR(weights_->load(
+        *reader,
+        {.threads = backend_->threads(), .progress = [this](uint64_t) { return !ended_; }, .all_read = {}}));
   }
   ODMOE_RETURN_IF_ERROR(know_drives(copies_, *source_,
                                     {.options = engine_,

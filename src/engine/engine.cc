@@ -358,18 +358,8 @@ void EngineImpl::keep_experience() const {
   if (!kept.has_value()) spdlog::debug("{}", kept.error().message);
 }
 
-Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress) {
-  if (info_.repacked_bytes > 0) {
-    spdlog::info("{} of {} of experts are repacked ({})", format_bytes(info_.repacked_bytes),
-                 format_bytes(info_.expert_bytes), info_.repacked_layout);
-  }
-  const uint64_t total = weights_->bytes();
-  ODMOE_RETURN_IF_ERROR(weights_->load(*reader, options_.threads, [&](uint64_t done) {
-    if (interrupted_.load(std::memory_order_relaxed)) return false;
-    return !progress || progress(std::min(done, total), total);
-  }));
-  decoder_->read_biases();
-  ODMOE_RETURN_IF_ERROR(decoder_->check_experts_of_tokens(options_.model.string()));
+// With all slots free, none of which is filled before it is said.
+Status EngineImpl::start_store() {
   ODMOE_RETURN_IF_ERROR(know_drives(copies_, *source_,
                                     {.options = options_,
                                      .arena_bytes = plan_.arena_bytes,
@@ -380,10 +370,10 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   options.arena_bytes = plan_.arena_bytes;
   options.max_arena_bytes = limits_.max_arena_bytes;
   options.policy = options_.policy;
-  options.fill = options_.fill;
+  options.fill = options_.fill ? ExpertStoreOptions::Fill::kWhenTold : ExpertStoreOptions::Fill::kNever;
   options.clock = clock_;
   const uint32_t depth = plan_reads(*source_, copies_, options_.read_depth, options);
-  ODMOE_ASSIGN_OR_RETURN(reader, make_reader(depth));  // the store adds the files itself
+  ODMOE_ASSIGN_OR_RETURN(auto reader, make_reader(depth));  // the store adds the files itself
   io_.reader = reader->name();
   io_.depth = depth;
   io_.read_bytes = options.read_bytes;
@@ -392,6 +382,32 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
                           .probed_bytes_per_second = copy.drive ? copy.drive->profile.bytes_per_second : 0});
   }
   ODMOE_ASSIGN_OR_RETURN(store_, ExpertStore::create(*source_, std::move(reader), options));
+  return {};
+}
+
+Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress) {
+  if (info_.repacked_bytes > 0) {
+    spdlog::info("{} of {} of experts are repacked ({})", format_bytes(info_.repacked_bytes),
+                 format_bytes(info_.expert_bytes), info_.repacked_layout);
+  }
+  ODMOE_RETURN_IF_ERROR(start_store());
+  // While the last dense weights are laid out the drive has nothing else to do than to fill the arena.  What
+  // they are staged in is in memory beside it, in the place of KV caches that are empty yet.
+  const bool early = options_.fill && weights_->load_bytes() <= plan_.kv_bytes;
+  const uint64_t total = weights_->bytes();
+  ODMOE_RETURN_IF_ERROR(weights_->load(*reader, {.threads = options_.threads,
+                                                 .progress =
+                                                     [&](uint64_t done) {
+                                                       if (interrupted_.load(std::memory_order_relaxed))
+                                                         return false;
+                                                       return !progress ||
+                                                              progress(std::min(done, total), total);
+                                                     },
+                                                 .all_read = [&] { store_->set_fill(early); }}));
+  store_->set_fill(options_.fill);
+  reader.reset();
+  decoder_->read_biases();
+  ODMOE_RETURN_IF_ERROR(decoder_->check_experts_of_tokens(options_.model.string()));
   ODMOE_RETURN_IF_ERROR(dense_->check_router_biases());
   ODMOE_RETURN_IF_ERROR(site_->attach(*store_));
   ODMOE_RETURN_IF_ERROR(set_up_sites());

@@ -168,6 +168,7 @@ class EngineImpl final : public Engine {
   void keep_experience() const;
   // Returns the reader, the model's files added, whose alignment the plan was made for.
   Result<std::unique_ptr<AsyncReader>> reserve_memory();
+  Status start_store();
   Status load(std::unique_ptr<AsyncReader> reader, const LoadProgress& progress);
   Status evaluate_chunks(SequenceState& state, DecodeGraphs& graphs, std::span<const Token> tokens,
                          const Division& division, ForwardPass::Logits logits, const ForwardPass::Sink& sink,

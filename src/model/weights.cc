@@ -1,16 +1,14 @@
 #include "model/weights.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <iterator>
-#include <thread>
 #include <utility>
 
 #include "backend/tensor_memory.h"
 #include "base/finite.h"
-#include "base/joining_thread.h"
 #include "base/units.h"
+#include "model/staged_load.h"
 #include "model/weight_digest.h"
 
 namespace odmoe {
@@ -247,12 +245,16 @@ Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
   return {};
 }
 
-Status DenseWeights::load(AsyncReader& reader, int threads,
-                          const std::function<bool(uint64_t bytes_done)>& progress) {
+Status DenseWeights::load(AsyncReader& reader, const LoadOptions& options) {
   std::vector<BulkRange> ranges;
+  std::vector<StagedTensor> staged;
   uint64_t plain_bytes = 0;
   for (const Declared& d : declared_) {
-    if (d.info == nullptr || d.region >= 0) continue;
+    if (d.info == nullptr) continue;
+    if (d.region >= 0) {
+      staged.push_back({.info = d.info, .tensor = d.tensor});
+      continue;
+    }
     const std::span<std::byte> memory = (d.region == kOnHost ? host_memory_ : memory_).host();
     for (uint64_t at = 0; at < d.info->bytes; at += kPieceBytes) {
       ranges.push_back({d.info->file, d.info->offset + at,
@@ -262,15 +264,24 @@ Status DenseWeights::load(AsyncReader& reader, int threads,
   }
   // In the order of the files, so that the drive reads forward.
   std::ranges::sort(ranges, {}, [](const BulkRange& r) { return std::pair(r.file, r.offset); });
-  BulkReadOptions options;
-  options.progress = progress;
+  BulkReadOptions bulk;
+  bulk.progress = options.progress;
   WeightDigest digest(ranges.size());
-  options.range_done = [&](size_t i) { digest.add(i, ranges[i].destination); };
-  ODMOE_RETURN_IF_ERROR(bulk_read(reader, ranges, options));
+  bulk.range_done = [&](size_t i) { digest.add(i, ranges[i].destination); };
+  ODMOE_RETURN_IF_ERROR(bulk_read(reader, ranges, bulk));
+  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer staging, AlignedBuffer::allocate(load_bytes_));
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<Fingerprint::Value> digests,
+                         load_staged(reader, std::move(staged),
+                                     {.staging = staging.span(),
+                                      .threads = options.threads,
+                                      .progress =
+                                          [&](uint64_t done) {
+                                            return !options.progress || options.progress(plain_bytes + done);
+                                          },
+                                      .all_read = options.all_read}));
   Fingerprint all;
   for (const Fingerprint::Value& piece : digest.finish()) all.add(piece);
-  ODMOE_RETURN_IF_ERROR(load_regions(
-      reader, threads, [&](uint64_t done) { return !progress || progress(plain_bytes + done); }, all));
+  for (const Fingerprint::Value& piece : digests) all.add(piece);
   fingerprint_ = all.value();
 
   fill_derived();
@@ -316,51 +327,6 @@ void DenseWeights::fill_derived() const {
     d.fill(source, result);
     write_tensor(d.tensor, 0, std::as_bytes(std::span(result)));
   }
-}
-
-// Reads a batch of matrices as the file has them, then hands them to the backend to lay out, over and over.
-Status DenseWeights::load_regions(AsyncReader& reader, int threads,
-                                  const std::function<bool(uint64_t bytes_done)>& progress,
-                                  Fingerprint& all) {
-  std::vector<const Declared*> matrices;
-  for (const Declared& d : declared_) {
-    if (d.region >= 0) matrices.push_back(&d);
-  }
-  std::ranges::sort(matrices, {},
-                    [](const Declared* d) { return std::pair(d->info->file, d->info->offset); });
-  ODMOE_ASSIGN_OR_RETURN(const AlignedBuffer staging, AlignedBuffer::allocate(load_bytes_));
-  uint64_t bytes_done = 0;
-  std::vector<Fingerprint::Value> digests(matrices.size());
-  for (size_t first = 0; first < matrices.size();) {
-    std::vector<BulkRange> ranges;
-    uint64_t used = 0;
-    size_t end = first;
-    for (; end < matrices.size() && used + matrices[end]->info->bytes <= staging.size(); ++end) {
-      const TensorInfo& info = *matrices[end]->info;
-      ranges.push_back({info.file, info.offset, {staging.data() + used, info.bytes}});
-      used += info.bytes;
-    }
-    BulkReadOptions options;
-    options.progress = [&](uint64_t done) { return progress(bytes_done + done); };
-    ODMOE_RETURN_IF_ERROR(bulk_read(reader, ranges, options));
-    std::atomic<size_t> next = 0;
-    const auto lay_out = [&] {
-      for (size_t i = next++; i < ranges.size(); i = next++) {
-        digests[first + i] = Fingerprint::of(ranges[i].destination);
-        ggml_backend_tensor_set(matrices[first + i]->tensor, ranges[i].destination.data(), 0,
-                                ranges[i].destination.size());
-      }
-    };
-    {
-      std::vector<JoiningThread> helpers;
-      for (int i = 1; i < threads; ++i) helpers.emplace_back(lay_out);
-      lay_out();
-    }
-    bytes_done += used;
-    first = end;
-  }
-  for (const Fingerprint::Value& digest : digests) all.add(digest);
-  return {};
 }
 
 }  // namespace odmoe

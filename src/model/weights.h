@@ -82,9 +82,14 @@ class DenseWeights {
   // `host` computes on host memory, and may be the same.
   Status reserve(const Backend& backend, const Backend& host);
 
+  struct LoadOptions {
+    int threads = 1;  // lay matrices out for the backend; one more takes fingerprints meanwhile
+    // Called with the bytes read so far, from one thread or another; false ends with kInterrupted.
+    std::function<bool(uint64_t bytes_done)> progress;
+    std::function<void()> all_read;  // called once, from any thread, when the drive is not needed any more
+  };
   // Reads everything declared into what was reserved.  `reader` has the file's parts added, in order.
-  // `threads` lay matrices out for the backend; one more takes fingerprints meanwhile.
-  Status load(AsyncReader& reader, int threads, const std::function<bool(uint64_t bytes_done)>& progress);
+  Status load(AsyncReader& reader, const LoadOptions& options);
 
   // Of every byte that load() read: the same for two models whose tables of tensors are the same only if all
   // dense weights are.
@@ -120,8 +125,6 @@ class DenseWeights {
   uint64_t choose_regions(const Backend& backend);
   void fill_derived() const;
   Status check_finite() const;
-  Status load_regions(AsyncReader& reader, int threads,
-                      const std::function<bool(uint64_t bytes_done)>& progress, Fingerprint& all);
 
   Account* account_;
   const Checkpoint* file_;

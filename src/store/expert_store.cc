@@ -65,14 +65,15 @@ ExpertStore::Impl::Impl(const ExpertSource& source, std::unique_ptr<AsyncReader>
   n_wanted_.resize(classes_.size());
   plan_.slots_within(std::min(options_.arena_bytes, plan_.bytes()), n_wanted_);
   for (size_t i = 0; i < classes_.size(); ++i) set_usable(i, n_wanted_[i]);
-  fills_ = fill_on_ = options_.fill;
+  fills_ = fill_on_ = options_.fill == ExpertStoreOptions::Fill::kAtOnce;
   fresh_.reserve(slots_.size());
   fresh_fills_.reserve(kFillsAhead);
 }
 
 Status ExpertStore::Impl::start() {
   try {
-    if (options_.fill) page_thread_ = std::thread([this] { run_pages(); });
+    if (options_.fill != ExpertStoreOptions::Fill::kNever)
+      page_thread_ = std::thread([this] { run_pages(); });
     io_thread_ = std::thread([this] { run_io(); });
   } catch (const std::system_error& error) {
     return fail(ErrorKind::kIo,
@@ -127,7 +128,7 @@ void ExpertStore::Impl::load(ExpertKey key, int32_t slot, Priority priority) {
     slot_class.policy->admit(key);
   }
   ++slot_class.n_orphan;  // until someone holds it
-  const bool is_new = options_.fill && arena_.touch(slot);
+  const bool is_new = options_.fill != ExpertStoreOptions::Fill::kNever && arena_.touch(slot);
   slot_at(slot).unpaged = is_new && priority == Priority::kFill;
   if (is_new) {
     (priority == Priority::kFill ? fresh_fills_ : fresh_).push_back(slot);

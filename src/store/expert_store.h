@@ -56,7 +56,12 @@ struct ExpertStoreOptions {
   // to do, until none is free: from the layer whose turn is next, each in the order of its experts.  A layer
   // gets no more than its share.  Nothing is evicted for it, and what it brought goes before equals that were
   // used.  A read that fails is nobody's error: a demand tries afresh.
-  bool fill = false;
+  enum class Fill : uint8_t {
+    kNever,
+    kWhenTold,  // by set_fill(true)
+    kAtOnce,
+  };
+  Fill fill = Fill::kNever;
   const Clock* clock = &SteadyClock::instance();
   Status validate() const;
 };

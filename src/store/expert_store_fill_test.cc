@@ -26,7 +26,7 @@ class ExpertStoreFill : public ::testing::Test {
                                   .read_attempts = read_attempts,
                                   .read_bytes = 4096,
                                   .policy = policy,
-                                  .fill = true,
+                                  .fill = ExpertStoreOptions::Fill::kAtOnce,
                                   .clock = disk_.get()})
                  .value();
   }

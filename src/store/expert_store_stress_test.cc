@@ -146,7 +146,8 @@ TEST_P(ExpertStoreStress, WhatIsReadyIsRightWhileTheArenaGrowsAndShrinks) {
   source.add_to(*disk);
   disk->randomise(98, c.short_percent, c.error_percent, c.damage_percent);
   const bool errors_win = c.error_percent > 20;
-  ExpertStoreOptions options{.read_attempts = errors_win ? 2 : 10, .read_bytes = 4096, .fill = true};
+  ExpertStoreOptions options{
+      .read_attempts = errors_win ? 2 : 10, .read_bytes = 4096, .fill = ExpertStoreOptions::Fill::kAtOnce};
   const uint64_t least = ExpertStore::min_arena_bytes(source, c.alignment);
   const uint64_t most = ExpertStore::max_arena_bytes(source, c.alignment);
   options.arena_bytes = least;
