@@ -188,13 +188,19 @@ int64_t FakeDisk::perform(const Pending& read) {
 }
 
 FakeReader::FakeReader(std::shared_ptr<FakeDisk> disk, uint32_t depth, ReadAlignment alignment)
-    : disk_(std::move(disk)), depth_(depth), alignment_(alignment) {}
+    : disk_(std::move(disk)), depth_(depth), alignment_(alignment) {
+  const MutexLock lock(disk_->mutex_);
+  ++disk_->n_reader_;
+}
 
 FakeReader::~FakeReader() {
-  disk_->resume();
   const MutexLock lock(disk_->mutex_);
-  for (const FakeDisk::Pending& read : disk_->pending_) disk_->perform(read);
-  disk_->pending_.clear();
+  std::erase_if(disk_->pending_, [this](const FakeDisk::Pending& read) ODMOE_REQUIRES(disk_->mutex_) {
+    if (read.reader == this) disk_->perform(read);
+    return read.reader == this;
+  });
+  if (--disk_->n_reader_ == 0) disk_->held_ = false;
+  disk_->changed_.notify_all();
 }
 
 Result<int> FakeReader::add_file(const std::filesystem::path& path) {
@@ -224,7 +230,7 @@ void FakeReader::submit(const ReadRequest& request) {
   ++in_flight_;
   const std::filesystem::path& path = files_.at(static_cast<size_t>(request.file)).path;
   const MutexLock lock(disk_->mutex_);
-  disk_->pending_.push_back({request, path, disk_->due_us(path, request.bytes)});
+  disk_->pending_.push_back({this, request, path, disk_->due_us(path, request.bytes)});
   disk_->log_.push_back({path, request.offset, request.bytes});
   disk_->changed_.notify_all();
 }
@@ -235,7 +241,7 @@ size_t FakeReader::take(std::span<ReadCompletion> out) {
   auto& pending = disk_->pending_;
   if (disk_->shuffled_) std::ranges::shuffle(pending, disk_->random_);
   for (auto read = pending.begin(); read != pending.end() && count < out.size();) {
-    if (!disk_->due(*read)) {
+    if (read->reader != this || !disk_->due(*read)) {
       ++read;
       continue;
     }

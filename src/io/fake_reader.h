@@ -17,6 +17,8 @@
 
 namespace odmoe {
 
+class FakeReader;
+
 // What a FakeReader reads from and the hand that the test keeps on it.  Thread-safe.  Is the clock of its own
 // latency: time stands still until advance_us().
 class FakeDisk final : public Clock {
@@ -72,6 +74,7 @@ class FakeDisk final : public Clock {
  private:
   friend class FakeReader;
   struct Pending {
+    const FakeReader* reader;
     ReadRequest request;
     std::filesystem::path path;
     int64_t due_us = 0;
@@ -95,6 +98,7 @@ class FakeDisk final : public Clock {
   mutable Condition changed_;
   std::map<std::filesystem::path, std::vector<std::byte>> files_ ODMOE_GUARDED_BY(mutex_);
   std::vector<Fault> faults_ ODMOE_GUARDED_BY(mutex_);
+  int n_reader_ ODMOE_GUARDED_BY(mutex_) = 0;
   std::vector<Pending> pending_ ODMOE_GUARDED_BY(mutex_);
   std::vector<Read> log_ ODMOE_GUARDED_BY(mutex_);
   uint64_t bytes_read_ ODMOE_GUARDED_BY(mutex_) = 0;
@@ -108,11 +112,12 @@ class FakeDisk final : public Clock {
   bool shuffled_ ODMOE_GUARDED_BY(mutex_) = false;
 };
 
-// AsyncReader on a FakeDisk.  One reader per disk at a time.
+// AsyncReader on a FakeDisk, of which there may be several.
 class FakeReader final : public AsyncReader {
  public:
   FakeReader(std::shared_ptr<FakeDisk> disk, uint32_t depth = 32, ReadAlignment alignment = {});
-  ~FakeReader() override;  // completes what is in flight, held or not
+  // Completes what it has in flight, held or not; without readers the disk holds no more.
+  ~FakeReader() override;
 
   Result<int> add_file(const std::filesystem::path& path) override;
   int n_file() const override { return static_cast<int>(files_.size()); }

@@ -24,7 +24,7 @@ enum class ChatEnd {
 
 struct ChatInput {
   nlohmann::ordered_json messages;             // an array of objects
-  std::vector<Span> own_in_first = {};         // what of the first one's content is the template's own
+  std::vector<Span> own_in_first;              // what of the first one's content is the template's own
   nlohmann::ordered_json tools = nullptr;      // an array, or null
   nlohmann::ordered_json documents = nullptr;  // the same
   nlohmann::ordered_json kwargs =
