@@ -1,13 +1,16 @@
-// Transport by MPI.  All calls of MPI are one thread's (MPI_THREAD_FUNNELED), which moves what is on its way
-// while others compute, and sleeps in between: MPI itself would only ever spin.
+// Transport by MPI.  Its calls are made by one thread at a time (MPI_THREAD_SERIALIZED): whoever waits for a
+// message asks for it himself, so that none has to be woken for another, and while nobody waits a thread of
+// our own moves what is on its way.
 //
-// How it waits decides what a layer costs and what computing loses (docs/scale.md has the measurements):
-//   - while somebody of this process waits for a message, its processor has nothing else to do: the thread
-//   asks
-//     MPI again and again, giving way to others in between, for kEager after something last came or went;
-//   - while nobody does, threads compute: it asks every kDuringWork, which is enough to keep a long message
-//     going, and costs a few per cent of one processor;
-//   - when nothing has come or gone for long, every kAtRest.
+// How it waits is measured (docs/scale.md).  MPI's own waiting spins, and so does a loop around
+// sched_yield(): on processors that have anything else to do the kernel lets whoever yields wait for
+// milliseconds, while a thread that has slept comes at once.
+//   - whoever waits asks again and again for kSpin, which is longer than most answers of a rank beside this
+//   one
+//     take, and gives way to nobody; then every kPause;
+//   - while nobody does, threads compute: kDuringWork is enough to keep a long message going, and costs a few
+//     per cent of one processor;
+//   - when nothing has come or gone for kLong, every kAtRest.
 #include <mpi.h>
 #include <sched.h>
 #ifdef __linux__
@@ -36,13 +39,20 @@ using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using Time = std::chrono::steady_clock::time_point;
 
-constexpr microseconds kEager{20'000};
-constexpr microseconds kDuringWork{100}, kAtRest{1000};
+constexpr microseconds kSpin{100}, kPause{20}, kDuringWork{100}, kAtRest{1000};
 constexpr microseconds kLong{2'000'000};
 constexpr int kNoteTag = 1, kMessageTag = 2;
 constexpr size_t kMostNotes = 64;     // that wait for one rank
 constexpr size_t kMostComing = 1024;  // that have come and were not taken
 constexpr milliseconds kFlush{2000};  // what was sent last arrives within
+
+// Timers of this thread are late by 1 us; by 50 usually, which is longer than kPause.
+void sleep_exactly() {
+#ifdef __linux__
+  thread_local const int once = prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
+  (void)once;
+#endif
+}
 
 std::string text_of(int error) {
   std::string text(MPI_MAX_ERROR_STRING, '\0');
@@ -74,14 +84,17 @@ class MpiTransport final : public Transport {
   const std::string& host(int rank) const override { return hosts_[static_cast<size_t>(rank)]; }
 
   Status send_note(int to, std::span<const std::byte> note) override {
-    const std::lock_guard lock(mutex_);
-    if (error_) return std::unexpected(*error_);
-    std::deque<std::vector<std::byte>>& notes = peer(to).notes;
-    if (notes.size() >= kMostNotes) {
-      return fail(ErrorKind::kBudget, "rank {} ({}) takes no notes", to, host(to));
+    {
+      const std::lock_guard lock(mutex_);
+      if (error_) return std::unexpected(*error_);
+      std::deque<std::vector<std::byte>>& notes = peer(to).notes;
+      if (notes.size() >= kMostNotes) {
+        return fail(ErrorKind::kBudget, "rank {} ({}) takes no notes", to, host(to));
+      }
+      notes.emplace_back(note.begin(), note.end());
+      asked_ = true;
     }
-    notes.emplace_back(note.begin(), note.end());
-    ask();
+    begin_asked();
     return {};
   }
 
@@ -94,7 +107,7 @@ class MpiTransport final : public Transport {
     }
     const auto [from, note] = std::move(come_.front());
     come_.pop_front();
-    if (come_.size() + 1 == kMostComing) ask();  // none were let in any more
+    if (come_.size() + 1 == kMostComing) asked_ = true;  // none were let in any more
     std::ranges::copy(note, into.begin());
     return Note{.from = from, .bytes = note.size()};
   }
@@ -109,36 +122,37 @@ class MpiTransport final : public Transport {
       peer(rank).room = std::move(*room);
       peer(rank).wants_message = true;
     }
-    ask();
+    asked_ = true;
     return {};
   }
 
   Status send(int to, std::span<const std::byte> message) override {
-    const std::lock_guard lock(mutex_);
-    if (error_) return std::unexpected(*error_);
-    peer(to).message = message;
-    peer(to).sending = true;
-    ask();
+    {
+      const std::lock_guard lock(mutex_);
+      if (error_) return std::unexpected(*error_);
+      peer(to).message = message;
+      peer(to).sending = true;
+      asked_ = true;
+    }
+    begin_asked();
     return {};
   }
 
   Result<bool> wait_sent(int to, milliseconds timeout) override {
-    std::unique_lock lock(mutex_);
-    const Waiting waiting(*this);
-    changed_.wait_for(lock, timeout, [&] { return !peer(to).sending || error_; });
-    if (peer(to).sending && error_) return std::unexpected(*error_);
-    return !peer(to).sending;
+    const bool sent = wait_until(timeout, [&] { return !peer(to).sending; });
+    const std::lock_guard lock(mutex_);
+    if (!sent && error_) return std::unexpected(*error_);
+    return sent;
   }
 
   Result<std::optional<std::span<const std::byte>>> receive(int from, milliseconds timeout) override {
-    std::unique_lock lock(mutex_);
     Peer& peer = this->peer(from);
-    if (std::exchange(peer.taken, false)) {
-      peer.wants_message = true;
-      ask();
+    {
+      const std::lock_guard lock(mutex_);
+      if (std::exchange(peer.taken, false)) peer.wants_message = asked_ = true;
     }
-    const Waiting waiting(*this);
-    changed_.wait_for(lock, timeout, [&] { return peer.come || error_; });
+    wait_until(timeout, [&] { return peer.come.has_value(); });
+    const std::lock_guard lock(mutex_);
     if (!peer.come) {
       if (error_) return std::unexpected(*error_);
       return std::nullopt;
@@ -158,7 +172,7 @@ class MpiTransport final : public Transport {
  private:
   enum class Ending : uint8_t { kNo, kInOrder, kAtOnce };
 
-  // What is shared with the thread, by rank.
+  // What is asked for and what has come, by rank.
   struct Peer {
     std::deque<std::vector<std::byte>> notes;  // to be sent
     std::span<const std::byte> message;        // likewise
@@ -168,7 +182,7 @@ class MpiTransport final : public Transport {
     bool taken = false;          // what is in room has been given out
     std::optional<size_t> come;  // bytes in room
   };
-  // What is the thread's alone.
+  // What is theirs who call MPI.
   struct Flow {
     std::vector<std::byte> note_out;
     MPI_Request note_sending = MPI_REQUEST_NULL, message_sending = MPI_REQUEST_NULL;
@@ -177,45 +191,36 @@ class MpiTransport final : public Transport {
     std::optional<size_t> come;  // bytes of a message of which nobody has been told yet
   };
 
-  // Counts who waits for a message; the lock is held.
-  class Waiting {
-   public:
-    explicit Waiting(MpiTransport& transport) : transport_(transport) {
-      ++transport_.n_waiting_;
-      transport_.wake_.notify_one();
-    }
-    ~Waiting() { --transport_.n_waiting_; }
-    Waiting(const Waiting&) = delete;
-    Waiting& operator=(const Waiting&) = delete;
-
-   private:
-    MpiTransport& transport_;
-  };
-
   MpiTransport() : thread_([this] { run(); }) {}
 
   Peer& peer(int rank) { return peers_[static_cast<size_t>(rank)]; }
-  // Something is to be done; the lock is held.
-  void ask() {
-    asked_ = true;
-    wake_.notify_one();
-  }
   void end(Ending how) {
     {
       const std::lock_guard lock(mutex_);
       ending_ = how;
-      ask();
+      wake_.notify_one();
     }
     thread_.join();
   }
 
+  // What was asked for is begun now: by this thread, or by the other where that has MPI.
+  void begin_asked() {
+    if (try_drive().has_value()) return;
+    const std::lock_guard lock(mutex_);
+    wake_.notify_one();
+  }
+  template <typename There>
+  bool wait_until(milliseconds timeout, const There& there);
+
   void run();
+  std::optional<bool> try_drive();
+  bool drive();
   bool join_all();
   bool start();
   bool look(int rank);
   bool done(MPI_Request& request, int rank, MPI_Status& status);
   bool check(int error, int rank);
-  void rest(Time last);
+  void rest();
   void finish();
 
   std::mutex mutex_;
@@ -226,35 +231,68 @@ class MpiTransport final : public Transport {
   std::vector<Peer> peers_;
   std::deque<std::pair<int, std::vector<std::byte>>> come_;  // notes
   std::atomic<bool> asked_ = false;
-  std::atomic<int> n_waiting_ = 0;
+  std::atomic<int> n_waiting_ = 0;  // threads that ask MPI themselves
+  std::atomic<Time> last_moved_ = std::chrono::steady_clock::now();
   std::atomic<Ending> ending_ = Ending::kNo;
   std::atomic<int> exit_code_ = 1;
 
   // Set before joined_, and then as they are.
   int rank_ = 0, n_rank_ = 1;
   std::vector<std::string> hosts_;
-  // The thread's alone.
+  // Whoever calls MPI holds it; taken before mutex_.
+  std::mutex mpi_mutex_;
   MPI_Comm world_ = MPI_COMM_NULL;
   std::vector<Flow> flows_;
   JoiningThread thread_;  // last: it uses the others
 };
 
 void MpiTransport::run() {
-#ifdef __linux__
-  prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);  // 1 us; the usual 50 would be half of kDuringWork
-#endif
+  sleep_exactly();
   if (!join_all()) return;
-  Time last = std::chrono::steady_clock::now();
   while (ending_ == Ending::kNo) {
-    bool moved = asked_.exchange(false) && start();
-    for (int rank = 0; rank < n_rank_; ++rank) {
-      if (rank != rank_) moved = look(rank) || moved;
-    }
-    const Time now = std::chrono::steady_clock::now();
-    if (moved) last = now;
-    rest(last);
+    (void)try_drive();
+    rest();
   }
+  const std::lock_guard mpi(mpi_mutex_);
   finish();
+}
+
+// Whether something moved; nothing when another thread has MPI.
+std::optional<bool> MpiTransport::try_drive() {
+  const std::unique_lock mpi(mpi_mutex_, std::try_to_lock);
+  if (!mpi.owns_lock() || ending_ != Ending::kNo) return std::nullopt;
+  return drive();
+}
+
+bool MpiTransport::drive() {
+  bool moved = asked_.exchange(false) && start();
+  for (int rank = 0; rank < n_rank_; ++rank) {
+    if (rank != rank_) moved = look(rank) || moved;
+  }
+  if (moved) last_moved_ = std::chrono::steady_clock::now();
+  return moved;
+}
+
+// Whoever waits asks MPI itself.  `there` is asked with the lock held; false when it was not so in time, or
+// nothing works any more.
+template <typename There>
+bool MpiTransport::wait_until(milliseconds timeout, const There& there) {
+  sleep_exactly();
+  const Time begin = std::chrono::steady_clock::now();
+  ++n_waiting_;
+  const auto ready = [&] { return there() || error_.has_value(); };
+  while (true) {
+    const bool moved = try_drive().value_or(false);
+    std::unique_lock lock(mutex_);
+    if (ready()) break;
+    const Time now = std::chrono::steady_clock::now();
+    if (now - begin >= timeout) break;
+    if (moved || (now - begin < kSpin && now - last_moved_.load() < kLong)) continue;
+    changed_.wait_for(lock, now - last_moved_.load() < kLong ? kPause : kAtRest, ready);
+  }
+  --n_waiting_;
+  const std::lock_guard lock(mutex_);
+  return there();
 }
 
 bool MpiTransport::join_all() {
@@ -265,10 +303,10 @@ bool MpiTransport::join_all() {
     return false;
   };
   int provided = 0;
-  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+  if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided) != MPI_SUCCESS) {
     return give_up("MPI cannot be started");
   }
-  if (provided < MPI_THREAD_FUNNELED) return give_up("this MPI does not go with threads");
+  if (provided < MPI_THREAD_SERIALIZED) return give_up("this MPI does not go with threads");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
   if (MPI_Comm_dup(MPI_COMM_WORLD, &world_) != MPI_SUCCESS) return give_up("MPI cannot join the ranks");
@@ -400,16 +438,11 @@ bool MpiTransport::check(int error, int rank) {
   return false;
 }
 
-void MpiTransport::rest(Time last) {
-  if (asked_) return;
-  const auto since = std::chrono::steady_clock::now() - last;
-  if (n_waiting_ > 0 && since < kEager) {
-    sched_yield();
-    return;
-  }
+void MpiTransport::rest() {
   std::unique_lock lock(mutex_);
   if (asked_ || ending_ != Ending::kNo) return;
-  wake_.wait_for(lock, since < kLong ? kDuringWork : kAtRest);
+  const bool works = n_waiting_ == 0 && std::chrono::steady_clock::now() - last_moved_.load() < kLong;
+  wake_.wait_for(lock, works ? kDuringWork : kAtRest);
 }
 
 void MpiTransport::finish() {

@@ -40,6 +40,11 @@ TEST(OpenMp, ThreadsSpinForShortUnlessTheUserSaysOtherwise) {
   if (!ours.contains("GOMP_SPINCOUNT")) GTEST_SKIP() << "this ggml computes without GNU OpenMP";
   EXPECT_THAT(ours, HasSubstr("GOMP_SPINCOUNT = '10000'"));
   EXPECT_THAT(settings(nullptr, "77"), HasSubstr("GOMP_SPINCOUNT = '77'"));
+  setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "2", /*overwrite=*/1);  // ranks that share the processors
+  EXPECT_THAT(settings(nullptr, nullptr), HasSubstr("GOMP_SPINCOUNT = '0'"));
+  setenv("OMPI_COMM_WORLD_LOCAL_SIZE", "1", /*overwrite=*/1);
+  EXPECT_THAT(settings(nullptr, nullptr), HasSubstr("GOMP_SPINCOUNT = '10000'"));
+  unsetenv("OMPI_COMM_WORLD_LOCAL_SIZE");
   EXPECT_THAT(settings("passive", nullptr), Not(HasSubstr("GOMP_SPINCOUNT = '10000'")));
 }
 
