@@ -15,6 +15,10 @@ namespace odmoe::cli {
 struct Machine {
   uint64_t ram_bytes = 0;
   double memory_bytes_per_second = 0, drive_bytes_per_second = 0;
+  // How many such machines there are (docs/scale.md), what goes between two of them in each direction, and
+  // how long a message takes that is short.
+  int32_t machines = 1;
+  double network_bytes_per_second = 0, latency_seconds = 0;
   // kUsage: numbers that no machine has, which are most often a unit left out or two options exchanged.
   Status validate() const;
 };
@@ -28,12 +32,24 @@ uint64_t ram_for(uint64_t budget_bytes);
 struct PlannedModel {
   MemoryPlan whole;   // with all experts in memory
   SpeedInputs speed;  // bytes a token reads, the KV cache full; the rates are the machine's
+  int32_t n_expert_layer = 0, n_expert_used = 0, n_embd = 0;
 };
+
+// Of so many experts that are drawn by chance from equal shares of several machines, those of the machine
+// with the most: the expectation.
+double expected_most(int32_t n_expert, int32_t machines);
+
+// Of each of several machines, the RAM with which they hold all experts.
+uint64_t ram_for_all(const PlannedModel& model, int32_t machines);
 
 struct Outlook {
   uint64_t ram_bytes = 0;
   double share = 0;     // of the experts that are in memory
   double hit_rate = 0;  // of those that a token wants
+  // Of several machines: that of what the slowest of each layer wants, and what goes between them for a
+  // token.
+  double read_hit_rate = 0;
+  double network_bytes = 0, network_seconds = 0;
   Speed speed;
 };
 // Nothing where the budget of so much RAM is less than MemoryPlan::minimum_bytes.

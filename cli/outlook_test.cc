@@ -113,5 +113,52 @@ TEST(Machine, NumbersThatNoMachineHasAreRefusedWithWhatToWrite) {
   EXPECT_THAT(said(odd), HasSubstr("exchanged"));
 }
 
+TEST(Outlook, TheMostOfSeveralMachinesIsWhatFollowsByHand) {
+  EXPECT_NEAR(expected_most(8, 1), 8, 1e-12);
+  EXPECT_NEAR(expected_most(0, 4), 0, 1e-12);
+  EXPECT_NEAR(expected_most(1, 4), 1, 1e-12);
+  EXPECT_NEAR(expected_most(2, 2), 1.5, 1e-12);
+  EXPECT_NEAR(expected_most(3, 2), (3 * 2 + 2 * 6) / 8., 1e-12);
+  EXPECT_NEAR(expected_most(2, 3), (2 * 3 + 1 * 6) / 9., 1e-12);
+}
+
+TEST(Outlook, SeveralMachinesHaveTheirMemoriesAndDrivesTogetherAndWaitForTheNetwork) {
+  PlannedModel spread = model();
+  spread.whole.buffer_bytes = kGiB / 2;
+  spread.n_expert_layer = 10;
+  spread.n_expert_used = 2;
+  spread.n_embd = 1024;
+  Machine two = machine(16 * kGiB);
+  two.machines = 2;
+  two.network_bytes_per_second = 1e9;
+  two.latency_seconds = 1e-4;
+  // 15 GiB each, of which 4 and 0.5 are for something else.
+  const Outlook outlook = look_out(spread, two, hit_rates_of_chance()).value();
+  EXPECT_NEAR(outlook.share, 25.5 / 40, 1e-12);
+  // Of two experts three quarters fall to the slower machine; of those missing (a with chance q) more.
+  const double q = 1 - outlook.hit_rate;
+  const double missing = (2 * q * (1 - q) + 1.5 * q * q) / 2;
+  EXPECT_NEAR(outlook.speed.memory, 60. / (2 + .75), 1e-6);
+  EXPECT_NEAR(outlook.speed.drive.value(), 2 / missing, 1e-6);
+  // The other machine is asked three times of four, and gives one row.
+  EXPECT_NEAR(outlook.network_bytes, 10 * 1.75 * 4096, 1e-6);
+  EXPECT_NEAR(outlook.network_seconds, 10 * 2e-4 + outlook.network_bytes / 1e9, 1e-12);
+  EXPECT_NEAR(outlook.speed.overlapped(), 1 / (missing / 2 + outlook.network_seconds), 1e-6);
+  EXPECT_EQ(ram_for_all(spread, 2), ram_for((44 * kGiB + kGiB / 2) / 2));
+  EXPECT_EQ(ram_for_all(spread, 1), ram_for(44 * kGiB));
+}
+
+TEST(Outlook, ManyMachinesOfANetworkAreNotWhatNobodyHas) {
+  Machine many = machine(16 * kGiB);
+  many.machines = 256;
+  EXPECT_THAT(many.validate().error().message, HasSubstr("--machines"));
+  many.machines = 2;
+  EXPECT_THAT(many.validate().error().message, HasSubstr("--network"));
+  many.network_bytes_per_second = 1e9;
+  EXPECT_TRUE(many.validate().has_value());
+  many.latency_seconds = 2;
+  EXPECT_THAT(many.validate().error().message, HasSubstr("--latency"));
+}
+
 }  // namespace
 }  // namespace odmoe::cli

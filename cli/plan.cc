@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -37,6 +38,8 @@ enum class Assumption { kTraces, kChance };
 struct PlanOptions {
   EngineOptions engine;
   std::string ram, memory_bandwidth, drive;
+  int32_t machines = 1;
+  std::string network = "1.25GB/s", latency = "50us";
   std::vector<std::string> contexts;
   std::string trace;
   std::vector<std::string> sessions;
@@ -45,11 +48,29 @@ struct PlanOptions {
   bool no_plot = false;
 };
 
+// "50us", "0.5ms", in seconds.
+Result<double> parse_duration(const std::string& text) {
+  double value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  const std::string_view unit(rest, static_cast<size_t>(end - rest));
+  const double seconds = unit == "us" ? 1e-6 : unit == "ms" ? 1e-3 : unit == "s" ? 1 : 0;
+  if (error != std::errc{} || seconds == 0) {
+    return fail(ErrorKind::kUsage, "'{}' is not a time; write it with its unit, like 50us or 0.5ms", text);
+  }
+  return value * seconds;
+}
+
 Result<Machine> parse_machine(const PlanOptions& options) {
   Machine machine;
   ODMOE_ASSIGN_OR_RETURN(machine.ram_bytes, parse_bytes(options.ram));
   ODMOE_ASSIGN_OR_RETURN(machine.memory_bytes_per_second, parse_rate(options.memory_bandwidth));
   ODMOE_ASSIGN_OR_RETURN(machine.drive_bytes_per_second, parse_rate(options.drive));
+  machine.machines = options.machines;
+  if (options.machines > 1) {
+    ODMOE_ASSIGN_OR_RETURN(machine.network_bytes_per_second, parse_rate(options.network));
+    ODMOE_ASSIGN_OR_RETURN(machine.latency_seconds, parse_duration(options.latency));
+  }
   ODMOE_RETURN_IF_ERROR(machine.validate());
   return machine;
 }
@@ -132,6 +153,9 @@ Result<PlannedContext> plan_context(EngineOptions options, int32_t context, cons
   ODMOE_ASSIGN_OR_RETURN(planned.model.whole, Engine::memory_plan(options));
   planned.model.speed = of_token;
   planned.model.speed.state_read_bytes = report.model.kv_bytes_per_token * static_cast<uint64_t>(context);
+  planned.model.n_expert_layer = report.model.n_expert_layer;
+  planned.model.n_expert_used = report.model.n_expert_used;
+  planned.model.n_embd = report.model.n_embd;
   planned.over_memory = over_memory(planned.model, machine, rates);
   planned.outlook = look_out(planned.model, machine, rates);
   if (planned.outlook) {
@@ -207,6 +231,24 @@ void add_plan(CLI::App& app, Action& action) {
       ->required()
       ->group("Machine");
   command
+      ->add_option("--machines", options->machines,
+                   "How many such machines, that have the experts together (docs/scale.md)")
+      ->type_name("N")
+      ->capture_default_str()
+      ->group("Machine");
+  command
+      ->add_option("--network", options->network,
+                   "What goes between two of several machines, each way (1.25GB/s)")
+      ->type_name("RATE")
+      ->default_str("1.25GB/s")
+      ->group("Machine");
+  command
+      ->add_option("--latency", options->latency,
+                   "How long a short message takes from one to another (50us), what programs add included")
+      ->type_name("TIME")
+      ->default_str("50us")
+      ->group("Machine");
+  command
       ->add_option("-c,--context", options->contexts,
                    "Tokens that the KV cache holds, with commas between several (4096,32K)")
       ->type_name("LIST")
@@ -248,6 +290,7 @@ void add_plan(CLI::App& app, Action& action) {
       "  odmoe plan model.gguf --ram 192GiB --memory-bandwidth 800GB/s --drive 6.5GB/s\n"
       "  odmoe plan model.gguf --ram 64GiB --memory-bandwidth 90GB/s --drive 7GB/s --context 32K\n"
       "  odmoe plan model.gguf --ram 64GiB --memory-bandwidth 90GB/s --drive 7GB/s --trace routing.csv\n"
+      "  odmoe plan model.gguf --ram 96GiB --memory-bandwidth 400GB/s --drive 6GB/s --machines 4\n"
       "  odmoe plan model.gguf --ram 1TiB --memory-bandwidth 400GB/s --drive 12GB/s --json | jq .contexts");
   command->callback([&action, options] { action = [options] { return plan(*options); }; });
 }

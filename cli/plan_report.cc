@@ -58,6 +58,21 @@ std::string hits_text(const HitSource& hits) {
   return {};
 }
 
+std::string machine_table(const Machine& machine) {
+  std::vector<std::pair<std::string, std::string>> rows{
+      {"RAM", odmoe::format("{}, {} for odmoe: as --memory auto, nothing else running",
+                            format_bytes(machine.ram_bytes), format_bytes(budget_of(machine.ram_bytes)))},
+      {"memory bandwidth", format_rate(machine.memory_bytes_per_second)},
+      {"drive", format_rate(machine.drive_bytes_per_second)}};
+  if (machine.machines > 1) {
+    rows.emplace_back("machines",
+                      odmoe::format("{}, each with an equal share of the experts", machine.machines));
+    rows.emplace_back("network", odmoe::format("{}, {:.0f} us", format_rate(machine.network_bytes_per_second),
+                                               machine.latency_seconds * 1e6));
+  }
+  return table(rows, Align::kLeft);
+}
+
 std::string_view hits_name(HitSource::Kind kind) {
   switch (kind) {
     case HitSource::Kind::kTrace:
@@ -87,6 +102,8 @@ nlohmann::ordered_json outlook_json(const Outlook& outlook) {
           {"drive_tokens_per_second", speed.drive ? nlohmann::ordered_json(*speed.drive) : nullptr},
           {"tokens_per_second",
            {{"one_after_the_other", speed.one_after_the_other()}, {"overlapped", speed.overlapped()}}},
+          {"network_seconds", outlook.network_seconds},
+          {"network_bytes", outlook.network_bytes},
           {"waits_for", waits_for_drive(speed) ? "drive" : "memory"}};
 }
 
@@ -98,15 +115,8 @@ std::string context_text(int32_t context) {
 
 std::string plan_table(const PlanReport& report) {
   const Machine& machine = report.machine;
-  const uint64_t budget_bytes = budget_of(machine.ram_bytes);
   std::string text =
-      "machine\n" +
-      table({{"RAM", odmoe::format("{}, {} for odmoe: as --memory auto, nothing else running",
-                                   format_bytes(machine.ram_bytes), format_bytes(budget_bytes))},
-             {"memory bandwidth", format_rate(machine.memory_bytes_per_second)},
-             {"drive", format_rate(machine.drive_bytes_per_second)}},
-            Align::kLeft) +
-      "model\n" +
+      "machine\n" + machine_table(machine) + "model\n" +
       table(
           {{"file", report.file},
            {"architecture", report.model.architecture},
@@ -126,12 +136,20 @@ std::string plan_table(const PlanReport& report) {
   text +=
       row(report, "KV cache, states", [](const auto& at) { return format_bytes(at.model.whole.kv_bytes); });
   text += row(report, "buffers", [](const auto& at) { return format_bytes(at.model.whole.buffer_bytes); });
-  text += row(report, "experts in memory", [](const auto& at) {
-    return at.plan ? format_bytes(at.plan->arena_bytes) : std::string("does not fit");
-  });
-  text += row(report, "  slots", of_plan([](const MemoryPlan& plan) {
-                return odmoe::format("{} of {}", plan.n_slot, plan.n_expert_total);
-              }));
+  if (machine.machines > 1) {
+    text += row(report, "experts in all memories", [](const auto& at) {
+      const auto bytes =
+          static_cast<double>(at.model.whole.arena_bytes) * (at.outlook ? at.outlook->share : 0);
+      return at.outlook ? format_bytes(static_cast<uint64_t>(bytes)) : std::string("does not fit");
+    });
+  } else {
+    text += row(report, "experts in memory", [](const auto& at) {
+      return at.plan ? format_bytes(at.plan->arena_bytes) : std::string("does not fit");
+    });
+    text += row(report, "  slots", of_plan([](const MemoryPlan& plan) {
+                  return odmoe::format("{} of {}", plan.n_slot, plan.n_expert_total);
+                }));
+  }
   text +=
       row(report, "  of all experts", of_outlook([](const Outlook& at) { return plan_percent(at.share); }));
   text += row(report, report.hits.is_assumed() ? "hit rate, ASSUMED" : "hit rate",
@@ -141,16 +159,27 @@ std::string plan_table(const PlanReport& report) {
   text += row(report, "drive allows, tokens/s", of_outlook([](const Outlook& at) {
                 return at.speed.drive ? speed_digits(*at.speed.drive) : "not needed";
               }));
-  text += row(report, "both, tokens/s", of_outlook([](const Outlook& at) { return expected(at.speed); }));
+  if (machine.machines > 1) {
+    text +=
+        row(report, "network, ms for a token",
+            of_outlook([](const Outlook& at) { return odmoe::format("{:.1f}", at.network_seconds * 1000); }));
+  }
+  text += row(report, machine.machines > 1 ? "all, tokens/s" : "both, tokens/s",
+              of_outlook([](const Outlook& at) { return expected(at.speed); }));
   text += row(report, "RAM that will do",
               [](const auto& at) { return format_bytes(ram_for(at.model.whole.minimum_bytes)); });
   text += row(report, "RAM for all experts",
-              [](const auto& at) { return format_bytes(ram_for(at.model.whole.budget_bytes)); });
+              [&](const auto& at) { return format_bytes(ram_for_all(at.model, machine.machines)); });
   text += hits_text(report.hits);
   text +=
       "Tokens per second are what reading alone allows one session with a full context: from the first\n"
       "figure, where drive and memory wait for each other, to the second, where they do not. Computing\n"
       "makes it slower (docs/planning.md has what was measured).\n";
+  if (machine.machines > 1) {
+    text +=
+        "Each layer waits for the machine that has most of its experts, as chance divides them, and for a\n"
+        "message there and back, beside which nothing else is taken to go on.\n";
+  }
   for (const PlannedContext& at : report.contexts) {
     if (at.context > report.model.n_context_train) {
       text += odmoe::format("The model was trained for {} tokens: texts of {} get worse.\n",
@@ -190,7 +219,10 @@ std::string plan_json(const PlanReport& report) {
   json["machine"] = {{"ram_bytes", machine.ram_bytes},
                      {"budget_bytes", budget_of(machine.ram_bytes)},
                      {"memory_bytes_per_second", machine.memory_bytes_per_second},
-                     {"drive_bytes_per_second", machine.drive_bytes_per_second}};
+                     {"drive_bytes_per_second", machine.drive_bytes_per_second},
+                     {"machines", machine.machines},
+                     {"network_bytes_per_second", machine.network_bytes_per_second},
+                     {"latency_seconds", machine.latency_seconds}};
   auto& hits =
       json["hit_rates"] = {{"source", hits_name(report.hits.kind)}, {"assumed", report.hits.is_assumed()}};
   if (!report.hits.is_assumed()) {
@@ -208,7 +240,7 @@ std::string plan_json(const PlanReport& report) {
                                {"kv_bytes", whole.kv_bytes},
                                {"buffer_bytes", whole.buffer_bytes},
                                {"least_ram_bytes", ram_for(whole.minimum_bytes)},
-                               {"ram_bytes_for_all_experts", ram_for(whole.budget_bytes)},
+                               {"ram_bytes_for_all_experts", ram_for_all(at.model, machine.machines)},
                                {"dense_read_bytes", at.model.speed.dense_read_bytes},
                                {"state_read_bytes", at.model.speed.state_read_bytes}};
     if (at.plan && at.outlook) {

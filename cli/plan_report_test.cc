@@ -47,6 +47,29 @@ TEST(PlanReport, AssumedHitRatesAreSaidToBeInEveryPartOfIt) {
   }
 }
 
+TEST(PlanReport, SeveralMachinesHaveANetworkAndNoSlotsOfOne) {
+  PlanReport several = report(16 * kGiB);
+  several.machine.machines = 4;
+  several.machine.network_bytes_per_second = 1e9;
+  several.machine.latency_seconds = 5e-5;
+  for (PlannedContext& at : several.contexts) {
+    at.model.n_expert_layer = 10;
+    at.model.n_expert_used = 8;
+    at.model.n_embd = 1024;
+    at.outlook = look_out(at.model, several.machine, hit_rates_of_chance());
+  }
+  const std::string text = plan_table(several);
+  EXPECT_THAT(text, HasSubstr("4, each with an equal share"));
+  EXPECT_THAT(text, HasSubstr("50 us"));
+  EXPECT_THAT(text, HasSubstr("network, ms for a token"));
+  EXPECT_THAT(text, Not(HasSubstr("slots")));
+  const auto json = nlohmann::json::parse(plan_json(several));
+  EXPECT_EQ(json["machine"]["machines"], 4);
+  EXPECT_NEAR(json["contexts"][0]["expected"]["network_seconds"].get<double>(),
+              several.contexts[0].outlook->network_seconds, 1e-9);
+  EXPECT_THAT(plan_table(report(16 * kGiB)), Not(HasSubstr("network")));
+}
+
 TEST(PlanReport, RecordedHitRatesNameTheTraceAndWhetherItIsOfThisShape) {
   PlanReport recorded = report(16 * kGiB);
   recorded.hits = {.kind = HitSource::Kind::kTrace,

@@ -52,9 +52,15 @@ double expert_share(const MemoryPlan& whole, uint64_t budget_bytes) {
   return static_cast<double>(arena) / static_cast<double>(whole.arena_bytes);
 }
 
-double Speed::overlapped() const { return drive ? std::min(memory, *drive) : memory; }
+double Speed::overlapped() const {
+  const double reading = drive ? std::min(memory, *drive) : memory;
+  return network_seconds > 0 ? 1 / (1 / reading + network_seconds) : reading;
+}
 
-double Speed::one_after_the_other() const { return drive ? 1 / (1 / memory + 1 / *drive) : memory; }
+double Speed::one_after_the_other() const {
+  const double reading = drive ? 1 / (1 / memory + 1 / *drive) : memory;
+  return network_seconds > 0 ? 1 / (1 / reading + network_seconds) : reading;
+}
 
 std::optional<Speed> reading_speed(const SpeedInputs& inputs, double hit_rate) {
   const double missed = static_cast<double>(inputs.cycle_bytes) * (1 - hit_rate);

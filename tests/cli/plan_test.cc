@@ -48,6 +48,20 @@ class Plan : public ::testing::Test {
   TempDir dir_;
 };
 
+TEST_F(Plan, SeveralMachinesHoldMoreAndWaitForTheirNetwork) {
+  const std::vector<std::string> more = {"--context", "256", "--json", "--machines", "2", "--latency", "1ms"};
+  const Json alone = json_of(plan_of(small(), {"--context", "256", "--json"}))["contexts"][0]["expected"];
+  const Json both = json_of(plan_of(small(), more))["contexts"][0]["expected"];
+  EXPECT_GE(both["expert_share"], alone["expert_share"]);
+  EXPECT_EQ(alone["network_seconds"], 0);
+  EXPECT_GE(both["network_seconds"], 2e-3);
+  EXPECT_LT(both["tokens_per_second"]["overlapped"], alone["tokens_per_second"]["overlapped"]);
+  const Outcome wrong = odmoe(plan_of(small(), {"--machines", "2", "--latency", "fast"}));
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("'fast' is not a time"));
+  EXPECT_THAT(odmoe(plan_of(small(), {"--machines", "0"})).err, HasSubstr("--machines"));
+}
+
 TEST_F(Plan, AgreesWithWhatInspectAndTheEngineSayOfTheModel) {
   for (const std::string& model : {small(), std::string(ODMOE_SOURCE_DIR "/models/demo.gguf")}) {
     SCOPED_TRACE(model);
