@@ -60,6 +60,10 @@ ReaderOptions reader_options(const EngineOptions& engine, const FetchOptions& op
 }
 
 Result<std::unique_ptr<ExpertSource>> experts_of(const Checkpoint& file) {
+  if (const ExpertShare* share = file.share(); share != nullptr) {
+    return fail(ErrorKind::kUsage, "{} has {} of the model's experts alone; name the whole model",
+                file.path().string(), share->name());
+  }
   ODMOE_ASSIGN_OR_RETURN(const std::string architecture, file.get_string("general.architecture"));
   std::array<int, 3> numbers{};
   for (size_t i = 0; const char* const key : {"block_count", "expert_count", "expert_used_count"}) {

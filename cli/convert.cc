@@ -20,6 +20,7 @@
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/time_left.h"
+#include "cluster/share.h"
 #include "convert/conversion_plan.h"
 #include "convert/hf_source.h"
 #include "convert/verify.h"
@@ -36,6 +37,8 @@ struct ConvertCommand {
   std::string in, out;
   LayoutOptions layout;
   std::string experts, dense;  // --experts, --dense; empty: not given
+  std::string share, balance;  // --share, --balance; empty: not given
+  std::vector<uint64_t> share_sizes;
   bool repack = false;
   bool verify = false;
   bool dry_run = false;
@@ -136,7 +139,7 @@ std::string summary(const ConversionPlan& plan, const fs::path& out) {
     uint64_t repacked = 0;
     for (const auto& layer : manifest.layers) {
       for (const auto& slice : layer.slices)
-        repacked += slice.repacked ? slice.bytes * static_cast<uint64_t>(layer.n_expert()) : 0;
+        repacked += slice.repacked ? slice.bytes * static_cast<uint64_t>(layer.n_record()) : 0;
     }
     text += odmoe::format("    repacked   {:>10}  for this processor's kernels ({})\n",
                           format_bytes(repacked), manifest.repacked->layout);
@@ -154,6 +157,32 @@ Status check_room(const fs::path& out, uint64_t bytes) {
   return fail(ErrorKind::kIo, "{} needs {}, and {} has {} free: make room or choose another drive",
               out.string(), format_bytes(bytes), fs::absolute(out).parent_path().string(),
               format_bytes(space.available));
+}
+
+// Which experts are left out, of one machine's share.
+Result<std::optional<ExpertsOfShare>> choose_experts(const ConvertCommand& command) {
+  if (command.share.empty()) {
+    if (command.share_sizes.empty() && command.balance.empty()) return std::nullopt;
+    return fail(ErrorKind::kUsage,
+                "--share-sizes and --balance say how --share divides, which was not given");
+  }
+  ODMOE_ASSIGN_OR_RETURN(ShareRequest request, parse_share(command.share));
+  if (!command.share_sizes.empty()) {
+    if (command.share_sizes.size() != request.sizes.size()) {
+      return fail(ErrorKind::kUsage, "--share-sizes has {} numbers, and --share {} is of {} machines",
+                  command.share_sizes.size(), command.share, request.sizes.size());
+    }
+    request.sizes = command.share_sizes;
+  }
+  if (looks_like_hf_checkpoint(command.in)) {
+    return fail(ErrorKind::kUsage,
+                "--share takes a GGUF or an expert directory: convert {} whole, and make the shares of that",
+                command.in);
+  }
+  request.balance = command.balance;
+  ODMOE_ASSIGN_OR_RETURN(const auto checkpoint, open_checkpoint(command.in));
+  ODMOE_ASSIGN_OR_RETURN(ExpertsOfShare made, make_share(*checkpoint, request));
+  return made;
 }
 
 Result<int> convert_model(const ConvertCommand& command) {
@@ -181,6 +210,8 @@ Result<int> convert_model(const ConvertCommand& command) {
     repacked = RepackedLayout::create(*backend);
     layout.repack = repacked.get();
   }
+  ODMOE_ASSIGN_OR_RETURN(const std::optional<ExpertsOfShare> share, choose_experts(command));
+  if (share) layout.share = &*share;
   ODMOE_ASSIGN_OR_RETURN(const ConversionPlan plan, plan_conversion(*source, layout));
   if (command.repack && !plan.manifest.repacked) {
     notes.emplace_back("no expert is repacked: this processor's kernels take them as they are");
@@ -254,6 +285,24 @@ void add_convert(CLI::App& app, Action& action) {
       ->add_option("--dense", options->dense, "The same for all other matrices; norms and routers stay F32")
       ->type_name("TYPE")
       ->group("Types");
+  command
+      ->add_option(
+          "--share", options->share,
+          "Only the experts of one machine of several: 2/3 is for the second of three (docs/scale.md)")
+      ->type_name("N/OF")
+      ->group("Several machines");
+  command
+      ->add_option("--share-sizes", options->share_sizes,
+                   "How large the shares of all machines are, in proportion (2,1,1); without it, equal")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->type_name("N,N...")
+      ->group("Several machines");
+  command
+      ->add_option("--balance", options->balance,
+                   "A trace by whose uses the shares are divided; the ranks are then started with it, too")
+      ->type_name("TRACE")
+      ->group("Several machines");
   command->add_flag("--dry-run", options->dry_run, "Say what would be made and how large")->group("Action");
   command->add_flag("--verify", options->verify, "Compare every record of the directory IN with its checksum")
       ->group("Action");
@@ -274,6 +323,7 @@ void add_convert(CLI::App& app, Action& action) {
       "  odmoe convert model.gguf model.odmoe --repack auto\n"
       "  odmoe convert model.gguf model.odmoe --layout files --dry-run\n"
       "  odmoe convert Qwen3-30B-A3B model.odmoe --experts Q4_K --dense Q8_0\n"
+      "  odmoe convert model.gguf model.odmoe --share 2/3\n"
       "  odmoe convert --verify model.odmoe\n"
       "  odmoe run model.odmoe -p 'Once upon a time' --memory 8GiB");
   command->callback([&action, options] {

@@ -161,6 +161,13 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
                 "Of several machines (mpirun): let some take part whose kernels round otherwise; results may "
                 "then differ from those of one")
       ->group("Several machines");
+  command
+      .add_option_function<std::string>(
+          "--balance", [&options](const std::string& path) { options.balance = path; },
+          "Of several machines: divide the experts so that each has its share of the uses that this trace "
+          "recorded (odmoe collect)")
+      ->type_name("TRACE")
+      ->group("Several machines");
 
   command
       .add_option("--stats", options.stats_file,

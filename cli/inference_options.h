@@ -19,8 +19,9 @@ struct InferenceOptions {
   GivenSettings given;  // once the command line is parsed, of commands that ask for it
   // Where `odmoe tune` keeps what it found; empty: nothing of it is used.  `run` and `serve` use it.
   std::filesystem::path tuning_file;
-  bool allow_mixed = false;  // ranks may round otherwise than each other (docs/scale.md)
-  std::string stats_file;    // empty: none
+  bool allow_mixed = false;       // ranks may round otherwise than each other (docs/scale.md)
+  std::filesystem::path balance;  // a trace by whose uses ranks divide the experts; empty: none
+  std::string stats_file;         // empty: none
   bool verbose = false;
 };
 

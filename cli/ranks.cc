@@ -76,8 +76,10 @@ Status join() {
 }
 
 Result<int> lead(const InferenceOptions& options, const Action& action) {
-  head = std::make_unique<Head>(
-      *transport, Head::Options{.mixed_allowed = options.allow_mixed, .on_end = [] { interrupt::ring(); }});
+  head = std::make_unique<Head>(*transport, Head::Options{.mixed_allowed = options.allow_mixed,
+                                                          .balance = options.balance,
+                                                          .on_end = [] { interrupt::ring(); },
+                                                          .leave = interrupt::pending});
   auto outcome = action();
   const Status status = head->status();
   in_order = status.has_value();
@@ -88,8 +90,10 @@ Result<int> lead(const InferenceOptions& options, const Action& action) {
 
 Result<int> work(const InferenceOptions& options) {
   interrupt::install_terminate();
-  const WorkerOutcome outcome = run_worker(
-      *transport, {.engine = options.engine, .find_model = find_model, .leave = interrupt::pending});
+  const WorkerOutcome outcome = run_worker(*transport, {.engine = options.engine,
+                                                        .balance = options.balance,
+                                                        .find_model = find_model,
+                                                        .leave = interrupt::pending});
   in_order = outcome.in_order;
   if (!outcome.status.has_value()) return std::unexpected(outcome.status.error());
   return kExitOk;

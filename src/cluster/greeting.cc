@@ -66,12 +66,19 @@ std::string Hello::json() const {
               {"products", kernels.products},
               {"memory_bytes", memory_bytes},
               {"drive_bytes_per_second", drive_bytes_per_second},
-              {"takes_what_is_available", takes_what_is_available}}
+              {"takes_what_is_available", takes_what_is_available},
+              {"uses", uses},
+              {"share", share ? share->rank + 1 : 0},
+              {"share_sizes", share ? share->sizes : std::vector<uint64_t>()},
+              {"share_uses", share ? share->uses : ""}}
       .dump(-1, ' ', false, Json::error_handler_t::replace);  // paths may have any bytes
 }
 
 Result<Hello> Hello::read(std::string_view json) {
-  return read_json<Hello>(json, "how a rank introduces itself", [](Hello& hello, const auto& member) {
+  int32_t part = 0;
+  Json sizes;
+  ExpertShare share;
+  const auto read = [&](Hello& hello, const auto& member) {
     member("error", hello.error);
     member("version", hello.version);
     member("path", hello.path);
@@ -83,7 +90,23 @@ Result<Hello> Hello::read(std::string_view json) {
     member("memory_bytes", hello.memory_bytes);
     member("drive_bytes_per_second", hello.drive_bytes_per_second);
     member("takes_what_is_available", hello.takes_what_is_available);
-  });
+    member("uses", hello.uses);
+    member("share", part);
+    member("share_sizes", sizes);
+    member("share_uses", share.uses);
+  };
+  ODMOE_ASSIGN_OR_RETURN(Hello hello, (read_json<Hello>(json, "how a rank introduces itself", read)));
+  if (part == 0) return hello;
+  share.rank = part - 1;
+  share.model = hello.model;
+  if (!sizes.is_array() ||
+      !std::ranges::all_of(sizes, [](const Json& size) { return size.is_number_unsigned(); }) || part < 1 ||
+      std::cmp_greater(part, sizes.size()) || sizes.size() > ExpertShare::kMaxParts) {
+    return fail(ErrorKind::kUnsupported, "the share of a rank is not understood");
+  }
+  for (const Json& size : sizes) share.sizes.push_back(size.get<uint64_t>());
+  hello.share = std::move(share);
+  return hello;
 }
 
 std::string RankList::json() const {
@@ -92,7 +115,7 @@ std::string RankList::json() const {
     list.push_back(rank.memory_bytes);
     list.push_back(rank.drive_bytes_per_second);
   }
-  return Json{{"ranks", list}, {"owners", owners}}.dump();
+  return Json{{"ranks", list}, {"expert_bytes", expert_bytes}, {"owners", owners}}.dump();
 }
 
 Result<RankList> RankList::read(std::string_view json) {
@@ -100,6 +123,7 @@ Result<RankList> RankList::read(std::string_view json) {
   ODMOE_ASSIGN_OR_RETURN(RankList setup, (read_json<RankList>(json, "what the head says of all ranks",
                                                               [&](RankList& value, const auto& member) {
                                                                 member("ranks", list);
+                                                                member("expert_bytes", value.expert_bytes);
                                                                 member("owners", value.owners);
                                                               })));
   if (!list.is_array() || list.size() % 2 != 0 ||
@@ -126,6 +150,12 @@ Status check_hellos(std::span<const Hello> hellos, std::span<const std::string> 
       return fail(ErrorKind::kUnsupported,
                   "{} has another model in {} than {} in {}: copy the same files to both", names[i],
                   other.path, names[0], head.path);
+    }
+    if (other.uses != head.uses) {
+      return fail(
+          ErrorKind::kUnsupported,
+          "{} and {} divide the experts by different recorded uses: give both the same trace (--balance)",
+          names[i], names[0]);
     }
     const bool alike = other.kernels.ggml == head.kernels.ggml &&
                        other.kernels.features == head.kernels.features &&

@@ -17,6 +17,7 @@
 
 #include "base/fingerprint.h"
 #include "cluster/ownership.h"
+#include "format/expert_share.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
 
@@ -47,6 +48,8 @@ struct Hello {
   uint64_t memory_bytes = 0;             // for experts
   uint64_t drive_bytes_per_second = 0;   // of all copies together; 0: not known
   bool takes_what_is_available = false;  // --memory auto
+  std::string uses;                      // fingerprint_of_uses() by which owners are chosen
+  std::optional<ExpertShare> share;      // where it has some experts alone; its model is `model`
 
   std::string json() const;
   static Result<Hello> read(std::string_view json);
@@ -54,7 +57,8 @@ struct Hello {
 
 struct RankList {
   std::vector<OwnershipFacts::Rank> ranks;
-  std::string owners;  // Ownership::fingerprint(), as the head finds it
+  uint64_t expert_bytes = 0;  // OwnershipFacts
+  std::string owners;         // Ownership::fingerprint(), as the head finds it
 
   std::string json() const;
   static Result<RankList> read(std::string_view json);

@@ -34,12 +34,21 @@ TEST(Greeting, WhatIsWrittenIsRead) {
   EXPECT_EQ(hello.json(), a_hello().json());
   EXPECT_EQ(hello.memory_bytes, uint64_t{1} << 40);
   EXPECT_TRUE(hello.takes_what_is_available);
+  EXPECT_FALSE(hello.share.has_value());
+  Hello part = a_hello();
+  part.uses = "12";
+  part.share = {.rank = 1, .sizes = {1, 3}, .uses = "12", .model = part.model};
+  const Hello read = Hello::read(part.json()).value();
+  EXPECT_EQ(read.share, part.share);
+  EXPECT_EQ(read.uses, "12");
   const Begin begin = Begin::read(Begin{.chunk = 512, .sessions = 4}.json()).value();
   EXPECT_EQ(begin.chunk, 512);
   EXPECT_EQ(begin.sessions, 4);
-  const RankList setup = RankList::read(RankList{.ranks = {{1, 2}, {3, 0}}, .owners = "ff"}.json()).value();
+  const RankList setup =
+      RankList::read(RankList{.ranks = {{1, 2}, {3, 0}}, .expert_bytes = 9, .owners = "ff"}.json()).value();
   ASSERT_EQ(setup.ranks.size(), 2);
   EXPECT_EQ(setup.ranks[1].memory_bytes, 3);
+  EXPECT_EQ(setup.expert_bytes, 9);
   EXPECT_EQ(setup.owners, "ff");
 }
 
@@ -49,8 +58,11 @@ TEST(Greeting, WhatAnotherVersionWritesIsAnError) {
     EXPECT_FALSE(Begin::read(text).has_value()) << text;
     EXPECT_FALSE(RankList::read(text).has_value()) << text;
   }
-  EXPECT_FALSE(RankList::read(R"({"ranks": [1], "owners": ""})").has_value());
-  EXPECT_FALSE(RankList::read(R"({"ranks": [1, -2], "owners": ""})").has_value());
+  EXPECT_FALSE(RankList::read(R"({"ranks": [1], "expert_bytes": 1, "owners": ""})").has_value());
+  EXPECT_FALSE(RankList::read(R"({"ranks": [1, -2], "expert_bytes": 1, "owners": ""})").has_value());
+  Hello part = a_hello();
+  part.share = {.rank = 2, .sizes = {1, 3}, .uses = "", .model = ""};
+  EXPECT_FALSE(Hello::read(part.json()).has_value());
 }
 
 TEST(Greeting, RanksThatAreAlikeSuitEachOther) { EXPECT_TRUE(check(a_hello()).has_value()); }
@@ -79,6 +91,14 @@ TEST(Greeting, OtherKernelsAreRefusedUnlessAllowedAndBothAreNamed) {
   Hello other = a_hello();
   other.kernels.device = "CPU: Y, 4 threads";  // for people
   EXPECT_TRUE(check(other).has_value());
+}
+
+TEST(Greeting, OtherRecordedUsesAreRefused) {
+  Hello other = a_hello();
+  other.uses = "beef";
+  const Status status = check(other, /*mixed_allowed=*/true);
+  ASSERT_FALSE(status.has_value());
+  EXPECT_THAT(status.error().message, AllOf(HasSubstr("rank 1 (mac2)"), HasSubstr("--balance")));
 }
 
 TEST(Greeting, AnotherProgramIsRefused) {

@@ -6,7 +6,8 @@
 
 #include "base/units.h"
 #include "cluster/hello.h"
-#include "engine/interrupt.h"
+#include "cluster/recorded_uses.h"
+#include "cluster/share.h"
 
 namespace odmoe {
 namespace {
@@ -68,10 +69,10 @@ Status Head::tell_all(const std::string& note) {
 
 // Until `ready`, which is asked with the lock held.
 template <typename Ready>
-Status Head::await(const std::atomic<bool>* interrupted, const Ready& ready) {
+Status Head::await(const Ready& ready) {
   MutexLock lock(mutex_);
   while (!ready()) {
-    ODMOE_RETURN_IF_ERROR(check_interrupt(interrupted));
+    if (options_.leave && options_.leave()) return fail(ErrorKind::kInterrupted, "interrupted");
     ODMOE_RETURN_IF_ERROR(pulse_.status());
     came_.wait_until(mutex_, std::chrono::steady_clock::now() + kLookAgain);
   }
@@ -79,11 +80,11 @@ Status Head::await(const std::atomic<bool>* interrupted, const Ready& ready) {
 }
 
 // The first that cannot take part ends it: others may never answer.
-Result<std::vector<Hello>> Head::gather_hellos(const Hello& own, const std::atomic<bool>* interrupted) {
+Result<std::vector<Hello>> Head::gather_hellos(const Hello& own) {
   std::vector<Hello> hellos{own};
   for (size_t rank = 1; rank < names_.size(); ++rank) {
     std::optional<std::string> text;
-    ODMOE_RETURN_IF_ERROR(await(interrupted, [&]() ODMOE_NO_THREAD_SAFETY_ANALYSIS {  // await() has the lock
+    ODMOE_RETURN_IF_ERROR(await([&]() ODMOE_NO_THREAD_SAFETY_ANALYSIS {  // await() has the lock
       text = hellos_[rank];
       return text.has_value();
     }));
@@ -97,10 +98,10 @@ Result<std::vector<Hello>> Head::gather_hellos(const Hello& own, const std::atom
   return hellos;
 }
 
-Status Head::await_ready(const std::atomic<bool>* interrupted) {
+Status Head::await_ready() {
   for (size_t rank = 1; rank < names_.size(); ++rank) {
     std::optional<std::string> error;
-    ODMOE_RETURN_IF_ERROR(await(interrupted, [&]() ODMOE_NO_THREAD_SAFETY_ANALYSIS {  // as above
+    ODMOE_RETURN_IF_ERROR(await([&]() ODMOE_NO_THREAD_SAFETY_ANALYSIS {  // as above
       error = ready_[rank];
       return error.has_value();
     }));
@@ -128,35 +129,46 @@ Result<std::unique_ptr<EngineImpl>> Head::open(const EngineOptions& options, con
 
 Result<std::vector<EngineDependencies::Site>> Head::make_sites(
     const EngineDependencies::SiteContext& context) {
+  ODMOE_ASSIGN_OR_RETURN(std::vector<uint64_t> uses, recorded_uses(options_.balance, context.decoder));
   ODMOE_ASSIGN_OR_RETURN(const Hello own, make_hello({.file = context.file,
                                                       .source = context.source,
                                                       .backend = context.host_backend,
                                                       .site = context.site,
                                                       .copies = context.copies,
                                                       .memory = context.options.memory,
-                                                      .arena_bytes = context.plan.arena_bytes}));
-  ODMOE_ASSIGN_OR_RETURN(const std::vector<Hello> hellos, gather_hellos(own, context.local.interrupted));
+                                                      .arena_bytes = context.plan.arena_bytes,
+                                                      .uses = uses}));
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<Hello> hellos, gather_hellos(own));
   ODMOE_RETURN_IF_ERROR(check_hellos(hellos, names_, options_.mixed_allowed));
   std::vector<std::string> hosts;
   for (int rank = 0; rank < transport_.n_rank(); ++rank) hosts.push_back(transport_.host(rank));
   ODMOE_RETURN_IF_ERROR(check_memory(hellos, hosts));
 
-  const OwnershipFacts facts = facts_of(context.decoder, context.source, hellos);
+  ODMOE_RETURN_IF_ERROR(check_shares(hellos, names_));
+
+  OwnershipFacts facts = facts_of(context.decoder, context.source, hellos);
+  apply_shares(hellos, facts);
+  facts.uses = std::move(uses);
   const auto ownership = std::make_shared<const Ownership>(Ownership::of(facts));
+  ODMOE_RETURN_IF_ERROR(
+      check_held(*ownership, 0, facts.expert_layers, facts.n_expert, context.file, context.source));
   const WireShape shape = WireShape::of(context.decoder.shape(), context.local.max_tokens);
   ODMOE_RETURN_IF_ERROR(transport_.make_room(max_result_bytes(shape)));
-  ODMOE_RETURN_IF_ERROR(tell_all(make_note(
-      NoteKind::kSetup, RankList{.ranks = facts.ranks, .owners = ownership->fingerprint().hex()}.json())));
-  ODMOE_RETURN_IF_ERROR(await_ready(context.local.interrupted));
+  ODMOE_RETURN_IF_ERROR(
+      tell_all(make_note(NoteKind::kSetup, RankList{.ranks = facts.ranks,
+                                                    .expert_bytes = facts.expert_bytes,
+                                                    .owners = ownership->fingerprint().hex()}
+                                               .json())));
+  ODMOE_RETURN_IF_ERROR(await_ready());
 
   description_.clear();
   std::vector<EngineDependencies::Site> sites;
   for (size_t rank = 0; rank < names_.size(); ++rank) {
     n_owned_.push_back(ownership->n_owned(static_cast<int>(rank)));
-    const uint64_t bandwidth = facts.ranks[rank].drive_bytes_per_second;
+    const uint64_t bandwidth = hellos[rank].drive_bytes_per_second;
     description_ +=
         odmoe::format("{}: {} experts, {} for them, {}\n", names_[rank], n_owned_[rank],
-                      format_bytes(facts.ranks[rank].memory_bytes),
+                      format_bytes(hellos[rank].memory_bytes),
                       bandwidth > 0 ? format_bytes(bandwidth) + "/s" : "a drive that was not tried");
     if (rank == 0) continue;
     ODMOE_ASSIGN_OR_RETURN(auto site, RemoteSite::create(transport_, pulse_, figures_[rank],

@@ -1,6 +1,7 @@
 // The rank that evaluates: its engine computes experts itself and has the other ranks compute theirs.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -20,10 +21,12 @@ namespace odmoe {
 class Head {
  public:
   struct Options {
-    bool mixed_allowed = false;  // ranks may round otherwise
+    bool mixed_allowed = false;     // ranks may round otherwise
+    std::filesystem::path balance;  // a trace whose uses decide who owns what as well; empty: none
     Pulse::Options pulse;
     // Called in a thread of its own: nothing works any more, or a rank was asked to end.
     std::function<void()> on_end;
+    std::function<bool()> leave;  // whether the wait for the others is to end: kInterrupted; null: never
   };
   // `transport` must outlive it.
   Head(Transport& transport, Options options);
@@ -46,10 +49,10 @@ class Head {
  private:
   void on_note(int from, const ReadNote& note);
   Result<std::vector<EngineDependencies::Site>> make_sites(const EngineDependencies::SiteContext& context);
-  Result<std::vector<Hello>> gather_hellos(const Hello& own, const std::atomic<bool>* interrupted);
-  Status await_ready(const std::atomic<bool>* interrupted);
+  Result<std::vector<Hello>> gather_hellos(const Hello& own);
+  Status await_ready();
   template <typename Ready>
-  Status await(const std::atomic<bool>* interrupted, const Ready& ready);
+  Status await(const Ready& ready);
   Status tell_all(const std::string& note);
   std::vector<Stats::Rank> stats() const;
 

@@ -1,5 +1,6 @@
 #include "cluster/hello.h"
 
+#include "cluster/recorded_uses.h"
 #include "engine/model_identity.h"
 
 namespace odmoe {
@@ -8,8 +9,9 @@ Result<Hello> make_hello(const Introduced& rank) {
   Hello hello;
   hello.version = ODMOE_VERSION;
   hello.path = rank.file.path().string();
-  ODMOE_ASSIGN_OR_RETURN(const Fingerprint::Value model, identity_of_copies(rank.file, rank.source));
-  hello.model = model.hex();
+  ODMOE_ASSIGN_OR_RETURN(hello.model, identity_of_copies(rank.file, rank.source));
+  if (const ExpertShare* share = rank.file.share(); share != nullptr) hello.share = *share;
+  hello.uses = fingerprint_of_uses(rank.uses);
   ODMOE_ASSIGN_OR_RETURN(const Fingerprint::Value products, rank.site.kernel_fingerprint());
   hello.kernels = {.ggml = odmoe::format("{} ({})", ggml_version(), ggml_commit()),
                    .device = rank.backend.description(),

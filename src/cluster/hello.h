@@ -21,6 +21,7 @@ struct Introduced {
   std::span<const ModelCopy> copies;
   MemoryBudget memory;
   uint64_t arena_bytes = 0;
+  std::span<const uint64_t> uses;  // OwnershipFacts::uses
 };
 // kIo: a file cannot be read, or no memory for trials of kernels.
 Result<Hello> make_hello(const Introduced& rank);

@@ -15,7 +15,7 @@ constexpr std::chrono::milliseconds kLook{50};  // how soon an interrupt, or a r
 
 }  // namespace
 
-void RankFigures::add_work(const WorkerFigures& worker, uint64_t wait_us, uint64_t sent_bytes,
+void RankFigures::add_work(const SiteFigures& worker, uint64_t wait_us, uint64_t sent_bytes,
                            uint64_t received_bytes) {
   const MutexLock lock(mutex_);
   worker_ = worker;
@@ -26,14 +26,7 @@ void RankFigures::add_work(const WorkerFigures& worker, uint64_t wait_us, uint64
 
 void RankFigures::read(Stats::Rank& rank) const {
   const MutexLock lock(mutex_);
-  rank.arena_bytes = worker_.arena_bytes;
-  rank.demands = worker_.demands;
-  rank.hits = worker_.hits;
-  rank.late_hits = worker_.late_hits;
-  rank.misses = worker_.misses;
-  rank.prefetched = worker_.prefetched;
-  rank.read_bytes = worker_.read_bytes;
-  rank.stall_us = worker_.stall_us;
+  tell_figures(worker_, rank);
   rank.wait_us = wait_us_;
   rank.sent_bytes = sent_bytes_;
   rank.received_bytes = received_bytes_;

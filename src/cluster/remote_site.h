@@ -23,13 +23,13 @@ namespace odmoe {
 // What is known of another rank, for statistics.  Thread-safe.
 class RankFigures {
  public:
-  void add_work(const WorkerFigures& worker, uint64_t wait_us, uint64_t sent_bytes, uint64_t received_bytes);
+  void add_work(const SiteFigures& worker, uint64_t wait_us, uint64_t sent_bytes, uint64_t received_bytes);
   // Into `rank`, whose number, host and experts stay as they are.
   void read(Stats::Rank& rank) const;
 
  private:
   mutable Mutex mutex_;
-  WorkerFigures worker_ ODMOE_GUARDED_BY(mutex_);
+  SiteFigures worker_ ODMOE_GUARDED_BY(mutex_);
   uint64_t wait_us_ ODMOE_GUARDED_BY(mutex_) = 0;
   uint64_t sent_bytes_ ODMOE_GUARDED_BY(mutex_) = 0, received_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
 };

@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "engine/expert_site.h"
+#include "engine/site_figures.h"
 #include "model/shape.h"
 #include "odmoe/result.h"
 
@@ -83,14 +84,6 @@ struct ReadWork {
 // kIo for what is not one, or does not fit the shape.
 Result<ReadWork> read_work(std::span<const std::byte> message, const WireShape& shape);
 
-// Counters of a worker since its start.
-struct WorkerFigures {
-  uint64_t arena_bytes = 0;
-  uint64_t demands = 0, hits = 0, late_hits = 0, misses = 0;
-  uint64_t prefetched = 0;
-  uint64_t read_bytes = 0, stall_us = 0;
-};
-
 enum class Outcome : uint32_t {
   kMore,       // further results follow
   kDone,       // all rows have come
@@ -106,7 +99,7 @@ struct ResultHeader {
   int32_t token = 0, rank = 0;        // of kNotFinite: whose pair it is
   uint32_t message_bytes = 0;         // of kFailed
   uint32_t padding = 0;
-  WorkerFigures figures;
+  SiteFigures figures;  // of the worker
 };
 // The rows behind a header, [width, n_row].
 std::span<float> result_rows(std::span<std::byte> message, const WireShape& shape, uint32_t n_row);

@@ -15,6 +15,8 @@
 #include "cluster/greeting.h"
 #include "cluster/hello.h"
 #include "cluster/ownership.h"
+#include "cluster/recorded_uses.h"
+#include "cluster/share.h"
 #include "cluster/wire.h"
 #include "engine/expert_owners.h"
 #include "engine/layer_demand.h"
@@ -69,12 +71,12 @@ class Worker {
   void look_around();
 
   Status serve();
+  void begin_work(uint32_t sequence);
   Status answer(std::span<const std::byte> message);
   bool has_columns(const ExpertWork& work) const;
   void take_in(const ReadWork& work);
-  Status send_rows(const ExpertWork& work);
+  Status send_rows(const ExpertWork& work, uint32_t sequence);
   Status send_result(ResultHeader header, std::string_view text = {});
-  WorkerFigures figures() const;
 
   Transport& transport_;
   const WorkerOptions& options_;
@@ -86,6 +88,7 @@ class Worker {
   std::unique_ptr<ExpertSource> source_;
   std::unique_ptr<Backend> backend_;
   std::vector<ModelCopy> copies_;
+  std::vector<uint64_t> uses_;  // OwnershipFacts::uses
   MemoryPlan plan_;
   MemoryGovernor::Limits limits_;
   std::unique_ptr<ExpertStore> store_;
@@ -103,11 +106,11 @@ class Worker {
   std::vector<int32_t> token_columns_;
 
   std::atomic<bool> interrupted_ = false;  // of the work under way
-  std::atomic<uint32_t> current_ = 0, abandoned_ = 0;
   bool leave_told_ = false;
 
   Mutex mutex_;
   Condition came_;
+  uint32_t current_ ODMOE_GUARDED_BY(mutex_) = 0, abandoned_ ODMOE_GUARDED_BY(mutex_) = 0;  // works
   std::optional<std::string> begin_ ODMOE_GUARDED_BY(mutex_), setup_ ODMOE_GUARDED_BY(mutex_);
   std::atomic<bool> ended_ = false;
   std::atomic<LocalSite*> hinted_ = nullptr;  // once it can be
@@ -133,16 +136,18 @@ void Worker::on_note(const ReadNote& note) {
       }
       return;
     case NoteKind::kAbandon:
-      // In this order, and the other way round where work begins: one of the two sees the other.
       if (const auto sequence = read_abandon(note.body)) {
+        const MutexLock lock(mutex_);
         abandoned_ = *sequence;
         if (current_ == *sequence) interrupted_ = true;
       }
       return;
-    case NoteKind::kEnd:
+    case NoteKind::kEnd: {
+      const MutexLock lock(mutex_);
       ended_ = true;
       interrupted_ = true;
       break;
+    }
     default:
       return;
   }
@@ -206,6 +211,7 @@ Status Worker::open() {
   const ModelShape& model = decoder_->shape();
   ODMOE_ASSIGN_OR_RETURN(
       source_, file_->expert_source(model.n_layer, model.router.n_expert, model.router.n_expert_used));
+  ODMOE_ASSIGN_OR_RETURN(uses_, recorded_uses(options_.balance, *decoder_));
   copies_.push_back({.files = file_->files(), .drive = {}});
   for (const std::filesystem::path& path : engine_.mirrors) {
     ODMOE_ASSIGN_OR_RETURN(auto files, open_mirror(*file_, path));
@@ -225,26 +231,17 @@ Status Worker::open() {
   for (const ModelCopy& copy : copies_) {
     for (const auto& path : copy.files) ODMOE_RETURN_IF_ERROR(reader->add_file(path));
   }
-  const MemoryNeeds needs{
+  MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
       .buffer_bytes = site_->buffer_bytes() + memory_.size() + max_work_bytes(shape_) +
                       2 * max_result_bytes(shape_) + resident_bytes() + kProcessSlack,
       .load_bytes = weights_->load_bytes(),
-      .min_arena_bytes = ExpertStore::min_arena_bytes(*source_, reader->alignment()),
-      .max_arena_bytes = ExpertStore::max_arena_bytes(*source_, reader->alignment()),
-      .expert_bytes = source_->total_bytes(),
-      .available_bytes = available_bytes() + resident_bytes(),
       .device = {},
       .device_name = {},
   };
+  add_experts(needs, *source_, reader->alignment());
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(engine_.memory, needs));
-  limits_ = {.budget_bytes = plan_.budget_bytes,
-             .fixed_bytes = needs.dense_bytes + needs.buffer_bytes,
-             .min_arena_bytes = needs.min_arena_bytes,
-             .max_arena_bytes =
-                 engine_.memory.kind == MemoryBudget::Kind::kAuto ? needs.max_arena_bytes : plan_.arena_bytes,
-             .margin_bytes = auto_margin(needs.available_bytes)};
-  if (engine_.memory.kind == MemoryBudget::Kind::kExpertPercent) limits_.min_arena_bytes = plan_.arena_bytes;
+  limits_ = MemoryGovernor::limits_of(engine_.memory, needs, plan_);
   return make_store(std::move(reader));
 }
 
@@ -311,7 +308,8 @@ Result<bool> Worker::agree() {
                            .site = *site_,
                            .copies = copies_,
                            .memory = engine_.memory,
-                           .arena_bytes = plan_.arena_bytes});
+                           .arena_bytes = plan_.arena_bytes,
+                           .uses = uses_});
   if (!hello.has_value()) {
     hello = Hello{.error = hello.error().message};
   } else if (options_.pretend) {
@@ -325,11 +323,18 @@ Result<bool> Worker::agree() {
 
   OwnershipFacts facts = facts_of(*decoder_, *source_, {});
   facts.ranks = setup->ranks;
+  facts.expert_bytes = setup->expert_bytes;
+  facts.uses = uses_;
   const Ownership ownership = Ownership::of(facts);
   if (ownership.fingerprint().hex() != setup->owners) {
     return complain({.kind = ErrorKind::kUnsupported,
                      .message = odmoe::format("finds other owners of the experts ({}) than the head ({})",
                                               ownership.fingerprint().hex(), setup->owners)});
+  }
+  if (const Status held =
+          check_held(ownership, transport_.rank(), facts.expert_layers, facts.n_expert, *file_, *source_);
+      !held.has_value()) {
+    return complain(held.error());
   }
   layer_index_.resize(static_cast<size_t>(shape_.n_layer));
   for (size_t i = 0; i < facts.expert_layers.size(); ++i) {
@@ -359,10 +364,17 @@ Status Worker::serve() {
   return {};
 }
 
+// A note that abandons the work before comes before this or after it, never in the middle, so that it cannot
+// interrupt the wrong one.
+void Worker::begin_work(uint32_t sequence) {
+  const MutexLock lock(mutex_);
+  current_ = sequence;
+  interrupted_ = abandoned_ == sequence || ended_;
+}
+
 Status Worker::answer(std::span<const std::byte> message) {
   ODMOE_ASSIGN_OR_RETURN(const ReadWork work, read_work(message, shape_));
-  current_ = work.sequence;
-  interrupted_ = abandoned_ == work.sequence || ended_;
+  begin_work(work.sequence);
   take_in(work);
   demand_->set(work.layer, work.chosen, std::span(token_columns_).first(static_cast<size_t>(work.n_token)));
   const size_t index = layer_index_[static_cast<size_t>(work.layer)];
@@ -397,7 +409,7 @@ Status Worker::answer(std::span<const std::byte> message) {
     header.rank = (*outcome)->rank;
     return send_result(header);
   }
-  return send_rows(own);
+  return send_rows(own, work.sequence);
 }
 
 // Whether there are experts, and what each of them is to see.
@@ -424,13 +436,13 @@ void Worker::take_in(const ReadWork& work) {
   }
 }
 
-Status Worker::send_rows(const ExpertWork& work) {
+Status Worker::send_rows(const ExpertWork& work, uint32_t sequence) {
   const auto width = static_cast<size_t>(shape_.width);
   const std::span<const float> output = host_values<float>(columns_.output);
   const uint32_t most = rows_per_result(shape_);
   size_t n_left = 0;
   for (const int32_t expert : work.experts) n_left += work.demand->pairs(expert).size();
-  ResultHeader header{.sequence = current_};
+  ResultHeader header{.sequence = sequence};
   for (const int32_t expert : work.experts) {
     for (const DemandPair& pair : work.demand->pairs(expert)) {
       const auto row = static_cast<size_t>(pair.column * shape_.n_expert_used + pair.rank);
@@ -450,7 +462,7 @@ Status Worker::send_rows(const ExpertWork& work) {
 
 // Returns once it has been handed over, so that the buffer is free again.
 Status Worker::send_result(ResultHeader header, std::string_view text) {
-  header.figures = figures();
+  header.figures = figures_of(store_->stats());
   const size_t n = write_result(result_.span(), shape_, header, text);
   ODMOE_RETURN_IF_ERROR(transport_.send(0, result_.span().first(n)));
   while (true) {
@@ -458,18 +470,6 @@ Status Worker::send_result(ResultHeader header, std::string_view text) {
     if (sent || ended_) return {};
     ODMOE_RETURN_IF_ERROR(pulse_.status());
   }
-}
-
-WorkerFigures Worker::figures() const {
-  const ExpertStoreStats stats = store_->stats();
-  return {.arena_bytes = stats.arena_bytes,
-          .demands = stats.demands,
-          .hits = stats.hits,
-          .late_hits = stats.late_hits,
-          .misses = stats.misses,
-          .prefetched = stats.prefetched,
-          .read_bytes = stats.demand_read_bytes + stats.prefetch_read_bytes,
-          .stall_us = stats.stall_us};
 }
 
 }  // namespace

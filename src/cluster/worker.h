@@ -18,6 +18,7 @@ namespace odmoe {
 struct WorkerOptions {
   EngineOptions engine;  // as the head's, but that the head says chunk and sessions
   Pulse::Options pulse;
+  std::filesystem::path balance;  // a trace whose uses decide who owns what as well; empty: none
   // What a model's name means here; null: it is a path.
   std::function<Result<std::filesystem::path>(const std::string& name)> find_model;
   std::function<bool()> leave;  // whether this rank was asked to end, which the head is then told

@@ -99,6 +99,10 @@ Result<std::unique_ptr<TensorSource>> make_checkpoint_source(std::unique_ptr<Che
                 "from",
                 checkpoint->path().string(), printable(repacked->layout));
   }
+  if (const ExpertShare* share = checkpoint->share(); share != nullptr) {
+    return fail(ErrorKind::kUnsupported, "{} has {} of the model's experts alone; convert the whole model",
+                checkpoint->path().string(), share->name());
+  }
   ODMOE_ASSIGN_OR_RETURN(const std::string architecture, checkpoint->get_string("general.architecture"));
   std::array<int, 3> numbers{};
   for (size_t i = 0; const char* const key : {"block_count", "expert_count", "expert_used_count"}) {

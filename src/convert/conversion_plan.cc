@@ -64,6 +64,7 @@ class Planner {
   Planner(const TensorSource& source, const LayoutOptions& options) : source_(source), options_(options) {
     plan_.manifest.layout = options.layout;
     plan_.manifest.page_bytes = options.page_bytes;
+    if (options.share != nullptr) plan_.manifest.share = options.share->share;
     plan_.repack = options.repack;
     assert(options.repack == nullptr || options.layout == Manifest::Layout::kPacked);
   }
@@ -207,7 +208,13 @@ class Planner {
       choose_layout(layer.slices.back());
       layer.record_bytes = offset + bytes;
     }
-    layer.checksums.resize(static_cast<size_t>(n_expert));
+    if (options_.share != nullptr) {
+      layer.n_expert_of_all = static_cast<int32_t>(n_expert);
+      for (int32_t expert = 0; expert < layer.n_expert_of_all; ++expert) {
+        if (options_.share->holds(layer.layer, expert)) layer.held.push_back(expert);
+      }
+    }
+    layer.checksums.resize(options_.share != nullptr ? layer.held.size() : static_cast<size_t>(n_expert));
     return {};
   }
 
@@ -288,28 +295,31 @@ class Planner {
   Status add_packed_file(Manifest::Layer& layer, int layer_index, const std::vector<size_t>& from) {
     std::vector<SafetensorsEntry> entries;
     std::map<std::string, std::string> metadata;
-    for (int32_t expert = 0; expert < layer.n_expert(); ++expert)
-      add_record_entries(layer, expert, layer.stride, entries, metadata);
+    for (int record = 0; record < layer.n_record(); ++record)
+      add_record_entries(layer, layer.expert_of(record), layer.stride, entries, metadata);
     ODMOE_ASSIGN_OR_RETURN(std::string header,
                            make_safetensors_header(entries, metadata, options_.page_bytes));
     layer.first_offset = header.size();
+    if (layer.n_record() == 0) return {};  // others have them all
     PlannedFile& file = begin_file(plan_.manifest.expert_path(layer.layer, 0), std::move(header));
     file.layer = layer_index;
-    for (int32_t expert = 0; expert < layer.n_expert(); ++expert) {
-      add_record(file, layer, from, expert);
+    for (int record = 0; record < layer.n_record(); ++record) {
+      add_record(file, layer, from, layer.expert_of(record));
       add_range(file, {.tensor = PlannedRange::kZeros, .bytes = layer.stride - layer.record_bytes});
     }
     return {};
   }
 
   Status add_expert_files(Manifest::Layer& layer, int layer_index, const std::vector<size_t>& from) {
-    for (int32_t expert = 0; expert < layer.n_expert(); ++expert) {
+    layer.first_offset = options_.page_bytes;  // where there is no file
+    for (int record = 0; record < layer.n_record(); ++record) {
+      const int32_t expert = layer.expert_of(record);
       std::vector<SafetensorsEntry> entries;
       std::map<std::string, std::string> metadata;
       add_record_entries(layer, expert, layer.record_bytes, entries, metadata);
       ODMOE_ASSIGN_OR_RETURN(std::string header,
                              make_safetensors_header(entries, metadata, options_.page_bytes));
-      if (expert == 0) layer.first_offset = header.size();
+      if (record == 0) layer.first_offset = header.size();
       if (header.size() != layer.first_offset) {
         return fail(ErrorKind::kUnsupported,
                     "the headers of layer {}'s files differ in size; choose a larger --page-size",

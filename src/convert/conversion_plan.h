@@ -63,6 +63,8 @@ struct LayoutOptions {
   uint32_t page_bytes = 4096;  // 512 to 16 MiB, a power of two
   // With kPacked: lays out those projections that it takes.  Null: none.  Must outlive the plan.
   const RepackedLayout* repack = nullptr;
+  // The experts of one machine of several alone.  Null: all.  Must outlive the planning.
+  const ExpertsOfShare* share = nullptr;
 };
 
 // "blk.3.ffn_up_exps.weight" -> layer 3, up; nothing for the name of any other tensor.

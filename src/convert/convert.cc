@@ -343,8 +343,10 @@ class Conversion {
       }
       auto& layer = manifest_.layers[static_cast<size_t>(file.layer)];
       for (size_t i = 0; i < file.experts.size(); ++i) {
-        layer.checksums[static_cast<size_t>(file.experts[i])] = {.gate_up = checksums[2 * i],
-                                                                 .down = checksums[2 * i + 1]};
+        const auto of_share = std::ranges::lower_bound(layer.held, file.experts[i]) - layer.held.begin();
+        const auto record =
+            manifest_.share ? static_cast<size_t>(of_share) : static_cast<size_t>(file.experts[i]);
+        layer.checksums[record] = {.gate_up = checksums[2 * i], .down = checksums[2 * i + 1]};
       }
     }
     const std::string tokenizer = tokenizer_to_json(source_.metadata());

@@ -93,12 +93,14 @@ std::vector<CheckedFile> files_to_check(const ExpertManifest& manifest,
   }
   for (const ExpertManifest::Layer& layer : manifest.layers) {
     const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
-    if (packed) files.push_back({.path = directory / manifest.expert_path(layer.layer, 0), .ranges = {}});
-    for (int expert = 0; expert < layer.n_expert(); ++expert) {
+    if (packed && layer.n_record() > 0)
+      files.push_back({.path = directory / manifest.expert_path(layer.layer, 0), .ranges = {}});
+    for (int record = 0; record < layer.n_record(); ++record) {
+      const int32_t expert = layer.expert_of(record);
       if (!packed)
         files.push_back({.path = directory / manifest.expert_path(layer.layer, expert), .ranges = {}});
-      add_record_ranges(layer, layer.first_offset + static_cast<uint64_t>(expert) * layer.stride,
-                        layer.checksums[static_cast<size_t>(expert)],
+      add_record_ranges(layer, layer.first_offset + static_cast<uint64_t>(record) * layer.stride,
+                        layer.checksums[static_cast<size_t>(record)],
                         odmoe::format("expert {} of layer {}", expert, layer.layer), files.back().ranges);
     }
   }

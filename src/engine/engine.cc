@@ -18,6 +18,7 @@
 #include "engine/live_stale_gate.h"
 #include "engine/memory_plan.h"
 #include "engine/routed_model.h"
+#include "engine/site_figures.h"
 #include "format/mirror.h"
 #include "model/left_over.h"
 #include "model/tokenizer/jinja_chat_template.h"
@@ -119,6 +120,13 @@ Result<std::unique_ptr<EngineImpl>> EngineImpl::open(const EngineOptions& option
   ODMOE_RETURN_IF_ERROR(options.validate());
   std::unique_ptr<EngineImpl> engine(new EngineImpl(options, dependencies));
   ODMOE_RETURN_IF_ERROR(engine->read_metadata());
+  if (const ExpertShare* share = engine->file_->share(); share != nullptr && !dependencies.make_sites) {
+    return fail(
+        ErrorKind::kUsage,
+        "{} has {} of the model's experts alone: start {} ranks with mpirun, each with its own share, or "
+        "open the whole model",
+        options.model.string(), share->name(), share->sizes.size());
+  }
   ODMOE_RETURN_IF_ERROR(check_left_over(engine->info_.left_over, options.model.string()));
   ODMOE_ASSIGN_OR_RETURN(auto reader, engine->reserve_memory());
   ODMOE_RETURN_IF_ERROR(engine->load(std::move(reader), progress));
@@ -208,13 +216,10 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .reserved_bytes =
           options_.reserved_bytes + options_.reserved_bytes_per_token * static_cast<uint64_t>(info_.n_vocab),
       .load_bytes = weights_->load_bytes(),
-      .min_arena_bytes = ExpertStore::min_arena_bytes(*source_, reader->alignment()),
-      .max_arena_bytes = ExpertStore::max_arena_bytes(*source_, reader->alignment()),
-      .expert_bytes = source_->total_bytes(),
-      .available_bytes = available_bytes() + resident_bytes(),
       .device = {},
       .device_name = {},
   };
+  add_experts(needs, *source_, reader->alignment());
   if (!backend_->computes_on_host_memory()) {
     const uint64_t tensors = state_plan_->tensor_bytes() * n_session;
     needs.device = {.available_bytes = dependencies_.device_bytes.value_or(backend_->available_bytes()),
@@ -227,17 +232,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(options_.memory, needs));
   plan_.n_slot = ExpertStore::slots_within(*source_, reader->alignment(), plan_.arena_bytes);
   for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);
-  limits_ = {.budget_bytes = plan_.budget_bytes,
-             .fixed_bytes = needs.dense_bytes + needs.buffer_bytes,
-             .min_arena_bytes = needs.min_arena_bytes,
-             .max_arena_bytes = needs.max_arena_bytes,
-             .kv_bytes = needs.kv_bytes,
-             .margin_bytes = auto_margin(needs.available_bytes)};
-  if (options_.memory.kind == MemoryBudget::Kind::kExpertPercent) {
-    limits_.min_arena_bytes = limits_.max_arena_bytes = plan_.arena_bytes;
-  } else if (options_.memory.kind == MemoryBudget::Kind::kBytes) {
-    limits_.max_arena_bytes = std::min(needs.max_arena_bytes, plan_.arena_bytes + needs.kv_bytes);
-  }
+  limits_ = MemoryGovernor::limits_of(options_.memory, needs, plan_);
   return reader;
 }
 
@@ -739,17 +734,7 @@ Stats EngineImpl::stats() const {
     stats.io.copies[i].failed = copies[i].failed;
   }
   if (dependencies_.rank_stats) stats.ranks = dependencies_.rank_stats();
-  if (!stats.ranks.empty()) {
-    Stats::Rank& head = stats.ranks.front();
-    head.arena_bytes = store.arena_bytes;
-    head.demands = store.demands;
-    head.hits = store.hits;
-    head.late_hits = store.late_hits;
-    head.misses = store.misses;
-    head.prefetched = store.prefetched;
-    head.read_bytes = stats.io.total_read_bytes();
-    head.stall_us = store.stall_us;
-  }
+  if (!stats.ranks.empty()) tell_figures(figures_of(store), stats.ranks.front());
   stats.predictor.name = predictor_name(options_.predictor);
   stats.predictor.prefetched = store.prefetched;
   stats.predictor.prefetched_used = store.prefetched_used;

@@ -22,11 +22,34 @@ constexpr std::chrono::milliseconds kPeriod{100};
 
 }  // namespace
 
+void add_experts(MemoryNeeds& needs, const ExpertSource& source, ReadAlignment alignment) {
+  needs.min_arena_bytes = ExpertStore::min_arena_bytes(source, alignment);
+  needs.max_arena_bytes = ExpertStore::max_arena_bytes(source, alignment);
+  needs.expert_bytes = source.total_bytes();
+  needs.available_bytes = available_bytes() + resident_bytes();
+}
+
 MemorySample sample_memory() {
   return {.now_us = SteadyClock::instance().now_us(),
           .available_bytes = available_bytes(),
           .resident_bytes = resident_bytes(),
           .stall_us = memory_stall_us()};
+}
+
+MemoryGovernor::Limits MemoryGovernor::limits_of(const MemoryBudget& budget, const MemoryNeeds& needs,
+                                                 const MemoryPlan& plan) {
+  Limits limits{.budget_bytes = plan.budget_bytes,
+                .fixed_bytes = needs.dense_bytes + needs.buffer_bytes,
+                .min_arena_bytes = needs.min_arena_bytes,
+                .max_arena_bytes = needs.max_arena_bytes,
+                .kv_bytes = needs.kv_bytes,
+                .margin_bytes = auto_margin(needs.available_bytes)};
+  if (budget.kind == MemoryBudget::Kind::kExpertPercent) {
+    limits.min_arena_bytes = limits.max_arena_bytes = plan.arena_bytes;
+  } else if (budget.kind == MemoryBudget::Kind::kBytes) {
+    limits.max_arena_bytes = std::min(needs.max_arena_bytes, plan.arena_bytes + needs.kv_bytes);
+  }
+  return limits;
 }
 
 MemoryGovernor::MemoryGovernor(ExpertStore& store, const Limits& limits)

@@ -11,10 +11,15 @@
 
 #include "base/mutex.h"
 #include "engine/memory_grant.h"
+#include "engine/memory_plan.h"
 #include "odmoe/result.h"
 #include "store/expert_store.h"
 
 namespace odmoe {
+
+// Puts into `needs` what an arena for the experts takes, with a reader of this alignment, and what the
+// process may have in all, as the system says now.
+void add_experts(MemoryNeeds& needs, const ExpertSource& source, ReadAlignment alignment);
 
 // What the system says now, by base/memory_info.h.
 MemorySample sample_memory();
@@ -29,6 +34,8 @@ class MemoryGovernor {
     uint64_t kv_bytes = 0;      // of full KV caches
     uint64_t margin_bytes = 0;  // to be left to others, when following
   };
+  // Those of a plan that was made of them.
+  static Limits limits_of(const MemoryBudget& budget, const MemoryNeeds& needs, const MemoryPlan& plan);
 
   // Gives the arena what nobody else uses yet.
   MemoryGovernor(ExpertStore& store, const Limits& limits);

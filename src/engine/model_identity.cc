@@ -10,12 +10,14 @@ namespace {
 constexpr uint64_t kSamples = 64;
 constexpr uint64_t kSampleBytes = 4096;
 
-// Calls `use` for every routed expert, in order.
+// Calls `use` for every routed expert that is there, in order.
 template <typename Use>
 void for_each_expert(const ExpertSource& source, const Use& use) {
   for (int32_t layer = 0; layer < source.n_layer(); ++layer) {
-    for (int32_t expert = 0; expert < source.n_expert(layer); ++expert)
-      use(ExpertKey{.layer = layer, .expert = expert});
+    for (int32_t expert = 0; expert < source.n_expert(layer); ++expert) {
+      const ExpertKey key{.layer = layer, .expert = expert};
+      if (source.holds(key)) use(key);
+    }
   }
 }
 
@@ -71,7 +73,8 @@ Status ModelIdentity::check() const {
   return {};
 }
 
-Result<Fingerprint::Value> identity_of_copies(const Checkpoint& file, const ExpertSource& source) {
+Result<std::string> identity_of_copies(const Checkpoint& file, const ExpertSource& source) {
+  if (const ExpertShare* share = file.share(); share != nullptr) return share->model;
   Fingerprint all;
   add_table(all, file);
   for_each_expert(source, [&](ExpertKey key) {
@@ -82,7 +85,7 @@ Result<Fingerprint::Value> identity_of_copies(const Checkpoint& file, const Expe
   });
   ODMOE_ASSIGN_OR_RETURN(const Fingerprint::Value samples, sample_experts(source));
   all.add(samples);
-  return all.value();
+  return all.value().hex();
 }
 
 Result<Fingerprint::Value> sample_experts(const ExpertSource& source) {

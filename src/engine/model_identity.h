@@ -56,8 +56,9 @@ class ModelIdentity {
 };
 
 // Of a model's metadata, its table of tensors, and the checksums of its experts or, where there are none,
-// samples of them: the same for copies on different machines.  Errors as sample_experts().
-Result<Fingerprint::Value> identity_of_copies(const Checkpoint& file, const ExpertSource& source);
+// samples of them: the same for copies on different machines, in hexadecimal.  Of a share of the experts that
+// of the model that it was made from.  Errors as sample_experts().
+Result<std::string> identity_of_copies(const Checkpoint& file, const ExpertSource& source);
 
 // Of samples of the experts, spread over layers, projections and experts; none where there are checksums.
 // Takes about as long as 64 small reads.  kIo when one fails.

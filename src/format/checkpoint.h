@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "format/expert_share.h"
 #include "format/expert_source.h"
 #include "format/key_values.h"
 #include "format/repacked_experts.h"
@@ -48,6 +49,8 @@ class Checkpoint : public KeyValues {
 
   // How those experts lie whose TensorInfo::repacked is set; null where none is.
   virtual const RepackedExperts* repacked() const { return nullptr; }
+  // Whose experts alone there are; null: all of them.
+  virtual const ExpertShare* share() const { return nullptr; }
 
  protected:
   Checkpoint(KeyValues values, std::filesystem::path path);

@@ -23,30 +23,41 @@ class DirectoryExperts final : public ExpertSource {
     int first_file = 0;
     bool file_per_expert = false;
     uint64_t first_offset = 0, stride = 0;
-    std::vector<RecordChecksums> checksums;  // empty in a dense layer
+    int n_expert = 0;                        // of a dense layer 0
+    std::vector<RecordChecksums> checksums;  // by record
+    std::vector<int32_t> record;             // by expert, -1: none; empty: each has its own
   };
 
   DirectoryExperts(std::vector<std::filesystem::path> files, std::vector<Layer> layers, int n_expert_used)
       : files_(std::move(files)), layers_(std::move(layers)), n_expert_used_(n_expert_used) {}
 
   int n_layer() const override { return static_cast<int>(layers_.size()); }
-  int n_expert(int layer) const override { return static_cast<int>(at(layer).checksums.size()); }
+  int n_expert(int layer) const override { return at(layer).n_expert; }
   int n_expert_used() const override { return n_expert_used_; }
   const RecordLayout& layout(int layer) const override { return at(layer).layout; }
   SliceLocation locate(ExpertKey key, int /*slice: there is one*/) const override {
-    assert(key.expert >= 0 && key.expert < n_expert(key.layer));
     const Layer& layer = at(key.layer);
-    if (layer.file_per_expert) return {.file = layer.first_file + key.expert, .offset = layer.first_offset};
+    const int32_t record = record_of(key);
+    if (layer.file_per_expert) return {.file = layer.first_file + record, .offset = layer.first_offset};
     return {.file = layer.first_file,
-            .offset = layer.first_offset + static_cast<uint64_t>(key.expert) * layer.stride};
+            .offset = layer.first_offset + static_cast<uint64_t>(record) * layer.stride};
+  }
+  bool holds(ExpertKey key) const override {
+    const std::vector<int32_t>& record = at(key.layer).record;
+    return record.empty() || record[static_cast<size_t>(key.expert)] >= 0;
   }
   std::optional<RecordChecksums> checksums(ExpertKey key) const override {
-    return at(key.layer).checksums[static_cast<size_t>(key.expert)];
+    return at(key.layer).checksums[static_cast<size_t>(record_of(key))];
   }
   const std::vector<std::filesystem::path>& files() const override { return files_; }
 
  private:
   const Layer& at(int layer) const { return layers_[static_cast<size_t>(layer)]; }
+  int32_t record_of(ExpertKey key) const {
+    assert(key.expert >= 0 && key.expert < n_expert(key.layer) && holds(key));
+    const std::vector<int32_t>& record = at(key.layer).record;
+    return record.empty() ? key.expert : record[static_cast<size_t>(key.expert)];
+  }
 
   std::vector<std::filesystem::path> files_;
   std::vector<Layer> layers_;
@@ -201,12 +212,13 @@ Status ExpertDirectory::add_expert_files() {
   for (const ExpertManifest::Layer& layer : manifest_.layers) {
     first_file_.push_back(static_cast<int>(files_.size()));
     const bool packed = manifest_.layout == ExpertManifest::Layout::kPacked;
-    const auto n_expert = static_cast<uint64_t>(layer.n_expert());
+    const auto n_record = static_cast<uint64_t>(layer.n_record());
     // The limits of the manifest keep this from overflowing.
-    const uint64_t least =
-        layer.first_offset + (packed ? (n_expert - 1) * layer.stride : 0) + layer.record_bytes;
-    for (int expert = 0; expert < (packed ? 1 : layer.n_expert()); ++expert) {
-      std::filesystem::path path = path_ / manifest_.expert_path(layer.layer, expert);
+    const uint64_t least = layer.first_offset + (packed && n_record > 0 ? (n_record - 1) * layer.stride : 0) +
+                           layer.record_bytes;
+    for (int record = 0; record < (packed ? std::min(layer.n_record(), 1) : layer.n_record()); ++record) {
+      std::filesystem::path path =
+          path_ / manifest_.expert_path(layer.layer, packed ? 0 : layer.expert_of(record));
       ODMOE_RETURN_IF_ERROR(check_file(path, least));
       files_.push_back(std::move(path));
     }
@@ -215,7 +227,7 @@ Status ExpertDirectory::add_expert_files() {
                           .type = slice.type,
                           .ne = {slice.n_in, slice.n_out, layer.n_expert(), 1},
                           .file = -1,
-                          .bytes = slice.bytes * n_expert,
+                          .bytes = slice.bytes * static_cast<uint64_t>(layer.n_expert()),
                           .repacked = slice.repacked});
     }
   }
@@ -248,7 +260,14 @@ Result<std::unique_ptr<ExpertSource>> ExpertDirectory::expert_source(int n_layer
           .file_per_expert = manifest_.layout == ExpertManifest::Layout::kFiles,
           .first_offset = from.first_offset,
           .stride = from.stride,
-          .checksums = from.checksums};
+          .n_expert = n_expert,
+          .checksums = from.checksums,
+          .record = {}};
+    if (!manifest_.share) continue;
+    to.record.assign(static_cast<size_t>(n_expert), -1);
+    for (int record = 0; record < from.n_record(); ++record) {
+      to.record[static_cast<size_t>(from.expert_of(record))] = record;
+    }
   }
   return std::make_unique<DirectoryExperts>(files_, std::move(layers), n_expert_used);
 }

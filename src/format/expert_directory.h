@@ -29,6 +29,8 @@ class ExpertDirectory final : public Checkpoint {
     return manifest_.repacked ? &*manifest_.repacked : nullptr;
   }
 
+  const ExpertShare* share() const override { return manifest_.share ? &*manifest_.share : nullptr; }
+
   const ExpertManifest& manifest() const { return manifest_; }
 
  private:

@@ -227,14 +227,55 @@ Status check_slices(const ExpertManifest::Layer& layer, const ManifestWords& wor
   return {};
 }
 
-Status read_checksums(const Json& both, const ManifestWords& words, std::vector<RecordChecksums>& checksums) {
+// Whose experts are here.
+Result<ExpertShare> read_share(const Json& json, const ManifestWords& whole) {
+  constexpr size_t kMaxNameBytes = 100;
+  ExpertShare share;
+  const ManifestWords words = whole.at("share");
+  Members members(json, words);
+  int32_t part = 0;
+  members.get("part", part, 1, static_cast<int>(ExpertShare::kMaxParts));
+  members.get("uses", share.uses);
+  members.get("model", share.model);
+  const Json* sizes = members.array("sizes", ExpertShare::kMaxParts);
+  ODMOE_RETURN_IF_ERROR(members.status);
+  for (const Json& size : *sizes) {
+    const bool good = size.is_number_unsigned() && size.get<uint64_t>() >= 1 &&
+                      size.get<uint64_t>() <= static_cast<uint64_t>(kMaxFileBytes);
+    if (!good) return damaged(words, "a share has an impossible size");
+    share.sizes.push_back(size.get<uint64_t>());
+  }
+  if (share.uses.size() > kMaxNameBytes || share.model.size() > kMaxNameBytes || share.model.empty())
+    return damaged(words, "share has an impossible fingerprint");
+  share.rank = part - 1;
+  if (std::cmp_greater(part, share.sizes.size()))
+    return damaged(words, "it is part {} of {}", part, share.sizes.size());
+  return share;
+}
+
+// Of a share's layer.
+Status read_held(const Json& held, const ManifestWords& words, ExpertManifest::Layer& layer) {
+  for (const Json& expert : held) {
+    const bool good =
+        expert.is_number_unsigned() && expert.get<uint64_t>() < static_cast<uint64_t>(layer.n_expert_of_all);
+    const int32_t number = good ? expert.get<int32_t>() : -1;
+    if (!good || (!layer.held.empty() && number <= layer.held.back()))
+      return damaged(words, "{} has experts that are not in ascending order", words.where);
+    layer.held.push_back(number);
+  }
+  return {};
+}
+
+// Of n_record records, or of any number above 0 where that is not known.
+Status read_checksums(const Json& both, const ManifestWords& words, std::optional<size_t> n_record,
+                      std::vector<RecordChecksums>& checksums) {
   Members members(both, words);
   const Json* gate_up = members.array("gate_up");
   const Json* down = members.array("down");
   ODMOE_RETURN_IF_ERROR(members.status);
   const size_t n_expert = gate_up->size();
-  if (n_expert < 1 || n_expert > static_cast<size_t>(ExpertManifest::kMaxExperts) ||
-      down->size() != n_expert) {
+  if (n_expert < (n_record ? 0U : 1U) || n_expert > static_cast<size_t>(ExpertManifest::kMaxExperts) ||
+      n_expert != n_record.value_or(n_expert) || down->size() != n_expert) {
     return damaged(
         words, "{} has {} checksums of gate and up and {} of down; there must be as many of each, 1 to {}",
         words.where, n_expert, down->size(), ExpertManifest::kMaxExperts);
@@ -265,7 +306,15 @@ Result<ExpertManifest::Layer> read_layer(const Json& json, const ManifestWords& 
     ODMOE_ASSIGN_OR_RETURN(ExpertManifest::Slice slice, read_slice((*slices)[i], words));
     layer.slices.push_back(std::move(slice));
   }
-  ODMOE_RETURN_IF_ERROR(read_checksums(*checksums, words, layer.checksums));
+  std::optional<size_t> n_record;
+  if (manifest.share) {
+    members.get("n_expert", layer.n_expert_of_all, 1, ExpertManifest::kMaxExperts);
+    const Json* held = members.array("experts");
+    ODMOE_RETURN_IF_ERROR(members.status);
+    ODMOE_RETURN_IF_ERROR(read_held(*held, words, layer));
+    n_record = layer.held.size();
+  }
+  ODMOE_RETURN_IF_ERROR(read_checksums(*checksums, words, n_record, layer.checksums));
   const bool packed = manifest.layout == ExpertManifest::Layout::kPacked;
   if (layer.first_offset % manifest.page_bytes != 0 || layer.stride % manifest.page_bytes != 0 ||
       (packed ? layer.stride < layer.record_bytes : layer.stride != 0)) {
@@ -301,7 +350,9 @@ std::string ExpertManifest::expert_path(int layer, int expert) const {
 
 std::string ExpertManifest::to_json() const {
   OrderedJson json{{"format", kFormat},
-                   {"version", repacked ? kRepackedVersion : kVersion},
+                   {"version", share      ? kShareVersion
+                               : repacked ? kRepackedVersion
+                                          : kVersion},
                    {"layout", layout_name(layout)},
                    {"page_bytes", page_bytes},
                    {"metadata", metadata_to_json(metadata)}};
@@ -316,6 +367,10 @@ std::string ExpertManifest::to_json() const {
                         {"ggml", repacked->ggml},
                         {"processor", repacked->processor},
                         {"matrices", std::move(matrices)}};
+  }
+  if (share) {
+    json["share"] = {
+        {"part", share->rank + 1}, {"sizes", share->sizes}, {"uses", share->uses}, {"model", share->model}};
   }
   OrderedJson& source_list = json["sources"] = OrderedJson::array();
   for (const SourceFile& source : sources)
@@ -338,6 +393,10 @@ std::string ExpertManifest::to_json() const {
                                  {"offset", slice.offset},
                                  {"bytes", slice.bytes}});
       if (slice.repacked) entry["slices"].back()["repacked"] = true;
+    }
+    if (share) {
+      entry["n_expert"] = layer.n_expert_of_all;
+      entry["experts"] = layer.held;
     }
     OrderedJson gate_up = OrderedJson::array(), down = OrderedJson::array();
     for (const RecordChecksums& checksums : layer.checksums) {
@@ -377,11 +436,11 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   }
   uint32_t version = 0;
   members.get("version", version, 1, std::numeric_limits<uint32_t>::max());
-  if (members.status.has_value() && version != kVersion && version != kRepackedVersion) {
+  if (members.status.has_value() && version > kShareVersion) {
     return fail(
         ErrorKind::kUnsupported,
-        "{} is of version {}, and this program knows {} and {}; use a newer odmoe or convert the model again",
-        name, version, kVersion, kRepackedVersion);
+        "{} is of version {}, and this program knows {} to {}; use a newer odmoe or convert the model again",
+        name, version, kVersion, kShareVersion);
   }
   ExpertManifest manifest;
   std::string layout;
@@ -391,8 +450,14 @@ Result<ExpertManifest> ExpertManifest::parse(std::string_view text, const std::s
   const Json* sources = members.array("sources");
   const Json* files = members.array("files");
   const Json* layers = members.array("layers");
-  const Json* repacked = version == kRepackedVersion ? members.object("repacked") : nullptr;
+  const bool has_repacked =
+      version == kRepackedVersion || (version == kShareVersion && members.has("repacked"));
+  const Json* repacked = has_repacked ? members.object("repacked") : nullptr;
+  const Json* share = version == kShareVersion ? members.object("share") : nullptr;
   ODMOE_RETURN_IF_ERROR(members.status);
+  if (share != nullptr) {
+    ODMOE_ASSIGN_OR_RETURN(manifest.share, read_share(*share, words));
+  }
   if (repacked != nullptr) {
     ODMOE_ASSIGN_OR_RETURN(manifest.repacked, read_repacked(*repacked, words));
   }

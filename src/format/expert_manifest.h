@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "format/expert_share.h"
 #include "format/expert_source.h"
 #include "format/metadata_entry.h"
 #include "format/repacked_experts.h"
@@ -24,6 +25,7 @@ namespace odmoe {
 struct ExpertManifest {
   static constexpr int kVersion = 1;
   static constexpr int kRepackedVersion = 2;  // where experts are repacked, which readers of 1 would not see
+  static constexpr int kShareVersion = 3;     // where experts are missing, repacked or not
   static constexpr uint64_t kMaxBytes = 64U << 20U;  // of model.json: K2's is 1 MiB
   static constexpr uint64_t kMaxTokenizerBytes = 256U << 20U;
   static constexpr int kMaxLayers = 4096;
@@ -61,8 +63,16 @@ struct ExpertManifest {
     uint64_t record_bytes = 0;               // to the end of the last slice
     uint64_t first_offset = 0;               // of the first record, in its file
     uint64_t stride = 0;                     // from one record to the next; 0 with a file per expert
-    std::vector<RecordChecksums> checksums;  // by expert
-    int n_expert() const { return static_cast<int>(checksums.size()); }
+    std::vector<RecordChecksums> checksums;  // by record
+    // Of a share: the experts whose records there are, ascending, and how many experts the model has.
+    std::vector<int32_t> held;
+    int32_t n_expert_of_all = 0;
+
+    int n_record() const { return static_cast<int>(checksums.size()); }
+    int n_expert() const { return n_expert_of_all > 0 ? n_expert_of_all : n_record(); }
+    int32_t expert_of(int record) const {
+      return n_expert_of_all > 0 ? held[static_cast<size_t>(record)] : record;
+    }
     // The record's first section ends where down begins, on a page.
     uint64_t gate_up_bytes() const { return slices.back().offset; }
   };
@@ -74,6 +84,7 @@ struct ExpertManifest {
   std::vector<File> files;
   std::vector<Layer> layers;                // those with experts, ascending
   std::optional<RepackedExperts> repacked;  // where a slice is
+  std::optional<ExpertShare> share;         // where layers have n_expert_of_all
 
   // The file of an expert's record (of all the layer's with Layout::kPacked), in the directory.
   std::string expert_path(int layer, int expert) const;

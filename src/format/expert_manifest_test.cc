@@ -80,6 +80,47 @@ TEST(ExpertManifest, SaysWhichSlicesAreRepackedAndForWhom) {
   EXPECT_EQ(Json::parse(sound().to_json())["version"], 1);
 }
 
+// The same with one of four experts.
+ExpertManifest share() {
+  ExpertManifest manifest = sound();
+  manifest.share = {.rank = 1, .sizes = {2, 1, 1}, .uses = "ab", .model = "0123"};
+  manifest.layers[0].n_expert_of_all = 4;
+  manifest.layers[0].held = {1, 3};
+  return manifest;
+}
+
+TEST(ExpertManifest, SaysWhoseExpertsAreThere) {
+  const std::string text = share().to_json();
+  const auto got = ExpertManifest::parse(text, "model.json");
+  ASSERT_TRUE(got.has_value()) << got.error().message;
+  EXPECT_EQ(got->to_json(), text);
+  EXPECT_EQ(got->share, share().share);
+  EXPECT_EQ(got->share->name(), "share 2 of 3");
+  EXPECT_EQ(got->layers[0].n_expert(), 4);
+  EXPECT_EQ(got->layers[0].n_record(), 2);
+  EXPECT_EQ(got->layers[0].expert_of(1), 3);
+  // Readers that know nothing of it would miss experts.
+  EXPECT_EQ(Json::parse(text)["version"], 3);
+}
+
+TEST(ExpertManifest, RefusesADamagedShare) {
+  const auto refused = [](const std::function<void(Json&)>& change) {
+    Json json = Json::parse(share().to_json());
+    change(json);
+    return !ExpertManifest::parse(json.dump(), "model.json").has_value();
+  };
+  EXPECT_TRUE(refused([](Json& j) { j.erase("share"); }));
+  EXPECT_TRUE(refused([](Json& j) { j["share"]["part"] = 4; }));
+  EXPECT_TRUE(refused([](Json& j) { j["share"]["part"] = 0; }));
+  EXPECT_TRUE(refused([](Json& j) { j["share"]["sizes"][1] = 0; }));
+  EXPECT_TRUE(refused([](Json& j) { j["share"]["model"] = ""; }));
+  EXPECT_TRUE(refused([](Json& j) { j["layers"][0].erase("n_expert"); }));
+  EXPECT_TRUE(refused([](Json& j) { j["layers"][0]["n_expert"] = 3; }));
+  EXPECT_TRUE(refused([](Json& j) { j["layers"][0]["experts"] = {3, 1}; }));
+  EXPECT_TRUE(refused([](Json& j) { j["layers"][0]["experts"] = {1}; }));
+  EXPECT_TRUE(refused([](Json& j) { j["layers"][0]["experts"] = {-1, 1}; }));
+}
+
 TEST(ExpertManifest, HasTwoMatricesInGateAndUpMerged) {
   const ExpertManifest::Slice merged{.tensor = "blk.1.ffn_gate_up_exps.weight", .n_out = 64};
   EXPECT_EQ(merged.matrix_rows(), 32);
@@ -125,7 +166,7 @@ INSTANTIATE_TEST_SUITE_P(
     ExpertManifest, DamagedManifest,
     ::testing::Values(
         Damage{"AnotherFormat", [](Json& j) { j["format"] = "x"; }},
-        Damage{"AnotherVersion", [](Json& j) { j["version"] = 3; }},
+        Damage{"AnotherVersion", [](Json& j) { j["version"] = 4; }},
         Damage{"RepackedWithoutSayingHow", [](Json& j) { j["version"] = 2; }},
         Damage{"NoVersion", [](Json& j) { j.erase("version"); }},
         Damage{"NoObject", [](Json& j) { j = Json::array(); }},

@@ -75,7 +75,10 @@ class ExpertSource {
   virtual const RecordLayout& layout(int layer) const = 0;  // of a layer that has experts
   virtual SliceLocation locate(ExpertKey key, int slice) const = 0;
   virtual const std::vector<std::filesystem::path>& files() const = 0;
-  // Where the format has checksums; for all experts or none.
+  // Whether an expert is there; false for those that other machines have (Checkpoint::share), which nobody
+  // may ask for.
+  virtual bool holds(ExpertKey /*key*/) const { return true; }
+  // Where the format has checksums; for all experts that are there or none.
   virtual std::optional<RecordChecksums> checksums(ExpertKey /*key*/) const { return std::nullopt; }
 
   uint64_t total_bytes() const;  // of all experts

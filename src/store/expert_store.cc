@@ -528,6 +528,7 @@ Status check_extent(const ExpertSource& source, const AsyncReader& reader,
     if (source.n_expert(layer) == 0) continue;
     const auto& slices = source.layout(layer).slices;
     for (int expert = 0; expert < source.n_expert(layer); ++expert) {
+      if (!source.holds({layer, expert})) continue;
       for (size_t slice = 0; slice < slices.size(); ++slice) {
         const SliceLocation location = source.locate({layer, expert}, static_cast<int>(slice));
         const int file = reader_files[static_cast<size_t>(location.file)];

@@ -15,6 +15,7 @@ constexpr uint64_t kCacheLine = 64;
 bool follows(const ExpertSource& source, int layer, int slice) {
   const uint64_t before = source.layout(layer).slices[static_cast<size_t>(slice) - 1].bytes;
   for (int expert = 0; expert < source.n_expert(layer); ++expert) {
+    if (!source.holds({layer, expert})) continue;
     const SliceLocation a = source.locate({layer, expert}, slice - 1);
     const SliceLocation b = source.locate({layer, expert}, slice);
     if (a.file != b.file || a.offset + before != b.offset) return false;
@@ -116,8 +117,10 @@ SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment
   for (Extent& extent : layout.extents) {
     std::map<uint64_t, int> phases;  // with the number of experts that have it
     for (int expert = 0; expert < source.n_expert(layer); ++expert) {
+      if (!source.holds({layer, expert})) continue;
       ++phases[source.locate({layer, expert}, extent.first_slice).offset % alignment.offset_bytes];
     }
+    if (phases.empty()) phases[0] = 1;  // none of them is here
     const uint64_t region = round_up(end, slot_alignment(alignment));
     extent.canonical_offset = region + choose_offset(phases, alignment);
     for (const auto& [phase, count] : phases) {

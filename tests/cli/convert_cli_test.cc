@@ -76,6 +76,31 @@ TEST(ConvertCommand, RepacksNoFilesOfSingleExperts) {
   EXPECT_FALSE(fs::exists(dir / "out"));
 }
 
+TEST(ConvertCommand, MakesOneMachinesShareThatVerifiesAndSaysThatItIsNoModel) {
+  const TempDir dir;
+  const Outcome made = convert(dir / "share", {"--share", "2/3", "--share-sizes", "2,1,1"});
+  ASSERT_EQ(made.exit_code, 0) << made.err;
+  const Outcome verified = odmoe({"convert", "--verify", (dir / "share").string()});
+  EXPECT_EQ(verified.exit_code, 0) << verified.err;
+  EXPECT_THAT(verified.out, HasSubstr("all 96 experts"));  // a quarter of 6 layers of 64
+  const Outcome run = odmoe({"run", (dir / "share").string(), "-p", "A", "-n", "1"});
+  EXPECT_EQ(run.exit_code, 2);
+  EXPECT_THAT(run.err, HasSubstr("share 2 of 3"));
+  EXPECT_EQ(odmoe({"bench", "fetch", (dir / "share").string()}).exit_code, 2);
+  const Outcome again =
+      odmoe({"convert", (dir / "share").string(), (dir / "again").string(), "--share", "1/2"});
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_THAT(again.err, HasSubstr("convert the whole model"));
+}
+
+TEST(ConvertCommand, RefusesSharesThatSayTooLittleOrTooMuch) {
+  const TempDir dir;
+  EXPECT_THAT(convert(dir / "out", {"--share", "4/3"}).err, HasSubstr("such as 2/3"));
+  EXPECT_THAT(convert(dir / "out", {"--share", "1/3", "--share-sizes", "1,1"}).err, HasSubstr("2 numbers"));
+  EXPECT_THAT(convert(dir / "out", {"--share-sizes", "1,1"}).err, HasSubstr("--share"));
+  EXPECT_FALSE(fs::exists(dir / "out"));
+}
+
 TEST(ConvertCommand, MakesADirectoryThatRunsAndVerifies) {
   const TempDir dir;
   const std::vector<std::string> run = {"-p", "In the beginning", "-n", "8", "-t", "1", "--temperature", "0"};

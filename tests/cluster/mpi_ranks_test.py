@@ -83,6 +83,22 @@ def model_is_missing(odmoe, model, folder):
     assert 'rank 1 (' in done.stderr and 'none.gguf' in done.stderr, done.stderr
 
 
+def shares_are_enough(odmoe, model, folder):
+    shares = []
+    for rank in range(2):
+        shares.append(os.path.join(folder, f'share{rank}'))
+        made = run([odmoe, 'convert', model, shares[-1], '--share', f'{rank + 1}/2'])
+        assert made.returncode == 0, made.stderr
+    command = ['-p', 'KING RICHARD:', '-n', '20', '--seed', '2', '--memory', '25%', '--no-probe', '--threads', '1']
+    wanted = run([odmoe, 'run', model] + command)
+    by_rank = ['sh', '-c', 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then model=$2; else model=$1; fi; shift 2; '
+               'exec "$0" run "$model" "$@"', odmoe]
+    got = run(ranks(2) + by_rank + shares + command)
+    assert got.returncode == 0 and got.stdout == wanted.stdout and got.stdout, got.stderr
+    exchanged = run(ranks(2) + by_rank + shares[::-1] + command)
+    assert exchanged.returncode == 1 and 'give each rank its own share' in exchanged.stderr, exchanged.stderr
+
+
 def auto_on_one_host(odmoe, model, folder):
     done = run(ranks(2) + [odmoe, 'run', model, '-p', 'A', '-n', '2', '--no-probe'])
     assert done.returncode == 2 and '--memory' in done.stderr, done.stderr
@@ -225,7 +241,7 @@ def main():
         print('skipped: there is no mpirun')
         return 77
     odmoe, model = sys.argv[1:3]
-    for check in (same_bits, text_is_written, model_is_missing, auto_on_one_host, serves, worker_is_killed, worker_hangs,
+    for check in (same_bits, text_is_written, model_is_missing, shares_are_enough, auto_on_one_host, serves, worker_is_killed, worker_hangs,
                   worker_is_asked_to_end):
         if len(sys.argv) > 3 and check.__name__ not in sys.argv[3:]:
             continue

@@ -72,6 +72,20 @@ TEST(RankFaults, TheHeadsOwnErrorEndsAll) {
   EXPECT_TRUE(ranks.end()[1].has_value());
 }
 
+TEST(RankFaults, WhoeverWaitsForRanksThatLoadCanLeave) {
+  const EngineOptions options = fault_options();
+  std::promise<void> given_up;
+  RanksInThreads ranks(2, options, {.leave = [] { return true; }}, [&](int, WorkerOptions& worker) {
+    worker.find_model = [&](const std::string& name) -> Result<std::filesystem::path> {
+      given_up.get_future().wait();
+      return name;
+    };
+  });
+  EXPECT_EQ(refusal(ranks, options).kind, ErrorKind::kInterrupted);
+  given_up.set_value();
+  EXPECT_TRUE(ranks.end()[1].has_value());
+}
+
 TEST(RankFaults, FillingDoesNotGoWithSeveralRanks) {
   EngineOptions options = fault_options();
   RanksInThreads ranks(2, options);
