@@ -311,6 +311,9 @@ Result<ExpertManifest::Layer> read_layer(const Json& json, const ManifestWords& 
     members.get("n_expert", layer.n_expert_of_all, 1, ExpertManifest::kMaxExperts);
     const Json* held = members.array("experts");
     ODMOE_RETURN_IF_ERROR(members.status);
+    // No file need be there that would bound it, and sums of it must not overflow.
+    if (layer.record_bytes > static_cast<uint64_t>(kMaxFileBytes / layer.n_expert_of_all))
+      return damaged(words, "{} has an impossible size", words.where);
     ODMOE_RETURN_IF_ERROR(read_held(*held, words, layer));
     n_record = layer.held.size();
   }
