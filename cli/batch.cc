@@ -68,11 +68,12 @@ void take_account_of(const server::BatchInput& input, server::BatchOptions& opti
 
 Result<server::BatchInput> read_requests(const std::string& path) {
   Progress bar("Reading the requests");
-  return server::BatchInput::open(path, [&](uint64_t done, uint64_t total) {
-    bar.update(static_cast<double>(done) / static_cast<double>(total),
-               odmoe::format("{} of {}", format_bytes(done), format_bytes(total)));
-    return !interrupt::pending();
-  });
+  return server::BatchInput::open(path, {.progress = [&](uint64_t done, uint64_t total) {
+                                    bar.update(
+                                        static_cast<double>(done) / static_cast<double>(total),
+                                        odmoe::format("{} of {}", format_bytes(done), format_bytes(total)));
+                                    return !interrupt::pending();
+                                  }});
 }
 
 Result<int> answer_all(const BatchCommand& command, const server::BatchInput& input, Engine& engine) {

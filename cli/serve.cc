@@ -60,6 +60,21 @@ Status warm(const ServeOptions& options, Engine& engine) {
   });
 }
 
+// Batches read several prompts at once where that does not take much of the experts' memory.
+void settle_batch_prompts(EngineOptions& options, int32_t width) {
+  constexpr int32_t kMostBatchPrompts = 4;
+  const auto one = Engine::memory_plan(options);
+  if (!one.has_value()) return;  // which says why when the model is opened
+  for (int32_t prompts = std::min(kMostBatchPrompts, width); prompts > 1; prompts /= 2) {
+    EngineOptions several = options;
+    several.prompts = prompts;
+    const auto plan = Engine::memory_plan(several);
+    if (!plan.has_value() || plan->arena_bytes < one->arena_bytes / 4 * 3) continue;
+    options.prompts = prompts;
+    return;
+  }
+}
+
 // Until somebody asks it to end.
 void wait_for_signal() {
   while (!interrupt::pending()) {
@@ -79,6 +94,9 @@ Result<int> serve(ServeOptions options) {
   ODMOE_ASSIGN_OR_RETURN(model, find_model(model.string()));
   if (options.server.model_id.empty()) options.server.model_id = model.stem().string();
   use_kept_tuning(options.inference);
+  if (!options.server.batch_dir.empty() && !ranks::several()) {
+    settle_batch_prompts(options.inference.engine, options.server.batch_width);
+  }
   if (options.json_log) server::log_as_json();
   interrupt::install_terminate();
   ODMOE_ASSIGN_OR_RETURN(const auto server, server::Server::listen(options.server));
@@ -91,8 +109,10 @@ Result<int> serve(ServeOptions options) {
   if (!options.inference.verbose) (void)Output::standard_error().write(plan_text(engine->plan()));
   ODMOE_RETURN_IF_ERROR(warm(options, *engine));
   ODMOE_RETURN_IF_ERROR(server->serve(*engine, options.inference.engine));
-  say(odmoe::format("ready: {} serves {} ({} sessions)", server->url(), options.server.model_id,
-                    options.inference.engine.sessions));
+  const int of_batches = options.server.batch_dir.empty() ? 0 : options.server.batch_width;
+  say(odmoe::format("ready: {} serves {} ({} sessions{})", server->url(), options.server.model_id,
+                    options.inference.engine.sessions - of_batches,
+                    of_batches > 0 ? odmoe::format(", {} for batches", of_batches) : ""));
   wait_for_signal();
 
   say("ending: requests under way may finish; another signal ends at once");

@@ -210,6 +210,39 @@ void add_vision_options(CLI::App& command, ServeOptions& options) {
       ->group(kGroup);
 }
 
+void add_batch_options(CLI::App& command, ServeOptions& options) {
+  server::ServerOptions& server = options.server;
+  constexpr const char* kGroup = "Files and batches";
+  auto* directory =
+      command
+          .add_option("--batch-dir", server.batch_dir,
+                      "Directory for /v1/files and /v1/batches, which are answered when nobody else has "
+                      "anything to be answered, and gone on with after a restart")
+          ->type_name("DIR")
+          ->group(kGroup);
+  command
+      .add_option_function<std::string>(
+          "--batch-disk",
+          [&server](const std::string& text) {
+            const auto bytes = parse_bytes(text);
+            if (!bytes.has_value()) throw CLI::ValidationError("--batch-disk", bytes.error().message);
+            server.batch_disk_bytes = *bytes;
+          },
+          "Most that the directory may hold")
+      ->type_name("SIZE")
+      ->default_str("16GiB")
+      ->needs(directory)
+      ->group(kGroup);
+  command
+      .add_option("--batch-width", server.batch_width,
+                  "Requests of a batch that are answered at once, each with a KV cache beside --sessions")
+      ->type_name("N")
+      ->capture_default_str()
+      ->check(CLI::Range(1, kMaxSessions - 1).description(""))
+      ->needs(directory)
+      ->group(kGroup);
+}
+
 }  // namespace
 
 void add_serve_options(CLI::App& command, ServeOptions& options) {
@@ -218,6 +251,7 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
   add_request_options(command, options);
   add_response_options(command, options);
   add_cache_options(command, options);
+  add_batch_options(command, options);
   add_vision_options(command, options);
   constexpr const char* kGroup = "Operation";
   command
@@ -243,6 +277,7 @@ void settle_memory(ServeOptions& options) {
   options.server.prompt_cache_bytes =
       options.prompt_cache_bytes.value_or(options.server.cache_dir.empty() ? 0 : kDefaultPromptCacheBytes);
   EngineOptions& engine = options.inference.engine;
+  if (!options.server.batch_dir.empty()) engine.sessions += options.server.batch_width;
   if (options.server.max_body_bytes == 0) {
     options.server.max_body_bytes = server::default_max_body_bytes(options.server, engine.context);
   }

@@ -3,7 +3,7 @@
 
     bench/scenarios/batch_width.py --model replay.gguf --replay-steps 1024 [--odmoe build/release/cli/odmoe] [--memory 12.5%]
         [--widths 1,4,16,64,256] [--requests 64] [--tokens 48] [--prompt-tokens 32] [--context 512] [--threads 2] [--prompts 4]
-        [--limit 'memlimit' --limit-bytes 900M] [-- more options of odmoe batch]
+        [--limit 'memlimit' --limit-bytes 900M] [--llama 'llama-server' --llama-flags=--no-repack] [-- more options of odmoe batch]
 
 For each width the same requests are answered, at least as many as the width: greedy, exactly --tokens tokens, prompts that begin at
 places of the replay of their own (--replay-steps) or of words.  Every OUT has to be the same bytes.  Shown are the tokens written a
@@ -11,9 +11,14 @@ second from the first request on, those read and written together, bytes read fo
 the time in which reads were waited for, and that of the threads' time in which they computed.  --limit is a command that runs another
 one under a hard limit on all its memory, page cache included, from a cold page cache (LIMIT BYTES COMMAND...).
 
+With --llama the same requests are asked of llama-server under the same limit as well, with as many parallel slots as the width, each of
+--context tokens, and as many clients; time is counted from the first request, once it is ready, to the last answer.  What it reads is
+what the system read from the drive for its process (/proc/PID/io).
+
 Prints Markdown.  On a machine that does other things as well the times mean nothing; the bytes do.
 """
 import argparse
+import concurrent.futures
 import json
 import os
 import resource
@@ -22,7 +27,10 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
+
+from serving import ServerProcess
 
 
 def requests_text(options, n):
@@ -67,6 +75,55 @@ def run(options, folder, source, width):
             "memory": said["memory"]["peak_resident_bytes"], "bytes": out.read_bytes()}
 
 
+def complete(url, body):
+    request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=24 * 3600) as answer:
+        return json.load(answer)["usage"]
+
+
+class LlamaServer(ServerProcess):
+    def __init__(self, options, width):
+        self.address = options.llama_port, f"http://127.0.0.1:{options.llama_port}"
+        limit = shlex.split(options.limit) + [options.limit_bytes] if options.limit else []
+        super().__init__([
+            *limit, *shlex.split(options.llama), "-m", os.path.abspath(options.model), "--port", str(options.llama_port), "-np", str(width),
+            "-c", str(options.context * width), "-t", str(options.threads), "-tb", str(options.threads), "--no-webui", "--no-warmup",
+            "--no-cache-prompt", "--cache-ram", "0", *shlex.split(options.llama_flags)])
+
+    def is_ready(self):
+        self.port, self.url = self.address
+        try:
+            with urllib.request.urlopen(self.url + "/health", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def read_bytes(self):
+        with open(f"/proc/{self.pid}/io", encoding="ascii") as file:
+            return int(dict(line.split(": ") for line in map(str.strip, file))["read_bytes"])
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.pid}/stat", encoding="utf-8") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def run_llama(options, source, width):
+    bodies = [json.loads(line)["body"] for line in source.read_text().splitlines()]
+    with LlamaServer(options, width) as server:
+        before, began, cpu = server.read_bytes(), time.monotonic(), server.cpu_seconds()
+        with concurrent.futures.ThreadPoolExecutor(width) as clients:
+            usages = list(clients.map(lambda body: complete(server.url, body), bodies))
+        seconds, read = time.monotonic() - began, server.read_bytes() - before
+        busy = (server.cpu_seconds() - cpu) / seconds / options.threads
+        resident = server.usage().peak
+    written = sum(usage["completion_tokens"] for usage in usages)
+    if written != len(bodies) * options.tokens:
+        sys.exit(f"llama-server, width {width}: {written} tokens instead of {len(bodies) * options.tokens}")
+    both = written + sum(usage["prompt_tokens"] for usage in usages)
+    return {"written": written / seconds, "both": both / seconds, "read": read, "tokens": both, "cpu": busy, "memory": resident}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
@@ -82,6 +139,9 @@ def main():
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--limit", default="")
     parser.add_argument("--limit-bytes", default="")
+    parser.add_argument("--llama", default="", help="command of llama-server")
+    parser.add_argument("--llama-flags", default="--no-repack")
+    parser.add_argument("--llama-port", type=int, default=18123)
     arguments = sys.argv[1:]
     at = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:at])
@@ -100,6 +160,10 @@ def main():
                 sys.exit(f"width {width}: other answers than at the width before")
             print(f"| {width} | {n} | {said['written']:.2f} | {said['both']:.2f} | {said['read'] / said['tokens'] / 2**20:.1f} | "
                   f"{said['stall']:.0%} | {said['cpu']:.0%} | {said['memory'] / 2**20:.0f} MiB |", flush=True)
+            if options.llama:
+                peer = run_llama(options, source, width)
+                print(f"| {width}, llama-server | {n} | {peer['written']:.2f} | {peer['both']:.2f} | "
+                      f"{peer['read'] / peer['tokens'] / 2**20:.1f} | | {peer['cpu']:.0%} | {peer['memory'] / 2**20:.0f} MiB |", flush=True)
 
 
 if __name__ == "__main__":

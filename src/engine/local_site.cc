@@ -57,7 +57,11 @@ Result<std::unique_ptr<LocalSite>> LocalSite::create(Backend& backend, const Dec
   return site;
 }
 
-uint64_t LocalSite::buffer_bytes() const { return ExpertCompute::bytes(shape_, options_.max_tokens); }
+uint64_t LocalSite::buffer_bytes() const {
+  // The pairs are reserved alone: what is written at once is in what the process has already.
+  const uint64_t pairs = (pairs_.capacity() + chunk_pairs_.capacity()) * sizeof(ExpertPair);
+  return ExpertCompute::bytes(shape_, options_.max_tokens) + pairs;
+}
 
 Status LocalSite::attach(ExpertStore& store) {
   store_ = &store;

@@ -133,10 +133,11 @@ void Connection::ask_for_body() {
   write(kContinue.data(), kContinue.size());
 }
 
-ApiStatus Connection::take_memory(const TakeMemory& take, uint64_t bytes) {
+// What the server does meanwhile is not the client's fault.
+ApiStatus Connection::at_no_cost(const std::function<ApiStatus()>& work) {
   const Clock::time_point before = Clock::now();
-  const ApiStatus status = take(bytes);
-  started_ += Clock::now() - before;  // that the server waited is not the client's fault
+  const ApiStatus status = work();
+  started_ += Clock::now() - before;
   return status;
 }
 
@@ -146,6 +147,29 @@ ApiResult<std::string> Connection::read_body(size_t max_bytes, const TakeMemory&
   // Addresses alone, which become memory as they are written: it is never moved as it grows.
   data.reserve(head_.body == HttpHead::Body::kChunked ? max_bytes : head_.content_length);
   uint64_t taken = 0;
+  const auto take_memory = [&]() -> ApiStatus {
+    const uint64_t wanted = data.size() + buffered().size();
+    if (wanted <= taken) return {};
+    return at_no_cost([&] { return take(wanted - std::exchange(taken, wanted)); });
+  };
+  ODMOE_RETURN_IF_ERROR(read_body_into(data, max_bytes, take_memory, {}));
+  return data;
+}
+
+ApiStatus Connection::read_body_in_pieces(size_t max_bytes, const TakePiece& take) {
+  if (head_.content_length > max_bytes) return std::unexpected(from_status(413));
+  std::string piece;
+  return read_body_into(piece, max_bytes, {}, [&]() -> ApiStatus {
+    const ApiStatus status = at_no_cost([&] { return take(piece); });
+    piece.clear();
+    return status;
+  });
+}
+
+// `before` what is in the buffer is taken, and `after` it: either may be empty.
+ApiStatus Connection::read_body_into(std::string& data, size_t max_bytes,
+                                     const std::function<ApiStatus()>& before,
+                                     const std::function<ApiStatus()>& after) {
   const auto failed = [&](ApiError error) {
     body_failed_ = true;
     return std::unexpected(std::move(error));
@@ -174,19 +198,16 @@ ApiResult<std::string> Connection::read_body(size_t max_bytes, const TakeMemory&
                        .code = "request_too_slow"});
       }
     }
-    ApiStatus status;
-    if (const uint64_t wanted = data.size() + buffered().size(); wanted > taken) {
-      status = take_memory(take, wanted - taken);
-      taken = wanted;
-    }
+    ApiStatus status = before ? before() : ApiStatus();
     if (status.has_value()) status = take_body(data, max_bytes);
+    if (status.has_value() && after) status = after();
     if (!status.has_value()) {
       reading_(false);
       return failed(status.error());
     }
   }
   reading_(false);
-  return data;
+  return {};
 }
 
 bool Connection::can_go_on() const {

@@ -55,6 +55,9 @@ class Connection final : public httplib::Stream {
   // The whole body of the request, for the thread that answers it.  Its memory is asked for as it comes: no
   // client has any for what it only announces.
   ApiResult<std::string> read_body(size_t max_bytes, const TakeMemory& take);
+  // The same of a body that is not kept: given on as it comes.  An error from it is the answer.
+  using TakePiece = std::function<ApiStatus(std::string_view piece)>;
+  ApiStatus read_body_in_pieces(size_t max_bytes, const TakePiece& take);
   // Whether the next request can be read once this one is answered: all that is left of it is little, and
   // comes without being asked for.
   bool can_go_on() const;
@@ -86,7 +89,9 @@ class Connection final : public httplib::Stream {
   Clock::time_point read_limit() const;
   std::string_view buffered() const { return {buffer_.data() + begin_, end_ - begin_}; }
   ApiStatus take_body(std::string& data, size_t max_bytes);
-  ApiStatus take_memory(const TakeMemory& take, uint64_t bytes);
+  ApiStatus at_no_cost(const std::function<ApiStatus()>& work);
+  ApiStatus read_body_into(std::string& data, size_t max_bytes, const std::function<ApiStatus()>& before,
+                           const std::function<ApiStatus()>& after);
   bool body_done() const;
   void ask_for_body();
 

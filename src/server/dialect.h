@@ -86,6 +86,11 @@ struct PlainRequest {
   std::shared_ptr<ServedModel> model;  // null while it loads, on routes that do not need it
   std::string owner = {};              // key_owner_of() in access.h
   std::multimap<std::string, std::string> query = {};
+  // Of routes that read a body by themselves (Route::streams_body): its Content-Type, and what gives it as it
+  // comes, once, with an error when it has more bytes.
+  std::string content_type = {};
+  std::function<ApiStatus(size_t max_bytes, const std::function<ApiStatus(std::string_view piece)>& take)>
+      read_body = {};
 };
 // NOLINTEND(readability-redundant-member-init)
 

@@ -72,6 +72,7 @@ ApiResult<Generation> generation_of(const CommonRequest& request, const std::vec
   if (!seed && client.mark) seed = client.mark->seed;
   generation.sampling.seed = seed ? *seed + static_cast<uint64_t>(choice) : std::random_device{}();
   generation.deadline = work.deadline();
+  generation.patient = client.patient;
   return generation;
 }
 

@@ -36,6 +36,7 @@ struct Client {
   std::string owner;  // access.h
   std::function<bool()> gone = {};
   std::optional<AnswerMark> mark = {};  // nothing: a new one
+  bool patient = false;                 // Generation::patient
 };
 // NOLINTEND(readability-redundant-member-init)
 

@@ -26,11 +26,13 @@ class Answering {
 
 void send(httplib::Response& response, Body body) {
   if (!body.write) return response.set_content(std::move(body.text), body.type);
-  size_t length = 0;
-  body.write([&](std::string_view piece) {
-    length += piece.size();
-    return true;
-  });
+  size_t length = body.length.value_or(0);
+  if (!body.length) {
+    body.write([&](std::string_view piece) {
+      length += piece.size();
+      return true;
+    });
+  }
   response.set_content_provider(
       length, body.type, [write = std::move(body.write)](size_t, size_t, httplib::DataSink& out) {
         return write([&](std::string_view piece) { return out.write(piece.data(), piece.size()); });

@@ -49,6 +49,22 @@ inline constexpr size_t kMaxHeldBackBytes = 1 << 20;  // output that waits for a
 inline constexpr size_t kMaxBatchRequests = 1'000'000;
 inline constexpr size_t kMaxBatchLineBytes = kMaxBodyBytes + (64 << 10);
 inline constexpr size_t kMaxCustomIdBytes = 512;
+// Of the files and batches that the server keeps (batch/batch_store.h): OpenAI's own bounds.
+inline constexpr size_t kMaxServedBatchRequests = 50'000;
+inline constexpr uint64_t kMaxFileBytes = uint64_t{512} << 20;
+inline constexpr uint64_t kDefaultBatchDiskBytes = uint64_t{16} << 30;  // --batch-disk
+inline constexpr size_t kMaxStoredFiles = 4096;
+inline constexpr size_t kMaxStoredBatches = 4096;
+inline constexpr size_t kMaxBatchRecordBytes = 8 << 20;  // of all batches: then those that ended first go
+inline constexpr size_t kMaxFileNameBytes = 255;
+inline constexpr size_t kMaxListBytes = 64 << 10;                                  // of a page of them, about
+inline constexpr size_t kMaxBatchErrors = 100;                                     // that are told of a file
+inline constexpr int64_t kLeastFileSeconds = 3600, kMostFileSeconds = 30 * 86400;  // expires_after
+inline constexpr int64_t kMostWindowSeconds = 30 * 86400;                          // completion_window
+inline constexpr size_t kMaxFormParts = 32;
+inline constexpr size_t kMaxFormHeaderBytes = 4096;
+inline constexpr size_t kMaxFormFieldBytes = 1024;
+inline constexpr size_t kBatchAhead = 8;  // requests that wait for a session, so that none is without one
 inline constexpr size_t kBatchRequestBytes =
     256 << 10;  // that a request under way takes of memory, beside its body
 

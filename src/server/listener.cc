@@ -379,6 +379,10 @@ ApiResult<std::string> Listener::read_body(size_t max_bytes, const Connection::T
   return exchange->connection->read_body(max_bytes, take);
 }
 
+ApiStatus Listener::read_body_in_pieces(size_t max_bytes, const Connection::TakePiece& take) {
+  return exchange->connection->read_body_in_pieces(max_bytes, take);
+}
+
 bool Listener::one_too_many() { return exchange != nullptr && exchange->one_too_many; }
 
 void Listener::stream(const httplib::Request& request, httplib::Response& response, const std::string& type,

@@ -55,9 +55,10 @@ class Listener : public httplib::Server {
   // when all have ended, which their handlers must see to once is_connection_closed().
   void stop(std::chrono::milliseconds limit);
 
-  // Of the thread that answers: the request's whole body; and whether this connection is one too many, so
-  // that the answer can only be 503.
+  // Of the thread that answers: the request's whole body, or as it comes; and whether this connection is one
+  // too many, so that the answer can only be 503.
   static ApiResult<std::string> read_body(size_t max_bytes, const Connection::TakeMemory& take);
+  static ApiStatus read_body_in_pieces(size_t max_bytes, const Connection::TakePiece& take);
   static bool one_too_many();
   // Answers with what `provider` writes until it is done, in chunks where the client knows them.
   static void stream(const httplib::Request& request, httplib::Response& response, const std::string& type,

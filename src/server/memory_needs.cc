@@ -5,6 +5,7 @@
 #include "base/ordered_json.h"
 #include "grammar/json_schema.h"
 #include "grammar/token_mask.h"
+#include "server/batch/batch_worker.h"
 #include "server/limits.h"
 
 namespace odmoe::server {
@@ -33,7 +34,11 @@ ServerNeeds server_needs(const ServerOptions& options, int32_t sessions) {
   // A thread each, and what it reads into.
   const uint64_t connections = (options.max_connections + kRefusalThreads) * kConnectionBytes;
   const uint64_t ledger = options.prompt_reuse == PromptReuse::kConversation ? kTurnLedgerBytes : 0;
-  return {.bytes = options.prompt_cache_bytes + ledger + options.response_store_bytes +
+  // What has room for batches' own requests besides makes their grammars.
+  const uint64_t batches = options.batch_dir.empty()
+                               ? 0
+                               : batch_worker_bytes(options, options.batch_width) + grammar::kMaxCompileBytes;
+  return {.bytes = batches + options.prompt_cache_bytes + ledger + options.response_store_bytes +
                    request_memory_bytes(options) + connections + grammar::kMaxCompileBytes +
                    n_session * grammar::max_matcher_bytes(0),
           // Of each session: logits with bias and grammar, the sampler's candidates, masks of a bit; and the

@@ -111,6 +111,7 @@ void Metrics::count_end(const GenerationEnd& end) {
   impl_->tokens.Add({{"kind", "prompt"}}).Increment(end.prompt_tokens);
   impl_->tokens.Add({{"kind", "reused"}}).Increment(end.reused_tokens);
   impl_->tokens.Add({{"kind", "generated"}}).Increment(end.generated_tokens);
+  if (end.patient) return;  // nobody waited for it
   impl_->queue.Observe(end.queue_ms * 1e-3);
   if (end.generated_tokens > 0) impl_->ttft.Observe(end.ttft_ms * 1e-3);
   if (end.generated_tokens > 1) impl_->token_time.Observe(end.decode_ms * 1e-3 / (end.generated_tokens - 1));
@@ -136,6 +137,8 @@ std::string Metrics::text(const Stats* stats, const Scheduler::Load& load, size_
   gauge("odmoe_up", "1 once the model is loaded", stats != nullptr ? 1 : 0);
   gauge("odmoe_queue_length", "Generations that wait", load.queued);
   gauge("odmoe_running", "Generations that have a session", load.running);
+  gauge("odmoe_batch_queue_length", "Generations of batches that wait", load.patient_queued);
+  gauge("odmoe_batch_running", "Generations of batches that have a session", load.patient_running);
   gauge("odmoe_connections", "HTTP connections", connections);
   if (stats != nullptr) {
     for (const MetricFamily& family : metric_families()) {

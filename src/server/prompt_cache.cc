@@ -1,13 +1,11 @@
 #include "server/prompt_cache.h"
 
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cassert>
-#include <cerrno>
 #include <chrono>
 #include <fstream>
 #include <system_error>
@@ -18,6 +16,7 @@
 #include "base/units.h"
 #include "io/output_file.h"
 #include "odmoe/format.h"
+#include "server/private_directory.h"
 
 namespace odmoe::server {
 namespace {
@@ -51,10 +50,6 @@ int32_t before_last_reading(Division division, int32_t n) {
   if (stretches.empty()) return 0;
   if (!stretches.back().singly) return division.boundary(stretches.back().end - 1);
   return stretches.size() == 1 ? 0 : division.boundary(stretches[stretches.size() - 2].end - 1);
-}
-
-std::unexpected<Error> refuse(const std::filesystem::path& directory, std::string_view why) {
-  return fail(ErrorKind::kUsage, "--cache-dir {}: {}", directory.string(), why);
 }
 
 }  // namespace
@@ -100,36 +95,7 @@ PromptCache::~PromptCache() {
 }
 
 Status PromptCache::prepare(const std::filesystem::path& directory) {
-  constexpr mode_t kOthers = S_IRWXG | S_IRWXO;
-  constexpr std::string_view kRemedy = "; name a directory in which files can be made";
-  // "DIR/" names the same directory as "DIR".
-  const std::filesystem::path path = directory.has_filename() ? directory : directory.parent_path();
-  std::error_code error;
-  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
-  // Open to nobody else from its first moment, and whatever the umask also to us.
-  if (::mkdir(path.c_str(), S_IRWXU) == 0) {
-    (void)::chmod(path.c_str(), S_IRWXU);
-  } else if (errno != EEXIST) {
-    return refuse(directory, std::generic_category().message(errno) + std::string(kRemedy));
-  }
-  struct stat status{};
-  if (::stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
-    return refuse(directory, "it is not a directory" + std::string(kRemedy));
-  }
-  if (status.st_uid != geteuid()) {
-    return refuse(directory,
-                  "it belongs to another user, who could read the prompts kept there; choose another");
-  }
-  if ((status.st_mode & kOthers) != 0) {
-    return refuse(directory,
-                  odmoe::format("other users can get at it (mode {:04o}), and prompts are kept there; "
-                                "chmod 700 it or choose another",
-                                status.st_mode & 07777U));
-  }
-  if (access(path.c_str(), R_OK | W_OK | X_OK) != 0) {
-    return refuse(directory, "it cannot be written to" + std::string(kRemedy));
-  }
-  return {};
+  return prepare_private_directory("--cache-dir", directory);
 }
 
 Status PromptCache::read_directory() {

@@ -25,12 +25,13 @@ struct Route {
     kPrompt,    // the same of a chat, of which only the prompt is made
   };
   Method method = Method::kGet;
-  std::string_view path;    // canonical; its name in the figures, too
-  bool has_names = false;   // what stands below it is there, too: PATH/NAME
-  bool only_names = false;  // the path itself is not
-  bool takes_body = false;  // of at most --max-body, of which no part is compressed
-  bool needs_key = true;    // where there are keys
-  bool needs_model = true;  // 503 while it loads and once the server ends
+  std::string_view path;      // canonical; its name in the figures, too
+  bool has_names = false;     // what stands below it is there, too: PATH/NAME
+  bool only_names = false;    // the path itself is not
+  bool takes_body = false;    // of at most --max-body, of which no part is compressed
+  bool streams_body = false;  // of any type, which is read as it is answered (PlainRequest::read_body)
+  bool needs_key = true;      // where there are keys
+  bool needs_model = true;    // 503 while it loads and once the server ends
   Handler handler = Handler::kPlain;
   int id = 0;                        // by which the dialect knows it
   const Dialect* dialect = nullptr;  // whose words errors have; set by the table

@@ -1,6 +1,7 @@
 #include "server/scheduler.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <utility>
 
@@ -97,6 +98,7 @@ struct Scheduler::Seat {
   std::unique_ptr<Session> session;
   std::string owner;         // of the timeline; of the scheduler's thread
   std::shared_ptr<Job> job;  // null: free
+  bool patient = false;      // for those alone
   uint64_t last_used = 0;
 };
 
@@ -113,11 +115,12 @@ Result<std::unique_ptr<Scheduler>> Scheduler::create(Engine& engine, const Sched
     scheduler->ledger_ = std::make_unique<TurnLedger>(
         TurnLedgerOptions{.chunk = options.chunk, .memory_bytes = kTurnLedgerBytes});
   }
-  for (int32_t i = 0; i < options.sessions; ++i) {
+  for (int32_t i = 0; i < options.sessions + options.patient_sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto session, engine.new_session());
     scheduler->context_ = session->context();
     auto seat = std::make_unique<Seat>();
     seat->session = std::move(session);
+    seat->patient = i >= options.sessions;
     scheduler->seats_.push_back(std::move(seat));
   }
   scheduler->writing_.reserve(scheduler->seats_.size());
@@ -139,7 +142,9 @@ Scheduler::~Scheduler() {
   work_.notify_all();
   if (thread_.joinable()) thread_.join();
   if (cache_ == nullptr) return;
-  for (const auto& seat : seats_) cache_->save(seat->owner, *seat->session, 0, /*wait=*/true);
+  for (const auto& seat : seats_) {
+    if (!seat->patient) cache_->save(seat->owner, *seat->session, 0, /*wait=*/true);
+  }
 }
 
 Scheduler::Ticket& Scheduler::Ticket::operator=(Ticket&& other) noexcept {
@@ -167,44 +172,69 @@ std::expected<Scheduler::Ticket, Refusal> Scheduler::submit(Generation generatio
 std::expected<std::vector<Scheduler::Ticket>, Refusal> Scheduler::submit_all(
     std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations) {
   std::vector<Ticket> tickets;
+  const bool patient = generations.front().first.patient;
+  const auto n_seat = static_cast<size_t>(patient ? options_.patient_sessions : options_.sessions);
+  assert(n_seat > 0);
   {
     const MutexLock lock(mutex_);
-    const auto running = static_cast<size_t>(
-        std::ranges::count_if(seats_, [](const auto& seat) { return seat->job != nullptr; }));
+    auto& queue = queue_of(patient);
     // Who asks for more than the queue holds is served when nobody waits.
-    const size_t free = seats_.size() - running;
-    const bool full = !queue_.empty() && queue_.size() + generations.size() > options_.max_queue + free;
-    const bool closed = queue_.size() >= options_.max_queue + free;
+    const size_t free = n_seat - n_running(patient);
+    const size_t most = (patient ? kMaxGenerations + kBatchAhead : options_.max_queue) + free;
+    const bool full = !queue.empty() && queue.size() + generations.size() > most;
+    const bool closed = queue.size() >= most;
     if (draining_ || full || closed) {
-      const double turns = static_cast<double>(queue_.size() + 1) / static_cast<double>(seats_.size());
+      const double turns = static_cast<double>(queue.size() + 1) / static_cast<double>(n_seat);
       const auto wait = static_cast<int>(std::ceil(std::min(mean_job_s_ * turns, double{kMaxRetryAfter})));
       return std::unexpected(Refusal{.draining = draining_, .retry_after_s = std::max(1, wait)});
     }
     for (auto& [generation, sink] : generations) {
       auto job = std::make_shared<Job>(std::move(generation), std::move(sink));
       job->end.prompt_tokens = static_cast<int32_t>(job->work.prompt.size());
-      queue_.push_back(job);
+      job->end.patient = patient;
+      queue.push_back(job);
       tickets.push_back(Ticket(this, std::move(job)));
     }
+    if (!patient && evaluating_patient_) engine_->interrupt();
   }
   work_.notify_one();
   return tickets;
 }
 
 void Scheduler::drain() {
-  const MutexLock lock(mutex_);
-  draining_ = true;
-}
-
-void Scheduler::cancel_all() {
   std::vector<std::shared_ptr<Job>> jobs;
   {
     const MutexLock lock(mutex_);
-    jobs.assign(queue_.begin(), queue_.end());
-    for (const auto& seat : seats_) {
-      if (seat->job != nullptr) jobs.push_back(seat->job);
-    }
+    draining_ = true;
+    jobs = all_jobs(/*patient=*/true);
   }
+  cancel(jobs);
+  // A wide pass would go on for long.
+  const MutexLock lock(mutex_);
+  if (evaluating_patient_) engine_->interrupt();
+}
+
+void Scheduler::cancel_all() {
+  std::vector<std::shared_ptr<Job>> jobs, patient;
+  {
+    const MutexLock lock(mutex_);
+    jobs = all_jobs(/*patient=*/false);
+    patient = all_jobs(/*patient=*/true);
+  }
+  cancel(jobs);
+  cancel(patient);
+}
+
+std::vector<std::shared_ptr<Scheduler::Job>> Scheduler::all_jobs(bool patient) const {
+  const auto& queue = patient ? patient_queue_ : queue_;
+  std::vector<std::shared_ptr<Job>> jobs(queue.begin(), queue.end());
+  for (const auto& seat : seats_) {
+    if (seat->job != nullptr && seat->patient == patient) jobs.push_back(seat->job);
+  }
+  return jobs;
+}
+
+void Scheduler::cancel(const std::vector<std::shared_ptr<Job>>& jobs) {
   for (const auto& job : jobs) cancel(job, Ending::kCancelled);
 }
 
@@ -212,7 +242,7 @@ bool Scheduler::wait_idle(std::chrono::milliseconds limit) {
   const auto end = std::chrono::steady_clock::now() + limit;
   const MutexLock lock(mutex_);
   const auto is_idle = [&]() ODMOE_REQUIRES(mutex_) {
-    return queue_.empty() &&
+    return queue_.empty() && patient_queue_.empty() &&
            std::ranges::none_of(seats_, [](const auto& seat) { return seat->job != nullptr; });
   };
   while (!is_idle()) {
@@ -224,9 +254,15 @@ bool Scheduler::wait_idle(std::chrono::milliseconds limit) {
 Scheduler::Load Scheduler::load() const {
   const MutexLock lock(mutex_);
   return {.queued = queue_.size(),
-          .running = static_cast<size_t>(
-              std::ranges::count_if(seats_, [](const auto& seat) { return seat->job != nullptr; })),
+          .running = n_running(/*patient=*/false),
+          .patient_queued = patient_queue_.size(),
+          .patient_running = n_running(/*patient=*/true),
           .draining = draining_};
+}
+
+size_t Scheduler::n_running(bool patient) const {
+  return static_cast<size_t>(std::ranges::count_if(
+      seats_, [&](const auto& seat) { return seat->patient == patient && seat->job != nullptr; }));
 }
 
 void Scheduler::cancel(const std::shared_ptr<Job>& job, Ending why) {
@@ -237,9 +273,10 @@ void Scheduler::cancel(const std::shared_ptr<Job>& job, Ending why) {
     job->stopped = true;
     // A step of several goes on: it ends soon, and the others lose nothing.
     if (evaluating_for_ == job.get()) engine_->interrupt();
-    const auto waiting = std::ranges::find(queue_, job);
-    if (waiting == queue_.end()) return;  // the scheduler's thread sees it at its next step
-    queue_.erase(waiting);
+    auto& queue = queue_of(job->work.patient);
+    const auto waiting = std::ranges::find(queue, job);
+    if (waiting == queue.end()) return;  // the scheduler's thread sees it at its next step
+    queue.erase(waiting);
     job->ended = true;
   }
   idle_.notify_all();
@@ -252,24 +289,30 @@ void Scheduler::cancel(const std::shared_ptr<Job>& job, Ending why) {
 void Scheduler::run() {
   MutexLock lock(mutex_);
   while (true) {
-    admit();
-    const bool busy = std::ranges::any_of(seats_, [](const auto& seat) { return seat->job != nullptr; });
+    admit(/*patient=*/false);
+    admit(/*patient=*/true);
+    const bool others = n_running(/*patient=*/false) > 0;
     if (stop_) break;
-    if (!busy) {
+    if (!others && n_running(/*patient=*/true) == 0) {
       idle_.notify_all();
-      while (!stop_ && queue_.empty()) work_.wait(mutex_);
+      while (!stop_ && queue_.empty() && patient_queue_.empty()) work_.wait(mutex_);
       continue;
     }
     lock.unlock();
     for (const auto& seat : seats_) {
       if (seat->job != nullptr && !goes_on(*seat)) release(*seat, seat->job->stop_reason);
     }
-    options_.prompts > 1 ? advance_together() : take_turns();
+    const auto n_other = static_cast<size_t>(options_.sessions);
+    at_turn_ = others ? std::span(seats_).first(n_other) : std::span(seats_).subspan(n_other);
+    const bool together = options_.prompts > 1 && (!others || options_.patient_sessions == 0);
+    together ? advance_together() : take_turns();
     lock.lock();
   }
   // Whoever waits is told.
   std::vector<std::shared_ptr<Job>> left(queue_.begin(), queue_.end());
+  left.insert(left.end(), patient_queue_.begin(), patient_queue_.end());
   queue_.clear();
+  patient_queue_.clear();
   for (const auto& seat : seats_) {
     if (seat->job == nullptr) continue;
     note_written(*seat);
@@ -282,15 +325,16 @@ void Scheduler::run() {
 }
 
 // Gives the free sessions to those who wait, first come first served.
-void Scheduler::admit() {
-  while (!queue_.empty() && !stop_ && has_free_seat()) {
+void Scheduler::admit(bool patient) {
+  auto& queue = queue_of(patient);
+  while (!queue.empty() && !stop_ && has_free_seat(patient)) {
     const auto next =
-        std::ranges::find_if(queue_, [&](const auto& waiting) { return !waits_for_beginning(*waiting); });
-    if (next == queue_.end()) return;
+        std::ranges::find_if(queue, [&](const auto& waiting) { return !waits_for_beginning(*waiting); });
+    if (next == queue.end()) return;
     const std::shared_ptr<Job> job = *next;
     divide(*job);
     Seat* seat = best_seat(*job);
-    queue_.erase(next);
+    queue.erase(next);
     seat->job = job;
     mutex_.unlock();
     job->admitted = std::chrono::steady_clock::now();
@@ -303,8 +347,10 @@ void Scheduler::admit() {
 
 // Whether one that is being read has more of the job's prompt ahead of it than there is already.
 bool Scheduler::waits_for_beginning(const Job& job) const {
-  if (!options_.waits_for_beginnings || cache_ == nullptr || options_.reuse != PromptReuse::kExact)
+  if (!options_.waits_for_beginnings || cache_ == nullptr || options_.reuse != PromptReuse::kExact ||
+      job.work.patient) {
     return false;
+  }
   const std::span<const Token> prompt = job.work.prompt;
   int32_t ahead = 0;
   for (const auto& seat : seats_) {
@@ -325,17 +371,25 @@ bool Scheduler::waits_for_beginning(const Job& job) const {
   return !is_there;
 }
 
-bool Scheduler::has_free_seat() const {
-  return std::ranges::any_of(seats_, [](const auto& seat) { return seat->job == nullptr; });
+bool Scheduler::has_free_seat(bool patient) const {
+  return std::ranges::any_of(
+      seats_, [&](const auto& seat) { return seat->patient == patient && seat->job == nullptr; });
+}
+
+PromptReuse Scheduler::reuse_of(const Job& job) const {
+  return job.work.patient ? PromptReuse::kExact : options_.reuse;
 }
 
 // Decides how the prompt is divided, before anybody looks what of it is there.
 void Scheduler::divide(Job& job) {
   const std::vector<Token>& prompt = job.work.prompt;
-  if (ledger_ != nullptr) {
+  if (ledger_ != nullptr && !job.work.patient) {
     // Who stops an answer, or does not wait for its end, may go on from what there is of it.
     for (const auto& seat : seats_) {
-      if (seat->job == nullptr || !seat->job->prefilled || seat->job->work.owner != job.work.owner) continue;
+      if (seat->patient || seat->job == nullptr || !seat->job->prefilled ||
+          seat->job->work.owner != job.work.owner) {
+        continue;
+      }
       const auto shared = std::ranges::mismatch(prompt, seat->session->tokens()).in1 - prompt.begin();
       if (std::cmp_greater(shared, seat->job->work.prompt.size())) note_written(*seat);
     }
@@ -348,7 +402,7 @@ void Scheduler::divide(Job& job) {
 // What the job in this seat wrote, for those who go on from it.
 void Scheduler::note_written(const Seat& seat) {
   const Job& job = *seat.job;
-  if (ledger_ == nullptr || !job.prefilled) return;
+  if (ledger_ == nullptr || !job.prefilled || job.work.patient) return;
   ledger_->wrote(job.place, seat.session->tokens().subspan(job.work.prompt.size()));
 }
 
@@ -359,11 +413,12 @@ int32_t Scheduler::reuse(const Job& job, Seat& seat) {
   Session& session = *seat.session;
   int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, seat);
   const std::string before = std::exchange(seat.owner, owner);
+  if (job.work.patient) return session.truncate(shared);
   if (cache_ != nullptr && !job.work.prompt_logprobs) {
     int32_t found = cache_->find(owner, prompt);
     // Those who are served right now may have read as much as any before them.
     for (const auto& other : seats_) {
-      const int32_t of_other = other.get() != &seat ? reusable_of(job, *other) : 0;
+      const int32_t of_other = other.get() != &seat && !other->patient ? reusable_of(job, *other) : 0;
       if (of_other > std::max(shared, found)) {
         cache_->keep(other->owner, *other->session, of_other);
         found = cache_->find(owner, prompt);
@@ -381,14 +436,14 @@ int32_t Scheduler::reuse(const Job& job, Seat& seat) {
 
 int32_t Scheduler::reusable_of(const Job& job, const Seat& seat) const {
   if (seat.owner != job.work.owner) return 0;
-  return reusable({.tokens = job.work.prompt, .division = job.place.division}, *seat.session, options_.reuse);
+  return reusable({.tokens = job.work.prompt, .division = job.place.division}, *seat.session, reuse_of(job));
 }
 
 Scheduler::Seat* Scheduler::best_seat(const Job& job) {
   Seat* best = nullptr;
   ptrdiff_t best_shared = -1;
   for (const auto& seat : seats_) {
-    if (seat->job != nullptr) continue;
+    if (seat->job != nullptr || seat->patient != job.work.patient) continue;
     const auto tokens = seat->session->tokens();
     ptrdiff_t shared = reusable_of(job, *seat);
     // Where little of either would be kept, the timeline is worth more to whoever comes back to it.
@@ -426,23 +481,28 @@ void Scheduler::release(Seat& seat, Ending ending, Error error) {
     seat.job = nullptr;
     seat.last_used = ++turn_;
     const double seconds = ms_between(job->admitted, std::chrono::steady_clock::now()) * 1e-3;
-    mean_job_s_ = 0.9 * mean_job_s_ + 0.1 * seconds;
+    if (!seat.patient) mean_job_s_ = 0.9 * mean_job_s_ + 0.1 * seconds;
   }
   finish(job, ending, std::move(error));
 }
 
 // Evaluates something that cancelling `only`, if given, may interrupt.  kInterrupted is somebody's cancel():
-// that one's, or one that came as its evaluation ended.
+// that one's, or one that came as its evaluation ended; of patient ones also that somebody else came.
 Status Scheduler::evaluate(const Job* only, const std::function<Status()>& work) {
+  const bool patient = at_turn_.front()->patient;
   {
     const MutexLock lock(mutex_);
-    if (stop_ || (only != nullptr && only->stopped)) return fail(ErrorKind::kInterrupted, "interrupted");
+    const bool gives_way = patient && (draining_ || !queue_.empty());
+    if (stop_ || gives_way || (only != nullptr && only->stopped)) {
+      return fail(ErrorKind::kInterrupted, "interrupted");
+    }
     evaluating_ = true;
+    evaluating_patient_ = patient;
     evaluating_for_ = only;
   }
   const Status status = work();
   const MutexLock lock(mutex_);
-  evaluating_ = false;
+  evaluating_ = evaluating_patient_ = false;
   evaluating_for_ = nullptr;
   if (!stop_) engine_->clear_interrupt();
   return status;
@@ -452,7 +512,7 @@ Status Scheduler::evaluate(const Job* only, const std::function<Status()>& work)
 std::pair<int32_t, bool> Scheduler::next_part(const Job& job, int32_t at) const {
   const Division& division = job.place.division;
   // What was taken up without regard to how it was divided may end anywhere.
-  if (options_.reuse == PromptReuse::kLongest) {
+  if (reuse_of(job) == PromptReuse::kLongest) {
     return {std::min(division.length() - at, options_.chunk), false};
   }
   const int32_t most = std::min({division.length(), at + kSinglyInTurn, at + options_.chunk});
@@ -464,10 +524,10 @@ std::pair<int32_t, bool> Scheduler::next_part(const Job& job, int32_t at) const 
 // A token for those that write, then a part of a prompt.
 void Scheduler::take_turns() {
   write_tokens();
-  for (size_t i = 0; i < seats_.size(); ++i) {
-    Seat& seat = *seats_[(next_prompt_ + i) % seats_.size()];
+  for (size_t i = 0; i < at_turn_.size(); ++i) {
+    Seat& seat = *at_turn_[(next_prompt_ + i) % at_turn_.size()];
     if (seat.job == nullptr || seat.job->prefilled) continue;
-    next_prompt_ = (next_prompt_ + i + 1) % seats_.size();
+    next_prompt_ = (next_prompt_ + i + 1) % at_turn_.size();
     read_prompt(seat);
     break;
   }
@@ -490,15 +550,16 @@ void Scheduler::advance_together() {
     together_.push_back(&seat);
     parts_.push_back({.session = seat.session.get(), .tokens = tokens});
   };
-  for (size_t i = 0; i < seats_.size(); ++i) {
-    const Job* const job = seats_[i]->job.get();
+  for (size_t i = 0; i < at_turn_.size(); ++i) {
+    const Job* const job = at_turn_[i]->job.get();
     does_[i] = job == nullptr ? SeatDoes::kNothing : job->prefilled ? SeatDoes::kWrites : SeatDoes::kReads;
   }
   size_t n_writing = 0;
-  next_prompt_ = choose_pass(does_, next_prompt_, options_.prompts, chosen_);
+  next_prompt_ = choose_pass(std::span(does_).first(at_turn_.size()), next_prompt_ % at_turn_.size(),
+                             options_.prompts, chosen_);
   Seat* alone = nullptr;
   for (const size_t i : chosen_) {
-    Seat& seat = *seats_[i];
+    Seat& seat = *at_turn_[i];
     if (does_[i] == SeatDoes::kWrites) {
       add(seat, {&*seat.job->pending, 1});
       ++n_writing;
@@ -575,7 +636,7 @@ void Scheduler::has_read(Seat& seat) {
 void Scheduler::write_tokens() {
   writing_.clear();
   batch_.clear();
-  for (const auto& seat : seats_) {
+  for (const auto& seat : at_turn_) {
     if (seat->job == nullptr || !seat->job->prefilled) continue;
     writing_.push_back(seat.get());
     batch_.push_back({.session = seat->session.get(), .token = *seat->job->pending});

@@ -6,6 +6,9 @@
 // have a prompt to read gets a chunk of it, in turns: neither stops the other.  Where nobody waits for single
 // tokens, all of them go on in one pass (SchedulerOptions::prompts).  Nothing here waits for a client: a sink
 // takes what is made or ends its request.
+//
+// Patient generations have sessions of their own and all the time that the others leave: their pass ends as
+// soon as anybody else comes, and is made again when all others are done.
 #pragma once
 
 #include <atomic>
@@ -65,6 +68,7 @@ struct GenerationEnd {
   double queue_ms = 0;
   double ttft_ms = 0;    // from submission to the first token; 0: there was none
   double decode_ms = 0;  // from the first token to the end
+  bool patient = false;  // Generation::patient
 };
 
 // Takes what one request generates.  Called from the scheduler's thread (on_end() also from whoever cancels),
@@ -92,6 +96,9 @@ struct Generation {
   std::shared_ptr<const grammar::TokenMasks> grammar;  // what may be written; null: anything
   std::shared_ptr<const ThoughtLimit> thought;         // how long a thought may be; null: any length
   std::optional<std::chrono::steady_clock::time_point> deadline;
+  // Goes on while nobody else does.  Its prompt is divided as by PromptReuse::kExact, and nothing of it is
+  // taken from the prompt cache or kept there.
+  bool patient = false;
 };
 
 // Chooses the tokens of `generation`, of which it keeps a copy of what it needs.  `ends`: the model's end
@@ -103,14 +110,16 @@ Ending ending_of(const NoToken& none);
 
 struct SchedulerOptions {
   int32_t sessions = 1;
-  int32_t chunk = 512;  // EngineOptions::chunk: tokens of a prompt in one turn
+  int32_t patient_sessions = 0;  // beside those: of patient generations
+  int32_t chunk = 512;           // EngineOptions::chunk: tokens of a prompt in one turn
   // EngineOptions::prompts, at most.  1: chunks of prompts come between the steps of those that write, so
-  // that these wait for one at a time; else all go on together, which takes fewer reads in all.
+  // that these wait for one at a time; else all go on together, which takes fewer reads in all.  Where there
+  // are patient sessions it is of theirs alone.
   int32_t prompts = 1;
   // Who begins as one that is being read does waits until that beginning is read, to take it up; with a
   // prompt cache and kExact.
   bool waits_for_beginnings = false;
-  size_t max_queue = 64;
+  size_t max_queue = 64;  // patient ones apart, of which kMaxGenerations and kBatchAhead may wait
   PromptReuse reuse = PromptReuse::kConversation;    // of what a session or the prompt cache holds already
   std::function<void(const GenerationEnd&)> on_end;  // of every request, for the metrics; may be empty
 };
@@ -154,11 +163,11 @@ class Scheduler {
   };
 
   std::expected<Ticket, Refusal> submit(Generation generation, std::shared_ptr<GenerationSink> sink);
-  // All of them or none, as the choices of one request.
+  // All of them or none, as the choices of one request; all are patient, or none is.
   std::expected<std::vector<Ticket>, Refusal> submit_all(
       std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations);
 
-  // Takes no more requests; those there are go on.
+  // Takes no more requests; those there are go on, but for patient ones, which are cancelled.
   void drain();
   // Ends all that wait or run.
   void cancel_all();
@@ -169,6 +178,7 @@ class Scheduler {
 
   struct Load {
     size_t queued = 0, running = 0;
+    size_t patient_queued = 0, patient_running = 0;  // beside those
     bool draining = false;
   };
   Load load() const;
@@ -177,8 +187,15 @@ class Scheduler {
   struct Seat;  // a session and who has it
   Scheduler(Engine& engine, const SchedulerOptions& options);
   void run();
-  void admit() ODMOE_REQUIRES(mutex_);  // gives the lock up in between
-  bool has_free_seat() const;
+  void admit(bool patient) ODMOE_REQUIRES(mutex_);  // gives the lock up in between
+  bool has_free_seat(bool patient) const;
+  size_t n_running(bool patient) const ODMOE_REQUIRES(mutex_);
+  std::deque<std::shared_ptr<Job>>& queue_of(bool patient) ODMOE_REQUIRES(mutex_) {
+    return patient ? patient_queue_ : queue_;
+  }
+  std::vector<std::shared_ptr<Job>> all_jobs(bool patient) const ODMOE_REQUIRES(mutex_);
+  void cancel(const std::vector<std::shared_ptr<Job>>& jobs);
+  PromptReuse reuse_of(const Job& job) const;
   bool waits_for_beginning(const Job& job) const;
   void divide(Job& job);
   void note_written(const Seat& seat);
@@ -209,9 +226,11 @@ class Scheduler {
   std::unique_ptr<TurnLedger> ledger_;  // likewise
   mutable Mutex mutex_;
   Condition work_, idle_;
-  std::deque<std::shared_ptr<Job>> queue_ ODMOE_GUARDED_BY(mutex_);
-  std::vector<std::unique_ptr<Seat>> seats_;                      // their jobs are set under mutex_
-  bool evaluating_ ODMOE_GUARDED_BY(mutex_) = false;              // an evaluation is under way or about to be
+  std::deque<std::shared_ptr<Job>> queue_ ODMOE_GUARDED_BY(mutex_), patient_queue_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<std::unique_ptr<Seat>> seats_;          // patient ones last; their jobs are set under mutex_
+  std::span<const std::unique_ptr<Seat>> at_turn_;    // of the scheduler's thread: those of seats_ that go on
+  bool evaluating_ ODMOE_GUARDED_BY(mutex_) = false;  // an evaluation is under way or about to be
+  bool evaluating_patient_ ODMOE_GUARDED_BY(mutex_) = false;      // and for nobody else
   const Job* evaluating_for_ ODMOE_GUARDED_BY(mutex_) = nullptr;  // for whom alone; null: for several
   std::vector<Seat*> writing_;                                    // of the scheduler's thread
   std::vector<NextToken> batch_;
@@ -219,7 +238,7 @@ class Scheduler {
   std::vector<NextTokens> parts_;  // likewise
   std::vector<SeatDoes> does_;     // likewise, by seat
   std::vector<size_t> chosen_;     // likewise
-  size_t next_prompt_ = 0;         // of seats_: whose turn it is to read a prompt
+  size_t next_prompt_ = 0;         // of at_turn_: whose turn it is to read a prompt
   int32_t context_ = 0;
   std::vector<Token> ends_;  // tokens that end a text
   uint64_t turn_ = 0;

@@ -11,6 +11,8 @@
 #include "base/mutex.h"
 #include "odmoe/format.h"
 #include "server/access.h"
+#include "server/batch/batch_store.h"
+#include "server/batch/batch_worker.h"
 #include "server/call.h"
 #include "server/cors.h"
 #include "server/encode_bounds.h"
@@ -73,8 +75,9 @@ Status ServerOptions::validate() const {
 
 class Server::Impl {
  public:
-  Impl(const ServerOptions& options, Dialects dialects)
+  Impl(const ServerOptions& options, Dialects dialects, std::shared_ptr<BatchStore> batches)
       : options_(options),
+        batches_(std::move(batches)),
         routes_(std::move(dialects)),
         memory_(std::make_shared<RequestMemory>(request_memory_bytes(options))),
         listener_({.connections = options.max_connections},
@@ -98,8 +101,11 @@ class Server::Impl {
   }
 
   Status serve(Engine& engine, const EngineOptions& engine_options) {
-    SchedulerOptions options{.sessions = engine_options.sessions,
+    const int32_t of_batches = batches_ != nullptr ? options_.batch_width : 0;
+    SchedulerOptions options{.sessions = engine_options.sessions - of_batches,
+                             .patient_sessions = of_batches,
                              .chunk = engine_options.chunk,
+                             .prompts = batches_ != nullptr ? engine_options.prompts : 1,
                              .max_queue = options_.max_queue,
                              .reuse = options_.prompt_reuse,
                              .on_end = [this](const GenerationEnd& end) { metrics_.count_end(end); }};
@@ -132,6 +138,7 @@ class Server::Impl {
                                                          {.chat_template = options_.chat_template,
                                                           .sees_images = !options_.vision.url.empty(),
                                                           .model_path = engine_options.model.string()}));
+    if (batches_ != nullptr) worker_ = std::make_unique<BatchWorker>(batches_, model, options_, of_batches);
     const MutexLock lock(mutex_);
     loaded_ = std::move(model);
     return {};
@@ -139,6 +146,7 @@ class Server::Impl {
 
   bool drain(std::chrono::milliseconds limit) {
     draining_ = true;
+    if (worker_ != nullptr) worker_->stop();
     events_.end(std::min<std::chrono::milliseconds>(limit, kEndOfEvents));
     const auto end = Clock::now() + limit;
     const auto loaded = this->loaded();
@@ -154,6 +162,7 @@ class Server::Impl {
 
   void stop() {
     draining_ = stopping_ = true;
+    if (worker_ != nullptr) worker_->stop();
     events_.end(std::chrono::milliseconds(0));
     std::shared_ptr<ServedModel> loaded;
     {
@@ -166,6 +175,7 @@ class Server::Impl {
     }
     // Those that are answered are told that it ends, as far as they take it in time.
     listener_.stop(kEndOfAnswers);
+    worker_.reset();
     loaded.reset();
     const MutexLock lock(mutex_);
     loaded_.reset();
@@ -214,6 +224,7 @@ class Server::Impl {
   }
 
   const ServerOptions options_;
+  const std::shared_ptr<BatchStore> batches_;  // null: there are none
   const RouteTable routes_;
   const std::shared_ptr<RequestMemory> memory_;
   Metrics metrics_;
@@ -226,6 +237,7 @@ class Server::Impl {
   std::atomic<int> answering_ = 0;
   mutable Mutex mutex_;
   std::shared_ptr<ServedModel> loaded_ ODMOE_GUARDED_BY(mutex_);
+  std::unique_ptr<BatchWorker> worker_;  // from serve() to stop()
 };
 
 void Server::Impl::set_up_listener() {
@@ -319,11 +331,14 @@ ApiStatus Server::Impl::try_answer(const Route& route, const Request& request, R
     case Route::Handler::kPrompt:
       break;
   }
-  ODMOE_ASSIGN_OR_RETURN(Body body, route.dialect->answer(route, {.path = request.path,
-                                                                  .model_id = options_.model_id,
-                                                                  .model = loaded,
-                                                                  .owner = key_owner_of(options_, request),
-                                                                  .query = request.params}));
+  ODMOE_ASSIGN_OR_RETURN(
+      Body body, route.dialect->answer(route, {.path = request.path,
+                                               .model_id = options_.model_id,
+                                               .model = loaded,
+                                               .owner = key_owner_of(options_, request),
+                                               .query = request.params,
+                                               .content_type = request.get_header_value("Content-Type"),
+                                               .read_body = Listener::read_body_in_pieces}));
   send(response, std::move(body));
   return {};
 }
@@ -400,6 +415,9 @@ void Server::Impl::health(Response& response, const std::shared_ptr<ServedModel>
                                   {"working_set_experts", experts.working_set_experts}};
     const Scheduler::Load load = loaded->scheduler->load();
     json["requests"] = {{"running", load.running}, {"queued", load.queued}};
+    if (batches_ != nullptr) {
+      json["batch_requests"] = {{"running", load.patient_running}, {"queued", load.patient_queued}};
+    }
   }
   // Load balancers look at the status alone.
   response.status = loaded && !draining_ ? 200 : 503;
@@ -409,11 +427,28 @@ void Server::Impl::health(Response& response, const std::shared_ptr<ServedModel>
 
 Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
+Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options) {
+  ODMOE_RETURN_IF_ERROR(options.validate());
+  std::shared_ptr<BatchStore> batches;
+  if (!options.batch_dir.empty()) {
+    ODMOE_ASSIGN_OR_RETURN(
+        batches, BatchStore::open({.directory = options.batch_dir, .disk_bytes = options.batch_disk_bytes}));
+  }
+  return listen(options,
+                all_dialects({.response_store_bytes = options.response_store_bytes, .batches = batches}),
+                batches);
+}
+
 Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options, Dialects dialects) {
+  return listen(options, std::move(dialects), nullptr);
+}
+
+Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options, Dialects dialects,
+                                               std::shared_ptr<BatchStore> batches) {
   ODMOE_RETURN_IF_ERROR(options.validate());
   // Before the model is loaded, which takes long.
   if (!options.cache_dir.empty()) ODMOE_RETURN_IF_ERROR(PromptCache::prepare(options.cache_dir));
-  auto impl = std::make_unique<Impl>(options, std::move(dialects));
+  auto impl = std::make_unique<Impl>(options, std::move(dialects), std::move(batches));
   ODMOE_RETURN_IF_ERROR(impl->listen());
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

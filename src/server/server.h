@@ -20,6 +20,8 @@
 
 namespace odmoe::server {
 
+class BatchStore;
+
 struct ServerOptions {
   std::string host = "127.0.0.1";
   int port = 8080;  // 0: any that is free
@@ -39,6 +41,9 @@ struct ServerOptions {
   uint64_t cache_dir_bytes = 0;     // of it, at most
   uint64_t response_store_bytes = kDefaultResponseStoreBytes;  // of responses that are kept; 0: none are
   PromptReuse prompt_reuse = PromptReuse::kConversation;
+  std::filesystem::path batch_dir;                     // of files and batches; empty: there are none
+  uint64_t batch_disk_bytes = kDefaultBatchDiskBytes;  // that it may take
+  int32_t batch_width = 4;     // of EngineOptions::sessions, those for batches, where there are any
   bool share_prompts = false;  // texts of one key are used again for another's requests, who can tell so
   VisionOptions vision;
   Status validate() const;  // kUsage naming the option
@@ -48,11 +53,9 @@ struct ServerOptions {
 class Server {
  public:
   // Listens at once, to clients of these dialects, or of all that there are.  kUsage or kIo when it cannot:
-  // the address is taken, or no such host.
+  // the address is taken, or no such host; another process has the folder of the batches.
   static Result<std::unique_ptr<Server>> listen(const ServerOptions& options, Dialects dialects);
-  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options) {
-    return listen(options, all_dialects({.response_store_bytes = options.response_store_bytes}));
-  }
+  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options);
   // Ends as stop() does.
   ~Server();
   Server(const Server&) = delete;
@@ -71,6 +74,8 @@ class Server {
 
  private:
   class Impl;
+  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options, Dialects dialects,
+                                                std::shared_ptr<BatchStore> batches);
   explicit Server(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

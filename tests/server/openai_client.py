@@ -9,6 +9,7 @@ Ends with status 77 when the client is not installed.
 import json
 import os
 import sys
+import tempfile
 import time
 
 try:
@@ -257,6 +258,61 @@ def errors(server, client, model):
         check(error.code == "model_not_found", "with its code")
 
 
+def batches(client, model):
+    bodies = [{"model": model, "messages": [{"role": "user", "content": f"Who is {i}?"}], "max_tokens": 6, "temperature": 0}
+              for i in range(5)]
+    lines = [json.dumps({"custom_id": f"r{i}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+             for i, body in enumerate(bodies + [{"messages": 7}])]
+    file = client.files.create(file=("in.jsonl", "\n".join(lines).encode()), purpose="batch")
+    check(file.object == "file" and file.filename == "in.jsonl" and file.purpose == "batch", "a file is taken")
+    check(file.bytes == len("\n".join(lines)) and file.status == "processed", "all of it")
+    check(client.files.retrieve(file.id) == file, "it is there")
+    check(client.files.content(file.id).text == "\n".join(lines), "as it was sent")
+    with tempfile.TemporaryFile() as large:
+        large.write(b"x" * (3 << 20))
+        large.seek(0)
+        other = client.files.create(file=large, purpose="batch",
+                                    extra_body={"expires_after": {"anchor": "created_at", "seconds": 3600}})
+    check(other.bytes == 3 << 20 and other.expires_at == other.created_at + 3600, "one larger than a body may be, for an hour")
+    check([f.id for f in client.files.list(limit=1)] == [other.id, file.id], "all of them, by the page")
+    check(client.files.delete(other.id).deleted, "until it is deleted")
+
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h",
+                                  metadata={"of": "the test"})
+    check(batch.object == "batch" and batch.metadata["of"] == "the test", "a batch is made")
+    for _ in range(1200):
+        batch = client.batches.retrieve(batch.id)
+        if batch.status in ("completed", "failed", "expired", "cancelled"):
+            break
+        time.sleep(0.05)
+    check(batch.status == "completed" and batch.completed_at, "it is answered")
+    counts = batch.request_counts
+    check((counts.total, counts.completed, counts.failed) == (6, 5, 1), "and counted")
+    answers = [json.loads(line) for line in client.files.content(batch.output_file_id).iter_lines()]
+    check([answer["custom_id"] for answer in answers] == [f"r{i}" for i in range(5)], "in order")
+    alone = client.chat.completions.create(**bodies[3])
+    check(answers[3]["response"]["body"]["choices"][0]["message"]["content"] == alone.choices[0].message.content,
+          "with what a request alone is answered")
+    error = json.loads(client.files.content(batch.error_file_id).text)
+    check(error["custom_id"] == "r5" and error["response"]["status_code"] == 400, "errors apart")
+    check(client.batches.list(limit=1).data[0].id == batch.id, "it is listed")
+    second = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    check(client.batches.cancel(second.id).status in ("cancelling", "cancelled"), "one is cancelled")
+    for create in (lambda: client.batches.create(input_file_id="file-none", endpoint="/v1/chat/completions",
+                                                 completion_window="24h"),
+                   lambda: client.files.create(file=b"x", purpose="assistants")):
+        try:
+            create()
+            raise AssertionError("what cannot be done is refused")
+        except openai.BadRequestError as error:
+            check(error.param in ("input_file_id", "purpose"), "by its name")
+    try:
+        client.files.retrieve("../lock")
+        raise AssertionError("a path is not a file")
+    except (openai.NotFoundError, openai.BadRequestError):
+        pass
+
+
 def cancels(client, model):
     stream = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Speak at length."}],
                                             max_tokens=900, stream=True, extra_body={"ignore_eos": True})
@@ -274,12 +330,13 @@ def cancels(client, model):
 
 def main():
     # Whole chunks are used again, so that answers are the same to the last bit; the prompts here are short.
-    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY, "--chunk", "2", context=1024)
+    folder = tempfile.TemporaryDirectory()
+    server = Server(sys.argv[1], sys.argv[2], "--api-key", KEY, "--chunk", "2", "--batch-dir", folder.name, context=1024)
     try:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key=KEY, max_retries=0, timeout=120)
         model = client.models.list().data[0].id
         check(client.models.retrieve(model).id == model, "the model is found by its name")
-        for test in (completions, chat, formats, tools, history, responses, cancels):
+        for test in (completions, chat, formats, tools, history, responses, batches, cancels):
             start = time.monotonic()
             test(client, model)
             print(f"{test.__name__}: ok ({time.monotonic() - start:.1f} s)", flush=True)

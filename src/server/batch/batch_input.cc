@@ -14,7 +14,6 @@
 #include "base/checksum.h"
 #include "base/transfer.h"
 #include "odmoe/format.h"
-#include "server/limits.h"
 
 namespace odmoe::server {
 namespace {
@@ -78,12 +77,12 @@ bool names_a_form(std::string_view body) {
 // long only the beginning is kept.
 class LineSplitter {
  public:
+  explicit LineSplitter(size_t max_bytes) : most_(max_bytes + 1) {}
   template <typename Take>
   void push(std::string_view block, const Take& take) {
     while (!block.empty()) {
       const size_t end = std::min(block.find('\n'), block.size());
-      line_.append(block.substr(
-          0, std::min(end, kMaxBatchLineBytes + 1 - std::min(line_.size(), kMaxBatchLineBytes + 1))));
+      line_.append(block.substr(0, std::min(end, most_ - std::min(line_.size(), most_))));
       bytes_ += end;
       if (end == block.size()) return;
       finish(take);
@@ -100,15 +99,16 @@ class LineSplitter {
   bool empty() const { return bytes_ == 0; }
 
  private:
+  const size_t most_;
   std::string line_;
   uint64_t offset_ = 0, bytes_ = 0;
 };
 
-BatchRequest too_long_line(std::string_view beginning, size_t place, uint64_t bytes) {
+BatchRequest too_long_line(std::string_view beginning, size_t place, uint64_t bytes, size_t most) {
   const Fingerprint::Value mark = line_mark(beginning, place);
   BatchRequest request{.id = mark.hex().substr(0, kLineIdDigits), .seed = mark.low};
-  request.good = wrong_line(
-      "line_too_long", odmoe::format("the line has {} bytes; {} are allowed", bytes, kMaxBatchLineBytes));
+  request.good =
+      wrong_line("line_too_long", odmoe::format("the line has {} bytes; {} are allowed", bytes, most));
   return request;
 }
 
@@ -118,11 +118,12 @@ std::string batch_line_id(std::string_view line, size_t place) {
   return line_mark(line, place).hex().substr(0, kLineIdDigits);
 }
 
-BatchRequest read_batch_line(std::string_view line, size_t place, bool duplicate) {
+BatchRequest read_batch_line(std::string_view line, size_t place, bool duplicate,
+                             const std::shared_ptr<RequestMemory>& memory) {
   const Fingerprint::Value mark = line_mark(line, place);
   BatchRequest request{.id = mark.hex().substr(0, kLineIdDigits), .seed = mark.low};
-  RequestWork unbounded;
-  const ApiResult<Json> json = parse_json(line, unbounded);
+  RequestWork work(memory, std::nullopt, nullptr, {});
+  const ApiResult<Json> json = parse_json(line, work);
   if (!json.has_value()) {
     request.good = wrong_line("invalid_json_line", json.error().message);
   } else if (!json->is_object()) {
@@ -136,9 +137,11 @@ BatchRequest read_batch_line(std::string_view line, size_t place, bool duplicate
   return request;
 }
 
-Result<BatchInput> BatchInput::open(const std::filesystem::path& path, const Progress& progress) {
+Result<BatchInput> BatchInput::open(const std::filesystem::path& path, const BatchInputOptions& options) {
   BatchInput input;
   input.path_ = path;
+  input.max_line_bytes_ = options.max_line_bytes;
+  input.memory_ = options.memory;
   input.file_ = FileDescriptor::open(path, O_RDONLY);
   if (!input.file_) {
     return fail(errno == ENOENT ? ErrorKind::kNotFound : ErrorKind::kIo, "cannot read {}: {}", path.string(),
@@ -151,32 +154,36 @@ Result<BatchInput> BatchInput::open(const std::filesystem::path& path, const Pro
                 path.string());
   }
   input.file_bytes_ = static_cast<uint64_t>(status.st_size);
-  ODMOE_RETURN_IF_ERROR(input.index(progress));
+  ODMOE_RETURN_IF_ERROR(input.index(options));
   return input;
 }
 
-Status BatchInput::index(const Progress& progress) {
+Status BatchInput::index(const BatchInputOptions& options) {
   struct Id {
     Fingerprint::Value id;
     size_t place = 0;
   };
   std::vector<Id> ids;
+  size_t n_line = 0;
   const auto take = [&](std::string_view line, uint64_t offset, uint64_t bytes) {
-    if (is_blank_line(line)) return;
+    ++n_line;
+    if (is_blank_line(line) || lines_.size() > options.max_requests) return;
     const size_t place = lines_.size();
-    if (place < kMaxBatchRequests) {
-      const BatchRequest request =
-          bytes <= kMaxBatchLineBytes ? read_batch_line(line, place) : too_long_line(line, place, bytes);
-      if (bytes <= kMaxBatchLineBytes) longest_bytes_ = std::max<size_t>(longest_bytes_, bytes);
+    if (place < options.max_requests) {
+      const BatchRequest request = bytes <= max_line_bytes_
+                                       ? read_batch_line(line, place, /*duplicate=*/false, memory_)
+                                       : too_long_line(line, place, bytes, max_line_bytes_);
+      if (bytes <= max_line_bytes_) longest_bytes_ = std::max<size_t>(longest_bytes_, bytes);
       may_ask_for_grammars_ = may_ask_for_grammars_ || names_a_form(request.body);
       if (request.has_custom_id) {
         ids.push_back({.id = Fingerprint::of(std::as_bytes(std::span(request.custom_id))), .place = place});
       }
+      if (options.each) options.each(request, place);
     }
-    lines_.push_back({.offset = offset, .bytes = bytes});
+    lines_.push_back({.offset = offset, .bytes = bytes, .number = static_cast<uint32_t>(n_line)});
   };
   Checksum all;
-  LineSplitter lines;
+  LineSplitter lines(max_line_bytes_);
   std::string block(kInputBlockBytes, '\0');
   for (uint64_t at = 0; at < file_bytes_;) {
     const auto bytes = std::as_writable_bytes(std::span(block));
@@ -189,13 +196,15 @@ Status BatchInput::index(const Progress& progress) {
     all.add(bytes.first(static_cast<size_t>(n)));
     lines.push(std::string_view(block).substr(0, static_cast<size_t>(n)), take);
     at += static_cast<uint64_t>(n);
-    if (lines_.size() > kMaxBatchRequests) {
-      return fail(ErrorKind::kUsage, "{} has more than {} requests; divide it into several files",
-                  path_.string(), kMaxBatchRequests);
-    }
-    if (progress && !progress(at, file_bytes_)) return fail(ErrorKind::kInterrupted, "interrupted");
+    if (lines_.size() > options.max_requests) break;
+    if (options.progress && !options.progress(at, file_bytes_))
+      return fail(ErrorKind::kInterrupted, "interrupted");
   }
   if (!lines.empty()) lines.finish(take);
+  if (lines_.size() > options.max_requests) {
+    return fail(ErrorKind::kUsage, "{} has more than {} requests; divide it into several files",
+                path_.string(), options.max_requests);
+  }
   Fingerprint fingerprint;
   fingerprint.add(file_bytes_);
   fingerprint.add(all.value());
@@ -211,7 +220,7 @@ Status BatchInput::index(const Progress& progress) {
 
 Result<std::string> BatchInput::text(size_t place) const {
   const Line& line = lines_[place];
-  std::string text(std::min<uint64_t>(line.bytes, kMaxBatchLineBytes + 1), '\0');
+  std::string text(std::min<uint64_t>(line.bytes, max_line_bytes_ + 1), '\0');
   const auto read = read_exactly(file_.number(), line.offset, std::as_writable_bytes(std::span(text)));
   if (read.has_value()) return text;
   return fail(
@@ -222,8 +231,8 @@ Result<std::string> BatchInput::text(size_t place) const {
 Result<BatchRequest> BatchInput::request(size_t place) const {
   ODMOE_ASSIGN_OR_RETURN(const std::string line, text(place));
   const uint64_t bytes = lines_[place].bytes;
-  if (bytes > kMaxBatchLineBytes) return too_long_line(line, place, bytes);
-  return read_batch_line(line, place, lines_[place].duplicate);
+  if (bytes > max_line_bytes_) return too_long_line(line, place, bytes, max_line_bytes_);
+  return read_batch_line(line, place, lines_[place].duplicate, memory_);
 }
 
 Result<std::string> BatchInput::id(size_t place) const {

@@ -7,6 +7,7 @@
 #include <expected>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,8 @@
 #include "base/fingerprint.h"
 #include "odmoe/result.h"
 #include "server/json_guard.h"
+#include "server/limits.h"
+#include "server/request_memory.h"
 
 namespace odmoe::server {
 
@@ -38,20 +41,32 @@ struct BatchRequest {
 };
 // NOLINTEND(readability-redundant-member-init)
 
-// Reads the line at `place` (from 0); `duplicate`: a line before it has the same custom_id.
-BatchRequest read_batch_line(std::string_view line, size_t place, bool duplicate = false);
+// Reads the line at `place` (from 0); `duplicate`: a line before it has the same custom_id.  `memory`: what
+// its JSON may take, a line that takes more being one with an error; null: any.
+BatchRequest read_batch_line(std::string_view line, size_t place, bool duplicate = false,
+                             const std::shared_ptr<RequestMemory>& memory = nullptr);
 // BatchRequest::id of the line.
 std::string batch_line_id(std::string_view line, size_t place);
+
+// NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
+// member without one.
+struct BatchInputOptions {
+  // Told how much of the file is read; false: kInterrupted.
+  std::function<bool(uint64_t bytes, uint64_t total)> progress = {};
+  // Told of each request as it is read, before it is known whether one before it has its custom_id.
+  std::function<void(const BatchRequest& request, size_t place)> each = {};
+  size_t max_requests = kMaxBatchRequests;
+  size_t max_line_bytes = kMaxBatchLineBytes;
+  std::shared_ptr<RequestMemory> memory = nullptr;  // of read_batch_line(); one line is read at a time
+};
+// NOLINTEND(readability-redundant-member-init)
 
 // Thread-compatible.
 class BatchInput {
  public:
-  // Told how much of the file is read; false: kInterrupted.
-  using Progress = std::function<bool(uint64_t bytes, uint64_t total)>;
-
   // Goes through the file once.  Blank lines are passed over.  kNotFound, kIo; kUsage: not a regular file, or
-  // more than kMaxBatchRequests.
-  static Result<BatchInput> open(const std::filesystem::path& path, const Progress& progress = {});
+  // more than `max_requests`.
+  static Result<BatchInput> open(const std::filesystem::path& path, const BatchInputOptions& options = {});
 
   size_t size() const { return lines_.size(); }
   const std::filesystem::path& path() const { return path_; }
@@ -62,7 +77,12 @@ class BatchInput {
   // Of all bytes: two files of equal fingerprints ask the same.
   const Fingerprint::Value& fingerprint() const { return fingerprint_; }
 
-  // The request at a place, below size().  A line longer than kMaxBatchLineBytes is one with an error.  kIo.
+  // Of the request at a place: the number of its line in the file, from 1; whether one before it has its
+  // custom_id.
+  size_t line_number(size_t place) const { return lines_[place].number; }
+  bool is_duplicate(size_t place) const { return lines_[place].duplicate; }
+
+  // The request at a place, below size().  A line longer than `max_line_bytes` is one with an error.  kIo.
   Result<BatchRequest> request(size_t place) const;
   // Its id alone.
   Result<std::string> id(size_t place) const;
@@ -71,10 +91,11 @@ class BatchInput {
   struct Line {
     uint64_t offset = 0;
     uint64_t bytes = 0;
+    uint32_t number = 0;     // among all lines
     bool duplicate = false;  // a line before it has its custom_id
   };
   BatchInput() = default;
-  Status index(const Progress& progress);
+  Status index(const BatchInputOptions& options);
   Result<std::string> text(size_t place) const;
 
   std::filesystem::path path_;
@@ -84,6 +105,8 @@ class BatchInput {
   size_t longest_bytes_ = 0;
   bool may_ask_for_grammars_ = false;
   Fingerprint::Value fingerprint_;
+  size_t max_line_bytes_ = kMaxBatchLineBytes;
+  std::shared_ptr<RequestMemory> memory_;
 };
 
 }  // namespace odmoe::server

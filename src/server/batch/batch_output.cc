@@ -99,7 +99,7 @@ bool is_batch_answer(std::string_view line, std::string_view id) {
 
 // How many of the lines from the first on are answers to the input's requests, and their bytes.
 struct Answered {
-  size_t lines = 0;
+  size_t lines = 0, failed = 0;
   uint64_t bytes = 0;
   bool others = false;  // lines follow that are not
 };
@@ -110,6 +110,7 @@ Result<Answered> answered_lines(const FileDescriptor& file, const fs::path& path
       ODMOE_ASSIGN_OR_RETURN(const std::string id, input.id(answered.lines));
       if (is_batch_answer(line, id)) {
         ++answered.lines;
+        answered.failed += is_failed_answer(line) ? 1 : 0;
         answered.bytes += line.size() + 1;
         return true;
       }
@@ -143,6 +144,14 @@ Status write_whole_line(const FileDescriptor& file, const fs::path& path, uint64
 
 std::string batch_line_beginning(std::string_view id) {
   return odmoe::format("{{\"id\":\"batch_req_{}\",", id);
+}
+
+bool is_failed_answer(std::string_view line) {
+  // What is in a text has its quotes escaped, so that the first one is the member.
+  constexpr std::string_view kResponse = ",\"response\":";
+  const size_t at = line.find(kResponse);
+  return at == std::string_view::npos ||
+         !line.substr(at + kResponse.size()).starts_with("{\"status_code\":200,");
 }
 
 Result<BatchState> batch_state(const fs::path& path, const BatchInput& input) {
@@ -189,7 +198,7 @@ Status BatchOutput::open_progress(std::string_view identity, int64_t now) {
   const size_t end = found.find('\n');
   if (end != std::string::npos) {
     const auto line = read_first_line(std::string_view(found).substr(0, end));
-    if (!line || line->identity != identity) return of_another_batch();
+    if (!line || (!identity.empty() && line->identity != identity)) return of_another_batch();
     begun_ = line->begun;
     first_line_bytes_ = progress_bytes_ = end + 1;
     return {};
@@ -220,6 +229,7 @@ Status BatchOutput::read_output(const BatchInput& input) {
   if (!output_) return batch_file_error("write", path_, errno);
   ODMOE_ASSIGN_OR_RETURN(const Answered answered, answered_lines(output_, path_, input));
   next_ = answered.lines;
+  n_failed_ = answered.failed;
   output_bytes_ = answered.bytes;
   if (ftruncate(output_.number(), static_cast<off_t>(output_bytes_)) != 0) {
     return batch_file_error("write", path_, errno);
@@ -245,7 +255,9 @@ Status BatchOutput::read_ahead() {
         progress_bytes_ = offset + line.size() + 1;
         if (place >= next_) {
           const auto before = static_cast<uint64_t>(answer + 1 - line.data());
-          ahead_[place] = {.offset = offset + before, .bytes = line.size() - before};
+          const Ahead where{.offset = offset + before, .bytes = line.size() - before};
+          const bool failed = is_failed_answer(line.substr(before));
+          if (ahead_.try_emplace(place, where).second) n_failed_ += failed ? 1 : 0;
         }
         return true;
       }));
@@ -270,15 +282,34 @@ Status BatchOutput::append_ahead(size_t place, std::string_view line) {
   return {};
 }
 
+Result<std::string> BatchOutput::read_ahead_of(const Ahead& where) const {
+  std::string line(where.bytes, '\0');
+  const auto read = read_exactly(progress_.number(), where.offset, std::as_writable_bytes(std::span(line)));
+  if (!read.has_value()) return batch_file_error("read", progress_path_, read.error().error);
+  return line;
+}
+
+Status BatchOutput::each_answer(const std::function<Status(std::string_view line)>& take) const {
+  size_t left = next_;
+  const auto take_next = [&](std::string_view line, uint64_t) -> Result<bool> {
+    if (left == 0) return false;
+    ODMOE_RETURN_IF_ERROR(take(line));
+    return --left > 0;
+  };
+  ODMOE_RETURN_IF_ERROR(each_batch_line(output_, path_, 0, take_next));
+  for (const auto& [place, where] : ahead_) {
+    ODMOE_ASSIGN_OR_RETURN(const std::string line, read_ahead_of(where));
+    ODMOE_RETURN_IF_ERROR(take(line));
+  }
+  return {};
+}
+
 // Those whose turn has come.
 Status BatchOutput::catch_up() {
   while (!ahead_.empty() && ahead_.begin()->first <= next_) {
     const auto [place, where] = *ahead_.begin();
     if (place == next_) {
-      std::string line(where.bytes, '\0');
-      const auto read =
-          read_exactly(progress_.number(), where.offset, std::as_writable_bytes(std::span(line)));
-      if (!read.has_value()) return batch_file_error("read", progress_path_, read.error().error);
+      ODMOE_ASSIGN_OR_RETURN(const std::string line, read_ahead_of(where));
       ODMOE_RETURN_IF_ERROR(append(line));
     }
     ahead_.erase(ahead_.begin());
@@ -301,6 +332,7 @@ Status BatchOutput::put(size_t place, std::string_view line) {
   } else {
     ODMOE_RETURN_IF_ERROR(append_ahead(place, line));
   }
+  n_failed_ += is_failed_answer(line) ? 1 : 0;
   return clock_->now_us() < next_sync_us_ ? Status() : sync();
 }
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <expected>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -24,6 +25,9 @@ namespace odmoe::server {
 // Every answer is a line that begins so, {"id":"batch_req_ID", for the request of that id.
 std::string batch_line_beginning(std::string_view id);
 
+// Whether such a line says that its request could not be answered.
+bool is_failed_answer(std::string_view line);
+
 enum class BatchState { kNew, kUnfinished, kComplete };
 
 // How far a batch is that is to be written to `path`, by its files alone.  kUsage: a file is there that is
@@ -34,8 +38,8 @@ Result<BatchState> batch_state(const std::filesystem::path& path, const BatchInp
 class BatchOutput {
  public:
   // Begins or goes on.  `identity`: all that decides about the answers, but when the batch was begun, which
-  // is `now` (Unix time) if it is begun.  kIo; kUsage: what is there is of another identity, or another
-  // process writes it.
+  // is `now` (Unix time) if it is begun; empty: of what is there already, whatever it is.  kIo; kUsage: what
+  // is there is of another identity, or another process writes it.
   static Result<BatchOutput> open(const std::filesystem::path& path, const BatchInput& input,
                                   std::string_view identity, int64_t now,
                                   const Clock& clock = SteadyClock::instance());
@@ -45,6 +49,11 @@ class BatchOutput {
 
   bool is_done(size_t place) const { return place < next_ || ahead_.contains(place); }
   size_t n_done() const { return next_ + ahead_.size(); }
+  size_t n_failed() const { return n_failed_; }                       // of those
+  uint64_t bytes() const { return output_bytes_ + progress_bytes_; }  // that the files have
+
+  // Every answer that is there, in the order of the requests, also of a batch that is not complete.
+  Status each_answer(const std::function<Status(std::string_view line)>& take) const;
 
   // The answer to the request at a place: a line without its end, that begins as batch_line_beginning() says.
   // kIo: a full drive, say; what was written before stays good.
@@ -65,6 +74,7 @@ class BatchOutput {
   Status read_output(const BatchInput& input);
   Status read_ahead();
   Status append(std::string_view line);
+  Result<std::string> read_ahead_of(const Ahead& where) const;
   Status append_ahead(size_t place, std::string_view line);
   Status catch_up();
 
@@ -75,6 +85,7 @@ class BatchOutput {
   int64_t begun_ = 0;
   uint64_t first_line_bytes_ = 0;  // of OUT.progress
   size_t next_ = 0;                // the place whose turn it is
+  size_t n_failed_ = 0;
   std::map<size_t, Ahead> ahead_;
   int64_t next_sync_us_ = 0;
 };

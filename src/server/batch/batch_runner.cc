@@ -29,10 +29,6 @@ namespace {
 
 // How long nothing is looked for when nothing came.
 constexpr std::chrono::milliseconds kBatchPause{2};
-// Requests that wait for a session, so that none is without one.
-constexpr size_t kBatchAhead = 8;
-constexpr std::array<std::string_view, 3> kBatchUrls = {"/v1/chat/completions", "/v1/completions",
-                                                        "/v1/responses"};
 
 ServerOptions server_options(const BatchOptions& options, int64_t now = 0) {
   ServerOptions server;
@@ -67,10 +63,6 @@ std::string answer_line(const BatchRequest& request, std::string_view response, 
                        dump_json(string_or_null(request.has_custom_id, request.custom_id)), response, error);
 }
 
-std::string answer_line(const BatchRequest& request, const BatchLineError& error) {
-  return answer_line(request, "null", dump_json({{"code", error.code}, {"message", error.message}}));
-}
-
 // `body`: JSON, which may be written in several lines.
 std::string answer_line(const BatchRequest& request, int status, std::string body) {
   while (body.ends_with('\n')) body.pop_back();
@@ -93,18 +85,16 @@ std::string body_text(const Body& body) {
 
 class BatchRunner {
  public:
-  BatchRunner(const BatchOptions& options, const BatchInput& input, BatchOutput& output, int32_t sessions)
-      : server_(server_options(options, output.begun())),
+  BatchRunner(const BatchService& service, const BatchInput& input, BatchOutput& output)
+      : service_(service),
         input_(&input),
         output_(&output),
-        memory_(std::make_shared<RequestMemory>(request_memory_bytes(server_) + requests_bytes(sessions))),
-        generator_(server_, memory_),
+        generator_(service_.server, service_.memory),
         routes_(all_dialects()) {
     counts_.total = input.size();
     counts_.before = counts_.done = output.n_done();
   }
 
-  Status load(Engine& engine, const EngineOptions& engine_options);
   Result<BatchCounts> run(const std::function<bool(const BatchCounts&)>& watch);
 
  private:
@@ -122,13 +112,12 @@ class BatchRunner {
   Status end(const UnderWay& one);
   Status put(size_t place, std::string_view line, bool failed);
 
-  const ServerOptions server_;
+  const BatchService service_;
   const BatchInput* input_;
   BatchOutput* output_;
-  const std::shared_ptr<RequestMemory> memory_;
   Generator generator_;
   const RouteTable routes_;
-  std::shared_ptr<ServedModel> model_;
+  std::function<bool(const BatchCounts&)> watch_;
   std::atomic<bool> stopping_ = false;
   size_t next_ = 0;               // that was not looked at yet
   std::deque<size_t> for_alone_;  // wait until none is under way: they found no room beside others
@@ -136,38 +125,11 @@ class BatchRunner {
   BatchCounts counts_;
 };
 
-Status BatchRunner::load(Engine& engine, const EngineOptions& engine_options) {
-  std::unique_ptr<PromptCache> cache;
-  if (server_.prompt_cache_bytes > 0) {
-    ODMOE_ASSIGN_OR_RETURN(
-        cache, PromptCache::create({.memory_bytes = server_.prompt_cache_bytes,
-                                    .directory = {},
-                                    .identity = {},
-                                    .check_identity = {},
-                                    .chunk = engine_options.chunk,
-                                    .reuse = PromptReuse::kExact,
-                                    .states_hold_every_length = engine.model().state_holds_every_length}));
-  }
-  ODMOE_ASSIGN_OR_RETURN(auto scheduler, Scheduler::create(engine,
-                                                           {.sessions = engine_options.sessions,
-                                                            .chunk = engine_options.chunk,
-                                                            .prompts = engine_options.prompts,
-                                                            .waits_for_beginnings = true,
-                                                            .max_queue = kMaxGenerations + kBatchAhead,
-                                                            .reuse = PromptReuse::kExact,
-                                                            .on_end = {}},
-                                                           std::move(cache)));
-  ODMOE_ASSIGN_OR_RETURN(model_, make_served_model(engine, std::move(scheduler), engine_options.sessions,
-                                                   {.chat_template = server_.chat_template,
-                                                    .model_path = engine_options.model.string()}));
-  return {};
-}
-
 Result<BatchCounts> BatchRunner::run(const std::function<bool(const BatchCounts&)>& watch) {
+  watch_ = watch;
   while (counts_.done < counts_.total) {
     if (!watch(counts_)) {
       stopping_ = true;
-      model_->scheduler->drain();
       return fail(ErrorKind::kInterrupted, "interrupted");
     }
     if (may_begin()) {
@@ -193,7 +155,8 @@ Result<BatchCounts> BatchRunner::run(const std::function<bool(const BatchCounts&
 
 bool BatchRunner::may_begin() const {
   if (!for_alone_.empty()) return under_way_.empty();
-  return next_ < counts_.total && model_->scheduler->load().queued < kBatchAhead;
+  const Scheduler::Load load = service_.model->scheduler->load();
+  return next_ < counts_.total && (service_.patient ? load.patient_queued : load.queued) < kBatchAhead;
 }
 
 Status BatchRunner::begin_next() {
@@ -208,7 +171,7 @@ Status BatchRunner::begin_next() {
 
 Status BatchRunner::begin(size_t place) {
   ODMOE_ASSIGN_OR_RETURN(BatchRequest request, input_->request(place));
-  if (!request.good.has_value()) return put(place, answer_line(request, request.good.error()), true);
+  if (!request.good.has_value()) return put(place, unanswered_line(request, request.good.error()), true);
   const Dialect* dialect = &routes_.default_dialect();
   auto call = start(request, dialect);
   if (call.has_value()) {
@@ -217,6 +180,7 @@ Status BatchRunner::begin(size_t place) {
         {.place = place, .request = std::move(request), .dialect = dialect, .call = std::move(*call)});
     return {};
   }
+  if (!watch_(counts_)) return fail(ErrorKind::kInterrupted, "interrupted");  // it is refused for that
   if (is_for_want_of_room(call.error()) && !under_way_.empty()) {
     for_alone_.push_back(place);
     return {};
@@ -231,15 +195,16 @@ ApiResult<std::shared_ptr<Call>> BatchRunner::start(const BatchRequest& request,
     return bad_request("url", "a batch asks {}, {} or {}", kBatchUrls[0], kBatchUrls[1], kBatchUrls[2]);
   }
   dialect = route->dialect;
-  RequestWork work(memory_, std::nullopt, &stopping_, [] { return false; });
+  RequestWork work(service_.memory, std::nullopt, &stopping_, [] { return false; });
   ODMOE_RETURN_IF_ERROR(work.take(request.body.size()));
   ODMOE_ASSIGN_OR_RETURN(ParsedRequest parsed,
-                         dialect->parse(*route, request.body, model_->engine->model().n_vocab, work));
+                         dialect->parse(*route, request.body, service_.model->engine->model().n_vocab, work));
   const bool stream = std::visit([](const auto& asked) { return asked.stream; }, parsed.request);
   if (stream) return bad_request("stream", "the answers of a batch come whole: leave stream out");
-  const Client client{
-      .owner = {}, .mark = AnswerMark{.id = request.id, .created = output_->begun(), .seed = request.seed}};
-  return generator_.start(model_, std::move(parsed), client, work);
+  const Client client{.owner = service_.owner,
+                      .mark = AnswerMark{.id = request.id, .created = output_->begun(), .seed = request.seed},
+                      .patient = service_.patient};
+  return generator_.start(service_.model, std::move(parsed), client, work);
 }
 
 // Takes what it has said meanwhile; whether that was anything.
@@ -260,6 +225,8 @@ Result<bool> BatchRunner::advance(UnderWay& one) {
 Status BatchRunner::end(const UnderWay& one) {
   const Answer& answer = *one.call->answer;
   if (answer.error()) {
+    // What was cancelled because all of it ends is asked again some day.
+    if (!watch_(counts_)) return fail(ErrorKind::kInterrupted, "interrupted");
     if (is_for_want_of_room(*answer.error()) && !under_way_.empty()) {
       for_alone_.push_back(one.place);
       return {};
@@ -288,6 +255,34 @@ Status BatchRunner::put(size_t place, std::string_view line, bool failed) {
   return {};
 }
 
+// All of the engine's sessions, for a batch alone.
+Result<std::shared_ptr<ServedModel>> model_of_batch(Engine& engine, const EngineOptions& engine_options,
+                                                    const ServerOptions& server) {
+  std::unique_ptr<PromptCache> cache;
+  if (server.prompt_cache_bytes > 0) {
+    ODMOE_ASSIGN_OR_RETURN(
+        cache, PromptCache::create({.memory_bytes = server.prompt_cache_bytes,
+                                    .directory = {},
+                                    .identity = {},
+                                    .check_identity = {},
+                                    .chunk = engine_options.chunk,
+                                    .reuse = PromptReuse::kExact,
+                                    .states_hold_every_length = engine.model().state_holds_every_length}));
+  }
+  ODMOE_ASSIGN_OR_RETURN(auto scheduler, Scheduler::create(engine,
+                                                           {.sessions = engine_options.sessions,
+                                                            .chunk = engine_options.chunk,
+                                                            .prompts = engine_options.prompts,
+                                                            .waits_for_beginnings = true,
+                                                            .max_queue = kMaxGenerations + kBatchAhead,
+                                                            .reuse = PromptReuse::kExact,
+                                                            .on_end = {}},
+                                                           std::move(cache)));
+  return make_served_model(
+      engine, std::move(scheduler), engine_options.sessions,
+      {.chat_template = server.chat_template, .model_path = engine_options.model.string()});
+}
+
 }  // namespace
 
 BatchNeeds batch_needs(const BatchOptions& options, int32_t sessions) {
@@ -312,12 +307,28 @@ Result<std::string> batch_identity(const Engine& engine, const BatchOptions& opt
   return all.value().hex();
 }
 
+std::string unanswered_line(const BatchRequest& request, const BatchLineError& error) {
+  return answer_line(request, "null", dump_json({{"code", error.code}, {"message", error.message}}));
+}
+
+Result<BatchCounts> answer_batch(const BatchService& service, const BatchInput& input, BatchOutput& output,
+                                 const std::function<bool(const BatchCounts&)>& watch) {
+  return BatchRunner(service, input, output).run(watch);
+}
+
 Result<BatchCounts> run_batch(Engine& engine, const EngineOptions& engine_options,
                               const BatchOptions& options, const BatchInput& input, BatchOutput& output,
                               const std::function<bool(const BatchCounts&)>& watch) {
-  BatchRunner runner(options, input, output, engine_options.sessions);
-  ODMOE_RETURN_IF_ERROR(runner.load(engine, engine_options));
-  ODMOE_ASSIGN_OR_RETURN(const BatchCounts counts, runner.run(watch));
+  BatchService service{
+      .model = nullptr, .memory = nullptr, .server = server_options(options, output.begun())};
+  service.memory = std::make_shared<RequestMemory>(request_memory_bytes(service.server) +
+                                                   requests_bytes(engine_options.sessions));
+  ODMOE_ASSIGN_OR_RETURN(service.model, model_of_batch(engine, engine_options, service.server));
+  const auto counts = answer_batch(service, input, output, watch);
+  if (!counts.has_value()) {
+    service.model->scheduler->drain();
+    return counts;
+  }
   ODMOE_RETURN_IF_ERROR(output.finish());
   return counts;
 }

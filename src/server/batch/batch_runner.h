@@ -8,16 +8,26 @@
 // begun.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "odmoe/engine.h"
 #include "server/batch/batch_input.h"
 #include "server/batch/batch_output.h"
+#include "server/request_memory.h"
+#include "server/served_model.h"
+#include "server/server.h"
 
 namespace odmoe::server {
+
+// What a line may ask.
+inline constexpr std::array<std::string_view, 3> kBatchUrls = {"/v1/chat/completions", "/v1/completions",
+                                                               "/v1/responses"};
 
 struct BatchOptions {
   std::string model_id;  // as answers name it
@@ -47,9 +57,25 @@ struct BatchCounts {
   uint64_t generated_tokens = 0;  // here, of those under way too
 };
 
-// Answers what `output` lacks, with all of the engine's sessions.  `watch` is called many times a second;
-// false ends it: kInterrupted, and the same call goes on some day.  A request that cannot be answered gets an
-// error for an answer; kIo, when a drive fails, leaves it for the next time.
+// Who answers.
+struct BatchService {
+  std::shared_ptr<ServedModel> model;
+  std::shared_ptr<RequestMemory> memory;  // of requests under way
+  ServerOptions server;                   // of which a batch has use for few
+  std::string owner;                      // whose batch it is: Generation::owner
+  bool patient = false;                   // Generation::patient
+};
+
+// A line of the answers for a request that was not answered.
+std::string unanswered_line(const BatchRequest& request, const BatchLineError& error);
+
+// Answers what `output` lacks.  `watch` is called many times a second; false ends it: kInterrupted, and the
+// same call goes on some day.  A request that cannot be answered gets an error for an answer; kIo, when a
+// drive fails, leaves it for the next time.
+Result<BatchCounts> answer_batch(const BatchService& service, const BatchInput& input, BatchOutput& output,
+                                 const std::function<bool(const BatchCounts&)>& watch);
+
+// The same with all of the engine's sessions, which nobody else uses, and nothing left to do afterwards.
 Result<BatchCounts> run_batch(Engine& engine, const EngineOptions& engine_options,
                               const BatchOptions& options, const BatchInput& input, BatchOutput& output,
                               const std::function<bool(const BatchCounts&)>& watch);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "server/limits.h"
+#include "server/metadata.h"
 #include "server/request_body.h"
 #include "server/request_fields.h"
 #include "server/request_parts.h"
@@ -86,24 +87,6 @@ ApiStatus read_text(const Fields& fields, ChatRequest& request, RequestWork& wor
       return bad_request("text.format.schema", "text.format.schema is missing");
     }
     ODMOE_ASSIGN_OR_RETURN(request.form, form_of_object(*format, "text.format", work));
-  }
-  return {};
-}
-
-ApiStatus check_metadata(const Fields& fields) {
-  const Json* metadata = fields.find("metadata");
-  if (metadata == nullptr) return {};
-  const bool fits =
-      metadata->is_object() && metadata->size() <= kMaxMetadata &&
-      std::ranges::all_of(metadata->items(), [](const auto& pair) {
-        return pair.key().size() <= kMaxMetadataKeyBytes && pair.value().is_string() &&
-               pair.value().template get_ref<const std::string&>().size() <= kMaxMetadataValueBytes;
-      });
-  if (!fits) {
-    return bad_request("metadata",
-                       "metadata must be an object of at most {} texts, with keys of at most 64 and "
-                       "texts of at most 512 characters",
-                       kMaxMetadata);
   }
   return {};
 }

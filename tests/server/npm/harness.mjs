@@ -2,7 +2,9 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
-import { resolve } from "node:path";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 
 export const KEY = "a-key-of-the-test";
@@ -56,7 +58,8 @@ export async function comesToRest(url) {
 
 // A server with the key, the steps with its address one after the other, and its end in order.
 export async function withServer(odmoe, modelFile, run) {
-  const [server, url] = await serve(odmoe, modelFile, "--api-key", KEY);
+  const folder = await mkdtemp(join(tmpdir(), "odmoe-batches-"));
+  const [server, url] = await serve(odmoe, modelFile, "--api-key", KEY, "--batch-dir", folder);
   try {
     await run(url);
     const ended = new Promise((done) => server.once("exit", done));
@@ -64,5 +67,6 @@ export async function withServer(odmoe, modelFile, run) {
     assert.equal(await ended, 0, "the server ends in order");
   } finally {
     server.kill("SIGKILL");
+    await rm(folder, { recursive: true, force: true });
   }
 }

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import { client as packageOf, comesToRest, failure, KEY, withServer } from "./harness.mjs";
 
 const [folder, odmoe, modelFile] = process.argv.slice(2);
-const { OpenAI } = packageOf(folder, "openai");
+const { OpenAI, toFile } = packageOf(folder, "openai");
 
 async function completions(client, model) {
   const request = { model, prompt: "KING RICHARD:", max_tokens: 12, temperature: 0 };
@@ -181,6 +181,38 @@ async function responsesFail(client, model) {
   await failure(OpenAI.BadRequestError, client.responses.create({ model, input: "x", background: true }));
 }
 
+async function batches(client, model) {
+  const line = (id, body) => JSON.stringify({ custom_id: id, method: "POST", url: "/v1/chat/completions", body });
+  const body = { model, messages: [{ role: "user", content: "Who are you?" }], max_tokens: 6, temperature: 0 };
+  const text = [line("a", body), line("b", { messages: 7 })].join("\n");
+  const file = await client.files.create({ file: await toFile(Buffer.from(text), "in.jsonl"), purpose: "batch" });
+  assert.equal(file.filename, "in.jsonl");
+  assert.equal(file.bytes, text.length);
+  assert.equal(await (await client.files.content(file.id)).text(), text);
+  const ids = [];
+  for await (const listed of client.files.list({ limit: 1 })) ids.push(listed.id);
+  assert.deepEqual(ids, [file.id]);
+  let batch = await client.batches.create({ input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h" });
+  for (let i = 0; !["completed", "failed", "expired", "cancelled"].includes(batch.status); ++i) {
+    assert.ok(i < 1200, `the batch is ${batch.status}`);
+    await new Promise((done) => setTimeout(done, 50));
+    batch = await client.batches.retrieve(batch.id);
+  }
+  assert.equal(batch.status, "completed");
+  assert.deepEqual(batch.request_counts, { total: 2, completed: 1, failed: 1 });
+  const answer = JSON.parse(await (await client.files.content(batch.output_file_id)).text());
+  const alone = await client.chat.completions.create(body);
+  assert.equal(answer.response.body.choices[0].message.content, alone.choices[0].message.content);
+  const error = JSON.parse(await (await client.files.content(batch.error_file_id)).text());
+  assert.equal(error.response.status_code, 400);
+  const all = [];
+  for await (const listed of client.batches.list()) all.push(listed.id);
+  assert.deepEqual(all, [batch.id]);
+  await failure(OpenAI.BadRequestError, client.batches.cancel(batch.id));
+  assert.equal((await client.files.delete(file.id)).deleted, true);
+  await failure(OpenAI.NotFoundError, client.files.retrieve(file.id));
+}
+
 async function errors(client, model, url) {
   const messages = [{ role: "user", content: "x" }];
   const bad = await failure(OpenAI.BadRequestError, client.chat.completions.create({ model, messages, temperature: -1 }));
@@ -211,6 +243,6 @@ async function cancels(client, model, url) {
 await withServer(odmoe, modelFile, async (url) => {
   const client = new OpenAI({ baseURL: url + "/v1", apiKey: KEY, maxRetries: 0 });
   const model = (await client.models.list()).data[0].id;
-  for (const step of [completions, chat, formats, tools, responses, responsesInForm, responsesFail, errors, cancels]) await step(client, model, url);
+  for (const step of [completions, chat, formats, tools, responses, responsesInForm, responsesFail, batches, errors, cancels]) await step(client, model, url);
   console.log("OpenAI's npm client works unchanged");
 });

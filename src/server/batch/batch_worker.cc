@@ -1,0 +1,344 @@
+#include "server/batch/batch_worker.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/fingerprint.h"
+#include "odmoe/format.h"
+#include "server/event_log.h"
+#include "server/limits.h"
+#include "server/memory_needs.h"
+
+namespace odmoe::server {
+namespace {
+
+constexpr std::chrono::milliseconds kLookForBatches{500};
+// After a drive failed.
+constexpr std::chrono::seconds kPauseAfterFailure{30};
+// The index of its requests, and what is read at once.
+constexpr uint64_t kInputBytes = 4 << 20;
+
+size_t longest_line(const ServerOptions& options) {
+  constexpr size_t kAroundBody = 64 << 10;
+  return std::min(kMaxBatchLineBytes, max_body_bytes(options) + kAroundBody);
+}
+
+BatchService service_of(std::shared_ptr<ServedModel> model, const ServerOptions& options, int32_t sessions) {
+  ServerOptions server;
+  server.model_id = options.model_id;
+  server.chat_template = options.chat_template;
+  server.max_body_bytes = max_body_bytes(options);
+  server.response_store_bytes = 0;
+  return {.model = std::move(model),
+          .memory = std::make_shared<RequestMemory>(request_memory_bytes(options) +
+                                                    static_cast<uint64_t>(sessions) * kBatchRequestBytes),
+          .server = std::move(server),
+          .patient = true};
+}
+
+BatchFault fault_of(const BatchLineError& error, size_t line) {
+  return {.code = error.code, .message = error.message, .line = line};
+}
+
+}  // namespace
+
+uint64_t batch_worker_bytes(const ServerOptions& options, int32_t sessions) {
+  const uint64_t requests =
+      request_memory_bytes(options) + static_cast<uint64_t>(sessions) * kBatchRequestBytes;
+  // Beside them the line that is read, as it came and without what is around it, its values, and lists of
+  // files and batches on their way to clients, as values and as text.
+  constexpr uint64_t kPerByteOfList = 4;
+  return requests + request_memory_bytes(options) + 2 * longest_line(options) + kInputBytes +
+         2 * kMaxBatchRecordBytes + options.max_connections * kPerByteOfList * kMaxListBytes;
+}
+
+BatchWorker::BatchWorker(std::shared_ptr<BatchStore> store, std::shared_ptr<ServedModel> model,
+                         const ServerOptions& options, int32_t sessions)
+    : store_(std::move(store)),
+      service_(service_of(std::move(model), options, sessions)),
+      line_memory_(std::make_shared<RequestMemory>(request_memory_bytes(options))),
+      max_line_bytes_(longest_line(options)),
+      thread_([this] { run(); }) {}
+
+BatchWorker::~BatchWorker() { stop(); }
+
+void BatchWorker::stop() {
+  {
+    const MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  stopping_changed_.notify_all();
+  store_->wake();
+}
+
+bool BatchWorker::is_stopping() const {
+  const MutexLock lock(mutex_);
+  return stopping_;
+}
+
+void BatchWorker::run() {
+  while (!is_stopping()) {
+    auto record = store_->next(kLookForBatches);
+    if (!record) continue;
+    const std::string id = record->id;
+    const Status status = go_on(*std::move(record));
+    if (status.has_value() || status.error().kind == ErrorKind::kInterrupted) continue;
+    log_event(spdlog::level::err, "batch_pauses", {{"batch", id}, {"why", status.error().message}});
+    const auto end = std::chrono::steady_clock::now() + kPauseAfterFailure;
+    const MutexLock lock(mutex_);
+    while (!stopping_ && stopping_changed_.wait_until(mutex_, end)) {
+    }
+  }
+}
+
+// From where the batch is to its end, unless something stops it for now.
+Status BatchWorker::go_on(BatchRecord record) {
+  service_.owner = record.owner;
+  if (record.phase == BatchPhase::kValidating) {
+    ODMOE_ASSIGN_OR_RETURN(record, validate(record));
+  }
+  if (record.phase == BatchPhase::kInProgress) {
+    ODMOE_ASSIGN_OR_RETURN(record, answer(record));
+  }
+  if (record.phase == BatchPhase::kCancelling && record.finalizing == 0) {
+    ODMOE_RETURN_IF_ERROR(recount(record));
+    ODMOE_ASSIGN_OR_RETURN(record, finish_answering(record, Stopped::kCancelled));
+  }
+  return is_over(record.phase) ? Status() : finalize(record);
+}
+
+BatchWorker::Stopped BatchWorker::look(const BatchRecord& record) const {
+  if (is_stopping()) return Stopped::kForNow;
+  if (store_->is_cancelling(record.id)) return Stopped::kCancelled;
+  return store_->now() >= record.expires ? Stopped::kExpired : Stopped::kNot;
+}
+
+Result<BatchInput> BatchWorker::open_input(
+    const BatchRecord& record, std::function<bool()> goes_on,
+    std::function<void(const BatchRequest& request, size_t place)> each) const {
+  return BatchInput::open(store_->files().path_of(record.input_file),
+                          {.progress = [&](uint64_t, uint64_t) { return !goes_on || goes_on(); },
+                           .each = std::move(each),
+                           .max_requests = kMaxServedBatchRequests,
+                           .max_line_bytes = max_line_bytes_,
+                           .memory = line_memory_});
+}
+
+Result<BatchRecord> BatchWorker::fail_batch(const BatchRecord& record, std::vector<BatchFault> faults) {
+  log_event(spdlog::level::info, "batch_failed", {{"batch", record.id}, {"why", faults.front().message}});
+  return store_->update(record.id, [&](BatchRecord& batch) {
+    batch.phase = BatchPhase::kFailed;
+    batch.failed = store_->now();
+    batch.faults = std::move(faults);
+  });
+}
+
+// As with OpenAI, a file with a line that is not a request is refused as a whole.
+Result<BatchRecord> BatchWorker::validate(const BatchRecord& record) {
+  Stopped stopped = Stopped::kNot;
+  std::vector<std::pair<size_t, BatchLineError>> wrong;  // by place
+  const auto note = [&](size_t place, BatchLineError error) {
+    if (wrong.size() < kMaxBatchErrors) wrong.emplace_back(place, std::move(error));
+  };
+  const auto input = open_input(
+      record,
+      [&] {
+        stopped = look(record);
+        return stopped == Stopped::kNot;
+      },
+      [&](const BatchRequest& request, size_t place) {
+        if (!request.good.has_value()) {
+          note(place, request.good.error());
+        } else if (request.url != record.endpoint) {
+          note(place, {.code = "mismatched_endpoint",
+                       .message = odmoe::format("url must be {}, which the batch is for", record.endpoint)});
+        }
+      });
+  if (stopped == Stopped::kForNow) return fail(ErrorKind::kInterrupted, "interrupted");
+  if (stopped != Stopped::kNot) return finish_answering(record, stopped);
+  if (!input.has_value()) {
+    if (input.error().kind == ErrorKind::kIo) return std::unexpected(input.error());
+    const bool too_many = input.error().kind == ErrorKind::kUsage;
+    return fail_batch(record,
+                      {{.code = too_many ? "too_many_requests" : "missing_input_file",
+                        .message = too_many ? odmoe::format("the file has more than {} requests: divide it",
+                                                            kMaxServedBatchRequests)
+                                            : "the input file is not there any more"}});
+  }
+  for (size_t place = 0; place < input->size() && wrong.size() < kMaxBatchErrors; ++place) {
+    if (input->is_duplicate(place)) {
+      note(place,
+           {.code = "duplicate_custom_id", .message = "a line before this one has the same custom_id"});
+    }
+  }
+  if (input->size() == 0)
+    return fail_batch(record, {{.code = "empty_file", .message = "the file has no requests"}});
+  if (!wrong.empty()) {
+    std::ranges::stable_sort(wrong, {}, [](const auto& fault) { return fault.first; });
+    std::vector<BatchFault> faults;
+    for (const auto& [place, error] : wrong) faults.push_back(fault_of(error, input->line_number(place)));
+    return fail_batch(record, std::move(faults));
+  }
+  return store_->update(record.id, [&](BatchRecord& batch) {
+    batch.n_request = input->size();
+    batch.in_progress = store_->now();
+    if (batch.phase == BatchPhase::kValidating) batch.phase = BatchPhase::kInProgress;
+  });
+}
+
+Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
+  log_event(spdlog::level::info, "batch_goes_on", {{"batch", record.id}, {"requests", record.n_request}});
+  Stopped stopped = look(record);
+  if (stopped == Stopped::kNot) {
+    ODMOE_ASSIGN_OR_RETURN(const BatchInput input, open_input(record, {}, {}));
+    const BatchOptions options{.model_id = service_.server.model_id,
+                               .chat_template = service_.server.chat_template};
+    ODMOE_ASSIGN_OR_RETURN(const std::string identity,
+                           batch_identity(*service_.model->engine, options, input));
+    const auto path = store_->output_path(record.id);
+    auto output = BatchOutput::open(path, input, identity, store_->now());
+    if (!output.has_value() && output.error().kind == ErrorKind::kUsage) {
+      // The server has another model now, or other options: the answers would not belong together.
+      log_event(spdlog::level::warn, "batch_begins_anew", {{"batch", record.id}});
+      store_->remove_output(record.id);
+      output = BatchOutput::open(path, input, identity, store_->now());
+    }
+    if (!output.has_value()) return std::unexpected(output.error());
+    const auto counts = answer_batch(service_, input, *output, [&](const BatchCounts&) {
+      store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
+      stopped = look(record);
+      // The files that they become are written beside them.
+      if (stopped == Stopped::kNot && !store_->files().keep_room(2 * output->bytes()))
+        stopped = Stopped::kFull;
+      return stopped == Stopped::kNot;
+    });
+    store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
+    if (counts.has_value()) {
+      stopped = Stopped::kNot;
+    } else if (counts.error().kind != ErrorKind::kInterrupted || stopped == Stopped::kNot) {
+      return std::unexpected(counts.error());
+    }
+    ODMOE_RETURN_IF_ERROR(output->sync());
+  }
+  if (stopped == Stopped::kForNow) return fail(ErrorKind::kInterrupted, "interrupted");
+  return finish_answering(record, stopped);
+}
+
+// What an earlier process answered of a batch that was cancelled.
+Status BatchWorker::recount(const BatchRecord& record) {
+  const auto path = store_->output_path(record.id);
+  std::error_code none;
+  if (!std::filesystem::exists(path, none)) return {};
+  ODMOE_ASSIGN_OR_RETURN(const BatchInput input, open_input(record, {}, {}));
+  ODMOE_ASSIGN_OR_RETURN(const BatchOutput output, BatchOutput::open(path, input, {}, store_->now()));
+  store_->count(record.id, output.n_done() - output.n_failed(), output.n_failed());
+  return {};
+}
+
+// What is answered is all that there will be.
+Result<BatchRecord> BatchWorker::finish_answering(const BatchRecord& record, Stopped why) {
+  return store_->update(record.id, [&](BatchRecord& batch) {
+    const bool cancelled = why == Stopped::kCancelled || batch.phase == BatchPhase::kCancelling;
+    const bool expired = why == Stopped::kExpired && !cancelled;
+    batch.finalizing = store_->now();
+    batch.ending = cancelled               ? BatchPhase::kCancelled
+                   : expired               ? BatchPhase::kExpired
+                   : why == Stopped::kFull ? BatchPhase::kFailed
+                                           : BatchPhase::kCompleted;
+    if (!cancelled) batch.phase = BatchPhase::kFinalizing;
+    if (batch.ending == BatchPhase::kFailed) {
+      batch.faults = {{.code = "batch_disk_full",
+                       .message = "there is no room for more answers: delete files, or start the server with "
+                                  "a larger --batch-disk, and ask what is missing in another batch"}};
+    }
+    const size_t done = batch.n_completed + batch.n_failed;
+    const bool left = expired && done < batch.n_request;
+    if (batch.n_completed > 0) batch.output_file = new_stored_id("file-");
+    if (batch.n_failed > 0 || left) batch.error_file = new_stored_id("file-");
+  });
+}
+
+Status BatchWorker::finalize(const BatchRecord& record) {
+  ODMOE_RETURN_IF_ERROR(write_files(record));
+  const auto ended = store_->update(record.id, [&](BatchRecord& batch) {
+    const int64_t now = store_->now();
+    batch.phase = batch.ending;
+    switch (batch.ending) {
+      case BatchPhase::kCancelled:
+        batch.cancelled = now;
+        break;
+      case BatchPhase::kExpired:
+        batch.expired = now;
+        break;
+      case BatchPhase::kFailed:
+        batch.failed = now;
+        break;
+      default:
+        batch.completed = now;
+    }
+  });
+  if (!ended.has_value()) return std::unexpected(ended.error());
+  store_->remove_output(record.id);
+  (void)store_->files().keep_room(0);
+  log_event(spdlog::level::info, "batch_ended",
+            {{"batch", record.id},
+             {"status", batch_phase_name(ended->phase)},
+             {"completed", ended->n_completed},
+             {"failed", ended->n_failed}});
+  return {};
+}
+
+// What became of its requests, in two files that can be written again.
+Status BatchWorker::write_files(const BatchRecord& record) {
+  if (record.output_file.empty() && record.error_file.empty()) return {};
+  FileStore& files = store_->files();
+  const auto begin = [&](const std::string& id, std::optional<FileStore::Upload>& upload) -> Status {
+    if (id.empty()) return {};
+    auto begun = files.begin_output(id);
+    if (!begun.has_value()) return fail(ErrorKind::kIo, "{}", begun.error().message);
+    upload.emplace(*std::move(begun));
+    return {};
+  };
+  std::optional<FileStore::Upload> output, errors;
+  ODMOE_RETURN_IF_ERROR(begin(record.output_file, output));
+  ODMOE_RETURN_IF_ERROR(begin(record.error_file, errors));
+  const auto write = [&](std::string_view line, bool failed) -> Status {
+    std::optional<FileStore::Upload>& upload = failed ? errors : output;
+    if (!upload) return {};
+    const ApiStatus written = upload->write(std::string(line) + "\n");
+    return written.has_value() ? Status() : fail(ErrorKind::kIo, "{}", written.error().message);
+  };
+  ODMOE_ASSIGN_OR_RETURN(const BatchInput input, open_input(record, {}, {}));
+  ODMOE_ASSIGN_OR_RETURN(const BatchOutput answers,
+                         BatchOutput::open(store_->output_path(record.id), input, {}, store_->now()));
+  ODMOE_RETURN_IF_ERROR(
+      answers.each_answer([&](std::string_view line) { return write(line, is_failed_answer(line)); }));
+  if (record.ending == BatchPhase::kExpired) {
+    for (size_t place = 0; place < input.size(); ++place) {
+      if (answers.is_done(place)) continue;
+      ODMOE_ASSIGN_OR_RETURN(const BatchRequest request, input.request(place));
+      ODMOE_RETURN_IF_ERROR(write(
+          unanswered_line(request, {.code = "batch_expired",
+                                    .message = "This request could not be executed before the completion "
+                                               "window expired."}),
+          /*failed=*/true));
+    }
+  }
+  for (const auto& [upload, kind] : {std::pair(&output, "output"), std::pair(&errors, "error")}) {
+    if (!*upload) continue;
+    const int64_t now = store_->now();
+    const auto kept =
+        (*upload)->finish({.owner = record.owner,
+                           .name = odmoe::format("{}_{}.jsonl", record.id, kind),
+                           .purpose = "batch_output",
+                           .created = now,
+                           .expires = record.output_seconds > 0 ? now + record.output_seconds : 0});
+    if (!kept.has_value()) return fail(ErrorKind::kIo, "{}", kept.error().message);
+  }
+  return {};
+}
+
+}  // namespace odmoe::server
