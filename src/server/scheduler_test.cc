@@ -41,6 +41,7 @@ class RecordingSink final : public GenerationSink {
     prompt_.push_back(token);
   }
   bool on_token(const GeneratedToken& token) override {
+    if (on_each_) on_each_();
     MutexLock lock(mutex_);
     tokens_.push_back(token);
     changed_.notify_all();
@@ -78,6 +79,7 @@ class RecordingSink final : public GenerationSink {
     return ids;
   }
   size_t enough_ = SIZE_MAX;
+  std::function<void()> on_each_;  // called with each token, by the scheduler's thread
   std::vector<GeneratedToken> prompt_, tokens_;
 
  private:
@@ -107,7 +109,7 @@ class SchedulerTest : public ::testing::Test {
                                 .context = context_,
                                 .threads = 1,
                                 .chunk = chunk_,
-                                .sessions = kSessions,
+                                .sessions = kSessions + options_.patient_sessions,
                                 .prompts = options_.prompts};
     engine_ = Engine::open(options).value();
     options_.sessions = kSessions;
@@ -254,6 +256,73 @@ TEST_F(SchedulerTest, WhoBeginsAlikeWaitsForTheBeginningAndTakesItUp) {
   EXPECT_EQ(first->wait().reused_tokens, 0);
   EXPECT_EQ(second->wait().reused_tokens, shared / kChunk * kChunk);
   EXPECT_EQ(second->tokens(), alone);
+}
+
+TEST_F(SchedulerTest, PatientOnesGoOnWhileNobodyElseDoesAndChangeNoBit) {
+  chunk_ = cache_options_.chunk = 128;
+  context_ = 512;
+  start();
+  std::string long_text;
+  for (int i = 0; i < 8; ++i) long_text += std::string(kText) + " by this sun of York; ";
+  const std::vector<Token> beside = generate(ask(kText, 20));
+  std::vector<std::vector<Token>> wanted;
+  for (const std::string& text : {long_text, std::string("A horse"), "My kingdom for " + long_text}) {
+    start();
+    wanted.push_back(generate(ask(text, 40)));
+  }
+  options_.prompts = 2;
+  options_.patient_sessions = 2;
+  start();
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<Scheduler::Ticket> tickets;
+  for (const std::string& text : {long_text, std::string("A horse"), "My kingdom for " + long_text}) {
+    sinks.push_back(std::make_shared<RecordingSink>());
+    Generation asked = ask(text, 40);
+    asked.patient = true;
+    tickets.push_back(scheduler_->submit(std::move(asked), sinks.back()).value());
+  }
+  for (int i = 0; i < 4; ++i) {
+    // What the others have when each of its tokens comes.
+    std::vector<size_t> others;
+    const auto sink = std::make_shared<RecordingSink>();
+    sink->on_each_ = [&] {
+      size_t n = 0;
+      for (const auto& patient : sinks) n += patient->tokens().size();
+      others.push_back(n);
+    };
+    const auto ticket = scheduler_->submit(ask(kText, 20), sink).value();
+    EXPECT_FALSE(sink->wait().patient);
+    EXPECT_EQ(sink->tokens(), beside);
+    ASSERT_EQ(others.size(), beside.size());
+    EXPECT_EQ(others.front(), others.back()) << "they wait from its first token to its last";
+  }
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    const GenerationEnd end = sinks[i]->wait();
+    EXPECT_EQ(end.ending, Ending::kLength);
+    EXPECT_TRUE(end.patient);
+    EXPECT_EQ(sinks[i]->tokens(), wanted[i]);
+  }
+}
+
+TEST_F(SchedulerTest, PatientOnesAreCountedApartAndEndWhenItDrains) {
+  options_.patient_sessions = 1;
+  start(1);
+  std::vector<std::shared_ptr<RecordingSink>> sinks;
+  std::vector<Scheduler::Ticket> tickets;
+  for (int i = 0; i < 3; ++i) {
+    sinks.push_back(std::make_shared<RecordingSink>());
+    Generation asked = ask(kText, 200);
+    asked.patient = true;
+    tickets.push_back(scheduler_->submit(std::move(asked), sinks.back()).value());
+  }
+  sinks[0]->wait_for_tokens(1);
+  const Scheduler::Load load = scheduler_->load();
+  EXPECT_EQ(load.patient_running, 1U);
+  EXPECT_EQ(load.patient_queued, 2U);
+  EXPECT_EQ(load.running + load.queued, 0U);
+  scheduler_->drain();
+  for (const auto& sink : sinks) EXPECT_EQ(sink->wait().ending, Ending::kCancelled);
+  EXPECT_TRUE(scheduler_->wait_idle(std::chrono::seconds(60)));
 }
 
 // Conversations whose prompts hold what was written before, and begin alike, asked for one by one and all at

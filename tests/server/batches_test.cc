@@ -146,7 +146,7 @@ TEST_F(Batches, AreAnsweredAsTheirRequestsWouldBeAlone) {
   ASSERT_EQ(said.size(), 6U);
   for (int i = 0; i < 6; ++i) {
     const Json alone = ask("POST", "/v1/chat/completions", body_of(i, 8).dump());
-    EXPECT_EQ(said.at(odmoe::format("r{}", i)), alone["choices"][0]["message"]["content"]);
+    EXPECT_EQ(said.at(odmoe::format("r{}", i)), alone["choices"][0]["message"]["content"].get<std::string>());
   }
   const Json failed = Json::parse(content(done["error_file_id"]));
   EXPECT_EQ(failed["custom_id"], "wrong");

@@ -360,17 +360,17 @@ def kimi_k3():
     return m
 
 
-def kimi_k25():
+def deepseek2(context, heads, experts, lead, vocabulary, pre, eps, freq_base, factor, weights_scale, **groups):
     """Of two bits and a half: experts Q2_K, their down projections Q3_K; the rest Q4_K, Q6_K."""
     m = Model("deepseek2", layers=61)
-    d, heads, q_rank, kv_rank, nope, rot, value, experts, width = 7168, 64, 1536, 512, 128, 64, 128, 384, 2048
-    m.common(262144, d, heads, 1, 1e-5, attention__key_length=kv_rank + rot, attention__value_length=kv_rank,
+    d, q_rank, kv_rank, nope, rot, value, width = 7168, 1536, 512, 128, 64, 128, 2048
+    m.common(context, d, heads, 1, eps, attention__key_length=kv_rank + rot, attention__value_length=kv_rank,
              attention__key_length_mla=nope + rot, attention__value_length_mla=value, attention__q_lora_rank=q_rank,
-             attention__kv_lora_rank=kv_rank, rope__dimension_count=rot, rope__freq_base=50000.0, rope__scaling__type="yarn",
-             rope__scaling__factor=64.0, rope__scaling__original_context_length=4096, rope__scaling__yarn_log_multiplier=0.1,
-             feed_forward_length=18432, leading_dense_block_count=1, vocab_size=163840)
-    m.experts(experts, 8, width, shared_count=1, gating_func=2, weights_norm=True, weights_scale=2.827)
-    m.vocabulary(163840, "kimi-k2", d, Q4_K, Q6_K)
+             attention__kv_lora_rank=kv_rank, rope__dimension_count=rot, rope__freq_base=freq_base, rope__scaling__type="yarn",
+             rope__scaling__factor=factor, rope__scaling__original_context_length=4096, rope__scaling__yarn_log_multiplier=0.1,
+             feed_forward_length=18432, leading_dense_block_count=lead, vocab_size=vocabulary)
+    m.experts(experts, 8, width, shared_count=1, gating_func=2, weights_norm=True, weights_scale=weights_scale, **groups)
+    m.vocabulary(vocabulary, pre, d, Q4_K, Q6_K)
     for i in range(m.layers):
         b = f"blk.{i}."
         m.vectors(b, attn_norm=d, ffn_norm=d, attn_q_a_norm=q_rank, attn_kv_a_norm=kv_rank)
@@ -379,7 +379,7 @@ def kimi_k25():
             m.add(f"{b}attn_{name}", Q4_K, *shape)
         m.add(b + "attn_k_b", Q8_0, nope, kv_rank, heads)
         m.add(b + "attn_v_b", Q8_0, kv_rank, value, heads)
-        if i == 0:
+        if i < lead:
             for name, n_in, n_out, kind in ("gate", d, 18432, Q4_K), ("up", d, 18432, Q4_K), ("down", 18432, d, Q6_K):
                 m.add(f"{b}ffn_{name}", kind, n_in, n_out)
             continue
@@ -393,8 +393,16 @@ def kimi_k25():
     return m
 
 
+def kimi_k25():
+    return deepseek2(262144, 64, 384, 1, 163840, "kimi-k2", 1e-5, 50000.0, 64.0, 2.827)
+
+
+def deepseek_v3():
+    return deepseek2(163840, 128, 256, 3, 129280, "deepseek-v3", 1e-6, 10000.0, 40.0, 2.5, group_count=8, group_used_count=4)
+
+
 MODELS = {"gpt-oss-120b": gpt_oss_120b, "GLM-4.6": glm_46, "Qwen3.5-397B-A17B": qwen35_397b, "MiniMax-M2": minimax_m2,
-          "DeepSeek-V4-Flash": deepseek_v4_flash, "Kimi-K2.5": kimi_k25, "Kimi-K3": kimi_k3}
+          "DeepSeek-V3": deepseek_v3, "DeepSeek-V4-Flash": deepseek_v4_flash, "Kimi-K2.5": kimi_k25, "Kimi-K3": kimi_k3}
 
 
 def differences(model, said, context):

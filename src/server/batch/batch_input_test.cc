@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "odmoe/format.h"
 #include "server/limits.h"
@@ -118,9 +120,40 @@ TEST(BatchInput, WhatIsNotAFileIsRefused) {
 TEST(BatchInput, ReadingEndsWhenItIsToldTo) {
   const odmoe::testing::TempDir dir;
   const auto path = dir.write("in.jsonl", line("a"));
-  const auto input = BatchInput::open(path, [](uint64_t, uint64_t) { return false; });
+  const auto input = BatchInput::open(path, {.progress = [](uint64_t, uint64_t) { return false; }});
   ASSERT_FALSE(input.has_value());
   EXPECT_EQ(input.error().kind, ErrorKind::kInterrupted);
+}
+
+TEST(BatchInput, RequestsAndLinesHaveTheBoundsThatAreGiven) {
+  const odmoe::testing::TempDir dir;
+  const auto path =
+      dir.write("in.jsonl", line("a") + "\n\n" + line(std::string(300, 'b')) + "\n" + line("a"));
+  std::vector<std::string> codes;
+  const auto note = [&](const BatchRequest& request, size_t place) {
+    EXPECT_EQ(place, codes.size());
+    codes.push_back(request.good.has_value() ? "" : request.good.error().code);
+  };
+  const BatchInput input =
+      BatchInput::open(path, {.each = note, .max_requests = 3, .max_line_bytes = 200}).value();
+  EXPECT_EQ(codes, (std::vector<std::string>{"", "line_too_long", ""}));
+  EXPECT_EQ(input.line_number(1), 3U) << "blank lines count";
+  EXPECT_EQ(input.line_number(2), 4U);
+  EXPECT_TRUE(input.is_duplicate(2));
+  EXPECT_FALSE(input.is_duplicate(0));
+  const auto too_many = BatchInput::open(path, {.max_requests = 2});
+  ASSERT_FALSE(too_many.has_value());
+  EXPECT_EQ(too_many.error().kind, ErrorKind::kUsage);
+}
+
+TEST(BatchInput, ALineWhoseValuesTakeMoreMemoryThanTheyMayIsOneWithAnError) {
+  std::string values = R"({"custom_id":"a","body":[0)";
+  for (int i = 0; i < 100'000; ++i) values += ",0";
+  values += "]}";
+  EXPECT_EQ(read_batch_line(values, 0).good.error().code, "missing_required_parameter");
+  const auto memory = std::make_shared<RequestMemory>(1 << 20);
+  EXPECT_EQ(read_batch_line(values, 0, false, memory).good.error().code, "invalid_json_line");
+  EXPECT_EQ(memory->taken(), 0U);
 }
 
 }  // namespace

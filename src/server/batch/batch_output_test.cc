@@ -179,5 +179,34 @@ TEST_F(BatchOutputTest, AFullDriveLeavesWholeLinesAndIsSaid) {
   EXPECT_EQ(contents(out_), answers(6));
 }
 
+TEST_F(BatchOutputTest, WhatIsThereCanBeReadBeforeAllIs) {
+  const auto failed = [&](size_t place, const char* response) {
+    return odmoe::format("{}\"custom_id\":\"x,\\\"response\\\":null\",\"response\":{}}}",
+                         batch_line_beginning(input_->id(place).value()), response);
+  };
+  const std::string good = failed(0, R"({"status_code":200,"body":{}})");
+  EXPECT_FALSE(is_failed_answer(good)) << "what is in a text is not a member";
+  {
+    BatchOutput output = open();
+    ASSERT_TRUE(output.put(0, good).has_value());
+    ASSERT_TRUE(output.put(5, failed(5, "null")).has_value());
+    ASSERT_TRUE(output.put(3, failed(3, R"({"status_code":400,"body":{}})")).has_value());
+  }
+  for (int i = 0; i < 2; ++i) {
+    BatchOutput output = i == 0 ? open() : BatchOutput::open(out_, *input_, {}, 1).value();
+    EXPECT_EQ(output.n_done(), 3U);
+    EXPECT_EQ(output.n_failed(), 2U);
+    std::vector<std::string> lines;
+    ASSERT_TRUE(output
+                    .each_answer([&](std::string_view line) -> Status {
+                      lines.emplace_back(line);
+                      return {};
+                    })
+                    .has_value());
+    EXPECT_EQ(lines, (std::vector<std::string>{good, failed(3, R"({"status_code":400,"body":{}})"),
+                                               failed(5, "null")}));
+  }
+}
+
 }  // namespace
 }  // namespace odmoe::server
