@@ -230,7 +230,8 @@ TEST_F(Batches, FilesThatAreNotRequestsFailWithTheirLines) {
   // Values that take far more than their text.
   std::string values = R"({"custom_id":"a","body":[0)";
   for (int i = 0; i < 450'000; ++i) values += ",0";
-  EXPECT_EQ(errors(values + "]}")[0]["code"], "invalid_type");
+  EXPECT_EQ(errors(values + "]}")[0]["code"], "line_too_long")
+      << "its values take more memory than a line may";
   std::string many;
   for (int i = 0; i <= 50'000; ++i) many += odmoe::format("{{\"custom_id\":\"{}\"}}\n", i);
   EXPECT_EQ(errors(many)[0]["code"], "too_many_requests");

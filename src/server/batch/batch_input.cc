@@ -125,7 +125,9 @@ BatchRequest read_batch_line(std::string_view line, size_t place, bool duplicate
   RequestWork work(memory, std::nullopt, nullptr, {});
   const ApiResult<Json> json = parse_json(line, work);
   if (!json.has_value()) {
-    request.good = wrong_line("invalid_json_line", json.error().message);
+    // What takes too much memory may well be JSON.
+    request.good =
+        wrong_line(json.error().status == 413 ? "line_too_long" : "invalid_json_line", json.error().message);
   } else if (!json->is_object()) {
     request.good = wrong_line("invalid_json_line", "the line must be a JSON object");
   } else {

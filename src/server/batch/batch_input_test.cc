@@ -152,7 +152,7 @@ TEST(BatchInput, ALineWhoseValuesTakeMoreMemoryThanTheyMayIsOneWithAnError) {
   values += "]}";
   EXPECT_EQ(read_batch_line(values, 0).good.error().code, "missing_required_parameter");
   const auto memory = std::make_shared<RequestMemory>(1 << 20);
-  EXPECT_EQ(read_batch_line(values, 0, false, memory).good.error().code, "invalid_json_line");
+  EXPECT_EQ(read_batch_line(values, 0, false, memory).good.error().code, "line_too_long");
   EXPECT_EQ(memory->taken(), 0U);
 }
 
