@@ -7,8 +7,8 @@
 Sends that many requests, drawn by chance and so many at a time: bodies as large as may be and larger, JSON that grows
 when it is read (empty lists, numbers, keys by the hundred thousand, deep nesting), prompts that nothing divides, texts
 and lists of hundreds of thousands of tokens to convert, schemas that are large as grammars, as many choices and
-probabilities as may be asked for, damaged HTTP, bodies that come slowly or never, connections that idle, listen, half
-close or leave.  Each may be refused with a status that says why; what is right at rest must be answered right while
+probabilities as may be asked for, files and batches that are none, too long or cancelled, damaged HTTP, bodies that come
+slowly or never, connections that idle, listen, half close or leave.  Each may be refused with a status that says why; what is right at rest must be answered right while
 all that goes on, and after it bit for bit as before.
 
 Prints Markdown; ends with status 1 when anything was wrong: a request without an answer, a failure of the server (500), a
@@ -27,6 +27,7 @@ import re
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 
@@ -223,6 +224,59 @@ class Requests:
         return self.post("/v1/chat/completions", chat(response_format={
             "type": "json_schema", "json_schema": {"name": "x", "schema": schema}}))
 
+    # Files and batches.
+
+    def form(self, text, purpose="batch", name="x.jsonl"):
+        return ("--xyz\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\n" + purpose + "\r\n--xyz\r\n"
+                f"Content-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n" + text + "\r\n--xyz--\r\n").encode()
+
+    def upload(self, form):
+        return self.server.ask("/v1/files", form, headers={"Content-Type": "multipart/form-data; boundary=xyz"})
+
+    def line(self, custom_id, body):
+        return json.dumps({"custom_id": custom_id, "method": "POST", "url": "/v1/completions", "body": body})
+
+    def ask_damaged_forms(self, rng):
+        form = bytearray(self.form("x" * rng.choice((0, 100, 100_000)), rng.choice(("batch", "other", "x" * 100_000)),
+                                   rng.choice(("../../x", "x" * 10_000, "\0", "a\"b"))))
+        for _ in range(rng.randrange(4)):
+            at = rng.randrange(min(len(form), 600))
+            form[at:at + rng.randrange(3)] = rng.choice((b"\r\n", b"--xyz", b"\r\n--xyz\r\n", b"\0", b"x" * 9000, b"\""))
+        return self.upload(bytes(form))[0]
+
+    def ask_batches(self, rng):
+        size = self.sizes(rng)
+        text = rng.choice((lambda: "\n".join(self.line(f"r{i}", completion()) for i in range(rng.randrange(1, 6))),
+                           lambda: "\n".join("{}" for _ in range(size // 3)), lambda: "{" * size, lambda: "\n" * size,
+                           lambda: self.line("r", {"prompt": [[]] * (size // 4)}), lambda: self.line("r" * size, completion()),
+                           lambda: self.line("r", completion(prompt="x" * size)),
+                           lambda: self.line("r", {"prompt": "x", "n": 16, "max_tokens": 16, "logprobs": 5})))()
+        status, answer = self.upload(self.form(text))
+        if status != 200:
+            return status
+        file = json.loads(answer)["id"]
+        status, answer = self.server.ask("/v1/batches", {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "1h",
+                                                         "metadata": {str(i): "x" * 2000 for i in range(rng.choice((0, 16)))}})
+        if status != 200:
+            return status
+        batch = json.loads(answer)["id"]
+        if rng.random() < 0.6:
+            self.server.ask(f"/v1/batches/{batch}/cancel", {})
+        for path in ("/v1/files", "/v1/batches?limit=100", f"/v1/files/{file}/content"):
+            status = self.server.ask(path, None, method="GET")[0]
+        self.server.ask(f"/v1/files/{file}", None, method="DELETE")
+        return status
+
+    def batches_end(self):
+        """Waits until all batches are over."""
+        for _ in range(10 * PATIENCE):
+            _, text = self.server.ask("/v1/batches?limit=100", None, method="GET")
+            ended = ("completed", "failed", "cancelled", "expired")
+            if all(batch["status"] in ended for batch in json.loads(text)["data"]):
+                return
+            time.sleep(0.1)
+        raise ValueError("a batch does not end")
+
     # HTTP.
 
     def raw(self, data, leave=False, half_close=False):
@@ -349,8 +403,10 @@ def essence(text):
 class Attack:
     def __init__(self, options):
         self.options = options
+        self.folder = tempfile.TemporaryDirectory()
         command = [options.odmoe, "serve", options.model, "--port", "0", "--memory", options.memory, "--context",
-                   str(options.context), "--chunk", "128", "--timeout", "60", "--drain", "5", *options.server_flags]
+                   str(options.context), "--chunk", "128", "--timeout", "60", "--drain", "5", "--batch-dir", self.folder.name,
+                   "--batch-disk", "64MiB", *options.server_flags]
         self.server = Server(command)
         self.most = int(self.server.budget * 1.05)
         if options.limit:
@@ -364,6 +420,11 @@ class Attack:
         self.done = threading.Event()
         self.right = [self.answer_of(i) for i in range(len(RIGHT))]
         self.health_max = 0.0
+        # Sessions of batches have been used once, too.
+        lines = "\n".join(self.requests.line(f"r{i}", completion()) for i in range(8))
+        file = json.loads(self.requests.upload(self.requests.form(lines))[1])["id"]
+        self.server.ask("/v1/batches", {"input_file_id": file, "endpoint": "/v1/completions", "completion_window": "1h"})
+        self.requests.batches_end()
 
     def is_wrong(self, what):
         with self.lock:
@@ -458,6 +519,7 @@ class Attack:
         for i, right in enumerate(self.right):
             if (answer := self.answer_of(i)) != right:
                 self.is_wrong(f"afterwards {RIGHT[i]} was answered {answer}, not {right}")
+        self.requests.batches_end()
         self.after = self.at_rest(before) if before.threads is not None else None
         if self.after:
             now = self.after
