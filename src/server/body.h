@@ -18,7 +18,7 @@ struct Body {
   // In place of `text`, where that would take much: writes it in pieces as it goes out (json_list.h), the
   // same ones however often it is called.  False when the sink wanted no more.  Kept until the answer is out.
   std::function<bool(const BodySink&)> write;
-  std::optional<uint64_t> length = {};  // of what is written, where it is known
+  std::optional<uint64_t> length;  // of what is written, where it is known
 };
 
 }  // namespace odmoe::server

@@ -179,6 +179,7 @@ Result<BatchRecord> BatchWorker::validate(const BatchRecord& record) {
   if (!wrong.empty()) {
     std::ranges::stable_sort(wrong, {}, [](const auto& fault) { return fault.first; });
     std::vector<BatchFault> faults;
+    faults.reserve(wrong.size());
     for (const auto& [place, error] : wrong) faults.push_back(fault_of(error, input->line_number(place)));
     return fail_batch(record, std::move(faults));
   }
