@@ -2,14 +2,16 @@
 
 #include <string>
 
+#include "base/units.h"
 #include "cli/choice.h"
 #include "cli/kept_files.h"
 #include "cli/model_name.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 
-void add_model(CLI::App& command, EngineOptions& options) {
-  command
+CLI::Option* add_model(CLI::App& command, EngineOptions& options) {
+  return command
       .add_option_function<std::string>(
           "MODEL", [&options](const std::string& path) { options.model = path; }, kModelHelp)
       ->type_name("FILE")
@@ -25,6 +27,32 @@ void add_model_options(CLI::App& command, EngineOptions& options) {
       ->capture_default_str()
       ->group("Memory");
   add_size_options(command, options);
+  add_device_options(command, options);
+}
+
+void add_device_options(CLI::App& command, EngineOptions& options) {
+  command
+      .add_option("--device", options.device,
+                  "What computes all but the routed experts: cpu, a device that `odmoe devices` lists, or auto, "
+                  "which is the processor until it is measured what is faster")
+      ->type_name("NAME")
+      ->capture_default_str()
+      ->group("Memory");
+  command
+      .add_option_function<std::string>(
+          "--device-memory",
+          [&options](const std::string& text) {
+            const auto bytes = parse_bytes(text);
+            if (!bytes.has_value() || *bytes == 0) {
+              throw CLI::ValidationError("--device-memory",
+                                         odmoe::format("'{}' is not a size; write it like 8GiB", text));
+            }
+            options.device_memory_bytes = *bytes;
+          },
+          "Most memory that is taken of the device's own")
+      ->type_name("SIZE")
+      ->default_str("what it has left")
+      ->group("Memory");
 }
 
 void add_size_options(CLI::App& command, EngineOptions& options) {

@@ -26,7 +26,9 @@ struct InferenceOptions {
 };
 
 // MODEL alone.  `options` must outlive `command`, here and below.
-void add_model(CLI::App& command, EngineOptions& options);
+CLI::Option* add_model(CLI::App& command, EngineOptions& options);
+// --device and --device-memory.
+void add_device_options(CLI::App& command, EngineOptions& options);
 // What decides, beside the context, how much memory a session takes.
 void add_size_options(CLI::App& command, EngineOptions& options);
 // MODEL, and what decides how much memory it takes: what `inspect` needs.

@@ -219,7 +219,7 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, const Check
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
          table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +
-         left_over_text(model, file) + "memory that makes sense (--memory)\n" + table(memory, Align::kLeft) +
+         left_over_text(model, file) + device_text(plan.device) + "memory that makes sense (--memory)\n" + table(memory, Align::kLeft) +
          speed_text(estimate);
 }
 
@@ -249,6 +249,13 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                               {"context", model.context},
                               {"kv_bytes", plan.kv_bytes},
                               {"buffer_bytes", plan.buffer_bytes}};
+  if (!plan.device.name.empty()) {
+    json["device"] = {{"name", plan.device.name},
+                      {"budget_bytes", plan.device.available_bytes},
+                      {"dense_bytes", plan.device.dense_bytes},
+                      {"kv_bytes", plan.device.kv_bytes},
+                      {"buffer_bytes", plan.device.buffer_bytes}};
+  }
   auto& types = json["bytes_per_type"] = nlohmann::ordered_json::object();
   for (const auto& [type, bytes] : model.bytes_per_type) types[type] = bytes;
   auto& memory = json["budget_bytes"] = nlohmann::ordered_json::object();

@@ -55,6 +55,7 @@ Program::Program() : app("Runs mixture-of-experts language models that are large
   add_list(app, action);
   add_plan(app, action);
   add_models(app, action);
+  add_devices(app, action);
   add_tokenize(app, action);
   add_render(app, action);
   add_perplexity(app, action);

@@ -25,6 +25,18 @@ std::string table(const std::vector<std::pair<std::string, std::string>>& rows, 
   return text;
 }
 
+// Empty where the dense part is in the host's memory.
+std::string device_text(const MemoryPlan::Device& device) {
+  if (device.name.empty()) return {};
+  return odmoe::format("of {}'s own memory, {}{}\n", device.name, format_bytes(device.bytes()),
+                       device.available_bytes > 0
+                           ? odmoe::format(" of {} that may be taken", format_bytes(device.available_bytes))
+                           : "") +
+         table({{"dense weights", format_bytes(device.dense_bytes)},
+                {"KV cache", format_bytes(device.kv_bytes)},
+                {"buffers", format_bytes(device.buffer_bytes)}});
+}
+
 std::string plan_text(const MemoryPlan& plan) {
   const double share =
       plan.n_expert_total > 0 ? 100.0 * plan.n_slot / static_cast<double>(plan.n_expert_total) : 0.0;
@@ -36,7 +48,20 @@ std::string plan_text(const MemoryPlan& plan) {
                     format_bytes(plan.arena_bytes));
   return odmoe::format("memory plan, {} of at least {}\n", format_bytes(plan.budget_bytes),
                        format_bytes(plan.minimum_bytes)) +
-         table(rows);
+         table(rows) + device_text(plan.device);
+}
+
+// Of a device, by pass through the model that wrote a token.
+std::string exchange_text(const Stats& stats) {
+  if (stats.memory.device.name.empty() || stats.decode.steps == 0) return {};
+  const auto each = [&](uint64_t n) { return static_cast<double>(n) / static_cast<double>(stats.decode.steps); };
+  return odmoe::format(
+      "for each step {} got {:.0f} operations in {:.0f} graphs and {} from the host, gave back {}, and was "
+      "waited for {:.0f} times\n",
+      stats.memory.device.name, each(stats.decode.device_operations), each(stats.decode.device_graphs),
+      format_bytes(static_cast<uint64_t>(each(stats.decode.device_sent_bytes))),
+      format_bytes(static_cast<uint64_t>(each(stats.decode.device_fetched_bytes))),
+      each(stats.decode.device_waits));
 }
 
 std::string work_text(const Stats& stats) {
@@ -51,7 +76,8 @@ std::string work_text(const Stats& stats) {
       format_bytes(stats.peak_resident_bytes),
       stats.arena_resizes > 0 ? odmoe::format("; the arena of experts changed {} times, to {}",
                                               stats.arena_resizes, format_bytes(stats.arena_bytes_now))
-                              : "");
+                              : "") +
+         exchange_text(stats);
 }
 
 Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {

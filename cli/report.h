@@ -18,6 +18,8 @@ std::string table(const std::vector<std::pair<std::string, std::string>>& rows, 
 
 // The division of the budget as a table.
 std::string plan_text(const MemoryPlan& plan);
+// Of plan_text(), what is in a device's own memory; empty where nothing is.
+std::string device_text(const MemoryPlan::Device& device);
 
 // "4 prompt tokens at 812.1/s, 120 tokens at 95.3/s; 91.2 % of 5760 experts were in memory, ..."
 std::string work_text(const Stats& stats);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -73,6 +74,12 @@ struct EngineOptions {
   int32_t context = 0;  // tokens of the KV cache; 0: the model's own, at most 4096
   CacheType cache_type = CacheType::kF16;
   FlashAttention flash_attention = FlashAttention::kAuto;
+  // What computes all but the routed experts: "auto", "cpu", or a device that `odmoe devices` lists
+  // (docs/devices.md).  "auto" is the processor, until measurements say otherwise.  Results depend on it in
+  // the last bits.
+  std::string device = "auto";
+  // The most that may be taken of a device's own memory; 0: what it has left.
+  uint64_t device_memory_bytes = 0;
   int32_t threads = 0;   // 0: one per processor that affinity and quotas allow
   int32_t chunk = 512;   // tokens of a prompt evaluated at once.  Results depend on it in the last
                          // bits (so it is never derived from the budget); memory grows with it

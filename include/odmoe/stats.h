@@ -24,7 +24,8 @@ struct MemoryPlan {
   // What is in the memory of a device that has its own, and computes the dense part there: nothing of it is
   // in the figures above.  All 0 where it is computed in the host's memory.
   struct Device {
-    uint64_t available_bytes = 0;  // what it had left before; 0: it does not say
+    std::string name;              // "Vulkan0"
+    uint64_t available_bytes = 0;  // what may be taken of it (EngineOptions); 0: it does not say
     uint64_t dense_bytes = 0, kv_bytes = 0, buffer_bytes = 0;
     uint64_t bytes() const { return dense_bytes + kv_bytes + buffer_bytes; }
   };
@@ -50,6 +51,10 @@ struct Stats {
     double stall_seconds = 0;  // of them, compute waited for reads
     uint64_t read_bytes = 0;   // demand reads
     uint64_t prefetch_bytes = 0;
+    // Of a device with memory of its own (MemoryPlan::Device): operations and graphs of them that it was
+    // given, times that the host waited for it or for bytes on their way, and bytes that went to and from it.
+    uint64_t device_operations = 0, device_graphs = 0, device_waits = 0;
+    uint64_t device_sent_bytes = 0, device_fetched_bytes = 0;
     double tokens_per_second() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
   };
   Phase prefill;

@@ -3,10 +3,15 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <cctype>
+#include <exception>
 #include <mutex>
 #include <string_view>
 
+#include "backend/tensor_memory.h"
+#include "base/aligned_buffer.h"
 #include "base/processors.h"
+#include "base/units.h"
 
 namespace odmoe {
 namespace {
@@ -32,42 +37,145 @@ void load_backends_once() {
   });
 }
 
+// What can compute all that a model needs: not what only helps a CPU (BLAS), nor several devices as one.
+bool is_for_models(ggml_backend_dev_t device) {
+  switch (ggml_backend_dev_type(device)) {
+    case GGML_BACKEND_DEVICE_TYPE_CPU:
+    case GGML_BACKEND_DEVICE_TYPE_GPU:
+    case GGML_BACKEND_DEVICE_TYPE_IGPU:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// ggml's Vulkan can wrap host memory and says that it cannot; where others say so, the call would end the
+// process (0.27).
+bool can_wrap_host_memory(ggml_backend_dev_t device, const ggml_backend_dev_props& props) {
+  const std::string_view maker = ggml_backend_reg_name(ggml_backend_dev_backend_reg(device));
+  if (!props.caps.buffer_from_host_ptr && maker != "Vulkan") return false;
+  const auto page = AlignedBuffer::allocate(kMiB);
+  if (!page.has_value()) return false;
+  const ggml_backend_buffer_ptr wrapped(
+      ggml_backend_dev_buffer_from_host_ptr(device, page->data(), page->size(), page->size()));
+  return wrapped != nullptr;
+}
+
+std::vector<ggml_backend_dev_t> devices_for_models() {
+  load_backends_once();
+  std::vector<ggml_backend_dev_t> devices;
+  for (size_t i = 0; i < ggml_backend_dev_count(); ++i) {
+    const ggml_backend_dev_t device = ggml_backend_dev_get(i);
+    if (is_for_models(device)) devices.push_back(device);
+  }
+  std::ranges::stable_partition(devices, [](ggml_backend_dev_t device) {
+    return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
+  });
+  return devices;
+}
+
+// Or else it is another way to see what is there.
+bool computes(ggml_op op) {
+  return op != GGML_OP_NONE && op != GGML_OP_VIEW && op != GGML_OP_RESHAPE && op != GGML_OP_PERMUTE &&
+         op != GGML_OP_TRANSPOSE;
+}
+
+bool same_word(std::string_view a, std::string_view b) {
+  return std::ranges::equal(a, b, [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
 }  // namespace
+
+std::vector<DeviceInfo> found_devices() {
+  std::vector<DeviceInfo> found;
+  for (const ggml_backend_dev_t device : devices_for_models()) {
+    ggml_backend_dev_props props{};
+    ggml_backend_dev_get_props(device, &props);
+    found.push_back({.name = ggml_backend_dev_name(device),
+                     .description = ggml_backend_dev_description(device),
+                     .kind = props.type == GGML_BACKEND_DEVICE_TYPE_CPU    ? DeviceInfo::Kind::kCpu
+                             : props.type == GGML_BACKEND_DEVICE_TYPE_IGPU ? DeviceInfo::Kind::kIntegratedGpu
+                                                                           : DeviceInfo::Kind::kGpu,
+                     .memory_bytes = props.memory_total,
+                     .free_bytes = props.memory_free,
+                     .reads_host_memory = can_wrap_host_memory(device, props)});
+  }
+  return found;
+}
 
 Result<std::unique_ptr<Backend>> Backend::create(const Options& options) {
   load_backends_once();
   std::unique_ptr<Backend> backend(new Backend);
-  backend->device_ = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  if (backend->device_ == nullptr) {
+  backend->fault_ = options.fault;
+  if (options.device.empty() || same_word(options.device, "cpu")) {
+    ODMOE_RETURN_IF_ERROR(backend->open_cpu(options));
+  } else {
+    ODMOE_RETURN_IF_ERROR(backend->open_device(options.device));
+  }
+  return backend;
+}
+
+Status Backend::open_device(const std::string& name) {
+  const std::vector<ggml_backend_dev_t> devices = devices_for_models();
+  std::string names;
+  for (const ggml_backend_dev_t device : devices) {
+    if (same_word(ggml_backend_dev_name(device), name)) device_ = device;
+    names += odmoe::format("{}{} ({})", names.empty() ? "" : ", ", ggml_backend_dev_name(device),
+                           ggml_backend_dev_description(device));
+  }
+  if (device_ == nullptr) {
+    return fail(ErrorKind::kUsage,
+                "there is no device {}; ggml finds {}; others need a package of ggml's (docs/devices.md)", name,
+                names);
+  }
+  try {
+    backend_.reset(ggml_backend_dev_init(device_, nullptr));
+  } catch (const std::exception& error) {  // of a driver
+    return fail(ErrorKind::kIo, "{} cannot be used: {}", ggml_backend_dev_name(device_), error.what());
+  }
+  if (backend_ == nullptr) {
+    return fail(ErrorKind::kIo, "{} ({}) cannot be used; its driver may say why with --log-level debug",
+                ggml_backend_dev_name(device_), ggml_backend_dev_description(device_));
+  }
+  on_host_memory_ = false;
+  alignment_ = std::max<uint64_t>(kTensorAlignment, ggml_backend_buft_get_alignment(buffer_type()));
+  return {};
+}
+
+Status Backend::open_cpu(const Options& options) {
+  device_ = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+  if (device_ == nullptr) {
     return fail(ErrorKind::kUnsupported,
                 "ggml found no CPU backend; reinstall ggml (Debian: libggml0, macOS: brew reinstall ggml)");
   }
   ggml_backend_dev_props props{};
-  ggml_backend_dev_get_props(backend->device_, &props);
-  backend->backend_.reset(ggml_backend_dev_init(backend->device_, nullptr));
-  if (backend->backend_ == nullptr || !props.caps.buffer_from_host_ptr) {
+  ggml_backend_dev_get_props(device_, &props);
+  backend_.reset(ggml_backend_dev_init(device_, nullptr));
+  if (backend_ == nullptr || !props.caps.buffer_from_host_ptr) {
     return fail(ErrorKind::kUnsupported, "ggml's device {} cannot compute on memory of the host",
-                ggml_backend_dev_name(backend->device_));
+                ggml_backend_dev_name(device_));
   }
-  backend->on_host_memory_ = !options.memory_of_its_own;
+  on_host_memory_ = !options.memory_of_its_own;
   const int threads = options.threads;
   const int usable = usable_processors();
-  backend->threads_ = threads > 0 ? threads : usable;
+  threads_ = threads > 0 ? threads : usable;
   if (threads > usable) {
     spdlog::warn("{} threads compute where this process may use {} processor{}: that is slower than {}",
                  threads, usable, usable == 1 ? "" : "s", usable);
   }
   const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
-      ggml_backend_dev_backend_reg(backend->device_), "ggml_backend_set_n_threads"));
-  if (set_threads != nullptr) set_threads(backend->backend_.get(), backend->threads_);
+      ggml_backend_dev_backend_reg(device_), "ggml_backend_set_n_threads"));
+  if (set_threads != nullptr) set_threads(backend_.get(), threads_);
   const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(ggml_backend_reg_get_proc_address(
-      ggml_backend_dev_backend_reg(backend->device_), "ggml_backend_dev_get_extra_bufts"));
+      ggml_backend_dev_backend_reg(device_), "ggml_backend_dev_get_extra_bufts"));
   if (extra != nullptr) {
-    for (auto* type = extra(backend->device_); type != nullptr && *type != nullptr; ++type) {
-      backend->extra_buffer_types_.push_back(*type);
+    for (auto* type = extra(device_); type != nullptr && *type != nullptr; ++type) {
+      extra_buffer_types_.push_back(*type);
     }
   }
-  return backend;
+  return {};
 }
 
 ggml_backend_buffer_ptr Backend::wrap(std::span<std::byte> memory) const {
@@ -92,6 +200,10 @@ ggml_backend_buffer_type_t Backend::matrix_buffer_type(ggml_type type, int64_t n
   return nullptr;
 }
 
+ggml_backend_buffer_type_t Backend::host_buffer_type() const {
+  return on_host_memory_ ? nullptr : ggml_backend_dev_host_buffer_type(device_);
+}
+
 uint64_t Backend::available_bytes() const {
   size_t free = 0;
   size_t total = 0;
@@ -99,7 +211,64 @@ uint64_t Backend::available_bytes() const {
   return free;
 }
 
+// A driver's own words; what the device had in its memory is not to be trusted from now on.
+Status Backend::lost(std::string_view said) {
+  lost_ = true;
+  return fail(ErrorKind::kIo, "the device {} failed: {}; start again, with another --device if it stays so",
+              name(), said);
+}
+
 Status Backend::compute(ggml_cgraph* graph) {
+  ODMOE_RETURN_IF_ERROR(launch(graph));
+  return settle();
+}
+
+Status Backend::settle() {
+  if (lost_) return lost("it has failed before");
+  if (on_host_memory_) return {};  // whose graphs run as they are launched
+  ++traffic_.waits;
+  try {
+    ggml_backend_synchronize(backend_.get());
+  } catch (const std::exception& error) {
+    return lost(error.what());
+  }
+  return {};
+}
+
+void Backend::queue_fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
+  if (lost_) return;
+  traffic_.fetched_bytes += bytes.size();
+  try {
+    ggml_backend_tensor_get_async(backend_.get(), tensor, bytes.data(), offset, bytes.size());
+  } catch (const std::exception& error) {
+    static_cast<void>(lost(error.what()));
+  }
+}
+
+void Backend::fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
+  if (lost_) return;
+  ++traffic_.waits;
+  traffic_.fetched_bytes += bytes.size();
+  try {
+    read_tensor(tensor, offset, bytes);
+  } catch (const std::exception& error) {
+    static_cast<void>(lost(error.what()));
+  }
+}
+
+void Backend::send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes) {
+  if (lost_) return;
+  ++traffic_.waits;
+  traffic_.sent_bytes += bytes.size();
+  try {
+    write_tensor(tensor, offset, bytes);
+  } catch (const std::exception& error) {
+    static_cast<void>(lost(error.what()));
+  }
+}
+
+Status Backend::launch(ggml_cgraph* graph) {
+  if (lost_) return lost("it has failed before");
   // Such kernels do not look at their operands: ggml's AMX takes rows that lie apart for rows without gaps.
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
     const ggml_tensor* node = ggml_graph_node(graph, i);
@@ -110,12 +279,25 @@ Status Backend::compute(ggml_cgraph* graph) {
                 ggml_backend_buft_name(ggml_backend_buffer_get_type(node->src[0]->buffer)),
                 node->src[1]->ne[0], node->src[1]->ne[1], node->src[1]->ne[2], node->src[1]->ne[3]);
   }
-  const ggml_status status = ggml_backend_graph_compute(backend_.get(), graph);
-  if (status != GGML_STATUS_SUCCESS) {
-    return fail(ErrorKind::kIo, "ggml could not compute a graph of {} nodes: {}", ggml_graph_n_nodes(graph),
-                ggml_status_to_string(status));
+  if (fault_) {
+    if (const Status fault = fault_(); !fault.has_value()) return lost(fault.error().message);
   }
-  return {};
+  if (!on_host_memory_) {
+    ++traffic_.graphs;
+    for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+      if (computes(ggml_graph_node(graph, i)->op)) ++traffic_.nodes;
+    }
+  }
+  ggml_status status = GGML_STATUS_FAILED;
+  try {
+    status = ggml_backend_graph_compute_async(backend_.get(), graph);
+  } catch (const std::exception& error) {  // of a driver that lost its device
+    return lost(error.what());
+  }
+  if (status == GGML_STATUS_SUCCESS) return {};
+  if (!on_host_memory_) return lost(ggml_status_to_string(status));
+  return fail(ErrorKind::kIo, "ggml could not compute a graph of {} nodes: {}", ggml_graph_n_nodes(graph),
+              ggml_status_to_string(status));
 }
 
 std::string Backend::features() const {
@@ -130,7 +312,12 @@ std::string Backend::features() const {
   return text;
 }
 
+std::string Backend::name() const { return ggml_backend_dev_name(device_); }
+
 std::string Backend::description() const {
+  if (ggml_backend_dev_type(device_) != GGML_BACKEND_DEVICE_TYPE_CPU) {
+    return odmoe::format("{}: {}", name(), ggml_backend_dev_description(device_));
+  }
   return odmoe::format("{}: {}, {} threads", ggml_backend_dev_name(device_),
                        ggml_backend_dev_description(device_), threads_);
 }

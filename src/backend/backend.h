@@ -5,9 +5,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "odmoe/result.h"
@@ -18,16 +20,32 @@ namespace odmoe {
 // format/expert_source.h).
 inline constexpr uint64_t kTensorAlignment = 64;
 
+// A device that ggml has found.
+struct DeviceInfo {
+  std::string name;         // by which it is asked for: "CPU", "Vulkan0"
+  std::string description;  // what its maker calls it
+  enum class Kind { kCpu, kGpu, kIntegratedGpu } kind = Kind::kCpu;
+  uint64_t memory_bytes = 0, free_bytes = 0;  // 0: it does not say
+  bool reads_host_memory = false;             // where it is, without a copy
+};
+
+// All that can compute, the CPU first.  Loads ggml's backends.
+std::vector<DeviceInfo> found_devices();
+
 // One owner: one thread at a time computes.
 class Backend {
  public:
   struct Options {
-    int threads = 0;  // of a CPU; 0: one per processor that may be used (base/processors.h)
+    int threads = 0;     // of a CPU; 0: one per processor that may be used (base/processors.h)
+    std::string device;  // DeviceInfo::name, in any case; empty: the CPU
     // As if the device could not compute on host memory, so that what is between them can be tested on a CPU.
     bool memory_of_its_own = false;
+    // For tests: asked before each graph; an error is what the device answers then.
+    std::function<Status()> fault;
   };
-  // Loads ggml's backends once per process and takes the best CPU device.  More threads than processors are
-  // said in the log, for they wait for each other.  kUnsupported: ggml finds no such device.
+  // Loads ggml's backends once per process and takes the best CPU device, or the one that is named.  More
+  // threads than processors are said in the log, for they wait for each other.  kUsage names the devices
+  // there are; kUnsupported: ggml finds no CPU; kIo: the device cannot be used.
   static Result<std::unique_ptr<Backend>> create(const Options& options);
   static Result<std::unique_ptr<Backend>> create(int threads) { return create(Options{.threads = threads}); }
 
@@ -39,6 +57,13 @@ class Backend {
 
   // Whether memory of ours can be that of tensors; or else DeviceMemory is the device's.
   bool computes_on_host_memory() const { return on_host_memory_; }
+
+  // Of where tensors begin, at least kTensorAlignment.
+  uint64_t alignment() const { return alignment_; }
+
+  // Where the host keeps what goes to and fro, if the device reads and writes there sooner (page-locked
+  // memory); else null.
+  ggml_backend_buffer_type_t host_buffer_type() const;
 
   // What its memory has left, of a device that has its own; 0: it does not say.
   uint64_t available_bytes() const;
@@ -56,20 +81,46 @@ class Backend {
   // All such buffer types that the device has.
   std::span<const ggml_backend_buffer_type_t> extra_buffer_types() const { return extra_buffer_types_; }
 
-  // Runs a graph whose tensors all have memory.  kIo names ggml's status when it fails (out of memory).
+  // Runs a graph whose tensors all have memory.  kIo names ggml's status when it fails (out of memory), or
+  // what a device's driver says; a device that failed once computes no more, for nobody knows what it has.
   // kUnsupported names a matrix that was laid out for another shape of operand than it is multiplied by.
   Status compute(ggml_cgraph* graph);
+  // The same, but a device with memory of its own goes on by itself; what is queued afterwards comes after it.
+  Status launch(ggml_cgraph* graph);
+  // What a tensor will have then -> the host, once settle() has been called.
+  void queue_fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
+  // Waits for all that was begun.  Errors as compute().
+  Status settle();
+  // What a tensor has, now -> the host; settle() has been called.  And the host's -> the device.
+  void fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
+  void send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
 
+  // What a device with memory of its own was asked to do so far.
+  struct Traffic {
+    uint64_t graphs = 0, nodes = 0;  // without views, which nothing is computed for
+    uint64_t sent_bytes = 0, fetched_bytes = 0;
+    uint64_t waits = 0;  // of the host for the device, and for bytes on their way
+  };
+  const Traffic& traffic() const { return traffic_; }
+
+  std::string name() const;         // "CPU"
   std::string description() const;  // "CPU: AMD EPYC ..., 2 threads"
   std::string features() const;     // what its kernels were built for and use: "AVX2=1 FMA=1 REPACK=1"
 
  private:
   Backend() = default;
+  Status open_cpu(const Options& options);
+  Status open_device(const std::string& name);
+  Status lost(std::string_view said);
   ggml_backend_dev_t device_ = nullptr;
   ggml_backend_ptr backend_;
   std::vector<ggml_backend_buffer_type_t> extra_buffer_types_;
   int threads_ = 1;
   bool on_host_memory_ = true;
+  uint64_t alignment_ = kTensorAlignment;
+  std::function<Status()> fault_;
+  bool lost_ = false;
+  Traffic traffic_;
 };
 
 }  // namespace odmoe

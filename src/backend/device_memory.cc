@@ -15,10 +15,26 @@ Result<DeviceMemory> DeviceMemory::allocate(const Backend& backend, uint64_t byt
   }
   memory.buffer_.reset(ggml_backend_buft_alloc_buffer(backend.buffer_type(), bytes));
   if (memory.buffer_ == nullptr) {
-    return fail(ErrorKind::kIo, "{} has no {} of memory left", backend.description(), format_bytes(bytes));
+    const size_t most = ggml_backend_buft_get_max_size(backend.buffer_type());
+    return fail(ErrorKind::kIo, "{} has no {} of memory left{}", backend.description(), format_bytes(bytes),
+                bytes > most ? odmoe::format(" in one piece, of {} at most", format_bytes(most)) : "");
   }
   ggml_backend_buffer_clear(memory.buffer_.get(), 0);
   return memory;
+}
+
+Result<DeviceMemory> DeviceMemory::allocate_beside(const Backend& device, const Backend& host,
+                                                   uint64_t bytes) {
+  if (const ggml_backend_buffer_type_t type = device.host_buffer_type(); type != nullptr) {
+    DeviceMemory memory;
+    memory.buffer_.reset(ggml_backend_buft_alloc_buffer(type, bytes));
+    if (memory.buffer_ != nullptr) {
+      memory.bytes_ = bytes;
+      ggml_backend_buffer_clear(memory.buffer_.get(), 0);
+      return memory;
+    }
+  }
+  return allocate(host, bytes);
 }
 
 bool DeviceMemory::place(ggml_tensor* tensor, uint64_t offset) const {

@@ -20,6 +20,9 @@ class DeviceMemory {
   enum class Use { kWhole, kSparse, kAny };
   // kIo: no memory.
   static Result<DeviceMemory> allocate(const Backend& backend, uint64_t bytes, Use use = Use::kAny);
+  // Memory of the host for what goes to and from a device with memory of its own, in Backend's
+  // host_buffer_type() if there is one and the system has so much of it; else as of `host`.
+  static Result<DeviceMemory> allocate_beside(const Backend& device, const Backend& host, uint64_t bytes);
   DeviceMemory() = default;
 
   uint64_t size() const { return bytes_; }

@@ -61,7 +61,7 @@ TEST(Exchange, IsOneMatrixWhereTheDeviceComputesOnHostMemoryAndTwoElsewhere) {
   ggml_tensor* a = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, 2, 3);
   ggml_tensor* b = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, 2, 3);
   ASSERT_TRUE(memory.place(a, 0) && memory.place(b, 1024));
-  const Exchange<float> one(a, a), two(a, b);
+  const Exchange<float> one(*backend, a, a), two(*backend, a, b);
   one.columns(0, 3)[3] = 5;
   EXPECT_EQ(two.columns(1, 1)[1], 0);
   two.fetch(0, 1);

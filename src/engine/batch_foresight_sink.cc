@@ -5,9 +5,9 @@
 namespace odmoe {
 namespace {
 
-std::span<const float> fetched(const Exchange<float>& values, int64_t column) {
-  values.fetch(column, 1);
-  return values.columns(column, 1);
+std::span<const float> fetched(const Exchange<float>& values) {
+  values.fetch(0, 1);
+  return values.columns(0, 1);
 }
 
 }  // namespace
@@ -29,21 +29,21 @@ Status BatchForesightSink::begin(const EvaluationColumns& a, std::span<const int
   return {};
 }
 
-Status BatchForesightSink::on_routing(const RoutingEvent& event, const EvaluationColumns& a,
-                                      std::span<const int32_t> columns) {
+Status BatchForesightSink::on_routing(const RoutingEvent& event, const EvaluationMemory& memory,
+                                      std::span<const int32_t> lanes) {
   if (!active_) return {};
-  const size_t n_used = event.experts.size() / columns.size();
-  for (size_t i = 0; i < columns.size(); ++i) {
-    const int64_t column = columns[i];
+  const size_t n_used = event.experts.size() / lanes.size();
+  for (size_t i = 0; i < lanes.size(); ++i) {
+    const EvaluationColumns& a = memory.lane(lanes[i]);
     RoutingState state{.layer = event.index,
-                       .router_input = a.ffn_input.columns(column, 1),
+                       .router_input = a.ffn_input.columns(0, 1),
                        .experts = event.experts.subspan(i * n_used, n_used),
                        .weights = event.weights.subspan(i * n_used, n_used)};
-    if (wants_.attention_input) state.attention_input = fetched(a.layer_input, column);
-    if (wants_.residual) state.residual = fetched(a.residual, column);
+    if (wants_.attention_input) state.attention_input = fetched(a.layer_input);
+    if (wants_.residual) state.residual = fetched(a.residual);
     if (wants_.streams) {
-      state.streams = fetched(a.residual_streams, column);
-      if (a.banked) state.banked = fetched(a.banked, column);
+      state.streams = fetched(a.residual_streams);
+      if (a.banked) state.banked = fetched(a.banked);
     }
     ODMOE_RETURN_IF_ERROR(foresight_->routed(i, state));
   }

@@ -27,8 +27,9 @@ class BatchForesightSink {
   // The tokens in these columns are going to be evaluated.
   Status begin(const EvaluationColumns& a, std::span<const int32_t> columns);
   // A layer's routers have spoken, and what they want has been leased; `event` is of the tokens in these
-  // columns.
-  Status on_routing(const RoutingEvent& event, const EvaluationColumns& a, std::span<const int32_t> columns);
+  // lanes.
+  Status on_routing(const RoutingEvent& event, const EvaluationMemory& memory,
+                    std::span<const int32_t> lanes);
   // They have been evaluated.
   void end() { foresight_->end_step(clock_->now_us()); }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/finite.h"
 #include "engine/dense_pass.h"
@@ -82,58 +83,70 @@ Status DensePass::check_router_biases() const {
 }
 
 template <typename Build>
-Status DensePass::build_and_run(FiniteChecks::What what, const Build& build) {
+Status DensePass::build_and_launch(FiniteWhat what, const Build& build) {
   graph_.reset();
   build(graph_);
   checked_.reset();
-  checks_.forget();
-  checks_.add(graph_.graph(), checked_, what);
+  launched_ = nullptr;
+  if (sums_ != nullptr) {
+    ODMOE_ASSIGN_OR_RETURN(summed_, sums_->add(graph_.graph(), checked_, what));
+  } else {
+    checks_.forget();
+    checks_.add(graph_.graph(), checked_, what);
+  }
   ggml_gallocr_alloc_graph(allocator_.get(), checked_.graph());
-  return backend_->compute(checked_.graph());
+  ODMOE_RETURN_IF_ERROR(backend_->launch(checked_.graph()));
+  if (sums_ != nullptr) sums_->queue_fetch(summed_);
+  return {};
 }
 
-// Runs a single token's graph: one that is there, or else one that is built for this run, the same in all.
+// A single token's graph is one that is there, or else one that is built for this run, the same in all.
 template <typename Build>
-Result<NotFinite> DensePass::run_single(Graph* built, const KeptOperands* kept, const Build& build) {
+Status DensePass::launch(const TokenSpan& span, Graph* built, const KeptOperands* kept, const Build& build) {
+  if (span.n_token > 1) return build_and_launch(FiniteWhat::kHiding, build);
   if (built == nullptr) {
     graph_.reset();
     build(graph_);
-    kept_.keep(graph_.graph());
+    keep(graph_, kept_);
     ggml_gallocr_alloc_graph(allocator_.get(), graph_.graph());
     built = &graph_;
     kept = &kept_;
   }
-  ODMOE_RETURN_IF_ERROR(backend_->compute(built->graph()));
-  return kept->look();
+  launched_ = kept;
+  ODMOE_RETURN_IF_ERROR(backend_->launch(built->graph()));
+  kept->queue_fetch();
+  return {};
+}
+
+// In what was launched last, once it has run.
+NotFinite DensePass::found() const {
+  if (launched_ != nullptr) return launched_->look();
+  return sums_ != nullptr ? sums_->look(summed_) : checks_.found();
 }
 
 Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen) {
-  NotFinite found;
+  ODMOE_RETURN_IF_ERROR(check_shared_expert());
   const auto build = [&](Graph& graph) {
     decoder_->build_segment(inputs(graph, span), span.columns->device, static_cast<int>(segment));
   };
-  if (span.n_token == 1) {
-    DecodeGraphs::Segments* const segments =
-        span.graphs == nullptr ? nullptr : &span.graphs->segments_[static_cast<size_t>(span.state->side())];
-    ODMOE_ASSIGN_OR_RETURN(found,
-                           run_single(segments == nullptr ? nullptr : &segments->graphs[segment],
-                                      segments == nullptr ? nullptr : &segments->kept[segment], build));
-  } else {
-    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, build));
-    found = checks_.found();
-  }
+  DecodeGraphs::Segments* const segments =
+      span.graphs == nullptr ? nullptr : &span.graphs->segments_[static_cast<size_t>(span.state->side())];
+  const bool built = segments != nullptr && span.n_token == 1;
+  ODMOE_RETURN_IF_ERROR(launch(span, built ? &segments->graphs[segment] : nullptr,
+                               built ? &segments->kept[segment] : nullptr, build));
   const bool last = segment == decoder_->expert_layers().size();  // the head looks at what it begins with
   const EvaluationColumns& columns = *span.columns;
   if (!last) {
-    columns.ffn_input.fetch(0, span.n_token);
-    if (columns.expert_input) columns.expert_input.fetch(0, span.n_token);
-    columns.router_logits.fetch(0, span.n_token);
+    columns.ffn_input.queue_fetch(0, span.n_token);
+    if (columns.expert_input) columns.expert_input.queue_fetch(0, span.n_token);
+    columns.router_logits.queue_fetch(0, span.n_token);
   }
+  ODMOE_RETURN_IF_ERROR(backend_->settle());
   const auto finite = [&](const Exchange<float>& matrix) {
     return !matrix || all_finite(matrix.columns(0, span.n_token));
   };
   const bool good =
-      !found &&
+      !found() &&
       (last || (finite(columns.ffn_input) && finite(columns.expert_input) && finite(columns.router_logits)));
   if (good) return {};
   return std::unexpected(segment == 0 ? where_it_began_in_the_first(span)
@@ -141,45 +154,53 @@ Status DensePass::segment(const TokenSpan& span, size_t segment, std::span<const
 }
 
 Status DensePass::shared_expert(const TokenSpan& span, size_t segment) {
+  ODMOE_RETURN_IF_ERROR(check_shared_expert());
   const int layer = decoder_->expert_layers()[segment];
-  NotFinite found;
-  const auto build = [&](Graph& graph) {
-    decoder_->build_shared_expert(graph.context(), graph.graph(), span.columns->device, layer, span.n_token);
-  };
-  if (span.n_token == 1) {
-    DecodeGraphs* const graphs = span.graphs;
-    ODMOE_ASSIGN_OR_RETURN(found,
-                           run_single(graphs == nullptr ? nullptr : &graphs->shared_[segment],
-                                      graphs == nullptr ? nullptr : &graphs->kept_shared_[segment], build));
-  } else {
-    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, build));
-    found = checks_.found();
-  }
-  if (!found) return {};
-  return std::unexpected(not_finite_error(odmoe::format("layer {}, shared expert", layer),
-                                          position(*span.columns, token_of(found, span.n_token))));
+  DecodeGraphs* const graphs = span.n_token == 1 ? span.graphs : nullptr;
+  ODMOE_RETURN_IF_ERROR(launch(span, graphs == nullptr ? nullptr : &graphs->shared_[segment],
+                               graphs == nullptr ? nullptr : &graphs->kept_shared_[segment],
+                               [&](Graph& graph) {
+                                 decoder_->build_shared_expert(graph.context(), graph.graph(),
+                                                               span.columns->device, layer, span.n_token);
+                               }));
+  shared_ = {.span = span, .segment = segment};
+  return sums_ != nullptr ? Status() : check_shared_expert();
+}
+
+Status DensePass::check_shared_expert() {
+  if (!shared_) return {};
+  const auto [span, segment] = *std::exchange(shared_, std::nullopt);
+  ODMOE_RETURN_IF_ERROR(backend_->settle());
+  const NotFinite not_finite = found();
+  if (!not_finite) return {};
+  return std::unexpected(
+      not_finite_error(odmoe::format("layer {}, shared expert", decoder_->expert_layers()[segment]),
+                       position(*span.columns, token_of(not_finite, span.n_token))));
 }
 
 Status DensePass::head(const TokenSpan& span, int64_t first, int64_t n, std::span<const int32_t> chosen) {
-  span.columns->layer_input.fetch(first, n);
-  if (first_not_finite_column(span.columns->layer_input, first, first + n) < first + n) {
-    return std::unexpected(where_it_began(span, decoder_->expert_layers().size(), chosen));
-  }
-  NotFinite found;
+  ODMOE_RETURN_IF_ERROR(check_shared_expert());
   const auto build = [&](Graph& graph) {
     decoder_->build_head(graph.context(), graph.graph(), span.columns->device, first, n,
                          memory_->logits().device());
   };
-  if (span.n_token == 1) {
-    DecodeGraphs* const graphs = span.graphs;
-    ODMOE_ASSIGN_OR_RETURN(found, run_single(graphs == nullptr ? nullptr : &graphs->head_,
-                                             graphs == nullptr ? nullptr : &graphs->kept_head_, build));
-  } else {
-    ODMOE_RETURN_IF_ERROR(build_and_run(FiniteChecks::What::kHiding, build));
-    found = checks_.found();
+  const auto begins_well = [&] {
+    return first_not_finite_column(span.columns->layer_input, first, first + n) == first + n;
+  };
+  if (sums_ == nullptr && !begins_well()) {
+    return std::unexpected(where_it_began(span, decoder_->expert_layers().size(), chosen));
   }
-  memory_->logits().fetch(0, n);
-  const int64_t row = found ? token_of(found, n) : first_not_finite_column(memory_->logits(), 0, n);
+  DecodeGraphs* const graphs = span.n_token == 1 ? span.graphs : nullptr;
+  ODMOE_RETURN_IF_ERROR(launch(span, graphs == nullptr ? nullptr : &graphs->head_,
+                               graphs == nullptr ? nullptr : &graphs->kept_head_, build));
+  span.columns->layer_input.queue_fetch(first, n);
+  memory_->logits().queue_fetch(0, n);
+  ODMOE_RETURN_IF_ERROR(backend_->settle());
+  if (sums_ != nullptr && !begins_well()) {
+    return std::unexpected(where_it_began(span, decoder_->expert_layers().size(), chosen));
+  }
+  const NotFinite not_finite = found();
+  const int64_t row = not_finite ? token_of(not_finite, n) : first_not_finite_column(memory_->logits(), 0, n);
   if (row == n) return {};
   return std::unexpected(
       not_finite_error("the output head, after the last layer (output_norm.weight, output.weight)",
@@ -260,11 +281,12 @@ std::optional<Error> DensePass::in_one_expert(const TokenSpan& span, size_t segm
 // The first segment has the embedding and all dense layers, of which nothing is left; but what it began with
 // is.  So it is run again, and every node is looked at.  The rows of the KV cache get what they have.
 Error DensePass::where_it_began_in_the_first(const TokenSpan& span) {
-  const Status status = build_and_run(FiniteChecks::What::kAll, [&](Graph& graph) {
+  Status status = build_and_launch(FiniteWhat::kAll, [&](Graph& graph) {
     decoder_->build_segment(inputs(graph, span), span.columns->device, 0);
   });
+  if (status.has_value()) status = backend_->settle();
   if (!status.has_value()) return status.error();
-  const NotFinite found = checks_.found();
+  const NotFinite found = this->found();
   std::string_view weight;  // the last one that was used until then
   for (int i = 0; found && i < ggml_graph_n_nodes(graph_.graph()); ++i) {
     const ggml_tensor* node = ggml_graph_node(graph_.graph(), i);

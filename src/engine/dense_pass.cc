@@ -40,28 +40,30 @@ int64_t rows_seen_by(const TokenSpan& span) {
 
 }  // namespace
 
-DecodeGraphs::DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane)
-    : lane_(lane), head_(kSmallGraphNodes), kept_head_(kSmallGraphNodes) {
+DecodeGraphs::DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane, int room)
+    : lane_(lane), head_(room * kSmallGraphNodes), kept_head_(kSmallGraphNodes) {
   const size_t n_side = plan.has_overwritten() ? 2 : 1;
   for (Segments& segments : std::span(segments_).first(n_side)) {
     for (int i = 0; i < decoder.n_segment(); ++i) {
-      segments.graphs.emplace_back(decoder.max_segment_nodes(i));
+      segments.graphs.emplace_back(room * decoder.max_segment_nodes(i));
       segments.kept.emplace_back(decoder.max_segment_nodes(i));
     }
   }
   if (decoder.shape().shared.n_ff == 0) return;
   for (size_t i = 0; i < decoder.expert_layers().size(); ++i) {
-    shared_.emplace_back(kSmallGraphNodes);
+    shared_.emplace_back(room * kSmallGraphNodes);
     kept_shared_.emplace_back(kSmallGraphNodes);
   }
 }
 
-DensePass::DensePass(Backend& backend, const Decoder& decoder, const Options& options)
+DensePass::DensePass(Backend& backend, const Backend& host, const Decoder& decoder, const Options& options)
     : backend_(&backend),
       decoder_(&decoder),
       options_(options),
-      graph_(decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1)),
-      checked_(2 * (decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1))),
+      room_(backend.computes_on_host_memory() ? 1 : FiniteSums::kNodes),
+      sums_(backend.computes_on_host_memory() ? nullptr : std::make_unique<FiniteSums>(backend, host)),
+      graph_(room_ * (decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1))),
+      checked_(std::max(2, room_) * (decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1))),
       kept_(decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1)) {}
 
 LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
@@ -99,7 +101,7 @@ LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
   return inputs;
 }
 
-bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decoder,
+bool DensePass::supports_flash_attention(const Backend& backend, const Decoder& decoder,
                                          const SequenceState& state) {
   // Built by the model itself, so that the question is asked with its real shapes; of two tokens, since one
   // may go without.
@@ -144,7 +146,7 @@ bool DensePass::supports_flash_attention(Backend& backend, const Decoder& decode
 Result<std::unique_ptr<DensePass>> DensePass::create(Backend& backend, const Backend& host,
                                                      const Decoder& decoder, const Checkpoint& file,
                                                      const SequenceState& state, const Options& options) {
-  std::unique_ptr<DensePass> pass(new DensePass(backend, decoder, options));
+  std::unique_ptr<DensePass> pass(new DensePass(backend, host, decoder, options));
   ODMOE_RETURN_IF_ERROR(pass->allocate(host, file, state));
   return pass;
 }
@@ -170,20 +172,33 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
         widest_product = std::max(widest_product, static_cast<uint64_t>(node->src[1]->ne[0]));
       }
       other_work = std::max(other_work, work_beside_weights(*node, backend_->threads()));
-      if (!backend_->supports(node)) {
-        return fail(ErrorKind::kUnsupported, "{}: this ggml cannot compute {} on {} in the {}",
-                    file.path().string(), ggml_op_desc(node),
-                    ggml_type_name(node->src[0] != nullptr ? node->src[0]->type : node->type), what);
+      if (options_.asked != nullptr ? options_.asked->supports(node) : backend_->supports(node)) continue;
+      const std::string operation =
+          odmoe::format("{} on {}", ggml_op_desc(node),
+                        ggml_type_name(node->src[0] != nullptr ? node->src[0]->type : node->type));
+      if (options_.asked != nullptr) {
+        // What looks at values on the host is not the device's.
+        if (node->op == GGML_OP_CUSTOM || std::ranges::contains(*options_.lacking, operation)) continue;
+        options_.lacking->push_back(operation);
+        continue;
       }
+      return fail(ErrorKind::kUnsupported, "{}: {} cannot compute {} in the {}{}", file.path().string(),
+                  sums_ == nullptr ? "this ggml" : backend_->description(), operation, what,
+                  sums_ == nullptr ? "" : "; use --device cpu, or another that `odmoe devices MODEL` shows");
     }
     if (!ggml_gallocr_reserve(allocator_.get(), graph.graph())) {
-      return fail(ErrorKind::kIo, "no memory for the compute buffer; use a smaller --chunk or --context");
+      return fail(ErrorKind::kIo, "no memory{} for the compute buffer; use a smaller --chunk or --context",
+                  sums_ == nullptr ? "" : " on " + backend_->description());
     }
     return {};
   };
-  const auto reserve_checked = [&](const char* what, FiniteChecks::What checks) {
+  const auto reserve_checked = [&](const char* what, FiniteWhat looked_at) -> Status {
     checked_.reset();
-    checks_.add(graph_.graph(), checked_, checks);
+    if (sums_ == nullptr) {
+      checks_.add(graph_.graph(), checked_, looked_at);
+    } else {
+      ODMOE_ASSIGN_OR_RETURN(summed_, sums_->add(graph_.graph(), checked_, looked_at));
+    }
     return reserve_graph(checked_, what);
   };
   KeptOperands kept(decoder_->max_segment_nodes(0) + decoder_->max_segment_nodes(1));
@@ -197,10 +212,10 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
   const auto reserve = [&](const char* what, const auto& build) -> Status {
     graph_.reset();
     build(many);
-    ODMOE_RETURN_IF_ERROR(reserve_checked(what, FiniteChecks::What::kHiding));
+    ODMOE_RETURN_IF_ERROR(reserve_checked(what, FiniteWhat::kHiding));
     graph_.reset();
     build(one);
-    kept.keep(graph_.graph());
+    ODMOE_RETURN_IF_ERROR(kept.keep(graph_, sums_.get()));
     graph_bytes_ += ggml_used_mem(graph_.context());
     return reserve_graph(graph_, what);
   };
@@ -216,7 +231,7 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
   if (state.plan().has_overwritten()) graph_bytes_ *= 2;  // they are built for both sides
   graph_.reset();
   decoder_->build_segment(inputs(graph_, many), many.columns->device, 0);
-  ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteChecks::What::kAll));
+  ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteWhat::kAll));
   if (memory_->all().shared_output) {
     for (const int layer : decoder_->expert_layers()) {
       ODMOE_RETURN_IF_ERROR(reserve("shared expert", [&](const TokenSpan& span) {
@@ -239,16 +254,17 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
   const uint64_t work_bytes =
       std::max(static_cast<uint64_t>(n) * widest * sizeof(float), other_work) + 4 * kMiB;
   const uint64_t compute_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
-  if (backend_->computes_on_host_memory()) {
+  if (sums_ == nullptr) {
     host_bytes_ = memory_->device_bytes() + compute_bytes;
   } else {
-    host_bytes_ = memory_->host_bytes();
-    device_bytes_ = memory_->device_bytes() + compute_bytes;
+    host_bytes_ = memory_->host_bytes() + sums_->bytes();
+    device_bytes_ = memory_->device_bytes() + sums_->bytes() + compute_bytes;
   }
   return {};
 }
 
-void DensePass::set_inputs(const TokenSpan& span, std::span<const int32_t> tokens) const {
+void DensePass::set_inputs(const TokenSpan& span, std::span<const int32_t> tokens) {
+  if (std::exchange(shared_, std::nullopt)) static_cast<void>(backend_->settle());  // of what was abandoned
   const EvaluationColumns& columns = *span.columns;
   const int64_t n = span.n_token;
   std::ranges::copy(tokens, columns.tokens.values().begin());
@@ -281,6 +297,17 @@ void DensePass::set_inputs(const TokenSpan& span, std::span<const int32_t> token
   }
 }
 
+void DensePass::keep(Graph& graph, KeptOperands& kept) {
+  const Status kept_all = kept.keep(graph, sums_.get());
+  GGML_ASSERT(kept_all.has_value() && "allocate() has made room for the largest");
+}
+
+void DensePass::take_experts(const TokenSpan& span) const {
+  const int64_t n = span.n_token * decoder_->shape().router.n_expert_used;
+  span.columns->expert_output.send(0, n);
+  span.columns->expert_weight.send(0, n);
+}
+
 // Addresses are in the compute buffer, which never moves: a graph can run again and again.
 void DensePass::build_segments(const TokenSpan& span) {
   DecodeGraphs::Segments& segments = span.graphs->segments_[static_cast<size_t>(span.state->side())];
@@ -288,7 +315,7 @@ void DensePass::build_segments(const TokenSpan& span) {
     Graph& graph = segments.graphs[static_cast<size_t>(segment)];
     graph.reset();
     decoder_->build_segment(inputs(graph, span), span.columns->device, segment);
-    segments.kept[static_cast<size_t>(segment)].keep(graph.graph());
+    keep(graph, segments.kept[static_cast<size_t>(segment)]);
     ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
   }
   segments.rows_seen = rows_seen_by(span);
@@ -301,12 +328,12 @@ void DensePass::build_others(const TokenSpan& span) {
     Graph& graph = graphs.shared_[i];
     graph.reset();
     decoder_->build_shared_expert(graph.context(), graph.graph(), a, decoder_->expert_layers()[i], 1);
-    graphs.kept_shared_[i].keep(graph.graph());
+    keep(graph, graphs.kept_shared_[i]);
     ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
   }
   graphs.head_.reset();
   decoder_->build_head(graphs.head_.context(), graphs.head_.graph(), a, 0, 1, memory_->logits().device());
-  graphs.kept_head_.keep(graphs.head_.graph());
+  keep(graphs.head_, graphs.kept_head_);
   ggml_gallocr_alloc_graph(allocator_.get(), graphs.head_.graph());
   graphs.others_built_ = true;
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
@@ -29,7 +30,8 @@ namespace odmoe {
 class DecodeGraphs {
  public:
   // `lane`: the column, below DensePass::Options::lanes; no two sessions at a time may have the same.
-  DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane);
+  // `room`: DensePass::graph_room().
+  DecodeGraphs(const Decoder& decoder, const StatePlan& plan, int32_t lane, int room = 1);
   int32_t lane() const { return lane_; }
 
  private:
@@ -67,6 +69,10 @@ class DensePass {
     int32_t lanes = 1;   // tokens that are evaluated layer by layer together, but each by itself; at most
     int32_t places = 0;  // chunks of several timelines that are evaluated layer by layer together; at most
     bool flash_attention = true;
+    // If set, is asked instead of the backend whether it can compute what there is, and what it cannot becomes
+    // a line each of `lacking` instead of an error; nothing is run then.
+    const Backend* asked = nullptr;
+    std::vector<std::string>* lacking = nullptr;
   };
   // Positions whose logits are computed at once: bounds their memory when every position's are wanted.
   static constexpr int64_t kHeadColumns = 16;
@@ -74,12 +80,13 @@ class DensePass {
   // Allocates activations and compute buffers for the largest evaluation; weights and `state` (any session's)
   // must have addresses.  Nothing becomes resident yet.  `host` computes on host memory, and may be the
   // backend itself.  kUnsupported names what the backend cannot compute.
+  // kIo: no memory.
   static Result<std::unique_ptr<DensePass>> create(Backend& backend, const Backend& host,
                                                    const Decoder& decoder, const Checkpoint& file,
                                                    const SequenceState& state, const Options& options);
 
   // Whether the backend has flash attention kernels for this model's shapes and cache type.
-  static bool supports_flash_attention(Backend& backend, const Decoder& decoder, const SequenceState& state);
+  static bool supports_flash_attention(const Backend& backend, const Decoder& decoder, const SequenceState& state);
 
   // Memory that evaluations will make resident: of the host, and of a device that has its own.
   uint64_t host_bytes() const { return host_bytes_; }
@@ -87,6 +94,8 @@ class DensePass {
   // Of the host, that the graphs of one session take (DecodeGraphs), which is not in host_bytes().
   uint64_t graph_bytes() const { return graph_bytes_; }
   const EvaluationMemory& memory() const { return *memory_; }
+  // How many times the decoder's nodes a graph may have, with what looks at them.
+  int graph_room() const { return room_; }
 
   // kBadFile: a bias of a router is not a number.
   Status check_router_biases() const;
@@ -108,8 +117,12 @@ class DensePass {
   // it began with or gave is not finite; kIo.
   Status segment(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen);
 
-  // The shared expert of the layer whose router ends the segment; of a model that has one.
+  // The shared expert of the layer whose router ends the segment; of a model that has one.  A device with
+  // memory of its own goes on with it by itself, and an error may be the next call's.
   Status shared_expert(const TokenSpan& span, size_t segment);
+
+  // The device is to have what sites have made of the experts, and their weights.
+  void take_experts(const TokenSpan& span) const;
 
   // Columns [first, first + n) of what the last segment gave, n at most kHeadColumns -> the first n columns
   // of memory().logits().  `chosen` as in segment().
@@ -121,17 +134,21 @@ class DensePass {
   }
 
  private:
-  DensePass(Backend& backend, const Decoder& decoder, const Options& options);
+  DensePass(Backend& backend, const Backend& host, const Decoder& decoder, const Options& options);
   Status allocate(const Backend& host, const Checkpoint& file, const SequenceState& state);
   LayerInputs inputs(Graph& graph, const TokenSpan& span) const;
-  void set_inputs(const TokenSpan& span, std::span<const int32_t> tokens) const;
+  void set_inputs(const TokenSpan& span, std::span<const int32_t> tokens);
   void build_segments(const TokenSpan& span);
   void build_others(const TokenSpan& span);
-  // Builds a graph into graph_, adds checks_, gives its tensors addresses in the compute buffer and runs it.
+  void keep(Graph& graph, KeptOperands& kept);
+  // Builds a graph into graph_, adds what looks at it, gives its tensors addresses in the compute buffer and
+  // launches it.
   template <typename Build>
-  Status build_and_run(FiniteChecks::What what, const Build& build);
+  Status build_and_launch(FiniteWhat what, const Build& build);
   template <typename Build>
-  Result<NotFinite> run_single(Graph* built, const KeptOperands* kept, const Build& build);
+  Status launch(const TokenSpan& span, Graph* built, const KeptOperands* kept, const Build& build);
+  NotFinite found() const;
+  Status check_shared_expert();
   Error where_it_began(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen);
   Error where_it_began_in_the_first(const TokenSpan& span);
   Error in_experts(const TokenSpan& span, size_t segment, int64_t token,
@@ -144,9 +161,18 @@ class DensePass {
   Options options_;
   std::unique_ptr<EvaluationMemory> memory_;
   ggml_gallocr_ptr allocator_;
-  Graph graph_, checked_;  // the second is the first with checks_
+  int room_ = 1;
+  std::unique_ptr<FiniteSums> sums_;  // of a device with memory of its own
+  Graph graph_, checked_;  // the second is the first with checks_, or sums
   KeptOperands kept_;      // of the first, where it is a single token's
-  FiniteChecks checks_;
+  FiniteChecks checks_;    // where there are no sums
+  std::vector<FiniteSums::Summed> summed_;
+  const KeptOperands* launched_ = nullptr;  // of the graph that was launched last; null: it has checks or sums
+  struct Shared {
+    TokenSpan span;
+    size_t segment = 0;
+  };
+  std::optional<Shared> shared_;  // launched, and not looked at
   uint64_t host_bytes_ = 0, device_bytes_ = 0, graph_bytes_ = 0;
 };
 

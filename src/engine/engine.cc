@@ -164,12 +164,27 @@ Status EngineImpl::read_metadata() {
 }
 
 Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
-  ODMOE_ASSIGN_OR_RETURN(backend_, Backend::create({.threads = options_.threads,
-                                                    .memory_of_its_own = dependencies_.memory_of_its_own}));
+  ODMOE_ASSIGN_OR_RETURN(backend_,
+                         Backend::create({.threads = options_.threads,
+                                          .device = options_.device == "auto" ? "" : options_.device,
+                                          .memory_of_its_own = dependencies_.memory_of_its_own,
+                                          .fault = dependencies_.device_fault}));
+  MemoryPlan::Device device;
   if (!backend_->computes_on_host_memory()) {
     ODMOE_ASSIGN_OR_RETURN(host_backend_, Backend::create(options_.threads));
+    device.name = backend_->name();
+    device.available_bytes = device_bytes_left();
+    // Its memory is taken at once, not as it is used: what cannot be is known before.
+    device.dense_bytes = weights_->file_bytes();
+    device.kv_bytes = state_plan_->tensor_bytes() * static_cast<uint64_t>(options_.sessions);
+    ODMOE_RETURN_IF_ERROR(check_device(device, backend_->description()));
+  } else if (options_.device_memory_bytes > 0) {
+    return fail(ErrorKind::kUsage,
+                "--device-memory bounds the memory of a device, and {} computes in that of the host, which "
+                "--memory bounds; name a --device",
+                backend_->name());
   }
-  options_.threads = backend_->threads();
+  options_.threads = host_backend().threads();
 
   // Everything is reserved as addresses, which costs nothing; what it will cost is known from then on.
   ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_, host_backend()));
@@ -221,12 +236,10 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   };
   add_experts(needs, *source_, reader->alignment());
   if (!backend_->computes_on_host_memory()) {
-    const uint64_t tensors = state_plan_->tensor_bytes() * n_session;
-    needs.device = {.available_bytes = dependencies_.device_bytes.value_or(backend_->available_bytes()),
-                    .dense_bytes = std::exchange(needs.dense_bytes, 0),
-                    .kv_bytes = tensors,
-                    .buffer_bytes = dense_->device_bytes()};
-    needs.kv_bytes -= tensors;
+    device.dense_bytes = std::exchange(needs.dense_bytes, 0);
+    device.buffer_bytes = dense_->device_bytes() + (stale_gate_ != nullptr ? stale_gate_->bytes() : 0);
+    needs.kv_bytes -= device.kv_bytes;
+    needs.device = std::move(device);
     needs.device_name = backend_->description();
   }
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(options_.memory, needs));
@@ -234,6 +247,13 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);
   limits_ = MemoryGovernor::limits_of(options_.memory, needs, plan_);
   return reader;
+}
+
+// What may be taken of the device's memory; 0: it does not say.
+uint64_t EngineImpl::device_bytes_left() const {
+  const uint64_t left = dependencies_.device_bytes.value_or(backend_->available_bytes());
+  const uint64_t most = options_.device_memory_bytes;
+  return most > 0 && (left == 0 || most < left) ? most : left;
 }
 
 // `state`: any session's.
@@ -660,6 +680,13 @@ void EngineImpl::count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int
   phase.read_bytes += after.demand_read_bytes - before.demand_read_bytes;
   phase.prefetch_bytes += after.prefetch_read_bytes - before.prefetch_read_bytes;
   phase.seconds += static_cast<double>(clock_->now_us() - begin_us) * 1e-6;
+  const Backend::Traffic traffic = backend_->traffic();
+  const Backend::Traffic earlier = std::exchange(counted_traffic_, traffic);
+  phase.device_operations += traffic.nodes - earlier.nodes;
+  phase.device_graphs += traffic.graphs - earlier.graphs;
+  phase.device_waits += traffic.waits - earlier.waits;
+  phase.device_sent_bytes += traffic.sent_bytes - earlier.sent_bytes;
+  phase.device_fetched_bytes += traffic.fetched_bytes - earlier.fetched_bytes;
 }
 
 void EngineImpl::note_first_token(double ttft_ms) {

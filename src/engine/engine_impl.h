@@ -36,6 +36,7 @@ struct EngineDependencies {
   // What the predictor is put into, if set; how good a predictor is can be chosen so.
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
   bool memory_of_its_own = false;        // Backend::Options, of what computes the dense weights
+  std::function<Status()> device_fault;  // likewise
   std::optional<uint64_t> device_bytes;  // and what that memory has left
   // Further sites, which take over experts from the engine's own: asked for once, when that is ready.
   struct Site {
@@ -140,6 +141,7 @@ class EngineImpl final : public Engine {
   const Decoder& decoder() const { return *decoder_; }
   const EngineOptions& options() const { return options_; }
   const Clock& clock() const { return *clock_; }
+  int graph_room() const { return dense_->graph_room(); }
 
   // Appends tokens to a timeline, in chunks; its first ones were divided as `division` says.  After an error
   // it is as it was.  Evaluations take turns.
@@ -180,6 +182,7 @@ class EngineImpl final : public Engine {
   void publish_if_wanted() ODMOE_REQUIRES(evaluation_mutex_);
   void count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int64_t begin_us,
              const ExpertStoreStats& before) ODMOE_REQUIRES(evaluation_mutex_);
+  uint64_t device_bytes_left() const;
 
   EngineOptions options_;
   EngineDependencies dependencies_;
@@ -233,6 +236,7 @@ class EngineImpl final : public Engine {
   LiveStaleGate* stale_gate_ = nullptr;        // what it asks, if it is that
   Stats::Phase prefill_ ODMOE_GUARDED_BY(evaluation_mutex_), decode_ ODMOE_GUARDED_BY(evaluation_mutex_);
   double ttft_ms_ ODMOE_GUARDED_BY(evaluation_mutex_) = 0;
+  Backend::Traffic counted_traffic_ ODMOE_GUARDED_BY(evaluation_mutex_);  // in prefill_ and decode_
 
   std::unique_ptr<MemoryGovernor> governor_;  // thread-safe itself; its thread ends before the store
 };

@@ -11,11 +11,15 @@ namespace {
 
 constexpr size_t kTensors = 16 + 5 * StatePlan::kMaxGroups;  // of the activations and the logits, at most
 
-// Device and host in turn.
+struct Placed {
+  Backend* backend;
+  ggml_tensor *on_device, *on_host;
+};
+
 template <typename T>
-void set(Exchange<T>& exchange, ggml_tensor*& device, const std::pair<ggml_tensor*, ggml_tensor*>& tensors) {
-  device = tensors.first;
-  exchange = Exchange<T>(tensors.first, tensors.second);
+void set(Exchange<T>& exchange, ggml_tensor*& device, const Placed& placed) {
+  device = placed.on_device;
+  exchange = Exchange<T>(*placed.backend, placed.on_device, placed.on_host);
 }
 
 // Calls visit(exchange, device tensor) of a and the same of b, for all that are in columns of tokens.
@@ -50,17 +54,17 @@ void each_pair(const EvaluationColumns& a, EvaluationColumns& b, const Visit& vi
 
 }  // namespace
 
-Result<std::unique_ptr<EvaluationMemory>> EvaluationMemory::create(const Backend& device, const Backend& host,
+Result<std::unique_ptr<EvaluationMemory>> EvaluationMemory::create(Backend& device, const Backend& host,
                                                                    const Decoder& decoder,
                                                                    const StatePlan& plan,
                                                                    const Sizes& sizes) {
   std::unique_ptr<EvaluationMemory> memory(new EvaluationMemory);
   ODMOE_RETURN_IF_ERROR(memory->place(device, host, decoder, plan, sizes));
-  memory->make_parts(plan, sizes, decoder.shape().router.n_expert_used);
+  ODMOE_RETURN_IF_ERROR(memory->make_parts(device, plan, sizes, decoder.shape().router.n_expert_used));
   return memory;
 }
 
-Status EvaluationMemory::place(const Backend& device, const Backend& host, const Decoder& decoder,
+Status EvaluationMemory::place(Backend& device, const Backend& host, const Decoder& decoder,
                                const StatePlan& plan, const Sizes& sizes) {
   const ModelShape& shape = decoder.shape();
   const int64_t n = sizes.columns();
@@ -69,12 +73,12 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
   context_.reset(ggml_init(
       {.mem_size = 2 * kTensors * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
   uint64_t bytes = 0;
-  std::vector<std::pair<ggml_tensor*, ggml_tensor*>> tensors;
+  std::vector<Placed> tensors;
   const auto make = [&](ggml_type type, int64_t ne0, int64_t ne1) {
     ggml_tensor* on_device = ggml_new_tensor_2d(context_.get(), type, ne0, ne1);
     ggml_tensor* on_host = apart ? ggml_new_tensor_2d(context_.get(), type, ne0, ne1) : on_device;
-    bytes += round_up(ggml_nbytes(on_device), kTensorAlignment);
-    return tensors.emplace_back(on_device, on_host);
+    bytes += round_up(ggml_nbytes(on_device), device.alignment());
+    return tensors.emplace_back(&device, on_device, on_host);
   };
   Activations& a = all_.device;
   set(all_.tokens, a.tokens, make(GGML_TYPE_I32, 1, n));
@@ -120,35 +124,34 @@ Status EvaluationMemory::place(const Backend& device, const Backend& host, const
   ggml_tensor* logits = nullptr;
   set(logits_, logits, make(GGML_TYPE_F32, shape.n_vocab, sizes.logits));
 
-  ODMOE_ASSIGN_OR_RETURN(device_memory_, DeviceMemory::allocate(device, bytes));
   if (apart) {
-    ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate(host, bytes));
+    ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate_beside(device, host, bytes));
+    first_part_ = bytes;
+    each_of_parts(plan, sizes, n_used, [&](const auto& whole, auto&, ggml_tensor*&, int64_t, int64_t n_column) {
+      bytes += round_up(static_cast<uint64_t>(n_column) * whole.device()->nb[1], device.alignment());
+    });
   }
+  ODMOE_ASSIGN_OR_RETURN(device_memory_, DeviceMemory::allocate(device, bytes));
   uint64_t offset = 0;
-  for (const auto& [on_device, on_host] : tensors) {
+  for (const auto& [backend, on_device, on_host] : tensors) {
     const bool placed =
         device_memory_.place(on_device, offset) && (!apart || host_memory_.place(on_host, offset));
     if (!placed) return fail(ErrorKind::kIo, "{} cannot hold activations", device.description());
-    offset += round_up(ggml_nbytes(on_device), kTensorAlignment);
+    offset += round_up(ggml_nbytes(on_device), device.alignment());
   }
   return {};
 }
 
-void EvaluationMemory::make_parts(const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used) {
+// visit(exchange of all(), the part's, its device tensor, first column, how many) of all that lanes and places
+// have.
+template <typename Visit>
+void EvaluationMemory::each_of_parts(const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used,
+                                     const Visit& visit) {
   tokens_ = sizes.tokens;
   lanes_.resize(static_cast<size_t>(sizes.lanes));
   places_.resize(static_cast<size_t>(sizes.places));
-  lane_context_.reset(
-      ggml_init({.mem_size = 2 * kTensors * ggml_tensor_overhead() * (lanes_.size() + places_.size()),
-                 .mem_buffer = nullptr,
-                 .no_alloc = true}));
-  const auto view = [&](const ggml_tensor* whole, int64_t first, int64_t n) {
-    ggml_tensor* tensor = ggml_new_tensor_2d(lane_context_.get(), whole->type, whole->ne[0], n);
-    place_within(whole, tensor, static_cast<size_t>(first) * whole->nb[1]);
-    return tensor;
-  };
   // `columns` of n tokens from `first` on; `written(group)`: the first column of its rows and how many.
-  const auto make = [&](EvaluationColumns& columns, int64_t first, int64_t n, const auto& written) {
+  const auto each = [&](EvaluationColumns& columns, int64_t first, int64_t n, const auto& written) {
     each_pair(all_, columns, [&](const auto& whole, auto& part, ggml_tensor*& device) {
       if (!whole) return;
       int64_t from = first, count = n;
@@ -163,20 +166,49 @@ void EvaluationMemory::make_parts(const StatePlan& plan, const Sizes& sizes, int
           if (whole.device() == of_rows) std::tie(from, count) = written(plan.groups()[i]);
         }
       }
-      ggml_tensor* on_device = view(whole.device(), from, count);
-      set(part, device,
-          {on_device, whole.device() == whole.host() ? on_device : view(whole.host(), from, count)});
+      visit(whole, part, device, from, count);
     });
   };
   for (int64_t i = 0; i < sizes.lanes; ++i) {
-    make(lanes_[static_cast<size_t>(i)], i, 1, [i](const RowGroup&) { return std::pair(i, int64_t{1}); });
+    each(lanes_[static_cast<size_t>(i)], i, 1, [i](const RowGroup&) { return std::pair(i, int64_t{1}); });
   }
   for (int32_t i = 0; i < sizes.places; ++i) {
-    make(places_[static_cast<size_t>(i)], first_column(i), tokens_, [&](const RowGroup& group) {
+    each(places_[static_cast<size_t>(i)], first_column(i), tokens_, [&](const RowGroup& group) {
       const int64_t n = group.max_rows_written(tokens_);
       return std::pair(sizes.lanes + i * n, n);
     });
   }
+}
+
+Status EvaluationMemory::make_parts(Backend& device, const StatePlan& plan, const Sizes& sizes,
+                                    int64_t n_expert_used) {
+  const auto n_part = static_cast<size_t>(sizes.lanes) + static_cast<size_t>(sizes.places);
+  lane_context_.reset(ggml_init({.mem_size = 2 * kTensors * ggml_tensor_overhead() * n_part,
+                                 .mem_buffer = nullptr,
+                                 .no_alloc = true}));
+  const auto make = [&](const ggml_tensor* whole, int64_t n) {
+    return ggml_new_tensor_2d(lane_context_.get(), whole->type, whole->ne[0], n);
+  };
+  const auto view = [&](const ggml_tensor* whole, int64_t first, int64_t n) {
+    ggml_tensor* tensor = make(whole, n);
+    place_within(whole, tensor, static_cast<size_t>(first) * whole->nb[1]);
+    return tensor;
+  };
+  uint64_t offset = first_part_;
+  bool placed = true;
+  each_of_parts(plan, sizes, n_expert_used,
+                [&](const auto& whole, auto& part, ggml_tensor*& on_device, int64_t first, int64_t n) {
+                  if (whole.device() == whole.host()) {
+                    ggml_tensor* both = view(whole.device(), first, n);
+                    return set(part, on_device, {&device, both, both});
+                  }
+                  ggml_tensor* apart = make(whole.device(), n);
+                  placed = device_memory_.place(apart, offset) && placed;
+                  offset += round_up(ggml_nbytes(apart), device.alignment());
+                  set(part, on_device, {&device, apart, view(whole.host(), first, n)});
+                });
+  if (!placed) return fail(ErrorKind::kIo, "{} cannot hold activations", device.description());
+  return {};
 }
 
 }  // namespace odmoe

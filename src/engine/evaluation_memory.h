@@ -27,7 +27,9 @@ struct RowColumns {
   Exchange<int32_t> first_positions;
 };
 
-// Activations with their counterparts on the host.  Those that a model has not are empty.
+// Activations with their counterparts on the host.  Those that a model has not are empty.  Lanes and places are
+// columns of all(), but on a device with memory of its own, whose kernels do not take any address: there they
+// have tensors apart, and what goes to and fro is sent and fetched by these.
 struct EvaluationColumns {
   Activations device;
   // Written by the host.
@@ -56,31 +58,34 @@ class EvaluationMemory {
     int64_t columns() const { return std::max<int64_t>(tokens, lanes + places * tokens); }
   };
   // `host` computes on host memory, and may be the device itself.  kIo: no memory.
-  static Result<std::unique_ptr<EvaluationMemory>> create(const Backend& device, const Backend& host,
+  static Result<std::unique_ptr<EvaluationMemory>> create(Backend& device, const Backend& host,
                                                           const Decoder& decoder, const StatePlan& plan,
                                                           const Sizes& sizes);
 
   uint64_t device_bytes() const { return device_memory_.size(); }
   uint64_t host_bytes() const { return host_memory_.size(); }  // beside them, where that is another memory
   const EvaluationColumns& all() const { return all_; }
-  // Tensors of one column each, over the memory of all().
+  // Tensors of one column each, on the host over the memory of all().
   const EvaluationColumns& lane(int32_t i) const { return lanes_[static_cast<size_t>(i)]; }
-  // Tensors of Sizes::tokens columns, over the memory of all() from first_column(i) on; no lane's.
+  // Tensors of Sizes::tokens columns, on the host over the memory of all() from first_column(i) on; no lane's.
   const EvaluationColumns& place(int32_t i) const { return places_[static_cast<size_t>(i)]; }
   int64_t first_column(int32_t place) const { return std::ssize(lanes_) + place * tokens_; }
   const Exchange<float>& logits() const { return logits_; }  // [n_vocab, Sizes::logits]
 
  private:
   EvaluationMemory() = default;
-  Status place(const Backend& device, const Backend& host, const Decoder& decoder, const StatePlan& plan,
+  Status place(Backend& device, const Backend& host, const Decoder& decoder, const StatePlan& plan,
                const Sizes& sizes);
-  void make_parts(const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used);
+  template <typename Visit>
+  void each_of_parts(const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used, const Visit& visit);
+  Status make_parts(Backend& device, const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used);
 
   DeviceMemory device_memory_, host_memory_;  // the second is empty where both are one
   ggml_context_ptr context_, lane_context_;
   EvaluationColumns all_;
   std::vector<EvaluationColumns> lanes_, places_;
-  int64_t tokens_ = 0;  // of a place
+  int64_t tokens_ = 0;       // of a place
+  uint64_t first_part_ = 0;  // where lanes begin in device_memory_, if they are apart
   Exchange<float> logits_;
 };
 

@@ -143,6 +143,7 @@ Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> t
     ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
     if (a.shared_output) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
+    dense_->take_experts(span);
   }
 }
 
@@ -252,12 +253,14 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState*
     ODMOE_RETURN_IF_ERROR(begin_experts(a, event, ExpertWork::Tokens::kTimelines));
     ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
     if (foresight != nullptr) {
-      ODMOE_RETURN_IF_ERROR(foresight->on_routing(event, a, std::span(columns_).first(n_token)));
+      ODMOE_RETURN_IF_ERROR(
+          foresight->on_routing(event, dense_->memory(), std::span(columns_).first(n_token)));
     }
     if (a.shared_output) {
       for (const TokenSpan& span : spans) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     }
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
+    for (const TokenSpan& span : spans) dense_->take_experts(span);
   }
 }
 
@@ -328,12 +331,6 @@ Status ForwardPass::finish_experts(const EvaluationColumns& a) {
     if (!one.works) continue;
     ODMOE_ASSIGN_OR_RETURN(const auto not_finite, one.site->finish());
     if (not_finite) return std::unexpected(not_finite_in(*not_finite, a));
-  }
-  const int64_t n_used = decoder_->shape().router.n_expert_used;
-  for (int64_t t = 0; t < demand_.n_token(); ++t) {
-    const int64_t first = columns_[static_cast<size_t>(t)] * n_used;
-    a.expert_output.send(first, n_used);
-    a.expert_weight.send(first, n_used);
   }
   return {};
 }

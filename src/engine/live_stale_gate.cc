@@ -43,8 +43,9 @@ uint64_t LiveStaleGate::bytes() const {
 Status LiveStaleGate::make_room() {
   const ModelShape& shape = decoder_->shape();
   const size_t n = decoder_->expert_layers().size();
-  context_.reset(
-      ggml_init({.mem_size = (n + 4) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+  context_.reset(ggml_init({.mem_size = (n + 4 + lookahead_) * ggml_tensor_overhead(),
+                            .mem_buffer = nullptr,
+                            .no_alloc = true}));
   const auto make_column = [&](int64_t n_part) {
     return ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.n_embd * n_part, 1);
   };
@@ -58,8 +59,9 @@ Status LiveStaleGate::make_room() {
       if (shape.has_experts(layer)) n_bank_.push_back(n_bank);
     }
   }
-  logits_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.router.n_expert,
-                               static_cast<int64_t>(lookahead_));
+  for (size_t d = 0; d < lookahead_; ++d) {
+    logits_.push_back(ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.router.n_expert, 1));
+  }
   for (size_t target = 0; target < n; ++target) {
     ggml_tensor* router = decoder_->router(target);
     if (is_copied(*router)) {
@@ -74,16 +76,16 @@ Status LiveStaleGate::make_room() {
     }
   };
   uint64_t bytes = 0;
-  each([&](const ggml_tensor* tensor) { bytes += round_up(ggml_nbytes(tensor), kTensorAlignment); });
+  each([&](const ggml_tensor* tensor) { bytes += round_up(ggml_nbytes(tensor), backend_->alignment()); });
   ODMOE_ASSIGN_OR_RETURN(memory_, DeviceMemory::allocate(*backend_, bytes));
   uint64_t offset = 0;
   bool placed = true;
   each([&](ggml_tensor* tensor) {
     placed = memory_.place(tensor, offset) && placed;
-    offset += round_up(ggml_nbytes(tensor), kTensorAlignment);
+    offset += round_up(ggml_nbytes(tensor), backend_->alignment());
   });
   if (!placed) return fail(ErrorKind::kIo, "{} cannot hold the stale gate", backend_->description());
-  said_.resize(static_cast<size_t>(ggml_nelements(logits_)));
+  said_.resize(lookahead_ * static_cast<size_t>(shape.router.n_expert));
   return {};
 }
 
@@ -93,7 +95,7 @@ Status LiveStaleGate::build_graphs() {
     if (first == 0) asked.streams = nullptr;  // by begin_token() alone
     for (size_t d = 0; d < n_ahead(first); ++d) {
       decoder_->build_stale_gate(graph.context(), graph.graph(), asked, first + d, routers_[first + d],
-                                 logits_, static_cast<int64_t>(d));
+                                 logits_[d]);
     }
   };
   const int n_node = kNodesPerLayer + (has_streams() ? kNodesOfStreams : 0);
@@ -129,17 +131,17 @@ void LiveStaleGate::copy_routers() {
 }
 
 Result<int32_t> LiveStaleGate::begin_token(std::span<const float> embedding, std::span<float> scores) {
-  write_tensor(asked_.residual, 0, std::as_bytes(embedding));
+  backend_->send(asked_.residual, 0, std::as_bytes(embedding));
   bank({}, 0, embedding);
   return ask(0, scores);
 }
 
 Result<int32_t> LiveStaleGate::predict(const RoutingState& state, std::span<float> scores) {
   if (has_streams()) {
-    write_tensor(asked_.streams, 0, std::as_bytes(state.streams));
+    backend_->send(asked_.streams, 0, std::as_bytes(state.streams));
     bank(state.banked, n_bank_[state.layer], state.streams);
   } else {
-    write_tensor(asked_.residual, 0, std::as_bytes(state.residual));
+    backend_->send(asked_.residual, 0, std::as_bytes(state.residual));
   }
   return ask(state.layer + 1, scores);
 }
@@ -148,17 +150,21 @@ void LiveStaleGate::bank(std::span<const float> banked, size_t known, std::span<
   if (asked_.banked == nullptr) return;
   const auto n_embd = static_cast<size_t>(decoder_->shape().n_embd);
   const auto n_bank = static_cast<size_t>(asked_.banked->ne[0]) / n_embd;
-  write_tensor(asked_.banked, 0, std::as_bytes(banked.first(known * n_embd)));
+  backend_->send(asked_.banked, 0, std::as_bytes(banked.first(known * n_embd)));
   for (size_t i = known; i < n_bank; ++i) {  // the first of the streams
-    write_tensor(asked_.banked, i * n_embd * sizeof(float), std::as_bytes(now.first(n_embd)));
+    backend_->send(asked_.banked, i * n_embd * sizeof(float), std::as_bytes(now.first(n_embd)));
   }
 }
 
 Result<int32_t> LiveStaleGate::ask(size_t first, std::span<float> scores) {
   if (first == routers_.size()) return 0;
-  ODMOE_RETURN_IF_ERROR(backend_->compute(graphs_[first].graph()));
+  ODMOE_RETURN_IF_ERROR(backend_->launch(graphs_[first].graph()));
   const auto n_expert = static_cast<size_t>(decoder_->shape().router.n_expert);
-  read_tensor(logits_, 0, std::as_writable_bytes(std::span(said_).first(n_ahead(first) * n_expert)));
+  for (size_t d = 0; d < n_ahead(first); ++d) {
+    backend_->queue_fetch(logits_[d], 0,
+                          std::as_writable_bytes(std::span(said_).subspan(d * n_expert, n_expert)));
+  }
+  ODMOE_RETURN_IF_ERROR(backend_->settle());
   for (size_t d = 0; d < n_ahead(first); ++d) {
     router_.route(std::span(said_).subspan(d * n_expert, n_expert),
                   decoder_->selection_bias(decoder_->expert_layers()[first + d]), ids_, weights_);

@@ -61,8 +61,8 @@ class LiveStaleGate final : public Predictor {
   ggml_context_ptr context_;
   ggml_gallocr_ptr allocator_;
   Decoder::StateBetween asked_;    // the residual is the embedding alone where there are streams
-  ggml_tensor* logits_ = nullptr;  // [n_expert, lookahead]
-  std::vector<float> said_;        // the logits on the host
+  std::vector<ggml_tensor*> logits_;  // by layers ahead, [n_expert, 1]
+  std::vector<float> said_;           // the logits on the host
   std::vector<ggml_tensor*>
       routers_;                 // by index among the layers with experts; the model's own if not copied
   std::vector<Graph> graphs_;   // by the first layer that is asked

@@ -20,18 +20,19 @@ const char* remedy(uint64_t bytes, uint64_t kv_bytes, uint64_t buffer_bytes, uin
   return reserved_bytes > bytes / 4 ? ", or a smaller --max-body and --prompt-cache" : "";
 }
 
-Status check_device(const MemoryPlan::Device& device, const std::string& name) {
-  if (device.available_bytes == 0 || device.bytes() <= device.available_bytes) return {};
-  return fail(
-      ErrorKind::kBudget,
-      "{} has {} of memory left: this model needs {} there ({} dense weights, {} KV cache, {} buffers); "
-      "use a device with more memory{}",
-      name, format_bytes(device.available_bytes), format_bytes(device.bytes()),
-      format_bytes(device.dense_bytes), format_bytes(device.kv_bytes), format_bytes(device.buffer_bytes),
-      remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
-}
-
 }  // namespace
+
+Status check_device(const MemoryPlan::Device& device, const std::string& description) {
+  if (device.available_bytes == 0 || device.bytes() <= device.available_bytes) return {};
+  const bool known = device.buffer_bytes > 0;
+  return fail(ErrorKind::kBudget,
+              "{} of memory may be taken of {}: this model needs {}{} there ({} dense weights, {} KV cache, {} "
+              "buffers); use --device-memory {}MiB or more if it has so much, --device cpu{}",
+              format_bytes(device.available_bytes), description, known ? "" : "more than ",
+              format_bytes(device.bytes()), format_bytes(device.dense_bytes), format_bytes(device.kv_bytes),
+              known ? format_bytes(device.buffer_bytes) : "and", (device.bytes() + kMiB - 1) / kMiB,
+              remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
+}
 
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs) {
   ODMOE_RETURN_IF_ERROR(check_device(needs.device, needs.device_name));

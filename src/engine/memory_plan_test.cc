@@ -58,7 +58,8 @@ TEST(MemoryPlan, WhatADeviceCannotHoldIsRefusedByItsName) {
   ASSERT_FALSE(plan.has_value());
   EXPECT_EQ(plan.error().kind, ErrorKind::kBudget);
   EXPECT_THAT(plan.error().message,
-              HasSubstr("GPU has 599 MiB of memory left: this model needs 600 MiB there"));
+              HasSubstr("599 MiB of memory may be taken of GPU: this model needs 600 MiB there"));
+  EXPECT_THAT(plan.error().message, HasSubstr("use --device-memory 600MiB or more"));
   EXPECT_THAT(plan.error().message, HasSubstr("a smaller --context"));
   n.device.available_bytes = 0;  // it does not say
   EXPECT_TRUE(plan_memory(bytes(400 * kMiB), n).has_value());

@@ -85,6 +85,7 @@ Status EngineOptions::validate() const {
   };
   if (model.empty()) return fail(ErrorKind::kUsage, "no model was named");
   ODMOE_RETURN_IF_ERROR(check("context", context, 0, 1 << 27));
+  if (device.empty()) return fail(ErrorKind::kUsage, "no device was named; choose auto, cpu or one there is");
   ODMOE_RETURN_IF_ERROR(check("threads", threads, 0, 512));
   ODMOE_RETURN_IF_ERROR(check("chunk", chunk, 1, 8192));
   ODMOE_RETURN_IF_ERROR(check("sessions", sessions, 1, kMaxSessions));

@@ -16,7 +16,7 @@ SessionImpl::SessionImpl(EngineImpl& engine, std::unique_ptr<SequenceState> stat
                          int32_t context)
     : engine_(&engine),
       state_(std::move(state)),
-      decode_graphs_(engine.decoder(), state_->plan(), lane),
+      decode_graphs_(engine.decoder(), state_->plan(), lane, engine.graph_room()),
       context_(context),
       division_(engine.options().chunk) {
   division_.reserve(kStretches);

@@ -16,7 +16,10 @@ Result<std::string> EngineImpl::state_identity() const {
                        ggml_type_name(cache_ggml_type(options_.cache_type)), options_.chunk,
                        state_plan_->has_transposed() ? "grouped and " : "",
                        options_.flash_attention == FlashAttention::kOn ? "tiled flash" : "plain", ODMOE_VERSION,
-                       ggml_version(), ggml_commit(), backend_->description(), backend_->features());
+                       ggml_version(), ggml_commit(), backend_->description(), backend_->features()) +
+         (host_backend_ == nullptr
+              ? ""
+              : odmoe::format("; experts: {}, {}", host_backend_->description(), host_backend_->features()));
 }
 
 }  // namespace odmoe

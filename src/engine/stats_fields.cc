@@ -22,6 +22,13 @@ Json share(uint64_t part, uint64_t whole) {
 // What is zero until it has been measured.
 Json known(double value) { return value > 0 ? Json(value) : Json(); }
 
+// Of a device, for each pass through the model that wrote a token; null where there is none.
+template <auto Member>
+Json per_decode_step(const Stats& stats) {
+  if (stats.memory.device.name.empty() || stats.decode.steps == 0) return {};
+  return static_cast<double>(stats.decode.*Member) / static_cast<double>(stats.decode.steps);
+}
+
 Json copies(const Stats& stats) {
   Json copies = Json::array();
   for (const Stats::Io::Copy& copy : stats.io.copies) {
@@ -92,6 +99,27 @@ constexpr auto kFields = std::to_array<StatsField>({
      .stats = {"memory", "slots"}, .live = {"memory", "slots"}, .metric = "odmoe_slots"},
     {.value = at<&Stats::memory, &MemoryPlan::n_expert_total>, .unit = Unit::kCount,
      .stats = {"memory", "experts"}},
+    {.value = [](const Stats& s) { return s.memory.device.name.empty() ? Json() : Json(s.memory.device.name); },
+     .stats = {"device", "name"}, .live = {"device", "name"}},
+    {.value = at<&Stats::memory, &MemoryPlan::device, &MemoryPlan::Device::available_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "budget_bytes"}, .live = {"device", "budget_bytes"},
+     .metric = "odmoe_device_memory_bytes", .label = "budget"},
+    {.value = at<&Stats::memory, &MemoryPlan::device, &MemoryPlan::Device::dense_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "dense_bytes"}, .live = {"device", "dense_bytes"},
+     .metric = "odmoe_device_memory_bytes", .label = "dense"},
+    {.value = at<&Stats::memory, &MemoryPlan::device, &MemoryPlan::Device::kv_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "kv_bytes"}, .live = {"device", "kv_bytes"},
+     .metric = "odmoe_device_memory_bytes", .label = "kv"},
+    {.value = at<&Stats::memory, &MemoryPlan::device, &MemoryPlan::Device::buffer_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "buffer_bytes"}, .live = {"device", "buffer_bytes"},
+     .metric = "odmoe_device_memory_bytes", .label = "buffers"},
+    {.value = per_decode_step<&Stats::Phase::device_operations>, .stats = {"device", "operations_per_step"}},
+    {.value = per_decode_step<&Stats::Phase::device_graphs>, .stats = {"device", "graphs_per_step"}},
+    {.value = per_decode_step<&Stats::Phase::device_waits>, .stats = {"device", "waits_per_step"}},
+    {.value = per_decode_step<&Stats::Phase::device_sent_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "sent_bytes_per_step"}},
+    {.value = per_decode_step<&Stats::Phase::device_fetched_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "fetched_bytes_per_step"}},
     {.value = at<&Stats::peak_resident_bytes>, .unit = Unit::kBytes,
      .stats = {"memory", "peak_resident_bytes"},
      .metric = "odmoe_memory_bytes", .label = "peak_resident"},
@@ -224,6 +252,7 @@ constexpr auto kFamilies = std::to_array<MetricFamily>({
     {.name = "odmoe_engine_tokens_total", .help = "Tokens evaluated", .label = "phase"},
     {.name = "odmoe_engine_seconds_total", .help = "Time spent evaluating", .label = "phase"},
     {.name = "odmoe_memory_bytes", .help = "How the memory is divided", .label = "part", .counter = false},
+    {.name = "odmoe_device_memory_bytes", .help = "What is taken of a device's own memory", .label = "part", .counter = false},
 });
 // clang-format on
 

@@ -19,12 +19,12 @@ ggml_tensor* columns(ggml_context* ctx, ggml_tensor* matrix, int64_t n, int64_t 
                       matrix->nb[1] * static_cast<size_t>(first));
 }
 
-// Makes an operation write its result into a persistent matrix, from a column on: no node has to copy it
-// there.  The result must be a tensor of its own, no view of another.
-ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 0) {
+// Makes an operation write its result into a persistent matrix: no node has to copy it there.  The result must be a tensor of its own, no view of another.
+ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result) {
   GGML_ASSERT(result->type == matrix->type && result->ne[0] == matrix->ne[0] &&
-              first + result->ne[1] <= matrix->ne[1]);
-  place_within(matrix, result, matrix->nb[1] * static_cast<size_t>(first));
+              result->ne[1] <= matrix->ne[1]);
+  place_within(matrix, result);
+  ggml_set_output(result);  // or a device may leave it out, where it makes one kernel of several operations
   return result;
 }
 
@@ -32,6 +32,7 @@ ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result, int64_t first = 
 ggml_tensor* write_streams(ggml_tensor* matrix, ggml_tensor* streams) {
   GGML_ASSERT(streams->ne[0] * streams->ne[1] == matrix->ne[0] && streams->ne[2] <= matrix->ne[1]);
   place_within(matrix, streams);
+  ggml_set_output(streams);
   return streams;
 }
 
@@ -321,8 +322,7 @@ ggml_tensor* Decoder::router(size_t target) const {
 }
 
 void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const StateBetween& state,
-                               size_t target, ggml_tensor* router, ggml_tensor* logits,
-                               int64_t column) const {
+                               size_t target, ggml_tensor* router, ggml_tensor* logits) const {
   const int number = expert_layers_[target];
   const Layer& later = layers_[static_cast<size_t>(number)];
   ggml_tensor* x = state.residual;
@@ -337,7 +337,7 @@ void Decoder::build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const Stat
   }
   ggml_tensor* y = ggml_mul_mat(ctx, router, router_input(ctx, x, later));
   if (later.logit_bias != nullptr) y = ggml_add(ctx, y, later.logit_bias);
-  ggml_build_forward_expand(graph, write_to(logits, y, column));
+  ggml_build_forward_expand(graph, write_to(logits, y));
 }
 
 void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first,

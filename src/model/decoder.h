@@ -104,10 +104,9 @@ class Decoder {
     ggml_tensor *residual = nullptr, *streams = nullptr, *banked = nullptr;
   };
   // What `router`, those weights or a copy of them, with all that expert_layers()[target] has before it,
-  // makes of what the router of an earlier layer saw, or the target's own -> a column of `logits` [n_expert,
-  // n].
+  // makes of what the router of an earlier layer saw, or the target's own -> `logits` [n_expert, 1].
   void build_stale_gate(ggml_context* ctx, ggml_cgraph* graph, const StateBetween& state, size_t target,
-                        ggml_tensor* router, ggml_tensor* logits, int64_t column) const;
+                        ggml_tensor* router, ggml_tensor* logits) const;
 
   // Columns [first, first + n) of layer_input -> logits [n_vocab, n].
   void build_head(ggml_context* ctx, ggml_cgraph* graph, const Activations& a, int64_t first, int64_t n,

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <utility>
 
 #include "backend/tensor_memory.h"
 #include "base/finite.h"
+#include "base/units.h"
 
 namespace odmoe {
 namespace {
@@ -110,10 +112,10 @@ int64_t first_row_not_finite(const ggml_tensor* tensor, int64_t first, int64_t e
   return end;
 }
 
-void KeptOperands::keep(ggml_cgraph* graph) {
+Status KeptOperands::keep(Graph& graph, FiniteSums* sums) {
   operands_.clear();
-  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
-    for (const HidingOperand& operand : hiding_operands(ggml_graph_node(graph, i))) {
+  for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
+    for (const HidingOperand& operand : hiding_operands(ggml_graph_node(graph.graph(), i))) {
       if (operand.tensor == nullptr ||
           std::ranges::contains(operands_, operand.tensor, &HidingOperand::tensor)) {
         continue;
@@ -123,14 +125,119 @@ void KeptOperands::keep(ggml_cgraph* graph) {
       operands_.push_back(operand);
     }
   }
+  sums_ = sums;
+  if (sums == nullptr) return {};
+  ODMOE_ASSIGN_OR_RETURN(summed_, sums->append(graph, operands_));
+  return {};
+}
+
+void KeptOperands::queue_fetch() const {
+  if (sums_ != nullptr) sums_->queue_fetch(summed_);
 }
 
 NotFinite KeptOperands::look() const {
+  if (sums_ != nullptr) return sums_->look(summed_);
   for (const auto& [tensor, limit] : operands_) {
     const int64_t n_row = ggml_nrows(tensor);
     if (const int64_t row = first_row_not_finite(tensor, 0, n_row, limit); row < n_row) {
       return {.tensor = tensor, .row = row};
     }
+  }
+  return {};
+}
+
+size_t FiniteSums::rows_of(const ggml_tensor* tensor) const {
+  return round_up(static_cast<uint64_t>(ggml_nrows(tensor)), backend_->alignment() / sizeof(float));
+}
+
+Status FiniteSums::make_room(size_t n_row) {
+  if (n_row == 0 || (sums_ != nullptr && std::cmp_less_equal(n_row, ggml_nelements(sums_)))) return {};
+  memory_ = DeviceMemory();
+  host_memory_ = DeviceMemory();
+  context_.reset(
+      ggml_init({.mem_size = 2 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+  sums_ = ggml_new_tensor_1d(context_.get(), GGML_TYPE_F32, static_cast<int64_t>(n_row));
+  on_host_ = ggml_new_tensor_1d(context_.get(), GGML_TYPE_F32, static_cast<int64_t>(n_row));
+  const uint64_t bytes = ggml_nbytes(sums_);
+  ODMOE_ASSIGN_OR_RETURN(memory_, DeviceMemory::allocate(*backend_, bytes));
+  ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate_beside(*backend_, *host_, bytes));
+  if (memory_.place(sums_, 0) && host_memory_.place(on_host_, 0)) return {};
+  return fail(ErrorKind::kIo, "{} cannot hold sums", backend_->description());
+}
+
+// Where half precision would make infinity of a value, that is what the device is asked to sum.
+ggml_tensor* FiniteSums::sum(ggml_context* context, const HidingOperand& operand, size_t first) const {
+  ggml_tensor* values = operand.tensor;
+  if (operand.limit == kHalfLimit)
+    values = ggml_cast(context, ggml_cast(context, values, GGML_TYPE_F16), GGML_TYPE_F32);
+  ggml_tensor* sums = ggml_sum_rows(context, values);
+  place_within(sums_, sums, first * sizeof(float));
+  return sums;
+}
+
+Result<std::vector<FiniteSums::Summed>> FiniteSums::add(ggml_cgraph* plain, Graph& checked,
+                                                        FiniteWhat what) {
+  std::vector<HidingOperand> hiding;
+  std::vector<HidingOperand> looked_at;
+  const int n_node = ggml_graph_n_nodes(plain);
+  for (int i = 0; i < n_node; ++i) {
+    for (const HidingOperand& operand : hiding_operands(ggml_graph_node(plain, i))) {
+      if (operand.tensor != nullptr) hiding.push_back(operand);
+    }
+  }
+  size_t n_row = 0;
+  std::vector<Summed> summed;
+  for (int i = 0; i < n_node; ++i) {
+    ggml_tensor* values = ggml_graph_node(plain, i);
+    const auto found = std::ranges::find(hiding, values, &HidingOperand::tensor);
+    if (found == hiding.end() && (what != FiniteWhat::kAll || !can_be_looked_at(values))) continue;
+    looked_at.push_back(found != hiding.end() ? *found
+                                              : HidingOperand{.tensor = values, .limit = kInfinite});
+    summed.push_back({.tensor = values, .first = n_row});
+    n_row += rows_of(values);
+  }
+  ODMOE_RETURN_IF_ERROR(make_room(n_row));
+  size_t next = 0;
+  for (int i = 0; i < n_node; ++i) {
+    ggml_tensor* values = ggml_graph_node(plain, i);
+    checked.expand(values);
+    if (next == summed.size() || summed[next].tensor != values) continue;
+    checked.expand(sum(checked.context(), looked_at[next], summed[next].first));
+    ++next;
+  }
+  return summed;
+}
+
+Result<std::vector<FiniteSums::Summed>> FiniteSums::append(Graph& graph,
+                                                           std::span<const HidingOperand> operands) {
+  size_t n_row = 0;
+  std::vector<Summed> summed;
+  for (const HidingOperand& operand : operands) {
+    summed.push_back({.tensor = operand.tensor, .first = n_row});
+    n_row += rows_of(operand.tensor);
+  }
+  ODMOE_RETURN_IF_ERROR(make_room(n_row));
+  for (size_t i = 0; i < operands.size(); ++i)
+    graph.expand(sum(graph.context(), operands[i], summed[i].first));
+  return summed;
+}
+
+std::span<float> FiniteSums::fetched(std::span<const Summed> summed) const {
+  if (summed.empty()) return {};
+  const Summed& last = summed.back();
+  return host_values<float>(on_host_).first(last.first + static_cast<size_t>(ggml_nrows(last.tensor)));
+}
+
+void FiniteSums::queue_fetch(std::span<const Summed> summed) {
+  if (!summed.empty()) backend_->queue_fetch(sums_, 0, std::as_writable_bytes(fetched(summed)));
+}
+
+NotFinite FiniteSums::look(std::span<const Summed> summed) const {
+  const std::span<const float> sums = fetched(summed);
+  for (const auto& [tensor, first] : summed) {
+    const auto n = static_cast<size_t>(ggml_nrows(tensor));
+    const size_t at = first_not_finite(sums.subspan(first, n));
+    if (at < n) return {.tensor = tensor, .row = static_cast<int64_t>(at)};
   }
   return {};
 }

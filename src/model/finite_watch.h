@@ -12,10 +12,14 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <vector>
 
+#include "backend/backend.h"
+#include "backend/device_memory.h"
 #include "base/finite.h"
 #include "model/graph.h"
+#include "odmoe/result.h"
 
 namespace odmoe {
 
@@ -32,6 +36,52 @@ struct HidingOperand {
   float limit = 0;
 };
 
+enum class FiniteWhat {
+  kHiding,  // operands in which something may be hidden
+  kAll,     // every node
+};
+
+// For a device that has memory of its own, and runs no code of ours: each row to be looked at is summed there
+// (a sum is finite where all its values are, or they are so large that it makes no difference), and
+// all sums of a graph are fetched at once.  One owner.
+class FiniteSums {
+ public:
+  // Nodes that a graph has with its sums, at most, of one without.
+  static constexpr int kNodes = 4;
+  // Backends must outlive it; `host` computes on host memory.
+  FiniteSums(Backend& backend, const Backend& host) : backend_(&backend), host_(&host) {}
+
+  struct Summed {
+    const ggml_tensor* tensor = nullptr;
+    size_t first = 0;  // of its rows' sums
+  };
+
+  // Copies `plain` into `checked`, which is empty and has room for kNodes times as many.  kIo: the device has
+  // no memory for more sums than any graph had so far.
+  Result<std::vector<Summed>> add(ggml_cgraph* plain, Graph& checked, FiniteWhat what);
+  // The same at the end of a graph, whose `operands` keep their memory until then.
+  Result<std::vector<Summed>> append(Graph& graph, std::span<const HidingOperand> operands);
+
+  // Once that graph is launched, and before another one with these sums is; then, when Backend::settle() has
+  // been called.
+  void queue_fetch(std::span<const Summed> summed);
+  NotFinite look(std::span<const Summed> summed) const;
+
+  uint64_t bytes() const { return memory_.size(); }  // of the device
+
+ private:
+  Status make_room(size_t n_row);
+  ggml_tensor* sum(ggml_context* context, const HidingOperand& operand, size_t first) const;
+  size_t rows_of(const ggml_tensor* tensor) const;
+  std::span<float> fetched(std::span<const Summed> summed) const;
+  Backend* backend_;
+  const Backend* host_;
+  DeviceMemory memory_, host_memory_;
+  ggml_context_ptr context_;
+  ggml_tensor* sums_ = nullptr;     // F32
+  ggml_tensor* on_host_ = nullptr;  // the same
+};
+
 // For graphs that run often and are small: keeps what is to be looked at in memory until the graph has run.
 // One owner.
 class KeptOperands {
@@ -39,23 +89,25 @@ class KeptOperands {
   // Room for the operands of a graph of `max_nodes` nodes.
   explicit KeptOperands(int max_nodes) { operands_.reserve(static_cast<size_t>(max_nodes)); }
 
-  // Before the graph's tensors get addresses.
-  void keep(ggml_cgraph* graph);
-  // After it has run.
+  // Before the graph's tensors get addresses.  With `sums` it has room for FiniteSums::kNodes times its nodes.
+  // Errors as FiniteSums.
+  Status keep(Graph& graph, FiniteSums* sums);
+  // With sums: once it is launched.
+  void queue_fetch() const;
+  // After it has run; with sums, and Backend::settle().
   NotFinite look() const;
 
  private:
   std::vector<HidingOperand> operands_;
+  FiniteSums* sums_ = nullptr;
+  std::vector<FiniteSums::Summed> summed_;
 };
 
 // For graphs of many tokens, and to find where something began: nodes that look at values as soon as they are
-// there.  One owner; the nodes run in many threads.
+// there, of a backend that computes on host memory.  One owner; the nodes run in many threads.
 class FiniteChecks {
  public:
-  enum class What {
-    kHiding,  // operands in which something may be hidden
-    kAll,     // every node
-  };
+  using What = FiniteWhat;
 
   // Copies `plain` into `checked`, which is empty and has room for twice its nodes.
   void add(ggml_cgraph* plain, Graph& checked, What what);

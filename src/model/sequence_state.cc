@@ -20,8 +20,12 @@ Result<std::unique_ptr<SequenceState>> SequenceState::create(const Backend& back
   state->on_host_ = backend.computes_on_host_memory();
   // It is zero, which the masked, never written rows must be: 0 times NaN is NaN.  Each tensor's rows grow
   // from a place of their own.
+  uint64_t bytes = 0;
+  for (const StatePlan::Tensor& tensor : p.tensors()) {
+    bytes += (tensor.overwritten ? 2 : 1) * round_up(tensor.bytes, backend.alignment());
+  }
   ODMOE_ASSIGN_OR_RETURN(state->memory_,
-                         DeviceMemory::allocate(backend, p.tensor_bytes(), DeviceMemory::Use::kSparse));
+                         DeviceMemory::allocate(backend, bytes, DeviceMemory::Use::kSparse));
   if (!p.holds_every_length()) {
     ODMOE_ASSIGN_OR_RETURN(state->snapshot_memory_,
                            AlignedBuffer::allocate(p.bytes() - p.tensor_bytes(), /*huge_pages=*/false));
@@ -38,7 +42,7 @@ Result<std::unique_ptr<SequenceState>> SequenceState::create(const Backend& back
                         : tensor.transposed ? ggml_new_tensor_2d(ctx, tensor.type, rows, tensor.values)
                                             : ggml_new_tensor_2d(ctx, tensor.type, tensor.values, rows);
     placed = state->memory_.place(made, offset) && placed;
-    offset += tensor.bytes;
+    offset += round_up(tensor.bytes, backend.alignment());
     return made;
   };
   for (const StatePlan::Tensor& tensor : p.tensors()) {

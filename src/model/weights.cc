@@ -184,14 +184,19 @@ uint64_t DenseWeights::choose_regions(const Backend& backend) {
       type = backend.buffer_type();
     if (type == nullptr) {
       d.offset = plain_bytes;
-      plain_bytes += round_up(ggml_nbytes(t), kTensorAlignment);
+      plain_bytes += round_up(ggml_nbytes(t), backend.alignment());
       continue;
     }
-    auto region = std::ranges::find(regions_, type, &Region::type);
+    // A device may give memory in pieces of some size only.
+    const uint64_t bytes = round_up(ggml_backend_buft_get_alloc_size(type, t), backend.alignment());
+    const uint64_t most = ggml_backend_buft_get_max_size(type);
+    auto region = std::ranges::find_if(regions_, [&](const Region& r) {
+      return r.type == type && (r.bytes == 0 || bytes <= most - std::min(most, r.bytes));
+    });
     if (region == regions_.end()) region = regions_.insert(region, {.type = type, .buffer = {}});
     d.region = static_cast<int>(region - regions_.begin());
     d.offset = region->bytes;
-    region->bytes += round_up(ggml_backend_buft_get_alloc_size(type, t), kTensorAlignment);
+    region->bytes += bytes;
     load_bytes_ = std::max<uint64_t>({load_bytes_, ggml_nbytes(t)});
     laid_out_bytes += ggml_nbytes(t);
   }
@@ -226,8 +231,9 @@ Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
     }
     region.buffer.reset(ggml_backend_buft_alloc_buffer(region.type, bytes));
     if (region.buffer == nullptr) {
-      return fail(ErrorKind::kIo, "no memory for {} of dense weights; lower the memory budget",
-                  format_bytes(region.bytes));
+      return fail(ErrorKind::kIo, "{} has no memory for {} of dense weights; {}", backend.description(),
+                  format_bytes(region.bytes),
+                  backend.computes_on_host_memory() ? "lower the memory budget" : "use --device cpu");
     }
   }
   for (const Declared& d : declared_) {

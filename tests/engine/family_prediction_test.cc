@@ -127,7 +127,7 @@ class FamilyPrediction : public ::testing::TestWithParam<const char*> {
     ggml_tensor* logits = make(said.size());
     Graph graph(64);
     decoder().build_stale_gate(graph.context(), graph.graph(), state, target, decoder().router(target),
-                               logits, 0);
+                               logits);
     const ggml_gallocr_ptr allocator(ggml_gallocr_new(backend->buffer_type()));
     EXPECT_TRUE(ggml_gallocr_alloc_graph(allocator.get(), graph.graph()));
     EXPECT_TRUE(backend->compute(graph.graph()).has_value());
