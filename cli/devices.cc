@@ -56,8 +56,8 @@ std::string text_of(const Shown& shown, bool of_model) {
                                                   format_bytes(info.free_bytes)));
   rows.emplace_back("reads host memory in place", info.reads_host_memory ? "yes" : "no");
   if (of_model) {
-    rows.emplace_back("for this model",
-                      shown.lacking.empty() ? "all that its dense part needs" : "lacks " + joined(shown.lacking));
+    rows.emplace_back("for this model", shown.lacking.empty() ? "all that its dense part needs"
+                                                              : "lacks " + joined(shown.lacking));
   }
   return info.name + "\n" + table(rows, Align::kLeft);
 }
@@ -106,7 +106,8 @@ void add_devices(CLI::App& app, Action& action) {
   add_model(*command, options->engine)->required(false);
   command->add_flag("--json", options->json, "For programs; sizes in bytes")->group("Report");
   command->footer(
-      "Devices are what ggml finds: the processor, and GPUs for which a backend of ggml is installed (Debian:\n"
+      "Devices are what ggml finds: the processor, and GPUs for which a backend of ggml is installed "
+      "(Debian:\n"
       "libggml0-backend-vulkan). With a model, whether a device has all operations of its dense part in its\n"
       "types; no weights are read.\n"
       "\n"

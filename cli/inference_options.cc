@@ -32,9 +32,10 @@ void add_model_options(CLI::App& command, EngineOptions& options) {
 
 void add_device_options(CLI::App& command, EngineOptions& options) {
   command
-      .add_option("--device", options.device,
-                  "What computes all but the routed experts: cpu, a device that `odmoe devices` lists, or auto, "
-                  "which is the processor until it is measured what is faster")
+      .add_option(
+          "--device", options.device,
+          "What computes all but the routed experts: cpu, a device that `odmoe devices` lists, or auto, "
+          "which is the processor until it is measured what is faster")
       ->type_name("NAME")
       ->capture_default_str()
       ->group("Memory");

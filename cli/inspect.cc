@@ -219,8 +219,8 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, const Check
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
          table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +
-         left_over_text(model, file) + device_text(plan.device) + "memory that makes sense (--memory)\n" + table(memory, Align::kLeft) +
-         speed_text(estimate);
+         left_over_text(model, file) + device_text(plan.device) + "memory that makes sense (--memory)\n" +
+         table(memory, Align::kLeft) + speed_text(estimate);
 }
 
 nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan& plan,

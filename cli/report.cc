@@ -54,7 +54,9 @@ std::string plan_text(const MemoryPlan& plan) {
 // Of a device, by pass through the model that wrote a token.
 std::string exchange_text(const Stats& stats) {
   if (stats.memory.device.name.empty() || stats.decode.steps == 0) return {};
-  const auto each = [&](uint64_t n) { return static_cast<double>(n) / static_cast<double>(stats.decode.steps); };
+  const auto each = [&](uint64_t n) {
+    return static_cast<double>(n) / static_cast<double>(stats.decode.steps);
+  };
   return odmoe::format(
       "for each step {} got {:.0f} operations in {:.0f} graphs and {} from the host, gave back {}, and was "
       "waited for {:.0f} times\n",
@@ -66,17 +68,18 @@ std::string exchange_text(const Stats& stats) {
 
 std::string work_text(const Stats& stats) {
   return odmoe::format(
-      "{} prompt tokens at {:.1f}/s, {} tokens at {:.1f}/s; {:.1f} % of {} experts were in memory, {} read "
-      "by {} "
-      "at {}/s; at most {} resident{}\n",
-      stats.prefill.tokens, stats.prefill.tokens_per_second(), stats.decode.tokens,
-      stats.decode.tokens_per_second(), 100 * stats.experts.hit_rate(), stats.experts.demands,
-      format_bytes(stats.io.total_read_bytes()), stats.io.reader,
-      format_bytes(static_cast<uint64_t>(stats.io.read_bytes_per_second())),
-      format_bytes(stats.peak_resident_bytes),
-      stats.arena_resizes > 0 ? odmoe::format("; the arena of experts changed {} times, to {}",
-                                              stats.arena_resizes, format_bytes(stats.arena_bytes_now))
-                              : "") +
+             "{} prompt tokens at {:.1f}/s, {} tokens at {:.1f}/s; {:.1f} % of {} experts were in memory, {} "
+             "read "
+             "by {} "
+             "at {}/s; at most {} resident{}\n",
+             stats.prefill.tokens, stats.prefill.tokens_per_second(), stats.decode.tokens,
+             stats.decode.tokens_per_second(), 100 * stats.experts.hit_rate(), stats.experts.demands,
+             format_bytes(stats.io.total_read_bytes()), stats.io.reader,
+             format_bytes(static_cast<uint64_t>(stats.io.read_bytes_per_second())),
+             format_bytes(stats.peak_resident_bytes),
+             stats.arena_resizes > 0 ? odmoe::format("; the arena of experts changed {} times, to {}",
+                                                     stats.arena_resizes, format_bytes(stats.arena_bytes_now))
+                                     : "") +
          exchange_text(stats);
 }
 

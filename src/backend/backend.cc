@@ -81,9 +81,8 @@ bool computes(ggml_op op) {
 }
 
 bool same_word(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, [](unsigned char x, unsigned char y) {
-    return std::tolower(x) == std::tolower(y);
-  });
+  return std::ranges::equal(
+      a, b, [](unsigned char x, unsigned char y) { return std::tolower(x) == std::tolower(y); });
 }
 
 }  // namespace
@@ -127,8 +126,8 @@ Status Backend::open_device(const std::string& name) {
   }
   if (device_ == nullptr) {
     return fail(ErrorKind::kUsage,
-                "there is no device {}; ggml finds {}; others need a package of ggml's (docs/devices.md)", name,
-                names);
+                "there is no device {}; ggml finds {}; others need a package of ggml's (docs/devices.md)",
+                name, names);
   }
   try {
     backend_.reset(ggml_backend_dev_init(device_, nullptr));
@@ -165,8 +164,8 @@ Status Backend::open_cpu(const Options& options) {
     spdlog::warn("{} threads compute where this process may use {} processor{}: that is slower than {}",
                  threads, usable, usable == 1 ? "" : "s", usable);
   }
-  const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(ggml_backend_reg_get_proc_address(
-      ggml_backend_dev_backend_reg(device_), "ggml_backend_set_n_threads"));
+  const auto set_threads = reinterpret_cast<ggml_backend_set_n_threads_t>(
+      ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device_), "ggml_backend_set_n_threads"));
   if (set_threads != nullptr) set_threads(backend_.get(), threads_);
   const auto extra = reinterpret_cast<ggml_backend_dev_get_extra_bufts_t>(ggml_backend_reg_get_proc_address(
       ggml_backend_dev_backend_reg(device_), "ggml_backend_dev_get_extra_bufts"));
@@ -258,10 +257,9 @@ void Backend::fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::b
 
 void Backend::send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes) {
   if (lost_) return;
-  ++traffic_.waits;
   traffic_.sent_bytes += bytes.size();
   try {
-    write_tensor(tensor, offset, bytes);
+    ggml_backend_tensor_set_async(backend_.get(), tensor, bytes.data(), offset, bytes.size());
   } catch (const std::exception& error) {
     static_cast<void>(lost(error.what()));
   }

@@ -85,14 +85,16 @@ class Backend {
   // what a device's driver says; a device that failed once computes no more, for nobody knows what it has.
   // kUnsupported names a matrix that was laid out for another shape of operand than it is multiplied by.
   Status compute(ggml_cgraph* graph);
-  // The same, but a device with memory of its own goes on by itself; what is queued afterwards comes after it.
+  // The same, but a device with memory of its own goes on by itself; what is queued afterwards comes after
+  // it.
   Status launch(ggml_cgraph* graph);
   // What a tensor will have then -> the host, once settle() has been called.
   void queue_fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
   // Waits for all that was begun.  Errors as compute().
   Status settle();
-  // What a tensor has, now -> the host; settle() has been called.  And the host's -> the device.
+  // What a tensor has, now -> the host; settle() has been called.
   void fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
+  // The host's bytes, which stay as they are until settle(), -> a tensor, for what is launched afterwards.
   void send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
 
   // What a device with memory of its own was asked to do so far.

@@ -115,5 +115,23 @@ TEST(LaidOutMatrices, AreNotMultipliedByWhatTheirKernelsDoNotTake) {
   if (!any) GTEST_SKIP() << "this ggml has no layout for wider kernels on this processor";
 }
 
+TEST(Devices, TheProcessorIsTheFirstAndReadsHostMemory) {
+  const std::vector<DeviceInfo> devices = found_devices();
+  ASSERT_FALSE(devices.empty());
+  EXPECT_EQ(devices.front().kind, DeviceInfo::Kind::kCpu);
+  EXPECT_TRUE(devices.front().reads_host_memory);
+  for (const char* name : {"", "cpu", "CPU"}) {
+    EXPECT_EQ(Backend::create({.threads = 1, .device = name}).value()->name(), devices.front().name) << name;
+  }
+}
+
+TEST(Devices, ThatAreNotThereAreRefusedWithThoseThatAre) {
+  const auto backend = Backend::create({.device = "Vulkan77"});
+  ASSERT_FALSE(backend.has_value());
+  EXPECT_EQ(backend.error().kind, ErrorKind::kUsage);
+  EXPECT_TRUE(backend.error().message.contains("there is no device Vulkan77; ggml finds CPU ("))
+      << backend.error().message;
+}
+
 }  // namespace
 }  // namespace odmoe

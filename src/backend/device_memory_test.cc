@@ -68,7 +68,7 @@ TEST(Exchange, IsOneMatrixWhereTheDeviceComputesOnHostMemoryAndTwoElsewhere) {
   EXPECT_EQ(two.columns(1, 1)[1], 0);
   two.fetch(1, 1);
   EXPECT_EQ(two.columns(1, 1)[1], 5);
-  two.columns(2, 1)[0] = 7;
+  two.columns(2, 1)[0] = 7;  // the processor takes it at once
   two.send(1, 1);
   EXPECT_EQ(one.columns(2, 1)[0], 0);
   two.send(2, 1);

@@ -69,8 +69,8 @@ class DensePass {
     int32_t lanes = 1;   // tokens that are evaluated layer by layer together, but each by itself; at most
     int32_t places = 0;  // chunks of several timelines that are evaluated layer by layer together; at most
     bool flash_attention = true;
-    // If set, is asked instead of the backend whether it can compute what there is, and what it cannot becomes
-    // a line each of `lacking` instead of an error; nothing is run then.
+    // If set, is asked instead of the backend whether it can compute what there is, and what it cannot
+    // becomes a line each of `lacking` instead of an error; nothing is run then.
     const Backend* asked = nullptr;
     std::vector<std::string>* lacking = nullptr;
   };
@@ -86,7 +86,8 @@ class DensePass {
                                                    const SequenceState& state, const Options& options);
 
   // Whether the backend has flash attention kernels for this model's shapes and cache type.
-  static bool supports_flash_attention(const Backend& backend, const Decoder& decoder, const SequenceState& state);
+  static bool supports_flash_attention(const Backend& backend, const Decoder& decoder,
+                                       const SequenceState& state);
 
   // Memory that evaluations will make resident: of the host, and of a device that has its own.
   uint64_t host_bytes() const { return host_bytes_; }
@@ -163,11 +164,12 @@ class DensePass {
   ggml_gallocr_ptr allocator_;
   int room_ = 1;
   std::unique_ptr<FiniteSums> sums_;  // of a device with memory of its own
-  Graph graph_, checked_;  // the second is the first with checks_, or sums
-  KeptOperands kept_;      // of the first, where it is a single token's
-  FiniteChecks checks_;    // where there are no sums
+  Graph graph_, checked_;             // the second is the first with checks_, or sums
+  KeptOperands kept_;                 // of the first, where it is a single token's
+  FiniteChecks checks_;               // where there are no sums
   std::vector<FiniteSums::Summed> summed_;
-  const KeptOperands* launched_ = nullptr;  // of the graph that was launched last; null: it has checks or sums
+  const KeptOperands* launched_ =
+      nullptr;  // of the graph that was launched last; null: it has checks or sums
   struct Shared {
     TokenSpan span;
     size_t segment = 0;

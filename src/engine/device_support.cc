@@ -22,8 +22,8 @@ Result<std::vector<std::string>> lacking_on(const Backend& device, const EngineO
   // Graphs are built in addresses of the host, which cost nothing until they are used.
   ODMOE_ASSIGN_OR_RETURN(const auto host, Backend::create(1));
   ODMOE_RETURN_IF_ERROR(weights.reserve(*host, *host));
-  ODMOE_ASSIGN_OR_RETURN(
-      const auto state, SequenceState::create(*host, std::make_shared<const StatePlan>(std::move(plan))));
+  ODMOE_ASSIGN_OR_RETURN(const auto state,
+                         SequenceState::create(*host, std::make_shared<const StatePlan>(std::move(plan))));
   const bool flash = options.flash_attention != FlashAttention::kOff &&
                      (options.flash_attention == FlashAttention::kOn ||
                       DensePass::supports_flash_attention(device, *decoder, *state));

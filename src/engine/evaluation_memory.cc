@@ -127,9 +127,10 @@ Status EvaluationMemory::place(Backend& device, const Backend& host, const Decod
   if (apart) {
     ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate_beside(device, host, bytes));
     first_part_ = bytes;
-    each_of_parts(plan, sizes, n_used, [&](const auto& whole, auto&, ggml_tensor*&, int64_t, int64_t n_column) {
-      bytes += round_up(static_cast<uint64_t>(n_column) * whole.device()->nb[1], device.alignment());
-    });
+    each_of_parts(
+        plan, sizes, n_used, [&](const auto& whole, auto&, ggml_tensor*&, int64_t, int64_t n_column) {
+          bytes += round_up(static_cast<uint64_t>(n_column) * whole.device()->nb[1], device.alignment());
+        });
   }
   ODMOE_ASSIGN_OR_RETURN(device_memory_, DeviceMemory::allocate(device, bytes));
   uint64_t offset = 0;
@@ -142,8 +143,8 @@ Status EvaluationMemory::place(Backend& device, const Backend& host, const Decod
   return {};
 }
 
-// visit(exchange of all(), the part's, its device tensor, first column, how many) of all that lanes and places
-// have.
+// visit(exchange of all(), the part's, its device tensor, first column, how many) of all that lanes and
+// places have.
 template <typename Visit>
 void EvaluationMemory::each_of_parts(const StatePlan& plan, const Sizes& sizes, int64_t n_expert_used,
                                      const Visit& visit) {
@@ -183,9 +184,8 @@ void EvaluationMemory::each_of_parts(const StatePlan& plan, const Sizes& sizes, 
 Status EvaluationMemory::make_parts(Backend& device, const StatePlan& plan, const Sizes& sizes,
                                     int64_t n_expert_used) {
   const auto n_part = static_cast<size_t>(sizes.lanes) + static_cast<size_t>(sizes.places);
-  lane_context_.reset(ggml_init({.mem_size = 2 * kTensors * ggml_tensor_overhead() * n_part,
-                                 .mem_buffer = nullptr,
-                                 .no_alloc = true}));
+  lane_context_.reset(ggml_init(
+      {.mem_size = 2 * kTensors * ggml_tensor_overhead() * n_part, .mem_buffer = nullptr, .no_alloc = true}));
   const auto make = [&](const ggml_tensor* whole, int64_t n) {
     return ggml_new_tensor_2d(lane_context_.get(), whole->type, whole->ne[0], n);
   };

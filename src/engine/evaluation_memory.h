@@ -27,9 +27,9 @@ struct RowColumns {
   Exchange<int32_t> first_positions;
 };
 
-// Activations with their counterparts on the host.  Those that a model has not are empty.  Lanes and places are
-// columns of all(), but on a device with memory of its own, whose kernels do not take any address: there they
-// have tensors apart, and what goes to and fro is sent and fetched by these.
+// Activations with their counterparts on the host.  Those that a model has not are empty.  Lanes and places
+// are columns of all(), but on a device with memory of its own, whose kernels do not take any address: there
+// they have tensors apart, and what goes to and fro is sent and fetched by these.
 struct EvaluationColumns {
   Activations device;
   // Written by the host.
@@ -67,7 +67,8 @@ class EvaluationMemory {
   const EvaluationColumns& all() const { return all_; }
   // Tensors of one column each, on the host over the memory of all().
   const EvaluationColumns& lane(int32_t i) const { return lanes_[static_cast<size_t>(i)]; }
-  // Tensors of Sizes::tokens columns, on the host over the memory of all() from first_column(i) on; no lane's.
+  // Tensors of Sizes::tokens columns, on the host over the memory of all() from first_column(i) on; no
+  // lane's.
   const EvaluationColumns& place(int32_t i) const { return places_[static_cast<size_t>(i)]; }
   int64_t first_column(int32_t place) const { return std::ssize(lanes_) + place * tokens_; }
   const Exchange<float>& logits() const { return logits_; }  // [n_vocab, Sizes::logits]

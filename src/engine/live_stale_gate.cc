@@ -43,9 +43,8 @@ uint64_t LiveStaleGate::bytes() const {
 Status LiveStaleGate::make_room() {
   const ModelShape& shape = decoder_->shape();
   const size_t n = decoder_->expert_layers().size();
-  context_.reset(ggml_init({.mem_size = (n + 4 + lookahead_) * ggml_tensor_overhead(),
-                            .mem_buffer = nullptr,
-                            .no_alloc = true}));
+  context_.reset(ggml_init(
+      {.mem_size = (n + 4 + lookahead_) * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
   const auto make_column = [&](int64_t n_part) {
     return ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, shape.n_embd * n_part, 1);
   };

@@ -60,7 +60,7 @@ class LiveStaleGate final : public Predictor {
   DeviceMemory memory_;
   ggml_context_ptr context_;
   ggml_gallocr_ptr allocator_;
-  Decoder::StateBetween asked_;    // the residual is the embedding alone where there are streams
+  Decoder::StateBetween asked_;       // the residual is the embedding alone where there are streams
   std::vector<ggml_tensor*> logits_;  // by layers ahead, [n_expert, 1]
   std::vector<float> said_;           // the logits on the host
   std::vector<ggml_tensor*>

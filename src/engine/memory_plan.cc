@@ -25,13 +25,14 @@ const char* remedy(uint64_t bytes, uint64_t kv_bytes, uint64_t buffer_bytes, uin
 Status check_device(const MemoryPlan::Device& device, const std::string& description) {
   if (device.available_bytes == 0 || device.bytes() <= device.available_bytes) return {};
   const bool known = device.buffer_bytes > 0;
-  return fail(ErrorKind::kBudget,
-              "{} of memory may be taken of {}: this model needs {}{} there ({} dense weights, {} KV cache, {} "
-              "buffers); use --device-memory {}MiB or more if it has so much, --device cpu{}",
-              format_bytes(device.available_bytes), description, known ? "" : "more than ",
-              format_bytes(device.bytes()), format_bytes(device.dense_bytes), format_bytes(device.kv_bytes),
-              known ? format_bytes(device.buffer_bytes) : "and", (device.bytes() + kMiB - 1) / kMiB,
-              remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
+  return fail(
+      ErrorKind::kBudget,
+      "{} of memory may be taken of {}: this model needs {}{} there ({} dense weights, {} KV cache, {} "
+      "buffers); use --device-memory {}MiB or more if it has so much, --device cpu{}",
+      format_bytes(device.available_bytes), description, known ? "" : "more than ",
+      format_bytes(device.bytes()), format_bytes(device.dense_bytes), format_bytes(device.kv_bytes),
+      known ? format_bytes(device.buffer_bytes) : "and", (device.bytes() + kMiB - 1) / kMiB,
+      remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
 }
 
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs) {

@@ -29,8 +29,8 @@ struct MemoryNeeds {
 // kAuto leaves this much of what is available to others: a sixteenth, at least 256 MiB, at most 4 GiB.
 uint64_t auto_margin(uint64_t available_bytes);
 
-// kBudget when the device has less than that, which names what would do; where its buffers are 0, they are not
-// known yet.
+// kBudget when the device has less than that, which names what would do; where its buffers are 0, they are
+// not known yet.
 Status check_device(const MemoryPlan::Device& device, const std::string& description);
 
 // Gives the arena what is left, never more than it can use.  kBudget, with what would do and what takes it,

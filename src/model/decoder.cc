@@ -19,7 +19,8 @@ ggml_tensor* columns(ggml_context* ctx, ggml_tensor* matrix, int64_t n, int64_t 
                       matrix->nb[1] * static_cast<size_t>(first));
 }
 
-// Makes an operation write its result into a persistent matrix: no node has to copy it there.  The result must be a tensor of its own, no view of another.
+// Makes an operation write its result into a persistent matrix: no node has to copy it there.  The result
+// must be a tensor of its own, no view of another.
 ggml_tensor* write_to(ggml_tensor* matrix, ggml_tensor* result) {
   GGML_ASSERT(result->type == matrix->type && result->ne[0] == matrix->ne[0] &&
               result->ne[1] <= matrix->ne[1]);

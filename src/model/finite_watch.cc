@@ -175,8 +175,7 @@ ggml_tensor* FiniteSums::sum(ggml_context* context, const HidingOperand& operand
   return sums;
 }
 
-Result<std::vector<FiniteSums::Summed>> FiniteSums::add(ggml_cgraph* plain, Graph& checked,
-                                                        FiniteWhat what) {
+Result<std::vector<FiniteSums::Summed>> FiniteSums::add(ggml_cgraph* plain, Graph& checked, FiniteWhat what) {
   std::vector<HidingOperand> hiding;
   std::vector<HidingOperand> looked_at;
   const int n_node = ggml_graph_n_nodes(plain);
@@ -191,8 +190,7 @@ Result<std::vector<FiniteSums::Summed>> FiniteSums::add(ggml_cgraph* plain, Grap
     ggml_tensor* values = ggml_graph_node(plain, i);
     const auto found = std::ranges::find(hiding, values, &HidingOperand::tensor);
     if (found == hiding.end() && (what != FiniteWhat::kAll || !can_be_looked_at(values))) continue;
-    looked_at.push_back(found != hiding.end() ? *found
-                                              : HidingOperand{.tensor = values, .limit = kInfinite});
+    looked_at.push_back(found != hiding.end() ? *found : HidingOperand{.tensor = values, .limit = kInfinite});
     summed.push_back({.tensor = values, .first = n_row});
     n_row += rows_of(values);
   }

@@ -89,8 +89,8 @@ class KeptOperands {
   // Room for the operands of a graph of `max_nodes` nodes.
   explicit KeptOperands(int max_nodes) { operands_.reserve(static_cast<size_t>(max_nodes)); }
 
-  // Before the graph's tensors get addresses.  With `sums` it has room for FiniteSums::kNodes times its nodes.
-  // Errors as FiniteSums.
+  // Before the graph's tensors get addresses.  With `sums` it has room for FiniteSums::kNodes times its
+  // nodes. Errors as FiniteSums.
   Status keep(Graph& graph, FiniteSums* sums);
   // With sums: once it is launched.
   void queue_fetch() const;

@@ -24,8 +24,7 @@ Result<std::unique_ptr<SequenceState>> SequenceState::create(const Backend& back
   for (const StatePlan::Tensor& tensor : p.tensors()) {
     bytes += (tensor.overwritten ? 2 : 1) * round_up(tensor.bytes, backend.alignment());
   }
-  ODMOE_ASSIGN_OR_RETURN(state->memory_,
-                         DeviceMemory::allocate(backend, bytes, DeviceMemory::Use::kSparse));
+  ODMOE_ASSIGN_OR_RETURN(state->memory_, DeviceMemory::allocate(backend, bytes, DeviceMemory::Use::kSparse));
   if (!p.holds_every_length()) {
     ODMOE_ASSIGN_OR_RETURN(state->snapshot_memory_,
                            AlignedBuffer::allocate(p.bytes() - p.tensor_bytes(), /*huge_pages=*/false));

@@ -102,7 +102,34 @@ TEST(OwnMemory, ThatIsTooSmallIsRefused) {
       EngineImpl::open(options, {}, {.memory_of_its_own = true, .device_bytes = uint64_t{1} << 20});
   ASSERT_FALSE(engine.has_value());
   EXPECT_EQ(engine.error().kind, ErrorKind::kBudget);
-  EXPECT_TRUE(engine.error().message.contains("1.00 MiB of memory may be taken of CPU")) << engine.error().message;
+  EXPECT_TRUE(engine.error().message.contains("1.00 MiB of memory may be taken of CPU"))
+      << engine.error().message;
+}
+
+// Whatever it had in its memory then is not trusted.
+TEST(OwnMemory, ADeviceThatFailsEndsWhatItWasAskedForAndIsAskedNoMore) {
+  int64_t n_good = INT64_MAX;
+  const auto fault = [&]() -> Status {
+    if (n_good-- > 0) return {};
+    return fail(ErrorKind::kIo, "device lost");
+  };
+  const auto engine =
+      open_or_fail(reference_options(bundled_model()), {.memory_of_its_own = true, .device_fault = fault});
+  ASSERT_NE(engine, nullptr);
+  const auto session = engine->new_session().value();
+  const std::vector<Token> prompt = engine->encode(kText, true, true);
+  ASSERT_TRUE(session->evaluate(prompt).has_value());
+  const Token next = 5;
+  for (const int64_t after : {2, 1000}) {
+    n_good = after;
+    const Status status = session->evaluate({&next, 1});
+    ASSERT_FALSE(status.has_value());
+    EXPECT_EQ(status.error().kind, ErrorKind::kIo);
+    const char* said =
+        after == 2 ? "the device CPU failed: device lost" : "the device CPU failed: it has failed before";
+    EXPECT_TRUE(status.error().message.contains(said)) << status.error().message;
+    EXPECT_EQ(session->tokens().size(), prompt.size());
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, OwnMemoryBits,

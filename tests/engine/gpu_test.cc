@@ -1,5 +1,5 @@
-// The dense part on a real device with memory of its own: the first that ggml finds.  `./dev device` runs these
-// on Mesa's lavapipe, a Vulkan device that computes on the processor.
+// The dense part on a real device with memory of its own: the first that ggml finds.  `./dev device` runs
+// these on Mesa's lavapipe, a Vulkan device that computes on the processor.
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -12,7 +12,8 @@ namespace {
 using namespace odmoe::testing;
 
 constexpr std::string_view kText =
-    "In the beginning was the word, and the word was with the people of the United States; and it came to pass "
+    "In the beginning was the word, and the word was with the people of the United States; and it came to "
+    "pass "
     "that the king said unto his servants, What is the matter?";
 
 // Empty: there is none.
@@ -23,9 +24,9 @@ std::string first_device() {
   return {};
 }
 
-#define ODMOE_DEVICE_OR_SKIP(name)             \
-  const std::string name = first_device();     \
-  if (name.empty())                            \
+#define ODMOE_DEVICE_OR_SKIP(name)         \
+  const std::string name = first_device(); \
+  if (name.empty())                        \
   GTEST_SKIP() << "ggml finds no device but the processor; ./dev device installs and names one"
 
 std::filesystem::path model_path(const std::string& name) {
@@ -83,8 +84,9 @@ class OnDevice : public ::testing::TestWithParam<const char*> {
   std::filesystem::path model_;
 };
 
-// How far a device may be from the processor: kernels there round as they like, and where two experts are nearly
-// as likely, another one may be chosen.
+// Of a chunk Vulkan's kernels multiply in half precision, unless GGML_VK_DISABLE_F16 is set; and where two
+// experts are nearly as likely another one may be chosen, which alone makes 3 % in models of random weights.
+// Measured on lavapipe: docs/devices.md.
 TEST_P(OnDevice, LogitsAreThoseOfTheProcessorButForRounding) {
   const std::vector<float> wanted = run(device_options(model_, "cpu"), nullptr, 0);
   for (const FlashAttention flash : {FlashAttention::kOff, FlashAttention::kAuto}) {
@@ -93,10 +95,33 @@ TEST_P(OnDevice, LogitsAreThoseOfTheProcessorButForRounding) {
     const std::vector<float> got = run(options, nullptr, 0);
     ASSERT_EQ(got.size(), wanted.size());
     const double l2 = relative_l2(got, wanted);
-    RecordProperty("l2", std::to_string(l2));
-    std::printf("%s, flash attention %d: relative difference %.3g\n", GetParam(), static_cast<int>(flash), l2);
-    EXPECT_LE(l2, std::string_view(GetParam()).ends_with("F32") ? 1e-3 : 5e-2);
+    RecordProperty(flash == FlashAttention::kOff ? "l2" : "l2_flash", std::to_string(l2));
+    const bool exact =
+        std::getenv("GGML_VK_DISABLE_F16") != nullptr && std::string_view(GetParam()).ends_with("F32");
+    EXPECT_LE(l2, exact ? 2e-3 : 8e-2);
   }
+}
+
+// One token's products are in single precision.
+TEST_P(OnDevice, ATokenAloneIsNearer) {
+  const auto logits = [&](const std::string& device) {
+    std::vector<float> all;
+    EngineOptions options = device_options(model_, device);
+    options.cache_type = CacheType::kF16;
+    const auto engine = open_or_fail(options);
+    if (engine == nullptr) return all;
+    const auto session = engine->new_session().value();
+    for (const Token token : {3, 14, 15, 9, 26, 5}) {
+      EXPECT_TRUE(session->evaluate({&token, 1}).has_value());
+      append(all, session->logits());
+    }
+    return all;
+  };
+  const std::vector<float> wanted = logits("cpu"), got = logits(device_);
+  ASSERT_EQ(got.size(), wanted.size());
+  const double l2 = relative_l2(got, wanted);
+  RecordProperty("l2", std::to_string(l2));
+  EXPECT_LE(l2, std::string_view(GetParam()).ends_with("F32") ? 1e-3 : 8e-2);
 }
 
 TEST_P(OnDevice, NeitherBudgetNorPolicyNorPredictorNorReaderChangesABit) {
@@ -152,9 +177,9 @@ TEST_P(OnDevice, CompanyChangesNoBit) {
   std::vector<float> singly(wanted.begin(), wanted.begin() + engine->model().n_vocab);
   other->truncate(0);
   ASSERT_TRUE(other->evaluate(chunk).has_value());
-  ASSERT_TRUE(other->evaluate_singly(more, [&](int32_t, std::span<const float> values) {
-                    append(singly, values);
-                  }).has_value());
+  ASSERT_TRUE(
+      other->evaluate_singly(more, [&](int32_t, std::span<const float> values) { append(singly, values); })
+          .has_value());
   expect_same_bits(singly, wanted);
 }
 
@@ -219,7 +244,8 @@ TEST(Device, IsAskedOnceBetweenLayersOfExperts) {
   EXPECT_EQ(after.device_graphs - before.device_graphs, n_layer + 1 + n_shared + 1);
   const auto n_embd = static_cast<uint64_t>(decoder.shape().n_embd);
   const auto n_used = static_cast<uint64_t>(decoder.shape().router.n_expert_used);
-  EXPECT_GE(after.device_sent_bytes - before.device_sent_bytes, n_layer * n_used * (n_embd + 1) * sizeof(float));
+  EXPECT_GE(after.device_sent_bytes - before.device_sent_bytes,
+            n_layer * n_used * (n_embd + 1) * sizeof(float));
   EXPECT_GT(after.device_operations, before.device_operations);
 }
 
@@ -235,7 +261,8 @@ TEST(Device, ValuesThatAreNotFiniteAreFoundThere) {
   const Status status = session->evaluate(engine->encode(kText, true, true));
   ASSERT_FALSE(status.has_value());
   EXPECT_EQ(status.error().kind, ErrorKind::kBadFile);
-  EXPECT_TRUE(status.error().message.contains(odmoe::format("layer {}, router", engine->decoder().expert_layers()[1])))
+  EXPECT_TRUE(status.error().message.contains(
+      odmoe::format("layer {}, router", engine->decoder().expert_layers()[1])))
       << status.error().message;
 }
 
