@@ -80,27 +80,39 @@ class OnDevice : public ::testing::TestWithParam<const char*> {
     model_ = model_path(GetParam());
     if (model_.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
   }
-  // In single precision, weights of single precision.
-  static bool computes_exactly() {
-    return std::getenv("GGML_VK_DISABLE_F16") != nullptr && std::string_view(GetParam()).ends_with("F32");
+  // Of most positions: where two experts are nearly as likely another one may be chosen, which alone makes
+  // 3 % of difference in models of random weights.
+  void expect_near(std::span<const float> got, std::span<const float> wanted,
+                   const std::string& which) const {
+    ASSERT_EQ(got.size(), wanted.size());
+    ASSERT_FALSE(wanted.empty());
+    const auto info = Engine::inspect(reference_options(model_));
+    ASSERT_TRUE(info.has_value());
+    const auto n_vocab = static_cast<size_t>(info->n_vocab);
+    std::vector<double> differences;
+    for (size_t at = 0; at < wanted.size(); at += n_vocab) {
+      differences.push_back(relative_l2(got.subspan(at, n_vocab), wanted.subspan(at, n_vocab)));
+    }
+    std::ranges::sort(differences);
+    const double median = differences[differences.size() / 2];
+    RecordProperty("median" + which, odmoe::format("{:.2g}", median));
+    RecordProperty("most" + which, odmoe::format("{:.2g}", differences.back()));
+    EXPECT_LE(median, std::string_view(GetParam()).ends_with("F32") ? 5e-3 : 5e-2);
+    EXPECT_LE(differences.back(), 0.5);
   }
   std::string device_;
   std::filesystem::path model_;
 };
 
-// Of a chunk Vulkan's kernels multiply in half precision, unless GGML_VK_DISABLE_F16 is set; and where two
-// experts are nearly as likely another one may be chosen, which alone makes 3 % in models of random weights.
-// Measured on lavapipe: docs/devices.md.
+// Of a chunk Vulkan's kernels multiply in half precision, unless GGML_VK_DISABLE_F16 is set; the processor's
+// round what they multiply with quantised weights, Vulkan's do not.  Measured on lavapipe: docs/devices.md.
 TEST_P(OnDevice, LogitsAreThoseOfTheProcessorButForRounding) {
   const std::vector<float> wanted = run(device_options(model_, "cpu"), nullptr, 0);
-  for (const FlashAttention flash : {FlashAttention::kOff, FlashAttention::kAuto}) {
+  for (const FlashAttention flash : {FlashAttention::kOff, FlashAttention::kOn}) {
     EngineOptions options = device_options(model_, device_);
     options.flash_attention = flash;
     const std::vector<float> got = run(options, nullptr, 0);
-    ASSERT_EQ(got.size(), wanted.size());
-    const double l2 = relative_l2(got, wanted);
-    RecordProperty(flash == FlashAttention::kOff ? "l2" : "l2_flash", std::to_string(l2));
-    EXPECT_LE(l2, computes_exactly() ? 2e-3 : 8e-2);
+    expect_near(got, wanted, flash == FlashAttention::kOff ? "" : "_flash");
   }
 }
 
@@ -111,17 +123,14 @@ TEST_P(OnDevice, SoAreThoseOfTokensAlone) {
     const auto engine = open_or_fail(device_options(model_, device));
     if (engine == nullptr) return all;
     const auto session = engine->new_session().value();
-    for (const Token token : {3, 14, 15, 9, 26, 5}) {
+    for (const Token token : {3, 14, 15, 9, 26, 5, 7, 11, 12}) {
       EXPECT_TRUE(session->evaluate({&token, 1}).has_value());
       append(all, session->logits());
     }
     return all;
   };
   const std::vector<float> wanted = logits("cpu"), got = logits(device_);
-  ASSERT_EQ(got.size(), wanted.size());
-  const double l2 = relative_l2(got, wanted);
-  RecordProperty("l2", std::to_string(l2));
-  EXPECT_LE(l2, computes_exactly() ? 2e-3 : 8e-2);
+  expect_near(got, wanted, "");
 }
 
 TEST_P(OnDevice, NeitherBudgetNorPolicyNorPredictorNorReaderChangesABit) {
