@@ -226,7 +226,7 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
     ODMOE_RETURN_IF_ERROR(reserve("layers", build));
     graph_.reset();
     build(nearly_a_tile);
-    ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteChecks::What::kHiding));
+    ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteWhat::kHiding));
   }
   if (state.plan().has_overwritten()) graph_bytes_ *= 2;  // they are built for both sides
   graph_.reset();
