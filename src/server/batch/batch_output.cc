@@ -92,23 +92,30 @@ Status each_batch_line(const FileDescriptor& file, const fs::path& path, uint64_
   }
 }
 
-bool is_batch_answer(std::string_view line, std::string_view id) {
+constexpr std::string_view kAnswerBeginning = "{\"id\":\"batch_req_";
+
+bool is_batch_answer(std::string_view line, std::string_view beginning) {
   // Where the power went, blocks of a file may be there that were never written.
-  return line.starts_with(batch_line_beginning(id)) && line.ends_with('}') && !line.contains('\0');
+  return line.starts_with(beginning) && line.ends_with('}') && !line.contains('\0');
 }
 
-// How many of the lines from the first on are answers to the input's requests, and their bytes.
+// How many of the lines from the first on are answers to the input's requests (null: to any), and their
+// bytes.
 struct Answered {
   size_t lines = 0, failed = 0;
   uint64_t bytes = 0;
   bool others = false;  // lines follow that are not
 };
-Result<Answered> answered_lines(const FileDescriptor& file, const fs::path& path, const BatchInput& input) {
+Result<Answered> answered_lines(const FileDescriptor& file, const fs::path& path, const BatchInput* input) {
   Answered answered;
   ODMOE_RETURN_IF_ERROR(each_batch_line(file, path, 0, [&](std::string_view line, uint64_t) -> Result<bool> {
-    if (answered.lines < input.size()) {
-      ODMOE_ASSIGN_OR_RETURN(const std::string id, input.id(answered.lines));
-      if (is_batch_answer(line, id)) {
+    if (input == nullptr || answered.lines < input->size()) {
+      std::string beginning(kAnswerBeginning);
+      if (input != nullptr) {
+        ODMOE_ASSIGN_OR_RETURN(const std::string id, input->id(answered.lines));
+        beginning = batch_line_beginning(id);
+      }
+      if (is_batch_answer(line, beginning)) {
         ++answered.lines;
         answered.failed += is_failed_answer(line) ? 1 : 0;
         answered.bytes += line.size() + 1;
@@ -143,7 +150,7 @@ Status write_whole_line(const FileDescriptor& file, const fs::path& path, uint64
 }  // namespace
 
 std::string batch_line_beginning(std::string_view id) {
-  return odmoe::format("{{\"id\":\"batch_req_{}\",", id);
+  return odmoe::format("{}{}\",", kAnswerBeginning, id);
 }
 
 bool is_failed_answer(std::string_view line) {
@@ -161,7 +168,7 @@ Result<BatchState> batch_state(const fs::path& path, const BatchInput& input) {
   if (fs::is_regular_file(path, error)) {
     const FileDescriptor file = FileDescriptor::open(path, O_RDONLY);
     if (!file) return batch_file_error("read", path, errno);
-    ODMOE_ASSIGN_OR_RETURN(const Answered answered, answered_lines(file, path, input));
+    ODMOE_ASSIGN_OR_RETURN(const Answered answered, answered_lines(file, path, &input));
     if (answered.lines == input.size() && answered.bytes == fs::file_size(path, error)) {
       return BatchState::kComplete;
     }
@@ -172,7 +179,17 @@ Result<BatchState> batch_state(const fs::path& path, const BatchInput& input) {
 }
 
 Result<BatchOutput> BatchOutput::open(const fs::path& path, const BatchInput& input,
-                                      std::string_view identity, int64_t now, const Clock& clock) {
+                                      std::string_view identity, int64_t now, const odmoe::Clock& clock) {
+  return open_of(path, &input, identity, now, clock);
+}
+
+Result<BatchOutput> BatchOutput::open_without_input(const fs::path& path, int64_t now,
+                                                    const odmoe::Clock& clock) {
+  return open_of(path, nullptr, {}, now, clock);
+}
+
+Result<BatchOutput> BatchOutput::open_of(const fs::path& path, const BatchInput* input,
+                                         std::string_view identity, int64_t now, const odmoe::Clock& clock) {
   BatchOutput output(clock);
   output.path_ = path;
   output.progress_path_ = progress_path_of(path);
@@ -224,7 +241,7 @@ std::unexpected<Error> BatchOutput::of_another_batch() const {
               progress_path_.string(), path_.string());
 }
 
-Status BatchOutput::read_output(const BatchInput& input) {
+Status BatchOutput::read_output(const BatchInput* input) {
   output_ = FileDescriptor::open(path_, O_RDWR | O_CREAT);
   if (!output_) return batch_file_error("write", path_, errno);
   ODMOE_ASSIGN_OR_RETURN(const Answered answered, answered_lines(output_, path_, input));

@@ -42,7 +42,11 @@ class BatchOutput {
   // is there is of another identity, or another process writes it.
   static Result<BatchOutput> open(const std::filesystem::path& path, const BatchInput& input,
                                   std::string_view identity, int64_t now,
-                                  const Clock& clock = SteadyClock::instance());
+                                  const odmoe::Clock& clock = SteadyClock::instance());
+  // Of a batch whose input cannot be read any more: each line that may be an answer is one, as far as lines
+  // are whole.  To count and to read, and not to put.
+  static Result<BatchOutput> open_without_input(const std::filesystem::path& path, int64_t now,
+                                                const odmoe::Clock& clock = SteadyClock::instance());
 
   // When the batch was begun, by this process or an earlier one.
   int64_t begun() const { return begun_; }
@@ -68,17 +72,19 @@ class BatchOutput {
     uint64_t offset = 0;  // in OUT.progress
     uint64_t bytes = 0;
   };
-  explicit BatchOutput(const Clock& clock) : clock_(&clock) {}
+  explicit BatchOutput(const odmoe::Clock& clock) : clock_(&clock) {}
+  static Result<BatchOutput> open_of(const std::filesystem::path& path, const BatchInput* input,
+                                     std::string_view identity, int64_t now, const odmoe::Clock& clock);
   Status open_progress(std::string_view identity, int64_t now);
   std::unexpected<Error> of_another_batch() const;
-  Status read_output(const BatchInput& input);
+  Status read_output(const BatchInput* input);
   Status read_ahead();
   Status append(std::string_view line);
   Result<std::string> read_ahead_of(const Ahead& where) const;
   Status append_ahead(size_t place, std::string_view line);
   Status catch_up();
 
-  const Clock* clock_;
+  const odmoe::Clock* clock_;
   std::filesystem::path path_, progress_path_;
   FileDescriptor output_, progress_;
   uint64_t output_bytes_ = 0, progress_bytes_ = 0;  // of whole lines

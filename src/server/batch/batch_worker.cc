@@ -43,6 +43,10 @@ BatchFault fault_of(const BatchLineError& error, size_t line) {
   return {.code = error.code, .message = error.message, .line = line};
 }
 
+BatchFault no_input_fault() {
+  return {.code = "missing_input_file", .message = "the input file is not there any more"};
+}
+
 }  // namespace
 
 uint64_t batch_worker_bytes(const ServerOptions& options, int32_t sessions) {
@@ -116,15 +120,35 @@ BatchWorker::Stopped BatchWorker::look(const BatchRecord& record) const {
   return store_->now() >= record.expires ? Stopped::kExpired : Stopped::kNot;
 }
 
+// `goes_on`: empty for as long as the server does.
 Result<BatchInput> BatchWorker::open_input(
     const BatchRecord& record, std::function<bool()> goes_on,
     std::function<void(const BatchRequest& request, size_t place)> each) const {
-  return BatchInput::open(store_->files().path_of(record.input_file),
-                          {.progress = [&](uint64_t, uint64_t) { return !goes_on || goes_on(); },
-                           .each = std::move(each),
-                           .max_requests = kMaxServedBatchRequests,
-                           .max_line_bytes = max_line_bytes_,
-                           .memory = line_memory_});
+  return BatchInput::open(
+      store_->files().path_of(record.input_file),
+      {.progress = [&](uint64_t, uint64_t) { return goes_on ? goes_on() : !is_stopping(); },
+       .each = std::move(each),
+       .max_requests = kMaxServedBatchRequests,
+       .max_line_bytes = max_line_bytes_,
+       .memory = line_memory_});
+}
+
+// The input of a batch that takes no answers any more, which ends without it as well; nothing where it cannot
+// be read.
+Result<std::optional<BatchInput>> BatchWorker::input_of_ended(const BatchRecord& record) const {
+  auto input = open_input(record, {}, {});
+  if (input.has_value()) return std::optional(*std::move(input));
+  if (input.error().kind == ErrorKind::kInterrupted) return std::unexpected(input.error());
+  log_event(spdlog::level::err, "batch_without_input",
+            {{"batch", record.id}, {"why", input.error().message}});
+  return std::nullopt;
+}
+
+Result<BatchOutput> BatchWorker::open_answers(const BatchRecord& record,
+                                              const std::optional<BatchInput>& input) const {
+  const auto path = store_->output_path(record.id);
+  return input ? BatchOutput::open(path, *input, {}, store_->now())
+               : BatchOutput::open_without_input(path, store_->now());
 }
 
 Result<BatchRecord> BatchWorker::fail_batch(const BatchRecord& record, std::vector<BatchFault> faults) {
@@ -147,6 +171,8 @@ Result<BatchRecord> BatchWorker::validate(const BatchRecord& record) {
       record,
       [&] {
         stopped = look(record);
+        // What had no turn in time is read all the same: each of its requests is told so.
+        if (stopped == Stopped::kExpired) stopped = Stopped::kNot;
         return stopped == Stopped::kNot;
       },
       [&](const BatchRequest& request, size_t place) {
@@ -160,13 +186,14 @@ Result<BatchRecord> BatchWorker::validate(const BatchRecord& record) {
   if (stopped == Stopped::kForNow) return fail(ErrorKind::kInterrupted, "interrupted");
   if (stopped != Stopped::kNot) return finish_answering(record, stopped);
   if (!input.has_value()) {
-    if (input.error().kind == ErrorKind::kIo) return std::unexpected(input.error());
-    const bool too_many = input.error().kind == ErrorKind::kUsage;
-    return fail_batch(record,
-                      {{.code = too_many ? "too_many_requests" : "missing_input_file",
-                        .message = too_many ? odmoe::format("the file has more than {} requests: divide it",
-                                                            kMaxServedBatchRequests)
-                                            : "the input file is not there any more"}});
+    if (input.error().kind == ErrorKind::kIo) {
+      if (look(record) == Stopped::kExpired) return finish_answering(record, Stopped::kExpired);
+      return std::unexpected(input.error());
+    }
+    if (input.error().kind != ErrorKind::kUsage) return fail_batch(record, {no_input_fault()});
+    return fail_batch(record, {{.code = "too_many_requests",
+                                .message = odmoe::format("the file has more than {} requests: divide it",
+                                                         kMaxServedBatchRequests)}});
   }
   for (size_t place = 0; place < input->size() && wrong.size() < kMaxBatchErrors; ++place) {
     if (input->is_duplicate(place)) {
@@ -193,8 +220,19 @@ Result<BatchRecord> BatchWorker::validate(const BatchRecord& record) {
 Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
   log_event(spdlog::level::info, "batch_goes_on", {{"batch", record.id}, {"requests", record.n_request}});
   Stopped stopped = look(record);
+  std::optional<BatchInput> read;
   if (stopped == Stopped::kNot) {
-    ODMOE_ASSIGN_OR_RETURN(const BatchInput input, open_input(record, {}, {}));
+    auto opened = open_input(record, {}, {});
+    if (opened.has_value()) {
+      read.emplace(*std::move(opened));
+    } else if (opened.error().kind == ErrorKind::kNotFound || opened.error().kind == ErrorKind::kUsage) {
+      stopped = Stopped::kNoInput;
+    } else {
+      return std::unexpected(opened.error());
+    }
+  }
+  if (stopped == Stopped::kNot) {
+    const BatchInput& input = *read;
     const BatchOptions options{.model_id = service_.server.model_id,
                                .chat_template = service_.server.chat_template};
     ODMOE_ASSIGN_OR_RETURN(const std::string identity,
@@ -223,19 +261,29 @@ Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
       return std::unexpected(counts.error());
     }
     ODMOE_RETURN_IF_ERROR(output->sync());
+  } else if (stopped != Stopped::kForNow) {
+    ODMOE_RETURN_IF_ERROR(recount(record));
   }
   if (stopped == Stopped::kForNow) return fail(ErrorKind::kInterrupted, "interrupted");
   return finish_answering(record, stopped);
 }
 
-// What an earlier process answered of a batch that was cancelled.
+// What an earlier process answered of a batch that does not go on.
 Status BatchWorker::recount(const BatchRecord& record) {
   const auto path = store_->output_path(record.id);
   std::error_code none;
   if (!std::filesystem::exists(path, none)) return {};
-  ODMOE_ASSIGN_OR_RETURN(const BatchInput input, open_input(record, {}, {}));
-  ODMOE_ASSIGN_OR_RETURN(const BatchOutput output, BatchOutput::open(path, input, {}, store_->now()));
-  store_->count(record.id, output.n_done() - output.n_failed(), output.n_failed());
+  ODMOE_ASSIGN_OR_RETURN(const std::optional<BatchInput> input, input_of_ended(record));
+  const auto output = open_answers(record, input);
+  if (!output.has_value() && output.error().kind == ErrorKind::kUsage) {
+    log_event(spdlog::level::warn, "batch_answers_damaged",
+              {{"batch", record.id}, {"why", output.error().message}});
+    store_->remove_output(record.id);
+    store_->count(record.id, 0, 0);
+    return {};
+  }
+  if (!output.has_value()) return std::unexpected(output.error());
+  store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
   return {};
 }
 
@@ -245,12 +293,15 @@ Result<BatchRecord> BatchWorker::finish_answering(const BatchRecord& record, Sto
     const bool cancelled = why == Stopped::kCancelled || batch.phase == BatchPhase::kCancelling;
     const bool expired = why == Stopped::kExpired && !cancelled;
     batch.finalizing = store_->now();
-    batch.ending = cancelled               ? BatchPhase::kCancelled
-                   : expired               ? BatchPhase::kExpired
-                   : why == Stopped::kFull ? BatchPhase::kFailed
-                                           : BatchPhase::kCompleted;
+    const bool failed = why == Stopped::kFull || why == Stopped::kNoInput;
+    batch.ending = cancelled ? BatchPhase::kCancelled
+                   : expired ? BatchPhase::kExpired
+                   : failed  ? BatchPhase::kFailed
+                             : BatchPhase::kCompleted;
     if (!cancelled) batch.phase = BatchPhase::kFinalizing;
-    if (batch.ending == BatchPhase::kFailed) {
+    if (batch.ending == BatchPhase::kFailed && why == Stopped::kNoInput) {
+      batch.faults = {no_input_fault()};
+    } else if (batch.ending == BatchPhase::kFailed) {
       batch.faults = {{.code = "batch_disk_full",
                        .message = "there is no room for more answers: delete files, or start the server with "
                                   "a larger --batch-disk, and ask what is missing in another batch"}};
@@ -308,19 +359,19 @@ Status BatchWorker::write_files(const BatchRecord& record) {
   ODMOE_RETURN_IF_ERROR(begin(record.error_file, errors));
   const auto write = [&](std::string_view line, bool failed) -> Status {
     std::optional<FileStore::Upload>& upload = failed ? errors : output;
+    if (is_stopping()) return fail(ErrorKind::kInterrupted, "interrupted");
     if (!upload) return {};
     const ApiStatus written = upload->write(std::string(line) + "\n");
     return written.has_value() ? Status() : fail(ErrorKind::kIo, "{}", written.error().message);
   };
-  ODMOE_ASSIGN_OR_RETURN(const BatchInput input, open_input(record, {}, {}));
-  ODMOE_ASSIGN_OR_RETURN(const BatchOutput answers,
-                         BatchOutput::open(store_->output_path(record.id), input, {}, store_->now()));
+  ODMOE_ASSIGN_OR_RETURN(const std::optional<BatchInput> input, input_of_ended(record));
+  ODMOE_ASSIGN_OR_RETURN(const BatchOutput answers, open_answers(record, input));
   ODMOE_RETURN_IF_ERROR(
       answers.each_answer([&](std::string_view line) { return write(line, is_failed_answer(line)); }));
-  if (record.ending == BatchPhase::kExpired) {
-    for (size_t place = 0; place < input.size(); ++place) {
+  if (record.ending == BatchPhase::kExpired && input) {
+    for (size_t place = 0; place < input->size(); ++place) {
       if (answers.is_done(place)) continue;
-      ODMOE_ASSIGN_OR_RETURN(const BatchRequest request, input.request(place));
+      ODMOE_ASSIGN_OR_RETURN(const BatchRequest request, input->request(place));
       ODMOE_RETURN_IF_ERROR(write(
           unanswered_line(request, {.code = "batch_expired",
                                     .message = "This request could not be executed before the completion "

@@ -35,7 +35,7 @@ class BatchWorker {
 
  private:
   // Why a batch does not go on.
-  enum class Stopped { kNot, kForNow, kCancelled, kExpired, kFull };
+  enum class Stopped { kNot, kForNow, kCancelled, kExpired, kFull, kNoInput };
   void run();
   Status go_on(BatchRecord record);
   Result<BatchRecord> validate(const BatchRecord& record);
@@ -48,6 +48,8 @@ class BatchWorker {
   bool is_stopping() const;
   Result<BatchInput> open_input(const BatchRecord& record, std::function<bool()> goes_on,
                                 std::function<void(const BatchRequest& request, size_t place)> each) const;
+  Result<std::optional<BatchInput>> input_of_ended(const BatchRecord& record) const;
+  Result<BatchOutput> open_answers(const BatchRecord& record, const std::optional<BatchInput>& input) const;
   Result<BatchRecord> fail_batch(const BatchRecord& record, std::vector<BatchFault> faults);
 
   const std::shared_ptr<BatchStore> store_;

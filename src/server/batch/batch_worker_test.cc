@@ -144,6 +144,49 @@ TEST_F(BatchWorkerTest, WhatIsLeftWhenTheTimeIsOverIsAnErrorForEach) {
   const BatchRecord waited = until_over(later);
   EXPECT_EQ(waited.phase, BatchPhase::kExpired) << "it had no turn";
   EXPECT_TRUE(waited.output_file.empty());
+  ASSERT_EQ(lines_of(waited.error_file).size(), 1U);
+  EXPECT_EQ(lines_of(waited.error_file)[0]["error"]["code"], "batch_expired");
+}
+
+TEST_F(BatchWorkerTest, WhatAnEarlierProcessAnsweredIsThereWhenTheTimeIsOver) {
+  const std::string id = interrupted(30, 100);
+  const size_t answered = store_->find(id, "me")->n_completed;
+  store_->count(id, 0, 0);  // it is known when the folder is opened again
+  now_ = 1000 + 3600;
+  start();
+  const BatchRecord over = until_over(id);
+  EXPECT_EQ(over.phase, BatchPhase::kExpired);
+  EXPECT_EQ(over.n_completed, answered);
+  EXPECT_EQ(said_in(over.output_file).size(), answered);
+  EXPECT_EQ(lines_of(over.error_file).size(), 30 - answered);
+}
+
+TEST_F(BatchWorkerTest, WithoutItsInputABatchEndsWithWhatIsThere) {
+  struct Case {
+    BatchPhase phase;
+    bool cancel;
+    int64_t seconds;
+  };
+  for (const auto& [phase, cancel, seconds] :
+       {Case{BatchPhase::kFailed, false, 0}, Case{BatchPhase::kCancelled, true, 0},
+        Case{BatchPhase::kExpired, false, 3600}}) {
+    const std::string id = interrupted(30, 100);
+    const size_t answered = store_->find(id, "me")->n_completed;
+    store_->count(id, 0, 0);
+    ASSERT_TRUE(std::filesystem::remove(store_->files().path_of(store_->find(id, "me")->input_file)));
+    if (cancel) {
+      ASSERT_TRUE(store_->cancel(id, "me").has_value());
+    }
+    now_ += seconds;
+    const std::string later = create(1, 1);
+    start();
+    const BatchRecord over = until_over(id);
+    EXPECT_EQ(over.phase, phase);
+    EXPECT_EQ(over.n_completed, answered);
+    EXPECT_EQ(said_in(over.output_file).size(), answered);
+    EXPECT_EQ(over.faults.empty(), phase != BatchPhase::kFailed);
+    EXPECT_EQ(until_over(later).phase, BatchPhase::kCompleted) << "it has its turn";
+  }
 }
 
 TEST_F(BatchWorkerTest, GoesOnWithWhatIsThereUnlessTheModelIsAnother) {
@@ -187,6 +230,7 @@ TEST_F(BatchWorkerTest, FinishesWhatWasInterruptedWhileItBecameFiles) {
   EXPECT_EQ(again.phase, BatchPhase::kCompleted);
   EXPECT_EQ(again.output_file, done.output_file);
   EXPECT_EQ(said_in(again.output_file), said);
+  stop();  // it goes after the batch is over
   EXPECT_FALSE(std::filesystem::exists(store_->output_path(id)));
 }
 
