@@ -141,8 +141,13 @@ ApiResult<Body> BatchDialect::answer(const Route& route, PlainRequest request) c
 ApiResult<Body> BatchDialect::upload(const PlainRequest& request) const {
   UploadForm form(store_->files());
   ODMOE_ASSIGN_OR_RETURN(FormReader reader, FormReader::create(request.content_type, form));
-  ODMOE_RETURN_IF_ERROR(request.read_body(kMaxFileBytes + kFormOverheadBytes,
-                                          [&](std::string_view piece) { return reader.take(piece); }));
+  const ApiStatus read = request.read_body(kMaxFileBytes + kFormOverheadBytes,
+                                           [&](std::string_view piece) { return reader.take(piece); });
+  if (!read.has_value()) {
+    // The bound of the body is the file's, not --max-body.
+    const bool too_large = read.error().status == 413 && read.error().code.empty();
+    return std::unexpected(too_large ? file_too_large() : read.error());
+  }
   ODMOE_RETURN_IF_ERROR(reader.finish());
   ODMOE_ASSIGN_OR_RETURN(const StoredFile file, form.finish(request.owner));
   return json_body(file_json(file));

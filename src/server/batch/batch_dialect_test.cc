@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -47,7 +48,8 @@ class BatchDialectTest : public ::testing::Test {
                                   .query = query,
                                   .content_type = kAsForm,
                                   .read_body = [&](size_t max_bytes, const auto& take) -> ApiStatus {
-                                    if (body.size() > max_bytes) return std::unexpected(from_status(413));
+                                    if (body.size() > std::min(max_bytes, most_))
+                                      return std::unexpected(from_status(413));
                                     return take(body);
                                   }});
     if (!answer.has_value()) return std::unexpected(answer.error());
@@ -74,6 +76,7 @@ class BatchDialectTest : public ::testing::Test {
     return ask("POST", "/v1/batches", body.dump());
   }
 
+  size_t most_ = SIZE_MAX;  // that a body may have here
   odmoe::testing::TempDir dir_;
   int64_t now_ = 1000;
   std::shared_ptr<BatchStore> store_ =
@@ -125,6 +128,14 @@ TEST_F(BatchDialectTest, ADriveThatIsFullIsSaid) {
   ASSERT_FALSE(full.has_value());
   EXPECT_EQ(full.error().status, 413);
   EXPECT_EQ(full.error().code, "batch_disk_full");
+}
+
+TEST_F(BatchDialectTest, ABodyThatIsTooLargeIsAFileThatIs) {
+  most_ = 100;
+  const auto refused = upload(form_field("purpose", "batch") + form_file(std::string(100, 'x')));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().status, 413);
+  EXPECT_EQ(refused.error().code, "file_too_large");
 }
 
 TEST_F(BatchDialectTest, ABatchIsMadeShownAndCancelled) {

@@ -65,16 +65,23 @@ Status BatchStore::read_directory() {
       continue;
     }
     last_number_ = std::max(last_number_, record->number);
-    if (!is_over(record->phase)) (void)files_->hold(record->input_file, record->owner);
+    if (!is_over(record->phase)) files_->hold_again(record->input_file, record->owner);
     put(*std::move(record));
   }
   if (error) return fail(ErrorKind::kIo, "cannot read {}: {}", directory_.string(), error.message());
   // Answers of batches that are over, and of none.
+  uint64_t answered_bytes = 0;
   for (const fs::path& path : others) {
     const std::string name = path.filename().string();
     const auto batch = batches_.find(name.substr(0, name.find('.')));
-    if (batch == batches_.end() || is_over(batch->second.record.phase)) fs::remove(path, error);
+    if (batch == batches_.end() || is_over(batch->second.record.phase)) {
+      fs::remove(path, error);
+    } else if (const uintmax_t bytes = fs::file_size(path, error); !error) {
+      answered_bytes += bytes;
+    }
   }
+  // The files that they become are written beside them.
+  (void)files_->keep_room(2 * answered_bytes);
   forget_old();
   return {};
 }
@@ -116,27 +123,24 @@ ApiResult<BatchRecord> BatchStore::create(BatchRecord record) {
     return bad_request("input_file_id", "there is no file {}",
                        dump_json(Json(record.input_file.substr(0, 128))));
   }
-  {
-    const MutexLock lock(mutex_);
-    const auto waiting = static_cast<size_t>(std::ranges::count_if(
-        batches_, [](const auto& entry) { return !is_over(entry.second.record.phase); }));
-    if (waiting >= kMaxStoredBatches / 2 || record_bytes_ > 2 * kMaxBatchRecordBytes) {
-      files_->release(record.input_file);
-      return std::unexpected(ApiError{.status = 429,
-                                      .fault = Fault::kRate,
-                                      .message = "too many batches wait already: try again later",
-                                      .code = "too_many_batches",
-                                      .retry_after_s = 60});
-    }
-    record.number = ++last_number_;
+  const MutexLock lock(mutex_);
+  const auto waiting = static_cast<size_t>(
+      std::ranges::count_if(batches_, [](const auto& entry) { return !is_over(entry.second.record.phase); }));
+  if (waiting >= kMaxStoredBatches / 2 || record_bytes_ > 2 * kMaxBatchRecordBytes) {
+    files_->release(record.input_file);
+    return std::unexpected(ApiError{.status = 429,
+                                    .fault = Fault::kRate,
+                                    .message = "too many batches wait already: try again later",
+                                    .code = "too_many_batches",
+                                    .retry_after_s = 60});
   }
+  record.number = ++last_number_;
   record.id = new_stored_id(kBatchPrefix);
   record.phase = BatchPhase::kValidating;
   if (const Status status = keep(record); !status.has_value()) {
     files_->release(record.input_file);
-    return std::unexpected(from_engine(status.error()));
+    return std::unexpected(not_kept(status.error()));
   }
-  const MutexLock lock(mutex_);
   put(record);
   forget_old();
   ++woken_;
@@ -174,7 +178,7 @@ ApiResult<BatchRecord> BatchStore::cancel(const std::string& id, const std::stri
     batch.phase = waits ? BatchPhase::kCancelled : BatchPhase::kCancelling;
     if (waits) batch.cancelled = batch.cancelling;
   });
-  if (!record.has_value()) return std::unexpected(from_engine(record.error()));
+  if (!record.has_value()) return std::unexpected(not_kept(record.error()));
   if (was_over) {
     return bad_request("id", "Cannot cancel a batch with status '{}'.", batch_phase_name(record->phase));
   }

@@ -29,16 +29,16 @@ class BatchStoreTest : public ::testing::Test {
     store_.reset();
     store_ = BatchStore::open({.directory = dir_ / "batches"}, [this] { return now_; }).value();
   }
-  std::string file(const std::string& owner = "me") {
+  std::string file(const std::string& owner = "me", int64_t expires = 0) {
     auto upload = store_->files().begin().value();
     EXPECT_TRUE(upload.write("x").has_value());
-    return upload.finish({.owner = owner, .name = "in", .purpose = "batch"}).value().id;
+    return upload.finish({.owner = owner, .name = "in", .purpose = "batch", .expires = expires}).value().id;
   }
-  BatchRecord create(const std::string& owner = "me") {
+  BatchRecord create(const std::string& owner = "me", int64_t file_expires = 0) {
     return store_
         ->create({.owner = owner,
                   .endpoint = "/v1/completions",
-                  .input_file = file(owner),
+                  .input_file = file(owner, file_expires),
                   .window = "24h",
                   .created = now_,
                   .expires = now_ + 86400})
@@ -156,6 +156,18 @@ TEST_F(BatchStoreTest, AFileIsNeededUntilItsBatchIsOver) {
   EXPECT_TRUE(store_->files().remove(batch.input_file, "me").value());
 }
 
+TEST_F(BatchStoreTest, AFileThatExpiresStaysForItsBatchAlsoAfterARestart) {
+  const BatchRecord first = create("me", 1500), second = create("me", 1500);
+  now_ = 2000;
+  open();
+  for (const BatchRecord& batch : {first, second}) {
+    EXPECT_TRUE(store_->files().find(batch.input_file, "me"));
+    EXPECT_TRUE(std::filesystem::exists(store_->files().path_of(batch.input_file)));
+    set_phase(batch.id, BatchPhase::kCompleted);
+    EXPECT_FALSE(store_->files().find(batch.input_file, "me"));
+  }
+}
+
 TEST_F(BatchStoreTest, WhatWaitsIsCancelledAtOnceAndWhatRunsSoon) {
   const std::string a = create().id, b = create().id;
   ASSERT_EQ(store_->next(kNoWait)->id, a);
@@ -196,6 +208,8 @@ TEST_F(BatchStoreTest, AnswersOfBatchesThatAreOverGoWhenItIsOpened) {
   EXPECT_TRUE(std::filesystem::exists(store_->output_path(b)));
   EXPECT_TRUE(std::filesystem::exists(store_->output_path(b).string() + ".progress"));
   EXPECT_FALSE(std::filesystem::exists(store_->output_path("batch_none")));
+  EXPECT_EQ(store_->files().used_bytes(), 2 * (1 + FileStore::kFileBytes) + 2 * 2)
+      << "and room for the others";
 }
 
 TEST_F(BatchStoreTest, TheFirstOfThoseThatAreOverGoWhereThereIsTooMuchOfThem) {

@@ -88,6 +88,22 @@ std::string new_stored_id(std::string_view prefix) {
   return odmoe::format("{}{:08x}{:08x}{:08x}", prefix, random(), random(), random());
 }
 
+ApiError file_too_large() {
+  return {.status = 413,
+          .fault = Fault::kRequest,
+          .message = odmoe::format("the file has more than the {} that one may have: divide it",
+                                   format_bytes(kMaxFileBytes)),
+          .param = "file",
+          .code = "file_too_large"};
+}
+
+ApiError not_kept(const Error& error) {
+  log_event(spdlog::level::err, "not_kept", {{"why", error.message}});
+  return {.status = 500,
+          .fault = Fault::kServer,
+          .message = "the server could not write to its drive: its log says why"};
+}
+
 Json file_json(const StoredFile& file) {
   Json json = {{"id", file.id},         {"object", "file"},
                {"bytes", file.bytes},   {"created_at", file.created},
@@ -157,15 +173,7 @@ FileStore::Upload::~Upload() {
 ApiStatus FileStore::Upload::write(std::string_view bytes) {
   {
     const MutexLock lock(store_->mutex_);
-    if (bounded_ && file_.bytes() + bytes.size() > kMaxFileBytes) {
-      return std::unexpected(
-          ApiError{.status = 413,
-                   .fault = Fault::kRequest,
-                   .message = odmoe::format("the file has more than the {} that one may have: divide it",
-                                            format_bytes(kMaxFileBytes)),
-                   .param = "file",
-                   .code = "file_too_large"});
-    }
+    if (bounded_ && file_.bytes() + bytes.size() > kMaxFileBytes) return std::unexpected(file_too_large());
     if (bounded_ && store_->file_bytes_ + store_->kept_room_ + bytes.size() > store_->disk_bytes_) {
       return std::unexpected(store_->full());
     }
@@ -175,7 +183,7 @@ ApiStatus FileStore::Upload::write(std::string_view bytes) {
   if (const Status status = file_.write(bytes); !status.has_value()) {
     const MutexLock lock(store_->mutex_);
     store_->file_bytes_ -= bytes.size() - (file_.bytes() - before);
-    return std::unexpected(from_engine(status.error()));
+    return std::unexpected(not_kept(status.error()));
   }
   return {};
 }
@@ -202,7 +210,7 @@ ApiResult<StoredFile> FileStore::Upload::finish(StoredFile file) {
   if (const Status status = keep(); !status.has_value()) {
     std::error_code ignored;
     fs::remove(path, ignored);
-    return std::unexpected(from_engine(status.error()));
+    return std::unexpected(not_kept(status.error()));
   }
   FileStore& store = *std::exchange(store_, nullptr);
   const MutexLock lock(store.mutex_);
@@ -228,13 +236,13 @@ ApiResult<FileStore::Upload> FileStore::begin() {
   const MutexLock lock(mutex_);
   --n_upload_;
   file_bytes_ -= kFileBytes;
-  return std::unexpected(from_engine(file.error()));
+  return std::unexpected(not_kept(file.error()));
 }
 
 ApiResult<FileStore::Upload> FileStore::begin_output(const std::string& id) {
   assert(is_file_id(id));
   auto file = OutputFile::create_private(path_of(id).string() + std::string(kUnfinishedUpload));
-  if (!file.has_value()) return std::unexpected(from_engine(file.error()));
+  if (!file.has_value()) return std::unexpected(not_kept(file.error()));
   const MutexLock lock(mutex_);
   ++n_upload_;
   file_bytes_ += kFileBytes;
@@ -326,6 +334,12 @@ bool FileStore::hold(const std::string& id, const std::string& owner) {
   return true;
 }
 
+void FileStore::hold_again(const std::string& id, const std::string& owner) {
+  const MutexLock lock(mutex_);
+  const auto found = files_.find(id);
+  if (found != files_.end() && found->second.file.owner == owner) ++found->second.holds;
+}
+
 void FileStore::release(const std::string& id) {
   const MutexLock lock(mutex_);
   const auto found = files_.find(id);
@@ -335,6 +349,7 @@ void FileStore::release(const std::string& id) {
 bool FileStore::keep_room(uint64_t bytes) {
   const MutexLock lock(mutex_);
   kept_room_ = bytes;
+  if (file_bytes_ + kept_room_ > disk_bytes_) remove_expired();
   return file_bytes_ + kept_room_ <= disk_bytes_;
 }
 

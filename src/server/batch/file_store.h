@@ -32,6 +32,11 @@ int64_t unix_time();
 // A name that nobody can guess: PREFIX and 24 hexadecimal digits.
 std::string new_stored_id(std::string_view prefix);
 
+// 413: more bytes than a file may have.
+ApiError file_too_large();
+// 500: the drive failed.  Why is in the log, for who runs the server.
+ApiError not_kept(const Error& error);
+
 // NOLINTBEGIN(readability-redundant-member-init): GCC warns of designated initialisers that leave out a
 // member without one.
 struct StoredFile {
@@ -95,6 +100,8 @@ class FileStore {
   // Somebody needs it: it is not removed and does not expire until as many release() it.  False: there is
   // none.
   bool hold(const std::string& id, const std::string& owner);
+  // When the folder is opened again: one that was held may be past its time.
+  void hold_again(const std::string& id, const std::string& owner);
   void release(const std::string& id);
   std::filesystem::path path_of(const std::string& id) const { return directory_ / id; }
 

@@ -22,6 +22,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 
 class FileStoreTest : public ::testing::Test {
  protected:
@@ -129,6 +130,14 @@ TEST_F(FileStoreTest, WhatDoesNotFitIsRefusedAndLeavesNothing) {
   EXPECT_TRUE(add("").has_value());
 }
 
+TEST_F(FileStoreTest, AClientIsNotToldOfTheDrive) {
+  std::filesystem::remove_all(dir_.path());
+  const auto refused = add("a");
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().status, 500);
+  EXPECT_THAT(refused.error().message, Not(HasSubstr(dir_.path().string())));
+}
+
 TEST_F(FileStoreTest, AFileThatIsNeededStays) {
   const std::string id = add("a", "me", 1500).value().id;
   ASSERT_TRUE(store_->hold(id, "me"));
@@ -140,6 +149,15 @@ TEST_F(FileStoreTest, AFileThatIsNeededStays) {
   store_->release(id);
   EXPECT_FALSE(store_->find(id, "me"));
   EXPECT_EQ(n_on_drive(), 0U);
+}
+
+TEST_F(FileStoreTest, RoomForBatchesIsMadeOfFilesThatExpired) {
+  open(FileStore::kFileBytes + 100);
+  ASSERT_TRUE(add("a", "me", 1500).has_value());
+  EXPECT_FALSE(store_->keep_room(200));
+  now_ = 2000;
+  EXPECT_TRUE(store_->keep_room(200));
+  EXPECT_EQ(store_->used_bytes(), 200U);
 }
 
 TEST_F(FileStoreTest, WhatWasReadWhileItGoesIsStillReadable) {
