@@ -138,15 +138,17 @@ class Server::Impl {
                                                          {.chat_template = options_.chat_template,
                                                           .sees_images = !options_.vision.url.empty(),
                                                           .model_path = engine_options.model.string()}));
-    if (batches_ != nullptr) worker_ = std::make_unique<BatchWorker>(batches_, model, options_, of_batches);
     const MutexLock lock(mutex_);
+    if (batches_ != nullptr && !draining_) {
+      worker_ = std::make_unique<BatchWorker>(batches_, model, options_, of_batches);
+    }
     loaded_ = std::move(model);
     return {};
   }
 
   bool drain(std::chrono::milliseconds limit) {
     draining_ = true;
-    if (worker_ != nullptr) worker_->stop();
+    stop_batches();
     events_.end(std::min<std::chrono::milliseconds>(limit, kEndOfEvents));
     const auto end = Clock::now() + limit;
     const auto loaded = this->loaded();
@@ -162,7 +164,7 @@ class Server::Impl {
 
   void stop() {
     draining_ = stopping_ = true;
-    if (worker_ != nullptr) worker_->stop();
+    stop_batches();
     events_.end(std::chrono::milliseconds(0));
     std::shared_ptr<ServedModel> loaded;
     {
@@ -175,7 +177,12 @@ class Server::Impl {
     }
     // Those that are answered are told that it ends, as far as they take it in time.
     listener_.stop(kEndOfAnswers);
-    worker_.reset();
+    std::unique_ptr<BatchWorker> worker;
+    {
+      const MutexLock lock(mutex_);
+      worker = std::move(worker_);
+    }
+    worker.reset();
     loaded.reset();
     const MutexLock lock(mutex_);
     loaded_.reset();
@@ -210,6 +217,11 @@ class Server::Impl {
                               loaded->context);
   }
 
+  void stop_batches() {
+    const MutexLock lock(mutex_);
+    if (worker_ != nullptr) worker_->stop();
+  }
+
   void set_up_listener();
   void answer(const Route& route, const Request& request, Response& response);
   ApiStatus try_answer(const Route& route, const Request& request, Response& response,
@@ -237,7 +249,7 @@ class Server::Impl {
   std::atomic<int> answering_ = 0;
   mutable Mutex mutex_;
   std::shared_ptr<ServedModel> loaded_ ODMOE_GUARDED_BY(mutex_);
-  std::unique_ptr<BatchWorker> worker_;  // from serve() to stop()
+  std::unique_ptr<BatchWorker> worker_ ODMOE_GUARDED_BY(mutex_);  // from serve() to stop()
 };
 
 void Server::Impl::set_up_listener() {
