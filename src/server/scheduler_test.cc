@@ -10,10 +10,12 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <latch>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "base/mutex.h"
 #include "deadline.h"
@@ -309,18 +311,26 @@ TEST_F(SchedulerTest, PatientOnesAreCountedApartAndEndWhenItDrains) {
   start(1);
   std::vector<std::shared_ptr<RecordingSink>> sinks;
   std::vector<Scheduler::Ticket> tickets;
-  for (int i = 0; i < 3; ++i) {
-    sinks.push_back(std::make_shared<RecordingSink>());
+  for (int i = 0; i < 3; ++i) sinks.push_back(std::make_shared<RecordingSink>());
+  // The first one writes no more until they are told to end.
+  std::latch came(1), drained(1);
+  sinks[0]->on_each_ = [&, first = true]() mutable {
+    if (!std::exchange(first, false)) return;
+    came.count_down();
+    drained.wait();
+  };
+  for (const auto& sink : sinks) {
     Generation asked = ask(kText, 200);
     asked.patient = true;
-    tickets.push_back(scheduler_->submit(std::move(asked), sinks.back()).value());
+    tickets.push_back(scheduler_->submit(std::move(asked), sink).value());
   }
-  sinks[0]->wait_for_tokens(1);
+  came.wait();
   const Scheduler::Load load = scheduler_->load();
   EXPECT_EQ(load.patient_running, 1U);
   EXPECT_EQ(load.patient_queued, 2U);
   EXPECT_EQ(load.running + load.queued, 0U);
   scheduler_->drain();
+  drained.count_down();
   for (const auto& sink : sinks) EXPECT_EQ(sink->wait().ending, Ending::kCancelled);
   EXPECT_TRUE(scheduler_->wait_idle(std::chrono::seconds(60)));
 }
