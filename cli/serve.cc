@@ -85,7 +85,7 @@ void wait_for_signal() {
 
 Result<int> serve(ServeOptions options) {
   settle_heap();
-  settle_memory(options);
+  ODMOE_RETURN_IF_ERROR(settle_memory(options));
   ODMOE_RETURN_IF_ERROR(options.inference.engine.validate());
   ODMOE_ASSIGN_OR_RETURN(options.server.api_keys, api_keys(options));
   ODMOE_ASSIGN_OR_RETURN(options.server.chat_template, chosen_chat_template(options.chat_template));

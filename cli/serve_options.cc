@@ -273,17 +273,24 @@ void add_serve_options(CLI::App& command, ServeOptions& options) {
   add_inference_options(command, options.inference);
 }
 
-void settle_memory(ServeOptions& options) {
+Status settle_memory(ServeOptions& options) {
   options.server.prompt_cache_bytes =
       options.prompt_cache_bytes.value_or(options.server.cache_dir.empty() ? 0 : kDefaultPromptCacheBytes);
   EngineOptions& engine = options.inference.engine;
-  if (!options.server.batch_dir.empty()) engine.sessions += options.server.batch_width;
+  if (!options.server.batch_dir.empty()) {
+    if (engine.sessions + options.server.batch_width > kMaxSessions) {
+      return fail(ErrorKind::kUsage, "--sessions {} and --batch-width {}: together they may be {}",
+                  engine.sessions, options.server.batch_width, kMaxSessions);
+    }
+    engine.sessions += options.server.batch_width;
+  }
   if (options.server.max_body_bytes == 0) {
     options.server.max_body_bytes = server::default_max_body_bytes(options.server, engine.context);
   }
   const server::ServerNeeds needs = server::server_needs(options.server, engine.sessions);
   engine.reserved_bytes = needs.bytes;
   engine.reserved_bytes_per_token = needs.bytes_per_token;
+  return {};
 }
 
 Result<std::vector<std::string>> api_keys(const ServeOptions& options) {

@@ -26,8 +26,9 @@ struct ServeOptions {
 // `options` must outlive `command`.
 void add_serve_options(CLI::App& command, ServeOptions& options);
 
-// Once the options are parsed: what the server takes of memory, for it and the memory plan.
-void settle_memory(ServeOptions& options);
+// Once the options are parsed: what the server takes of memory, for it and the memory plan.  kUsage: it has
+// more sessions than there can be.
+Status settle_memory(ServeOptions& options);
 
 // The keys of the options, of the file and of the environment together.
 Result<std::vector<std::string>> api_keys(const ServeOptions& options);

@@ -71,6 +71,8 @@ TEST(CommandLine, WrongUsageIsOneLineAndExitCodeTwo) {
   expect_error(odmoe(run({"-p", "x", "--chunk", "0"})), 2, "chunk");
   expect_error(odmoe(run({"-p", "x", "--stop", ""})), 2, "--stop");
   expect_error(odmoe({"perplexity", kModel}), 2, "--file");
+  expect_error(odmoe({"serve", kModel, "--batch-dir", "none", "--sessions", "200", "--batch-width", "100"}),
+               2, "--batch-width 100");
   expect_error(odmoe({"completion", "tcsh"}), 2, "bash|zsh|fish");
 }
 
