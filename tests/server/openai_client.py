@@ -296,7 +296,10 @@ def batches(client, model):
     error = json.loads(client.files.content(batch.error_file_id).text)
     check(error["custom_id"] == "r5" and error["response"]["status_code"] == 400, "errors apart")
     check(client.batches.list(limit=1).data[0].id == batch.id, "it is listed")
-    second = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    long = [json.dumps({"custom_id": f"r{i}", "method": "POST", "url": "/v1/chat/completions",
+                        "body": {**bodies[0], "max_tokens": 500, "ignore_eos": True}}) for i in range(50)]
+    much = client.files.create(file=("long.jsonl", "\n".join(long).encode()), purpose="batch")
+    second = client.batches.create(input_file_id=much.id, endpoint="/v1/chat/completions", completion_window="24h")
     check(client.batches.cancel(second.id).status in ("cancelling", "cancelled"), "one is cancelled")
     for create in (lambda: client.batches.create(input_file_id="file-none", endpoint="/v1/chat/completions",
                                                  completion_window="24h"),
