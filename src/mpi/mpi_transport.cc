@@ -6,11 +6,10 @@
 // sched_yield(): on processors that have anything else to do the kernel lets whoever yields wait for
 // milliseconds, while a thread that has slept comes at once.
 //   - whoever waits asks again and again for kSpin, which is longer than most answers of a rank beside this
-//   one
-//     take, and gives way to nobody; then every kPause;
+//     one take, and gives way to nobody; then every kPause;
 //   - while nobody does, threads compute: kDuringWork is enough to keep a long message going, and costs a few
 //     per cent of one processor;
-//   - when nothing has come or gone for kLong, every kAtRest.
+//   - when no message has come or gone for kLong, every kAtRest; notes, the signs of life, do not count.
 #include <mpi.h>
 #include <sched.h>
 #ifdef __linux__
@@ -132,6 +131,7 @@ class MpiTransport final : public Transport {
       if (error_) return std::unexpected(*error_);
       peer(to).message = message;
       peer(to).sending = true;
+      last_moved_ = std::chrono::steady_clock::now();
       asked_ = true;
     }
     begin_asked();
@@ -232,6 +232,7 @@ class MpiTransport final : public Transport {
   std::deque<std::pair<int, std::vector<std::byte>>> come_;  // notes
   std::atomic<bool> asked_ = false;
   std::atomic<int> n_waiting_ = 0;  // threads that ask MPI themselves
+  // A message, not a note.
   std::atomic<Time> last_moved_ = std::chrono::steady_clock::now();
   std::atomic<Ending> ending_ = Ending::kNo;
   std::atomic<int> exit_code_ = 1;
@@ -269,7 +270,6 @@ bool MpiTransport::drive() {
   for (int rank = 0; rank < n_rank_; ++rank) {
     if (rank != rank_) moved = look(rank) || moved;
   }
-  if (moved) last_moved_ = std::chrono::steady_clock::now();
   return moved;
 }
 
@@ -292,6 +292,8 @@ bool MpiTransport::wait_until(milliseconds timeout, const There& there) {
   }
   --n_waiting_;
   const std::lock_guard lock(mutex_);
+  // Nobody else asks now for what is on its way; the thread may still be at rest.
+  if (std::ranges::any_of(peers_, &Peer::sending)) wake_.notify_one();
   return there();
 }
 
@@ -386,6 +388,7 @@ bool MpiTransport::look(int rank) {
   }
   if (done(flow.message_sending, rank, status)) {
     moved = true;
+    last_moved_ = std::chrono::steady_clock::now();
     const std::lock_guard lock(mutex_);
     peer(rank).sending = false;
     changed_.notify_all();
@@ -401,6 +404,7 @@ bool MpiTransport::look(int rank) {
   }
   if (done(flow.message_coming, rank, status)) {
     moved = true;
+    last_moved_ = std::chrono::steady_clock::now();
     int bytes = 0;
     MPI_Get_count(&status, MPI_BYTE, &bytes);
     flow.come = static_cast<size_t>(bytes);
