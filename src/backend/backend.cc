@@ -210,11 +210,24 @@ uint64_t Backend::available_bytes() const {
   return free;
 }
 
-// A driver's own words; what the device had in its memory is not to be trusted from now on.
+// A driver's own words, of which the first are kept; what the device had in its memory is not to be trusted
+// from now on.
 Status Backend::lost(std::string_view said) {
-  lost_ = true;
+  const MutexLock lock(said_mutex_);
+  if (!lost_.exchange(true)) said_ = said;
   return fail(ErrorKind::kIo, "the device {} failed: {}; start again, with another --device if it stays so",
-              name(), said);
+              name(), said_);
+}
+
+// Moves bytes, unless the device has failed.
+template <typename Move>
+void Backend::guard(const Move& move) {
+  if (lost_) return;
+  try {
+    move();
+  } catch (const std::exception& error) {
+    static_cast<void>(lost(error.what()));
+  }
 }
 
 Status Backend::compute(ggml_cgraph* graph) {
@@ -223,7 +236,7 @@ Status Backend::compute(ggml_cgraph* graph) {
 }
 
 Status Backend::settle() {
-  if (lost_) return lost("it has failed before");
+  if (lost_) return lost({});
   if (on_host_memory_) return {};  // whose graphs run as they are launched
   ++traffic_.waits;
   try {
@@ -235,38 +248,37 @@ Status Backend::settle() {
 }
 
 void Backend::queue_fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
-  if (lost_) return;
-  traffic_.fetched_bytes += bytes.size();
-  try {
-    ggml_backend_tensor_get_async(backend_.get(), tensor, bytes.data(), offset, bytes.size());
-  } catch (const std::exception& error) {
-    static_cast<void>(lost(error.what()));
-  }
+  if (!on_host_memory_) traffic_.fetched_bytes += bytes.size();
+  guard([&] { ggml_backend_tensor_get_async(backend_.get(), tensor, bytes.data(), offset, bytes.size()); });
 }
 
 void Backend::fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
-  if (lost_) return;
-  ++traffic_.waits;
-  traffic_.fetched_bytes += bytes.size();
-  try {
-    read_tensor(tensor, offset, bytes);
-  } catch (const std::exception& error) {
-    static_cast<void>(lost(error.what()));
+  if (!on_host_memory_) {
+    ++traffic_.waits;
+    traffic_.fetched_bytes += bytes.size();
   }
+  read(tensor, offset, bytes);
 }
 
 void Backend::send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes) {
-  if (lost_) return;
-  traffic_.sent_bytes += bytes.size();
-  try {
-    ggml_backend_tensor_set_async(backend_.get(), tensor, bytes.data(), offset, bytes.size());
-  } catch (const std::exception& error) {
-    static_cast<void>(lost(error.what()));
-  }
+  if (!on_host_memory_) traffic_.sent_bytes += bytes.size();
+  guard([&] { ggml_backend_tensor_set_async(backend_.get(), tensor, bytes.data(), offset, bytes.size()); });
+}
+
+void Backend::read(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
+  guard([&] { read_tensor(tensor, offset, bytes); });
+}
+
+void Backend::write(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes) {
+  guard([&] { write_tensor(tensor, offset, bytes); });
+}
+
+void Backend::clear(ggml_backend_buffer_t buffer) {
+  guard([&] { ggml_backend_buffer_clear(buffer, 0); });
 }
 
 Status Backend::launch(ggml_cgraph* graph) {
-  if (lost_) return lost("it has failed before");
+  if (lost_) return lost({});
   // Such kernels do not look at their operands: ggml's AMX takes rows that lie apart for rows without gaps.
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
     const ggml_tensor* node = ggml_graph_node(graph, i);

@@ -3,6 +3,7 @@
 
 #include <ggml-cpp.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -12,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/mutex.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -55,6 +57,9 @@ class Backend {
     return ggml_backend_get_default_buffer_type(backend_.get());
   }
 
+  // Whether it is the processor, whatever memory it has.
+  bool is_cpu() const { return ggml_backend_dev_type(device_) == GGML_BACKEND_DEVICE_TYPE_CPU; }
+
   // Whether memory of ours can be that of tensors; or else DeviceMemory is the device's.
   bool computes_on_host_memory() const { return on_host_memory_; }
 
@@ -97,7 +102,15 @@ class Backend {
   // The host's bytes, which stay as they are until settle(), -> a tensor, for what is launched afterwards.
   void send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
 
-  // What a device with memory of its own was asked to do so far.
+  // A tensor's bytes from `offset` on, at once; by any thread, while nothing under way uses them.  They stay
+  // as they are where the device fails, or has failed before; so does the next compute(), which says why.
+  void read(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
+  void write(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
+  void clear(ggml_backend_buffer_t buffer);  // all of it
+  // Whether the device has failed, so that what was read may be anything.  By any thread.
+  bool is_lost() const { return lost_; }
+
+  // What a device with memory of its own was asked to do so far, but for read(), write() and clear().
   struct Traffic {
     uint64_t graphs = 0, nodes = 0;  // without views, which nothing is computed for
     uint64_t sent_bytes = 0, fetched_bytes = 0;
@@ -114,6 +127,8 @@ class Backend {
   Status open_cpu(const Options& options);
   Status open_device(const std::string& name);
   Status lost(std::string_view said);
+  template <typename Move>
+  void guard(const Move& move);
   ggml_backend_dev_t device_ = nullptr;
   ggml_backend_ptr backend_;
   std::vector<ggml_backend_buffer_type_t> extra_buffer_types_;
@@ -121,7 +136,9 @@ class Backend {
   bool on_host_memory_ = true;
   uint64_t alignment_ = kTensorAlignment;
   std::function<Status()> fault_;
-  bool lost_ = false;
+  std::atomic<bool> lost_ = false;
+  Mutex said_mutex_;
+  std::string said_ ODMOE_GUARDED_BY(said_mutex_);  // by its driver, when it failed first
   Traffic traffic_;
 };
 

@@ -42,11 +42,11 @@ bool DeviceMemory::place(ggml_tensor* tensor, uint64_t offset) const {
   return ggml_backend_tensor_alloc(buffer_.get(), tensor, base + offset) == GGML_STATUS_SUCCESS;
 }
 
-void DeviceMemory::clear() {
+void DeviceMemory::clear(Backend& backend) {
   if (host_.size() > 0) {
     host_.discard(0, host_.size());
   } else {
-    ggml_backend_buffer_clear(buffer_.get(), 0);
+    backend.clear(buffer_.get());
   }
 }
 

@@ -32,8 +32,9 @@ class DeviceMemory {
   // Gives a tensor its place.  Offsets are multiples of kTensorAlignment.  False when ggml refuses.
   bool place(ggml_tensor* tensor, uint64_t offset) const;
 
-  // Makes everything zero; what is ours goes back to the system until it is touched again.
-  void clear();
+  // Makes everything zero; what is ours goes back to the system until it is touched again.  Of the backend
+  // that it was allocated for.
+  void clear(Backend& backend);
 
  private:
   uint64_t bytes_ = 0;

@@ -34,7 +34,7 @@ TEST_P(DeviceMemories, IsZeroAtFirstAndWhenCleared) {
   EXPECT_EQ(values, (std::array<float, 32>{}));
   values.fill(2);
   write_tensor(tensor, 0, bytes);
-  memory.clear();
+  memory.clear(*backend_);
   read_tensor(tensor, 0, bytes);
   EXPECT_EQ(values, (std::array<float, 32>{}));
 }

@@ -154,6 +154,7 @@ class EngineImpl final : public Engine {
   void return_state(std::unique_ptr<SequenceState> state, int32_t lane);
   // Replaces a timeline by the first n tokens of the saved state of `state_length`.
   void restore(SequenceState& state, int64_t n, int64_t state_length, std::span<const std::byte> saved);
+  bool device_is_lost() const { return backend_->is_lost(); }  // any thread
   // Any thread; for tests that press the store from outside.
   ExpertStore& store() { return *store_; }
   void note_first_token(double ttft_ms);

@@ -93,10 +93,13 @@ int32_t SessionImpl::truncate(int32_t n) {
   return n;
 }
 
-int32_t SessionImpl::reachable(int32_t n) const { return static_cast<int32_t>(state_->reachable(n)); }
+// Of a device that has failed nothing is to be saved.
+int32_t SessionImpl::reachable(int32_t n) const {
+  return engine_->device_is_lost() ? 0 : static_cast<int32_t>(state_->reachable(n));
+}
 
 void SessionImpl::save_state(int32_t n, std::span<std::byte> state) const {
-  assert(n >= 0 && reachable(n) == n && state.size() == state_bytes(n));
+  assert(n >= 0 && state_->reachable(n) == n && state.size() == state_bytes(n));
   state_->save(n, state);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <exception>
 #include <iterator>
 
 #include "backend/tensor_memory.h"
@@ -39,6 +40,22 @@ ggml_tensor* write_streams(ggml_tensor* matrix, ggml_tensor* streams) {
 
 ggml_tensor* scaled(ggml_context* ctx, ggml_tensor* x, float factor) {
   return factor == 1 ? x : ggml_scale(ctx, x, factor);
+}
+
+void read_embedding(const ggml_tensor* token_embd, int32_t token, std::span<float> values) {
+  const uint64_t offset = static_cast<uint64_t>(token) * token_embd->nb[1];
+  if (token_embd->type == GGML_TYPE_F32) {
+    read_tensor(token_embd, offset, std::as_writable_bytes(values));
+  } else {
+    constexpr size_t kPiece = 2048;  // a multiple of every type's block
+    std::array<std::byte, kPiece * sizeof(float)> piece;
+    for (size_t done = 0; done < values.size(); done += kPiece) {
+      const std::span some = values.subspan(done, std::min(kPiece, values.size() - done));
+      const auto bytes = std::span(piece).first(ggml_row_size(token_embd->type, std::ssize(some)));
+      read_tensor(token_embd, offset + ggml_row_size(token_embd->type, static_cast<int64_t>(done)), bytes);
+      ggml_get_type_traits(token_embd->type)->to_float(bytes.data(), some.data(), std::ssize(some));
+    }
+  }
 }
 
 }  // namespace
@@ -352,18 +369,10 @@ void Decoder::build_head(ggml_context* ctx, ggml_cgraph* graph, const Activation
 }
 
 void Decoder::embedding(int32_t token, std::span<float> values) const {
-  const uint64_t offset = static_cast<uint64_t>(token) * token_embd_->nb[1];
-  if (token_embd_->type == GGML_TYPE_F32) {
-    read_tensor(token_embd_, offset, std::as_writable_bytes(values));
-  } else {
-    constexpr size_t kPiece = 2048;  // a multiple of every type's block
-    std::array<std::byte, kPiece * sizeof(float)> piece;
-    for (size_t done = 0; done < values.size(); done += kPiece) {
-      const std::span some = values.subspan(done, std::min(kPiece, values.size() - done));
-      const auto bytes = std::span(piece).first(ggml_row_size(token_embd_->type, std::ssize(some)));
-      read_tensor(token_embd_, offset + ggml_row_size(token_embd_->type, static_cast<int64_t>(done)), bytes);
-      ggml_get_type_traits(token_embd_->type)->to_float(bytes.data(), some.data(), std::ssize(some));
-    }
+  try {
+    read_embedding(token_embd_, token, values);
+  } catch (const std::exception&) {  // of a device that has failed, which the next graph says
+    std::ranges::fill(values, 0);
   }
   if (shape().layer.embedding_scale == 1) return;
   for (float& value : values) value *= shape().layer.embedding_scale;

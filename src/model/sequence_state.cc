@@ -3,21 +3,19 @@
 #include <algorithm>
 #include <cassert>
 
-#include "backend/tensor_memory.h"
 #include "base/units.h"
 
 namespace odmoe {
 
-SequenceState::SequenceState(std::shared_ptr<const StatePlan> plan)
-    : plan_(std::move(plan)), first_kept_(plan_->groups().size()) {
+SequenceState::SequenceState(Backend& backend, std::shared_ptr<const StatePlan> plan)
+    : backend_(&backend), plan_(std::move(plan)), first_kept_(plan_->groups().size()) {
   snapshots_.reserve(static_cast<size_t>(plan_->options().snapshots));
 }
 
-Result<std::unique_ptr<SequenceState>> SequenceState::create(const Backend& backend,
+Result<std::unique_ptr<SequenceState>> SequenceState::create(Backend& backend,
                                                              std::shared_ptr<const StatePlan> plan) {
-  std::unique_ptr<SequenceState> state(new SequenceState(std::move(plan)));
+  std::unique_ptr<SequenceState> state(new SequenceState(backend, std::move(plan)));
   const StatePlan& p = *state->plan_;
-  state->on_host_ = backend.computes_on_host_memory();
   // It is zero, which the masked, never written rows must be: 0 times NaN is NaN.  Each tensor's rows grow
   // from a place of their own.
   uint64_t bytes = 0;
@@ -131,7 +129,7 @@ void SequenceState::zero_rows(int64_t first, int64_t n) {
     if (tensor.overwritten) continue;
     const auto zero = [&](uint64_t offset, size_t bytes) {
       zeros.resize(std::max(zeros.size(), bytes));
-      write_tensor(tensors_[0][plan_->index(tensor)], offset, std::span(zeros).first(bytes));
+      backend_->write(tensors_[0][plan_->index(tensor)], offset, std::span(zeros).first(bytes));
     };
     const RowGroup& group = plan_->groups()[tensor.group];
     std::vector<int64_t> rows(static_cast<size_t>(group.rows_written(first, n)));
@@ -203,7 +201,7 @@ void SequenceState::go_back(int64_t n) {
     for (const StatePlan::Tensor& tensor : plan_->tensors()) {
       if (!tensor.overwritten) continue;
       const std::vector<std::byte> zeros(tensor.row_bytes);
-      write_tensor(tensors_[static_cast<size_t>(side_)][plan_->index(tensor)], 0, zeros);
+      backend_->write(tensors_[static_cast<size_t>(side_)][plan_->index(tensor)], 0, zeros);
     }
     std::ranges::fill(first_kept_, 0);
   } else if (other_side_is(n)) {
@@ -261,7 +259,7 @@ void SequenceState::read_tail(int64_t length, int side, std::span<std::byte> tai
   for (const StatePlan::Tensor& tensor : plan_->tensors()) {
     const ggml_tensor* from = tensors_[static_cast<size_t>(side)][plan_->index(tensor)];
     const auto take = [&](uint64_t offset, size_t bytes) {
-      read_tensor(from, offset, tail.first(bytes));
+      backend_->read(from, offset, tail.first(bytes));
       tail = tail.subspan(bytes);
     };
     if (tensor.overwritten) {
@@ -277,7 +275,7 @@ void SequenceState::write_tail(int64_t length, std::span<const std::byte> tail) 
   for (const StatePlan::Tensor& tensor : plan_->tensors()) {
     ggml_tensor* to = tensors_[static_cast<size_t>(side_)][plan_->index(tensor)];
     const auto put = [&](uint64_t offset, size_t bytes) {
-      write_tensor(to, offset, tail.first(bytes));
+      backend_->write(to, offset, tail.first(bytes));
       tail = tail.subspan(bytes);
     };
     if (tensor.overwritten) {
@@ -299,7 +297,7 @@ void SequenceState::save(int64_t n, std::span<std::byte> state) const {
     const int64_t rows = plan_->kept_rows(tensor, n);
     if (rows == 0) continue;
     each_piece(tensor, 0, rows, [&](uint64_t offset, size_t bytes) {
-      read_tensor(tensors_[0][plan_->index(tensor)], offset, state.first(bytes));
+      backend_->read(tensors_[0][plan_->index(tensor)], offset, state.first(bytes));
       state = state.subspan(bytes);
     });
   }
@@ -325,7 +323,7 @@ void SequenceState::restore(int64_t n, int64_t state_length, std::span<const std
     // Of each piece of the state the part that is wanted.
     each_piece(tensor, 0, saved, [&](uint64_t offset, size_t bytes) {
       const size_t wanted = bytes / static_cast<size_t>(saved) * static_cast<size_t>(rows);
-      if (wanted > 0) write_tensor(tensors_[0][plan_->index(tensor)], offset, state.first(wanted));
+      if (wanted > 0) backend_->write(tensors_[0][plan_->index(tensor)], offset, state.first(wanted));
       state = state.subspan(bytes);
     });
   }
@@ -335,7 +333,7 @@ void SequenceState::restore(int64_t n, int64_t state_length, std::span<const std
 }
 
 void SequenceState::clear() {
-  memory_.clear();
+  memory_.clear(*backend_);
   if (snapshot_memory_.size() > 0) snapshot_memory_.discard(0, snapshot_memory_.size());
   snapshots_.clear();
   forget_after(0);

@@ -26,8 +26,8 @@ namespace odmoe {
 // One owner.  Memory is reserved at once, but becomes resident only as tokens come.
 class SequenceState {
  public:
-  // kIo without memory.
-  static Result<std::unique_ptr<SequenceState>> create(const Backend& backend,
+  // The backend must outlive it; when a device fails, what is read here may be anything.  kIo without memory.
+  static Result<std::unique_ptr<SequenceState>> create(Backend& backend,
                                                        std::shared_ptr<const StatePlan> plan);
 
   const StatePlan& plan() const { return *plan_; }
@@ -50,7 +50,7 @@ class SequenceState {
   // All that is counted.
   uint64_t counted_bytes() const {
     return plan_->resident_snapshot_bytes(counted_snapshots_) +
-           (on_host_ ? plan_->resident_tensor_bytes(counted_length_) : 0);
+           (backend_->computes_on_host_memory() ? plan_->resident_tensor_bytes(counted_length_) : 0);
   }
 
   // An evaluation of n more tokens begins; went well; or failed.
@@ -89,7 +89,7 @@ class SequenceState {
     int64_t length = 0;
     size_t place = 0;
   };
-  explicit SequenceState(std::shared_ptr<const StatePlan> plan);
+  SequenceState(Backend& backend, std::shared_ptr<const StatePlan> plan);
   std::span<std::byte> place(size_t i) const;
   const Snapshot* snapshot_of(int64_t length) const;
   bool windows_reach(int64_t length) const;
@@ -105,13 +105,13 @@ class SequenceState {
   void go_back(int64_t length);
   void forget_after(int64_t length);
 
+  Backend* backend_;
   std::shared_ptr<const StatePlan> plan_;
   DeviceMemory memory_;
   AlignedBuffer snapshot_memory_;
   ggml_context_ptr context_;
   std::array<std::vector<ggml_tensor*>, 2>
       tensors_;  // by StatePlan::index(); the second of what is overwritten
-  bool on_host_ = true;
   int side_ = 0;
   int64_t length_ = 0;
   int64_t evaluating_ = 0;  // tokens, between begin() and its end

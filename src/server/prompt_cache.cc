@@ -299,6 +299,7 @@ void PromptCache::keep(std::string_view owner, const Session& session, int32_t n
   if (!memory.has_value()) return;
   state->memory = std::move(*memory);
   session.save_state(n, state->memory.span().first(state->state_bytes));
+  if (session.reachable(n) < n) return;  // a device failed meanwhile
   insert(state);
   if (writer_.joinable()) {
     to_write_.push_back(std::move(state));
