@@ -66,6 +66,11 @@ DensePass::DensePass(Backend& backend, const Backend& host, const Decoder& decod
       checked_(std::max(2, room_) * (decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1))),
       kept_(decoder.max_segment_nodes(0) + decoder.max_segment_nodes(1)) {}
 
+// What was abandoned may still run, in memory that goes.
+DensePass::~DensePass() {
+  if (shared_) static_cast<void>(backend_->settle());
+}
+
 LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
   ggml_context* ctx = graph.context();
   const Activations& a = span.columns->device;
@@ -80,7 +85,8 @@ LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
                      .chosen_rows = a.chosen_rows,
                      .state = span.state,
                      .groups = {},
-                     .flash_attention = options_.flash_attention};
+                     .flash_attention = options_.flash_attention,
+                     .tiled_attention = (options_.asked != nullptr ? options_.asked : backend_)->is_cpu()};
   const std::vector<RowGroup>& groups = span.state->plan().groups();
   for (size_t i = 0; i < groups.size(); ++i) {
     const RowActivations& from = a.groups[i];
@@ -103,9 +109,16 @@ LayerInputs DensePass::inputs(Graph& graph, const TokenSpan& span) const {
 
 bool DensePass::supports_flash_attention(const Backend& backend, const Decoder& decoder,
                                          const SequenceState& state) {
-  // Built by the model itself, so that the question is asked with its real shapes; of two tokens, since one
-  // may go without.
-  constexpr int64_t kTokens = 2;
+  // Of two tokens, since one may go without, and of as many as attention makes a tile of.
+  if (!supports_flash_attention(backend, decoder, state, 2)) return false;
+  return !backend.is_cpu() || supports_flash_attention(backend, decoder, state, kTileQueries);
+}
+
+// Built by the model itself, so that the question is asked with its real shapes.
+bool DensePass::supports_flash_attention(const Backend& backend, const Decoder& decoder,
+                                         const SequenceState& state, int64_t n_token) {
+  const StatePlan::Options& plan = state.plan().options();
+  n_token = std::min<int64_t>({n_token, plan.chunk, plan.context});
   Graph graph(decoder.max_segment_nodes(0));
   bool supported = true;
   for (int layer = 0; supported && layer < decoder.shape().n_layer; ++layer) {
@@ -114,26 +127,27 @@ bool DensePass::supports_flash_attention(const Backend& backend, const Decoder& 
     ggml_context* ctx = graph.context();
     LayerInputs inputs{.context = ctx,
                        .graph = graph.graph(),
-                       .n_token = kTokens,
-                       .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, kTokens),
-                       .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, kTokens),
+                       .n_token = n_token,
+                       .positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, n_token),
+                       .query_scale = ggml_new_tensor_3d(ctx, GGML_TYPE_F32, 1, 1, n_token),
                        .chosen_rows = nullptr,
                        .state = &state,
                        .groups = {},
-                       .flash_attention = true};
+                       .flash_attention = true,
+                       .tiled_attention = backend.is_cpu()};
     for (size_t i = 0; i < state.plan().groups().size(); ++i) {
       const RowGroup& group = state.plan().groups()[i];
       RowInputs& rows = inputs.groups[i];
-      rows.n_seen = group.rows_seen(kTokens);
-      rows.n_written = group.rows_written(0, kTokens);
+      rows.n_seen = group.rows_seen(n_token);
+      rows.n_written = group.rows_written(0, n_token);
       rows.written = ggml_new_tensor_1d(ctx, GGML_TYPE_I64, rows.n_written);
-      rows.mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, rows.n_seen, kTokens);
+      rows.mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F16, rows.n_seen, n_token);
       if (!group.in_blocks()) continue;
       rows.sources = ggml_new_tensor_2d(ctx, GGML_TYPE_I32, group.kind().made_from, rows.n_written);
       rows.sources_mask = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, group.kind().made_from, rows.n_written);
       rows.first_positions = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, rows.n_written);
     }
-    ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, kTokens);
+    ggml_tensor* x = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, decoder.shape().n_embd, n_token);
     graph.expand(decoder.architecture().attention(inputs, layer, x));
     for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
       const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
@@ -229,9 +243,11 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
     ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteWhat::kHiding));
   }
   if (state.plan().has_overwritten()) graph_bytes_ *= 2;  // they are built for both sides
-  graph_.reset();
-  decoder_->build_segment(inputs(graph_, many), many.columns->device, 0);
-  ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteWhat::kAll));
+  for (const TokenSpan& span : {many, nearly_a_tile, one}) {
+    graph_.reset();
+    decoder_->build_segment(inputs(graph_, span), span.columns->device, 0);
+    ODMOE_RETURN_IF_ERROR(reserve_checked("layers", FiniteWhat::kAll));
+  }
   if (memory_->all().shared_output) {
     for (const int layer : decoder_->expert_layers()) {
       ODMOE_RETURN_IF_ERROR(reserve("shared expert", [&](const TokenSpan& span) {
@@ -257,6 +273,7 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
   if (sums_ == nullptr) {
     host_bytes_ = memory_->device_bytes() + compute_bytes;
   } else {
+    sums_->keep_room();
     host_bytes_ = memory_->host_bytes() + sums_->bytes();
     device_bytes_ = memory_->device_bytes() + sums_->bytes() + compute_bytes;
   }

@@ -89,6 +89,10 @@ class DensePass {
   static bool supports_flash_attention(const Backend& backend, const Decoder& decoder,
                                        const SequenceState& state);
 
+  ~DensePass();
+  DensePass(const DensePass&) = delete;
+  DensePass& operator=(const DensePass&) = delete;
+
   // Memory that evaluations will make resident: of the host, and of a device that has its own.
   uint64_t host_bytes() const { return host_bytes_; }
   uint64_t device_bytes() const { return device_bytes_; }
@@ -137,6 +141,8 @@ class DensePass {
  private:
   DensePass(Backend& backend, const Backend& host, const Decoder& decoder, const Options& options);
   Status allocate(const Backend& host, const Checkpoint& file, const SequenceState& state);
+  static bool supports_flash_attention(const Backend& backend, const Decoder& decoder,
+                                       const SequenceState& state, int64_t n_token);
   LayerInputs inputs(Graph& graph, const TokenSpan& span) const;
   void set_inputs(const TokenSpan& span, std::span<const int32_t> tokens);
   void build_segments(const TokenSpan& span);

@@ -152,6 +152,11 @@ size_t FiniteSums::rows_of(const ggml_tensor* tensor) const {
 
 Status FiniteSums::make_room(size_t n_row) {
   if (n_row == 0 || (sums_ != nullptr && std::cmp_less_equal(n_row, ggml_nelements(sums_)))) return {};
+  if (!grows_) {
+    return fail(ErrorKind::kIo,
+                "{} rows of a graph are to be looked at, more than there is room for; please report this",
+                n_row);
+  }
   memory_ = DeviceMemory();
   host_memory_ = DeviceMemory();
   context_.reset(

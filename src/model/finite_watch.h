@@ -67,6 +67,8 @@ class FiniteSums {
   void queue_fetch(std::span<const Summed> summed);
   NotFinite look(std::span<const Summed> summed) const;
 
+  // From now on graphs that are there write to its memory: it grows no more, and what would not fit is kIo.
+  void keep_room() { grows_ = false; }
   uint64_t bytes() const { return memory_.size(); }  // of the device
 
  private:
@@ -77,6 +79,7 @@ class FiniteSums {
   Backend* backend_;
   const Backend* host_;
   DeviceMemory memory_, host_memory_;
+  bool grows_ = true;
   ggml_context_ptr context_;
   ggml_tensor* sums_ = nullptr;     // F32
   ggml_tensor* on_host_ = nullptr;  // the same

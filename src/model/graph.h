@@ -57,6 +57,7 @@ struct LayerInputs {
   const SequenceState* state = nullptr;
   std::array<RowInputs, StatePlan::kMaxGroups> groups;  // of the state's plan
   bool flash_attention = true;
+  bool tiled_attention = true;  // its kernels are ggml's for processors, which have tiles for many queries
 
   // Of the rows of a tensor of the layer's state.
   const RowInputs& rows(int layer, size_t number) const {

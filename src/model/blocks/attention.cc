@@ -128,13 +128,14 @@ ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, c
                     ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
   ggml_context* ctx = inputs.context;
   const int64_t n_token = q->ne[2];
-  // Of bf16, flash attention of one token takes longer than turning all values.
-  const bool turns = !v.transposed && v.heads->type == GGML_TYPE_BF16;
+  const bool tiled = inputs.flash_attention && inputs.tiled_attention;
+  // Of bf16, a processor's flash attention of one token takes longer than turning all values.
+  const bool turns = !v.transposed && v.heads->type == GGML_TYPE_BF16 && (tiled || !inputs.flash_attention);
   if (n_token == 1 && (v.transposed || turns)) {
     ggml_tensor* values = turns ? transposed(ctx, v.heads) : v.heads;
     return attend_grouped(ctx, q, k, values, mask, scale, cap, sinks);
   }
-  if (inputs.flash_attention && n_token >= kLeastTiledQueries) {
+  if (tiled && n_token >= kLeastTiledQueries) {
     return attend_in_tiles(ctx, q, k, v, mask, scale, cap, sinks);
   }
   q = ggml_permute(ctx, q, 0, 2, 1, 3);  // [key, n_token, n_head]

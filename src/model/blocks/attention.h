@@ -40,10 +40,12 @@ inline constexpr int64_t kTileQueries = 64, kLeastTiledQueries = 32;
 // [n_head], of each head one more logit in the softmax, which has no value (arXiv:2309.17453); null: none.
 //
 // One token goes over transposed values by products in which the heads that share keys are columns, so that
-// keys and values are read once for all of them; bf16 values are transposed for it where they are not.
+// keys and values are read once for all of them; bf16 values are transposed for it where they are not, but
+// for flash attention that is not inputs.tiled_attention.
 // Several tokens, and other values that are not transposed, by flash attention when inputs.flash_attention,
-// otherwise by products and a softmax.  From kLeastTiledQueries tokens on, keys and values that are neither
-// f16 nor f32 are made f32 for it, and queries fewer than ggml's tile has are repeated until they fill one.
+// otherwise by products and a softmax.  With inputs.tiled_attention, from kLeastTiledQueries tokens on, keys
+// and values that are neither f16 nor f32 are made f32 for it, and queries fewer than ggml's tile has are
+// repeated until they fill one.
 ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, const SeenValues& v,
                     ggml_tensor* mask, float scale, float cap = 0, ggml_tensor* sinks = nullptr);
 
