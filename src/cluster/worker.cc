@@ -238,6 +238,7 @@ Status Worker::open() {
       .load_bytes = weights_->load_bytes(),
       .device = {},
       .device_name = {},
+      .device_is_bounded = false,
   };
   add_experts(needs, *source_, reader->alignment());
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(engine_.memory, needs));

@@ -169,15 +169,19 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                                           .device = options_.device == "auto" ? "" : options_.device,
                                           .memory_of_its_own = dependencies_.memory_of_its_own,
                                           .fault = dependencies_.device_fault}));
-  MemoryPlan::Device device;
+  MemoryPlan::Device device;  // 0 available bytes: it does not say
+  bool device_is_bounded = false;
   if (!backend_->computes_on_host_memory()) {
     ODMOE_ASSIGN_OR_RETURN(host_backend_, Backend::create(options_.threads));
     device.name = backend_->name();
-    device.available_bytes = device_bytes_left();
+    device.available_bytes = dependencies_.device_bytes.value_or(backend_->available_bytes());
+    const uint64_t most = options_.device_memory_bytes;
+    device_is_bounded = most > 0 && (device.available_bytes == 0 || most < device.available_bytes);
+    if (device_is_bounded) device.available_bytes = most;
     // Its memory is taken at once, not as it is used: what cannot be is known before.
     device.dense_bytes = weights_->file_bytes();
     device.kv_bytes = state_plan_->tensor_bytes() * static_cast<uint64_t>(options_.sessions);
-    ODMOE_RETURN_IF_ERROR(check_device(device, backend_->description()));
+    ODMOE_RETURN_IF_ERROR(check_device(device, backend_->description(), device_is_bounded));
   } else if (options_.device_memory_bytes > 0) {
     return fail(ErrorKind::kUsage,
                 "--device-memory bounds the memory of a device, and {} computes in that of the host, which "
@@ -233,11 +237,14 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .load_bytes = weights_->load_bytes(),
       .device = {},
       .device_name = {},
+      .device_is_bounded = device_is_bounded,
   };
   add_experts(needs, *source_, reader->alignment());
   if (!backend_->computes_on_host_memory()) {
     device.dense_bytes = std::exchange(needs.dense_bytes, 0);
-    device.buffer_bytes = dense_->device_bytes() + (stale_gate_ != nullptr ? stale_gate_->bytes() : 0);
+    const uint64_t stale_gate_bytes = stale_gate_ != nullptr ? stale_gate_->bytes() : 0;
+    device.buffer_bytes = dense_->device_bytes() + stale_gate_bytes;
+    needs.buffer_bytes -= stale_gate_bytes;  // of the predictor's, which are in those of forward_
     needs.kv_bytes -= device.kv_bytes;
     needs.device = std::move(device);
     needs.device_name = backend_->description();
@@ -247,13 +254,6 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);
   limits_ = MemoryGovernor::limits_of(options_.memory, needs, plan_);
   return reader;
-}
-
-// What may be taken of the device's memory; 0: it does not say.
-uint64_t EngineImpl::device_bytes_left() const {
-  const uint64_t left = dependencies_.device_bytes.value_or(backend_->available_bytes());
-  const uint64_t most = options_.device_memory_bytes;
-  return most > 0 && (left == 0 || most < left) ? most : left;
 }
 
 // `state`: any session's.

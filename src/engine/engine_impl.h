@@ -183,7 +183,6 @@ class EngineImpl final : public Engine {
   void publish_if_wanted() ODMOE_REQUIRES(evaluation_mutex_);
   void count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int64_t begin_us,
              const ExpertStoreStats& before) ODMOE_REQUIRES(evaluation_mutex_);
-  uint64_t device_bytes_left() const;
 
   EngineOptions options_;
   EngineDependencies dependencies_;

@@ -22,21 +22,24 @@ const char* remedy(uint64_t bytes, uint64_t kv_bytes, uint64_t buffer_bytes, uin
 
 }  // namespace
 
-Status check_device(const MemoryPlan::Device& device, const std::string& description) {
+Status check_device(const MemoryPlan::Device& device, const std::string& description, bool bounded) {
   if (device.available_bytes == 0 || device.bytes() <= device.available_bytes) return {};
   const bool known = device.buffer_bytes > 0;
+  const std::string more = bounded ? odmoe::format("--device-memory {}MiB or more if it has so much, ",
+                                                   (device.bytes() + kMiB - 1) / kMiB)
+                                   : "";
   return fail(
       ErrorKind::kBudget,
       "{} of memory may be taken of {}: this model needs {}{} there ({} dense weights, {} KV cache, {} "
-      "buffers); use --device-memory {}MiB or more if it has so much, --device cpu{}",
+      "buffers); use {}--device cpu{}",
       format_bytes(device.available_bytes), description, known ? "" : "more than ",
       format_bytes(device.bytes()), format_bytes(device.dense_bytes), format_bytes(device.kv_bytes),
-      known ? format_bytes(device.buffer_bytes) : "and", (device.bytes() + kMiB - 1) / kMiB,
+      known ? format_bytes(device.buffer_bytes) : "and", more,
       remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
 }
 
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs) {
-  ODMOE_RETURN_IF_ERROR(check_device(needs.device, needs.device_name));
+  ODMOE_RETURN_IF_ERROR(check_device(needs.device, needs.device_name, needs.device_is_bounded));
   MemoryPlan plan;
   plan.device = needs.device;
   plan.dense_bytes = needs.dense_bytes;

@@ -24,14 +24,15 @@ struct MemoryNeeds {
   // In the memory of the device that computes the dense part, where that is another one: none of it is above.
   MemoryPlan::Device device;
   std::string device_name;
+  bool device_is_bounded = false;  // by --device-memory: it has more
 };
 
 // kAuto leaves this much of what is available to others: a sixteenth, at least 256 MiB, at most 4 GiB.
 uint64_t auto_margin(uint64_t available_bytes);
 
 // kBudget when the device has less than that, which names what would do; where its buffers are 0, they are
-// not known yet.
-Status check_device(const MemoryPlan::Device& device, const std::string& description);
+// not known yet.  `bounded`: MemoryNeeds::device_is_bounded.
+Status check_device(const MemoryPlan::Device& device, const std::string& description, bool bounded);
 
 // Gives the arena what is left, never more than it can use.  kBudget, with what would do and what takes it,
 // when the budget is less than the minimum or the device has less than is needed there.

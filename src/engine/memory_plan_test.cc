@@ -54,7 +54,11 @@ TEST(MemoryPlan, WhatADeviceCannotHoldIsRefusedByItsName) {
               .kv_bytes = 200 * kMiB,
               .buffer_bytes = 100 * kMiB};
   n.device_name = "GPU";
-  const auto plan = plan_memory(bytes(400 * kMiB), n);
+  auto plan = plan_memory(bytes(400 * kMiB), n);
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_THAT(plan.error().message, HasSubstr("; use --device cpu, or a smaller --context"));
+  n.device_is_bounded = true;
+  plan = plan_memory(bytes(400 * kMiB), n);
   ASSERT_FALSE(plan.has_value());
   EXPECT_EQ(plan.error().kind, ErrorKind::kBudget);
   EXPECT_THAT(plan.error().message,
