@@ -1,5 +1,6 @@
 #include "engine/device_support.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -31,6 +32,17 @@ Result<std::vector<std::string>> lacking_on(const Backend& device, const EngineO
   const DensePass::Options dense{
       .chunk = options.chunk, .flash_attention = flash, .asked = &device, .lacking = &lacking};
   ODMOE_ASSIGN_OR_RETURN(const auto pass, DensePass::create(*host, *host, *decoder, *file, *state, dense));
+  // What looks at values that are not finite there (FiniteSums).
+  const ggml_context_ptr context(
+      ggml_init({.mem_size = 4 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+  ggml_tensor* values = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, decoder->shape().n_embd, 2);
+  ggml_tensor* half = ggml_cast(context.get(), values, GGML_TYPE_F16);
+  ggml_tensor* whole = ggml_cast(context.get(), half, GGML_TYPE_F32);
+  for (const ggml_tensor* node : {half, whole, ggml_sum_rows(context.get(), whole)}) {
+    if (device.supports(node)) continue;
+    std::string operation = odmoe::format("{} on {}", ggml_op_desc(node), ggml_type_name(node->src[0]->type));
+    if (!std::ranges::contains(lacking, operation)) lacking.push_back(std::move(operation));
+  }
   return lacking;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cassert>
 #include <utility>
 
 #include "backend/tensor_memory.h"
@@ -24,6 +25,7 @@ std::vector<Batch> divide(std::span<const StagedTensor> tensors, std::span<std::
   const uint64_t half = round_down(staging.size() / 2, 4096);
   std::vector<Batch> batches;
   for (size_t i = 0; i < tensors.size();) {
+    assert(tensors[i].info->bytes <= staging.size());
     const bool alone = tensors[i].info->bytes > half;
     const size_t n_before = batches.size();
     std::span<std::byte> memory = alone ? staging : staging.subspan(n_before % 2 * half, half);

@@ -251,6 +251,7 @@ TEST(Device, IsAskedOnceBetweenLayersOfExperts) {
   const auto n_layer = static_cast<uint64_t>(decoder.expert_layers().size());
   const uint64_t n_shared = decoder.shape().shared.n_ff > 0 ? n_layer : 0;
   EXPECT_EQ(after.device_graphs - before.device_graphs, n_layer + 1 + n_shared + 1);
+  EXPECT_EQ(after.device_waits - before.device_waits, after.device_graphs - before.device_graphs);
   const auto n_embd = static_cast<uint64_t>(decoder.shape().n_embd);
   const auto n_used = static_cast<uint64_t>(decoder.shape().router.n_expert_used);
   EXPECT_GE(after.device_sent_bytes - before.device_sent_bytes,

@@ -133,8 +133,9 @@ void expect_error(const Status& status, const Case& c) {
 }
 
 // In a prompt, in a token alone and in a step of several sessions.
-void expect_errors_everywhere(const std::filesystem::path& path, const Case& c) {
-  const auto engine = open_or_fail(options_for(path));
+void expect_errors_everywhere(const std::filesystem::path& path, const Case& c,
+                              const EngineDependencies& dependencies = {}) {
+  const auto engine = open_or_fail(options_for(path), dependencies);
   ASSERT_NE(engine, nullptr);
   const auto session = engine->new_session().value();
   const auto other = engine->new_session().value();
@@ -178,6 +179,9 @@ TEST_P(NotFinite, OneWeightIsAnErrorThatSaysWhereItBegan) {
       SCOPED_TRACE(::testing::Message() << ggml_type_name(type) << ", " << value);
       const Damaged damaged(path, c, value);
       expect_errors_everywhere(path, c);
+      if (type != GGML_TYPE_Q8_0 || value < 0) continue;
+      SCOPED_TRACE("on a device with memory of its own");
+      expect_errors_everywhere(path, c, {.memory_of_its_own = true});
     }
   }
 }
@@ -264,10 +268,12 @@ TEST(NotFiniteOverflow, OfKeysAndValuesInHalfPrecisionIsAnError) {
     writer.write(path);
     EngineOptions options = options_for(path);
     options.cache_type = CacheType::kF16;
-    const auto engine = open_or_fail(options);
-    ASSERT_NE(engine, nullptr);
     const Case c{"qwen2moe", tensor, tensor[4] == '0' ? "layer 0, attention" : "layer 1, attention"};
-    expect_error(engine->new_session().value()->evaluate(engine->encode("abc", true, true)), c);
+    for (const bool own : {false, true}) {
+      const auto engine = open_or_fail(options, {.memory_of_its_own = own});
+      ASSERT_NE(engine, nullptr);
+      expect_error(engine->new_session().value()->evaluate(engine->encode("abc", true, true)), c);
+    }
   }
 }
 
