@@ -103,7 +103,7 @@ class Backend {
   void send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
 
   // A tensor's bytes from `offset` on, at once; by any thread, while nothing under way uses them.  They stay
-  // as they are where the device fails, or has failed before; so does the next compute(), which says why.
+  // as they are where the device fails or has failed before, which the next compute() says.
   void read(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
   void write(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
   void clear(ggml_backend_buffer_t buffer);  // all of it
