@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/numbers.h"
 #include "base/units.h"
 #include "cli/choice.h"
 #include "cli/command.h"
@@ -50,15 +51,13 @@ struct PlanOptions {
 
 // "50us", "0.5ms", in seconds.
 Result<double> parse_duration(const std::string& text) {
-  double value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, value);
-  const std::string_view unit(rest, static_cast<size_t>(end - rest));
+  const auto number = parse_double(text);
+  const std::string_view unit = std::string_view(text).substr(number ? number->size : 0);
   const double seconds = unit == "us" ? 1e-6 : unit == "ms" ? 1e-3 : unit == "s" ? 1 : 0;
-  if (error != std::errc{} || seconds == 0) {
+  if (!number || number->value < 0 || seconds == 0) {
     return fail(ErrorKind::kUsage, "'{}' is not a time; write it with its unit, like 50us or 0.5ms", text);
   }
-  return value * seconds;
+  return number->value * seconds;
 }
 
 Result<Machine> parse_machine(const PlanOptions& options) {
