@@ -26,6 +26,7 @@
 #include "cli/progress.h"
 #include "cli/ranks.h"
 #include "cli/report.h"
+#include "cli/size_option.h"
 #include "cli/speed_estimate.h"
 #include "engine/drives.h"
 #include "format/checkpoint.h"
@@ -224,17 +225,11 @@ void add_batch(CLI::App& app, Action& action) {
       ->default_str("4, fewer where they would take much of the experts' memory")
       ->check(CLI::Range(1, kMaxPrompts).description(""))
       ->group(kGroup);
-  command
-      ->add_option_function<std::string>(
-          "--prompt-cache",
-          [options = options.get()](const std::string& text) {
-            const auto bytes = parse_bytes(text);
-            if (!bytes.has_value()) throw CLI::ValidationError("--prompt-cache", bytes.error().message);
-            options->prompt_cache_bytes = *bytes;
-          },
-          "Memory for the KV caches of beginnings that requests have in common, of the budget")
-      ->type_name("SIZE")
-      ->default_str("a sixteenth of the budget, at most 1GiB; 256MiB where that is not a size")
+  add_size(
+      *command, "--prompt-cache",
+      [options = options.get()](uint64_t bytes) { options->prompt_cache_bytes = bytes; },
+      "Memory for the KV caches of beginnings that requests have in common, of the budget",
+      "a sixteenth of the budget, at most 1GiB; 256MiB where that is not a size")
       ->group(kGroup);
   command->add_option("--name", options->batch.model_id, "The model's name in the answers")
       ->type_name("NAME")

@@ -9,6 +9,7 @@
 #include "cli/choice.h"
 #include "cli/input.h"
 #include "cli/output.h"
+#include "cli/size_option.h"
 #include "odmoe/format.h"
 #include "server/memory_needs.h"
 
@@ -67,17 +68,10 @@ void add_network_options(CLI::App& command, ServeOptions& options) {
       ->type_name("N")
       ->capture_default_str()
       ->group(kGroup);
-  command
-      .add_option_function<std::string>(
-          "--max-body",
-          [&server](const std::string& text) {
-            const auto bytes = parse_bytes(text);
-            if (!bytes.has_value()) throw CLI::ValidationError("--max-body", bytes.error().message);
-            server.max_body_bytes = *bytes;
-          },
-          "Largest body of a request")
-      ->type_name("SIZE")
-      ->default_str("1MiB and 128 bytes for each token of the context, 8MiB at most; with --vision-url 64MiB")
+  add_size(
+      command, "--max-body", [&server](uint64_t bytes) { server.max_body_bytes = bytes; },
+      "Largest body of a request",
+      "1MiB and 128 bytes for each token of the context, 8MiB at most; with --vision-url 64MiB")
       ->group(kGroup);
 }
 
@@ -114,24 +108,11 @@ void add_request_options(CLI::App& command, ServeOptions& options) {
 void add_cache_options(CLI::App& command, ServeOptions& options) {
   server::ServerOptions& server = options.server;
   constexpr const char* kGroup = "Prompts that were there before";
-  const auto add_size = [&](const char* name, auto use, const char* help, const char* fallback) {
-    return command
-        .add_option_function<std::string>(
-            name,
-            [name, use](const std::string& text) {
-              const auto bytes = parse_bytes(text);
-              if (!bytes.has_value()) throw CLI::ValidationError(name, bytes.error().message);
-              use(*bytes);
-            },
-            help)
-        ->type_name("SIZE")
-        ->default_str(fallback)
-        ->group(kGroup);
-  };
   add_size(
-      "--prompt-cache", [&options](uint64_t bytes) { options.prompt_cache_bytes = bytes; },
+      command, "--prompt-cache", [&options](uint64_t bytes) { options.prompt_cache_bytes = bytes; },
       "Memory for KV caches of texts whose session serves another, of the budget",
-      "0, with --cache-dir 256MiB");
+      "0, with --cache-dir 256MiB")
+      ->group(kGroup);
   auto* directory =
       command
           .add_option("--cache-dir", server.cache_dir,
@@ -140,9 +121,10 @@ void add_cache_options(CLI::App& command, ServeOptions& options) {
           ->group(kGroup);
   server.cache_dir_bytes = kDefaultCacheDirBytes;
   add_size(
-      "--cache-size", [&server](uint64_t bytes) { server.cache_dir_bytes = bytes; },
+      command, "--cache-size", [&server](uint64_t bytes) { server.cache_dir_bytes = bytes; },
       "Most that the directory may hold; those used longest ago go", "16GiB")
-      ->needs(directory);
+      ->needs(directory)
+      ->group(kGroup);
   add_choice<server::PromptReuse>(
       command, "--prompt-reuse", server::PromptReuse::kConversation,
       {{"conversation", server::PromptReuse::kConversation},
@@ -164,18 +146,12 @@ void add_cache_options(CLI::App& command, ServeOptions& options) {
 }
 
 void add_response_options(CLI::App& command, ServeOptions& options) {
-  command
-      .add_option_function<std::string>(
-          "--response-store",
-          [&options](const std::string& text) {
-            const auto bytes = parse_bytes(text);
-            if (!bytes.has_value()) throw CLI::ValidationError("--response-store", bytes.error().message);
-            options.server.response_store_bytes = *bytes;
-          },
-          "Memory for responses that clients go on from with previous_response_id, of the budget; 0: none "
-          "are kept")
-      ->type_name("SIZE")
-      ->default_str("16MiB")
+  add_size(
+      command, "--response-store",
+      [&options](uint64_t bytes) { options.server.response_store_bytes = bytes; },
+      "Memory for responses that clients go on from with previous_response_id, of the budget; 0: none "
+      "are kept",
+      "16MiB")
       ->group("Requests");
 }
 
@@ -220,17 +196,9 @@ void add_batch_options(CLI::App& command, ServeOptions& options) {
                       "anything to be answered, and gone on with after a restart")
           ->type_name("DIR")
           ->group(kGroup);
-  command
-      .add_option_function<std::string>(
-          "--batch-disk",
-          [&server](const std::string& text) {
-            const auto bytes = parse_bytes(text);
-            if (!bytes.has_value()) throw CLI::ValidationError("--batch-disk", bytes.error().message);
-            server.batch_disk_bytes = *bytes;
-          },
-          "Most that the directory may hold")
-      ->type_name("SIZE")
-      ->default_str("16GiB")
+  add_size(
+      command, "--batch-disk", [&server](uint64_t bytes) { server.batch_disk_bytes = bytes; },
+      "Most that the directory may hold", "16GiB")
       ->needs(directory)
       ->group(kGroup);
   command
