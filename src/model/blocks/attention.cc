@@ -61,6 +61,15 @@ ggml_tensor* in_tiled_type(ggml_context* ctx, ggml_tensor* x) {
   return x->type == GGML_TYPE_F16 || x->type == GGML_TYPE_F32 ? x : ggml_cast(ctx, x, GGML_TYPE_F32);
 }
 
+// q: [key, n_head, n_token]; v: heads that are not transposed.  Returns [value, n_head, n_token].
+ggml_tensor* flash_attend(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
+                          ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
+  ggml_tensor* out = ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), k, v, mask, scale, 0.0F, cap);
+  ggml_prec_set_acc(out, GGML_PREC_F32);
+  if (sinks != nullptr) ggml_flash_attn_ext_add_sinks(out, sinks);
+  return out;
+}
+
 // q: [key, n_head, n_token], of at least kLeastTiledQueries tokens.
 ggml_tensor* attend_in_tiles(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, const SeenValues& v,
                              ggml_tensor* mask, float scale, float cap, ggml_tensor* sinks) {
@@ -74,16 +83,11 @@ ggml_tensor* attend_in_tiles(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, 
   if (v.of_keys && keys != k) {  // which are there in that type already
     values =
         ggml_view_3d(ctx, keys, values->ne[0], values->ne[1], values->ne[2], keys->nb[1], keys->nb[2], 0);
-  } else if (values->type == GGML_TYPE_F16 || values->type == GGML_TYPE_F32) {
-    if (v.transposed) values = ggml_cont(ctx, values);
   } else {
-    values = ggml_cast(ctx, values, GGML_TYPE_F32);
+    ggml_tensor* tiled = in_tiled_type(ctx, values);
+    values = v.transposed && tiled == values ? ggml_cont(ctx, values) : tiled;
   }
-  ggml_tensor* out =
-      ggml_flash_attn_ext(ctx, ggml_permute(ctx, q, 0, 2, 1, 3), keys, values, mask, scale, 0.0F, cap);
-  ggml_prec_set_acc(out, GGML_PREC_F32);
-  if (sinks != nullptr) ggml_flash_attn_ext_add_sinks(out, sinks);
-  // [value, n_head, n_token]
+  ggml_tensor* out = flash_attend(ctx, q, keys, values, mask, scale, cap, sinks);
   return n_token < kTileQueries
              ? ggml_view_3d(ctx, out, out->ne[0], out->ne[1], n_token, out->nb[1], out->nb[2], 0)
              : out;
@@ -138,14 +142,11 @@ ggml_tensor* attend(const LayerInputs& inputs, ggml_tensor* q, ggml_tensor* k, c
   if (tiled && n_token >= kLeastTiledQueries) {
     return attend_in_tiles(ctx, q, k, v, mask, scale, cap, sinks);
   }
-  q = ggml_permute(ctx, q, 0, 2, 1, 3);  // [key, n_token, n_head]
   if (inputs.flash_attention) {
-    ggml_tensor* rows = v.transposed ? transposed(ctx, v.heads) : v.heads;
-    ggml_tensor* out = ggml_flash_attn_ext(ctx, q, k, rows, mask, scale, 0.0F, cap);
-    ggml_prec_set_acc(out, GGML_PREC_F32);
-    if (sinks != nullptr) ggml_flash_attn_ext_add_sinks(out, sinks);
-    return out;  // [value, n_head, n_token]
+    return flash_attend(ctx, q, k, v.transposed ? transposed(ctx, v.heads) : v.heads, mask, scale, cap,
+                        sinks);
   }
+  q = ggml_permute(ctx, q, 0, 2, 1, 3);                                            // [key, n_token, n_head]
   ggml_tensor* weights = softmax(ctx, score(ctx, k, q), mask, scale, cap, sinks);  // [n_kv, n_token, n_head]
   // The product contracts the first dimension of both.
   ggml_tensor* values = v.transposed ? v.heads : transposed(ctx, v.heads);
