@@ -202,9 +202,12 @@ Status DensePass::head(const TokenSpan& span, int64_t first, int64_t n, std::spa
   const NotFinite not_finite = found();
   const int64_t row = not_finite ? token_of(not_finite, n) : first_not_finite_column(memory_->logits(), 0, n);
   if (row == n) return {};
-  return std::unexpected(
-      not_finite_error("the output head, after the last layer (output_norm.weight, output.weight)",
-                       position(*span.columns, first + row)));
+  return std::unexpected(head_not_finite(*span.columns, first + row));
+}
+
+Error DensePass::head_not_finite(const EvaluationColumns& columns, int64_t column) {
+  return not_finite_error("the output head, after the last layer (output_norm.weight, output.weight)",
+                          position(columns, column));
 }
 
 // Segments of one layer leave what it began with: they are asked in order.  Of several, only what the experts

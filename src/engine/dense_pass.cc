@@ -261,6 +261,8 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
                          std::min(span.n_token, kHeadColumns), memory_->logits().device());
   }));
 
+  ODMOE_RETURN_IF_ERROR(set_up_joint(state));
+
   // ggml's CPU backend converts the inputs of a product to the weights' own dot type in a work buffer of its
   // own; no row of ours is wider than this, and no dot type wider than F32.
   const uint64_t widest = std::max(
@@ -271,7 +273,7 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
       std::max(static_cast<uint64_t>(n) * widest * sizeof(float), other_work) + 4 * kMiB;
   const uint64_t compute_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
   if (sums_ == nullptr) {
-    host_bytes_ = memory_->device_bytes() + compute_bytes;
+    host_bytes_ = memory_->device_bytes() + compute_bytes + joint_graph_bytes_;
   } else {
     sums_->keep_room();
     host_bytes_ = memory_->host_bytes() + sums_->bytes();

@@ -15,6 +15,7 @@
 
 #include "backend/backend.h"
 #include "engine/evaluation_memory.h"
+#include "engine/joint_graphs.h"
 #include "format/checkpoint.h"
 #include "model/decoder.h"
 #include "model/finite_watch.h"
@@ -69,6 +70,8 @@ class DensePass {
     int32_t lanes = 1;   // tokens that are evaluated layer by layer together, but each by itself; at most
     int32_t places = 0;  // chunks of several timelines that are evaluated layer by layer together; at most
     bool flash_attention = true;
+    // From how many bytes of weights in a graph on, on average, those of several timelines are joined.
+    uint64_t least_joint_bytes = kLeastJointBytes;
     // If set, is asked instead of the backend whether it can compute what there is, and what it cannot
     // becomes a line each of `lacking` instead of an error; nothing is run then.
     const Backend* asked = nullptr;
@@ -76,6 +79,11 @@ class DensePass {
   };
   // Positions whose logits are computed at once: bounds their memory when every position's are wanted.
   static constexpr int64_t kHeadColumns = 16;
+  // Single tokens whose graphs are joined, at most.
+  static constexpr int32_t kJoined = 16;
+  static_assert(kJoined <= kHeadColumns);
+  // Below, building graphs takes longer than reading weights for each token.
+  static constexpr uint64_t kLeastJointBytes = uint64_t{1} << 20;
 
   // Allocates activations and compute buffers for the largest evaluation; weights and `state` (any session's)
   // must have addresses.  Nothing becomes resident yet.  `host` computes on host memory, and may be the
@@ -126,6 +134,19 @@ class DensePass {
   // memory of its own goes on with it by itself, and an error may be the next call's.
   Status shared_expert(const TokenSpan& span, size_t segment);
 
+  // Whether single tokens of several timelines are computed together, a weight multiplied with as many of
+  // them at once as no kernel rounds otherwise than one (exact_columns()): on the host's memory, where that
+  // spares enough.  Then those of begin_single() can be given to what follows, 2 to most_joined() at a time,
+  // one of each timeline; every bit and error is that of one after the other.
+  bool joins() const { return joint_ != nullptr; }
+  int32_t most_joined() const { return joins() ? joint_->most() : 0; }
+  // `chosen`: of each token.
+  using ChosenBefore = std::span<const std::span<const int32_t>>;
+  Status segments(std::span<const TokenSpan> spans, size_t segment, ChosenBefore chosen);
+  Status shared_experts(std::span<const TokenSpan> spans, size_t segment);
+  // -> the first columns of memory().logits(), in order.
+  Status heads(std::span<const TokenSpan> spans, ChosenBefore chosen);
+
   // The device is to have what sites have made of the experts, and their weights.
   void take_experts(const TokenSpan& span) const;
 
@@ -156,8 +177,15 @@ class DensePass {
   Status launch(const TokenSpan& span, Graph* built, const KeptOperands* kept, const Build& build);
   NotFinite found() const;
   Status check_shared_expert();
+  // dense_joint.cc
+  Status set_up_joint(const SequenceState& state);
+  enum class Piece { kSegment, kSharedExpert, kHead };
+  void build_one(Graph& graph, const TokenSpan& span, Piece piece, size_t segment, size_t column);
+  bool build_joint(std::span<const TokenSpan> spans, Piece piece, size_t segment);
+  Result<bool> run_joint(std::span<const TokenSpan> spans, Piece piece, size_t segment);
   Error where_it_began(const TokenSpan& span, size_t segment, std::span<const int32_t> chosen);
   Error where_it_began_in_the_first(const TokenSpan& span);
+  static Error head_not_finite(const EvaluationColumns& columns, int64_t column);
   Error in_experts(const TokenSpan& span, size_t segment, int64_t token,
                    std::span<const int32_t> chosen) const;
   std::optional<Error> in_one_expert(const TokenSpan& span, size_t segment, int64_t token,
@@ -180,8 +208,9 @@ class DensePass {
     TokenSpan span;
     size_t segment = 0;
   };
-  std::optional<Shared> shared_;  // launched, and not looked at
-  uint64_t host_bytes_ = 0, device_bytes_ = 0, graph_bytes_ = 0;
+  std::optional<Shared> shared_;        // launched, and not looked at
+  std::unique_ptr<JointGraphs> joint_;  // null: nothing is joined
+  uint64_t host_bytes_ = 0, device_bytes_ = 0, graph_bytes_ = 0, joint_graph_bytes_ = 0;
 };
 
 // "values that are not finite (NaN or infinite) begin in `where`, ...", for the token at a position.

@@ -261,7 +261,8 @@ Status EngineImpl::set_up_evaluation(const SequenceState& state) {
   const DensePass::Options dense{.chunk = options_.chunk,
                                  .lanes = max_lanes(options_),
                                  .places = max_places(options_),
-                                 .flash_attention = options_.flash_attention == FlashAttention::kOn};
+                                 .flash_attention = options_.flash_attention == FlashAttention::kOn,
+                                 .least_joint_bytes = dependencies_.least_joint_bytes};
   ODMOE_ASSIGN_OR_RETURN(dense_,
                          DensePass::create(*backend_, host_backend(), *decoder_, *file_, state, dense));
   ODMOE_ASSIGN_OR_RETURN(site_, LocalSite::create(host_backend(), *decoder_, *file_,

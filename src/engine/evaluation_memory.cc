@@ -185,7 +185,9 @@ Status EvaluationMemory::make_parts(Backend& device, const StatePlan& plan, cons
                                     int64_t n_expert_used) {
   const auto n_part = static_cast<size_t>(sizes.lanes) + static_cast<size_t>(sizes.places);
   lane_context_.reset(ggml_init(
-      {.mem_size = 2 * kTensors * ggml_tensor_overhead() * n_part, .mem_buffer = nullptr, .no_alloc = true}));
+      {.mem_size = (2 * kTensors * n_part + static_cast<size_t>(sizes.logits)) * ggml_tensor_overhead(),
+       .mem_buffer = nullptr,
+       .no_alloc = true}));
   const auto make = [&](const ggml_tensor* whole, int64_t n) {
     return ggml_new_tensor_2d(lane_context_.get(), whole->type, whole->ne[0], n);
   };
@@ -208,6 +210,9 @@ Status EvaluationMemory::make_parts(Backend& device, const StatePlan& plan, cons
                   set(part, on_device, {&device, apart, view(whole.host(), first, n)});
                 });
   if (!placed) return fail(ErrorKind::kIo, "{} cannot hold activations", device.description());
+  if (logits_.device() == logits_.host()) {
+    for (int64_t i = 0; i < sizes.logits; ++i) logits_columns_.push_back(view(logits_.device(), i, 1));
+  }
   return {};
 }
 

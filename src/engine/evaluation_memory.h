@@ -72,6 +72,8 @@ class EvaluationMemory {
   const EvaluationColumns& place(int32_t i) const { return places_[static_cast<size_t>(i)]; }
   int64_t first_column(int32_t place) const { return std::ssize(lanes_) + place * tokens_; }
   const Exchange<float>& logits() const { return logits_; }  // [n_vocab, Sizes::logits]
+  // One column of them, where device and host are one memory.
+  ggml_tensor* logits_column(size_t i) const { return logits_columns_[i]; }
 
  private:
   EvaluationMemory() = default;
@@ -88,6 +90,7 @@ class EvaluationMemory {
   int64_t tokens_ = 0;       // of a place
   uint64_t first_part_ = 0;  // where lanes begin in device_memory_, if they are apart
   Exchange<float> logits_;
+  std::vector<ggml_tensor*> logits_columns_;
 };
 
 }  // namespace odmoe

@@ -156,7 +156,7 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
   spans_.clear();
   chunks_.clear();
   for (size_t i = 0; i < steps.size(); ++i) {
-    spans_.push_back(dense_->begin(*steps[i].state, *steps[i].graphs, {&steps[i].token, 1}));
+    spans_.push_back(begin_one(*steps[i].state, *steps[i].graphs, {&steps[i].token, 1}, dense_->joins()));
     columns_[i] = steps[i].graphs->lane();
     steps[i].state->begin(1);
   }
@@ -175,11 +175,13 @@ Status ForwardPass::advance(std::span<const Part> parts, const Sink& sink) {
   spans_.clear();
   chunks_.clear();
   int32_t* column = columns_.data();
+  const auto is_one = [](const Part& part) { return part.tokens.size() == 1; };
+  const bool join = dense_->joins() && std::ranges::count_if(parts, is_one) > 1;
   for (const Part& part : parts) {
     const auto n_token = static_cast<int32_t>(part.tokens.size());
     int32_t first = part.graphs->lane();
     if (n_token == 1) {
-      spans_.push_back(dense_->begin(*part.state, *part.graphs, part.tokens));
+      spans_.push_back(begin_one(*part.state, *part.graphs, part.tokens, join));
     } else {
       const auto place = static_cast<int32_t>(chunks_.size());
       assert(place < options_.dense.places);
@@ -225,28 +227,80 @@ Status ForwardPass::evaluate_steps(std::span<const TokenSpan> spans, SequenceSta
     return status;
   }
   if (logits == Logits::kNone) return {};
-  size_t at = 0;
-  for (size_t i = 0; i < spans.size(); at += static_cast<size_t>(spans[i++].n_token)) {
-    if (logits == Logits::kLast && i + 1 < spans.size()) continue;
-    const int64_t n_token = spans[i].n_token;
-    ODMOE_RETURN_IF_ERROR(dense_->head(spans[i], n_token - 1, 1, chosen_of(at, n_token)));
-    sink(static_cast<int64_t>(i), dense_->memory().logits().columns(0, 1));
-  }
+  const Exchange<float>& values = dense_->memory().logits();
+  const auto alone = [&](size_t i, std::span<const int32_t> chosen) -> Status {
+    if (logits == Logits::kLast && i + 1 < spans.size()) return {};
+    ODMOE_RETURN_IF_ERROR(dense_->head(spans[i], spans[i].n_token - 1, 1, chosen));
+    sink(static_cast<int64_t>(i), values.columns(0, 1));
+    return {};
+  };
+  const auto together = [&]() -> Status {
+    ODMOE_RETURN_IF_ERROR(dense_->heads(joined_.spans, joined_.chosen));
+    for (size_t i = 0; i < joined_.spans.size(); ++i)
+      sink(static_cast<int64_t>(joined_.index[i]), values.columns(static_cast<int64_t>(i), 1));
+    return {};
+  };
+  ODMOE_RETURN_IF_ERROR(each_span(spans, state, alone, together));
   if (foresight != nullptr) foresight->end();
   return {};
+}
+
+void ForwardPass::Joined::clear() {
+  spans.clear();
+  index.clear();
+  chosen.clear();
+}
+
+// Calls together() for those in joined_, of single tokens of several timelines as many as can be computed
+// together, and alone(index, chosen) for each other span.
+template <typename Alone, typename Together>
+Status ForwardPass::each_span(std::span<const TokenSpan> spans, const SequenceState* state,
+                              const Alone& alone, const Together& together) {
+  const auto finish = [&]() -> Status {
+    ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+    if (joined_.spans.size() > 1) return together();
+    return joined_.spans.empty() ? Status() : alone(joined_.index[0], joined_.chosen[0]);
+  };
+  joined_.clear();
+  size_t at = 0;
+  for (size_t i = 0; i < spans.size(); ++i) {
+    const std::span<const int32_t> chosen = chosen_of(at, spans[i].n_token);
+    at += static_cast<size_t>(spans[i].n_token);
+    const bool joins = state == nullptr && spans[i].n_token == 1 && spans[i].graphs == nullptr;
+    if (!joins) {
+      ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+      ODMOE_RETURN_IF_ERROR(alone(i, chosen));
+      continue;
+    }
+    joined_.spans.push_back(spans[i]);
+    joined_.index.push_back(i);
+    joined_.chosen.push_back(chosen);
+    if (std::cmp_less(joined_.spans.size(), dense_->most_joined())) continue;
+    ODMOE_RETURN_IF_ERROR(finish());
+    joined_.clear();
+  }
+  return finish();
+}
+
+// The token of a session in its lane, `join` to be computed together with others'.
+TokenSpan ForwardPass::begin_one(const SequenceState& state, DecodeGraphs& graphs,
+                                 std::span<const int32_t> token, bool join) {
+  return join ? dense_->begin_single(state, state.length(), graphs.lane(), token[0])
+              : dense_->begin(state, graphs, token);
 }
 
 Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState* state,
                                 BatchForesightSink* foresight) {
   const EvaluationColumns& a = dense_->memory().all();
+  size_t n_token = 0;
+  for (const TokenSpan& span : spans) n_token += static_cast<size_t>(span.n_token);
   for (size_t segment = 0;; ++segment) {
-    size_t n_token = 0;
-    for (size_t i = 0; i < spans.size(); ++i) {
-      ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+    const auto alone = [&](size_t i, std::span<const int32_t> chosen) {
       if (state != nullptr) state->step(static_cast<int64_t>(i));
-      ODMOE_RETURN_IF_ERROR(dense_->segment(spans[i], segment, chosen_of(n_token, spans[i].n_token)));
-      n_token += static_cast<size_t>(spans[i].n_token);
-    }
+      return dense_->segment(spans[i], segment, chosen);
+    };
+    const auto together = [&] { return dense_->segments(joined_.spans, segment, joined_.chosen); };
+    ODMOE_RETURN_IF_ERROR(each_span(spans, state, alone, together));
     if (segment == decoder_->expert_layers().size()) return {};
     const RoutingEvent event = route(a, segment, static_cast<int64_t>(n_token));
     ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
@@ -257,7 +311,11 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState*
           foresight->on_routing(event, dense_->memory(), std::span(columns_).first(n_token)));
     }
     if (a.shared_output) {
-      for (const TokenSpan& span : spans) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
+      const auto shared = [&](size_t i, std::span<const int32_t>) {
+        return dense_->shared_expert(spans[i], segment);
+      };
+      const auto all_shared = [&] { return dense_->shared_experts(joined_.spans, segment); };
+      ODMOE_RETURN_IF_ERROR(each_span(spans, state, shared, all_shared));
     }
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
     for (const TokenSpan& span : spans) dense_->take_experts(span);

@@ -79,9 +79,9 @@ class ForwardPass {
 
   // Evaluates one token of each of several timelines (1 to DensePass::Options::lanes), layer by layer
   // together: what their routers choose is asked of the sites once for all of them.  `sink` gets each one's
-  // logits with the index into `steps`, bit for bit as run() gives them to each alone: attention, dense
-  // weights and the output head are computed for one token at a time, since kernels for several round
-  // differently, and sites compute experts so (ExpertWork::Tokens::kTimelines).
+  // logits with the index into `steps`, bit for bit as run() gives them to each alone: attention is computed
+  // for one token at a time, a product with dense weights for as many as its kernel does not round otherwise
+  // (DensePass::joins()), and sites compute experts so (ExpertWork::Tokens::kTimelines).
   // An observer does not see them.  Errors as run(); the sink may have
   // seen logits only after all layers of all went well.
   Status step(std::span<const Step> steps, const Sink& sink);
@@ -118,6 +118,18 @@ class ForwardPass {
   Status evaluate_steps(std::span<const TokenSpan> spans, SequenceState* state, Logits logits,
                         const Sink& sink);
   Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens);
+  // Those of spans_ that are computed together, and what the router before chose for each.
+  struct Joined {
+    std::vector<TokenSpan> spans;
+    std::vector<size_t> index;  // into spans_
+    std::vector<std::span<const int32_t>> chosen;
+    void clear();
+  };
+  TokenSpan begin_one(const SequenceState& state, DecodeGraphs& graphs, std::span<const int32_t> token,
+                      bool join);
+  template <typename Alone, typename Together>
+  Status each_span(std::span<const TokenSpan> spans, const SequenceState* state, const Alone& alone,
+                   const Together& together);
   // `state`: of all spans, where that is one timeline; else null.
   Status step_layers(std::span<const TokenSpan> spans, SequenceState* state, BatchForesightSink* foresight);
   Status run_head(const TokenSpan& span, Logits logits, const Sink& sink);
@@ -149,6 +161,7 @@ class ForwardPass {
   LayerDemand demand_;
   std::vector<TokenSpan> spans_;           // of step(), advance() and run_singly()
   std::vector<ExpertWork::Chunk> chunks_;  // of advance(): those of spans_ that are one
+  Joined joined_;
 
   RoutingStats routing_;
   ObserverSink observer_;

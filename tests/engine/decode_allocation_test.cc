@@ -83,14 +83,15 @@ TEST_P(DecodeAllocation, DecodingAndSamplingAllocateNothing) {
   EXPECT_GT(n_allocation.exchange(0), 0) << "the counter counts";
 }
 
-TEST_P(DecodeAllocation, StepsOfSeveralSessionsAllocateNothing) {
+// Whether their products are joined or not.
+void expect_steps_to_allocate_nothing(ReaderChoice reader, uint64_t least_joint_bytes) {
   EngineOptions options = reference_options(bundled_model());
   options.cache_type = CacheType::kF16;
   options.context = 512;
-  options.reader = GetParam();
+  options.reader = reader;
   options.sessions = 3;
   options.memory.percent = 25;
-  const auto engine = open_or_fail(options);
+  const auto engine = open_or_fail(options, {.least_joint_bytes = least_joint_bytes});
   ASSERT_NE(engine, nullptr);
   std::vector<std::unique_ptr<Session>> sessions;
   for (const char* text : {"And God said unto the king,", "We the people", "1776"}) {
@@ -115,6 +116,14 @@ TEST_P(DecodeAllocation, StepsOfSeveralSessionsAllocateNothing) {
   counting = false;
   EXPECT_EQ(n_allocation.exchange(0), 0);
   EXPECT_GT(engine->stats().experts.misses, before.experts.misses + 100);
+}
+
+TEST_P(DecodeAllocation, StepsOfSeveralSessionsAllocateNothing) {
+  expect_steps_to_allocate_nothing(GetParam(), DensePass::kLeastJointBytes);
+}
+
+TEST_P(DecodeAllocation, StepsOfSeveralSessionsThatAreJoinedAllocateNothing) {
+  expect_steps_to_allocate_nothing(GetParam(), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, DecodeAllocation,

@@ -81,7 +81,7 @@ class FamilyState : public ::testing::TestWithParam<const char*> {
     options_.context = 600;
     options_.chunk = kChunk;
     options_.sessions = 3;
-    engine_ = open_or_fail(options_);
+    engine_ = open_or_fail(options_, {.least_joint_bytes = 0});
     ASSERT_NE(engine_, nullptr);
     std::mt19937 random(11);
     for (int i = 0; i < 500; ++i) text_.push_back(static_cast<Token>(random() % 256));

@@ -56,6 +56,7 @@ class StateKinds : public ::testing::TestWithParam<FlashAttention> {
     options_.sessions = 3;
     options_.flash_attention = GetParam();
     dependencies_.make_architecture = ToyFamily::make;
+    dependencies_.least_joint_bytes = 0;
     engine_ = open_or_fail(options_, dependencies_);
     ASSERT_NE(engine_, nullptr);
     std::mt19937 random(7);

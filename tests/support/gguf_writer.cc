@@ -128,8 +128,8 @@ GgufWriter& GgufWriter::add_hole(std::string_view name, ggml_type type, std::vec
 void GgufWriter::quantize(ggml_type type, std::span<const float> values, int64_t row,
                           std::span<std::byte> bytes) {
   // ggml takes seconds to make the tables from which it chooses such values, once in every process.
-  constexpr std::array kSlow = {GGML_TYPE_IQ1_S, GGML_TYPE_IQ2_XXS, GGML_TYPE_IQ2_XS,
-                                GGML_TYPE_IQ2_S, GGML_TYPE_IQ3_S,   GGML_TYPE_IQ3_XXS};
+  constexpr std::array kSlow = {GGML_TYPE_IQ1_S, GGML_TYPE_IQ1_M, GGML_TYPE_IQ2_XXS, GGML_TYPE_IQ2_XS,
+                                GGML_TYPE_IQ2_S, GGML_TYPE_IQ3_S, GGML_TYPE_IQ3_XXS};
   if (!std::ranges::contains(kSlow, type)) {
     const std::vector<float> importance(static_cast<size_t>(row), 1.0F);  // some types will not do without
     ggml_quantize_chunk(type, values.data(), bytes.data(), 0, static_cast<int64_t>(values.size()) / row, row,
@@ -138,9 +138,19 @@ void GgufWriter::quantize(ggml_type type, std::span<const float> values, int64_t
   }
   std::mt19937 random(std::bit_cast<uint32_t>(values.front()));
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() >> 24U);
-  const ggml_fp16_t scale = ggml_fp32_to_fp16(0.0007F);  // a block of any of them begins with it
-  for (size_t i = 0; i < bytes.size(); i += ggml_type_size(type)) {
-    std::memcpy(&bytes[i], &scale, sizeof scale);
+  // A block of any of them begins with its scale, but for IQ1_M, where that is in the four highest bits of
+  // its last four words.
+  const ggml_fp16_t scale = ggml_fp32_to_fp16(0.0007F);
+  const size_t block = ggml_type_size(type);
+  for (size_t i = 0; i < bytes.size(); i += block) {
+    if (type != GGML_TYPE_IQ1_M) {
+      std::memcpy(&bytes[i], &scale, sizeof scale);
+      continue;
+    }
+    for (size_t word = 0; word < 4; ++word) {
+      std::byte& high = bytes[i + block - 8 + 2 * word + 1];
+      high = (high & std::byte{0x0F}) | std::byte((scale >> (4 * word) & 0xFU) << 4U);
+    }
   }
 }
 

@@ -9,41 +9,11 @@
 #include "backend/tensor_memory.h"
 #include "base/aligned_buffer.h"
 #include "base/units.h"
+#include "model/blocks/trial_weights.h"
 #include "model/graph.h"
 
 namespace odmoe {
 namespace {
-
-// Rows of weights that are tried: whole groups of what kernels take at once, and the rest that the real
-// matrix has.  More would find nothing else, since every output is a sum of its own.
-constexpr int64_t kGroup = 64;
-
-// Multiplications that a trial may take: some ten milliseconds.
-constexpr int64_t kWork = int64_t{1} << 26;
-constexpr int64_t kMostGroups = 4;
-
-float uniform(std::mt19937& random) {
-  return static_cast<float>(random() >> 8U) / static_cast<float>(1U << 23U) - 1.0F;
-}
-
-// `bytes` become the values of the weights in any file's layout.
-void fill_weights(const ggml_tensor* weights, std::span<std::byte> bytes, std::mt19937& random) {
-  const auto n = static_cast<size_t>(ggml_nelements(weights));
-  const auto convert = ggml_get_type_traits(weights->type)->from_float_ref;
-  if (!ggml_is_quantized(weights->type) && (weights->type == GGML_TYPE_F32 || convert != nullptr)) {
-    std::vector<float> values(n);
-    for (float& value : values) value = uniform(random);
-    if (convert != nullptr) {
-      convert(values.data(), bytes.data(), static_cast<int64_t>(n));
-    } else {
-      std::memcpy(bytes.data(), values.data(), n * sizeof(float));
-    }
-    return;
-  }
-  // Any bytes are quantised values of some kind; below 0x40 none of a scale's encodings (half precision, an
-  // exponent, E4M3) is infinite or NaN.
-  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() >> 26U);
-}
 
 // A product under trial: its tensors, and the memory that they lie in one after the other.
 class Trial {
@@ -106,9 +76,10 @@ class Trial {
 
   void fill(const RepackedLayout* layout, std::mt19937& random) {
     const std::span<std::byte> bytes = memory_.span().first(ggml_nbytes(weights_));  // the first of all
-    if (layout == nullptr) return fill_weights(weights_, bytes, random);
+    const int64_t n = ggml_nelements(weights_);
+    if (layout == nullptr) return fill_weights(weights_->type, n, bytes, random);
     std::vector<std::byte> plain(bytes.size());
-    fill_weights(weights_, plain, random);
+    fill_weights(weights_->type, n, plain, random);
     layout->repack(weights_->type, weights_->ne[0], weights_->ne[1], plain, bytes);
   }
 
@@ -132,13 +103,6 @@ class Trial {
   ggml_tensor *weights_ = nullptr, *input_ = nullptr, *ids_ = nullptr, *alone_ = nullptr,
               *together_ = nullptr;
 };
-
-// How many of the weights' rows are tried.
-int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most) {
-  const int64_t n_row = int64_t{most} * (most + 1) / 2;
-  const int64_t n_group = std::clamp(kWork / (n_row * n_in * kGroup), int64_t{1}, kMostGroups);
-  return std::min(n_out, n_group * kGroup + n_out % kGroup);
-}
 
 }  // namespace
 

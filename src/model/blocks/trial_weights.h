@@ -1,0 +1,24 @@
+// Weights and operands to try kernels out with.
+#pragma once
+
+#include <ggml-cpp.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <span>
+
+namespace odmoe {
+
+// -1 to 1.
+float uniform(std::mt19937& random);
+
+// `bytes` become `n` values of a type, rows of any file's layout; none is infinite or NaN.
+void fill_weights(ggml_type type, int64_t n, std::span<std::byte> bytes, std::mt19937& random);
+
+// Rows of a matrix [n_in, n_out] that are tried with 1, 2, ... `most` columns: whole groups of what kernels
+// take at once, and the rest that the real matrix has.  More would find nothing else, since every output is a
+// sum of its own.
+int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most);
+
+}  // namespace odmoe
