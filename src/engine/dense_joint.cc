@@ -1,17 +1,39 @@
 // Single tokens of several timelines in one graph of the dense pass (joint_graphs.h).
 #include <algorithm>
 #include <functional>
+#include <map>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/finite.h"
 #include "engine/dense_pass.h"
 #include "odmoe/format.h"
 
 namespace odmoe {
+namespace {
+
+// Equal of graphs that need the same memory.
+std::string shapes_of(const Graph& graph) {
+  std::string shapes;
+  const auto add = [&](const auto& value) {
+    shapes.append(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) {
+    const ggml_tensor* node = ggml_graph_node(graph.graph(), i);
+    add(node->op);
+    add(node->type);
+    add(node->ne);
+    if (node->src[0] != nullptr) add(node->src[0]->type);
+  }
+  return shapes;
+}
+
+}  // namespace
 
 // After the buffer for all other graphs has been measured.
 Status DensePass::set_up_joint(const SequenceState& state) {
-  const int32_t n = std::min(options_.lanes, kJoined);
+  const int32_t n = std::min({options_.timelines, options_.lanes, kJoined});
   if (n < 2 || sums_ != nullptr || options_.asked != nullptr || !backend_->is_cpu()) return {};
   joint_ = std::make_unique<JointGraphs>(*backend_, n,
                                          decoder_->max_segment_nodes(0) + decoder_->max_segment_nodes(1));
@@ -27,18 +49,21 @@ Status DensePass::set_up_joint(const SequenceState& state) {
     if (memory_->all().shared_output && ends_with_experts) pieces.emplace_back(Piece::kSharedExpert, i);
   }
   uint64_t joint_bytes = 0;
+  std::map<std::string, std::pair<Piece, size_t>> different;  // most layers are alike
   for (const auto& [piece, segment] : pieces) {
     graph_.reset();
     build_one(graph_, spans[0], piece, segment, 0);
     ODMOE_ASSIGN_OR_RETURN(const uint64_t bytes, joint_->learn(graph_));
     joint_bytes += bytes;
+    different.emplace(shapes_of(graph_), std::pair(piece, segment));
   }
   if (joint_bytes < options_.least_joint_bytes * pieces.size()) {
     joint_ = nullptr;
     return {};
   }
   uint64_t graph_bytes = 0;
-  for (const auto& [piece, segment] : pieces) {
+  for (const auto& [shapes, one] : different) {
+    const auto& [piece, segment] = one;
     if (!build_joint(spans, piece, segment)) continue;  // they are computed one by one then
     if (!ggml_gallocr_reserve(allocator_.get(), joint_->graph())) {
       return fail(ErrorKind::kIo, "no memory for the compute buffer; use a smaller --chunk or --context");

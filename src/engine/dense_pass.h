@@ -67,8 +67,9 @@ class DensePass {
  public:
   struct Options {
     int64_t chunk = 512;
-    int32_t lanes = 1;   // tokens that are evaluated layer by layer together, but each by itself; at most
-    int32_t places = 0;  // chunks of several timelines that are evaluated layer by layer together; at most
+    int32_t lanes = 1;      // tokens that are evaluated layer by layer together, but each by itself; at most
+    int32_t places = 0;     // chunks of several timelines that are evaluated layer by layer together; at most
+    int32_t timelines = 1;  // whose single tokens are
     bool flash_attention = true;
     // From how many bytes of weights in a graph on, on average, those of several timelines are joined.
     uint64_t least_joint_bytes = kLeastJointBytes;

@@ -261,6 +261,7 @@ Status EngineImpl::set_up_evaluation(const SequenceState& state) {
   const DensePass::Options dense{.chunk = options_.chunk,
                                  .lanes = max_lanes(options_),
                                  .places = max_places(options_),
+                                 .timelines = options_.sessions,
                                  .flash_attention = options_.flash_attention == FlashAttention::kOn,
                                  .least_joint_bytes = dependencies_.least_joint_bytes};
   ODMOE_ASSIGN_OR_RETURN(dense_,
