@@ -112,7 +112,7 @@ TEST(History, AnswersOfEveryKindAreTakenBackWhereverTheyWereCutOff) {
           whole.push_back(choice["message"]);
           send_back(client, whole.back());
         }
-        if (max_tokens < 40) continue;
+        if (max_tokens != (kind.contains("tools") ? 150 : 40)) continue;
         const std::vector<Json> streamed = client.stream(body);
         ASSERT_EQ(streamed.size(), whole.size());
         for (size_t i = 0; i < whole.size(); ++i) {
