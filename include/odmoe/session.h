@@ -78,6 +78,13 @@ class Session {
   // are not those of the tokens; the timeline is then empty.
   virtual Status restore_state(std::span<const Token> tokens, int32_t n, const Division& division,
                                std::span<const std::byte> state) = 0;
+
+  // The same of all tokens without a copy of the whole in memory: `take` gets the bytes of
+  // save_state(tokens().size()) piece by piece and in order, `give` is asked for them.  What it fails with
+  // ends it; of read_state() the timeline is then empty.
+  virtual Status write_state(const std::function<Status(std::span<const std::byte>)>& take) const = 0;
+  virtual Status read_state(std::span<const Token> tokens, const Division& division,
+                            const std::function<Status(std::span<std::byte>)>& give) = 0;
 };
 
 enum class FinishReason { kEnd, kLength, kStopString, kContextFull, kInterrupted };

@@ -481,6 +481,18 @@ void EngineImpl::restore(SequenceState& state, int64_t n, int64_t state_length,
   state.restore(n, state_length, saved);
 }
 
+Status EngineImpl::restore_from(SequenceState& state, int64_t n, const SequenceState::GiveBytes& give) {
+  const MutexLock lock(evaluation_mutex_);
+  governor_->take_kv(state.count(n, /*will_keep=*/false));
+  const Status status = state.restore_from(n, give);
+  if (!status.has_value()) {
+    const uint64_t bytes = state.counted_bytes();
+    state.clear();
+    governor_->return_kv(bytes);
+  }
+  return status;
+}
+
 Status EngineImpl::step(std::span<const NextToken> batch) {
   if (batch.empty() || std::cmp_greater(batch.size(), options_.sessions)) {
     return fail(ErrorKind::kUsage, "a step takes 1 to {} sessions, not {}", options_.sessions, batch.size());

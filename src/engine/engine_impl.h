@@ -85,6 +85,9 @@ class SessionImpl final : public Session {
   void save_state(int32_t n, std::span<std::byte> state) const override;
   Status restore_state(std::span<const Token> tokens, int32_t n, const Division& division,
                        std::span<const std::byte> state) override;
+  Status write_state(const std::function<Status(std::span<const std::byte>)>& take) const override;
+  Status read_state(std::span<const Token> tokens, const Division& division,
+                    const std::function<Status(std::span<std::byte>)>& give) override;
 
  private:
   friend class EngineImpl;
@@ -155,6 +158,8 @@ class EngineImpl final : public Engine {
   void return_state(std::unique_ptr<SequenceState> state, int32_t lane);
   // Replaces a timeline by the first n tokens of the saved state of `state_length`.
   void restore(SequenceState& state, int64_t n, int64_t state_length, std::span<const std::byte> saved);
+  // The same of all of a state of n tokens, piece by piece; where that fails it is empty.
+  Status restore_from(SequenceState& state, int64_t n, const SequenceState::GiveBytes& give);
   bool device_is_lost() const { return backend_->is_lost(); }  // any thread
   // Any thread; for tests that press the store from outside.
   ExpertStore& store() { return *store_; }

@@ -125,6 +125,25 @@ Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, cons
   return {};
 }
 
+Status SessionImpl::write_state(const std::function<Status(std::span<const std::byte>)>& take) const {
+  if (engine_->device_is_lost()) return fail(ErrorKind::kIo, "the device has failed: nothing of it is kept");
+  return state_->save_to(take);
+}
+
+Status SessionImpl::read_state(std::span<const Token> tokens, const Division& division,
+                               const std::function<Status(std::span<std::byte>)>& give) {
+  truncate(0);
+  ODMOE_RETURN_IF_ERROR(check_next(tokens));
+  if (std::cmp_greater(division.length(), tokens.size()) || division.chunk() != division_.chunk()) {
+    return fail(ErrorKind::kUsage, "{} tokens, divided by chunks of {}, are not those of a state",
+                tokens.size(), division.chunk());
+  }
+  ODMOE_RETURN_IF_ERROR(engine_->restore_from(*state_, std::ssize(tokens), give));
+  tokens_.assign(tokens.begin(), tokens.end());
+  division_ = division;
+  return {};
+}
+
 std::string_view finish_reason_name(FinishReason reason) {
   switch (reason) {
     case FinishReason::kEnd:

@@ -2,10 +2,16 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "base/units.h"
 
 namespace odmoe {
+namespace {
+
+constexpr size_t kStatePieceBytes = 1 << 20;
+
+}  // namespace
 
 SequenceState::SequenceState(Backend& backend, std::shared_ptr<const StatePlan> plan)
     : backend_(&backend), plan_(std::move(plan)), first_kept_(plan_->groups().size()) {
@@ -255,36 +261,52 @@ void SequenceState::each_window_piece(const StatePlan::Tensor& tensor, int64_t l
   }
 }
 
-void SequenceState::read_tail(int64_t length, int side, std::span<std::byte> tail) const {
+// Calls move(tensor, offset into it, bytes) for the tail of `length` tokens; `side` of the overwritten
+// values.
+template <typename Move>
+void SequenceState::each_tail_piece(int64_t length, int side, const Move& move) const {
   for (const StatePlan::Tensor& tensor : plan_->tensors()) {
-    const ggml_tensor* from = tensors_[static_cast<size_t>(side)][plan_->index(tensor)];
-    const auto take = [&](uint64_t offset, size_t bytes) {
-      backend_->read(from, offset, tail.first(bytes));
-      tail = tail.subspan(bytes);
-    };
+    ggml_tensor* const values = tensors_[static_cast<size_t>(side)][plan_->index(tensor)];
+    const auto move_piece = [&](uint64_t offset, size_t bytes) { move(values, offset, bytes); };
     if (tensor.overwritten) {
-      take(0, tensor.row_bytes);
+      move_piece(0, tensor.row_bytes);
     } else {
-      each_window_piece(tensor, length, take);
+      each_window_piece(tensor, length, move_piece);
     }
   }
+}
+
+// The same for all that save() gives of n tokens, which are those that the tensors have now.
+template <typename Move>
+void SequenceState::each_saved_piece(int64_t n, const Move& move) const {
+  for (const StatePlan::Tensor& tensor : plan_->tensors()) {
+    const int64_t rows = plan_->kept_rows(tensor, n);
+    if (rows == 0) continue;
+    each_piece(tensor, 0, rows, [&](uint64_t offset, size_t bytes) {
+      move(tensors_[0][plan_->index(tensor)], offset, bytes);
+    });
+  }
+  if (!plan_->holds_every_length()) each_tail_piece(n, side_, move);
+}
+
+void SequenceState::read_tail(int64_t length, int side, std::span<std::byte> tail) const {
+  each_tail_piece(length, side, [&](const ggml_tensor* from, uint64_t offset, size_t bytes) {
+    backend_->read(from, offset, tail.first(bytes));
+    tail = tail.subspan(bytes);
+  });
   assert(tail.empty());
 }
 
 void SequenceState::write_tail(int64_t length, std::span<const std::byte> tail) {
-  for (const StatePlan::Tensor& tensor : plan_->tensors()) {
-    ggml_tensor* to = tensors_[static_cast<size_t>(side_)][plan_->index(tensor)];
-    const auto put = [&](uint64_t offset, size_t bytes) {
-      backend_->write(to, offset, tail.first(bytes));
-      tail = tail.subspan(bytes);
-    };
-    if (tensor.overwritten) {
-      put(0, tensor.row_bytes);
-    } else {
-      each_window_piece(tensor, length, put);
-    }
-  }
+  each_tail_piece(length, side_, [&](ggml_tensor* to, uint64_t offset, size_t bytes) {
+    backend_->write(to, offset, tail.first(bytes));
+    tail = tail.subspan(bytes);
+  });
   assert(tail.empty());
+  has_tail(length);
+}
+
+void SequenceState::has_tail(int64_t length) {
   for (size_t i = 0; i < first_kept_.size(); ++i) {
     const int64_t window = plan_->groups()[i].kind().window;
     if (window > 0) first_kept_[i] = std::max<int64_t>(0, length - window + 1);
@@ -330,6 +352,53 @@ void SequenceState::restore(int64_t n, int64_t state_length, std::span<const std
   snapshots_.clear();
   forget_after(n);
   if (!plan_->holds_every_length()) write_tail(n, state);
+}
+
+Status SequenceState::save_to(const TakeBytes& take) const {
+  assert(evaluating_ == 0);
+  std::vector<std::byte> held(kStatePieceBytes);
+  size_t n_held = 0;
+  Status status;
+  each_saved_piece(length_, [&](const ggml_tensor* from, uint64_t offset, size_t bytes) {
+    while (bytes > 0 && status.has_value()) {
+      const size_t n = std::min(bytes, held.size() - n_held);
+      backend_->read(from, offset, std::span(held).subspan(n_held, n));
+      n_held += n;
+      offset += n;
+      bytes -= n;
+      if (n_held == held.size()) status = take(std::span(held).first(std::exchange(n_held, 0)));
+    }
+  });
+  if (status.has_value() && n_held > 0) status = take(std::span(held).first(n_held));
+  return status;
+}
+
+Status SequenceState::restore_from(int64_t n, const GiveBytes& give) {
+  std::vector<std::byte> held(static_cast<size_t>(std::min<uint64_t>(kStatePieceBytes, state_bytes(n))));
+  uint64_t left = state_bytes(n);
+  std::span<const std::byte> rest;
+  Status status;
+  each_saved_piece(n, [&](ggml_tensor* to, uint64_t offset, size_t bytes) {
+    while (bytes > 0 && status.has_value()) {
+      if (rest.empty()) {
+        const auto piece = std::span(held).first(static_cast<size_t>(std::min<uint64_t>(left, held.size())));
+        status = give(piece);
+        if (!status.has_value()) return;
+        left -= piece.size();
+        rest = piece;
+      }
+      const size_t some = std::min(bytes, rest.size());
+      backend_->write(to, offset, rest.first(some));
+      rest = rest.subspan(some);
+      offset += some;
+      bytes -= some;
+    }
+  });
+  ODMOE_RETURN_IF_ERROR(status);
+  snapshots_.clear();
+  forget_after(n);
+  has_tail(n);
+  return {};
 }
 
 void SequenceState::clear() {

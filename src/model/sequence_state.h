@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -81,6 +82,13 @@ class SequenceState {
   void save(int64_t n, std::span<std::byte> state) const;
   void restore(int64_t n, int64_t state_length, std::span<const std::byte> state);
 
+  // The same bytes of all tokens, piece by piece and in order, as they are taken or given until that fails.
+  // After a failure of restore_from() nothing is known of the state: clear() it.
+  using TakeBytes = std::function<Status(std::span<const std::byte>)>;
+  using GiveBytes = std::function<Status(std::span<std::byte>)>;
+  Status save_to(const TakeBytes& take) const;
+  Status restore_from(int64_t n, const GiveBytes& give);
+
   // Forgets everything and gives the memory back.
   void clear();
 
@@ -95,6 +103,11 @@ class SequenceState {
   bool windows_reach(int64_t length) const;
   bool other_side_is(int64_t length) const;
   void zero_rows(int64_t first, int64_t n);
+  template <typename Move>
+  void each_saved_piece(int64_t n, const Move& move) const;
+  template <typename Move>
+  void each_tail_piece(int64_t length, int side, const Move& move) const;
+  void has_tail(int64_t length);
   // The tail of `length` tokens, from what the tensors have now; `side` of the overwritten values.
   void read_tail(int64_t length, int side, std::span<std::byte> tail) const;
   void write_tail(int64_t length, std::span<const std::byte> tail);

@@ -250,6 +250,43 @@ TEST_P(SequenceStateTest, WhatIsSavedIsBroughtBackElsewhere) {
   }
 }
 
+TEST_P(SequenceStateTest, WhatIsTakenInPiecesIsWhatIsSaved) {
+  for (const size_t n : {100, 33, 400}) {
+    feed(n);
+    std::vector<std::byte> saved(state_->state_bytes(state_->length())), taken;
+    state_->save(state_->length(), saved);
+    const Status status = state_->save_to([&](std::span<const std::byte> piece) -> Status {
+      taken.insert(taken.end(), piece.begin(), piece.end());
+      return {};
+    });
+    ASSERT_TRUE(status.has_value());
+    EXPECT_TRUE(taken == saved);
+    const auto other = make(plan(layout(), 5000));
+    evaluate(*other, std::vector<int>(32, 3));
+    other->rewind(0);
+    size_t given = 0;
+    const auto give = [&](std::span<std::byte> piece) -> Status {
+      std::ranges::copy(std::span(saved).subspan(given, piece.size()), piece.begin());
+      given += piece.size();
+      return {};
+    };
+    ASSERT_TRUE(other->restore_from(state_->length(), give).has_value());
+    EXPECT_EQ(given, saved.size());
+    expect_remembers(*other, state_->length());
+  }
+}
+
+TEST_P(SequenceStateTest, PiecesThatAreNotTakenOrGivenEndIt) {
+  feed(50);
+  const auto fails = [](auto) -> Status { return fail(ErrorKind::kIo, "no more"); };
+  EXPECT_FALSE(state_->save_to(fails).has_value());
+  expect_remembers(*state_, 50);
+  const auto other = make(plan_);
+  EXPECT_FALSE(other->restore_from(50, fails).has_value());
+  other->clear();
+  EXPECT_EQ(other->length(), 0);
+}
+
 TEST_P(SequenceStateTest, RowsOfAllTokensAreBroughtBackInPart) {
   plan_ = plan({{StateTensor::rows(1, {}, GGML_TYPE_F32), StateTensor::summed_rows(2)}});
   state_ = make(plan_);

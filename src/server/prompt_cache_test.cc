@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <fstream>
+#include <functional>
+#include <span>
+#include <vector>
 
 namespace odmoe::server {
 namespace {
@@ -71,6 +74,18 @@ class FakeSession final : public Session {
     for (size_t i = 0; i < tokens_.size(); ++i) state_.push_back(static_cast<Token>(state[i * kTokenBytes]));
     EXPECT_EQ(state_, tokens_) << "the state is that of the tokens";
     return {};
+  }
+  Status write_state(const std::function<Status(std::span<const std::byte>)>& take) const override {
+    std::vector<std::byte> state(state_bytes(static_cast<int32_t>(tokens_.size())));
+    save_state(static_cast<int32_t>(tokens_.size()), state);
+    return take(state);
+  }
+  Status read_state(std::span<const Token> tokens, const Division& division,
+                    const std::function<Status(std::span<std::byte>)>& give) override {
+    const auto n = static_cast<int32_t>(tokens.size());
+    std::vector<std::byte> state(state_bytes(n));
+    ODMOE_RETURN_IF_ERROR(give(state));
+    return restore_state(tokens, n, division, state);
   }
 
  private:
