@@ -25,6 +25,11 @@ class Sampler {
   // number unless the temperature is 0 or there is no token.
   std::optional<Token> sample(std::span<const float> logits);
 
+  // What sample() does to what it draws next, where a token was sampled earlier.
+  void skip() {
+    if (options_.temperature != 0) (void)random_();
+  }
+
   // Tells that `token` (of the prompt, or the one sampled) is part of the text, for the penalties.
   void accept(Token token);
 

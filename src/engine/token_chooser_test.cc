@@ -47,6 +47,25 @@ TEST(TokenChooser, WhatTheModelSuppressesIsNeverDrawnAndEndsOnlyWhereTheyAreIgno
   EXPECT_TRUE(never_drawn({}, ends, false).empty());
 }
 
+TEST(TokenChooser, GoesOnAsAnotherOneThatChoseTheBeginning) {
+  for (const float temperature : {0.0F, 5.0F}) {
+    const TokenChooserOptions options{
+        .sampling = {.temperature = temperature, .top_k = 0, .presence_penalty = 3, .seed = 11}};
+    TokenChooser whole({.sampling = options.sampling}, kVocab), rest({.sampling = options.sampling}, kVocab);
+    for (int i = 0; i < 20; ++i) {
+      const Token token = whole.choose(kLogits).value();
+      whole.accept(token);
+      rest.chose_earlier(token);
+    }
+    for (int i = 0; i < 20; ++i) {
+      const Token token = whole.choose(kLogits).value();
+      EXPECT_EQ(rest.choose(kLogits).value(), token);
+      whole.accept(token);
+      rest.accept(token);
+    }
+  }
+}
+
 TEST(TokenChooser, ABiasThatForbidsEveryTokenThatMayBeDrawnIsForbidden) {
   std::vector<std::pair<Token, float>> all;
   for (Token token = 0; token < kVocab; ++token) all.emplace_back(token, -kInfinity);
