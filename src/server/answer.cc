@@ -71,6 +71,7 @@ Answer::Answer(AnswerOptions options)
       prompt_of_choice_(std::move(options.prompt_of_choice)),
       choices_(std::move(options.begun)),
       n_call_(choices_.size()),
+      n_wanted_(choices_.size()),
       n_untold_(choices_.size()),
       memory_(std::move(options.memory)) {
   for (size_t i = 0; options.chat && i < choices_.size(); ++i) {
@@ -83,6 +84,7 @@ Answer::Answer(AnswerOptions options)
 }
 
 std::optional<AnswerEvent> Answer::take(const ChannelEvent& event) {
+  if (!enough(event.choice)) n_wanted_[event.choice] += event.n_token;
   if (event.end) count(event);
   if (!error_ && !memory_.try_grow(kept_bytes(event, kept_))) {
     error_ = ApiError{.status = 503,
@@ -112,7 +114,8 @@ void Answer::count(const ChannelEvent& event) {
     usage_.reused += event.end->reused_tokens;
   }
   counted_[prompt] = true;
-  usage_.generated += event.end->generated_tokens;
+  // How many more there were until it was ended is a matter of chance.
+  usage_.generated += enough(event.choice) ? n_wanted_[event.choice] : event.end->generated_tokens;
   usage_.queue_ms = std::max(usage_.queue_ms, event.end->queue_ms);
   usage_.ttft_ms = std::max(usage_.ttft_ms, event.end->ttft_ms);
   usage_.decode_ms = std::max(usage_.decode_ms, event.end->decode_ms);
@@ -121,9 +124,10 @@ void Answer::count(const ChannelEvent& event) {
 AnswerEvent Answer::say(const ChannelEvent& event) {
   AnswerEvent said{.choice = event.choice, .tokens = event.tokens, .prompt = event.prompt};
   size_t& n_call = n_call_[event.choice];
+  const bool said_enough = enough(event.choice);
   if (texts_.empty()) {
     said.content = event.text;
-  } else if (!enough(event.choice)) {  // what comes after the one call that was wanted is not told
+  } else if (!said_enough) {  // what comes after the one call that was wanted is not told
     OutputReader& text = *texts_[event.choice];
     OutputDelta delta = text.push(event.text);
     if (event.end) {
@@ -139,7 +143,7 @@ AnswerEvent Answer::say(const ChannelEvent& event) {
     n_call += said.calls.size();
   }
   if (event.end) {
-    said.finish = finish_of(event);
+    said.finish = said_enough ? AnswerFinish::kStop : finish_of(event);
     said.stop_string = event.stop_string;
     said.context_full = said.finish == AnswerFinish::kLength && event.end->ending == Ending::kContextFull;
     // What was cut off may have been one call more.

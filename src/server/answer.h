@@ -71,6 +71,7 @@ class Answer {
   std::vector<AnswerChoice> choices_;
   std::vector<std::unique_ptr<OutputReader>> texts_;  // [n_choice] of a chat
   std::vector<size_t> n_call_;                        // [n_choice]
+  std::vector<int32_t> n_wanted_;                     // [n_choice] tokens until it had said enough
   std::vector<int32_t> n_untold_;                     // [n_choice] tokens of which nothing was said yet
   RequestMemory::Share memory_;
   size_t n_ended_ = 0;
