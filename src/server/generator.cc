@@ -13,6 +13,7 @@
 #include "server/choice_sink.h"
 #include "server/continuation.h"
 #include "server/encode_bounds.h"
+#include "server/generation_keeper.h"
 #include "server/limits.h"
 #include "server/output/output_grammar.h"
 #include "server/rendering_needs.h"
@@ -121,7 +122,61 @@ std::shared_ptr<const ThoughtLimit> thought_limit(const Engine& engine, const Ou
 
 using Generations = std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>>;
 
-ApiStatus submit(Call& call, Generations generations) {
+// What an earlier process has told of a choice is told again; whether that was all.
+bool tell_again(Call& call, size_t choice, Generation& generation, GenerationSink& sink,
+                KeptGeneration kept) {
+  const auto heard = [&call] {
+    while (const auto event = call.channel->pop(std::chrono::milliseconds(0))) call.answer->take(*event);
+  };
+  generation.written = std::move(kept.written);
+  std::optional<Ending> ending = kept.ending;
+  for (size_t i = 0; i < generation.written.size(); ++i) {
+    const bool more = sink.on_token(generation.written[i]);
+    heard();
+    if (more && !call.answer->enough(choice)) continue;
+    ending = more ? Ending::kCancelled : Ending::kSink;
+    generation.written.resize(i + 1);
+    break;
+  }
+  if (!ending) return false;
+  GenerationEnd end{.ending = *ending,
+                    .prompt_tokens = static_cast<int32_t>(generation.prompt.size()),
+                    .generated_tokens = static_cast<int32_t>(generation.written.size()),
+                    .patient = generation.patient};
+  sink.on_end(end);
+  heard();
+  return true;
+}
+
+// Leaves those that are not over yet.
+ApiStatus go_on_from_kept(Call& call, Generations& generations, const Client& client, RequestWork& work) {
+  if (!client.keeper) return {};
+  for (size_t i = 0; i < generations.size(); ++i) {
+    auto& [generation, sink] = generations[i];
+    // What is told of a prompt is told once, and by reading it.
+    if (generation.prompt_logprobs) continue;
+    generation.keeper = client.keeper(i);
+    KeptGeneration kept = generation.keeper->kept();
+    uint64_t bytes = kept.written.size() * (sizeof(GeneratedToken) + sizeof(Token));
+    for (const GeneratedToken& token : kept.written) bytes += token.top.size() * sizeof(TokenLogprob);
+    ODMOE_RETURN_IF_ERROR(work.take(bytes));
+    if (tell_again(call, i, generation, *sink, std::move(kept))) sink.reset();
+    if (call.answer->error()) return std::unexpected(*call.answer->error());
+  }
+  return {};
+}
+
+// Those without a sink are over.
+ApiStatus submit(Call& call, Generations all) {
+  call.tickets.resize(all.size());
+  Generations generations;
+  std::vector<size_t> choices;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (all[i].second == nullptr) continue;
+    choices.push_back(i);
+    generations.push_back(std::move(all[i]));
+  }
+  if (generations.empty()) return {};
   const Generation& first = generations.front().first;
   if (!first.logit_bias.empty() && first.max_tokens != 0) {
     // The choices share bias and grammar.  Refused before a prompt is read, and before a stream begins; one
@@ -140,7 +195,7 @@ ApiStatus submit(Call& call, Generations generations) {
   call.deadline = first.deadline;
   auto tickets = call.model->scheduler->submit_all(std::move(generations));
   if (tickets.has_value()) {
-    call.tickets = std::move(*tickets);
+    for (size_t i = 0; i < choices.size(); ++i) call.tickets[choices[i]] = std::move((*tickets)[i]);
     return {};
   }
   const Refusal& refusal = tickets.error();
@@ -211,6 +266,7 @@ ApiResult<std::shared_ptr<Call>> Generator::start(const std::shared_ptr<ServedMo
   const uint64_t of_writer = std::min(parsed.writer_bytes, of_body);
   parsed = {};
   work.give_back_to(work.bytes() - of_body + of_writer);
+  ODMOE_RETURN_IF_ERROR(go_on_from_kept(*call, plan.generations, client, work));
   call->memory = work.keep();
   ODMOE_RETURN_IF_ERROR(submit(*call, std::move(plan.generations)));
   return call;

@@ -37,6 +37,8 @@ struct Client {
   std::function<bool()> gone = {};
   std::optional<AnswerMark> mark = {};  // nothing: a new one
   bool patient = false;                 // Generation::patient
+  // Generation::keeper of a choice, which goes on from what is kept; empty: there are none.
+  std::function<std::shared_ptr<GenerationKeeper>(size_t choice)> keeper = {};
 };
 // NOLINTEND(readability-redundant-member-init)
 

@@ -1,10 +1,16 @@
 #include "server/saved_state.h"
 
+#include <fcntl.h>
+
 #include <cstring>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 #include "base/checksum.h"
+#include "base/file_descriptor.h"
+#include "base/transfer.h"
+#include "io/output_file.h"
 
 namespace odmoe::server {
 namespace {
@@ -153,6 +159,63 @@ Status read_state(const std::filesystem::path& path, const SavedStateHeader& hea
     return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", path.string());
   }
   return {};
+}
+
+Status write_session(const std::filesystem::path& path, const std::string& identity, const std::string& owner,
+                     const Session& session) {
+  const std::span<const Token> tokens = session.tokens();
+  const std::span<const Division::Stretch> stretches = session.division().stretches();
+  Checksum checksum;
+  ODMOE_RETURN_IF_ERROR(session.write_state([&](std::span<const std::byte> piece) -> Status {
+    checksum.add(piece);
+    return {};
+  }));
+  const SavedStateHeader header{.identity = identity,
+                                .owner = owner,
+                                .tokens = {tokens.begin(), tokens.end()},
+                                .stretches = {stretches.begin(), stretches.end()},
+                                .state_bytes = session.state_bytes(static_cast<int32_t>(tokens.size())),
+                                .state_checksum = checksum.value()};
+  const std::filesystem::path unfinished = path.string() + ".unfinished";
+  const auto write_all = [&]() -> Status {
+    ODMOE_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create_private(unfinished));
+    ODMOE_RETURN_IF_ERROR(output.write(encode_header(header)));
+    ODMOE_RETURN_IF_ERROR(
+        session.write_state([&](std::span<const std::byte> piece) { return output.write(piece); }));
+    return output.sync();
+  };
+  Status status = write_all();
+  std::error_code error;
+  if (status.has_value()) {
+    std::filesystem::rename(unfinished, path, error);
+    if (!error) return {};
+    status = fail(ErrorKind::kIo, "{}: {}", path.string(), error.message());
+  }
+  std::filesystem::remove(unfinished, error);
+  return status;
+}
+
+Status read_session(const std::filesystem::path& path, const SavedStateHeader& header,
+                    const Division& division, Session& session) {
+  const FileDescriptor file = FileDescriptor::open(path, O_RDONLY);
+  if (!file) {
+    session.truncate(0);
+    return fail(ErrorKind::kIo, "{}: cannot be read", path.string());
+  }
+  uint64_t offset = header.state_offset();
+  Checksum checksum;
+  ODMOE_RETURN_IF_ERROR(
+      session.read_state(header.tokens, division, [&](std::span<std::byte> piece) -> Status {
+        if (!read_exactly(file.number(), offset, piece).has_value()) {
+          return fail(ErrorKind::kIo, "{}: cannot be read", path.string());
+        }
+        offset += piece.size();
+        checksum.add(piece);
+        return {};
+      }));
+  if (checksum.value() == header.state_checksum) return {};
+  session.truncate(0);
+  return fail(ErrorKind::kBadFile, "{}: this saved KV cache is damaged", path.string());
 }
 
 }  // namespace odmoe::server

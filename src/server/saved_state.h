@@ -61,4 +61,13 @@ Result<SavedStateHeader> read_header(const std::filesystem::path& path);
 Status read_state(const std::filesystem::path& path, const SavedStateHeader& header,
                   std::span<std::byte> state);
 
+// Writes such a file of all that a session remembers, whose division is known to its end, under another name
+// first.  Takes no copy of it in memory.  kIo.
+Status write_session(const std::filesystem::path& path, const std::string& identity, const std::string& owner,
+                     const Session& session);
+// Replaces the session's timeline by what such a file has, of which `header` was read.  kIo, kBadFile,
+// kUsage: the timeline is then empty.
+Status read_session(const std::filesystem::path& path, const SavedStateHeader& header,
+                    const Division& division, Session& session);
+
 }  // namespace odmoe::server

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/joining_thread.h"
+#include "server/generation_keeper.h"
 #include "server/grammar_constraint.h"
 #include "server/limits.h"
 #include "server/pass_rule.h"
@@ -74,7 +76,27 @@ Ending ending_of(const NoToken& none) {
 class Scheduler::Job {
  public:
   Job(Generation generation, std::shared_ptr<GenerationSink> listener)
-      : work(std::move(generation)), sink(std::move(listener)) {}
+      : work(std::move(generation)), sink(std::move(listener)) {
+    if (!work.written.empty()) {
+      end.generated_tokens = static_cast<int32_t>(work.written.size());
+      pending = work.written.back().token;
+      begun = work.prompt;
+      for (const GeneratedToken& token : std::span(work.written).first(work.written.size() - 1)) {
+        begun.push_back(token.token);
+      }
+    }
+  }
+
+  // What is read before it writes: the prompt, and all but the last of what was written earlier.
+  std::span<const Token> text() const { return begun.empty() ? work.prompt : begun; }
+  // How it is divided.
+  Division divided(int32_t chunk) const {
+    const auto n_prompt = static_cast<int32_t>(work.prompt.size());
+    Division division = Division::in_chunks(chunk, n_prompt);
+    const auto n_written = static_cast<int32_t>(text().size()) - n_prompt;
+    if (n_written > 0) division.append(n_written, /*singly=*/true);
+    return division;
+  }
 
   Generation work;
   std::shared_ptr<GenerationSink> sink;
@@ -85,7 +107,10 @@ class Scheduler::Job {
   TurnLedger::Place place{.division = Division(1)};  // of the prompt, and how it is divided
   std::optional<TokenChooser> tokens;
   GenerationEnd end;
+  std::vector<Token> begun;  // text() where it is not the prompt
   bool prefilled = false;
+  double evaluated_s = 0;        // that its keeper was not told of
+  bool stays = false;            // what it remembers cannot be parked
   size_t n_reported = 0;         // of the prompt, to on_prompt()
   std::optional<Token> pending;  // chosen, not evaluated yet
 
@@ -95,11 +120,19 @@ class Scheduler::Job {
 };
 
 struct Scheduler::Seat {
-  std::unique_ptr<Session> session;
+  std::unique_ptr<Session>
+      session;               // null: what it remembers is on the drive, and whose that is has the seat
   std::string owner;         // of the timeline; of the scheduler's thread
   std::shared_ptr<Job> job;  // null: free
   bool patient = false;      // for those alone
   uint64_t last_used = 0;
+};
+
+struct Scheduler::Parking {
+  Seat* seat = nullptr;
+  std::atomic<bool> done = false;
+  bool saved = false;    // once it is done
+  JoiningThread thread;  // the last member: it uses the others
 };
 
 Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options)
@@ -300,7 +333,18 @@ void Scheduler::run() {
     }
     lock.unlock();
     for (const auto& seat : seats_) {
-      if (seat->job != nullptr && !goes_on(*seat)) release(*seat, seat->job->stop_reason);
+      if (seat->job == nullptr) continue;
+      if (!goes_on(*seat)) {
+        release(*seat, seat->job->stop_reason);
+      } else if (seat->job->work.keeper != nullptr && seat->job->evaluated_s > 0 &&
+                 seat->session != nullptr) {
+        seat->job->work.keeper->went_on(*seat->session, std::exchange(seat->job->evaluated_s, 0));
+      }
+    }
+    if (others) park();
+    if (!others && !unpark()) {  // somebody came
+      lock.lock();
+      continue;
     }
     const auto n_other = static_cast<size_t>(options_.sessions);
     at_turn_ = others ? std::span(seats_).first(n_other) : std::span(seats_).subspan(n_other);
@@ -308,6 +352,12 @@ void Scheduler::run() {
     together ? advance_together() : take_turns();
     lock.lock();
   }
+  lock.unlock();
+  if (parking_ != nullptr) end_parking(/*gives_up_session=*/false);
+  for (const auto& seat : seats_) {
+    if (seat->job != nullptr) keep_ended(*seat, Ending::kCancelled);
+  }
+  lock.lock();
   // Whoever waits is told.
   std::vector<std::shared_ptr<Job>> left(queue_.begin(), queue_.end());
   left.insert(left.end(), patient_queue_.begin(), patient_queue_.end());
@@ -340,7 +390,12 @@ void Scheduler::admit(bool patient) {
     job->admitted = std::chrono::steady_clock::now();
     job->end.queue_ms = ms_between(job->submitted, job->admitted);
     job->tokens.emplace(chooser_of(job->work, ends_, engine_->model().n_vocab, engine_->suppressed_tokens()));
+    if (job->pending && job->work.penalize_prompt) {
+      for (const Token token : job->work.prompt) job->tokens->read(token);
+    }
+    for (const GeneratedToken& token : job->work.written) job->tokens->chose_earlier(token.token);
     job->end.reused_tokens = reuse(*job, *seat);
+    job->prefilled = job->pending && seat->session->tokens().size() == job->text().size();
     mutex_.lock();
   }
 }
@@ -351,18 +406,18 @@ bool Scheduler::waits_for_beginning(const Job& job) const {
       job.work.patient) {
     return false;
   }
-  const std::span<const Token> prompt = job.work.prompt;
+  const std::span<const Token> prompt = job.text();
   int32_t ahead = 0;
   for (const auto& seat : seats_) {
     if (seat->job == nullptr || seat->job->prefilled || seat->job->work.owner != job.work.owner) continue;
-    const std::span<const Token> other = seat->job->work.prompt;
+    const std::span<const Token> other = seat->job->text();
     const auto equal = std::ranges::mismatch(prompt, other).in1 - prompt.begin();
     const auto most = static_cast<int32_t>(std::min(equal, std::ssize(prompt) - 1));
     const int32_t whole = most - most % options_.chunk;
     if (std::cmp_less(seat->session->tokens().size(), whole)) ahead = std::max(ahead, whole);
   }
   if (ahead == 0) return false;
-  const Division division = Division::in_chunks(options_.chunk, static_cast<int32_t>(prompt.size()));
+  const Division division = job.divided(options_.chunk);
   const DividedPrompt divided{.tokens = prompt, .division = division};
   const bool is_there =
       cache_->find(job.work.owner, divided) >= ahead || std::ranges::any_of(seats_, [&](const auto& seat) {
@@ -395,7 +450,7 @@ void Scheduler::divide(Job& job) {
     }
     job.place = ledger_->divide(job.work.owner, prompt);
   } else {
-    job.place.division = Division::in_chunks(options_.chunk, static_cast<int32_t>(prompt.size()));
+    job.place.division = job.divided(options_.chunk);
   }
 }
 
@@ -406,13 +461,110 @@ void Scheduler::note_written(const Seat& seat) {
   ledger_->wrote(job.place, seat.session->tokens().subspan(job.work.prompt.size()));
 }
 
+// The job in this seat goes, and leaves what another process may go on from.
+void Scheduler::keep_ended(const Seat& seat, Ending ending) {
+  const Job& job = *seat.job;
+  if (job.work.keeper == nullptr || seat.session == nullptr) return;
+  switch (ending) {
+    case Ending::kEndToken:
+    case Ending::kGrammar:
+    case Ending::kLength:
+    case Ending::kContextFull:
+      return job.work.keeper->ended(ending);
+    case Ending::kCancelled:
+      return job.work.keeper->interrupted(*seat.session, job.evaluated_s);
+    default:
+      return;
+  }
+}
+
+// What patient ones remember that wait for long goes to the drive, one after the other and while others are
+// served.
+void Scheduler::park() {
+  const Time now = std::chrono::steady_clock::now();
+  if (!wait_since_) wait_since_ = now;
+  if (parking_ != nullptr) {
+    if (!parking_->done) return;
+    end_parking(/*gives_up_session=*/true);
+  }
+  // What a device has in its own memory is none of the experts'.
+  if (now - *wait_since_ < options_.park_after || !engine_->plan().device.name.empty()) return;
+  for (const auto& seat : seats_) {
+    const Job* const job = seat->job.get();
+    if (!seat->patient || job == nullptr || job->work.keeper == nullptr || job->stays) continue;
+    if (seat->session == nullptr || seat->session->tokens().empty()) continue;
+    parking_ = std::make_unique<Parking>();
+    parking_->seat = seat.get();
+    parking_->thread =
+        JoiningThread([parking = parking_.get(), keeper = job->work.keeper, session = seat->session.get()] {
+          parking->saved = keeper->park(*session);
+          parking->done = true;
+        });
+    return;
+  }
+}
+
+void Scheduler::end_parking(bool gives_up_session) {
+  parking_->thread.join();
+  Seat& seat = *parking_->seat;
+  const bool saved = parking_->saved;
+  parking_.reset();
+  Job& job = *seat.job;
+  job.stays = !saved;
+  if (!saved || !gives_up_session) return;
+  if (job.prefilled) {
+    const std::span<const Token> tokens = seat.session->tokens();
+    job.begun.assign(tokens.begin(), tokens.end());
+    job.place.division = job.divided(options_.chunk);
+    job.prefilled = false;
+  }
+  seat.session.reset();
+}
+
+// Of those that the engine has, the one that the seat gave up.
+void Scheduler::take_session(Seat& seat) {
+  auto session = engine_->new_session();
+  assert(session.has_value());
+  seat.session = std::move(*session);
+}
+
+// Nobody else is served; false when somebody has come before all of them are back.
+bool Scheduler::unpark() {
+  wait_since_.reset();
+  if (parking_ != nullptr) end_parking(/*gives_up_session=*/false);
+  for (const auto& seat : seats_) {
+    if (seat->session != nullptr) continue;
+    {
+      const MutexLock lock(mutex_);
+      if (stop_ || draining_ || !queue_.empty()) return false;
+    }
+    bring_back(*seat);
+  }
+  return true;
+}
+
+// What cannot be brought back is read again.
+void Scheduler::bring_back(Seat& seat) {
+  take_session(seat);
+  Job& job = *seat.job;
+  GenerationKeeper& keeper = *job.work.keeper;
+  if (keeper.restorable(job.text(), job.place.division) > 0) (void)keeper.restore(*seat.session);
+  job.prefilled = job.pending && seat.session->tokens().size() == job.text().size();
+}
+
 // Brings the session to what it need not evaluate of the prompt; returns how many tokens that are.
 int32_t Scheduler::reuse(const Job& job, Seat& seat) {
-  const DividedPrompt prompt{.tokens = job.work.prompt, .division = job.place.division};
+  const DividedPrompt prompt{.tokens = job.text(), .division = job.place.division};
   const std::string& owner = job.work.owner;
   Session& session = *seat.session;
   int32_t shared = job.work.prompt_logprobs ? 0 : reusable_of(job, seat);
   const std::string before = std::exchange(seat.owner, owner);
+  if (GenerationKeeper* const keeper = job.work.keeper.get();
+      keeper != nullptr && keeper->restorable(prompt.tokens, prompt.division) > shared) {
+    if (cache_ != nullptr && !job.work.patient) cache_->save(before, session, 0);
+    if (const int32_t restored = keeper->restore(session); restored > 0) return restored;
+    shared = 0;
+  }
   if (job.work.patient) return session.truncate(shared);
   if (cache_ != nullptr && !job.work.prompt_logprobs) {
     int32_t found = cache_->find(owner, prompt);
@@ -436,7 +588,7 @@ int32_t Scheduler::reuse(const Job& job, Seat& seat) {
 
 int32_t Scheduler::reusable_of(const Job& job, const Seat& seat) const {
   if (seat.owner != job.work.owner) return 0;
-  return reusable({.tokens = job.work.prompt, .division = job.place.division}, *seat.session, reuse_of(job));
+  return reusable({.tokens = job.text(), .division = job.place.division}, *seat.session, reuse_of(job));
 }
 
 Scheduler::Seat* Scheduler::best_seat(const Job& job) {
@@ -447,7 +599,7 @@ Scheduler::Seat* Scheduler::best_seat(const Job& job) {
     const auto tokens = seat->session->tokens();
     ptrdiff_t shared = reusable_of(job, *seat);
     // Where little of either would be kept, the timeline is worth more to whoever comes back to it.
-    if (shared * 2 < std::ssize(tokens) && shared * 2 < std::ssize(job.work.prompt)) shared = 0;
+    if (shared * 2 < std::ssize(tokens) && shared * 2 < std::ssize(job.text())) shared = 0;
     if (shared > best_shared || (shared == best_shared && seat->last_used < best->last_used)) {
       best = seat.get();
       best_shared = shared;
@@ -475,7 +627,10 @@ bool Scheduler::goes_on(Seat& seat) {
 
 void Scheduler::release(Seat& seat, Ending ending, Error error) {
   const std::shared_ptr<Job> job = seat.job;
+  if (parking_ != nullptr && parking_->seat == &seat) end_parking(/*gives_up_session=*/false);
   note_written(seat);
+  keep_ended(seat, ending);
+  if (seat.session == nullptr) take_session(seat);
   {
     const MutexLock lock(mutex_);
     seat.job = nullptr;
@@ -505,6 +660,17 @@ Status Scheduler::evaluate(const Job* only, const std::function<Status()>& work)
   evaluating_ = evaluating_patient_ = false;
   evaluating_for_ = nullptr;
   if (!stop_) engine_->clear_interrupt();
+  return status;
+}
+
+// The same, in which those in `seats` have a part each; their keepers are told how it went.
+Status Scheduler::evaluate_for(std::span<Seat* const> seats, const Job* only,
+                               const std::function<Status()>& work) {
+  const Time begin = std::chrono::steady_clock::now();
+  const Status status = evaluate(only, work);
+  if (!status.has_value()) return status;
+  const double seconds = ms_between(begin, std::chrono::steady_clock::now()) * 1e-3;
+  for (Seat* const seat : seats) seat->job->evaluated_s += seconds / static_cast<double>(seats.size());
   return status;
 }
 
@@ -539,7 +705,7 @@ std::span<const Token> Scheduler::next_chunk(const Seat& seat) const {
   const auto at = static_cast<int32_t>(seat.session->tokens().size());
   const auto [n, singly] = next_part(job, at);
   if (job.work.prompt_logprobs || (singly && n > 1)) return {};
-  return std::span(job.work.prompt).subspan(static_cast<size_t>(at), static_cast<size_t>(n));
+  return job.text().subspan(static_cast<size_t>(at), static_cast<size_t>(n));
 }
 
 // A token for those that write and a part of several prompts in one pass.
@@ -572,7 +738,7 @@ void Scheduler::advance_together() {
   if (alone != nullptr) read_prompt(*alone);
   if (parts_.size() == n_writing) return write_tokens();
   const Job* const only = parts_.size() == 1 ? together_[0]->job.get() : nullptr;
-  const Status together = evaluate(only, [this] { return engine_->advance(parts_); });
+  const Status together = evaluate_for(together_, only, [this] { return engine_->advance(parts_); });
   if (!together.has_value() && together.error().kind == ErrorKind::kInterrupted) return;
   if (!together.has_value()) {
     // Who cannot go on is found out one by one.
@@ -595,7 +761,7 @@ void Scheduler::advance_together() {
 void Scheduler::read_prompt(Seat& seat) {
   const std::shared_ptr<Job> job = seat.job;
   Session& session = *seat.session;
-  const std::vector<Token>& prompt = job->work.prompt;
+  const std::span<const Token> prompt = job->text();
   const size_t at = session.tokens().size();
   const auto [n, singly] = next_part(*job, static_cast<int32_t>(at));
   LogitsSink sink;
@@ -607,8 +773,9 @@ void Scheduler::read_prompt(Seat& seat) {
       job->sink->on_prompt(with_logprobs(prompt[job->n_reported++], logits, job->work.top_logprobs));
     };
   }
-  const std::span<const Token> part = std::span(prompt).subspan(at, static_cast<size_t>(n));
-  const Status status = evaluate(job.get(), [&, singly = singly] {
+  const std::span<const Token> part = prompt.subspan(at, static_cast<size_t>(n));
+  Seat* const alone = &seat;
+  const Status status = evaluate_for({&alone, 1}, job.get(), [&, singly = singly] {
     return singly ? session.evaluate_singly(part, sink) : session.evaluate(part, sink);
   });
   if (!status.has_value()) {
@@ -623,8 +790,8 @@ void Scheduler::has_read(Seat& seat) {
   const std::shared_ptr<Job> job = seat.job;
   const Session& session = *seat.session;
   const std::vector<Token>& prompt = job->work.prompt;
-  job->prefilled = session.tokens().size() == prompt.size();
-  if (!job->prefilled) return;
+  job->prefilled = session.tokens().size() == job->text().size();
+  if (!job->prefilled || job->pending) return;
   if (job->work.penalize_prompt) {
     for (const Token token : prompt) job->tokens->read(token);
   }
@@ -643,15 +810,16 @@ void Scheduler::write_tokens() {
   }
   if (batch_.empty()) return;
   const Job* const only = writing_.size() == 1 ? writing_[0]->job.get() : nullptr;
-  const Status together = evaluate(only, [this] { return engine_->step(batch_); });
+  const Status together = evaluate_for(writing_, only, [this] { return engine_->step(batch_); });
   if (!together.has_value() && together.error().kind == ErrorKind::kInterrupted) return;
   for (size_t i = 0; i < writing_.size(); ++i) {
     Seat& seat = *writing_[i];
     if (!together.has_value()) {
       // Whose experts could not be read is found out one by one; the others go on.
       const Job* const job = seat.job.get();
-      const Status alone =
-          only != nullptr ? together : evaluate(job, [&] { return engine_->step({&batch_[i], 1}); });
+      const Status alone = only != nullptr ? together : evaluate_for({&writing_[i], 1}, job, [&] {
+        return engine_->step({&batch_[i], 1});
+      });
       if (!alone.has_value()) {
         if (alone.error().kind != ErrorKind::kInterrupted) release(seat, Ending::kError, alone.error());
         continue;
@@ -675,9 +843,10 @@ std::optional<Scheduler::End> Scheduler::choose(Job& job, std::span<const float>
   const bool may_go_on = job.tokens->accept(token);
   ++job.end.generated_tokens;
   const bool wants_logprob = job.work.top_logprobs >= 0;
-  const bool goes_on =
-      job.sink->on_token(wants_logprob ? with_logprobs(token, model_logits, job.work.top_logprobs)
-                                       : GeneratedToken{.token = token});
+  const GeneratedToken written = wants_logprob ? with_logprobs(token, model_logits, job.work.top_logprobs)
+                                               : GeneratedToken{.token = token};
+  if (job.work.keeper != nullptr) job.work.keeper->wrote(written);
+  const bool goes_on = job.sink->on_token(written);
   if (!goes_on) return End{.ending = Ending::kSink};
   if (!may_go_on) return End{.ending = Ending::kGrammar};
   if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) {

@@ -8,7 +8,8 @@
 // takes what is made or ends its request.
 //
 // Patient generations have sessions of their own and all the time that the others leave: their pass ends as
-// soon as anybody else comes, and is made again when all others are done.
+// soon as anybody else comes, and is made again when all others are done.  Where that takes long, what they
+// remember goes to the drive, and the experts have its memory.
 #pragma once
 
 #include <atomic>
@@ -82,6 +83,8 @@ class GenerationSink {
   virtual void on_end(const GenerationEnd& end) = 0;       // once, the last call
 };
 
+class GenerationKeeper;  // generation_keeper.h
+
 struct Generation {
   std::string owner;          // whose earlier texts may be used again: those of the same owner alone
   std::vector<Token> prompt;  // 1..context tokens
@@ -99,6 +102,10 @@ struct Generation {
   // Goes on while nobody else does.  Its prompt is divided as by PromptReuse::kExact, and nothing of it is
   // taken from the prompt cache or kept there.
   bool patient = false;
+  // Of one that was begun by an earlier process: what was written, all of which the sink has had.  It goes on
+  // behind that.
+  std::vector<GeneratedToken> written;
+  std::shared_ptr<GenerationKeeper> keeper;  // told of all that is needed to go on; null: nobody is
 };
 
 // Chooses the tokens of `generation`, of which it keeps a copy of what it needs.  `ends`: the model's end
@@ -120,6 +127,8 @@ struct SchedulerOptions {
   // prompt cache and kExact.
   bool waits_for_beginnings = false;
   size_t max_queue = 64;  // patient ones apart, of which kMaxGenerations and kBatchAhead may wait
+  // How long patient ones wait before what they remember goes to the drive, where they have a keeper.
+  std::chrono::milliseconds park_after = std::chrono::seconds(30);
   PromptReuse reuse = PromptReuse::kConversation;    // of what a session or the prompt cache holds already
   std::function<void(const GenerationEnd&)> on_end;  // of every request, for the metrics; may be empty
 };
@@ -184,7 +193,8 @@ class Scheduler {
   Load load() const;
 
  private:
-  struct Seat;  // a session and who has it
+  struct Seat;     // a session and who has it
+  struct Parking;  // a session on its way to the drive
   Scheduler(Engine& engine, const SchedulerOptions& options);
   void run();
   void admit(bool patient) ODMOE_REQUIRES(mutex_);  // gives the lock up in between
@@ -199,12 +209,19 @@ class Scheduler {
   bool waits_for_beginning(const Job& job) const;
   void divide(Job& job);
   void note_written(const Seat& seat);
+  void keep_ended(const Seat& seat, Ending ending);
+  void park();
+  void end_parking(bool gives_up_session);
+  bool unpark();
+  void bring_back(Seat& seat);
+  void take_session(Seat& seat);
   Seat* best_seat(const Job& job);
   int32_t reusable_of(const Job& job, const Seat& seat) const;
   int32_t reuse(const Job& job, Seat& seat);
   bool goes_on(Seat& seat);
   void release(Seat& seat, Ending ending, Error error = {});
   Status evaluate(const Job* only, const std::function<Status()>& work);
+  Status evaluate_for(std::span<Seat* const> seats, const Job* only, const std::function<Status()>& work);
   std::pair<int32_t, bool> next_part(const Job& job, int32_t at) const;
   void take_turns();
   void advance_together();
@@ -240,7 +257,9 @@ class Scheduler {
   std::vector<size_t> chosen_;     // likewise
   size_t next_prompt_ = 0;         // of at_turn_: whose turn it is to read a prompt
   int32_t context_ = 0;
-  std::vector<Token> ends_;  // tokens that end a text
+  std::unique_ptr<Parking> parking_;                                 // of the scheduler's thread
+  std::optional<std::chrono::steady_clock::time_point> wait_since_;  // since when patient ones wait
+  std::vector<Token> ends_;                                          // tokens that end a text
   uint64_t turn_ = 0;
   double mean_job_s_ ODMOE_GUARDED_BY(mutex_) = 1;  // of late, for Retry-After
   bool draining_ ODMOE_GUARDED_BY(mutex_) = false, stop_ ODMOE_GUARDED_BY(mutex_) = false;

@@ -24,6 +24,7 @@
 #include "grammar/json_schema.h"
 #include "io/fake_reader.h"
 #include "odmoe/format.h"
+#include "server/generation_keeper.h"
 
 namespace odmoe::server {
 namespace {
@@ -258,6 +259,98 @@ TEST_F(SchedulerTest, WhoBeginsAlikeWaitsForTheBeginningAndTakesItUp) {
   EXPECT_EQ(first->wait().reused_tokens, 0);
   EXPECT_EQ(second->wait().reused_tokens, shared / kChunk * kChunk);
   EXPECT_EQ(second->tokens(), alone);
+}
+
+// Keeps a generation in memory.
+class MemoryKeeper final : public GenerationKeeper {
+ public:
+  KeptGeneration kept() override { return {}; }
+  int32_t restorable(std::span<const Token> text, const Division& division) override {
+    const auto n = static_cast<int32_t>(tokens_.size());
+    const bool is_there = tokens_.size() <= text.size() && division.shared(division_, n) == n &&
+                          std::ranges::equal(tokens_, text.first(tokens_.size()));
+    return is_there ? n : 0;
+  }
+  int32_t restore(Session& session) override {
+    ++n_restored;
+    if (loses) return 0;
+    std::span<const std::byte> rest = state_;
+    const auto give = [&](std::span<std::byte> piece) -> Status {
+      std::ranges::copy(rest.first(piece.size()), piece.begin());
+      rest = rest.subspan(piece.size());
+      return {};
+    };
+    EXPECT_TRUE(session.read_state(tokens_, division_, give).has_value());
+    return static_cast<int32_t>(tokens_.size());
+  }
+  void wrote(const GeneratedToken& /*token*/) override {}
+  void went_on(const Session& /*session*/, double /*seconds*/) override {}
+  bool park(const Session& session) override {
+    ++n_begun;
+    tokens_.assign(session.tokens().begin(), session.tokens().end());
+    division_ = session.division();
+    state_.clear();
+    EXPECT_TRUE(session
+                    .write_state([&](std::span<const std::byte> piece) -> Status {
+                      state_.insert(state_.end(), piece.begin(), piece.end());
+                      return {};
+                    })
+                    .has_value());
+    ++n_parked;
+    return true;
+  }
+  void ended(Ending ending) override { ending_ = ending; }
+  void interrupted(const Session& /*session*/, double /*seconds*/) override {}
+
+  bool loses = false;  // what is parked
+  std::atomic<int> n_begun = 0, n_parked = 0, n_restored = 0;
+  std::optional<Ending> ending_;
+
+ private:
+  std::vector<Token> tokens_;
+  Division division_{1};
+  std::vector<std::byte> state_;
+};
+
+TEST_F(SchedulerTest, WhatPatientOnesRememberIsParkedWhileOthersAreServed) {
+  options_.patient_sessions = 2;
+  options_.prompts = 2;
+  options_.park_after = std::chrono::milliseconds(0);
+  options_.reuse = cache_options_.reuse = PromptReuse::kExact;
+  start(2);
+  const std::vector<Token> alone = generate(ask(kText, 150)), other = generate(ask("A horse", 150));
+  for (const bool loses : {false, true}) {
+    std::vector<std::shared_ptr<MemoryKeeper>> keepers;
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    std::vector<Scheduler::Ticket> tickets;
+    for (const char* text : {kText, "A horse"}) {
+      Generation asked = ask(text, 150);
+      asked.patient = true;
+      asked.keeper = keepers.emplace_back(std::make_shared<MemoryKeeper>());
+      keepers.back()->loses = loses;
+      tickets.push_back(
+          scheduler_->submit(std::move(asked), sinks.emplace_back(std::make_shared<RecordingSink>()))
+              .value());
+    }
+    for (const auto& sink : sinks) sink->wait_for_tokens(3);
+    const auto beside = std::make_shared<RecordingSink>();
+    // One that is being parked is there at the next token.
+    beside->on_each_ = [&] {
+      for (const auto& keeper : keepers) {
+        while (keeper->n_begun > keeper->n_parked) std::this_thread::yield();
+      }
+    };
+    const auto ticket = scheduler_->submit(ask("Something else", 100), beside).value();
+    beside->wait();
+    for (const auto& sink : sinks) EXPECT_EQ(sink->wait().ending, Ending::kLength);
+    EXPECT_EQ(sinks[0]->tokens(), alone);
+    EXPECT_EQ(sinks[1]->tokens(), other);
+    for (const auto& keeper : keepers) {
+      EXPECT_GE(keeper->n_parked, 1);
+      EXPECT_GE(keeper->n_restored, 1);
+      EXPECT_EQ(keeper->ending_, Ending::kLength);
+    }
+  }
 }
 
 TEST_F(SchedulerTest, PatientOnesGoOnWhileNobodyElseDoesAndChangeNoBit) {

@@ -140,7 +140,9 @@ class Server::Impl {
                                                           .model_path = engine_options.model.string()}));
     const MutexLock lock(mutex_);
     if (batches_ != nullptr && !draining_) {
-      worker_ = std::make_unique<BatchWorker>(batches_, model, options_, of_batches);
+      worker_ = std::make_unique<BatchWorker>(
+          batches_, model, options_,
+          BatchWorkerOptions{.sessions = of_batches, .chunk = engine_options.chunk});
     }
     loaded_ = std::move(model);
     return {};

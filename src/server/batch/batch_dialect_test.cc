@@ -152,7 +152,7 @@ TEST_F(BatchDialectTest, ABatchIsMadeShownAndCancelled) {
   EXPECT_EQ(ask("GET", path).value(), batch);
   EXPECT_EQ(ask("GET", "/v1/batches").value()["data"], Json::array({batch}));
   EXPECT_EQ(ask("POST", path + "/cancel").value()["status"], "cancelled");
-  EXPECT_EQ(ask("POST", path + "/cancel").error().status, 400);
+  EXPECT_EQ(ask("POST", path + "/cancel").error().status, 409);
   EXPECT_EQ(ask("POST", path + "/pause").error().status, 404);
   EXPECT_EQ(ask("DELETE", path).error().status, 405);
 }

@@ -14,10 +14,10 @@
 #include <system_error>
 #include <utility>
 
-#include "base/checksum.h"
 #include "base/transfer.h"
 #include "io/output_file.h"
 #include "odmoe/format.h"
+#include "server/batch/line_file.h"
 #include "server/json_guard.h"
 
 namespace odmoe::server {
@@ -25,20 +25,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kOutputBlockBytes = 1 << 20;
 constexpr int64_t kBatchSyncUs = 5'000'000;
 // OUT.progress begins anew when nothing of it is needed any more and it has become so large.
 constexpr uint64_t kMuchProgressBytes = 64 << 10;
 constexpr size_t kMaxFirstLineBytes = 4096;
 
 fs::path progress_path_of(const fs::path& path) { return path.string() + ".progress"; }
-
-std::unexpected<Error> batch_file_error(const char* what, const fs::path& path, int error) {
-  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-  return fail(ErrorKind::kIo, "cannot {} {}: {}{}", what, path.string(),
-              std::generic_category().message(error),
-              full ? "; make room and run the same command again to go on" : "; check the drive");
-}
 
 // Of OUT.progress.
 struct BatchFirstLine {
@@ -66,30 +58,6 @@ std::optional<BatchFirstLine> read_first_line(std::string_view text) {
 Status sync_parent(const fs::path& path) {
   const fs::path parent = path.parent_path();
   return sync_directory(parent.empty() ? fs::path(".") : parent);
-}
-
-uint64_t line_checksum(std::string_view text) { return Checksum::of(std::as_bytes(std::span(text))); }
-
-// Calls take(line, where it begins) for each whole line from `offset` on, as long as it gives true.
-Status each_batch_line(const FileDescriptor& file, const fs::path& path, uint64_t offset,
-                       const std::function<Result<bool>(std::string_view line, uint64_t offset)>& take) {
-  std::string held, block(kOutputBlockBytes, '\0');
-  uint64_t line_offset = offset;
-  while (true) {
-    const int64_t n = read_some(file.number(), offset, std::as_writable_bytes(std::span(block)));
-    if (n < 0) return batch_file_error("read", path, static_cast<int>(-n));
-    if (n == 0) return {};
-    offset += static_cast<uint64_t>(n);
-    std::string_view rest = std::string_view(block).substr(0, static_cast<size_t>(n));
-    for (size_t end = 0; (end = rest.find('\n')) != std::string_view::npos; rest.remove_prefix(end + 1)) {
-      held += rest.substr(0, end);
-      ODMOE_ASSIGN_OR_RETURN(const bool more, take(held, line_offset));
-      if (!more) return {};
-      line_offset += held.size() + 1;
-      held.clear();
-    }
-    held += rest;
-  }
 }
 
 constexpr std::string_view kAnswerBeginning = "{\"id\":\"batch_req_";
@@ -126,25 +94,6 @@ Result<Answered> answered_lines(const FileDescriptor& file, const fs::path& path
     return false;
   }));
   return answered;
-}
-
-// Behind `bytes`, which grows; what does not fit leaves nothing.
-Status write_whole_line(const FileDescriptor& file, const fs::path& path, uint64_t& bytes,
-                        std::string_view line) {
-  auto offset = static_cast<off_t>(bytes);
-  for (std::string_view rest = line; !rest.empty();) {
-    const ssize_t n = pwrite(file.number(), rest.data(), rest.size(), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) {
-      const int error = n < 0 ? errno : ENOSPC;
-      (void)!ftruncate(file.number(), static_cast<off_t>(bytes));
-      return batch_file_error("write", path, error);
-    }
-    rest.remove_prefix(static_cast<size_t>(n));
-    offset += n;
-  }
-  bytes += line.size();
-  return {};
 }
 
 }  // namespace
@@ -216,6 +165,7 @@ Status BatchOutput::open_progress(std::string_view identity, int64_t now) {
   if (end != std::string::npos) {
     const auto line = read_first_line(std::string_view(found).substr(0, end));
     if (!line || (!identity.empty() && line->identity != identity)) return of_another_batch();
+    identity_ = line->identity;
     begun_ = line->begun;
     first_line_bytes_ = progress_bytes_ = end + 1;
     return {};
@@ -223,6 +173,7 @@ Status BatchOutput::open_progress(std::string_view identity, int64_t now) {
   // What ended before its first line was written has done nothing yet.
   std::error_code error;
   if (fs::exists(path_, error) && fs::file_size(path_, error) > 0) return of_another_batch();
+  identity_ = identity;
   begun_ = now;
   if (ftruncate(progress_.number(), 0) != 0) return batch_file_error("write", progress_path_, errno);
   ODMOE_RETURN_IF_ERROR(

@@ -48,6 +48,9 @@ class BatchOutput {
   static Result<BatchOutput> open_without_input(const std::filesystem::path& path, int64_t now,
                                                 const odmoe::Clock& clock = SteadyClock::instance());
 
+  const std::filesystem::path& path() const { return path_; }
+  // All that decides about the answers, but begun(), as the first process said it.
+  const std::string& identity() const { return identity_; }
   // When the batch was begun, by this process or an earlier one.
   int64_t begun() const { return begun_; }
 
@@ -88,6 +91,7 @@ class BatchOutput {
   std::filesystem::path path_, progress_path_;
   FileDescriptor output_, progress_;
   uint64_t output_bytes_ = 0, progress_bytes_ = 0;  // of whole lines
+  std::string identity_;
   int64_t begun_ = 0;
   uint64_t first_line_bytes_ = 0;  // of OUT.progress
   size_t next_ = 0;                // the place whose turn it is

@@ -70,6 +70,31 @@ bool read_number(const Fields& fields, const char* name, T& value) {
   return true;
 }
 
+// As OpenAI has it.  How much of prompts was there before is not told (batch_runner.h).
+Json batch_usage_json(const BatchUsage& usage) {
+  return {{"input_tokens", usage.input_tokens},
+          {"input_tokens_details", {{"cached_tokens", 0}}},
+          {"output_tokens", usage.output_tokens},
+          {"output_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}},
+          {"total_tokens", usage.input_tokens + usage.output_tokens}};
+}
+
+// Records of earlier versions have none.
+bool read_usage(const Fields& fields, std::optional<BatchUsage>& usage) {
+  const Json* json = fields.find("usage");
+  if (json == nullptr || json->is_null()) return true;
+  if (!json->is_object()) return false;
+  const Fields of_usage(*json);
+  BatchUsage read;
+  if (!read_number(of_usage, "input", read.input_tokens) ||
+      !read_number(of_usage, "output", read.output_tokens) ||
+      !read_number(of_usage, "reasoning", read.reasoning_tokens)) {
+    return false;
+  }
+  usage = read;
+  return true;
+}
+
 bool read_faults(const Json& list, std::vector<BatchFault>& faults) {
   if (!list.is_array()) return false;
   for (const Json& json : list) {
@@ -113,6 +138,7 @@ Json batch_json(const BatchRecord& record) {
   }
   json["request_counts"] = {
       {"total", record.n_request}, {"completed", record.n_completed}, {"failed", record.n_failed}};
+  json["usage"] = record.usage ? batch_usage_json(*record.usage) : Json(nullptr);
   json["metadata"] = record.metadata;
   return json;
 }
@@ -128,6 +154,11 @@ std::string record_text(const BatchRecord& record) {
   json["total"] = record.n_request;
   json["completed"] = record.n_completed;
   json["failed"] = record.n_failed;
+  if (record.usage) {
+    json["usage"] = {{"input", record.usage->input_tokens},
+                     {"output", record.usage->output_tokens},
+                     {"reasoning", record.usage->reasoning_tokens}};
+  }
   json["metadata"] = record.metadata;
   json["faults"] = faults_json(record.faults);
   return dump_json(json) + "\n";
@@ -152,6 +183,7 @@ std::optional<BatchRecord> read_record(std::string_view text) {
           read_number(fields, "failed", record.n_failed);
   const auto phase = phase_named(fields, "status"), ending = phase_named(fields, "ending");
   const Json* faults = fields.find("faults");
+  whole = whole && read_usage(fields, record.usage);
   if (!whole || !phase || !ending || faults == nullptr || !read_faults(*faults, record.faults)) {
     return std::nullopt;
   }

@@ -34,6 +34,12 @@ struct BatchFault {
   std::optional<uint64_t> line = {};  // of the input file, from 1
 };
 
+// What its answers took, together.
+struct BatchUsage {
+  uint64_t input_tokens = 0, output_tokens = 0;
+  uint64_t reasoning_tokens = 0;  // of the latter
+};
+
 struct BatchRecord {
   std::string id = {}, owner = {};
   uint64_t number = 0;  // later ones have larger ones
@@ -50,6 +56,7 @@ struct BatchRecord {
   int64_t created = 0, expires = 0, in_progress = 0, finalizing = 0, completed = 0, failed = 0, expired = 0,
           cancelling = 0, cancelled = 0;
   size_t n_request = 0, n_completed = 0, n_failed = 0;
+  std::optional<BatchUsage> usage = {};  // once it is over
   std::vector<BatchFault> faults = {};
 };
 // NOLINTEND(readability-redundant-member-init)

@@ -17,6 +17,7 @@
 #include "grammar/token_mask.h"
 #include "odmoe/format.h"
 #include "server/call.h"
+#include "server/generation_keeper.h"
 #include "server/generator.h"
 #include "server/limits.h"
 #include "server/memory_needs.h"
@@ -85,10 +86,12 @@ std::string body_text(const Body& body) {
 
 class BatchRunner {
  public:
-  BatchRunner(const BatchService& service, const BatchInput& input, BatchOutput& output)
+  BatchRunner(const BatchService& service, const BatchInput& input, BatchOutput& output,
+              std::shared_ptr<BatchJournal> journal)
       : service_(service),
         input_(&input),
         output_(&output),
+        journal_(std::move(journal)),
         generator_(service_.server, service_.memory),
         routes_(all_dialects()) {
     counts_.total = input.size();
@@ -107,7 +110,7 @@ class BatchRunner {
   bool may_begin() const;
   Status begin_next();
   Status begin(size_t place);
-  ApiResult<std::shared_ptr<Call>> start(const BatchRequest& request, const Dialect*& dialect);
+  ApiResult<std::shared_ptr<Call>> start(size_t place, const BatchRequest& request, const Dialect*& dialect);
   Result<bool> advance(UnderWay& one);
   Status end(const UnderWay& one);
   Status put(size_t place, std::string_view line, bool failed);
@@ -115,6 +118,7 @@ class BatchRunner {
   const BatchService service_;
   const BatchInput* input_;
   BatchOutput* output_;
+  const std::shared_ptr<BatchJournal> journal_;
   Generator generator_;
   const RouteTable routes_;
   std::function<bool(const BatchCounts&)> watch_;
@@ -173,7 +177,7 @@ Status BatchRunner::begin(size_t place) {
   ODMOE_ASSIGN_OR_RETURN(BatchRequest request, input_->request(place));
   if (!request.good.has_value()) return put(place, unanswered_line(request, request.good.error()), true);
   const Dialect* dialect = &routes_.default_dialect();
-  auto call = start(request, dialect);
+  auto call = start(place, request, dialect);
   if (call.has_value()) {
     request.body = {};
     under_way_.push_back(
@@ -188,7 +192,8 @@ Status BatchRunner::begin(size_t place) {
   return put(place, answer_line(request, call.error().status, body_text(dialect->error(call.error()))), true);
 }
 
-ApiResult<std::shared_ptr<Call>> BatchRunner::start(const BatchRequest& request, const Dialect*& dialect) {
+ApiResult<std::shared_ptr<Call>> BatchRunner::start(size_t place, const BatchRequest& request,
+                                                    const Dialect*& dialect) {
   const std::string path = routes_.canonical(request.url);
   const Route* route = routes_.find(path, "POST");
   if (route == nullptr || !std::ranges::contains(kBatchUrls, path)) {
@@ -201,9 +206,12 @@ ApiResult<std::shared_ptr<Call>> BatchRunner::start(const BatchRequest& request,
                          dialect->parse(*route, request.body, service_.model->engine->model().n_vocab, work));
   const bool stream = std::visit([](const auto& asked) { return asked.stream; }, parsed.request);
   if (stream) return bad_request("stream", "the answers of a batch come whole: leave stream out");
-  const Client client{.owner = service_.owner,
-                      .mark = AnswerMark{.id = request.id, .created = output_->begun(), .seed = request.seed},
-                      .patient = service_.patient};
+  Client client{.owner = service_.owner,
+                .mark = AnswerMark{.id = request.id, .created = output_->begun(), .seed = request.seed},
+                .patient = service_.patient};
+  if (journal_ != nullptr) {
+    client.keeper = [this, place](size_t choice) { return journal_->keeper(place, choice); };
+  }
   return generator_.start(service_.model, std::move(parsed), client, work);
 }
 
@@ -250,6 +258,7 @@ Status BatchRunner::end(const UnderWay& one) {
 
 Status BatchRunner::put(size_t place, std::string_view line, bool failed) {
   ODMOE_RETURN_IF_ERROR(output_->put(place, line));
+  if (journal_ != nullptr) journal_->done(place);
   ++counts_.done;
   counts_.failed += failed ? 1 : 0;
   return {};
@@ -311,9 +320,28 @@ std::string unanswered_line(const BatchRequest& request, const BatchLineError& e
   return answer_line(request, "null", dump_json({{"code", error.code}, {"message", error.message}}));
 }
 
+Result<std::shared_ptr<BatchJournal>> open_journal(const Engine& engine, uint64_t state_bytes, int32_t chunk,
+                                                   const BatchOutput& output) {
+  BatchJournalOptions options{.directory = journal_path_of(output.path()),
+                              .batch = odmoe::format("{} {}", output.identity(), output.begun()),
+                              .identity = {},
+                              .chunk = chunk,
+                              .state_bytes = state_bytes};
+  ODMOE_ASSIGN_OR_RETURN(options.identity, engine.state_identity());
+  // That of the model stands for the one of the answers.
+  const double probed = engine.stats().io.probed_bytes_per_second();
+  if (probed > 0) options.drive_bytes_per_second = probed;
+  return BatchJournal::open(options, [&](size_t place) { return output.is_done(place); });
+}
+
 Result<BatchCounts> answer_batch(const BatchService& service, const BatchInput& input, BatchOutput& output,
+                                 const std::shared_ptr<BatchJournal>& journal,
                                  const std::function<bool(const BatchCounts&)>& watch) {
-  return BatchRunner(service, input, output).run(watch);
+  BatchRunner runner(service, input, output, journal);
+  auto counts = runner.run(watch);
+  // Those that are under way are cancelled when the runner goes.
+  if (!counts.has_value() && journal != nullptr) journal->interrupted();
+  return counts;
 }
 
 Result<BatchCounts> run_batch(Engine& engine, const EngineOptions& engine_options,
@@ -324,11 +352,14 @@ Result<BatchCounts> run_batch(Engine& engine, const EngineOptions& engine_option
   service.memory = std::make_shared<RequestMemory>(request_memory_bytes(service.server) +
                                                    requests_bytes(engine_options.sessions));
   ODMOE_ASSIGN_OR_RETURN(service.model, model_of_batch(engine, engine_options, service.server));
-  const auto counts = answer_batch(service, input, output, watch);
+  ODMOE_ASSIGN_OR_RETURN(auto journal,
+                         open_journal(engine, options.state_bytes, engine_options.chunk, output));
+  const auto counts = answer_batch(service, input, output, journal, watch);
   if (!counts.has_value()) {
     service.model->scheduler->drain();
     return counts;
   }
+  BatchJournal::remove(journal_path_of(output.path()));
   ODMOE_RETURN_IF_ERROR(output.finish());
   return counts;
 }

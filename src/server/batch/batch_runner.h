@@ -11,6 +11,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -18,6 +19,7 @@
 
 #include "odmoe/engine.h"
 #include "server/batch/batch_input.h"
+#include "server/batch/batch_journal.h"
 #include "server/batch/batch_output.h"
 #include "server/request_memory.h"
 #include "server/served_model.h"
@@ -33,6 +35,7 @@ struct BatchOptions {
   std::string model_id;  // as answers name it
   ChatTemplateChoice chat_template;
   uint64_t prompt_cache_bytes = 0;  // PromptCacheOptions::memory_bytes
+  uint64_t state_bytes = 0;         // BatchJournalOptions::state_bytes
   // Of the requests, for the memory that they take: BatchInput has both.
   size_t longest_bytes = 0;  // 0: not known
   bool may_ask_for_grammars = true;
@@ -71,9 +74,15 @@ std::string unanswered_line(const BatchRequest& request, const BatchLineError& e
 
 // Answers what `output` lacks.  `watch` is called many times a second; false ends it: kInterrupted, and the
 // same call goes on some day.  A request that cannot be answered gets an error for an answer; kIo, when a
-// drive fails, leaves it for the next time.
+// drive fails, leaves it for the next time.  `journal`: what those under way go on from; null: they begin
+// anew.
 Result<BatchCounts> answer_batch(const BatchService& service, const BatchInput& input, BatchOutput& output,
+                                 const std::shared_ptr<BatchJournal>& journal,
                                  const std::function<bool(const BatchCounts&)>& watch);
+
+// Of those that go to `output`.  kIo, and errors as Engine::state_identity().
+Result<std::shared_ptr<BatchJournal>> open_journal(const Engine& engine, uint64_t state_bytes, int32_t chunk,
+                                                   const BatchOutput& output);
 
 // The same with all of the engine's sessions, which nobody else uses, and nothing left to do afterwards.
 Result<BatchCounts> run_batch(Engine& engine, const EngineOptions& engine_options,

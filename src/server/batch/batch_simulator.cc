@@ -54,14 +54,32 @@ PassCost cost_of(const SimulatedPass& pass, const SimulatedMachine& machine) {
   const double absent = machine.n_expert * (1 - machine.share);  // of a layer
   const double missed = std::min(machine.n_expert_used * (1 - machine.hit_rate), absent);
   const double read = absent > 0 ? absent * (1 - std::pow(1 - missed / absent, tokens)) : 0;
+  const auto most = [&](double n) { return machine.most ? machine.most(n) : n; };
   PassCost cost{.read_bytes = machine.n_layer * read * machine.expert_bytes};
-  cost.read_seconds = cost.read_bytes / machine.drive_bytes_per_second;
-  const double of_single =
-      machine.dense_bytes + machine.n_layer * machine.n_expert_used * machine.expert_bytes;
-  cost.compute_seconds =
-      (pass.single * of_single + static_cast<double>(pass.kv_tokens) * machine.kv_bytes_per_token) /
-      machine.memory_bytes_per_second;
-  cost.compute_seconds += static_cast<double>(pass.chunk_tokens) / machine.prompt_tokens_per_second;
+  // A machine has no more than its share of them.
+  const double most_read = std::min(most(read), machine.n_expert / machine.machines);
+  cost.read_seconds = machine.n_layer * most_read * machine.expert_bytes / machine.drive_bytes_per_second;
+  const double of_experts = machine.n_layer * machine.n_expert_used * machine.expert_bytes;
+  // Of what tokens want of a layer, the part of the machine that has most of it.
+  const auto part = [&](double n) {
+    return n > 0 ? most(n * machine.n_expert_used) / (n * machine.n_expert_used) : 1;
+  };
+  const double single = pass.single, chunk_tokens = static_cast<double>(pass.chunk_tokens);
+  cost.compute_seconds = (single * (machine.dense_bytes + of_experts * part(single)) +
+                          static_cast<double>(pass.kv_tokens) * machine.kv_bytes_per_token) /
+                         machine.memory_bytes_per_second;
+  const double share_of_experts = of_experts / (machine.dense_bytes + of_experts);
+  cost.compute_seconds += chunk_tokens / machine.prompt_tokens_per_second *
+                          (1 - share_of_experts + share_of_experts * part(chunk_tokens));
+  if (machine.machines > 1) {
+    // To each other machine whose experts a token wants, and what they make of it back.
+    const double others = (machine.machines - 1) / machine.machines;
+    const double rows = (machine.machines - 1) * (1 - std::pow(others, machine.n_expert_used)) +
+                        machine.n_expert_used * others;
+    cost.network_seconds =
+        machine.n_layer * (tokens * rows * machine.n_embd * sizeof(float) / machine.network_bytes_per_second +
+                           2 * machine.latency_seconds);
+  }
   return cost;
 }
 
@@ -78,6 +96,7 @@ BatchForecast forecast(std::span<const SimulatedRequest> requests, int32_t width
     all.read_bytes += cost.read_bytes;
     all.read_seconds += cost.read_seconds;
     all.compute_seconds += cost.compute_seconds;
+    all.network_seconds += cost.network_seconds;
     all.at_least_seconds += cost.at_least();
     all.at_most_seconds += cost.at_most();
   });

@@ -2,6 +2,7 @@
 // each of them reads and computes.  Pure functions of the requests' sizes and of a machine in numbers.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -26,7 +27,7 @@ struct SimulatedPass {
 void simulate_passes(std::span<const SimulatedRequest> requests, int32_t width, int32_t prompts,
                      int32_t chunk, const std::function<void(const SimulatedPass&)>& pass);
 
-// A model on a machine.
+// A model on a machine, or on several that have its experts together: one of them computes all else.
 struct SimulatedMachine {
   double n_layer = 0, n_expert = 0, n_expert_used = 0;  // layers with experts, and theirs
   double expert_bytes = 0;                              // of one
@@ -35,14 +36,21 @@ struct SimulatedMachine {
   double dense_bytes = 0, kv_bytes_per_token = 0;       // that a single token reads from memory
   double memory_bytes_per_second = 0, drive_bytes_per_second = 0;
   double prompt_tokens_per_second = 0;  // as far as computing goes, with all experts in memory
+  // Of several, those above are of each, but for the share, which is of all together.
+  double machines = 1;
+  double network_bytes_per_second = 0, latency_seconds = 0;  // between two of them
+  double n_embd = 0;
+  // Of so many experts, those of the machine that has most of them; empty: all.
+  std::function<double(double)> most = {};  // NOLINT(readability-redundant-member-init): as in batch_plan.h
 };
 
 struct PassCost {
-  double read_bytes = 0;  // from the drive
-  double read_seconds = 0, compute_seconds = 0;
+  double read_bytes = 0;                         // from the drive
+  double read_seconds = 0, compute_seconds = 0;  // of several machines, those of the slowest
+  double network_seconds = 0;                    // which everybody waits for
   // As far as they wait for each other and as far as they do not.
-  double at_most() const { return read_seconds + compute_seconds; }
-  double at_least() const { return read_seconds > compute_seconds ? read_seconds : compute_seconds; }
+  double at_most() const { return read_seconds + compute_seconds + network_seconds; }
+  double at_least() const { return std::max(read_seconds, compute_seconds) + network_seconds; }
 };
 // Each token misses as many experts as a single one does, as if drawn by chance from those that are not in
 // memory: what several miss is read once, and at most all that are absent.
@@ -51,7 +59,7 @@ PassCost cost_of(const SimulatedPass& pass, const SimulatedMachine& machine);
 struct BatchForecast {
   double requests = 0, prompt_tokens = 0, written_tokens = 0, passes = 0;
   double read_bytes = 0;
-  double read_seconds = 0, compute_seconds = 0;
+  double read_seconds = 0, compute_seconds = 0, network_seconds = 0;
   double at_least_seconds = 0, at_most_seconds = 0;
 };
 BatchForecast forecast(std::span<const SimulatedRequest> requests, int32_t width, int32_t prompts,

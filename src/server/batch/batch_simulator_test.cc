@@ -85,6 +85,25 @@ TEST(BatchSimulator, APassThatWantsAllReadsWhatDoesNotFit) {
   EXPECT_NEAR(cost.compute_seconds, 2, 1e-9);
 }
 
+TEST(BatchSimulator, SeveralMachinesReadTheirOwnAndSendRows) {
+  SimulatedMachine two = machine();
+  two.machines = 2;
+  two.network_bytes_per_second = 1e9;
+  two.latency_seconds = 1e-4;
+  two.n_embd = 1000;
+  two.most = [](double n) { return n * 0.75; };
+  const PassCost cost = cost_of({.single = 1, .kv_tokens = 100}, two);
+  EXPECT_NEAR(cost.read_bytes, 1e7, 1) << "all of them together";
+  EXPECT_NEAR(cost.read_seconds, 0.0075, 1e-9) << "the one with the most";
+  EXPECT_NEAR(cost.compute_seconds, (2e8 + 0.75 * 4e7 + 1e6) / 1e10, 1e-9);
+  // 1 - 1/16 there, 2 back, in each of 10 layers.
+  EXPECT_NEAR(cost.network_seconds, 10 * (2.9375 * 4000 / 1e9 + 2e-4), 1e-9);
+  const PassCost of_prompt = cost_of({.chunks = 1, .chunk_tokens = 1000}, two);
+  EXPECT_NEAR(of_prompt.compute_seconds, 1 - 1. / 6 + 0.75 / 6, 1e-9);
+  const PassCost wide = cost_of({.single = 100'000}, two);
+  EXPECT_NEAR(wide.read_seconds, 10 * 50 * 1e6 / 1e9, 1e-9) << "its share at most";
+}
+
 TEST(BatchSimulator, WiderIsFewerBytesForEachToken) {
   const std::vector<SimulatedRequest> requests(256, {.prompt_tokens = 100, .written_tokens = 50});
   double before = 1e300;

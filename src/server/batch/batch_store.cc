@@ -9,6 +9,7 @@
 
 #include "base/whole_file.h"
 #include "odmoe/format.h"
+#include "server/batch/batch_journal.h"
 #include "server/event_log.h"
 #include "server/limits.h"
 #include "server/private_directory.h"
@@ -42,7 +43,8 @@ Result<std::shared_ptr<BatchStore>> BatchStore::open(const BatchStoreOptions& op
     if (error) return fail(ErrorKind::kIo, "cannot make {}: {}", path.string(), error.message());
   }
   ODMOE_ASSIGN_OR_RETURN(auto kept, FileStore::open(files, options.disk_bytes, std::move(now)));
-  std::shared_ptr<BatchStore> store(new BatchStore(batches, std::move(lock), std::move(kept)));
+  std::shared_ptr<BatchStore> store(
+      new BatchStore(batches, std::move(lock), std::move(kept), options.disk_bytes));
   ODMOE_RETURN_IF_ERROR(store->read_directory());
   return store;
 }
@@ -75,7 +77,7 @@ Status BatchStore::read_directory() {
     const std::string name = path.filename().string();
     const auto batch = batches_.find(name.substr(0, name.find('.')));
     if (batch == batches_.end() || is_over(batch->second.record.phase)) {
-      fs::remove(path, error);
+      fs::remove_all(path, error);
     } else if (const uintmax_t bytes = fs::file_size(path, error); !error) {
       answered_bytes += bytes;
     }
@@ -180,7 +182,10 @@ ApiResult<BatchRecord> BatchStore::cancel(const std::string& id, const std::stri
   });
   if (!record.has_value()) return std::unexpected(not_kept(record.error()));
   if (was_over) {
-    return bad_request("id", "Cannot cancel a batch with status '{}'.", batch_phase_name(record->phase));
+    return std::unexpected(ApiError{.status = 409,
+                                    .fault = Fault::kRequest,
+                                    .message = odmoe::format("Cannot cancel a batch with status '{}'.",
+                                                             batch_phase_name(record->phase))});
   }
   return *record;
 }
@@ -192,16 +197,30 @@ std::optional<BatchRecord> BatchStore::next(std::chrono::milliseconds wait) {
   while (true) {
     current_.clear();
     const BatchRecord* first = nullptr;
+    const auto turn = [&](const BatchRecord& record) ODMOE_REQUIRES(mutex_) {
+      const auto last = last_turns_.find(record.owner);
+      return std::pair(last == last_turns_.end() ? 0 : last->second, record.number);
+    };
     for (const auto& [id, entry] : batches_) {
       if (is_over(entry.record.phase)) continue;
-      if (first == nullptr || entry.record.number < first->number) first = &entry.record;
+      if (first == nullptr || turn(entry.record) < turn(*first)) first = &entry.record;
     }
     if (first != nullptr) {
       current_ = first->id;
+      last_turns_[first->owner] = ++turns_;
       return *first;
     }
     if (woken_ != woken || !changed_.wait_until(mutex_, end)) return std::nullopt;
   }
+}
+
+bool BatchStore::others_wait() const {
+  const MutexLock lock(mutex_);
+  const auto current = batches_.find(current_);
+  return current != batches_.end() && std::ranges::any_of(batches_, [&](const auto& entry) {
+           return !is_over(entry.second.record.phase) &&
+                  entry.second.record.owner != current->second.record.owner;
+         });
 }
 
 void BatchStore::wake() {
@@ -246,6 +265,7 @@ void BatchStore::remove_output(const std::string& id) {
   std::error_code ignored;
   fs::remove(output_path(id), ignored);
   fs::remove(output_path(id).string() + ".progress", ignored);
+  BatchJournal::remove(journal_path_of(output_path(id)));
 }
 
 }  // namespace odmoe::server

@@ -38,19 +38,23 @@ class BatchStore {
 
   FileStore& files() { return *files_; }
   int64_t now() const { return files_->now(); }
+  uint64_t disk_bytes() const { return disk_bytes_; }
 
   // Puts it at the end of the queue: its id, number, times and phase are set here.  400 when its input file
   // is not there.
   ApiResult<BatchRecord> create(BatchRecord record);
   std::optional<BatchRecord> find(const std::string& id, const std::string& owner) const;
   ApiResult<ListPage<BatchRecord>> list(const std::string& owner, const PageQuery& query) const;
-  // Ends it: at once where it waits for its turn, else soon.  404, 400 when it is over, 500.
+  // Ends it: at once where it waits for its turn, else soon.  404, 409 when it is over, 500.
   ApiResult<BatchRecord> cancel(const std::string& id, const std::string& owner);
 
   // For who answers them, one thread:
 
-  // The one whose turn it is, from now on until it is over; nothing within the time.
+  // The one whose turn it is, from now on until the next call; nothing within the time.  Keys have turns one
+  // after the other, each with the first of its batches that is not over.
   std::optional<BatchRecord> next(std::chrono::milliseconds wait);
+  // Whether batches of other keys wait than that of the one whose turn it is.
+  bool others_wait() const;
   // Ends a wait.
   void wake();
   // Whether somebody cancelled the batch.
@@ -63,8 +67,12 @@ class BatchStore {
   void remove_output(const std::string& id);
 
  private:
-  BatchStore(std::filesystem::path directory, OutputFile lock, std::unique_ptr<FileStore> files)
-      : directory_(std::move(directory)), lock_(std::move(lock)), files_(std::move(files)) {}
+  BatchStore(std::filesystem::path directory, OutputFile lock, std::unique_ptr<FileStore> files,
+             uint64_t disk_bytes)
+      : directory_(std::move(directory)),
+        lock_(std::move(lock)),
+        files_(std::move(files)),
+        disk_bytes_(disk_bytes) {}
   Status read_directory();
   Status keep(const BatchRecord& record);
   void put(BatchRecord record) ODMOE_REQUIRES(mutex_);
@@ -77,9 +85,12 @@ class BatchStore {
   const std::filesystem::path directory_;  // of the batches
   const OutputFile lock_;
   const std::unique_ptr<FileStore> files_;
+  const uint64_t disk_bytes_;
   mutable Mutex mutex_;
   Condition changed_;
   std::map<std::string, Entry> batches_ ODMOE_GUARDED_BY(mutex_);
+  std::map<std::string, uint64_t> last_turns_ ODMOE_GUARDED_BY(mutex_);  // of keys
+  uint64_t turns_ ODMOE_GUARDED_BY(mutex_) = 0;
   std::string current_ ODMOE_GUARDED_BY(mutex_);  // that next() gave; empty: none
   size_t record_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
   uint64_t last_number_ ODMOE_GUARDED_BY(mutex_) = 0;

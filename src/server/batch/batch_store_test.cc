@@ -87,6 +87,7 @@ TEST(BatchRecordText, SaysAllOfARecord) {
       .n_request = 10,
       .n_completed = 6,
       .n_failed = 3,
+      .usage = BatchUsage{.input_tokens = 100, .output_tokens = 50, .reasoning_tokens = 20},
       .faults = {{.code = "c", .message = "m", .line = 5}, {.code = "d", .message = "n"}}};
   const std::string text = record_text(record);
   const auto again = read_record(text);
@@ -112,10 +113,14 @@ TEST(BatchRecordText, ClientsAreToldInOpenAisWords) {
                      .n_request = 3};
   EXPECT_EQ(
       batch_json(record).dump(),
-      R"({"id":"batch_1","object":"batch","endpoint":"/v1/completions","model":null,"errors":null,"input_file_id":"file-1","completion_window":"24h","status":"validating","output_file_id":null,"error_file_id":null,"created_at":1,"in_progress_at":null,"expires_at":2,"finalizing_at":null,"completed_at":null,"failed_at":null,"expired_at":null,"cancelling_at":null,"cancelled_at":null,"request_counts":{"total":3,"completed":0,"failed":0},"metadata":null})");
+      R"({"id":"batch_1","object":"batch","endpoint":"/v1/completions","model":null,"errors":null,"input_file_id":"file-1","completion_window":"24h","status":"validating","output_file_id":null,"error_file_id":null,"created_at":1,"in_progress_at":null,"expires_at":2,"finalizing_at":null,"completed_at":null,"failed_at":null,"expired_at":null,"cancelling_at":null,"cancelled_at":null,"request_counts":{"total":3,"completed":0,"failed":0},"usage":null,"metadata":null})");
   record.phase = BatchPhase::kFailed;
   record.faults = {{.code = "invalid_json_line", .message = "m", .line = 2}};
+  record.usage = BatchUsage{.input_tokens = 100, .output_tokens = 50, .reasoning_tokens = 20};
   const Json json = batch_json(record);
+  EXPECT_EQ(
+      json["usage"].dump(),
+      R"({"input_tokens":100,"input_tokens_details":{"cached_tokens":0},"output_tokens":50,"output_tokens_details":{"reasoning_tokens":20},"total_tokens":150})");
   EXPECT_EQ(json["output_file_id"], "file-2") << "once it is over";
   EXPECT_EQ(json["errors"].dump(),
             R"({"object":"list","data":[{"code":"invalid_json_line","message":"m","param":null,"line":2}]})");
@@ -132,6 +137,20 @@ TEST_F(BatchStoreTest, TheFirstThatIsNotOverHasItsTurnAlsoAfterARestart) {
   EXPECT_EQ(store_->next(kNoWait)->id, b);
   open();
   EXPECT_EQ(phase(a), BatchPhase::kCompleted);
+  EXPECT_EQ(store_->next(kNoWait)->id, b);
+}
+
+TEST_F(BatchStoreTest, KeysHaveTheirTurnsOneAfterTheOther) {
+  const std::string a = create().id, b = create().id, c = create("you").id, d = create("they").id;
+  EXPECT_EQ(store_->next(kNoWait)->id, a);
+  EXPECT_TRUE(store_->others_wait());
+  EXPECT_EQ(store_->next(kNoWait)->id, c);
+  EXPECT_EQ(store_->next(kNoWait)->id, d);
+  EXPECT_EQ(store_->next(kNoWait)->id, a) << "before the second one of its key";
+  ASSERT_TRUE(store_->cancel(c, "you").has_value());
+  ASSERT_TRUE(store_->cancel(d, "they").has_value());
+  EXPECT_FALSE(store_->others_wait()) << "but those of its own key";
+  set_phase(a, BatchPhase::kCompleted);
   EXPECT_EQ(store_->next(kNoWait)->id, b);
 }
 
@@ -182,7 +201,7 @@ TEST_F(BatchStoreTest, WhatWaitsIsCancelledAtOnceAndWhatRunsSoon) {
   set_phase(a, BatchPhase::kCancelled);
   const auto over = store_->cancel(a, "me");
   ASSERT_FALSE(over.has_value());
-  EXPECT_EQ(over.error().status, 400);
+  EXPECT_EQ(over.error().status, 409);
   EXPECT_THAT(over.error().message, HasSubstr("'cancelled'"));
 }
 

@@ -16,8 +16,10 @@ namespace odmoe::server {
 namespace {
 
 constexpr std::chrono::milliseconds kLookForBatches{500};
-// After a drive failed.
-constexpr std::chrono::seconds kPauseAfterFailure{30};
+// A drive may come back: so many times the input of a batch is tried.
+constexpr int kInputTries = 3;
+// Of --batch-disk, what KV caches of requests that are under way may take.
+constexpr uint64_t kShareOfStates = 4;
 // The index of its requests, and what is read at once.
 constexpr uint64_t kInputBytes = 4 << 20;
 
@@ -47,6 +49,34 @@ BatchFault no_input_fault() {
   return {.code = "missing_input_file", .message = "the input file is not there any more"};
 }
 
+BatchFault bad_input_fault() {
+  return {.code = "unreadable_input_file",
+          .message = "the input file cannot be read any more: the drive of --batch-dir fails"};
+}
+
+const Json* member_of(const Json* json, const char* name) {
+  if (json == nullptr || !json->is_object()) return nullptr;
+  const auto found = json->find(name);
+  return found == json->end() ? nullptr : &*found;
+}
+
+// Adds what a line of the answers says of its tokens, as completions say it or responses.
+void add_usage(const Json& line, BatchUsage& usage) {
+  const Json* told = member_of(member_of(member_of(&line, "response"), "body"), "usage");
+  const auto number = [](const Json* json) -> uint64_t {
+    return json != nullptr && json->is_number_integer() ? json->get<uint64_t>() : 0;
+  };
+  for (const char* name : {"prompt_tokens", "input_tokens"}) {
+    usage.input_tokens += number(member_of(told, name));
+  }
+  for (const char* name : {"completion_tokens", "output_tokens"}) {
+    usage.output_tokens += number(member_of(told, name));
+  }
+  for (const char* name : {"completion_tokens_details", "output_tokens_details"}) {
+    usage.reasoning_tokens += number(member_of(member_of(told, name), "reasoning_tokens"));
+  }
+}
+
 }  // namespace
 
 uint64_t batch_worker_bytes(const ServerOptions& options, int32_t sessions) {
@@ -60,11 +90,12 @@ uint64_t batch_worker_bytes(const ServerOptions& options, int32_t sessions) {
 }
 
 BatchWorker::BatchWorker(std::shared_ptr<BatchStore> store, std::shared_ptr<ServedModel> model,
-                         const ServerOptions& options, int32_t sessions)
+                         const ServerOptions& server, const BatchWorkerOptions& options)
     : store_(std::move(store)),
-      service_(service_of(std::move(model), options, sessions)),
-      line_memory_(std::make_shared<RequestMemory>(request_memory_bytes(options))),
-      max_line_bytes_(longest_line(options)),
+      service_(service_of(std::move(model), server, options.sessions)),
+      options_(options),
+      line_memory_(std::make_shared<RequestMemory>(request_memory_bytes(server))),
+      max_line_bytes_(longest_line(server)),
       thread_([this] { run(); }) {}
 
 BatchWorker::~BatchWorker() { stop(); }
@@ -73,6 +104,8 @@ void BatchWorker::stop() {
   {
     const MutexLock lock(mutex_);
     stopping_ = true;
+    // Whoever cancels what is under way from now on does so for the end of the process.
+    if (journal_ != nullptr) journal_->interrupted();
   }
   stopping_changed_.notify_all();
   store_->wake();
@@ -88,14 +121,36 @@ void BatchWorker::run() {
     auto record = store_->next(kLookForBatches);
     if (!record) continue;
     const std::string id = record->id;
-    const Status status = go_on(*std::move(record));
+    Status status = go_on(*record);
+    if (!status.has_value() && status.error().kind == ErrorKind::kIo) {
+      // What could not be read may be the batch's own file.
+      const auto now = store_->find(id, record->owner);
+      if (now && is_input_lost(*now)) status = end_without_input(*now);
+    }
     if (status.has_value() || status.error().kind == ErrorKind::kInterrupted) continue;
     log_event(spdlog::level::err, "batch_pauses", {{"batch", id}, {"why", status.error().message}});
-    const auto end = std::chrono::steady_clock::now() + kPauseAfterFailure;
+    const auto end = std::chrono::steady_clock::now() + options_.pause_after_failure;
     const MutexLock lock(mutex_);
     while (!stopping_ && stopping_changed_.wait_until(mutex_, end)) {
     }
   }
+}
+
+// Something could not be read: whether that is the input, time after time.
+bool BatchWorker::is_input_lost(const BatchRecord& record) {
+  if (is_over(record.phase) || record.finalizing > 0) return false;
+  const auto input = open_input(record, {}, {});
+  const bool failed = !input.has_value() && input.error().kind == ErrorKind::kIo;
+  const bool lost = failed && ++input_failures_[record.id] >= kInputTries;
+  if (lost || !failed) input_failures_.erase(record.id);
+  return lost;
+}
+
+// With what is there.
+Status BatchWorker::end_without_input(const BatchRecord& record) {
+  ODMOE_RETURN_IF_ERROR(recount(record));
+  ODMOE_ASSIGN_OR_RETURN(const BatchRecord ending, finish_answering(record, Stopped::kBadInput));
+  return finalize(ending);
 }
 
 // From where the batch is to its end, unless something stops it for now.
@@ -219,6 +274,7 @@ Result<BatchRecord> BatchWorker::validate(const BatchRecord& record) {
 
 Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
   log_event(spdlog::level::info, "batch_goes_on", {{"batch", record.id}, {"requests", record.n_request}});
+  const int64_t turn_began = store_->now();
   Stopped stopped = look(record);
   std::optional<BatchInput> read;
   if (stopped == Stopped::kNot) {
@@ -246,14 +302,31 @@ Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
       output = BatchOutput::open(path, input, identity, store_->now());
     }
     if (!output.has_value()) return std::unexpected(output.error());
-    const auto counts = answer_batch(service_, input, *output, [&](const BatchCounts&) {
+    ODMOE_ASSIGN_OR_RETURN(const auto journal,
+                           open_journal(*service_.model->engine, store_->disk_bytes() / kShareOfStates,
+                                        options_.chunk, *output));
+    {
+      const MutexLock lock(mutex_);
+      journal_ = journal;
+    }
+    const auto counts = answer_batch(service_, input, *output, journal, [&](const BatchCounts& so_far) {
       store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
       stopped = look(record);
       // The files that they become are written beside them.
-      if (stopped == Stopped::kNot && !store_->files().keep_room(2 * output->bytes()))
-        stopped = Stopped::kFull;
+      const uint64_t room = 2 * output->bytes() + journal->bytes();
+      if (stopped == Stopped::kNot && !store_->files().keep_room(room)) stopped = Stopped::kFull;
+      const bool has_gone_on = so_far.done > so_far.before || so_far.generated_tokens > 0;
+      const bool turn_over = has_gone_on && store_->now() - turn_began >= kBatchTurnSeconds;
+      if (stopped == Stopped::kNot && turn_over && store_->others_wait()) stopped = Stopped::kTurnOver;
+      const bool goes_on_some_day = stopped == Stopped::kForNow || stopped == Stopped::kTurnOver;
+      if (stopped != Stopped::kNot && !goes_on_some_day) journal->discard();
       return stopped == Stopped::kNot;
     });
+    journal->wait_for_keepers();
+    {
+      const MutexLock lock(mutex_);
+      journal_.reset();
+    }
     store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
     if (counts.has_value()) {
       stopped = Stopped::kNot;
@@ -264,7 +337,9 @@ Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
   } else if (stopped != Stopped::kForNow) {
     ODMOE_RETURN_IF_ERROR(recount(record));
   }
-  if (stopped == Stopped::kForNow) return fail(ErrorKind::kInterrupted, "interrupted");
+  if (stopped == Stopped::kForNow || stopped == Stopped::kTurnOver) {
+    return fail(ErrorKind::kInterrupted, "interrupted");
+  }
   return finish_answering(record, stopped);
 }
 
@@ -293,7 +368,7 @@ Result<BatchRecord> BatchWorker::finish_answering(const BatchRecord& record, Sto
     const bool cancelled = why == Stopped::kCancelled || batch.phase == BatchPhase::kCancelling;
     const bool expired = why == Stopped::kExpired && !cancelled;
     batch.finalizing = store_->now();
-    const bool failed = why == Stopped::kFull || why == Stopped::kNoInput;
+    const bool failed = why == Stopped::kFull || why == Stopped::kNoInput || why == Stopped::kBadInput;
     batch.ending = cancelled ? BatchPhase::kCancelled
                    : expired ? BatchPhase::kExpired
                    : failed  ? BatchPhase::kFailed
@@ -301,6 +376,8 @@ Result<BatchRecord> BatchWorker::finish_answering(const BatchRecord& record, Sto
     if (!cancelled) batch.phase = BatchPhase::kFinalizing;
     if (batch.ending == BatchPhase::kFailed && why == Stopped::kNoInput) {
       batch.faults = {no_input_fault()};
+    } else if (batch.ending == BatchPhase::kFailed && why == Stopped::kBadInput) {
+      batch.faults = {bad_input_fault()};
     } else if (batch.ending == BatchPhase::kFailed) {
       batch.faults = {{.code = "batch_disk_full",
                        .message = "there is no room for more answers: delete files, or start the server with "
@@ -314,10 +391,12 @@ Result<BatchRecord> BatchWorker::finish_answering(const BatchRecord& record, Sto
 }
 
 Status BatchWorker::finalize(const BatchRecord& record) {
-  ODMOE_RETURN_IF_ERROR(write_files(record));
+  BatchUsage usage;
+  ODMOE_RETURN_IF_ERROR(write_files(record, usage));
   const auto ended = store_->update(record.id, [&](BatchRecord& batch) {
     const int64_t now = store_->now();
     batch.phase = batch.ending;
+    batch.usage = usage;
     switch (batch.ending) {
       case BatchPhase::kCancelled:
         batch.cancelled = now;
@@ -344,7 +423,7 @@ Status BatchWorker::finalize(const BatchRecord& record) {
 }
 
 // What became of its requests, in two files that can be written again.
-Status BatchWorker::write_files(const BatchRecord& record) {
+Status BatchWorker::write_files(const BatchRecord& record, BatchUsage& usage) {
   if (record.output_file.empty() && record.error_file.empty()) return {};
   FileStore& files = store_->files();
   const auto begin = [&](const std::string& id, std::optional<FileStore::Upload>& upload) -> Status {
@@ -366,8 +445,11 @@ Status BatchWorker::write_files(const BatchRecord& record) {
   };
   ODMOE_ASSIGN_OR_RETURN(const std::optional<BatchInput> input, input_of_ended(record));
   ODMOE_ASSIGN_OR_RETURN(const BatchOutput answers, open_answers(record, input));
-  ODMOE_RETURN_IF_ERROR(
-      answers.each_answer([&](std::string_view line) { return write(line, is_failed_answer(line)); }));
+  ODMOE_RETURN_IF_ERROR(answers.each_answer([&](std::string_view line) -> Status {
+    RequestWork work(line_memory_, std::nullopt, nullptr, {});
+    if (const auto json = parse_json(line, work); json.has_value()) add_usage(*json, usage);
+    return write(line, is_failed_answer(line));
+  }));
   if (record.ending == BatchPhase::kExpired && input) {
     for (size_t place = 0; place < input->size(); ++place) {
       if (answers.is_done(place)) continue;

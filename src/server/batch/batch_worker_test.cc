@@ -54,11 +54,14 @@ class BatchWorkerTest : public ::testing::Test {
               .value();
       model_ = make_served_model(*engine_, std::move(scheduler), 1, {}).value();
     }
-    worker_ = std::make_unique<BatchWorker>(store_, model_, server_, kOfBatches);
+    worker_ = std::make_unique<BatchWorker>(
+        store_, model_, server_,
+        BatchWorkerOptions{
+            .sessions = kOfBatches, .chunk = 64, .pause_after_failure = std::chrono::milliseconds(1)});
   }
   void stop() { worker_.reset(); }
 
-  std::string create(int n, int tokens, const std::string& more = "") {
+  std::string create(int n, int tokens, const std::string& more = "", const std::string& owner = "me") {
     auto upload = store_->files().begin().value();
     std::string text;
     for (int i = 0; i < n; ++i) {
@@ -68,9 +71,9 @@ class BatchWorkerTest : public ::testing::Test {
       text += "\n";
     }
     EXPECT_TRUE(upload.write(text + more).has_value());
-    const StoredFile file = upload.finish({.owner = "me", .name = "in", .purpose = "batch"}).value();
+    const StoredFile file = upload.finish({.owner = owner, .name = "in", .purpose = "batch"}).value();
     return store_
-        ->create({.owner = "me",
+        ->create({.owner = owner,
                   .endpoint = "/v1/completions",
                   .input_file = file.id,
                   .window = "1h",
@@ -80,12 +83,13 @@ class BatchWorkerTest : public ::testing::Test {
         .value()
         .id;
   }
-  BatchRecord until(const std::string& id, const std::function<bool(const BatchRecord&)>& done) {
+  BatchRecord until(const std::string& id, const std::function<bool(const BatchRecord&)>& done,
+                    const std::string& owner = "me") {
     const auto limit = std::chrono::steady_clock::now() + odmoe::testing::kDeadline;
-    BatchRecord record = store_->find(id, "me").value();
+    BatchRecord record = store_->find(id, owner).value();
     while (!done(record) && std::chrono::steady_clock::now() < limit) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      record = store_->find(id, "me").value();
+      record = store_->find(id, owner).value();
     }
     EXPECT_TRUE(done(record)) << batch_json(record);
     return record;
@@ -210,6 +214,51 @@ TEST_F(BatchWorkerTest, GoesOnWithWhatIsThereUnlessTheModelIsAnother) {
   for (const Json& line : lines_of(over.output_file)) {
     EXPECT_EQ(line["response"]["body"]["model"], "another") << "all of it is of one model";
   }
+}
+
+TEST_F(BatchWorkerTest, KeysHaveTurnsAndWhatGaveWayGoesOnWithTheSameBytes) {
+  start();
+  const auto wanted = said_in(until_over(create(8, 120)).output_file);
+  const std::string mine = create(8, 120);
+  until(mine, [](const BatchRecord& record) { return record.n_completed > 0; });
+  const std::string yours = create(2, 3, "", "you");
+  now_ += kBatchTurnSeconds;
+  const auto is_done = [](const BatchRecord& record) { return is_over(record.phase); };
+  EXPECT_EQ(until(yours, is_done, "you").phase, BatchPhase::kCompleted);
+  const BatchRecord over = until_over(mine);
+  EXPECT_EQ(over.phase, BatchPhase::kCompleted);
+  EXPECT_EQ(said_in(over.output_file), wanted);
+}
+
+TEST_F(BatchWorkerTest, SaysWhatTheAnswersTook) {
+  start();
+  const BatchRecord over = until_over(create(3, 4));
+  ASSERT_TRUE(over.usage);
+  EXPECT_EQ(over.usage->output_tokens, 12U);
+  uint64_t prompts = 0;
+  for (const Json& line : lines_of(over.output_file)) {
+    prompts += line["response"]["body"]["usage"]["prompt_tokens"].get<uint64_t>();
+  }
+  EXPECT_EQ(over.usage->input_tokens, prompts);
+}
+
+TEST_F(BatchWorkerTest, AnInputThatCannotBeReadFailsItsBatchAlone) {
+  const std::string begun = interrupted(30, 100), waiting = create(2, 2), good = create(1, 1);
+  for (const std::string& id : {begun, waiting}) {
+    const auto path = store_->files().path_of(store_->find(id, "me")->input_file);
+    std::filesystem::remove(path);
+    std::filesystem::create_symlink(path, path);  // an error, each time it is opened
+  }
+  const size_t answered = store_->find(begun, "me")->n_completed;
+  start();
+  for (const std::string& id : {begun, waiting}) {
+    const BatchRecord over = until_over(id);
+    EXPECT_EQ(over.phase, BatchPhase::kFailed);
+    ASSERT_EQ(over.faults.size(), 1U);
+    EXPECT_EQ(over.faults[0].code, "unreadable_input_file");
+  }
+  EXPECT_EQ(said_in(store_->find(begun, "me")->output_file).size(), answered);
+  EXPECT_EQ(until_over(good).phase, BatchPhase::kCompleted);
 }
 
 TEST_F(BatchWorkerTest, FinishesWhatWasInterruptedWhileItBecameFiles) {

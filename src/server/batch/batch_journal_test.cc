@@ -1,0 +1,249 @@
+#include "server/batch/batch_journal.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "odmoe/engine.h"
+#include "temp_dir.h"
+
+namespace odmoe::server {
+namespace {
+
+GeneratedToken token_of(Token token) { return {.token = token}; }
+
+bool none_is_done(size_t) { return false; }
+
+class BatchJournalTest : public ::testing::Test {
+ protected:
+  std::shared_ptr<BatchJournal> open(const std::function<bool(size_t)>& is_done = none_is_done,
+                                     const std::string& batch = "me") {
+    return BatchJournal::open({.directory = directory_,
+                               .batch = batch,
+                               .identity = "model",
+                               .chunk = kChunk,
+                               .state_bytes = state_bytes_,
+                               .drive_bytes_per_second = 1e6},
+                              is_done)
+        .value();
+  }
+  std::vector<Token> written(BatchJournal& journal, size_t place, size_t choice = 0) {
+    std::vector<Token> tokens;
+    for (const GeneratedToken& token : journal.keeper(place, choice)->kept().written) {
+      tokens.push_back(token.token);
+    }
+    return tokens;
+  }
+  std::string text() const {
+    std::ifstream file(directory_ / "written", std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  static constexpr int32_t kChunk = 16;
+  odmoe::testing::TempDir dir_;
+  std::filesystem::path directory_ = dir_ / "out.under-way";
+  uint64_t state_bytes_ = 1 << 30;
+};
+
+TEST_F(BatchJournalTest, WhatWasWrittenIsThereAgain) {
+  {
+    const auto journal = open();
+    const auto first = journal->keeper(7, 0), second = journal->keeper(7, 1), third = journal->keeper(3, 0);
+    EXPECT_TRUE(first->kept().written.empty());
+    first->wrote({.token = 5, .logprob = -0.125F, .top = {{9, -1e-30F}, {5, -0.125F}}});
+    second->wrote(token_of(0));
+    first->wrote(token_of(6));
+    third->wrote({.token = 1, .logprob = -2});
+    second->ended(Ending::kEndToken);
+  }
+  const auto journal = open();
+  const KeptGeneration first = journal->keeper(7, 0)->kept(), second = journal->keeper(7, 1)->kept();
+  ASSERT_EQ(first.written.size(), 2U);
+  EXPECT_EQ(first.written[0].token, 5);
+  EXPECT_EQ(first.written[0].logprob, -0.125F);
+  ASSERT_EQ(first.written[0].top.size(), 2U);
+  EXPECT_EQ(first.written[0].top[0].token, 9);
+  EXPECT_EQ(first.written[0].top[0].logprob, -1e-30F);
+  EXPECT_EQ(first.written[1].token, 6);
+  EXPECT_FALSE(first.ending);
+  EXPECT_EQ(second.written.size(), 1U);
+  EXPECT_EQ(second.ending, Ending::kEndToken);
+  EXPECT_EQ(written(*journal, 3), std::vector<Token>{1});
+  EXPECT_TRUE(written(*journal, 4).empty());
+}
+
+TEST_F(BatchJournalTest, GoesOnBehindWhatIsThere) {
+  for (Token token = 0; token < 5; ++token) {
+    const auto keeper = open()->keeper(0, 0);
+    EXPECT_EQ(std::ssize(keeper->kept().written), token);
+    keeper->wrote(token_of(token));
+  }
+  EXPECT_EQ(written(*open(), 0), (std::vector<Token>{0, 1, 2, 3, 4}));
+}
+
+TEST_F(BatchJournalTest, WhatAnEndLeftOfALineCountsForNothing) {
+  {
+    const auto keeper = open()->keeper(0, 0);
+    for (Token token = 0; token < 5; ++token) keeper->wrote(token_of(token));
+  }
+  const std::string whole = text();
+  size_t most = 0;
+  for (size_t n = 0; n <= whole.size(); ++n) {
+    dir_.write("out.under-way/written", whole.substr(0, n) + std::string(n % 3, '\0'));
+    const std::vector<Token> there = written(*open(), 0);
+    EXPECT_GE(there.size(), most) << n;
+    most = there.size();
+    for (size_t i = 0; i < there.size(); ++i) EXPECT_EQ(there[i], static_cast<Token>(i));
+  }
+  EXPECT_EQ(most, 5U);
+}
+
+TEST_F(BatchJournalTest, ForgetsRequestsThatAreDoneAndOtherBatches) {
+  {
+    const auto journal = open();
+    for (const size_t place : {0, 1, 2})
+      journal->keeper(place, 0)->wrote(token_of(static_cast<Token>(place)));
+    journal->done(1);
+    EXPECT_TRUE(written(*journal, 1).empty());
+    EXPECT_EQ(written(*journal, 2), std::vector<Token>{2});
+  }
+  const auto journal = open([](size_t place) { return place < 2; });
+  EXPECT_TRUE(written(*journal, 0).empty());
+  EXPECT_EQ(written(*journal, 2), std::vector<Token>{2});
+  EXPECT_TRUE(written(*open(none_is_done, "another"), 2).empty());
+  EXPECT_TRUE(written(*open(), 2).empty()) << "it is another's now";
+}
+
+TEST_F(BatchJournalTest, TakesNoMoreThanWhatIsUnderWayNeeds) {
+  const auto journal = open();
+  const auto live = journal->keeper(0, 0);
+  live->wrote(token_of(1));
+  for (size_t place = 1; place < 1000; ++place) {
+    const auto keeper = journal->keeper(place, 0);
+    for (Token token = 0; token < 100; ++token) keeper->wrote(token_of(token));
+    journal->done(place);
+  }
+  live->wrote(token_of(2));
+  EXPECT_LT(text().size(), 20'000U) << "all lines are three million bytes";
+  EXPECT_EQ(written(*journal, 0), (std::vector<Token>{1, 2}));
+  EXPECT_EQ(written(*open(), 0), (std::vector<Token>{1, 2}));
+}
+
+// With a session that has something to remember.
+class JournalStates : public BatchJournalTest {
+ protected:
+  JournalStates() {
+    engine_ = Engine::open({.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
+                            .memory = parse_memory_budget("100%").value(),
+                            .context = 256,
+                            .threads = 1,
+                            .chunk = kChunk,
+                            .sessions = 2})
+                  .value();
+    session_ = engine_->new_session().value();
+    for (Token token = 0; token < 40; ++token) text_.push_back(token * 7 % 100);
+    EXPECT_TRUE(session_->evaluate(std::span(text_).first(35)).has_value());
+    for (size_t i = 35; i < 40; ++i) EXPECT_TRUE(session_->evaluate({&text_[i], 1}).has_value());
+    text_.push_back(1);
+    division_.append(6, /*singly=*/true);
+  }
+  // Takes as long to save as evaluating it did at so many seconds.
+  double cost() const { return 2 * static_cast<double>(session_->state_bytes(40)) / 1e6; }
+  int32_t restorable(BatchJournal& journal) {
+    const auto keeper = journal.keeper(0, 0);
+    (void)keeper->kept();
+    return keeper->restorable(text_, division_);
+  }
+
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Session> session_;
+  std::vector<Token> text_;
+  Division division_ = Division::in_chunks(kChunk, 35);
+};
+
+TEST_F(JournalStates, WhatTookLongIsSavedAndBroughtBackWithEveryBit) {
+  {
+    const auto journal = open();
+    const auto keeper = journal->keeper(0, 0);
+    for (size_t i = 35; i < text_.size(); ++i) keeper->wrote(token_of(text_[i]));
+    keeper->went_on(*session_, 30);
+    EXPECT_EQ(restorable(*journal), 0);
+    keeper->went_on(*session_, 30 + 50 * cost());
+    EXPECT_EQ(restorable(*journal), 40);
+  }
+  const auto journal = open();
+  EXPECT_GT(journal->bytes(), session_->state_bytes(40));
+  const auto keeper = journal->keeper(0, 0);
+  (void)keeper->kept();
+  ASSERT_EQ(keeper->restorable(text_, division_), 40);
+  const auto other = engine_->new_session().value();
+  ASSERT_TRUE(other->evaluate(std::span(text_).first(20)).has_value());
+  ASSERT_EQ(keeper->restore(*other), 40);
+  EXPECT_TRUE(std::ranges::equal(other->tokens(), session_->tokens()));
+  EXPECT_EQ(other->division(), session_->division());
+  for (Session* session : {session_.get(), other.get()}) {
+    ASSERT_TRUE(session->evaluate({&text_[40], 1}).has_value());
+  }
+  EXPECT_TRUE(std::ranges::equal(other->logits(), session_->logits()));
+  journal->done(0);
+  EXPECT_EQ(restorable(*journal), 0);
+  EXPECT_LT(journal->bytes(), session_->state_bytes(40));
+}
+
+TEST_F(JournalStates, OfThoseThatAreCancelledOnlyWhatGoesOnAndIsWorthItIsSaved) {
+  const auto saved = [&](double seconds, bool interrupted, bool discarded) {
+    BatchJournal::remove(directory_);
+    const auto journal = open();
+    journal->keeper(0, 0)->wrote(token_of(1));
+    if (discarded) journal->discard();
+    if (interrupted) journal->interrupted();
+    journal->keeper(0, 0)->interrupted(*session_, seconds);
+    return std::filesystem::exists(directory_ / "0-0.state");
+  };
+  EXPECT_TRUE(saved(1.1 * cost(), true, false));
+  EXPECT_FALSE(saved(0.9 * cost(), true, false)) << "evaluating it again is cheaper";
+  EXPECT_FALSE(saved(1.1 * cost(), false, false)) << "nobody goes on";
+  EXPECT_FALSE(saved(1.1 * cost(), true, true));
+  state_bytes_ = session_->state_bytes(40) - 1;
+  EXPECT_FALSE(saved(1.1 * cost(), true, false)) << "there is no room";
+}
+
+TEST_F(JournalStates, WhatIsNotOfTheTextOrDamagedIsNotUsed) {
+  const auto journal = open();
+  journal->keeper(0, 0)->wrote(token_of(1));
+  journal->interrupted();
+  journal->keeper(0, 0)->interrupted(*session_, 1e6);
+  ASSERT_EQ(restorable(*journal), 40);
+  const std::vector<Token> text = text_;
+  text_[39] += 1;
+  EXPECT_EQ(restorable(*journal), 0);
+  text_ = text;
+  text_.resize(39);
+  EXPECT_EQ(restorable(*journal), 0) << "it has more tokens";
+  text_ = text;
+  division_ = Division::in_chunks(kChunk, 41);
+  EXPECT_EQ(restorable(*journal), 0) << "it was divided another way";
+  division_ = Division::in_chunks(kChunk, 35);
+  division_.append(6, /*singly=*/true);
+  {
+    std::fstream file(directory_ / "0-0.state", std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-3, std::ios::end);
+    file.put('x');
+  }
+  const auto keeper = journal->keeper(0, 0);
+  (void)keeper->kept();
+  ASSERT_EQ(keeper->restorable(text_, division_), 40);
+  EXPECT_EQ(keeper->restore(*session_), 0);
+  EXPECT_TRUE(session_->tokens().empty());
+}
+
+}  // namespace
+}  // namespace odmoe::server
