@@ -20,6 +20,7 @@
 #include "cli/inference_options.h"
 #include "cli/interrupt.h"
 #include "cli/kept_tuning.h"
+#include "cli/machine_options.h"
 #include "cli/model_name.h"
 #include "cli/outlook.h"
 #include "cli/output.h"
@@ -40,6 +41,9 @@ namespace odmoe::cli {
 namespace {
 
 constexpr size_t kMaxPlannedRequests = 1'000'000;
+constexpr uint64_t kDefaultStateBytes = 16 * kGiB;
+// Where a pass cannot take several prompts, those that write had better go on together between them.
+constexpr int32_t kPromptsOfSeveralMachines = 1;
 
 struct BatchCommand {
   InferenceOptions inference;
@@ -51,6 +55,7 @@ struct BatchCommand {
   std::optional<int64_t> created;
   bool plan = false;
   std::string ram, memory_bandwidth, drive;  // of --plan; empty: this machine's
+  SeveralMachines several;
   double prompt_speed = 0;
   size_t requests = 0;  // of --plan without IN
   int prompt_tokens = 1000, output_tokens = 256;
@@ -133,6 +138,7 @@ Result<Machine> planned_machine(const BatchCommand& command) {
     }
     machine.drive_bytes_per_second = drive->profile.bytes_per_second;
   }
+  ODMOE_RETURN_IF_ERROR(take_machines(command.several, machine));
   ODMOE_RETURN_IF_ERROR(machine.validate());
   return machine;
 }
@@ -141,6 +147,7 @@ Result<int> show_batch_plan(BatchCommand command) {
   EngineOptions& options = command.inference.engine;
   ODMOE_ASSIGN_OR_RETURN(options.model, find_model(options.model.string()));
   ODMOE_ASSIGN_OR_RETURN(const Machine machine, planned_machine(command));
+  if (machine.machines > 1) command.wanted.prompts = kPromptsOfSeveralMachines;
   std::vector<server::SimulatedRequest> requests(
       command.requests, {.prompt_tokens = command.prompt_tokens, .written_tokens = command.output_tokens});
   if (!command.in.empty()) {
@@ -187,8 +194,7 @@ Result<int> batch(BatchCommand command) {
   ODMOE_ASSIGN_OR_RETURN(engine_options.model, find_model(engine_options.model.string()));
   if (command.batch.model_id.empty()) command.batch.model_id = engine_options.model.stem().string();
   use_kept_tuning(command.inference);
-  // Where a pass cannot take several prompts, those that write had better go on together between them.
-  if (ranks::several()) command.wanted.prompts = 1;
+  if (ranks::several()) command.wanted.prompts = kPromptsOfSeveralMachines;
   ODMOE_RETURN_IF_ERROR(settle_width(engine_options, command.batch, command.wanted, input.size()));
   ODMOE_ASSIGN_OR_RETURN(auto engine, ReportedEngine::open(command.inference));
   return engine.finish(answer_all(command, input, *engine));
@@ -198,6 +204,7 @@ Result<int> batch(BatchCommand command) {
 
 void add_batch(CLI::App& app, Action& action) {
   const auto options = std::make_shared<BatchCommand>();
+  options->batch.state_bytes = kDefaultStateBytes;
   CLI::App* command = app.add_subcommand(
       "batch", "Answer the requests of a file, many at a time, and go on when interrupted");
   add_inference_options(*command, options->inference);
@@ -231,6 +238,13 @@ void add_batch(CLI::App& app, Action& action) {
       "Memory for the KV caches of beginnings that requests have in common, of the budget",
       "a sixteenth of the budget, at most 1GiB; 256MiB where that is not a size")
       ->group(kGroup);
+  add_size(
+      *command, "--state-disk",
+      [options = options.get()](uint64_t bytes) { options->batch.state_bytes = bytes; },
+      "Disk for the KV caches of requests that are under way when the batch is interrupted, beside OUT; 0: "
+      "their tokens alone are kept, and read again",
+      "16GiB")
+      ->group(kGroup);
   command->add_option("--name", options->batch.model_id, "The model's name in the answers")
       ->type_name("NAME")
       ->default_str("the file's, without .gguf")
@@ -263,6 +277,7 @@ void add_batch(CLI::App& app, Action& action) {
       ->default_str("this machine's, as far as it is known")
       ->needs(plan)
       ->group(kPlan);
+  for (CLI::Option* option : add_machines(*command, options->several, kPlan)) option->needs(plan);
   command
       ->add_option("--prompt-speed", options->prompt_speed,
                    "Prompt tokens a second that it computes with all experts in memory")
@@ -291,9 +306,10 @@ void add_batch(CLI::App& app, Action& action) {
       ->needs(plan)
       ->group(kPlan);
   command->footer(
-      "The same command goes on after Ctrl-C, a kill or a full drive: OUT.progress, beside OUT, holds what "
-      "it\n"
-      "needs until OUT is complete.  Each answer is what the request would get alone, whatever the width, "
+      "The same command goes on after Ctrl-C, a kill or a full drive: OUT.progress and OUT.under-way, beside "
+      "OUT,\n"
+      "hold what it needs until OUT is complete.  Each answer is what the request would get alone, whatever "
+      "the width, "
       "the\n"
       "budget and the interruptions (docs/batch.md).  A request that cannot be answered has an error in its "
       "line.\n"
@@ -304,7 +320,7 @@ void add_batch(CLI::App& app, Action& action) {
       "  until odmoe batch model.gguf requests.jsonl -o answers.jsonl; do sleep 60; done\n"
       "  odmoe batch model.gguf requests.jsonl --plan\n"
       "  odmoe batch model.gguf --plan --requests 10000 --ram 192GiB --memory-bandwidth 800GB/s --drive "
-      "6.5GB/s");
+      "6.5GB/s --machines 4");
   command->callback([&action, options, command] {
     options->inference.given = given_settings(*command);
     const Action answer = [options] { return batch(*options); };

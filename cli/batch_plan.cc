@@ -39,6 +39,11 @@ int32_t written_tokens_of(const server::Json& body, const SizeGuess& guess) {
 // What another sequence takes beside its share of the experts.
 uint64_t memory_of(const MemoryPlan& plan) { return plan.kv_bytes + plan.buffer_bytes + plan.reserved_bytes; }
 
+const char* batch_waits_for(const server::BatchForecast& all) {
+  if (all.network_seconds > std::max(all.read_seconds, all.compute_seconds)) return "network";
+  return all.read_seconds > all.compute_seconds ? "drive" : "computing";
+}
+
 }  // namespace
 
 int32_t width_for(uint64_t shared_bytes, uint64_t sequence_bytes, int32_t most) {
@@ -138,6 +143,7 @@ Result<BatchPlan> plan_batch(EngineOptions options, const server::BatchOptions& 
   std::vector<int32_t> widths(std::begin(kPlannedWidths), std::end(kPlannedWidths));
   if (!std::ranges::contains(widths, plan.chosen)) widths.push_back(plan.chosen);
   std::ranges::sort(widths);
+  const auto most = expected_most_of(machine.machines);
   for (const int32_t n : widths) {
     EngineOptions of_width = options;
     if (!settle_width(of_width, batch, {.width = n, .prompts = wanted.prompts}, n).has_value()) continue;
@@ -147,6 +153,11 @@ Result<BatchPlan> plan_batch(EngineOptions options, const server::BatchOptions& 
                          .prompts = of_width.prompts,
                          .kv_bytes = memory.kv_bytes,
                          .share = n_expert > 0 ? std::min(1.0, memory.n_slot / n_expert) : 1};
+    if (machine.machines > 1) {
+      of_width.memory = {.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = 100};
+      ODMOE_ASSIGN_OR_RETURN(const MemoryPlan whole, Engine::memory_plan(of_width));
+      planned.share = share_of_all(whole, plan.budget_bytes, machine.machines);
+    }
     const server::SimulatedMachine simulated{
         .n_layer = static_cast<double>(plan.model.n_expert_layer),
         .n_expert = static_cast<double>(plan.model.n_expert),
@@ -158,7 +169,12 @@ Result<BatchPlan> plan_batch(EngineOptions options, const server::BatchOptions& 
         .kv_bytes_per_token = static_cast<double>(plan.model.kv_bytes_per_token),
         .memory_bytes_per_second = machine.memory_bytes_per_second,
         .drive_bytes_per_second = machine.drive_bytes_per_second,
-        .prompt_tokens_per_second = plan.prompt_tokens_per_second};
+        .prompt_tokens_per_second = plan.prompt_tokens_per_second,
+        .machines = static_cast<double>(machine.machines),
+        .network_bytes_per_second = machine.network_bytes_per_second,
+        .latency_seconds = machine.latency_seconds,
+        .n_embd = static_cast<double>(plan.model.n_embd),
+        .most = most};
     planned.forecast = server::forecast(requests, n, of_width.prompts, options.chunk, simulated);
     plan.widths.push_back(planned);
   }
@@ -168,11 +184,17 @@ Result<BatchPlan> plan_batch(EngineOptions options, const server::BatchOptions& 
 std::string batch_plan_text(const BatchPlan& plan) {
   std::string text = odmoe::format(
       "{}: {:.0f} requests, {:.0f} prompt tokens to read, {:.0f} tokens to write\n"
-      "machine: {} for odmoe, memory {}, drive {}, {:.0f} prompt tokens/s\n"
+      "{}: {} for odmoe, memory {}, drive {}, {:.0f} prompt tokens/s{}\n"
       "chunks of {} tokens, contexts of {}\n",
-      plan.file, plan.requests, plan.prompt_tokens, plan.written_tokens, format_bytes(plan.budget_bytes),
-      format_rate(plan.machine.memory_bytes_per_second), format_rate(plan.machine.drive_bytes_per_second),
-      plan.prompt_tokens_per_second, plan.chunk, plan.model.context);
+      plan.file, plan.requests, plan.prompt_tokens, plan.written_tokens,
+      plan.machine.machines > 1 ? odmoe::format("each of {} machines", plan.machine.machines) : "machine",
+      format_bytes(plan.budget_bytes), format_rate(plan.machine.memory_bytes_per_second),
+      format_rate(plan.machine.drive_bytes_per_second), plan.prompt_tokens_per_second,
+      plan.machine.machines > 1
+          ? odmoe::format(", network {}, {:.0f} us", format_rate(plan.machine.network_bytes_per_second),
+                          1e6 * plan.machine.latency_seconds)
+          : "",
+      plan.chunk, plan.model.context);
   text += odmoe::format("{:>7}{:>9}{:>12}{:>10}{:>16}{:>18}{:>22}  {}\n", "width", "prompts", "KV caches",
                         "experts", "read per token", "tokens/s", "hours", "waits for");
   for (const PlannedWidth& at : plan.widths) {
@@ -185,7 +207,7 @@ std::string batch_plan_text(const BatchPlan& plan) {
         format_bytes(static_cast<uint64_t>(all.read_bytes / tokens)),
         odmoe::format("{:.3g} to {:.3g}", written / all.at_most_seconds, written / all.at_least_seconds),
         odmoe::format("{:.3g} to {:.3g}", all.at_least_seconds / 3600, all.at_most_seconds / 3600),
-        all.read_seconds > all.compute_seconds ? "drive" : "computing", at.width == plan.chosen ? " <" : "");
+        batch_waits_for(all), at.width == plan.chosen ? " <" : "");
   }
   return text +
          "Tokens/s are those written; prompts are read meanwhile. Bytes are of each token, read or written.\n"

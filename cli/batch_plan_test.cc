@@ -70,6 +70,31 @@ TEST(BatchPlan, SaysForEachWidthWhatItReadsAndTakes) {
   EXPECT_EQ(narrow.prompt_tokens_per_second, 100);
 }
 
+TEST(BatchPlan, SeveralMachinesHaveTheExpertsTogether) {
+  const odmoe::testing::TempDir dir;
+  EngineOptions options;
+  options.model = dir / "model.gguf";
+  options.context = 128;
+  odmoe::testing::runnable_model({}).write(options.model);
+  Machine machine{.ram_bytes = 2 * kGiB, .memory_bytes_per_second = 1e10, .drive_bytes_per_second = 1e9};
+  const std::vector<server::SimulatedRequest> requests(20, {.prompt_tokens = 30, .written_tokens = 10});
+  const auto planned = [&] {
+    return plan_batch(options, {}, machine, hit_rates_of_traces(), 0, requests, {.width = 4, .prompts = 1})
+        .value();
+  };
+  const BatchPlan one = planned();
+  machine.machines = 4;
+  machine.network_bytes_per_second = 1e9;
+  machine.latency_seconds = 50e-6;
+  const BatchPlan four = planned();
+  EXPECT_EQ(four.widths[1].share, 1);
+  EXPECT_GT(four.widths[1].forecast.network_seconds, 0);
+  EXPECT_LT(four.widths[1].forecast.compute_seconds, one.widths[1].forecast.compute_seconds);
+  EXPECT_THAT(batch_plan_text(four), HasSubstr("each of 4 machines: "));
+  EXPECT_THAT(batch_plan_text(four), HasSubstr(", network 953.7 MiB/s, 50 us"));
+  EXPECT_THAT(batch_plan_text(one), ::testing::Not(HasSubstr("network")));
+}
+
 TEST(BatchWidth, GivesWayWhereTheMemoryIsSmall) {
   const odmoe::testing::TempDir dir;
   EngineOptions options;

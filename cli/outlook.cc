@@ -84,6 +84,32 @@ double expected_most(int32_t n_expert, int32_t machines) {
   return expected;
 }
 
+std::function<double(double)> expected_most_of(int32_t machines) {
+  if (machines == 1) return [](double n) { return n; };
+  constexpr size_t kCounted = 64;
+  std::vector<double> counted(kCounted + 1);
+  for (size_t n = 1; n < counted.size(); ++n) counted[n] = expected_most(static_cast<int32_t>(n), machines);
+  const double share = 1. / machines;
+  // How many such deviations the one with the most has more than its share.
+  const auto deviation = [share](double n) { return std::sqrt(n * share * (1 - share)); };
+  const double more = (counted[kCounted] - kCounted * share) / deviation(kCounted);
+  return [=](double n) {
+    if (n >= kCounted) return n * share + more * deviation(n);
+    const auto below = static_cast<size_t>(n);
+    return std::lerp(counted[below], counted[below + 1], n - static_cast<double>(below));
+  };
+}
+
+// Those beside the first need the buffers alone.
+double share_of_all(const MemoryPlan& whole, uint64_t budget_bytes, int32_t machines) {
+  if (machines == 1 || whole.arena_bytes == 0) return expert_share(whole, budget_bytes);
+  const uint64_t head = budget_bytes - std::min(budget_bytes, whole.budget_bytes - whole.arena_bytes);
+  const uint64_t other = budget_bytes - std::min(budget_bytes, whole.buffer_bytes);
+  const auto held =
+      static_cast<double>(head) + static_cast<double>(machines - 1) * static_cast<double>(other);
+  return std::min(1., held / static_cast<double>(whole.arena_bytes));
+}
+
 uint64_t ram_for_all(const PlannedModel& model, int32_t machines) {
   const MemoryPlan& whole = model.whole;
   const auto n = static_cast<uint64_t>(machines);
@@ -108,17 +134,6 @@ uint64_t ram_for(uint64_t budget_bytes) {
 }
 
 namespace {
-
-// Of all experts, the share that all machines hold together.  Those beside the first need the buffers alone.
-double share_of_all(const PlannedModel& model, uint64_t budget_bytes, int32_t machines) {
-  const MemoryPlan& whole = model.whole;
-  if (machines == 1 || whole.arena_bytes == 0) return expert_share(whole, budget_bytes);
-  const uint64_t head = budget_bytes - std::min(budget_bytes, whole.budget_bytes - whole.arena_bytes);
-  const uint64_t other = budget_bytes - std::min(budget_bytes, whole.buffer_bytes);
-  const auto held =
-      static_cast<double>(head) + static_cast<double>(machines - 1) * static_cast<double>(other);
-  return std::min(1., held / static_cast<double>(whole.arena_bytes));
-}
 
 // The mean over how many of a layer's experts are missing, each with the same chance.
 double expected_most_missing(int32_t n_expert, int32_t machines, double chance) {
@@ -156,7 +171,7 @@ std::optional<Outlook> look_out(const PlannedModel& model, const Machine& machin
   inputs.memory_bytes_per_second = machine.memory_bytes_per_second;
   inputs.drive_bytes_per_second = machine.drive_bytes_per_second;
   Outlook outlook{.ram_bytes = machine.ram_bytes,
-                  .share = share_of_all(model, budget_bytes, machine.machines)};
+                  .share = share_of_all(model.whole, budget_bytes, machine.machines)};
   outlook.hit_rate = outlook.read_hit_rate = rates.at(outlook.share);
   if (machine.machines > 1) spread(model, machine, inputs, outlook);
   const auto speed = reading_speed(inputs, outlook.read_hit_rate);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -38,6 +39,14 @@ struct PlannedModel {
 // Of so many experts that are drawn by chance from equal shares of several machines, those of the machine
 // with the most: the expectation.
 double expected_most(int32_t n_expert, int32_t machines);
+
+// The same of any number that need not be whole, for more than a few by how much a sum of draws varies. Pure,
+// and for one machine the number itself.
+std::function<double(double)> expected_most_of(int32_t machines);
+
+// Of all experts, the share that all machines hold together, each with such a budget; `whole` is the plan of
+// the first for all of them.
+double share_of_all(const MemoryPlan& whole, uint64_t budget_bytes, int32_t machines);
 
 // Of each of several machines, the RAM with which they hold all experts.
 uint64_t ram_for_all(const PlannedModel& model, int32_t machines);

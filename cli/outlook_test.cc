@@ -29,6 +29,17 @@ Machine machine(uint64_t ram_bytes) {
   return {.ram_bytes = ram_bytes, .memory_bytes_per_second = 60. * kGiB, .drive_bytes_per_second = 2. * kGiB};
 }
 
+TEST(Outlook, TheMachineWithTheMostOfAnyNumber) {
+  EXPECT_EQ(expected_most_of(1)(7.5), 7.5);
+  const auto most = expected_most_of(4);
+  EXPECT_EQ(most(0), 0);
+  EXPECT_NEAR(most(1), 1, 1e-12);
+  EXPECT_NEAR(most(8), expected_most(8, 4), 1e-12);
+  EXPECT_NEAR(most(8.5), (expected_most(8, 4) + expected_most(9, 4)) / 2, 1e-12);
+  EXPECT_NEAR(most(100), expected_most(100, 4), 0.02 * expected_most(100, 4));
+  EXPECT_NEAR(most(1e6), 250'000, 1000) << "of many each has its share";
+}
+
 TEST(Outlook, IsWhatFollowsByHand) {
   // 16 GiB less a sixteenth: 15, of which 11 are for 40 GiB of experts.
   const Outlook outlook = look_out(model(), machine(16 * kGiB), hit_rates_of_chance()).value();

@@ -10,13 +10,13 @@
 #include <utility>
 #include <vector>
 
-#include "base/numbers.h"
 #include "base/units.h"
 #include "cli/choice.h"
 #include "cli/command.h"
 #include "cli/hit_rates.h"
 #include "cli/inference_options.h"
 #include "cli/interrupt.h"
+#include "cli/machine_options.h"
 #include "cli/outlook.h"
 #include "cli/output.h"
 #include "cli/plan_report.h"
@@ -39,8 +39,7 @@ enum class Assumption { kTraces, kChance };
 struct PlanOptions {
   EngineOptions engine;
   std::string ram, memory_bandwidth, drive;
-  int32_t machines = 1;
-  std::string network = "1.25GB/s", latency = "50us";
+  SeveralMachines several;
   std::vector<std::string> contexts;
   std::string trace;
   std::vector<std::string> sessions;
@@ -49,27 +48,12 @@ struct PlanOptions {
   bool no_plot = false;
 };
 
-// "50us", "0.5ms", in seconds.
-Result<double> parse_duration(const std::string& text) {
-  const auto number = parse_double(text);
-  const std::string_view unit = std::string_view(text).substr(number ? number->size : 0);
-  const double seconds = unit == "us" ? 1e-6 : unit == "ms" ? 1e-3 : unit == "s" ? 1 : 0;
-  if (!number || number->value < 0 || seconds == 0) {
-    return fail(ErrorKind::kUsage, "'{}' is not a time; write it with its unit, like 50us or 0.5ms", text);
-  }
-  return number->value * seconds;
-}
-
 Result<Machine> parse_machine(const PlanOptions& options) {
   Machine machine;
   ODMOE_ASSIGN_OR_RETURN(machine.ram_bytes, parse_bytes(options.ram));
   ODMOE_ASSIGN_OR_RETURN(machine.memory_bytes_per_second, parse_rate(options.memory_bandwidth));
   ODMOE_ASSIGN_OR_RETURN(machine.drive_bytes_per_second, parse_rate(options.drive));
-  machine.machines = options.machines;
-  if (options.machines > 1) {
-    ODMOE_ASSIGN_OR_RETURN(machine.network_bytes_per_second, parse_rate(options.network));
-    ODMOE_ASSIGN_OR_RETURN(machine.latency_seconds, parse_duration(options.latency));
-  }
+  ODMOE_RETURN_IF_ERROR(take_machines(options.several, machine));
   ODMOE_RETURN_IF_ERROR(machine.validate());
   return machine;
 }
@@ -229,24 +213,7 @@ void add_plan(CLI::App& app, Action& action) {
       ->type_name("RATE")
       ->required()
       ->group("Machine");
-  command
-      ->add_option("--machines", options->machines,
-                   "How many such machines, that have the experts together (docs/scale.md)")
-      ->type_name("N")
-      ->capture_default_str()
-      ->group("Machine");
-  command
-      ->add_option("--network", options->network,
-                   "What goes between two of several machines, each way (1.25GB/s)")
-      ->type_name("RATE")
-      ->default_str("1.25GB/s")
-      ->group("Machine");
-  command
-      ->add_option("--latency", options->latency,
-                   "How long a short message takes from one to another (50us), what programs add included")
-      ->type_name("TIME")
-      ->default_str("50us")
-      ->group("Machine");
+  add_machines(*command, options->several, "Machine");
   command
       ->add_option("-c,--context", options->contexts,
                    "Tokens that the KV cache holds, with commas between several (4096,32K)")

@@ -11,11 +11,14 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cli/process.h"
@@ -176,10 +179,10 @@ TEST(BatchCommand, NoAnswerDependsOnWidthOrBudget) {
   }
 }
 
-// Starts a batch that may write files of `most_bytes` (0: of any size), and sends it a signal once OUT and
-// what is ahead have so many bytes; its exit code as a shell says it, 0 when it was faster.
-int signalled_batch(const Arguments& arguments, const fs::path& out, int signal, uintmax_t at_bytes,
-                    rlim_t most_bytes = 0) {
+// Starts a batch that may write files of `most_bytes` (0: of any size), and sends it a signal, unless that is
+// 0, once it is time; its exit code as a shell says it, 0 when it was faster.
+int signalled_when(const Arguments& arguments, const std::function<bool()>& is_time, int signal,
+                   rlim_t most_bytes = 0) {
   std::string program = ODMOE_PROGRAM;
   Arguments words = arguments;
   std::vector<char*> argv{program.data()};
@@ -197,16 +200,35 @@ int signalled_batch(const Arguments& arguments, const fs::path& out, int signal,
   }
   int status = 0;
   while (waitpid(child, &status, WNOHANG) == 0) {
-    std::error_code none_out, none_ahead;
-    const uintmax_t bytes = fs::file_size(out, none_out);
-    const uintmax_t ahead = fs::file_size(out.string() + ".progress", none_ahead);
-    if (signal != 0 && !none_ahead && (none_out ? 0 : bytes) + ahead >= at_bytes) {
-      kill(child, signal);
-      signal = 0;
-    }
+    if (signal != 0 && is_time()) kill(child, std::exchange(signal, 0));
     std::this_thread::sleep_for(std::chrono::microseconds(200));
   }
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// The same once OUT and what is ahead have so many bytes.
+int signalled_batch(const Arguments& arguments, const fs::path& out, int signal, uintmax_t at_bytes,
+                    rlim_t most_bytes = 0) {
+  const auto is_time = [&] {
+    std::error_code none_out, none_ahead;
+    const uintmax_t bytes = fs::file_size(out, none_out);
+    const uintmax_t ahead = fs::file_size(out.string() + ".progress", none_ahead);
+    return !none_ahead && (none_out ? 0 : bytes) + ahead >= at_bytes;
+  };
+  return signalled_when(arguments, is_time, signal, most_bytes);
+}
+
+// Tokens of requests that are under way, as they are kept; the file may be written meanwhile.
+size_t kept_tokens(const fs::path& out) {
+  std::ifstream file(out.string() + ".under-way/written");
+  size_t n = 0;
+  for (std::string line; std::getline(file, line) && !file.eof();) {
+    std::istringstream words(line);
+    std::vector<std::string> of_line{std::istream_iterator<std::string>(words), {}};
+    // A checksum, the place, the choice and which of its tokens is the first; or what batch it is of.
+    if (of_line.size() > 4 && of_line[4] != "end") n += of_line.size() - 4;
+  }
+  return n;
 }
 
 class InterruptedBatch : public ::testing::Test {
@@ -248,6 +270,81 @@ TEST_F(InterruptedBatch, GoesOnAfterKillsAtAnyPointWithTheSameBytes) {
     EXPECT_FALSE(fs::exists(dir_ / "out.jsonl.progress"));
   }
   EXPECT_GE(kills, 3);
+}
+
+// Of which none begins as another one, and each is read and written to its end.
+std::string long_requests(size_t n, size_t tokens) {
+  std::string text;
+  for (size_t i = 0; i < n; ++i) {
+    std::string said = odmoe::format("{} kings", i + 2);
+    for (size_t k = 0; k < 25; ++k) said += odmoe::format(" and {} of number {}", i * k, i + k);
+    Json body = {{"prompt", said}, {"max_tokens", tokens}, {"ignore_eos", true}, {"seed", i}};
+    if (i % 3 == 0) body["logprobs"] = 3;
+    text += asked(odmoe::format("r{}", i), "/v1/completions", std::move(body)).dump() + "\n";
+  }
+  return text;
+}
+
+uint64_t evaluated_tokens(const fs::path& stats) {
+  const Json json = Json::parse(text_in(stats));
+  return json["prefill"]["tokens"].get<uint64_t>() + json["decode"]["tokens"].get<uint64_t>();
+}
+
+class UnderWay : public ::testing::Test {
+ protected:
+  static constexpr size_t kRequests = 6, kTokens = 60;
+  void SetUp() override {
+    in_ = dir_.write("in.jsonl", long_requests(kRequests, kTokens));
+    ASSERT_EQ(odmoe(batch(dir_ / "whole")).exit_code, 0);
+    wanted_ = text_in(dir_ / "whole");
+    evaluated_ = evaluated_tokens(stats_);
+  }
+  Arguments batch(const fs::path& out, const Arguments& more = {}) const {
+    Arguments all = batch_of(in_, out, {"--width", "6", "--stats", stats_.string()});
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  // Ends it somewhere in the middle of all of its answers.
+  void interrupt(int signal, const Arguments& more = {}) {
+    int code = 0;
+    for (int attempt = 0; attempt < 20 && code == 0; ++attempt) {
+      fs::remove(out_);
+      const auto is_time = [&] { return kept_tokens(out_) >= kRequests * kTokens / 2; };
+      code = signalled_when(batch(out_, more), is_time, signal);
+    }
+    ASSERT_EQ(code, signal == SIGKILL ? 128 + SIGKILL : 130);
+    ASSERT_EQ(text_in(out_), "") << "none was done";
+  }
+  void expect_the_same_bytes(const Outcome& outcome) {
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    EXPECT_TRUE(text_in(out_) == wanted_);
+    EXPECT_FALSE(fs::exists(out_.string() + ".under-way"));
+  }
+  TempDir dir_;
+  fs::path in_, out_ = dir_ / "out.jsonl", stats_ = dir_ / "stats.json";
+  std::string wanted_;
+  uint64_t evaluated_ = 0;
+};
+
+TEST_F(UnderWay, EvaluatesNothingAgainAfterCtrlC) {
+  interrupt(SIGINT);
+  const uint64_t before = evaluated_tokens(stats_);
+  EXPECT_GT(before, evaluated_ / 2);
+  expect_the_same_bytes(odmoe(batch(out_)));
+  EXPECT_EQ(before + evaluated_tokens(stats_), evaluated_);
+}
+
+TEST_F(UnderWay, WritesNothingAgainAfterAKill) {
+  for (const int signal : {SIGKILL, SIGTERM}) {
+    interrupt(signal, {"--state-disk", "0"});
+    const size_t kept = kept_tokens(out_);
+    ASSERT_GE(kept, kRequests * kTokens / 2);
+    const Outcome outcome = odmoe(batch(out_));
+    expect_the_same_bytes(outcome);
+    EXPECT_THAT(outcome.err, HasSubstr(odmoe::format(", {} tokens at ", kRequests * kTokens - kept)));
+    // Read again at once instead of one after the other.
+    EXPECT_GE(evaluated_tokens(stats_), evaluated_ - kRequests);
+  }
 }
 
 TEST_F(InterruptedBatch, EndsWith130OnCtrlCAndGoesOn) {
