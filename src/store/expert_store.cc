@@ -397,7 +397,8 @@ bool ExpertStore::Impl::fill_one(int layer) {
   Layer& own = layer_of(layer);
   const ResidencyPolicy& policy = *class_of(layer).policy;
   if (!takes_free_slot(policy, layer, Reach::kShare, source_.n_expert_used())) return false;
-  while (own.next_fill < source_.n_expert(layer) && expert_of({layer, own.next_fill}).slot >= 0)
+  const auto may_fill = [&](const Expert& expert) { return expert.slot < 0 && !expert.never_fills; };
+  while (own.next_fill < source_.n_expert(layer) && !may_fill(expert_of({layer, own.next_fill})))
     ++own.next_fill;
   if (own.next_fill == source_.n_expert(layer)) return false;
   const int32_t slot = arena_.take(own.slot_class, own.home, policy.share(layer));
@@ -456,6 +457,16 @@ void ExpertStore::Impl::set_fill(bool on) {
     wake = fills_ && std::exchange(io_sleeps_, false);
   }
   if (wake) reader_->wake();
+}
+
+void ExpertStore::Impl::fill_only(const std::function<bool(ExpertKey)>& wanted) {
+  const MutexLock lock(mutex_);
+  for (int layer = 0; layer < source_.n_layer(); ++layer) {
+    for (int32_t expert = 0; expert < source_.n_expert(layer); ++expert) {
+      expert_of({layer, expert}).never_fills = !wanted({layer, expert});
+    }
+  }
+  fill_from_the_first();
 }
 
 Residency ExpertStore::Impl::residency_in(int32_t slot) const {
@@ -614,6 +625,7 @@ Status ExpertStore::wait_all(std::span<ExpertLease> leases) {
 
 void ExpertStore::prefetch(std::span<const ExpertKey> hints, Reach reach) { impl_->prefetch(hints, reach); }
 void ExpertStore::set_fill(bool on) { impl_->set_fill(on); }
+void ExpertStore::fill_only(const std::function<bool(ExpertKey)>& wanted) { impl_->fill_only(wanted); }
 void ExpertStore::set_prefetch_depth(PrefetchDepth depth) { impl_->set_prefetch_depth(depth); }
 Residency ExpertStore::residency(ExpertKey key) const { return impl_->residency(key); }
 int32_t ExpertStore::view(int layer, std::span<ExpertView> experts) const {

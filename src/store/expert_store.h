@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -213,6 +214,9 @@ class ExpertStore {
 
   // Stops filling free slots, or begins (again), whatever ExpertStoreOptions::fill says.
   void set_fill(bool on);
+
+  // Which experts may fill slots, from now on: all, until this is called.
+  void fill_only(const std::function<bool(ExpertKey)>& wanted);
 
   // How many reads for hints are in flight at a time, from now on; kFew until this is called.
   void set_prefetch_depth(PrefetchDepth depth);

@@ -99,6 +99,20 @@ TEST_F(ExpertStoreFill, EachLayerGetsItsShareAndNothingIsEvictedForIt) {
   }
 }
 
+TEST_F(ExpertStoreFill, OnlyWhatMayFillSlotsDoes) {
+  disk_->hold();
+  make(24);
+  store_->set_fill(false);
+  store_->fill_only([](ExpertKey key) { return key.expert % 4 == key.layer; });
+  disk_->resume();
+  const uint64_t before = store_->stats().filled;  // those that had begun
+  store_->set_fill(true);
+  while (!std::ranges::includes(resident(2), std::vector{2, 6})) std::this_thread::yield();
+  while (!std::ranges::includes(resident(1), std::vector{1, 5})) std::this_thread::yield();
+  EXPECT_EQ(resident(2), (std::vector{2, 6}));
+  EXPECT_LE(store_->stats().filled, before + 6);
+}
+
 TEST_F(ExpertStoreFill, ADemandGoesBeforeWhatIsLeftOfIt) {
   disk_->hold();
   make(24);

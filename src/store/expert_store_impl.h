@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <thread>
@@ -43,6 +44,7 @@ class ExpertStore::Impl {
   Result<Landed> wait_landed(std::span<ExpertLease> begun, std::span<ExpertLease> fresh);
   void prefetch(std::span<const ExpertKey> hints, Reach reach);
   void set_fill(bool on);
+  void fill_only(const std::function<bool(ExpertKey)>& wanted);
   void set_prefetch_depth(PrefetchDepth depth);
   Residency residency(ExpertKey key) const;
   int32_t view(int layer, std::span<ExpertView> experts) const;
@@ -90,6 +92,7 @@ class ExpertStore::Impl {
     int32_t slot = -1;
     uint32_t uses = 0;    // leases so far; after the most that it can count comes 1
     uint64_t hinted = 0;  // number of the last call of prefetch() that named it
+    bool never_fills = false;
   };
 
   Layer& layer_of(int layer) { return layers_[static_cast<size_t>(layer)]; }
