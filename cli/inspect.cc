@@ -104,6 +104,35 @@ std::string layer_table(const std::vector<LayerSizes>& layers) {
   return table(rows, Align::kLeft);
 }
 
+// What an expert directory has that is one machine's share.
+struct Held {
+  int64_t n_expert = 0, n_expert_of_all = 0;
+  uint64_t bytes = 0;
+};
+
+Result<Held> held_experts(const Checkpoint& file, const ModelInfo& model) {
+  ODMOE_ASSIGN_OR_RETURN(const auto source,
+                         file.expert_source(model.n_layer, model.n_expert, model.n_expert_used));
+  Held held;
+  for (int layer = 0; layer < model.n_layer; ++layer) {
+    for (int32_t expert = 0; expert < source->n_expert(layer); ++expert) {
+      ++held.n_expert_of_all;
+      if (!source->holds({.layer = layer, .expert = expert})) continue;
+      ++held.n_expert;
+      held.bytes += source->layout(layer).bytes();
+    }
+  }
+  return held;
+}
+
+std::string share_text(const ExpertShare& share, const Held& held) {
+  return odmoe::format(
+      "share of one machine\n"
+      "  {}: {} of {} experts, {}\n"
+      "  by itself it cannot run: mpirun starts {} ranks, each with its own share (docs/scale.md)\n",
+      share.name(), held.n_expert, held.n_expert_of_all, format_bytes(held.bytes), share.sizes.size());
+}
+
 // What a token reads, and how fast that comes.
 struct Estimate {
   SpeedInputs speed;
@@ -177,7 +206,7 @@ std::string left_over_text(const ModelInfo& model, const Checkpoint& file) {
 }
 
 std::string readable(const ModelInfo& model, const MemoryPlan& plan, const Checkpoint& file,
-                     const Estimate& estimate) {
+                     const Estimate& estimate, const std::optional<Held>& held) {
   using Rows = std::vector<std::pair<std::string, std::string>>;
   Rows shape{{"architecture", model.architecture}};
   if (!model.name.empty()) shape.emplace_back("name", model.name);
@@ -219,12 +248,14 @@ std::string readable(const ModelInfo& model, const MemoryPlan& plan, const Check
   }
   return "model\n" + table(shape, Align::kLeft) + "sizes\n" + table(sizes) + "weights by type\n" +
          table(types) + "layers\n" + layer_table(layer_sizes(file, model.n_layer)) +
-         left_over_text(model, file) + device_text(plan.device) + "memory that makes sense (--memory)\n" +
-         table(memory, Align::kLeft) + speed_text(estimate);
+         left_over_text(model, file) + device_text(plan.device) +
+         (held ? share_text(*file.share(), *held)
+               : "memory that makes sense (--memory)\n" + table(memory, Align::kLeft) + speed_text(estimate));
 }
 
 nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan& plan,
-                                        const Checkpoint& file, const Estimate& estimate) {
+                                        const Checkpoint& file, const Estimate& estimate,
+                                        const std::optional<Held>& held) {
   nlohmann::ordered_json json{{"architecture", model.architecture},
                               {"name", model.name},
                               {"n_layer", model.n_layer},
@@ -255,6 +286,12 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                       {"dense_bytes", plan.device.dense_bytes},
                       {"kv_bytes", plan.device.kv_bytes},
                       {"buffer_bytes", plan.device.buffer_bytes}};
+  }
+  if (held) {
+    json["share"] = {{"part", file.share()->rank + 1},
+                     {"of", file.share()->sizes.size()},
+                     {"experts", held->n_expert},
+                     {"expert_bytes", held->bytes}};
   }
   auto& types = json["bytes_per_type"] = nlohmann::ordered_json::object();
   for (const auto& [type, bytes] : model.bytes_per_type) types[type] = bytes;
@@ -334,14 +371,18 @@ Result<int> inspect(InspectOptions options) {
   ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(options.engine.model));
   options.engine.drive_file = default_drive_file();
   ODMOE_ASSIGN_OR_RETURN(const Estimate speed, estimate(options.engine, *file, model));
+  std::optional<Held> held;
+  if (file->share() != nullptr) {
+    ODMOE_ASSIGN_OR_RETURN(held, held_experts(*file, model));
+  }
   std::string text;
   if (options.json) {
-    auto json = machine_readable(model, plan, *file, speed);
+    auto json = machine_readable(model, plan, *file, speed, held);
     if (options.all) add_everything(json, *file);
     // Names come from the file and may hold any bytes.
     text = json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
   } else {
-    text = readable(model, plan, *file, speed);
+    text = readable(model, plan, *file, speed, held);
     if (options.all) text += everything(*file, model);
   }
   Output output = Output::standard_output();
