@@ -122,8 +122,9 @@ std::vector<Figure> rows_of(const LiveView& view) {
         rank.rank == 0 ? "the head"
                        : odmoe::format("waited for {:.1f} s", static_cast<double>(rank.wait_us) * 1e-6);
     rows.push_back({odmoe::format("rank {}", rank.rank),
-                    odmoe::format("{}: {} experts in {}, hit rate {}, {}", rank.host, rank.n_expert,
-                                  format_bytes(rank.arena_bytes), known_percent(rank.hit_rate), waited),
+                    odmoe::format("{}: {} experts in {}, hit rate {}, read {}, {}", rank.host, rank.n_expert,
+                                  format_bytes(rank.arena_bytes), known_percent(rank.hit_rate),
+                                  format_bytes(rank.read_bytes), waited),
                     rank.hit_rate});
   }
   return rows;

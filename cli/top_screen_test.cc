@@ -46,10 +46,13 @@ TEST(TopText, HasAFigureALineAndTheMapInLetters) {
 TEST(TopText, HasALineForEachOfSeveralMachines) {
   const std::string text = top_text(view_of(
       R"({"id":"x","layers":[]})",
-      R"({"map":"","cluster":{"ranks":[{"rank":0,"host":"mac1","experts":512,"arena_bytes":2048,"hit_rate":0.5,"wait_us":0},
+      R"({"map":"","cluster":{"ranks":[{"rank":0,"host":"mac1","experts":512,"arena_bytes":2048,"hit_rate":0.5,"read_bytes":4096,"wait_us":0},
           {"rank":1,"host":"mac2","experts":256,"arena_bytes":1024,"hit_rate":null,"wait_us":2500000}]}})"));
-  EXPECT_THAT(text, HasSubstr("rank 0      mac1: 512 experts in 2.00 KiB, hit rate 50.0 %, the head\n"));
-  EXPECT_THAT(text, HasSubstr("rank 1      mac2: 256 experts in 1.00 KiB, hit rate -, waited for 2.5 s\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("rank 0      mac1: 512 experts in 2.00 KiB, hit rate 50.0 %, read 4.00 KiB, the head\n"));
+  EXPECT_THAT(
+      text, HasSubstr("rank 1      mac2: 256 experts in 1.00 KiB, hit rate -, read 0 B, waited for 2.5 s\n"));
 }
 
 TEST(TopText, WhatIsNotKnownIsSaidToBeSo) {

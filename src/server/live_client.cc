@@ -68,6 +68,7 @@ std::vector<LiveFigures::Rank> LiveFigures::ranks() const {
                      .host = server::text(member(one, "host")),
                      .n_expert = server::count(member(one, "experts")),
                      .arena_bytes = server::count(member(one, "arena_bytes")),
+                     .read_bytes = server::count(member(one, "read_bytes")),
                      .wait_us = server::count(member(one, "wait_us")),
                      .hit_rate = server::number(member(one, "hit_rate"))});
   }

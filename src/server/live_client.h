@@ -46,7 +46,7 @@ class LiveFigures {
   struct Rank {
     uint64_t rank = 0;
     std::string host;
-    uint64_t n_expert = 0, arena_bytes = 0, wait_us = 0;
+    uint64_t n_expert = 0, arena_bytes = 0, read_bytes = 0, wait_us = 0;
     std::optional<double> hit_rate;
   };
   std::vector<Rank> ranks() const;

@@ -5,7 +5,7 @@ const kCurvePoints = 240; // a minute of four a second
 // Of several machines (docs/scale.md) what the others hold, and how long they were waited for.
 function ranksText(ranks) {
   return ranks.slice(1).map((one) =>
-    `; rank ${one.rank} (${one.host}): ${bytesText(one.arena_bytes)}, hit rate ${percentText(one.hit_rate)}, ` +
+    `; rank ${one.rank} (${one.host}): ${bytesText(one.arena_bytes)}, hit rate ${percentText(one.hit_rate)}, read ${bytesText(one.read_bytes)}, ` +
     `waited for ${threeDigits(one.wait_us * 1e-6)} s`).join("");
 }
 
