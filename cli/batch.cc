@@ -42,8 +42,6 @@ namespace {
 
 constexpr size_t kMaxPlannedRequests = 1'000'000;
 constexpr uint64_t kDefaultStateBytes = 16 * kGiB;
-// Where a pass cannot take several prompts, those that write had better go on together between them.
-constexpr int32_t kPromptsOfSeveralMachines = 1;
 
 struct BatchCommand {
   InferenceOptions inference;
@@ -147,7 +145,6 @@ Result<int> show_batch_plan(BatchCommand command) {
   EngineOptions& options = command.inference.engine;
   ODMOE_ASSIGN_OR_RETURN(options.model, find_model(options.model.string()));
   ODMOE_ASSIGN_OR_RETURN(const Machine machine, planned_machine(command));
-  if (machine.machines > 1) command.wanted.prompts = kPromptsOfSeveralMachines;
   std::vector<server::SimulatedRequest> requests(
       command.requests, {.prompt_tokens = command.prompt_tokens, .written_tokens = command.output_tokens});
   if (!command.in.empty()) {
@@ -194,7 +191,6 @@ Result<int> batch(BatchCommand command) {
   ODMOE_ASSIGN_OR_RETURN(engine_options.model, find_model(engine_options.model.string()));
   if (command.batch.model_id.empty()) command.batch.model_id = engine_options.model.stem().string();
   use_kept_tuning(command.inference);
-  if (ranks::several()) command.wanted.prompts = kPromptsOfSeveralMachines;
   ODMOE_RETURN_IF_ERROR(settle_width(engine_options, command.batch, command.wanted, input.size()));
   ODMOE_ASSIGN_OR_RETURN(auto engine, ReportedEngine::open(command.inference));
   return engine.finish(answer_all(command, input, *engine));

@@ -114,8 +114,6 @@ Result<std::unique_ptr<Engine>> open(const EngineOptions& options, const LoadPro
   return head->open(options, progress);
 }
 
-bool several() { return transport != nullptr; }
-
 std::string description() { return head != nullptr ? head->description() : std::string(); }
 
 Status status() { return head != nullptr ? head->status() : Status(); }

@@ -19,9 +19,6 @@ Action on_each(const InferenceOptions& options, Action action);
 // Engine::open(), of a command that is on_each().
 Result<std::unique_ptr<Engine>> open(const EngineOptions& options, const LoadProgress& progress);
 
-// Whether there is more than one, once the command is under way.
-bool several();
-
 // Who owns how much, a line for each rank; empty where there is one.
 std::string description();
 

@@ -119,7 +119,7 @@ struct Stats {
     uint64_t wait_us = 0;                         // the head waited for it, having nothing else to do
     uint64_t sent_bytes = 0, received_bytes = 0;  // between the head and it, for layers
   };
-  std::vector<Rank> ranks;  // all of them, in order; empty: this machine has all experts
+  std::vector<Rank> ranks;  // those that are there, in order; empty: this machine has all experts
 
   // The most that decoding could reach: compute alone, and the drive alone, reading what was wanted and not
   // there (demand reads, and of prefetched experts as many as were used) at the bandwidth that was found

@@ -46,12 +46,15 @@ std::string kernel_text(const Kernels& kernels) {
 
 }  // namespace
 
-std::string Begin::json() const { return Json{{"chunk", chunk}, {"sessions", sessions}}.dump(); }
+std::string Begin::json() const {
+  return Json{{"chunk", chunk}, {"sessions", sessions}, {"prompts", prompts}}.dump();
+}
 
 Result<Begin> Begin::read(std::string_view json) {
   return read_json<Begin>(json, "what the head is going to run", [](Begin& begin, const auto& member) {
     member("chunk", begin.chunk);
     member("sessions", begin.sessions);
+    member("prompts", begin.prompts);
   });
 }
 
@@ -115,21 +118,28 @@ std::string RankList::json() const {
     list.push_back(rank.memory_bytes);
     list.push_back(rank.drive_bytes_per_second);
   }
-  return Json{{"ranks", list}, {"expert_bytes", expert_bytes}, {"owners", owners}}.dump();
+  return Json{{"numbers", numbers}, {"ranks", list}, {"expert_bytes", expert_bytes}, {"owners", owners}}
+      .dump();
 }
 
 Result<RankList> RankList::read(std::string_view json) {
-  Json list;
+  Json list, numbers;
   ODMOE_ASSIGN_OR_RETURN(RankList setup, (read_json<RankList>(json, "what the head says of all ranks",
                                                               [&](RankList& value, const auto& member) {
+                                                                member("numbers", numbers);
                                                                 member("ranks", list);
                                                                 member("expert_bytes", value.expert_bytes);
                                                                 member("owners", value.owners);
                                                               })));
-  if (!list.is_array() || list.size() % 2 != 0 ||
-      !std::ranges::all_of(list, [](const Json& one) { return one.is_number_unsigned(); })) {
+  const auto is_list = [](const Json& all) {
+    return all.is_array() &&
+           std::ranges::all_of(all, [](const Json& one) { return one.is_number_unsigned(); });
+  };
+  if (!is_list(list) || !is_list(numbers) || list.empty() || list.size() != 2 * numbers.size() ||
+      numbers.size() > ExpertShare::kMaxParts) {
     return fail(ErrorKind::kUnsupported, "the head's list of ranks is not understood");
   }
+  for (const Json& number : numbers) setup.numbers.push_back(number.get<int>());
   for (size_t i = 0; i < list.size(); i += 2) {
     setup.ranks.push_back(
         {.memory_bytes = list[i].get<uint64_t>(), .drive_bytes_per_second = list[i + 1].get<uint64_t>()});

@@ -25,7 +25,7 @@ namespace odmoe {
 
 // What of the head's options decides how experts are computed, and how large buffers are.
 struct Begin {
-  int32_t chunk = 0, sessions = 0;
+  int32_t chunk = 0, sessions = 0, prompts = 0;
 
   std::string json() const;
   static Result<Begin> read(std::string_view json);
@@ -56,6 +56,7 @@ struct Hello {
 };
 
 struct RankList {
+  std::vector<int> numbers;  // of those that are there, ascending
   std::vector<OwnershipFacts::Rank> ranks;
   uint64_t expert_bytes = 0;  // OwnershipFacts
   std::string owners;         // Ownership::fingerprint(), as the head finds it

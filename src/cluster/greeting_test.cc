@@ -41,12 +41,16 @@ TEST(Greeting, WhatIsWrittenIsRead) {
   const Hello read = Hello::read(part.json()).value();
   EXPECT_EQ(read.share, part.share);
   EXPECT_EQ(read.uses, "12");
-  const Begin begin = Begin::read(Begin{.chunk = 512, .sessions = 4}.json()).value();
+  const Begin begin = Begin::read(Begin{.chunk = 512, .sessions = 4, .prompts = 3}.json()).value();
   EXPECT_EQ(begin.chunk, 512);
   EXPECT_EQ(begin.sessions, 4);
+  EXPECT_EQ(begin.prompts, 3);
   const RankList setup =
-      RankList::read(RankList{.ranks = {{1, 2}, {3, 0}}, .expert_bytes = 9, .owners = "ff"}.json()).value();
+      RankList::read(
+          RankList{.numbers = {0, 2}, .ranks = {{1, 2}, {3, 0}}, .expert_bytes = 9, .owners = "ff"}.json())
+          .value();
   ASSERT_EQ(setup.ranks.size(), 2);
+  EXPECT_EQ(setup.numbers, (std::vector{0, 2}));
   EXPECT_EQ(setup.ranks[1].memory_bytes, 3);
   EXPECT_EQ(setup.expert_bytes, 9);
   EXPECT_EQ(setup.owners, "ff");

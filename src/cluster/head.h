@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/joining_thread.h"
 #include "base/mutex.h"
 #include "cluster/greeting.h"
 #include "cluster/ownership.h"
@@ -18,13 +19,17 @@
 namespace odmoe {
 
 // One owner.  Outlives the engine that it opens, and tells the other ranks to end when it ends itself.
+//
+// A rank that goes: evaluations under way end with the error that names it.  Where the transport can do
+// without it and all others have the whole model, the experts get other owners then, and evaluations work
+// again.
 class Head {
  public:
   struct Options {
     bool mixed_allowed = false;     // ranks may round otherwise
     std::filesystem::path balance;  // a trace whose uses decide who owns what as well; empty: none
     Pulse::Options pulse;
-    // Called in a thread of its own: nothing works any more, or a rank was asked to end.
+    // Called in threads of its own: nothing works any more, or a rank was asked to end.
     std::function<void()> on_end;
     std::function<bool()> leave;  // whether the wait for the others is to end: kInterrupted; null: never
   };
@@ -40,7 +45,7 @@ class Head {
   Result<std::unique_ptr<EngineImpl>> open(const EngineOptions& options, const LoadProgress& progress,
                                            EngineDependencies dependencies = {});
 
-  // Why nothing works any more; no error while all is well.
+  // Why nothing works any more, or not for the moment; no error while all is well.
   Status status() const { return pulse_.status(); }
 
   // "rank 0 (mac1): 512 experts, 40.0 GiB for them, 3.1 GiB/s", a line for each rank, once it is open.
@@ -48,8 +53,15 @@ class Head {
 
  private:
   void on_note(int from, const ReadNote& note);
+  void on_broken();
+  void mend_what_breaks();
+  Status mend(EngineImpl& engine);
+  Result<std::vector<ExpertOwners::Owns>> regroup();
+  Status check_whole(const Error& lost) const;
   Result<std::vector<EngineDependencies::Site>> make_sites(const EngineDependencies::SiteContext& context);
   Result<std::vector<Hello>> gather_hellos(const Hello& own);
+  Result<std::shared_ptr<const Ownership>> agree_on_owners();
+  std::vector<ExpertOwners::Owns> owners_of_sites(const std::shared_ptr<const Ownership>& ownership) const;
   Status await_ready();
   template <typename Ready>
   Status await(const Ready& ready);
@@ -61,13 +73,23 @@ class Head {
   std::string description_;
   std::vector<std::string> names_;  // of the ranks, for people
   std::vector<std::shared_ptr<RankFigures>> figures_;
-  std::vector<int32_t> n_owned_;  // by rank; once there are sites
+  // What owners are chosen by; once there are sites.
+  std::vector<Hello> introduced_;   // by rank
+  OwnershipFacts facts_;            // its ranks are those that are there
+  std::vector<int> there_;          // their numbers
+  std::vector<RemoteSite*> sites_;  // of all other ranks, in their order; the engine's
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   Condition came_;
   std::vector<std::optional<std::string>> hellos_ ODMOE_GUARDED_BY(mutex_);  // by rank
   std::vector<std::optional<std::string>> ready_ ODMOE_GUARDED_BY(mutex_);
-  Pulse pulse_;  // last: it uses the others
+  std::vector<std::optional<int32_t>> n_owned_ ODMOE_GUARDED_BY(mutex_);  // by rank; nothing: it is not there
+  bool broken_ ODMOE_GUARDED_BY(mutex_) = false;                          // and nobody has looked at it yet
+  bool mending_ ODMOE_GUARDED_BY(mutex_) = false;                         // the engine is in use for that
+  bool ending_ ODMOE_GUARDED_BY(mutex_) = false;
+  EngineImpl* engine_ ODMOE_GUARDED_BY(mutex_) = nullptr;  // while it is open
+  Pulse pulse_;
+  JoiningThread mender_;  // last: it uses the others
 };
 
 }  // namespace odmoe

@@ -1,5 +1,6 @@
 #include "cluster/pulse.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace odmoe {
@@ -14,18 +15,30 @@ Pulse::Pulse(Transport& transport, const Options& options, OnNote on_note, OnBro
       options_(options),
       on_note_(std::move(on_note)),
       on_broken_(std::move(on_broken)),
-      heard_(static_cast<size_t>(transport.n_rank()), std::chrono::steady_clock::now()) {
-  if (transport.rank() == 0) {
-    for (int rank = 1; rank < transport.n_rank(); ++rank) others_.push_back(rank);
-  } else {
-    others_.push_back(0);
-  }
-  thread_ = JoiningThread([this] { run(); });
+      heard_(static_cast<size_t>(transport.n_rank())) {
+  restart();
 }
 
-Pulse::~Pulse() {
+Pulse::~Pulse() { stop(); }
+
+void Pulse::stop() {
   stopping_ = true;
   thread_.join();
+}
+
+void Pulse::restart() {
+  others_.clear();
+  const bool head = transport_.rank() == 0;
+  for (int rank = head ? 1 : 0; rank < (head ? transport_.n_rank() : 1); ++rank) {
+    if (transport_.is_there(rank)) others_.push_back(rank);
+  }
+  std::ranges::fill(heard_, std::chrono::steady_clock::now());
+  {
+    const MutexLock lock(mutex_);
+    error_.reset();
+  }
+  broken_ = stopping_ = false;
+  thread_ = JoiningThread([this] { run(); });
 }
 
 Status Pulse::status() const {

@@ -16,7 +16,7 @@
 
 namespace odmoe {
 
-// Thread-safe.  Has a thread of its own, which ends with it.
+// Thread-safe, but for stop() and restart().  Has a thread of its own.
 class Pulse {
  public:
   struct Options {
@@ -25,7 +25,8 @@ class Pulse {
   };
   // Called in its thread, for each note that is not a mere sign of life.
   using OnNote = std::function<void(int from, const ReadNote& note)>;
-  // Called in its thread, once: a rank has been silent for too long, or the transport failed.
+  // Called once, in its thread or that of break_with(): a rank has been silent for too long, or the transport
+  // failed.
   using OnBroken = std::function<void(const Error& error)>;
 
   // The head listens to all others, and they to the head.  `transport` must outlive it.
@@ -38,6 +39,11 @@ class Pulse {
   Status status() const;
   // Something has gone wrong that it cannot see.
   void break_with(const Error& error);
+
+  // Ends its thread.  One owner calls these two, not in its thread.
+  void stop();
+  // Begins anew, with the ranks that are there, as if they had been heard of now and nothing had gone wrong.
+  void restart();
 
  private:
   using Time = std::chrono::steady_clock::time_point;

@@ -12,6 +12,8 @@ namespace odmoe {
 namespace {
 
 constexpr std::chrono::milliseconds kLook{50};  // how soon an interrupt, or a rank that has gone, is seen
+// At the end work that was abandoned is waited for no longer: a drive that hangs holds nobody up.
+constexpr std::chrono::seconds kPatience{5};
 
 }  // namespace
 
@@ -22,6 +24,16 @@ void RankFigures::add_work(const SiteFigures& worker, uint64_t wait_us, uint64_t
   wait_us_ += wait_us;
   sent_bytes_ += sent_bytes;
   received_bytes_ += received_bytes;
+}
+
+void RankFigures::set_warmed(const WarmedNote& warmed) {
+  const MutexLock lock(mutex_);
+  warmed_ = warmed;
+}
+
+WarmedNote RankFigures::warmed() const {
+  const MutexLock lock(mutex_);
+  return warmed_;
 }
 
 void RankFigures::read(Stats::Rank& rank) const {
@@ -38,8 +50,9 @@ RemoteSite::RemoteSite(Transport& transport, Pulse& pulse, std::shared_ptr<RankF
       pulse_(pulse),
       figures_(std::move(figures)),
       options_(options),
+      scratch_(static_cast<size_t>(options.shape.n_expert)),
       note_(kMaxHintsBytes) {
-  pairs_.reserve(static_cast<size_t>(options.shape.max_tokens * options.shape.n_expert_used));
+  pairs_.reserve(static_cast<size_t>(options.shape.max_tokens() * options.shape.n_expert_used));
 }
 
 Result<std::unique_ptr<RemoteSite>> RemoteSite::create(Transport& transport, Pulse& pulse,
@@ -54,19 +67,20 @@ Result<std::unique_ptr<RemoteSite>> RemoteSite::create(Transport& transport, Pul
 // transport may still look at it; the process is about to end.
 RemoteSite::~RemoteSite() {
   static auto* const kept = new std::vector<AlignedBuffer>;
-  if (!await_last().has_value()) kept->push_back(std::move(message_));
+  const Status ended = await_last(nullptr, std::chrono::steady_clock::now() + kPatience);
+  if (!ended.has_value()) kept->push_back(std::move(message_));
 }
 
 Status RemoteSite::begin(const ExpertWork& work) {
   // Of work that was abandoned: its rows are wanted no more, but they must not be taken for this one's.
-  ODMOE_RETURN_IF_ERROR(await_last());
+  ODMOE_RETURN_IF_ERROR(await_last(options_.interrupted));
   work_ = work;
   pairs_.clear();
   for (const int32_t expert : work.experts) {
     const std::span<const DemandPair> pairs = work.demand->pairs(expert);
     pairs_.insert(pairs_.end(), pairs.begin(), pairs.end());
   }
-  const size_t n = write_work(message_.span(), options_.shape, ++sequence_, work);
+  const size_t n = write_work(message_.span(), options_.shape, ++sequence_, work, scratch_);
   if (const Status sent = transport_.send(options_.rank, message_.span().first(n)); !sent.has_value()) {
     pulse_.break_with(sent.error());
     return sent;
@@ -79,7 +93,7 @@ Status RemoteSite::begin(const ExpertWork& work) {
 }
 
 // The next result of the work under way.
-Result<ReadResult> RemoteSite::next_result(const std::atomic<bool>* interrupted) {
+Result<ReadResult> RemoteSite::next_result(const std::atomic<bool>* interrupted, Time until) {
   while (true) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(interrupted));
     ODMOE_RETURN_IF_ERROR(pulse_.status());
@@ -88,12 +102,18 @@ Result<ReadResult> RemoteSite::next_result(const std::atomic<bool>* interrupted)
       pulse_.break_with(come.error());
       return std::unexpected(come.error());
     }
-    if (!*come) continue;
+    if (!*come) {
+      if (std::chrono::steady_clock::now() < until) continue;
+      return broken(ErrorKind::kIo, "does not end work that was abandoned");
+    }
     auto result = read_result(**come, options_.shape);
     if (!result.has_value()) return broken(result.error().kind, result.error().message);
     if (result->header.sequence != sequence_) {
       return broken(ErrorKind::kIo,
                     odmoe::format("answered to work {} instead of {}", result->header.sequence, sequence_));
+    }
+    if (result->header.outcome == Outcome::kMore && result->header.n_row == 0) {
+      return broken(ErrorKind::kIo, "sent a result without rows");
     }
     received_bytes_ += (*come)->size();
     if (result->header.outcome != Outcome::kMore) under_way_ = false;
@@ -101,9 +121,10 @@ Result<ReadResult> RemoteSite::next_result(const std::atomic<bool>* interrupted)
   }
 }
 
-Status RemoteSite::await_last() {
+Status RemoteSite::await_last(const std::atomic<bool>* interrupted, Time until) {
   while (under_way_) {
-    if (const auto result = next_result(nullptr); !result.has_value()) return std::unexpected(result.error());
+    const auto result = next_result(interrupted, until);
+    if (!result.has_value()) return std::unexpected(result.error());
   }
   return {};
 }
@@ -167,6 +188,33 @@ void RemoteSite::hint(std::span<const ExpertKey> experts, PrefetchDepth depth) {
     const size_t n = write_hints(note_, experts, depth);
     (void)transport_.send_note(options_.rank, std::span(note_).first(n));  // it is only a hint
   }
+}
+
+void RemoteSite::warm(std::span<const ExpertKey> experts) {
+  constexpr size_t kMostParts = 32;  // beyond, a rank that takes none would be waited for
+  experts = experts.first(std::min(experts.size(), kMostParts * kMostOfWarmPart));
+  warms_ = !experts.empty();
+  warmth_ = {};
+  ++n_warm_;
+  while (!experts.empty() && warms_) {
+    const size_t n = std::min(experts.size(), kMostOfWarmPart);
+    const std::string note =
+        make_warm_part({.number = n_warm_, .last = n == experts.size(), .experts = experts.first(n)});
+    // It only takes longer without.
+    if (!transport_.send_note(options_.rank, std::as_bytes(std::span(note))).has_value()) warms_ = false;
+    experts = experts.subspan(n);
+  }
+}
+
+Result<Warmth> RemoteSite::warmed() {
+  ODMOE_RETURN_IF_ERROR(pulse_.status());
+  const WarmedNote said = figures_->warmed();
+  if (warms_ && said.number == n_warm_) {
+    warmth_ = {.n_read = said.n_read, .n_expert = said.n_expert};
+    if (said.done != 0) warms_ = false;
+  }
+  warmth_.done = !warms_;
+  return warmth_;
 }
 
 // What comes after cannot be told from what should have come: nothing works any more.

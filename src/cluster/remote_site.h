@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -24,6 +25,9 @@ namespace odmoe {
 class RankFigures {
  public:
   void add_work(const SiteFigures& worker, uint64_t wait_us, uint64_t sent_bytes, uint64_t received_bytes);
+  // How far it is with reading experts ahead, of the last kWarm it knows of.
+  void set_warmed(const WarmedNote& warmed);
+  WarmedNote warmed() const;
   // Into `rank`, whose number, host and experts stay as they are.
   void read(Stats::Rank& rank) const;
 
@@ -32,6 +36,7 @@ class RankFigures {
   SiteFigures worker_ ODMOE_GUARDED_BY(mutex_);
   uint64_t wait_us_ ODMOE_GUARDED_BY(mutex_) = 0;
   uint64_t sent_bytes_ ODMOE_GUARDED_BY(mutex_) = 0, received_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;
+  WarmedNote warmed_ ODMOE_GUARDED_BY(mutex_);
 };
 
 // As ExpertSite.  Errors name the rank and its host.  After one of the transport's, an answer that is not
@@ -61,11 +66,18 @@ class RemoteSite final : public ExpertSite {
   void abandon() override;
   void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) override;
 
+  void warm(std::span<const ExpertKey> experts) override;
+  Result<Warmth> warmed() override;
+
+  // Nothing is under way any more: the transport has regrouped.
+  void forget() { under_way_ = hinted_ = warms_ = false; }
+
  private:
   RemoteSite(Transport& transport, Pulse& pulse, std::shared_ptr<RankFigures> figures,
              const Options& options);
-  Result<ReadResult> next_result(const std::atomic<bool>* interrupted);
-  Status await_last();
+  using Time = std::chrono::steady_clock::time_point;
+  Result<ReadResult> next_result(const std::atomic<bool>* interrupted, Time until = Time::max());
+  Status await_last(const std::atomic<bool>* interrupted, Time until = Time::max());
   void scatter(uint32_t first, std::span<const float> rows) const;
   std::unexpected<Error> broken(ErrorKind kind, std::string_view what);
   Error named(const Error& error) const;
@@ -75,6 +87,7 @@ class RemoteSite final : public ExpertSite {
   std::shared_ptr<RankFigures> figures_;
   Options options_;
   AlignedBuffer message_;
+  std::vector<uint8_t> scratch_;  // of write_work()
   std::vector<std::byte> note_;
   ExpertWork work_;
   uint32_t sequence_ = 0;
@@ -82,6 +95,9 @@ class RemoteSite final : public ExpertSite {
   uint64_t sent_bytes_ = 0, received_bytes_ = 0;  // of the work under way
   std::vector<DemandPair> pairs_;                 // of the work, in the order of its rows
   std::atomic<bool> hinted_ = false;
+  uint32_t n_warm_ = 0;  // kWarm so far
+  std::atomic<bool> warms_ = false;
+  Warmth warmth_;
 };
 
 }  // namespace odmoe

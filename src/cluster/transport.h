@@ -20,7 +20,8 @@
 namespace odmoe {
 
 // Thread-safe, but that messages of one rank are received by one thread at a time, and sent to it by one.
-// Errors are kIo: another rank has gone, or cannot be reached.  Once there was one all calls return it.
+// Errors are kIo: another rank has gone, or cannot be reached.  Once there was one all calls return it, until
+// regroup() has made it good.
 class Transport {
  public:
   static constexpr size_t kMaxNoteBytes = 32 << 10;
@@ -43,7 +44,7 @@ class Transport {
                                                    std::chrono::milliseconds timeout) = 0;
 
   // Room for messages of up to so many bytes from each other rank.  Once, before they send any.  kIo: there
-  // is no memory for it.
+  // is no memory for it; kUsage: it cannot send as much.
   virtual Status make_room(uint64_t message_bytes) = 0;
   // Starts to send and returns; the bytes stay as they are until wait_sent(), or an answer, has come.
   virtual Status send(int to, std::span<const std::byte> message) = 0;
@@ -52,6 +53,18 @@ class Transport {
   // The next message of a rank, valid until the next call for it; nothing when none has come in time.
   virtual Result<std::optional<std::span<const std::byte>>> receive(int from,
                                                                     std::chrono::milliseconds timeout) = 0;
+
+  // Whether that was a rank that has gone, and those that are left can go on without it.  Never without the
+  // head.
+  virtual bool can_regroup() const { return false; }
+  // All that are left call it, and until it returns nobody else calls anything.  Then nothing that was sent
+  // before comes any more, what was being sent is the sender's again, and rooms are as they were.  kIo: it
+  // cannot be done, or took longer; nothing works any more then.
+  virtual Status regroup(std::chrono::milliseconds /*timeout*/) {
+    return fail(ErrorKind::kIo, "ranks cannot go on without one that has gone");
+  }
+  // False for a rank that has gone; numbers stay what they were.
+  virtual bool is_there(int /*rank*/) const { return true; }
 
   // The last call: what was sent arrives, and returns once all ranks have called it.
   virtual void leave() {}

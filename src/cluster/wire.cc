@@ -6,6 +6,7 @@
 
 #include "backend/tensor_memory.h"
 #include "base/units.h"
+#include "engine/limits.h"
 #include "store/expert_store.h"
 
 namespace odmoe {
@@ -21,7 +22,7 @@ struct WorkHeader {
   int32_t layer = 0;
   uint32_t tokens = 0;
   int32_t n_token = 0, n_column = 0;
-  uint64_t padding = 0;
+  int32_t n_chunk = 0, padding = 0;
 };
 static_assert(sizeof(WorkHeader) % sizeof(float) == 0 && sizeof(ResultHeader) % sizeof(uint64_t) == 0);
 
@@ -58,23 +59,36 @@ std::span<T> mutable_view(std::span<std::byte> bytes, size_t n) {
   return {reinterpret_cast<T*>(bytes.data()), n};
 }
 
-// Those of a chunk are where their numbers say.
-size_t token_of(const LayerDemand& demand, int32_t column) {
-  const std::span<const int32_t> columns = demand.columns();
-  const auto guess = static_cast<size_t>(column);
-  if (guess < columns.size() && columns[guess] == column) return guess;
-  return static_cast<size_t>(std::ranges::find(columns, column) - columns.begin());
+// Whether tokens are as an evaluation of such chunks may have them.
+bool fit(const WireShape& shape, const WorkHeader& header, std::span<const WireChunk> chunks) {
+  if (header.tokens == static_cast<uint32_t>(ExpertWork::Tokens::kOne)) return header.n_token == 1;
+  if (header.tokens == static_cast<uint32_t>(ExpertWork::Tokens::kChunk))
+    return header.n_token <= shape.chunk;
+  int32_t end = 0, n_single = header.n_token;
+  for (const WireChunk& chunk : chunks) {
+    if (chunk.first < end || chunk.n_token < 2 || chunk.n_token > shape.chunk ||
+        chunk.n_token > header.n_token - chunk.first) {
+      return false;
+    }
+    end = chunk.first + chunk.n_token;
+    n_single -= chunk.n_token;
+  }
+  return n_single <= shape.lanes;
 }
 
 }  // namespace
 
-WireShape WireShape::of(const ModelShape& shape, int64_t max_tokens) {
+WireShape WireShape::of(const ModelShape& shape, const EngineOptions& options) {
   return {.width = shape.expert_width(),
           .n_expert = shape.router.n_expert,
           .n_expert_used = shape.router.n_expert_used,
           .n_layer = shape.n_layer,
-          .max_tokens = max_tokens};
+          .chunk = options.chunk,
+          .lanes = max_lanes(options),
+          .places = max_places(options)};
 }
+
+int64_t WireShape::max_tokens() const { return std::max<int64_t>(chunk, lanes + int64_t{places} * chunk); }
 
 std::optional<ReadNote> read_note(std::span<const std::byte> note) {
   const auto kind = get<uint32_t>(note);
@@ -104,6 +118,34 @@ std::optional<Hints> read_hints(std::span<const std::byte> body) {
                .experts = view<ExpertKey>(body, body.size() / sizeof(ExpertKey))};
 }
 
+std::string make_warm_part(const WarmPart& part) {
+  std::string body(2 * sizeof(uint32_t) + part.experts.size_bytes(), '\0');
+  const std::span<std::byte> bytes = std::as_writable_bytes(std::span(body));
+  put(bytes, part.number);
+  put(bytes.subspan(sizeof(uint32_t)), uint32_t{part.last});
+  std::ranges::copy(std::as_bytes(part.experts), bytes.begin() + 2 * sizeof(uint32_t));
+  return make_note(NoteKind::kWarm, body);
+}
+
+std::optional<WarmPart> read_warm_part(std::span<const std::byte> body) {
+  const auto number = get<uint32_t>(body);
+  if (!number || body.size() < 2 * sizeof(uint32_t)) return std::nullopt;
+  const auto last = get<uint32_t>(body.subspan(sizeof(uint32_t)));
+  body = body.subspan(2 * sizeof(uint32_t));
+  if (body.size() % sizeof(ExpertKey) != 0) return std::nullopt;
+  return WarmPart{.number = *number,
+                  .last = *last != 0,
+                  .experts = view<ExpertKey>(body, body.size() / sizeof(ExpertKey))};
+}
+
+std::string make_warmed(const WarmedNote& warmed) {
+  std::string body(sizeof(warmed), '\0');
+  put(std::as_writable_bytes(std::span(body)), warmed);
+  return make_note(NoteKind::kWarmed, body);
+}
+
+std::optional<WarmedNote> read_warmed(std::span<const std::byte> body) { return get<WarmedNote>(body); }
+
 size_t write_abandon(std::span<std::byte> note, uint32_t sequence) {
   put(note, NoteKind::kAbandon);
   put(note.subspan(sizeof(NoteKind)), sequence);
@@ -113,15 +155,15 @@ size_t write_abandon(std::span<std::byte> note, uint32_t sequence) {
 std::optional<uint32_t> read_abandon(std::span<const std::byte> body) { return get<uint32_t>(body); }
 
 uint64_t max_work_bytes(const WireShape& shape) {
-  const auto tokens = static_cast<uint64_t>(shape.max_tokens);
+  const auto tokens = static_cast<uint64_t>(shape.max_tokens());
   const auto choice = static_cast<uint64_t>(shape.n_expert_used) * (sizeof(int32_t) + sizeof(float));
-  return sizeof(WorkHeader) +
+  return sizeof(WorkHeader) + static_cast<uint64_t>(shape.places) * sizeof(WireChunk) +
          tokens * (choice + sizeof(int32_t) + static_cast<uint64_t>(shape.width) * sizeof(float));
 }
 
 uint64_t max_result_bytes(const WireShape& shape) {
   const auto row = static_cast<uint64_t>(shape.width) * sizeof(float);
-  const auto rows = static_cast<uint64_t>(shape.max_tokens * shape.n_expert_used);
+  const auto rows = static_cast<uint64_t>(shape.max_tokens() * shape.n_expert_used);
   return sizeof(ResultHeader) + std::max({row, std::min(rows * row, kResultBytes), uint64_t{kTextBytes}});
 }
 
@@ -131,7 +173,7 @@ uint32_t rows_per_result(const WireShape& shape) {
 }
 
 size_t write_work(std::span<std::byte> message, const WireShape& shape, uint32_t sequence,
-                  const ExpertWork& work) {
+                  const ExpertWork& work, std::span<uint8_t> scratch) {
   const LayerDemand& demand = *work.demand;
   const auto n_token = static_cast<size_t>(demand.n_token());
   const auto n_used = static_cast<size_t>(shape.n_expert_used);
@@ -142,32 +184,37 @@ size_t write_work(std::span<std::byte> message, const WireShape& shape, uint32_t
     at += part.size_bytes();
     return part;
   };
+  const std::span<WireChunk> chunks = take(WireChunk{}, work.chunks.size());
   std::ranges::copy(demand.chosen(), take(int32_t{}, n_token * n_used).begin());
   const std::span<float> weights = take(float{}, n_token * n_used);
   const std::span<const float> all_weights = host_values<float>(work.columns.weight);
   const std::span<int32_t> columns = take(int32_t{}, n_token);
   const std::span<const float> input = host_values<float>(work.columns.input);
-  // Whose turn it is in the receiver's columns: those of its experts, in the order of the tokens.
-  std::ranges::fill(columns, -1);
-  for (const int32_t expert : work.experts) {
-    for (const DemandPair& pair : demand.pairs(expert)) {
-      columns[token_of(demand, pair.column)] = 0;
-    }
-  }
+  std::ranges::fill(scratch, uint8_t{0});
+  for (const int32_t expert : work.experts) scratch[static_cast<size_t>(expert)] = 1;
+  const auto is_receivers = [&](int32_t expert) { return scratch[static_cast<size_t>(expert)] != 0; };
   int32_t n_column = 0;
+  size_t n_chunk = 0;
   for (size_t t = 0; t < n_token; ++t) {
     const auto column = static_cast<size_t>(demand.columns()[t]);
+    if (n_chunk < chunks.size() && std::cmp_equal(work.chunks[n_chunk].first, column)) {
+      chunks[n_chunk] = {.first = static_cast<int32_t>(t), .n_token = work.chunks[n_chunk].n_token};
+      ++n_chunk;
+    }
     std::ranges::copy(all_weights.subspan(column * n_used, n_used),
                       weights.begin() + static_cast<ptrdiff_t>(t * n_used));
-    if (columns[t] < 0) continue;
+    columns[t] = -1;
+    if (std::ranges::none_of(demand.chosen().subspan(t * n_used, n_used), is_receivers)) continue;
     columns[t] = n_column++;
     std::ranges::copy(input.subspan(column * width, width), take(float{}, width).begin());
   }
+  assert(n_chunk == chunks.size());
   put(message, WorkHeader{.sequence = sequence,
                           .layer = demand.layer(),
                           .tokens = static_cast<uint32_t>(work.tokens),
                           .n_token = static_cast<int32_t>(n_token),
-                          .n_column = n_column});
+                          .n_column = n_column,
+                          .n_chunk = static_cast<int32_t>(n_chunk)});
   return at;
 }
 
@@ -178,15 +225,18 @@ Result<ReadWork> read_work(std::span<const std::byte> message, const WireShape& 
   const auto header = get<WorkHeader>(message);
   if (!header || header->magic != kWorkMagic || header->layer < 0 || header->layer >= shape.n_layer ||
       header->tokens > static_cast<uint32_t>(ExpertWork::Tokens::kTimelines) || header->n_token < 1 ||
-      header->n_token > shape.max_tokens || header->n_column < 1 || header->n_column > header->n_token) {
+      header->n_token > shape.max_tokens() || header->n_column < 1 || header->n_column > header->n_token ||
+      header->n_chunk < 0 || header->n_chunk > shape.places ||
+      (header->n_chunk > 0 && header->tokens != static_cast<uint32_t>(ExpertWork::Tokens::kTimelines))) {
     return not_understood();
   }
   const auto n_token = static_cast<size_t>(header->n_token);
+  const auto n_chunk = static_cast<size_t>(header->n_chunk);
   const size_t n_pair = n_token * static_cast<size_t>(shape.n_expert_used);
   const size_t n_input = static_cast<size_t>(header->n_column) * static_cast<size_t>(shape.width);
   size_t at = sizeof(WorkHeader);
-  if (message.size() !=
-      at + n_pair * (sizeof(int32_t) + sizeof(float)) + n_token * sizeof(int32_t) + n_input * sizeof(float)) {
+  if (message.size() != at + n_chunk * sizeof(WireChunk) + n_pair * (sizeof(int32_t) + sizeof(float)) +
+                            n_token * sizeof(int32_t) + n_input * sizeof(float)) {
     return not_understood();
   }
   const auto take = [&]<typename T>(T, size_t n) {
@@ -198,6 +248,8 @@ Result<ReadWork> read_work(std::span<const std::byte> message, const WireShape& 
                 .layer = header->layer,
                 .tokens = static_cast<ExpertWork::Tokens>(header->tokens),
                 .n_token = header->n_token};
+  work.chunks = take(WireChunk{}, n_chunk);
+  if (!fit(shape, *header, work.chunks)) return not_understood();
   work.chosen = take(int32_t{}, n_pair);
   work.weights = take(float{}, n_pair);
   work.columns = take(int32_t{}, n_token);

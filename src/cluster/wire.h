@@ -2,8 +2,9 @@
 // so numbers are as they lie in memory; what comes is still checked against what there is room for.
 //
 //   notes      a NoteKind, and what it says
-//   work       from the head: a layer of some tokens, what their routers chose, and what the experts see of
-//              those tokens that have experts of the receiver
+//   work       from the head: a layer of some tokens, of one timeline or of several, what their routers
+//   chose,
+//              and what the experts see of those tokens that have experts of the receiver
 //   results    from a worker, for each work one or several: rows of outputs in the order of its experts, and
 //              of each expert's pairs; the last one says how it ended
 #pragma once
@@ -18,6 +19,7 @@
 #include "engine/expert_site.h"
 #include "engine/site_figures.h"
 #include "model/shape.h"
+#include "odmoe/options.h"
 #include "odmoe/result.h"
 
 namespace odmoe {
@@ -29,6 +31,8 @@ enum class NoteKind : uint32_t {
   kSetup,    // head: all ranks, by which each finds the owners
   kReady,    // worker: that it has found the same, or why it cannot go on
   kHints,    // head: experts that are likely to be wanted
+  kWarm,     // head: a part of the experts that are to be read before anybody asks for them
+  kWarmed,   // worker: how far that is
   kAbandon,  // head: nobody wants a work any more
   kLeave,    // worker: it was asked to end
   kEnd,      // head: all end
@@ -50,6 +54,22 @@ struct Hints {
   std::span<const ExpertKey> experts;
 };
 std::optional<Hints> read_hints(std::span<const std::byte> body);
+// Experts of a kWarm; those of one number follow each other, and begin when the last have come.
+struct WarmPart {
+  uint32_t number = 0;
+  bool last = false;
+  std::span<const ExpertKey> experts;
+};
+inline constexpr size_t kMostOfWarmPart = 2048;  // experts
+std::string make_warm_part(const WarmPart& part);
+std::optional<WarmPart> read_warm_part(std::span<const std::byte> body);
+struct WarmedNote {
+  uint32_t number = 0;  // of the kWarm
+  uint32_t done = 0;
+  uint64_t n_read = 0, n_expert = 0;
+};
+std::string make_warmed(const WarmedNote& warmed);
+std::optional<WarmedNote> read_warmed(std::span<const std::byte> body);
 size_t write_abandon(std::span<std::byte> note, uint32_t sequence);
 std::optional<uint32_t> read_abandon(std::span<const std::byte> body);
 
@@ -58,24 +78,33 @@ struct WireShape {
   int64_t width = 0;  // of what experts see and give
   int32_t n_expert = 0, n_expert_used = 0;
   int32_t n_layer = 0;
-  int64_t max_tokens = 0;  // of one evaluation
+  // Of an evaluation: tokens of one timeline, or single ones of several; with them chunks of several.
+  int32_t chunk = 0, lanes = 0, places = 0;
 
-  static WireShape of(const ModelShape& shape, int64_t max_tokens);
+  // `options` as the head has them.
+  static WireShape of(const ModelShape& shape, const EngineOptions& options);
+  int64_t max_tokens() const;
 };
 uint64_t max_work_bytes(const WireShape& shape);
 // Results are cut so that none is larger, unless a single row is.
 uint64_t max_result_bytes(const WireShape& shape);
 
 // Into `message`, which has max_work_bytes(); returns the bytes used.
+// `scratch`: n_expert bytes.
 size_t write_work(std::span<std::byte> message, const WireShape& shape, uint32_t sequence,
-                  const ExpertWork& work);
+                  const ExpertWork& work, std::span<uint8_t> scratch);
+// Tokens that are a chunk of one timeline, where there are several timelines.
+struct WireChunk {
+  int32_t first = 0, n_token = 0;
+};
 struct ReadWork {
   uint32_t sequence = 0;
   int32_t layer = 0;
   ExpertWork::Tokens tokens = ExpertWork::Tokens::kOne;
   int64_t n_token = 0;
-  std::span<const int32_t> chosen;  // [n_expert_used, n_token]
-  std::span<const float> weights;   // likewise
+  std::span<const WireChunk> chunks;  // in the order of their tokens; the others are single ones
+  std::span<const int32_t> chosen;    // [n_expert_used, n_token]
+  std::span<const float> weights;     // likewise
   // By token: its column of `input`; -1: it has no expert of the receiver.  Those that are not follow each
   // other.
   std::span<const int32_t> columns;

@@ -16,7 +16,7 @@ namespace {
 using ::testing::Each;
 using ::testing::ElementsAre;
 
-constexpr WireShape kShape{.width = 4, .n_expert = 8, .n_expert_used = 2, .n_layer = 5, .max_tokens = 6};
+constexpr WireShape kShape{.width = 4, .n_expert = 8, .n_expert_used = 2, .n_layer = 5, .lanes = 6};
 
 // Three tokens in columns 5, 0 and 3, of which the first and the last have experts of the receiver (6 and 7).
 class WireTest : public ::testing::Test {
@@ -26,8 +26,9 @@ class WireTest : public ::testing::Test {
         context_(
             ggml_init({.mem_size = ggml_tensor_overhead() * 2, .mem_buffer = nullptr, .no_alloc = true})),
         message_(AlignedBuffer::allocate(max_work_bytes(kShape)).value()) {
-    input_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, kShape.width, kShape.max_tokens);
-    weight_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 1, kShape.max_tokens * kShape.n_expert_used);
+    input_ = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, kShape.width, kShape.max_tokens());
+    weight_ =
+        ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 1, kShape.max_tokens() * kShape.n_expert_used);
     memory_ = DeviceMemory::allocate(*backend_, 4096, DeviceMemory::Use::kWhole).value();
     EXPECT_TRUE(memory_.place(input_, 0) && memory_.place(weight_, 2048));
     for (size_t i = 0; i < host_values<float>(input_).size(); ++i)
@@ -41,7 +42,7 @@ class WireTest : public ::testing::Test {
              .columns = {.input = input_, .weight = weight_}};
   }
   std::span<std::byte> written() {
-    return message_.span().first(write_work(message_.span(), kShape, 7, work_));
+    return message_.span().first(write_work(message_.span(), kShape, 7, work_, scratch_));
   }
 
   std::unique_ptr<Backend> backend_;
@@ -52,6 +53,7 @@ class WireTest : public ::testing::Test {
   std::array<int32_t, 6> chosen_ = {1, 6, 2, 1, 7, 6};
   std::array<int32_t, 3> token_columns_ = {5, 0, 3};
   std::array<int32_t, 2> own_ = {6, 7};
+  std::array<uint8_t, 8> scratch_{};
   LayerDemand demand_{8, 2, 6};
   ExpertWork work_;
 };
@@ -74,7 +76,7 @@ TEST_F(WireTest, WorkThatIsCutOrDoesNotFitTheModelIsAnError) {
   const std::span<std::byte> whole = written();
   for (size_t n = 0; n < whole.size(); ++n) EXPECT_FALSE(read_work(whole.first(n), kShape).has_value()) << n;
   WireShape smaller = kShape;
-  smaller.max_tokens = 2;
+  smaller.lanes = 2;
   EXPECT_FALSE(read_work(whole, smaller).has_value());
   smaller = kShape;
   smaller.n_layer = 3;
@@ -82,6 +84,40 @@ TEST_F(WireTest, WorkThatIsCutOrDoesNotFitTheModelIsAnError) {
   smaller = kShape;
   smaller.n_expert = 7;
   EXPECT_FALSE(read_work(whole, smaller).has_value());
+}
+
+// A single token and a chunk of two, in columns 1 and 2.
+TEST_F(WireTest, ChunksAreToldByTheirTokens) {
+  WireShape shape = kShape;
+  shape.chunk = 2;
+  shape.lanes = 2;
+  shape.places = 2;
+  const std::array<int32_t, 3> columns = {5, 1, 2};
+  demand_.set(3, chosen_, columns);
+  const std::array<ExpertWork::Chunk, 1> chunks = {{{.first = 1, .n_token = 2, .columns = {}}}};
+  work_.chunks = chunks;
+  const size_t n = write_work(message_.span(), shape, 7, work_, scratch_);
+  const std::span<std::byte> whole = message_.span().first(n);
+  const ReadWork work = read_work(whole, shape).value();
+  ASSERT_EQ(work.chunks.size(), 1);
+  EXPECT_EQ(work.chunks[0].first, 1);
+  EXPECT_EQ(work.chunks[0].n_token, 2);
+  EXPECT_THAT(work.columns, ElementsAre(0, -1, 1));
+  EXPECT_THAT(work.input.last(4), Each(2));
+
+  const auto is_read = [&](int32_t first, int32_t n_token) {
+    const std::array changed = {first, n_token};
+    std::memcpy(whole.data() + 32, changed.data(), sizeof(changed));
+    return read_work(whole, shape).has_value();
+  };
+  EXPECT_TRUE(is_read(1, 2));
+  EXPECT_TRUE(is_read(0, 2));
+  for (const auto& [first, n_token] : {std::pair(2, 2), {-1, 2}, {1, 1}, {1, 3}, {1, -2}, {INT32_MAX, 2}}) {
+    EXPECT_FALSE(is_read(first, n_token)) << first << ", " << n_token;
+  }
+  ASSERT_TRUE(is_read(1, 2));
+  shape.places = 0;
+  EXPECT_FALSE(read_work(whole, shape).has_value());
 }
 
 TEST_F(WireTest, ResultsComeBackWithTheirRowsOrTheirError) {
@@ -107,12 +143,11 @@ TEST_F(WireTest, ResultsComeBackWithTheirRowsOrTheirError) {
 }
 
 TEST(Wire, ResultsAreCutWhereTheyWouldBeLong) {
-  const WireShape large{.width = 7168, .n_expert = 384, .n_expert_used = 8, .n_layer = 61, .max_tokens = 512};
+  const WireShape large{.width = 7168, .n_expert = 384, .n_expert_used = 8, .n_layer = 61, .chunk = 512};
   EXPECT_LT(max_result_bytes(large), uint64_t{5} << 20);
   EXPECT_GT(rows_per_result(large), 100U);
-  EXPECT_EQ(
-      rows_per_result({.width = 4 << 20, .n_expert = 8, .n_expert_used = 2, .n_layer = 1, .max_tokens = 2}),
-      1U);
+  EXPECT_EQ(rows_per_result({.width = 4 << 20, .n_expert = 8, .n_expert_used = 2, .n_layer = 1, .chunk = 2}),
+            1U);
 }
 
 TEST(Wire, NotesAreWhatTheyWere) {
@@ -127,6 +162,23 @@ TEST(Wire, NotesAreWhatTheyWere) {
   EXPECT_EQ(hints->depth, PrefetchDepth::kMany);
   EXPECT_THAT(hints->experts, ElementsAre(ExpertKey{3, 1}, ExpertKey{4, 2}));
   EXPECT_FALSE(read_hints(read->body.first(11)).has_value());
+
+  const std::string warm = make_warm_part({.number = 3, .last = true, .experts = keys});
+  const auto warm_note = read_note(std::as_bytes(std::span(warm)));
+  ASSERT_TRUE(warm_note.has_value());
+  EXPECT_EQ(warm_note->kind, NoteKind::kWarm);
+  const auto part = read_warm_part(warm_note->body);
+  ASSERT_TRUE(part.has_value());
+  EXPECT_EQ(part->number, 3);
+  EXPECT_TRUE(part->last);
+  EXPECT_THAT(part->experts, ElementsAre(ExpertKey{3, 1}, ExpertKey{4, 2}));
+  for (const size_t cut : {0U, 4U, 7U, 11U})
+    EXPECT_FALSE(read_warm_part(warm_note->body.first(cut)).has_value());
+  const std::string warmed = make_warmed({.number = 3, .done = 1, .n_read = 5, .n_expert = 7});
+  const auto said = read_warmed(read_note(std::as_bytes(std::span(warmed)))->body);
+  ASSERT_TRUE(said.has_value());
+  EXPECT_EQ(said->n_read, 5);
+  EXPECT_FALSE(read_warmed(std::as_bytes(std::span(warmed)).first(20)).has_value());
 
   const auto abandon = read_note(std::span(note).first(write_abandon(note, 77)));
   EXPECT_EQ(read_abandon(abandon->body), 77);

@@ -39,7 +39,12 @@ class Worker {
       : transport_(transport),
         options_(options),
         engine_(options.engine),
-        pulse_(transport, options.pulse, [this](int, const ReadNote& note) { on_note(note); }) {}
+        pulse_(
+            transport, options.pulse, [this](int, const ReadNote& note) { on_note(note); },
+            [this](const Error&) {
+              interrupted_ = true;  // nobody wants the work under way any more
+              came_.notify_all();
+            }) {}
 
   Status run() {
     ODMOE_ASSIGN_OR_RETURN(const bool begins, begin());
@@ -50,9 +55,12 @@ class Worker {
       (void)tell(NoteKind::kHello, hello.json());
       return await_end(opened);
     }
-    ODMOE_ASSIGN_OR_RETURN(const bool agreed, agree());
-    if (!agreed) return {};
-    return serve();
+    ODMOE_RETURN_IF_ERROR(introduce());
+    while (true) {
+      const Status status = agree_and_serve();
+      if (status.has_value() || ended_ || !transport_.can_regroup()) return status;
+      ODMOE_RETURN_IF_ERROR(regroup());
+    }
   }
 
   bool ended() const { return ended_; }
@@ -63,18 +71,29 @@ class Worker {
   Status open();
   Status make_store(std::unique_ptr<AsyncReader> reader);
   Status place_columns();
+  Status introduce();
+  Status agree_and_serve();
   Result<bool> agree();
+  Status regroup();
   Result<std::optional<std::string>> await_note(NoteKind kind);
   Status await_end(Status outcome);
   Status tell(NoteKind kind, const std::string& body);
   void on_note(const ReadNote& note);
   void look_around();
+  void take_warm(std::span<const std::byte> body);
+  bool exist(std::span<const ExpertKey> experts) const;
 
   Status serve();
+  Status go_on_warming();
   void begin_work(uint32_t sequence);
   Status answer(std::span<const std::byte> message);
   bool has_columns(const ExpertWork& work) const;
+  bool has_experts(int layer) const {
+    return layer_index_[static_cast<size_t>(layer)] < decoder_->expert_layers().size();
+  }
+  int32_t first_column(int32_t place) const { return shape_.lanes + place * shape_.chunk; }
   void take_in(const ReadWork& work);
+  void take_token(const ReadWork& work, size_t token, int32_t column);
   Status send_rows(const ExpertWork& work, uint32_t sequence);
   Status send_result(ResultHeader header, std::string_view text = {});
 
@@ -98,20 +117,27 @@ class Worker {
   WireShape shape_;
   ggml_context_ptr context_;
   DeviceMemory memory_;
-  ExpertColumns columns_;
+  ExpertColumns columns_;              // single tokens' lanes, and places for chunks, as the head has them
+  std::vector<ExpertColumns> places_;  // those of a place alone
+  std::vector<ExpertWork::Chunk> chunks_;
   AlignedBuffer result_;
   std::optional<LayerDemand> demand_;
   std::optional<ExpertOwners> owners_;
-  std::vector<size_t> layer_index_;  // of a layer among those with experts
+  std::vector<size_t> layer_index_;  // of a layer among those with experts; their number: it has none
   std::vector<int32_t> token_columns_;
 
   std::atomic<bool> interrupted_ = false;  // of the work under way
   bool leave_told_ = false;
+  bool has_room_ = false;
 
   Mutex mutex_;
   Condition came_;
   uint32_t current_ ODMOE_GUARDED_BY(mutex_) = 0, abandoned_ ODMOE_GUARDED_BY(mutex_) = 0;  // works
   std::optional<std::string> begin_ ODMOE_GUARDED_BY(mutex_), setup_ ODMOE_GUARDED_BY(mutex_);
+  std::vector<ExpertKey> warm_ ODMOE_GUARDED_BY(mutex_);  // to be read ahead
+  uint32_t warm_number_ ODMOE_GUARDED_BY(mutex_) = 0;
+  bool warm_is_whole_ ODMOE_GUARDED_BY(mutex_) = false;
+  uint32_t warms_ = 0;  // number of what is being read ahead; 0: nothing is
   std::atomic<bool> ended_ = false;
   std::atomic<LocalSite*> hinted_ = nullptr;  // once it can be
   Pulse pulse_;                               // last: it uses the others
@@ -132,8 +158,12 @@ void Worker::on_note(const ReadNote& note) {
     }
     case NoteKind::kHints:
       if (LocalSite* site = hinted_; site != nullptr) {
-        if (const auto hints = read_hints(note.body)) site->hint(hints->experts, hints->depth);
+        const auto hints = read_hints(note.body);
+        if (hints && exist(hints->experts)) site->hint(hints->experts, hints->depth);
       }
+      return;
+    case NoteKind::kWarm:
+      take_warm(note.body);
       return;
     case NoteKind::kAbandon:
       if (const auto sequence = read_abandon(note.body)) {
@@ -152,6 +182,45 @@ void Worker::on_note(const ReadNote& note) {
       return;
   }
   came_.notify_all();
+}
+
+void Worker::take_warm(std::span<const std::byte> body) {
+  const auto part = read_warm_part(body);
+  if (hinted_ == nullptr || !part || !exist(part->experts)) return;
+  const MutexLock lock(mutex_);
+  if (part->number != warm_number_) warm_.clear();
+  warm_number_ = part->number;
+  warm_.insert(warm_.end(), part->experts.begin(), part->experts.end());
+  warm_is_whole_ = part->last;
+}
+
+// Between two works, and again and again while it is not done.
+Status Worker::go_on_warming() {
+  std::vector<ExpertKey> experts;
+  {
+    const MutexLock lock(mutex_);
+    if (std::exchange(warm_is_whole_, false)) {
+      experts.swap(warm_);
+      warms_ = warm_number_;
+    }
+  }
+  if (!experts.empty()) site_->warm(experts);
+  if (warms_ == 0) return {};
+  ODMOE_ASSIGN_OR_RETURN(const Warmth warmth, site_->warmed());
+  const std::string note = make_warmed({.number = warms_,
+                                        .done = warmth.done ? 1U : 0U,
+                                        .n_read = warmth.n_read,
+                                        .n_expert = warmth.n_expert});
+  const Status told = transport_.send_note(0, std::as_bytes(std::span(note)));
+  if (warmth.done && told.has_value()) warms_ = 0;
+  return {};
+}
+
+bool Worker::exist(std::span<const ExpertKey> experts) const {
+  return std::ranges::all_of(experts, [this](const ExpertKey& key) {
+    return key.layer >= 0 && key.layer < shape_.n_layer && has_experts(key.layer) && key.expert >= 0 &&
+           key.expert < shape_.n_expert;
+  });
 }
 
 Status Worker::tell(NoteKind kind, const std::string& body) {
@@ -194,6 +263,7 @@ Result<bool> Worker::begin() {
   ODMOE_ASSIGN_OR_RETURN(const Begin begin, Begin::read(*text));
   engine_.chunk = begin.chunk;
   engine_.sessions = begin.sessions;
+  engine_.prompts = begin.prompts;
   return true;
 }
 
@@ -222,7 +292,10 @@ Status Worker::open() {
   if (weights_->file_bytes() > 0) ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_, *backend_));
   const LocalSite::Options options = local_site_options(engine_, &interrupted_);
   ODMOE_ASSIGN_OR_RETURN(site_, LocalSite::create(*backend_, *decoder_, *file_, options));
-  shape_ = WireShape::of(model, options.max_tokens);
+  shape_ = WireShape::of(model, engine_);
+  const std::vector<int>& layers = decoder_->expert_layers();
+  layer_index_.assign(static_cast<size_t>(model.n_layer), layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) layer_index_[static_cast<size_t>(layers[i])] = i;
   ODMOE_RETURN_IF_ERROR(place_columns());
 
   ODMOE_ASSIGN_OR_RETURN(
@@ -261,6 +334,7 @@ Status Worker::make_store(std::unique_ptr<AsyncReader> reader) {
   options.arena_bytes = plan_.arena_bytes;
   options.max_arena_bytes = limits_.max_arena_bytes;
   options.policy = engine_.policy;
+  if (engine_.fill) options.fill = ExpertStoreOptions::Fill::kWhenTold;
   const uint32_t depth = plan_reads(*source_, copies_, engine_.read_depth, options);
   ODMOE_ASSIGN_OR_RETURN(
       reader, options_.make_reader({.kind = reader_kind(engine_.reader), .depth = depth, .direct = true}));
@@ -273,14 +347,18 @@ Status Worker::make_store(std::unique_ptr<AsyncReader> reader) {
 
 // What experts are computed from and what becomes of it, as the head has them.
 Status Worker::place_columns() {
+  const size_t n_tensor = 3 * (static_cast<size_t>(shape_.places) + 1);
   context_.reset(
-      ggml_init({.mem_size = ggml_tensor_overhead() * 4, .mem_buffer = nullptr, .no_alloc = true}));
+      ggml_init({.mem_size = ggml_tensor_overhead() * n_tensor, .mem_buffer = nullptr, .no_alloc = true}));
   const auto matrix = [&](int64_t rows, int64_t columns) {
     return ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, rows, columns);
   };
-  columns_ = {.input = matrix(shape_.width, shape_.max_tokens),
-              .output = matrix(shape_.width, shape_.max_tokens * shape_.n_expert_used),
-              .weight = matrix(1, shape_.max_tokens * shape_.n_expert_used)};
+  const auto columns_of = [&](int64_t n_token) {
+    return ExpertColumns{.input = matrix(shape_.width, n_token),
+                         .output = matrix(shape_.width, n_token * shape_.n_expert_used),
+                         .weight = matrix(1, n_token * shape_.n_expert_used)};
+  };
+  columns_ = columns_of(shape_.max_tokens());
   uint64_t bytes = 0;
   const std::array all = {columns_.input, columns_.output, columns_.weight};
   for (const ggml_tensor* tensor : all) bytes += round_up(ggml_nbytes(tensor), kTensorAlignment);
@@ -290,19 +368,24 @@ Status Worker::place_columns() {
     if (!memory_.place(tensor, offset)) return fail(ErrorKind::kIo, "ggml could not place the activations");
     offset += round_up(ggml_nbytes(tensor), kTensorAlignment);
   }
+  for (int32_t i = 0; i < shape_.places; ++i) {
+    const ExpertColumns& place = places_.emplace_back(columns_of(shape_.chunk));
+    const auto within = [first = static_cast<uint64_t>(first_column(i))](
+                            ggml_tensor* whole, ggml_tensor* part, int32_t of_token) {
+      place_within(whole, part, first * static_cast<uint64_t>(of_token) * whole->nb[1]);
+    };
+    within(columns_.input, place.input, 1);
+    within(columns_.output, place.output, shape_.n_expert_used);
+    within(columns_.weight, place.weight, shape_.n_expert_used);
+  }
+  chunks_.reserve(places_.size());
   ODMOE_ASSIGN_OR_RETURN(result_, AlignedBuffer::allocate(max_result_bytes(shape_)));
-  const auto max_tokens = static_cast<size_t>(shape_.max_tokens);
-  demand_.emplace(shape_.n_expert, shape_.n_expert_used, shape_.max_tokens);
-  token_columns_.resize(max_tokens);
+  demand_.emplace(shape_.n_expert, shape_.n_expert_used, shape_.max_tokens());
+  token_columns_.resize(static_cast<size_t>(shape_.max_tokens()));
   return {};
 }
 
-Result<bool> Worker::agree() {
-  const auto complain = [this](const Error& error) -> Result<bool> {
-    (void)tell(NoteKind::kReady, error.message);
-    ODMOE_RETURN_IF_ERROR(await_end(std::unexpected(error)));
-    return false;
-  };
+Status Worker::introduce() {
   auto hello = make_hello({.file = *file_,
                            .source = *source_,
                            .backend = *backend_,
@@ -316,11 +399,48 @@ Result<bool> Worker::agree() {
   } else if (options_.pretend) {
     options_.pretend(*hello);
   }
-  ODMOE_RETURN_IF_ERROR(tell(NoteKind::kHello, hello->json()));
+  return tell(NoteKind::kHello, hello->json());
+}
+
+Status Worker::agree_and_serve() {
+  ODMOE_ASSIGN_OR_RETURN(const bool agreed, agree());
+  return agreed ? serve() : Status();
+}
+
+// A rank has gone: those that are left find other owners.
+Status Worker::regroup() {
+  pulse_.stop();
+  site_->abandon();
+  {
+    const MutexLock lock(mutex_);
+    setup_.reset();
+    warm_.clear();
+    warm_is_whole_ = false;
+    warms_ = 0;
+    current_ = abandoned_ = 0;
+    interrupted_ = false;
+  }
+  ODMOE_RETURN_IF_ERROR(transport_.regroup(options_.pulse.silence));
+  pulse_.restart();
+  return {};
+}
+
+Result<bool> Worker::agree() {
+  const auto complain = [this](const Error& error) -> Result<bool> {
+    (void)tell(NoteKind::kReady, error.message);
+    ODMOE_RETURN_IF_ERROR(await_end(std::unexpected(error)));
+    return false;
+  };
   ODMOE_ASSIGN_OR_RETURN(const auto text, await_note(NoteKind::kSetup));
   if (!text) return false;
   const auto setup = RankList::read(*text);
   if (!setup.has_value()) return complain(setup.error());
+
+  const auto self = std::ranges::find(setup->numbers, transport_.rank()) - setup->numbers.begin();
+  const auto number = static_cast<int>(self);
+  if (self == std::ssize(setup->numbers)) {
+    return complain({.kind = ErrorKind::kUnsupported, .message = "is not among the head's ranks"});
+  }
 
   OwnershipFacts facts = facts_of(*decoder_, *source_, {});
   facts.ranks = setup->ranks;
@@ -333,22 +453,28 @@ Result<bool> Worker::agree() {
                                               ownership.fingerprint().hex(), setup->owners)});
   }
   if (const Status held =
-          check_held(ownership, transport_.rank(), facts.expert_layers, facts.n_expert, *file_, *source_);
+          check_held(ownership, number, facts.expert_layers, facts.n_expert, *file_, *source_);
       !held.has_value()) {
     return complain(held.error());
-  }
-  layer_index_.resize(static_cast<size_t>(shape_.n_layer));
-  for (size_t i = 0; i < facts.expert_layers.size(); ++i) {
-    layer_index_[static_cast<size_t>(facts.expert_layers[i])] = i;
   }
   // Sites: all others together, and this one.
   owners_.emplace(facts.expert_layers, facts.n_expert);
   owners_->add_site({});
   owners_->add_site([&](int layer, int32_t expert) {
-    return ownership.owner(layer_index_[static_cast<size_t>(layer)], expert) == transport_.rank();
+    return ownership.owner(layer_index_[static_cast<size_t>(layer)], expert) == number;
   });
-  if (const Status room = transport_.make_room(max_work_bytes(shape_)); !room.has_value()) {
-    return complain(room.error());
+  if (!has_room_) {
+    if (const Status room = transport_.make_room(max_work_bytes(shape_)); !room.has_value()) {
+      return complain(room.error());
+    }
+    has_room_ = true;
+  }
+  if (engine_.fill) {
+    store_->fill_only([&](ExpertKey key) {
+      return has_experts(key.layer) &&
+             ownership.owner(layer_index_[static_cast<size_t>(key.layer)], key.expert) == number;
+    });
+    store_->set_fill(true);
   }
   hinted_ = site_.get();
   ODMOE_RETURN_IF_ERROR(tell(NoteKind::kReady, {}));
@@ -359,6 +485,7 @@ Status Worker::serve() {
   while (!ended_) {
     ODMOE_RETURN_IF_ERROR(pulse_.status());
     look_around();
+    ODMOE_RETURN_IF_ERROR(go_on_warming());
     ODMOE_ASSIGN_OR_RETURN(const auto message, transport_.receive(0, kLookAround));
     if (message) ODMOE_RETURN_IF_ERROR(answer(*message));
   }
@@ -375,6 +502,7 @@ void Worker::begin_work(uint32_t sequence) {
 
 Status Worker::answer(std::span<const std::byte> message) {
   ODMOE_ASSIGN_OR_RETURN(const ReadWork work, read_work(message, shape_));
+  if (!has_experts(work.layer)) return fail(ErrorKind::kIo, "the head asked for a layer without experts");
   begin_work(work.sequence);
   take_in(work);
   demand_->set(work.layer, work.chosen, std::span(token_columns_).first(static_cast<size_t>(work.n_token)));
@@ -382,6 +510,7 @@ Status Worker::answer(std::span<const std::byte> message) {
   ExpertWork own{.tokens = work.tokens,
                  .demand = &*demand_,
                  .experts = owners_->share(1, index, demand_->experts()),
+                 .chunks = chunks_,
                  .columns = columns_};
   const std::vector<int>& layers = decoder_->expert_layers();
   if (index + 1 < layers.size()) {
@@ -425,16 +554,29 @@ bool Worker::has_columns(const ExpertWork& work) const {
 
 // What the head sent, to where experts are computed.
 void Worker::take_in(const ReadWork& work) {
-  const auto n_used = static_cast<size_t>(shape_.n_expert_used);
-  std::ranges::copy(work.input, host_values<float>(columns_.input).begin());
-  const std::span<float> weights = host_values<float>(columns_.weight);
-  for (size_t t = 0; t < work.columns.size(); ++t) {
-    token_columns_[t] = work.columns[t];
-    if (work.columns[t] < 0) continue;
-    std::ranges::copy(
-        work.weights.subspan(t * n_used, n_used),
-        weights.begin() + static_cast<ptrdiff_t>(static_cast<size_t>(work.columns[t]) * n_used));
+  chunks_.clear();
+  size_t token = 0;
+  int32_t lane = 0;
+  for (const WireChunk& chunk : work.chunks) {
+    while (std::cmp_less(token, chunk.first)) take_token(work, token++, lane++);
+    const int32_t first = first_column(static_cast<int32_t>(chunks_.size()));
+    chunks_.push_back({.first = first, .n_token = chunk.n_token, .columns = places_[chunks_.size()]});
+    for (int32_t i = 0; i < chunk.n_token; ++i) take_token(work, token++, first + i);
   }
+  while (token < work.columns.size()) take_token(work, token++, lane++);
+}
+
+void Worker::take_token(const ReadWork& work, size_t token, int32_t column) {
+  token_columns_[token] = -1;
+  if (work.columns[token] < 0) return;
+  token_columns_[token] = column;
+  const auto width = static_cast<size_t>(shape_.width);
+  const auto n_used = static_cast<size_t>(shape_.n_expert_used);
+  const auto to = static_cast<size_t>(column);
+  std::ranges::copy(work.input.subspan(static_cast<size_t>(work.columns[token]) * width, width),
+                    host_values<float>(columns_.input).subspan(to * width).begin());
+  std::ranges::copy(work.weights.subspan(token * n_used, n_used),
+                    host_values<float>(columns_.weight).subspan(to * n_used).begin());
 }
 
 Status Worker::send_rows(const ExpertWork& work, uint32_t sequence) {

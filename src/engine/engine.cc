@@ -96,7 +96,10 @@ ModelInfo describe_model(const Account& account, const Decoder& decoder, const D
 EngineImpl::EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies)
     : options_(options), dependencies_(dependencies), clock_(dependencies.clock) {}
 
-EngineImpl::~EngineImpl() { keep_experience(); }
+EngineImpl::~EngineImpl() {
+  if (dependencies_.before_end) dependencies_.before_end();
+  keep_experience();
+}
 
 Result<std::unique_ptr<Engine>> Engine::open(const EngineOptions& options, const LoadProgress& progress) {
   return EngineImpl::open(options, progress);
@@ -223,9 +226,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                                  static_cast<uint64_t>(info_.n_vocab) * sizeof(float) +
                                  static_cast<uint64_t>(options_.context) * sizeof(Token);
   const uint64_t more_site_bytes =
-      dependencies_.site_bytes
-          ? dependencies_.site_bytes(decoder_->shape(), local_site_options(options_, nullptr).max_tokens)
-          : 0;
+      dependencies_.site_bytes ? dependencies_.site_bytes(decoder_->shape(), options_) : 0;
   MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
       .kv_bytes = state_plan_->bytes() * n_session,
@@ -294,6 +295,22 @@ Status EngineImpl::set_up_sites() {
   if (foresight_ != nullptr) foresight_->attach(*store_, hints);
   if (batch_foresight_ != nullptr) batch_foresight_->attach(*store_, hints);
   return {};
+}
+
+Status EngineImpl::change_owners(const MakeOwners& make) {
+  const MutexLock lock(evaluation_mutex_);
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<ExpertOwners::Owns> owns, make());
+  forward_->change_owners(owns);
+  fill_own();
+  return {};
+}
+
+// Free slots, with experts that are computed here.
+void EngineImpl::fill_own() {
+  if (!options_.fill) return;
+  store_->fill_only(
+      [this](ExpertKey key) { return forward_->owners().site_of_layer(key.layer, key.expert) == 0; });
+  store_->set_fill(true);
 }
 
 Status EngineImpl::set_up_predictor() {
@@ -412,7 +429,9 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   ODMOE_RETURN_IF_ERROR(start_store());
   // While the last dense weights are laid out the drive has nothing else to do than to fill the arena.  What
   // they are staged in is in memory beside it, in the place of KV caches that are empty yet.
-  const bool early = options_.fill && weights_->load_bytes() <= plan_.kv_bytes;
+  // Where there are several sites it is not known yet with which ones.
+  const bool fill_at_once = options_.fill && !dependencies_.make_sites;
+  const bool early = fill_at_once && weights_->load_bytes() <= plan_.kv_bytes;
   const uint64_t total = weights_->bytes();
   ODMOE_RETURN_IF_ERROR(weights_->load(*reader, {.threads = options_.threads,
                                                  .progress =
@@ -423,13 +442,14 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
                                                               progress(std::min(done, total), total);
                                                      },
                                                  .all_read = [&] { store_->set_fill(early); }}));
-  store_->set_fill(options_.fill);
+  store_->set_fill(fill_at_once);
   reader.reset();
   decoder_->read_biases();
   ODMOE_RETURN_IF_ERROR(decoder_->check_experts_of_tokens(options_.model.string()));
   ODMOE_RETURN_IF_ERROR(dense_->check_router_biases());
   ODMOE_RETURN_IF_ERROR(site_->attach(*store_));
   ODMOE_RETURN_IF_ERROR(set_up_sites());
+  if (!fill_at_once) fill_own();
   if (stale_gate_ != nullptr) stale_gate_->copy_routers();
   file_.reset();  // all that is needed of the metadata has been copied
   plan_.n_slot = store_->stats().n_slot;
@@ -549,8 +569,7 @@ Status EngineImpl::advance(std::span<const NextTokens> parts) {
     n_token += parts[i].tokens.size();
   }
   MutexLock lock(evaluation_mutex_);
-  // A message to another site has room for the tokens of one timeline, or single ones.
-  if (forward_->observed() || (several > 0 && !more_sites_.empty())) {
+  if (forward_->observed()) {
     lock.unlock();
     return advance_in_turn(parts);
   }

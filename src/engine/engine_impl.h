@@ -56,8 +56,9 @@ struct EngineDependencies {
     std::span<const ModelCopy> copies;
   };
   std::function<Result<std::vector<Site>>(const SiteContext&)> make_sites;
-  // Memory that they will make resident here, of evaluations of so many tokens; null: none.
-  std::function<uint64_t(const ModelShape& shape, int64_t max_tokens)> site_bytes;
+  std::function<void()> before_end;  // of the engine: nobody calls change_owners() afterwards
+  // Memory that they will make resident here; null: none.
+  std::function<uint64_t(const ModelShape& shape, const EngineOptions& options)> site_bytes;
   // What of the statistics they know; any thread.  Null: nothing.
   std::function<std::vector<Stats::Rank>()> rank_stats;
   Decoder::MakeArchitecture make_architecture = odmoe::make_architecture;
@@ -141,6 +142,11 @@ class EngineImpl final : public Engine {
   void interrupt() noexcept override { interrupted_.store(true, std::memory_order_relaxed); }
   void clear_interrupt() noexcept override { interrupted_.store(false, std::memory_order_relaxed); }
 
+  // Other owners of experts, between two evaluations, which wait for it: `make` says what each of the further
+  // sites takes over, in their order.  Its error is returned, and then owners are as they were.  Any thread.
+  using MakeOwners = std::function<Result<std::vector<ExpertOwners::Owns>>()>;
+  Status change_owners(const MakeOwners& make);
+
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const Decoder& decoder() const { return *decoder_; }
   const EngineOptions& options() const { return options_; }
@@ -172,6 +178,7 @@ class EngineImpl final : public Engine {
   Backend& host_backend() { return host_backend_ ? *host_backend_ : *backend_; }
   Status set_up_evaluation(const SequenceState& state);
   Status set_up_sites();
+  void fill_own();
   Status set_up_predictor();
   void trust_earlier_run();
   void keep_experience() const;

@@ -18,6 +18,8 @@ class ExpertOwners {
 
   // Another site, which takes over what `owns` says.  Of the first it is not asked.
   void add_site(const Owns& owns);
+  // Others from now on: what each site but the first takes over, in their order.
+  void change(std::span<const Owns> owns);
   size_t n_site() const { return sites_.size(); }
 
   // Of a layer, by index among those with experts: all that are a site's.
@@ -26,6 +28,8 @@ class ExpertOwners {
   size_t site_of(size_t index, int32_t expert) const {
     return owner_[index * static_cast<size_t>(n_expert_) + static_cast<size_t>(expert)];
   }
+  // The same by the layer's number.  One owner.
+  size_t site_of_layer(int layer, int32_t expert) const;
   // Of some experts of a layer those that are a site's, in their order; valid until the site is asked again.
   std::span<const int32_t> share(size_t site, size_t index, std::span<const int32_t> experts);
 
@@ -34,6 +38,7 @@ class ExpertOwners {
     std::vector<std::vector<int32_t>> experts;  // by layer
     std::vector<int32_t> share;
   };
+  void divide(size_t number, const Owns& owns);
   uint8_t& owner(size_t index, int32_t expert) {
     return owner_[index * static_cast<size_t>(n_expert_) + static_cast<size_t>(expert)];
   }

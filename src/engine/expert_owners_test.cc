@@ -34,5 +34,22 @@ TEST(ExpertOwners, SharesKeepTheOrderAndEachExpertIsInOne) {
   EXPECT_THAT(owners.share(2, 0, wanted), ElementsAre(4, 0));
 }
 
+TEST(ExpertOwners, CanBeOthersFromThenOn) {
+  const std::array layers = {1, 4};
+  ExpertOwners owners(layers, 4);
+  owners.add_site({});
+  owners.add_site([](int, int32_t expert) { return expert == 1; });
+  owners.add_site([](int, int32_t expert) { return expert == 2; });
+  owners.change(
+      std::array{ExpertOwners::Owns([](int, int32_t) { return false; }),
+                 ExpertOwners::Owns([](int layer, int32_t expert) { return layer == 4 && expert > 1; })});
+  EXPECT_THAT(owners.experts(0, 0), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(owners.experts(0, 1), ElementsAre(0, 1));
+  EXPECT_THAT(owners.experts(1, 1), IsEmpty());
+  EXPECT_THAT(owners.experts(2, 1), ElementsAre(2, 3));
+  EXPECT_EQ(owners.site_of_layer(4, 3), 2);
+  EXPECT_THAT(owners.share(2, 1, std::array{3, 0, 2}), ElementsAre(3, 2));
+}
+
 }  // namespace
 }  // namespace odmoe

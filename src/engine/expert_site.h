@@ -12,6 +12,7 @@
 #include <span>
 
 #include "engine/layer_demand.h"
+#include "engine/warming.h"
 #include "format/expert_source.h"
 #include "model/blocks/experts.h"
 #include "odmoe/result.h"
@@ -67,6 +68,11 @@ class ExpertSite {
   // (ExpertStore::prefetch, for a token's choice); and how many reads for them may be in flight.  Any thread,
   // one at a time.  Never waits.
   virtual void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) = 0;
+
+  // Begins to read experts of the site before anybody asks for them, likeliest first, as many as there is
+  // room for, and returns; how far that is.  Any thread, one at a time, while hints may come meanwhile.
+  virtual void warm(std::span<const ExpertKey> experts) = 0;
+  virtual Result<Warmth> warmed() = 0;
 };
 
 }  // namespace odmoe

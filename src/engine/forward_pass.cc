@@ -70,6 +70,10 @@ void ForwardPass::add_site(ExpertSite& site, const ExpertOwners::Owns& owns) {
   owners_.add_site(owns);
 }
 
+void ForwardPass::change_owners(std::span<const ExpertOwners::Owns> owns) {
+  hints_ ? hints_->change(owns) : owners_.change(owns);
+}
+
 HintSink* ForwardPass::hint_sink() {
   if (sites_.size() < 2) return nullptr;
   std::vector<ExpertSite*> sites;

@@ -46,6 +46,9 @@ class ForwardPass {
 
   // The first site owns all experts; of a later one `owns` says what it takes over.
   void add_site(ExpertSite& site, const ExpertOwners::Owns& owns = {});
+  const ExpertOwners& owners() const { return owners_; }
+  // Other owners from the next evaluation on: what each site but the first takes over.
+  void change_owners(std::span<const ExpertOwners::Owns> owns);
   // Where hints go, once all sites are there; null: all experts are the first one's.
   HintSink* hint_sink();
   // Is told before the sites begin with a layer, so it has to be quick.

@@ -36,6 +36,7 @@ inline LocalSite::Options local_site_options(const EngineOptions& options,
   return {.max_tokens = std::max(options.chunk, lanes),
           .max_tokens_together = int64_t{lanes} + int64_t{max_places(options)} * options.chunk,
           .rows_tried = std::max(std::min(options.sessions, kMostRowsTried), std::min(lanes, kRowsTried)),
+          .fill = options.fill,
           .interrupted = interrupted};
 }
 

@@ -152,6 +152,17 @@ void LocalSite::hint(std::span<const ExpertKey> experts, PrefetchDepth depth) {
   store_->prefetch(experts, Reach::kBorrow);
 }
 
+void LocalSite::warm(std::span<const ExpertKey> experts) {
+  warming_.reset();
+  warming_ = std::make_unique<Warming>(*store_, std::vector(experts.begin(), experts.end()), options_.fill);
+}
+
+Result<Warmth> LocalSite::warmed() {
+  if (warming_ != nullptr) warmth_ = warming_->go_on();
+  if (warmth_.done) warming_.reset();
+  return warmth_;
+}
+
 void LocalSite::lease_pending() {
   if (pending_.empty()) return;
   const size_t before = leases_.size();

@@ -27,6 +27,7 @@ class LocalSite final : public ExpertSite, public RoutingSink {
     int64_t max_tokens = 512;                        // of one timeline, or single ones of several
     int64_t max_tokens_together = 0;                 // of an evaluation of chunks; 0: there are none
     int32_t rows_tried = 1;                          // of an expert, where each token is to be by itself
+    bool fill = false;                               // slots that are free, once nothing is warmed
     const std::atomic<bool>* interrupted = nullptr;  // may be null
   };
 
@@ -55,6 +56,8 @@ class LocalSite final : public ExpertSite, public RoutingSink {
   Result<std::optional<DemandPair>> finish() override;
   void abandon() override;
   void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) override;
+  void warm(std::span<const ExpertKey> experts) override;
+  Result<Warmth> warmed() override;
 
  private:
   LocalSite(Backend& backend, const ModelShape& shape, std::span<const int> expert_layers,
@@ -88,6 +91,8 @@ class LocalSite final : public ExpertSite, public RoutingSink {
   std::vector<ExpertPair> chunk_pairs_;  // scratch of compute_timelines()
   std::optional<DemandPair> not_finite_;
   std::vector<ExpertKey> hints_;
+  std::unique_ptr<Warming> warming_;  // while it is not done
+  Warmth warmth_;
 };
 
 }  // namespace odmoe

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "base/mutex.h"
 #include "engine/expert_owners.h"
 #include "engine/expert_site.h"
 #include "engine/hint_sink.h"
@@ -15,15 +16,18 @@ namespace odmoe {
 class SiteHints final : public HintSink {
  public:
   // `sites` as `owners` numbers them; both outlive it, and get no further sites.
-  SiteHints(std::span<const int> expert_layers, const ExpertOwners& owners, std::vector<ExpertSite*> sites);
+  SiteHints(std::span<const int> expert_layers, ExpertOwners& owners, std::vector<ExpertSite*> sites);
 
+  // ExpertOwners::change(), between two hints.
+  void change(std::span<const ExpertOwners::Owns> owns);
   void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) override;
 
  private:
-  const ExpertOwners& owners_;
+  Mutex mutex_;  // of changes and hints
+  ExpertOwners& owners_;
   std::vector<ExpertSite*> sites_;
-  std::vector<size_t> index_;                  // of a layer among those with experts
-  std::vector<std::vector<ExpertKey>> share_;  // of each site
+  std::vector<size_t> index_;                                           // of a layer among those with experts
+  std::vector<std::vector<ExpertKey>> share_ ODMOE_GUARDED_BY(mutex_);  // of each site
 };
 
 }  // namespace odmoe

@@ -20,6 +20,8 @@ class HintedSite final : public ExpertSite {
     told.assign(experts.begin(), experts.end());
     told_depth = depth;
   }
+  void warm(std::span<const ExpertKey> /*experts*/) override {}
+  Result<Warmth> warmed() override { return Warmth{}; }
   std::vector<ExpertKey> told;
   PrefetchDepth told_depth = PrefetchDepth::kFew;
 };
@@ -36,6 +38,10 @@ TEST(SiteHints, EachSiteIsToldOfItsOwnExpertsInTheirOrderAndOfNoneWhereThereAreN
   EXPECT_THAT(first.told, ElementsAre(ExpertKey{2, 3}, ExpertKey{5, 0}));
   EXPECT_THAT(second.told, ElementsAre(ExpertKey{5, 3}, ExpertKey{5, 2}));
   EXPECT_EQ(second.told_depth, PrefetchDepth::kMany);
+  hints.change(std::array{ExpertOwners::Owns([](int, int32_t expert) { return expert == 3; })});
+  hints.hint(std::array{ExpertKey{5, 3}, ExpertKey{5, 2}}, PrefetchDepth::kMany);
+  EXPECT_THAT(first.told, ElementsAre(ExpertKey{5, 2}));
+  EXPECT_THAT(second.told, ElementsAre(ExpertKey{5, 3}));
   hints.hint(std::array{ExpertKey{2, 1}}, PrefetchDepth::kFew);
   EXPECT_THAT(first.told, ElementsAre(ExpertKey{2, 1}));
   EXPECT_THAT(second.told, IsEmpty());

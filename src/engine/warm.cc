@@ -1,4 +1,4 @@
-// Experts read before anybody asks for them.
+// Experts read before anybody asks for them, wherever they are computed.
 #include <algorithm>
 #include <chrono>
 #include <thread>
@@ -9,54 +9,39 @@ namespace odmoe {
 namespace {
 
 constexpr auto kPoll = std::chrono::milliseconds(2);
-// Hints that have not begun by then will not: a layer's share is full.
-constexpr auto kPatience = std::chrono::milliseconds(100);
 
 }  // namespace
 
 Status EngineImpl::warm(std::span<const LikelyExpert> experts, const LoadProgress& progress) {
   const std::vector<int>& layers = decoder_->expert_layers();
-  std::vector<ExpertKey> keys;
+  std::vector<std::vector<ExpertKey>> keys(more_sites_.size() + 1);  // by site
+  MutexLock lock(evaluation_mutex_);                                 // owners stay
   for (const LikelyExpert& likely : experts) {
     if (!std::ranges::contains(layers, likely.layer) || likely.expert < 0 ||
         likely.expert >= source_->n_expert(likely.layer)) {
       return fail(ErrorKind::kUsage, "the model has no expert {} in layer {}", likely.expert, likely.layer);
     }
-    keys.push_back({.layer = likely.layer, .expert = likely.expert});
+    const size_t site = forward_->owners().site_of_layer(likely.layer, likely.expert);
+    keys[site].push_back({.layer = likely.layer, .expert = likely.expert});
   }
-  // What is likely goes before what merely comes first.
-  struct NoFill {
-    ExpertStore& store;
-    bool fills;
-    explicit NoFill(ExpertStore& s, bool f) : store(s), fills(f) { store.set_fill(false); }
-    ~NoFill() { store.set_fill(fills); }
-  } const no_fill(*store_, options_.fill);
-  keys.resize(std::min(keys.size(), static_cast<size_t>(store_->stats().n_slot)));
-  for (size_t done = 0; done < keys.size();) {
-    // Hints replace those before them, so each batch is waited for.
-    const auto batch = std::span(keys).subspan(done, std::min(keys.size() - done, ExpertStore::kMaxHints));
-    store_->prefetch(batch, Reach::kShare);
-    auto moved = std::chrono::steady_clock::now();
-    size_t there = 0;
-    while (true) {
-      size_t resident = 0, loading = 0;
-      for (const ExpertKey key : batch) {
-        const Residency residency = store_->residency(key);
-        resident += residency == Residency::kResident ? 1 : 0;
-        loading += residency == Residency::kLoading ? 1 : 0;
-      }
-      if (progress && !progress(done + resident, keys.size())) {
-        return fail(ErrorKind::kInterrupted, "interrupted while experts were read");
-      }
-      const auto now = std::chrono::steady_clock::now();
-      if (resident > there || loading > 0) moved = now;
-      there = resident;
-      if (resident == batch.size() || now - moved > kPatience) break;
-      std::this_thread::sleep_for(kPoll);
+  std::vector<ExpertSite*> sites{site_.get()};
+  lock.unlock();
+  for (const auto& more : more_sites_) sites.push_back(more.site.get());
+  for (size_t i = 0; i < sites.size(); ++i) sites[i]->warm(keys[i]);
+  while (true) {
+    Warmth all;
+    for (ExpertSite* site : sites) {
+      ODMOE_ASSIGN_OR_RETURN(const Warmth there, site->warmed());
+      all.n_read += there.n_read;
+      all.n_expert += there.n_expert;
+      all.done = all.done && there.done;
     }
-    done += batch.size();
+    if (progress && !progress(all.n_read, all.n_expert)) {
+      return fail(ErrorKind::kInterrupted, "interrupted while experts were read");
+    }
+    if (all.done) return {};
+    std::this_thread::sleep_for(kPoll);
   }
-  return {};
 }
 
 }  // namespace odmoe

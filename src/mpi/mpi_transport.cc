@@ -10,8 +10,15 @@
 //   - while nobody does, threads compute: kDuringWork is enough to keep a long message going, and costs a few
 //     per cent of one processor;
 //   - when no message has come or gone for kLong, every kAtRest; notes, the signs of life, do not count.
+//
+// A rank that has gone: with ULFM (mpirun --with-ft ulfm) the head is told by what it waits for, and tells
+// the others by revoking the communicator, since they wait for the head alone; then all that are left shrink
+// it.
 #include <mpi.h>
 #include <sched.h>
+#ifdef OPEN_MPI
+#include <mpi-ext.h>
+#endif
 #ifdef __linux__
 #include <sys/prctl.h>
 #endif
@@ -114,8 +121,11 @@ class MpiTransport final : public Transport {
   Status make_room(uint64_t message_bytes) override {
     const std::lock_guard lock(mutex_);
     for (int rank = 0; rank < n_rank_; ++rank) {
-      // Only the head speaks to all.
-      if (rank == rank_ || (rank_ != 0 && rank != 0)) continue;
+      if (!speaks_to(rank)) continue;
+      if (!std::in_range<int>(message_bytes)) {
+        return fail(ErrorKind::kUsage, "messages of {} bytes are longer than MPI's: a smaller --chunk",
+                    message_bytes);
+      }
       auto room = AlignedBuffer::allocate(message_bytes);
       if (!room.has_value()) return std::unexpected(room.error());
       peer(rank).room = std::move(*room);
@@ -163,9 +173,33 @@ class MpiTransport final : public Transport {
     return message;
   }
 
+  bool can_regroup() const override {
+    const std::lock_guard lock(mutex_);
+    return error_.has_value() && lost_ && there_[0];
+  }
+  bool is_there(int rank) const override {
+    const std::lock_guard lock(mutex_);
+    return there_[static_cast<size_t>(rank)];
+  }
+  Status regroup(milliseconds timeout) override {
+    std::unique_lock lock(mutex_);
+    regrouping_ = true;
+    wake_.notify_one();
+    // MPI waits for whom it counts among those that are left, and cannot be told how long.
+    if (!changed_.wait_for(lock, timeout, [&] { return !regrouping_; })) {
+      stuck_ = true;
+      return fail(ErrorKind::kIo, "the ranks that are left did not find each other in {} ms",
+                  timeout.count());
+    }
+    if (error_) return std::unexpected(*error_);
+    return {};
+  }
+
   void leave() override { end(Ending::kInOrder); }
   void abort(int exit_code) override {
     exit_code_ = exit_code;
+    // The thread has MPI and does not come back.
+    if (stuck_) end_all();
     end(Ending::kAtOnce);
   }
 
@@ -194,6 +228,9 @@ class MpiTransport final : public Transport {
   MpiTransport() : thread_([this] { run(); }) {}
 
   Peer& peer(int rank) { return peers_[static_cast<size_t>(rank)]; }
+  // Only the head speaks to all.
+  bool speaks_to(int rank) const { return rank != rank_ && (rank_ == 0 || rank == 0); }
+  int number(int rank) const { return numbers_[static_cast<size_t>(rank)]; }
   void end(Ending how) {
     {
       const std::lock_guard lock(mutex_);
@@ -216,6 +253,12 @@ class MpiTransport final : public Transport {
   std::optional<bool> try_drive();
   bool drive();
   bool join_all();
+  void shrink();
+  bool end_requests();
+  Status shrink_world();
+  void begin_anew(Status shrunk);
+  void end_without_order();
+  [[noreturn]] void end_all();
   bool start();
   bool look(int rank);
   bool done(MPI_Request& request, int rank, MPI_Status& status);
@@ -223,11 +266,14 @@ class MpiTransport final : public Transport {
   void rest();
   void finish();
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;  // what others wait for
   std::condition_variable wake_;     // what the thread waits for
   bool joined_ = false;
   std::optional<Error> error_;
+  bool lost_ = false;        // the error is a rank that has gone, and the others can go on
+  bool regrouping_ = false;  // asked for, and not done yet
+  std::vector<bool> there_;  // by rank
   std::vector<Peer> peers_;
   std::deque<std::pair<int, std::vector<std::byte>>> come_;  // notes
   std::atomic<bool> asked_ = false;
@@ -236,13 +282,15 @@ class MpiTransport final : public Transport {
   std::atomic<Time> last_moved_ = std::chrono::steady_clock::now();
   std::atomic<Ending> ending_ = Ending::kNo;
   std::atomic<int> exit_code_ = 1;
+  std::atomic<bool> stuck_ = false;
 
   // Set before joined_, and then as they are.
   int rank_ = 0, n_rank_ = 1;
   std::vector<std::string> hosts_;
   // Whoever calls MPI holds it; taken before mutex_.
   std::mutex mpi_mutex_;
-  MPI_Comm world_ = MPI_COMM_NULL;
+  MPI_Comm world_ = MPI_COMM_NULL;  // of the ranks that are there
+  std::vector<int> numbers_;        // theirs in it, by rank
   std::vector<Flow> flows_;
   JoiningThread thread_;  // last: it uses the others
 };
@@ -253,6 +301,7 @@ void MpiTransport::run() {
   while (ending_ == Ending::kNo) {
     (void)try_drive();
     rest();
+    shrink();
   }
   const std::lock_guard mpi(mpi_mutex_);
   finish();
@@ -268,7 +317,7 @@ std::optional<bool> MpiTransport::try_drive() {
 bool MpiTransport::drive() {
   bool moved = asked_.exchange(false) && start();
   for (int rank = 0; rank < n_rank_; ++rank) {
-    if (rank != rank_) moved = look(rank) || moved;
+    if (speaks_to(rank)) moved = look(rank) || moved;
   }
   return moved;
 }
@@ -328,8 +377,10 @@ bool MpiTransport::join_all() {
   }
   for (size_t i = 0; i < n; ++i) hosts_.emplace_back(all.data() + i * own.size());
   flows_.resize(n);
+  for (int rank = 0; rank < n_rank_; ++rank) numbers_.push_back(rank);
   const std::lock_guard lock(mutex_);
   peers_.resize(n);
+  there_.assign(n, true);
   joined_ = true;
   asked_ = true;
   changed_.notify_all();
@@ -341,13 +392,13 @@ bool MpiTransport::start() {
   const std::lock_guard lock(mutex_);
   if (error_) return false;
   for (int rank = 0; rank < n_rank_; ++rank) {
-    if (rank == rank_) continue;
+    if (!speaks_to(rank) || !there_[static_cast<size_t>(rank)]) continue;
     Peer& peer = this->peer(rank);
     Flow& flow = flows_[static_cast<size_t>(rank)];
     if (flow.note_coming == MPI_REQUEST_NULL && come_.size() < kMostComing) {
       flow.note_in.resize(kMaxNoteBytes);
-      if (!check(MPI_Irecv(flow.note_in.data(), static_cast<int>(kMaxNoteBytes), MPI_BYTE, rank, kNoteTag,
-                           world_, &flow.note_coming),
+      if (!check(MPI_Irecv(flow.note_in.data(), static_cast<int>(kMaxNoteBytes), MPI_BYTE, number(rank),
+                           kNoteTag, world_, &flow.note_coming),
                  rank)) {
         return false;
       }
@@ -355,21 +406,21 @@ bool MpiTransport::start() {
     if (flow.note_sending == MPI_REQUEST_NULL && !peer.notes.empty()) {
       flow.note_out = std::move(peer.notes.front());
       peer.notes.pop_front();
-      if (!check(MPI_Isend(flow.note_out.data(), static_cast<int>(flow.note_out.size()), MPI_BYTE, rank,
-                           kNoteTag, world_, &flow.note_sending),
+      if (!check(MPI_Isend(flow.note_out.data(), static_cast<int>(flow.note_out.size()), MPI_BYTE,
+                           number(rank), kNoteTag, world_, &flow.note_sending),
                  rank)) {
         return false;
       }
     }
     if (peer.sending && flow.message_sending == MPI_REQUEST_NULL &&
-        !check(MPI_Isend(peer.message.data(), static_cast<int>(peer.message.size()), MPI_BYTE, rank,
+        !check(MPI_Isend(peer.message.data(), static_cast<int>(peer.message.size()), MPI_BYTE, number(rank),
                          kMessageTag, world_, &flow.message_sending),
                rank)) {
       return false;
     }
     if (std::exchange(peer.wants_message, false) &&
-        !check(MPI_Irecv(peer.room.data(), static_cast<int>(peer.room.size()), MPI_BYTE, rank, kMessageTag,
-                         world_, &flow.message_coming),
+        !check(MPI_Irecv(peer.room.data(), static_cast<int>(peer.room.size()), MPI_BYTE, number(rank),
+                         kMessageTag, world_, &flow.message_coming),
                rank)) {
       return false;
     }
@@ -434,26 +485,138 @@ bool MpiTransport::done(MPI_Request& request, int rank, MPI_Status& status) {
 // The lock is held.
 bool MpiTransport::check(int error, int rank) {
   if (error == MPI_SUCCESS) return true;
+  int kind = MPI_SUCCESS;
+  MPI_Error_class(error, &kind);
+  bool gone = false, revoked = false;
+#ifdef OMPI_HAVE_MPIX_COMM_GET_FAILED
+  gone = kind == MPIX_ERR_PROC_FAILED || kind == MPIX_ERR_PROC_FAILED_PENDING;
+  revoked = kind == MPIX_ERR_REVOKED;
+#endif
+  if (gone) there_[static_cast<size_t>(rank)] = false;
+  lost_ = lost_ || gone || revoked;
   if (!error_) {
-    error_ = Error{.kind = ErrorKind::kIo,
-                   .message = odmoe::format("rank {} ({}) has gone: {}", rank, host(rank), text_of(error))};
+    error_ =
+        Error{.kind = ErrorKind::kIo,
+              .message = revoked ? "a rank has gone, which the others are told"
+                                 : odmoe::format("rank {} ({}) {}: {}", rank, host(rank),
+                                                 kind == MPI_ERR_TRUNCATE ? "sent more than there is room for"
+                                                                          : "has gone",
+                                                 text_of(error))};
   }
   changed_.notify_all();
   return false;
 }
 
+// As asked for, once all that is under way has ended.
+void MpiTransport::shrink() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!regrouping_) return;
+  }
+  const std::lock_guard mpi(mpi_mutex_);
+  begin_anew(shrink_world());
+}
+
+#ifdef OMPI_HAVE_MPIX_COMM_GET_FAILED
+// All requests of a revoked communicator end, with an error.
+bool MpiTransport::end_requests() {
+  const Time end = std::chrono::steady_clock::now() + kFlush;
+  for (Flow& flow : flows_) {
+    for (MPI_Request* request :
+         {&flow.note_sending, &flow.message_sending, &flow.note_coming, &flow.message_coming}) {
+      for (int ended = 0; *request != MPI_REQUEST_NULL;) {
+        if (MPI_Test(request, &ended, MPI_STATUS_IGNORE) != MPI_SUCCESS) *request = MPI_REQUEST_NULL;
+        if (ended != 0) *request = MPI_REQUEST_NULL;
+        if (std::chrono::steady_clock::now() > end) return false;
+      }
+    }
+  }
+  return true;
+}
+
+Status MpiTransport::shrink_world() {
+  const auto failed = [](std::string_view what, int error) {
+    return fail(ErrorKind::kIo, "{}: {}", what, text_of(error));
+  };
+  MPIX_Comm_revoke(world_);
+  if (!end_requests()) return fail(ErrorKind::kIo, "messages to a rank that has gone do not end");
+  MPI_Comm left = MPI_COMM_NULL;
+  if (const int error = MPIX_Comm_shrink(world_, &left); error != MPI_SUCCESS) {
+    return failed("MPI cannot find the ranks that are left", error);
+  }
+  MPI_Comm_set_errhandler(left, MPI_ERRORS_RETURN);
+  MPI_Comm_free(&world_);
+  world_ = left;
+  MPI_Group all = MPI_GROUP_NULL, there = MPI_GROUP_NULL;
+  MPI_Comm_group(MPI_COMM_WORLD, &all);
+  MPI_Comm_group(world_, &there);
+  std::vector<int> ranks(static_cast<size_t>(n_rank_));
+  for (int rank = 0; rank < n_rank_; ++rank) ranks[static_cast<size_t>(rank)] = rank;
+  const int error = MPI_Group_translate_ranks(all, n_rank_, ranks.data(), there, numbers_.data());
+  MPI_Group_free(&all);
+  MPI_Group_free(&there);
+  if (error != MPI_SUCCESS) return failed("MPI cannot tell which ranks are left", error);
+  return {};
+}
+#else
+bool MpiTransport::end_requests() { return false; }
+Status MpiTransport::shrink_world() {
+  return fail(ErrorKind::kUnsupported, "this MPI cannot go on without a rank");
+}
+#endif
+
+void MpiTransport::begin_anew(Status shrunk) {
+  const std::lock_guard lock(mutex_);
+  come_.clear();
+  for (int rank = 0; rank < n_rank_; ++rank) {
+    const auto at = static_cast<size_t>(rank);
+    there_[at] = there_[at] && (!shrunk.has_value() || numbers_[at] != MPI_UNDEFINED);
+    flows_[at].come.reset();
+    Peer& one = peers_[at];
+    one.notes.clear();
+    one.message = {};
+    one.sending = one.taken = false;
+    one.come.reset();
+    one.wants_message = there_[at] && !one.room.span().empty();
+  }
+  error_.reset();
+  lost_ = false;
+  if (!shrunk.has_value()) error_ = shrunk.error();
+  if (shrunk.has_value() && !there_[0])
+    error_ = Error{.kind = ErrorKind::kIo, .message = "the head has gone"};
+  asked_ = true;
+  regrouping_ = false;
+  changed_.notify_all();
+}
+
+// MPI_Finalize() may wait for a rank that has gone for ever (Open MPI 5.0.7).  The others, which have been
+// told, end first, so that none takes the end of this one for another loss.
+void MpiTransport::end_without_order() {
+  const Time end = std::chrono::steady_clock::now() + kFlush;
+  const auto waits = [&] {
+    const std::lock_guard lock(mutex_);
+    return rank_ == 0 && std::ranges::count(there_, true) > 1;
+  };
+  while (waits() && std::chrono::steady_clock::now() < end) {
+    for (int rank = 1; rank < n_rank_; ++rank) look(rank);
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
+void MpiTransport::end_all() {
+  MPI_Abort(MPI_COMM_WORLD, exit_code_);
+  std::_Exit(exit_code_);
+}
+
 void MpiTransport::rest() {
   std::unique_lock lock(mutex_);
-  if (asked_ || ending_ != Ending::kNo) return;
+  if (asked_ || regrouping_ || ending_ != Ending::kNo) return;
   const bool works = n_waiting_ == 0 && std::chrono::steady_clock::now() - last_moved_.load() < kLong;
   wake_.wait_for(lock, works ? kDuringWork : kAtRest);
 }
 
 void MpiTransport::finish() {
-  if (ending_ == Ending::kAtOnce) {
-    MPI_Abort(MPI_COMM_WORLD, exit_code_);
-    std::_Exit(exit_code_);
-  }
+  if (ending_ == Ending::kAtOnce) end_all();
   // Notes that wait are sent: the head's last ones end the others.
   const Time end = std::chrono::steady_clock::now() + kFlush;
   bool waits = true;
@@ -461,7 +624,7 @@ void MpiTransport::finish() {
     start();
     waits = false;
     for (int rank = 0; rank < n_rank_; ++rank) {
-      if (rank == rank_) continue;
+      if (!speaks_to(rank) || !there_[static_cast<size_t>(rank)]) continue;
       look(rank);
       const std::lock_guard lock(mutex_);
       const Flow& flow = flows_[static_cast<size_t>(rank)];
@@ -469,6 +632,7 @@ void MpiTransport::finish() {
     }
     sched_yield();
   }
+  if (std::ranges::count(numbers_, MPI_UNDEFINED) > 0) return end_without_order();
   for (Flow& flow : flows_) {
     for (MPI_Request* request : {&flow.note_coming, &flow.message_coming}) {
       if (*request == MPI_REQUEST_NULL) continue;

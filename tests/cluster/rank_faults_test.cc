@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstring>
+#include <functional>
 #include <future>
 
 #include "io/fake_reader.h"
@@ -86,18 +88,11 @@ TEST(RankFaults, WhoeverWaitsForRanksThatLoadCanLeave) {
   EXPECT_TRUE(ranks.end()[1].has_value());
 }
 
-TEST(RankFaults, FillingDoesNotGoWithSeveralRanks) {
-  EngineOptions options = fault_options();
-  RanksInThreads ranks(2, options);
-  options.fill = true;
-  EXPECT_EQ(refusal(ranks, options).kind, ErrorKind::kUsage);
-}
-
 class RanksAtWork : public ::testing::Test {
  protected:
   // Two workers; `disk` is the drive of the second one.
-  void start(Head::Options head = {}) {
-    ranks_.emplace(3, options_, std::move(head), [this](int rank, WorkerOptions& worker) {
+  void start(Head::Options head = {}, int n_rank = 3) {
+    ranks_.emplace(n_rank, options_, std::move(head), [this](int rank, WorkerOptions& worker) {
       if (rank != 2) return;
       worker.make_reader = [this](const ReaderOptions& options) -> Result<std::unique_ptr<AsyncReader>> {
         return std::make_unique<FakeReader>(disk_, options.depth,
@@ -114,6 +109,19 @@ class RanksAtWork : public ::testing::Test {
     if (!status.has_value()) return status.error();
     ADD_FAILURE() << "it went well";
     return {};
+  }
+  // A rank goes in the middle of an evaluation, and `then` is done while the second worker's drive hangs, so
+  // that the others cannot have regrouped.
+  void lose(int rank, const std::function<void()>& then = [] {}) {
+    disk_->hold();
+    const size_t before = disk_->n_read();
+    auto error = std::async(std::launch::async, [this] { return failure(); });
+    disk_->wait_for_reads(before + 1);
+    ranks_->network().end(rank);
+    EXPECT_THAT(error.get().message, HasSubstr(odmoe::format("rank {} (host{}) has gone", rank, rank)));
+    then();
+    disk_->resume();
+    while (!ranks_->head().status().has_value()) std::this_thread::yield();
   }
   std::vector<float> wanted() {
     const auto engine = open_or_fail(options_);
@@ -187,6 +195,98 @@ TEST_F(RanksAtWork, AnInterruptEndsTheEvaluationAndTheNextGivesTheSameBits) {
   engine_->clear_interrupt();
   disk_->resume();
   EXPECT_TRUE(same(all_logits(*engine_, engine_->encode(kText, true, true)), wanted()));
+}
+
+TEST_F(RanksAtWork, WhoWaitsForAnAbandonedWorkCanBeInterruptedToo) {
+  start();
+  disk_->hold();
+  std::thread interrupts([this] {
+    disk_->wait_for_reads(1);
+    engine_->interrupt();
+  });
+  EXPECT_EQ(failure().kind, ErrorKind::kInterrupted);
+  interrupts.join();
+  engine_->clear_interrupt();
+  const int n_sent = ranks_->network().n_sent(0, 1);
+  std::thread again([&] {
+    while (ranks_->network().n_sent(0, 1) == n_sent) std::this_thread::yield();
+    engine_->interrupt();
+  });
+  EXPECT_EQ(failure().kind, ErrorKind::kInterrupted);  // the drive hangs still
+  again.join();
+  engine_->clear_interrupt();
+  disk_->resume();
+  EXPECT_TRUE(same(all_logits(*engine_, engine_->encode(kText, true, true)), wanted()));
+}
+
+TEST_F(RanksAtWork, ARankThatAnswersTwiceIsAnErrorAndNoToken) {
+  start();
+  ranks_->network().times = [](int from, int) { return from == 1 ? 2 : 1; };
+  EXPECT_THAT(failure().message, AllOf(HasSubstr("rank 1 (host1)"), HasSubstr("answered to work")));
+}
+
+TEST_F(RanksAtWork, AResultWithoutRowsIsAnErrorAndNotWaitedFor) {
+  start();
+  ranks_->network().meddle = [](int from, int, std::vector<std::byte>& message) {
+    if (from != 1) return;
+    ResultHeader header;
+    std::memcpy(&header, message.data(), sizeof(header));
+    header.outcome = Outcome::kMore;
+    header.n_row = 0;
+    message.resize(sizeof(header));
+    std::memcpy(message.data(), &header, sizeof(header));
+  };
+  EXPECT_THAT(failure().message, AllOf(HasSubstr("rank 1 (host1)"), HasSubstr("without rows")));
+}
+
+TEST_F(RanksAtWork, ARankThatIsAskedForWhatItHasNotEnds) {
+  start();
+  ranks_->network().meddle = [](int from, int to, std::vector<std::byte>& message) {
+    if (from != 0 || to != 1) return;
+    const int32_t layer = 1 << 20;
+    std::memcpy(message.data() + 8, &layer, sizeof(layer));
+  };
+  std::thread goes([this] {
+    while (!ranks_->has_ended(1)) std::this_thread::yield();
+    ranks_->network().end(1);  // as its process would be
+  });
+  EXPECT_FALSE(failure().message.empty());
+  goes.join();
+  engine_.reset();
+  EXPECT_THAT(ranks_->end()[1].error().message, HasSubstr("not understood"));
+}
+
+// The second worker's drive hangs, so that the first goes in the middle of an evaluation.
+TEST_F(RanksAtWork, TheOthersGoOnWithoutARankThatHasGone) {
+  start();
+  ranks_->network().regroups = true;
+  EXPECT_TRUE(same(all_logits(*engine_, engine_->encode(kText, true, true)), wanted()));
+  lose(1);
+  EXPECT_TRUE(same(all_logits(*engine_, engine_->encode(kText, true, true)), wanted()));
+  const std::vector<Stats::Rank> ranks = engine_->stats().ranks;
+  ASSERT_EQ(ranks.size(), 2);
+  EXPECT_EQ(ranks[1].rank, 2);
+  EXPECT_EQ(ranks[0].n_expert + ranks[1].n_expert,
+            engine_->model().n_expert * engine_->model().n_expert_layer);
+  // And the head alone.
+  ranks_->network().end(2);
+  while (engine_->stats().ranks.size() != 1) std::this_thread::yield();
+  EXPECT_TRUE(same(all_logits(*engine_, engine_->encode(kText, true, true)), wanted()));
+  EXPECT_TRUE(ranks_->head().status().has_value());
+  engine_.reset();
+  EXPECT_FALSE(ranks_->end()[1].has_value());
+}
+
+TEST_F(RanksAtWork, AnotherRankMayGoWhileTheOthersRegroup) {
+  start({}, /*n_rank=*/4);
+  ranks_->network().regroups = true;
+  lose(1, [this] { ranks_->network().end(3); });
+  EXPECT_TRUE(same(all_logits(*engine_, engine_->encode(kText, true, true)), wanted()));
+  const std::vector<Stats::Rank> ranks = engine_->stats().ranks;
+  ASSERT_EQ(ranks.size(), 2);
+  EXPECT_EQ(ranks[1].rank, 2);
+  engine_.reset();
+  EXPECT_TRUE(ranks_->end()[2].has_value());
 }
 
 TEST_F(RanksAtWork, ARankThatIsAskedToEndTellsTheHead) {

@@ -105,6 +105,24 @@ TEST_F(RankShares, AreRefusedWhereTheyAreOfAnotherRankOrOfAnotherNumber) {
   EXPECT_THAT(refusal(ranks, options(bundled_model())), HasSubstr("give each rank its own share"));
 }
 
+TEST_F(RankShares, EndWithTheRankThatHasGone) {
+  const auto shares = make_all({1, 1, 1});
+  std::atomic<bool> told = false;
+  RanksInThreads ranks(3, options(bundled_model()), {.on_end = [&] { told = true; }},
+                       open_each({{}, shares[1], bundled_model()}));
+  ranks.network().regroups = true;
+  const auto engine = ranks.open(options(bundled_model()));
+  ASSERT_NE(engine, nullptr);
+  ranks.network().end(2);  // which had all, but rank 1 has not
+  while (!told) std::this_thread::yield();
+  auto session = engine->new_session().value();
+  const Status status = session->evaluate(engine->encode(kText, true, true));
+  ASSERT_FALSE(status.has_value());
+  EXPECT_THAT(status.error().message, HasSubstr("rank 2 (host2) has gone"));
+  EXPECT_FALSE(ranks.head().status().has_value());
+  ranks.network().end(0);  // as its process would be
+}
+
 TEST_F(RankShares, AreNoModelByThemselves) {
   const auto share = make({.rank = 0, .sizes = {1, 1}, .balance = {}}, "share");
   const auto engine = EngineImpl::open(options(share), {});

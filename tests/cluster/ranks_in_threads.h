@@ -28,7 +28,7 @@ class RanksInThreads {
   // Workers open the model as `options` say, but for what `change` does.
   RanksInThreads(int n_rank, const EngineOptions& options, Head::Options head_options = {},
                  const Change& change = {})
-      : network_(n_rank), outcomes_(static_cast<size_t>(n_rank)) {
+      : network_(n_rank), outcomes_(static_cast<size_t>(n_rank)), ended_(static_cast<size_t>(n_rank)) {
     for (int rank = 0; rank < n_rank; ++rank) ranks_.push_back(network_.rank(rank));
     if (head_options.pulse.silence == Pulse::Options{}.silence) head_options.pulse = kLongSilence;
     head_ = std::make_unique<Head>(*ranks_[0], head_options);
@@ -37,6 +37,7 @@ class RanksInThreads {
       if (change) change(rank, worker);
       threads_.emplace_back([this, rank, worker = std::move(worker)] {
         outcomes_[static_cast<size_t>(rank)] = run_worker(*ranks_[static_cast<size_t>(rank)], worker).status;
+        ended_[static_cast<size_t>(rank)] = true;
       });
     }
   }
@@ -52,6 +53,7 @@ class RanksInThreads {
     ADD_FAILURE() << engine.error().message;
     return nullptr;
   }
+  bool has_ended(int rank) const { return ended_[static_cast<size_t>(rank)]; }
   // What became of the workers, by rank.
   const std::vector<Status>& end() {
     head_.reset();
@@ -67,6 +69,7 @@ class RanksInThreads {
   std::unique_ptr<Head> head_;
   std::vector<std::thread> threads_;
   std::vector<Status> outcomes_;
+  std::vector<std::atomic<bool>> ended_;
 };
 
 }  // namespace odmoe::testing

@@ -64,6 +64,54 @@ void expect_same_bits(const std::filesystem::path& model, std::initializer_list<
   }
 }
 
+// What is said of three prompts, of which chunks of several lengths are read in one pass, and of a text that
+// is written meanwhile.
+std::vector<float> several_prompts(EngineImpl& engine, bool together) {
+  constexpr size_t kPasses = 3;
+  const std::vector<Token> text = engine.encode(kText, true, true);
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (int i = 0; i < 4; ++i) sessions.push_back(engine.new_session().value());
+  EXPECT_TRUE(sessions[1]->evaluate(std::span(text).first(5)).has_value());
+  std::vector<float> logits;
+  size_t done = 0;
+  for (size_t pass = 0; pass < kPasses; ++pass) {
+    const Token next = likeliest(sessions[1]->logits());
+    const auto part = [&](size_t session, size_t from, size_t n) {
+      return NextTokens{.session = sessions[session].get(), .tokens = std::span(text).subspan(from, n)};
+    };
+    const std::array parts = {part(0, done, 8),
+                              NextTokens{.session = sessions[1].get(), .tokens = {&next, 1}},
+                              part(2, done + 1, 5 - pass), part(3, done, 2 + pass)};
+    if (together) {
+      EXPECT_TRUE(engine.advance(parts).has_value());
+    } else {
+      for (const NextTokens& one : parts) EXPECT_TRUE(one.session->evaluate(one.tokens).has_value());
+    }
+    for (const auto& session : sessions) {
+      logits.insert(logits.end(), session->logits().begin(), session->logits().end());
+    }
+    done += 8;
+  }
+  return logits;
+}
+
+void expect_same_bits_of_prompts(const std::filesystem::path& model, std::initializer_list<int> ranks) {
+  EngineOptions options = rank_options(model, 25);
+  options.chunk = 8;
+  options.sessions = 4;
+  options.prompts = 3;
+  std::vector<float> wanted;
+  if (const auto engine = open_or_fail(options)) wanted = several_prompts(*engine, /*together=*/false);
+  ASSERT_FALSE(wanted.empty());
+  for (const int n_rank : ranks) {
+    SCOPED_TRACE(odmoe::format("{} ranks", n_rank));
+    RanksInThreads threads(n_rank, options);
+    const auto engine = threads.open(options);
+    ASSERT_NE(engine, nullptr);
+    EXPECT_TRUE(same(several_prompts(*engine, /*together=*/true), wanted));
+  }
+}
+
 class SharedModels : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(SharedModels, HaveTheSameBitsOnOneToFourRanks) {
@@ -84,6 +132,7 @@ class SharedFamilies : public ::testing::TestWithParam<const char*> {};
 TEST_P(SharedFamilies, HaveTheSameBitsOnThreeRanks) {
   ODMOE_SHARED_OR_SKIP(model, std::string("models/families/") + GetParam() + ".gguf");
   expect_same_bits(model, {3}, {50});
+  expect_same_bits_of_prompts(model, {2});
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, SharedFamilies, ::testing::ValuesIn(kFamilyFiles),
@@ -91,6 +140,37 @@ INSTANTIATE_TEST_SUITE_P(Ranks, SharedFamilies, ::testing::ValuesIn(kFamilyFiles
 
 TEST(Ranks, TheBundledModelHasTheSameBitsOnOneToFourRanks) {
   expect_same_bits(bundled_model(), {1, 2, 3, 4}, {100, 50, 20});
+}
+
+TEST(Ranks, SeveralPromptsInOnePassHaveTheSameBitsOnOneToFourRanks) {
+  expect_same_bits_of_prompts(bundled_model(), {1, 2, 3, 4});
+}
+
+TEST(Ranks, APassOfSeveralPromptsIsOneMessageForEachLayerToEachOwner) {
+  EngineOptions options = rank_options(bundled_model());
+  options.chunk = 8;
+  options.sessions = 4;
+  options.prompts = 3;
+  RanksInThreads threads(3, options);
+  const auto engine = threads.open(options);
+  ASSERT_NE(engine, nullptr);
+  std::array<std::atomic<int>, 3> sent{}, came{};
+  threads.network().meddle = [&](int from, int to, std::vector<std::byte>&) {
+    ++(from == 0 ? sent[static_cast<size_t>(to)] : came[static_cast<size_t>(from)]);
+  };
+  const std::vector<Token> text = engine->encode(kText, true, true);
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<NextTokens> parts;
+  for (size_t i = 0; i < 4; ++i) {
+    sessions.push_back(engine->new_session().value());
+    parts.push_back({.session = sessions[i].get(), .tokens = std::span(text).first(i < 3 ? 8 : 1)});
+  }
+  ASSERT_TRUE(engine->advance(parts).has_value());
+  threads.network().meddle = {};
+  for (size_t rank = 1; rank < 3; ++rank) {
+    EXPECT_EQ(sent[rank], engine->model().n_expert_layer);
+    EXPECT_EQ(came[rank], engine->model().n_expert_layer);
+  }
 }
 
 TEST(Ranks, OtherTypesAndMergedProjectionsToo) {
@@ -130,6 +210,61 @@ TEST(Ranks, TheThreadsOfAWorkerChangeNoBit) {
   const auto engine = threads.open(options);
   ASSERT_NE(engine, nullptr);
   EXPECT_TRUE(same(all_kinds(*engine), wanted));
+}
+
+// Of an arena with room for all experts each rank's own are there, and no others.
+bool all_own_are_there(const Stats& stats) {
+  return std::ranges::all_of(stats.ranks, [](const Stats::Rank& rank) { return rank.misses == 0; });
+}
+
+TEST(Ranks, FillTheirMemoryWithTheirOwnExperts) {
+  EngineOptions options = rank_options(bundled_model());
+  const std::vector<float> wanted = bits_of_one_machine(options);
+  options.fill = true;
+  RanksInThreads threads(3, options);
+  const auto engine = threads.open(options);
+  ASSERT_NE(engine, nullptr);
+  const Stats opened = engine->stats();
+  const uint64_t bytes_of_one =
+      engine->model().expert_bytes /
+      static_cast<uint64_t>(engine->model().n_expert * engine->model().n_expert_layer);
+  while (engine->stats().io.experts_filled < static_cast<uint64_t>(opened.ranks[0].n_expert)) {
+    std::this_thread::yield();
+  }
+  EXPECT_TRUE(same(all_kinds(*engine), wanted));
+  const Stats stats = engine->stats();
+  EXPECT_EQ(stats.io.experts_filled, stats.ranks[0].n_expert);
+  EXPECT_EQ(stats.ranks[0].misses, 0);
+  for (const Stats::Rank& rank : stats.ranks) {
+    // Experts of all three would be more; the padding of records is read, too.
+    EXPECT_LT(rank.read_bytes, 2 * static_cast<double>(bytes_of_one) * rank.n_expert) << rank.rank;
+  }
+}
+
+TEST(Ranks, WarmTheOwnersMemory) {
+  const EngineOptions options = rank_options(bundled_model());
+  const std::vector<float> wanted = bits_of_one_machine(options);
+  RanksInThreads threads(3, options);
+  const auto engine = threads.open(options);
+  ASSERT_NE(engine, nullptr);
+  std::vector<LikelyExpert> all;
+  for (const int layer : engine->decoder().expert_layers()) {
+    for (int32_t expert = 0; expert < engine->model().n_expert; ++expert) {
+      all.push_back({.layer = layer, .expert = expert});
+    }
+  }
+  uint64_t n_read = 0, n_expert = 0;
+  const LoadProgress progress = [&](uint64_t done, uint64_t total) {
+    n_read = done;
+    n_expert = std::max(n_expert, total);
+    return true;
+  };
+  ASSERT_TRUE(engine->warm(all, progress).has_value());
+  EXPECT_EQ(n_expert, all.size());
+  EXPECT_TRUE(same(all_kinds(*engine), wanted));
+  EXPECT_TRUE(all_own_are_there(engine->stats()));
+  // Again: there is nothing to do.
+  EXPECT_TRUE(engine->warm(all, {}).has_value());
 }
 
 TEST(Ranks, HintsReachTheOwners) {

@@ -75,6 +75,8 @@ class RemoteSite final : public ExpertSite {
     ++hand_->n_abandoned;
   }
 
+  void warm(std::span<const ExpertKey> experts) override { inner_->warm(experts); }
+  Result<Warmth> warmed() override { return inner_->warmed(); }
   void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) override {
     inner_->hint(experts, depth);
   }
