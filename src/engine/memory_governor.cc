@@ -22,9 +22,10 @@ constexpr std::chrono::milliseconds kPeriod{100};
 
 }  // namespace
 
-void add_experts(MemoryNeeds& needs, const ExpertSource& source, ReadAlignment alignment) {
-  needs.min_arena_bytes = ExpertStore::min_arena_bytes(source, alignment);
-  needs.max_arena_bytes = ExpertStore::max_arena_bytes(source, alignment);
+void add_experts(MemoryNeeds& needs, const ExpertSource& source, ReadAlignment alignment,
+                 const SlotKernels& kernels) {
+  needs.min_arena_bytes = ExpertStore::min_arena_bytes(source, alignment, kernels);
+  needs.max_arena_bytes = ExpertStore::max_arena_bytes(source, alignment, kernels);
   needs.expert_bytes = source.total_bytes();
   needs.available_bytes = available_bytes() + resident_bytes();
 }

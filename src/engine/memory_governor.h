@@ -19,7 +19,8 @@ namespace odmoe {
 
 // Puts into `needs` what an arena for the experts takes, with a reader of this alignment, and what the
 // process may have in all, as the system says now.
-void add_experts(MemoryNeeds& needs, const ExpertSource& source, ReadAlignment alignment);
+void add_experts(MemoryNeeds& needs, const ExpertSource& source, ReadAlignment alignment,
+                 const SlotKernels& kernels = {});
 
 // What the system says now, by base/memory_info.h.
 MemorySample sample_memory();

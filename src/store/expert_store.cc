@@ -516,16 +516,19 @@ std::vector<ExpertCopyStats> ExpertStore::Impl::copy_stats() const {
 ExpertStore::ExpertStore(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ExpertStore::~ExpertStore() = default;
 
-uint64_t ExpertStore::min_arena_bytes(const ExpertSource& source, ReadAlignment alignment) {
-  return SlotPlan(source, alignment).min_bytes();
+uint64_t ExpertStore::min_arena_bytes(const ExpertSource& source, ReadAlignment alignment,
+                                      const SlotKernels& kernels) {
+  return SlotPlan(source, alignment, kernels).min_bytes();
 }
 
-uint64_t ExpertStore::max_arena_bytes(const ExpertSource& source, ReadAlignment alignment) {
-  return SlotPlan(source, alignment).max_bytes();
+uint64_t ExpertStore::max_arena_bytes(const ExpertSource& source, ReadAlignment alignment,
+                                      const SlotKernels& kernels) {
+  return SlotPlan(source, alignment, kernels).max_bytes();
 }
 
-int32_t ExpertStore::slots_within(const ExpertSource& source, ReadAlignment alignment, uint64_t arena_bytes) {
-  SlotPlan plan(source, alignment);
+int32_t ExpertStore::slots_within(const ExpertSource& source, ReadAlignment alignment, uint64_t arena_bytes,
+                                  const SlotKernels& kernels) {
+  SlotPlan plan(source, alignment, kernels);
   plan.divide(arena_bytes);
   return plan.n_slot();
 }
@@ -578,7 +581,7 @@ Result<std::unique_ptr<ExpertStore>> ExpertStore::create(const ExpertSource& sou
   for (const ExpertMirror& mirror : options.mirrors) {
     ODMOE_RETURN_IF_ERROR(add_copy(mirror.files, mirror.depth, mirror.bytes_per_second));
   }
-  SlotPlan plan(source, reader->alignment());
+  SlotPlan plan(source, reader->alignment(), options.kernels);
   if (options.arena_bytes < plan.min_bytes()) {
     return fail(ErrorKind::kBudget,
                 "an expert arena of {} is smaller than the least that this model can run with, {}; "

@@ -29,6 +29,7 @@
 #include "odmoe/stats.h"
 #include "store/prefetch_depth.h"
 #include "store/residency_policy.h"
+#include "store/slot_layout.h"
 
 namespace odmoe {
 
@@ -45,6 +46,7 @@ struct ExpertStoreOptions {
   // Up to which resize() may raise that; less than arena_bytes: it may not.  Only addresses are reserved for
   // it, and where the system refuses even those (a limit on address space) it is arena_bytes.
   uint64_t max_arena_bytes = 0;
+  SlotKernels kernels;    // as the functions below were asked with
   int read_attempts = 3;  // tries of a read before its error is reported, 1..10
   uint32_t read_bytes =
       1 << 20;         // largest single read, 4096 to 2^30; larger slices are cut into equal pieces
@@ -138,11 +140,14 @@ class ExpertStore {
   static constexpr size_t kMaxHints = 1024;
 
   // The least arena that can run the model: n_expert_used slots of each class of record layouts.
-  static uint64_t min_arena_bytes(const ExpertSource& source, ReadAlignment alignment);
+  static uint64_t min_arena_bytes(const ExpertSource& source, ReadAlignment alignment,
+                                  const SlotKernels& kernels = {});
   // The arena in which every expert is resident at once; more is never used.
-  static uint64_t max_arena_bytes(const ExpertSource& source, ReadAlignment alignment);
+  static uint64_t max_arena_bytes(const ExpertSource& source, ReadAlignment alignment,
+                                  const SlotKernels& kernels = {});
   // The slots that an arena of this size has; it is at least min_arena_bytes().
-  static int32_t slots_within(const ExpertSource& source, ReadAlignment alignment, uint64_t arena_bytes);
+  static int32_t slots_within(const ExpertSource& source, ReadAlignment alignment, uint64_t arena_bytes,
+                              const SlotKernels& kernels = {});
 
   // Adds the source's files and those of the mirrors to `reader` (which has none yet) and allocates the
   // arena. `source` must outlive the store. Errors: kUsage (options out of range), kBudget (arena below the

@@ -4,13 +4,14 @@
 #include <bit>
 #include <cassert>
 #include <map>
+#include <numeric>
 #include <utility>
 
 #include "base/units.h"
 
 namespace odmoe {
 
-SlotPlan::SlotPlan(const ExpertSource& source, ReadAlignment alignment)
+SlotPlan::SlotPlan(const ExpertSource& source, ReadAlignment alignment, const SlotKernels& kernels)
     : layouts_(static_cast<size_t>(source.n_layer())), class_of_(static_cast<size_t>(source.n_layer()), -1) {
   // Keyed by the bytes of the record and not of the slot: layers of one quantisation may differ by a block of
   // padding because their tensors begin at different phases, and should share slots all the same.
@@ -18,7 +19,7 @@ SlotPlan::SlotPlan(const ExpertSource& source, ReadAlignment alignment)
   for (int layer = 0; layer < source.n_layer(); ++layer) {
     if (source.n_expert(layer) == 0) continue;
     const auto index = static_cast<size_t>(layer);
-    layouts_[index] = make_slot_layout(source, layer, alignment);
+    layouts_[index] = make_slot_layout(source, layer, alignment, kernels);
     const auto [entry, added] =
         class_by_record.try_emplace(source.layout(layer).bytes(), static_cast<int>(classes_.size()));
     if (added) classes_.emplace_back();
@@ -29,6 +30,11 @@ SlotPlan::SlotPlan(const ExpertSource& source, ReadAlignment alignment)
     slot_class.n_expert += source.n_expert(layer);
   }
   for (SlotClass& slot_class : classes_) {
+    uint64_t multiple = 1;
+    for (const int layer : slot_class.layers) {
+      multiple = std::lcm(multiple, slot_multiple(layer, alignment, kernels));
+    }
+    slot_class.slot_bytes = round_up(slot_class.slot_bytes, multiple);
     slot_class.min_slot = std::min(source.n_expert_used(), slot_class.n_expert);
   }
 }

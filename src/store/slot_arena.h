@@ -27,7 +27,7 @@ struct SlotClass {
 // The layout of every layer and the classes that follow from it.  Immutable after divide().
 class SlotPlan {
  public:
-  SlotPlan(const ExpertSource& source, ReadAlignment alignment);
+  SlotPlan(const ExpertSource& source, ReadAlignment alignment, const SlotKernels& kernels = {});
 
   uint64_t min_bytes() const;  // min_slot slots of each class
   uint64_t max_bytes() const;  // a slot for every expert

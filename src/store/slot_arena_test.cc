@@ -21,6 +21,14 @@ TEST(SlotPlan, LayersOfOneRecordSizeAreOneClassAndDenseLayersAreInNone) {
   EXPECT_EQ(plan.max_bytes(), 16 * (4096U + 4288U));
 }
 
+TEST(SlotPlan, SlotsOfAClassAreAsFarApartAsAnyOfItsLayersWants) {
+  const FakeSource source({.n_layer = 2});
+  const SlotPlan plan(source, kBuffered, {.slot_multiples = {144, 210}});
+  ASSERT_EQ(plan.classes().size(), 1U);
+  EXPECT_EQ(plan.classes()[0].slot_bytes % 144, 0U);
+  EXPECT_EQ(plan.classes()[0].slot_bytes % 210, 0U);
+}
+
 TEST(SlotPlan, LayersThatDifferOnlyInPhaseShareTheirSlots) {
   class Shifted final : public ExpertSource {
    public:

@@ -23,13 +23,12 @@ bool follows(const ExpertSource& source, int layer, int slice) {
   return true;
 }
 
-std::vector<Extent> join_slices(const ExpertSource& source, int layer) {
+std::vector<Extent> join_slices(const ExpertSource& source, int layer, uint64_t data_bytes) {
   const std::vector<RecordLayout::Slice>& slices = source.layout(layer).slices;
   std::vector<Extent> extents;
   for (int i = 0; i < static_cast<int>(slices.size()); ++i) {
     // A slice inside an extent lies where the extent puts it, so join only where that is an aligned place.
-    const bool join =
-        !extents.empty() && extents.back().bytes % kDataAlignment == 0 && follows(source, layer, i);
+    const bool join = !extents.empty() && extents.back().bytes % data_bytes == 0 && follows(source, layer, i);
     if (!join) extents.push_back({.first_slice = i});
     ++extents.back().n_slice;
     extents.back().bytes += slices[static_cast<size_t>(i)].bytes;
@@ -38,17 +37,17 @@ std::vector<Extent> join_slices(const ExpertSource& source, int layer) {
 }
 
 // The canonical offset of an extent relative to the start of its region in the slot, which is aligned.
-uint64_t choose_offset(const std::map<uint64_t, int>& phases, ReadAlignment alignment) {
+uint64_t choose_offset(const std::map<uint64_t, int>& phases, ReadAlignment alignment, uint64_t data_bytes) {
   const uint64_t largest = phases.rbegin()->first;
-  if (phases.size() == 1 && largest % kDataAlignment == 0) return largest;
+  if (phases.size() == 1 && largest % data_bytes == 0) return largest;
   // Those whose distance to the canonical offset is a multiple of the memory alignment need no move: choose
   // the offset that suits most experts.
-  const uint64_t step = std::lcm<uint64_t>(alignment.memory_bytes, kDataAlignment);
+  const uint64_t step = std::lcm<uint64_t>(alignment.memory_bytes, data_bytes);
   std::map<uint64_t, int> votes;
   for (const auto& [phase, count] : phases) {
     // The smallest aligned offset, if there is one, that is in step with this phase.
     for (uint64_t offset = phase % alignment.memory_bytes; offset < step; offset += alignment.memory_bytes) {
-      if (offset % kDataAlignment == 0) {
+      if (offset % data_bytes == 0) {
         votes[offset] += count;
         break;
       }
@@ -107,10 +106,19 @@ ExtentRead section_read(RecordSection section, const Extent& extent, ExtentRead 
   return read;
 }
 
-SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment alignment) {
+uint64_t slot_multiple(int layer, ReadAlignment alignment, const SlotKernels& kernels) {
+  const uint64_t aligned = std::lcm(slot_alignment(alignment), kernels.data_bytes);
+  return kernels.slot_multiples.empty()
+             ? aligned
+             : std::lcm(aligned, kernels.slot_multiples[static_cast<size_t>(layer)]);
+}
+
+SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment alignment,
+                            const SlotKernels& kernels) {
   const RecordLayout& record = source.layout(layer);
   SlotLayout layout;
-  layout.extents = join_slices(source, layer);
+  layout.extents = join_slices(source, layer, kernels.data_bytes);
+  const uint64_t aligned = std::lcm(slot_alignment(alignment), kernels.data_bytes);
   std::vector<uint64_t> slice_offset(record.slices.size());
   uint64_t end = 0;  // of what is laid out so far
   uint64_t gate_up_left = record.gate_up_bytes();
@@ -121,8 +129,8 @@ SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment
       ++phases[source.locate({layer, expert}, extent.first_slice).offset % alignment.offset_bytes];
     }
     if (phases.empty()) phases[0] = 1;  // none of them is here
-    const uint64_t region = round_up(end, slot_alignment(alignment));
-    extent.canonical_offset = region + choose_offset(phases, alignment);
+    const uint64_t region = round_up(end, aligned);
+    extent.canonical_offset = region + choose_offset(phases, alignment, kernels.data_bytes);
     for (const auto& [phase, count] : phases) {
       const ExtentRead read = extent_read(extent, phase, alignment);
       end = std::max(end, read.slot_offset + read.bytes);
@@ -138,7 +146,7 @@ SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment
       offset += record.slices[static_cast<size_t>(i)].bytes;
     }
   }
-  layout.slot_bytes = round_up(end, slot_alignment(alignment));
+  layout.slot_bytes = round_up(end, slot_multiple(layer, alignment, kernels));
   const auto place = [&](const RecordLayout::Projection& projection) {
     return slice_offset[static_cast<size_t>(projection.slice)] + projection.offset;
   };

@@ -45,14 +45,23 @@ struct ExtentRead {
 
 struct SlotLayout {
   std::vector<Extent> extents;
-  uint64_t slot_bytes = 0;  // a multiple of slot_alignment()
+  uint64_t slot_bytes = 0;  // a multiple of slot_alignment() and of what kernels ask
   uint64_t gate_offset = 0, up_offset = 0, down_offset = 0;
+};
+
+// What the kernels that compute on slots ask of them.
+struct SlotKernels {
+  uint64_t data_bytes = kDataAlignment;  // projections begin on multiples of this, a power of two
+  std::vector<uint64_t> slot_multiples;  // by layer, from one slot to the next; empty: any distance does
 };
 
 // Slots start on multiples of this: the memory alignment of reads, and a cache line.
 uint64_t slot_alignment(ReadAlignment alignment);
+// And so far apart, or a multiple of it, are slots that the layer's experts may be in.
+uint64_t slot_multiple(int layer, ReadAlignment alignment, const SlotKernels& kernels);
 
-SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment alignment);
+SlotLayout make_slot_layout(const ExpertSource& source, int layer, ReadAlignment alignment,
+                            const SlotKernels& kernels = {});
 
 // The read of `extent`, which begins at `file_offset` in the file of the expert asked for.
 ExtentRead extent_read(const Extent& extent, uint64_t file_offset, ReadAlignment alignment);

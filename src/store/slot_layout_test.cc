@@ -189,5 +189,20 @@ TEST(SlotLayout, EveryReadStaysInItsOwnAlignedPartOfTheSlot) {
   EXPECT_GT(n_apart, 1000);
 }
 
+TEST(SlotLayout, ProjectionsBeginWhereKernelsWantThemAndSlotsAreAsFarApart) {
+  const FakeSource source({.slice_bytes = {1440, 1440, 2100}, .first_offset = 96});
+  const SlotKernels kernels{.data_bytes = 256, .slot_multiples = {144 * 210, 144, 1}};
+  for (const ReadAlignment alignment : {kBuffered, kDword, kSector}) {
+    const SlotLayout layout = make_slot_layout(source, 0, alignment, kernels);
+    for (const uint64_t offset : {layout.gate_offset, layout.up_offset, layout.down_offset}) {
+      EXPECT_EQ(offset % 256, 0U);
+    }
+    EXPECT_EQ(layout.slot_bytes % 144, 0U);
+    EXPECT_EQ(layout.slot_bytes % 210, 0U);
+    EXPECT_EQ(layout.slot_bytes % slot_alignment(alignment), 0U);
+    EXPECT_GE(layout.slot_bytes, layout.down_offset + 2100);
+  }
+}
+
 }  // namespace
 }  // namespace odmoe
