@@ -108,6 +108,7 @@ Result<std::unique_ptr<Backend>> Backend::create(const Options& options) {
   load_backends_once();
   std::unique_ptr<Backend> backend(new Backend);
   backend->fault_ = options.fault;
+  backend->memory_fault_ = options.memory_fault;
   if (options.device.empty() || same_word(options.device, "cpu")) {
     ODMOE_RETURN_IF_ERROR(backend->open_cpu(options));
   } else {
@@ -139,6 +140,9 @@ Status Backend::open_device(const std::string& name) {
                 ggml_backend_dev_name(device_), ggml_backend_dev_description(device_));
   }
   on_host_memory_ = false;
+  ggml_backend_dev_props props{};
+  ggml_backend_dev_get_props(device_, &props);
+  reads_host_memory_ = can_wrap_host_memory(device_, props);
   alignment_ = std::max<uint64_t>(kTensorAlignment, ggml_backend_buft_get_alignment(buffer_type()));
   return {};
 }

@@ -44,6 +44,8 @@ class Backend {
     bool memory_of_its_own = false;
     // For tests: asked before each graph; an error is what the device answers then.
     std::function<Status()> fault;
+    // Likewise, before its own memory is taken.
+    std::function<Status(uint64_t bytes)> memory_fault;
   };
   // Loads ggml's backends once per process and takes the best CPU device, or the one that is named.  More
   // threads than processors are said in the log, for they wait for each other.  kUsage names the devices
@@ -65,15 +67,26 @@ class Backend {
 
   // Of where tensors begin, at least kTensorAlignment.
   uint64_t alignment() const { return alignment_; }
+  // The same as kernels ask it, which may be less.
+  uint64_t least_alignment() const { return ggml_backend_buft_get_alignment(buffer_type()); }
+
+  // Whether a device with memory of its own can compute on the host's too, so that wrap() gives something.
+  bool reads_host_memory() const { return reads_host_memory_; }
+  // The largest buffer that the device has or wraps.
+  uint64_t max_buffer_bytes() const { return ggml_backend_buft_get_max_size(buffer_type()); }
 
   // Where the host keeps what goes to and fro, if the device reads and writes there sooner (page-locked
   // memory); else null.
   ggml_backend_buffer_type_t host_buffer_type() const;
 
+  // Whether so much of its own memory may be taken, as far as tests are concerned (Options).
+  Status may_take(uint64_t bytes) const { return memory_fault_ ? memory_fault_(bytes) : Status(); }
+
   // What its memory has left, of a device that has its own; 0: it does not say.
   uint64_t available_bytes() const;
 
-  // A ggml buffer over memory of ours, which must outlive it; of a device that computes on it.  Page aligned.
+  // A ggml buffer over memory of ours, which must outlive it; of a device that computes on host memory or
+  // reads_host_memory().  Page aligned.  Null where the device refuses.
   ggml_backend_buffer_ptr wrap(std::span<std::byte> memory) const;
 
   bool supports(const ggml_tensor* op) const { return ggml_backend_supports_op(backend_.get(), op); }
@@ -134,8 +147,10 @@ class Backend {
   std::vector<ggml_backend_buffer_type_t> extra_buffer_types_;
   int threads_ = 1;
   bool on_host_memory_ = true;
+  bool reads_host_memory_ = true;
   uint64_t alignment_ = kTensorAlignment;
   std::function<Status()> fault_;
+  std::function<Status(uint64_t)> memory_fault_;
   std::atomic<bool> lost_ = false;
   Mutex said_mutex_;
   std::string said_ ODMOE_GUARDED_BY(said_mutex_);  // by its driver, when it failed first

@@ -13,6 +13,7 @@ Result<DeviceMemory> DeviceMemory::allocate(const Backend& backend, uint64_t byt
     memory.buffer_ = backend.wrap(memory.host_.span());
     return memory;
   }
+  ODMOE_RETURN_IF_ERROR(backend.may_take(bytes));
   memory.buffer_.reset(ggml_backend_buft_alloc_buffer(backend.buffer_type(), bytes));
   if (memory.buffer_ == nullptr) {
     const size_t most = ggml_backend_buft_get_max_size(backend.buffer_type());
@@ -35,6 +36,17 @@ Result<DeviceMemory> DeviceMemory::allocate_beside(const Backend& device, const 
     }
   }
   return allocate(host, bytes);
+}
+
+Result<DeviceMemory> DeviceMemory::over(const Backend& backend, std::span<std::byte> memory) {
+  DeviceMemory over;
+  over.bytes_ = memory.size();
+  over.buffer_ = backend.wrap(memory);
+  if (over.buffer_ == nullptr) {
+    return fail(ErrorKind::kIo, "{} cannot compute on {} of the host's memory", backend.description(),
+                format_bytes(memory.size()));
+  }
+  return over;
 }
 
 bool DeviceMemory::place(ggml_tensor* tensor, uint64_t offset) const {

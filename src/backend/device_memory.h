@@ -23,6 +23,9 @@ class DeviceMemory {
   // Memory of the host for what goes to and from a device with memory of its own, in Backend's
   // host_buffer_type() if there is one and the system has so much of it; else as of `host`.
   static Result<DeviceMemory> allocate_beside(const Backend& device, const Backend& host, uint64_t bytes);
+  // Of memory of the host, page aligned, which must outlive it, for a device that can compute on it
+  // (Backend::wrap).  kIo: the device refuses it.
+  static Result<DeviceMemory> over(const Backend& backend, std::span<std::byte> memory);
   DeviceMemory() = default;
 
   uint64_t size() const { return bytes_; }

@@ -37,4 +37,11 @@ bool place_laid_out(ggml_backend_buffer_t buffer, ggml_tensor* tensor, std::byte
   return ggml_backend_buffer_init_tensor(buffer, tensor) == GGML_STATUS_SUCCESS && tensor->extra != nullptr;
 }
 
+void place_views(ggml_cgraph* graph) {
+  for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
+    ggml_tensor* node = ggml_graph_node(graph, i);
+    if (node->view_src != nullptr && node->buffer == nullptr) ggml_backend_view_init(node);
+  }
+}
+
 }  // namespace odmoe

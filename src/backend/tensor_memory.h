@@ -41,4 +41,7 @@ void place_within(const ggml_tensor* whole, ggml_tensor* tensor, uint64_t offset
 inline constexpr size_t kLayoutBufferBytes = 64;
 bool place_laid_out(ggml_backend_buffer_t buffer, ggml_tensor* tensor, std::byte* data);
 
+// Makes known where views in a graph are, of which everything else has memory: a device asks each node.
+void place_views(ggml_cgraph* graph);
+
 }  // namespace odmoe

@@ -78,7 +78,7 @@ ggml_tensor* DenseWeights::require_as_f32(const std::string& name, std::initiali
 
 ggml_tensor* DenseWeights::require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne) {
   ggml_tensor* tensor = require_f32(name, ne);
-  if (tensor != nullptr) declared_.back().on_host = true;
+  if (tensor != nullptr) declared_.back().of_experts = true;
   return tensor;
 }
 
@@ -157,19 +157,20 @@ ggml_tensor* DenseWeights::declare(ggml_type type, const std::string& name, std:
 }
 
 void DenseWeights::keep_only_of_experts() {
-  std::erase_if(declared_, [](const Declared& d) { return !d.on_host; });
+  std::erase_if(declared_, [](const Declared& d) { return !d.on_host && !d.of_experts; });
   file_bytes_ = 0;
   for (const Declared& d : declared_) file_bytes_ += d.info->bytes;
 }
 
 // Says where every tensor lies, and how much memory that takes.  Returns bytes of host_memory_.
-uint64_t DenseWeights::choose_regions(const Backend& backend) {
+uint64_t DenseWeights::choose_regions(const Backend& backend, bool experts_on_device) {
   uint64_t plain_bytes = 0;
   uint64_t host_bytes = 0;
   uint64_t laid_out_bytes = 0;
   for (Declared& d : declared_) {
     const ggml_tensor* t = d.tensor;
-    if (d.on_host && !backend.computes_on_host_memory()) {
+    const bool on_host = d.on_host || (d.of_experts && !experts_on_device);
+    if (on_host && !backend.computes_on_host_memory()) {
       d.region = kOnHost;
       d.offset = host_bytes;
       host_bytes += round_up(ggml_nbytes(t), kTensorAlignment);
@@ -215,9 +216,9 @@ bool DenseWeights::Region::place(ggml_tensor* tensor, uint64_t offset) const {
   return place_laid_out(buffer.get(), tensor, memory.data() + offset);
 }
 
-Status DenseWeights::reserve(const Backend& backend, const Backend& host) {
+Status DenseWeights::reserve(const Backend& backend, const Backend& host, bool experts_on_device) {
   ODMOE_RETURN_IF_ERROR(status_);
-  if (const uint64_t bytes = choose_regions(backend); bytes > 0) {
+  if (const uint64_t bytes = choose_regions(backend, experts_on_device); bytes > 0) {
     ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate(host, bytes, DeviceMemory::Use::kWhole));
   }
   ODMOE_ASSIGN_OR_RETURN(memory_, DeviceMemory::allocate(backend, plain_bytes_, DeviceMemory::Use::kWhole));

@@ -40,8 +40,7 @@ class DenseWeights {
   ggml_tensor* require_f32(const std::string& name, std::initializer_list<int64_t> ne);
   // The same for values of any type; they are F32 in memory.
   ggml_tensor* require_as_f32(const std::string& name, std::initializer_list<int64_t> ne);
-  // The same as require_f32() for values that routed experts are computed with: they are in memory of the
-  // host.
+  // The same as require_f32() for values that routed experts are computed with (reserve()).
   ggml_tensor* require_expert_f32(const std::string& name, std::initializer_list<int64_t> ne);
   // The same for a table of whole numbers that the host reads.
   ggml_tensor* require_host_i32(const std::string& name, std::initializer_list<int64_t> ne);
@@ -79,8 +78,9 @@ class DenseWeights {
   void keep_only_of_experts();
 
   // Gives every tensor its address, so that graphs can be built and measured.  Nothing becomes resident yet.
-  // `host` computes on host memory, and may be the same.
-  Status reserve(const Backend& backend, const Backend& host);
+  // `host` computes on host memory, and may be the same.  Who computes routed experts has what they are
+  // computed with besides: `experts_on_device`, or else the host.
+  Status reserve(const Backend& backend, const Backend& host, bool experts_on_device = false);
 
   struct LoadOptions {
     int threads = 1;  // lay matrices out for the backend; one more takes fingerprints meanwhile
@@ -106,8 +106,9 @@ class DenseWeights {
     uint64_t offset;  // in memory_, or among the tensors of its region
     bool is_matrix = false;
     bool must_be_finite = false;
-    bool on_host = false;  // wherever the device computes
-    int region = kPlain;   // index into regions_, or one of these
+    bool on_host = false;     // wherever the device computes
+    bool of_experts = false;  // where routed experts are computed
+    int region = kPlain;      // index into regions_, or one of these
   };
 
   // Matrices that one of the backend's own buffer types lays out.
@@ -122,7 +123,7 @@ class DenseWeights {
   const TensorInfo* use_of_shape(const std::string& name, std::span<const int64_t> ne);
   ggml_tensor* declare(ggml_type type, const std::string& name, std::span<const int64_t> ne,
                        Declared declared);
-  uint64_t choose_regions(const Backend& backend);
+  uint64_t choose_regions(const Backend& backend, bool experts_on_device);
   void fill_derived() const;
   Status check_finite() const;
 
