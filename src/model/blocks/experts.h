@@ -32,6 +32,11 @@ struct ExpertMatrix {
   const RepackedLayout* layout = nullptr;  // in which it lies there; null: as in any file
 };
 
+// Whether kernels see no difference.
+inline bool same_kind(const ExpertMatrix& a, const ExpertMatrix& b) {
+  return a.type == b.type && a.n_in == b.n_in && a.n_out == b.n_out && a.layout == b.layout;
+}
+
 // What of a layer's experts is always in memory: F32, on the host, a column for each expert.  Null: none.
 struct ExpertTerms {
   ggml_tensor *gate_bias = nullptr, *up_bias = nullptr;  // [n_ff_exp, n_expert], added to products
