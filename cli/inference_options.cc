@@ -30,6 +30,22 @@ void add_model_options(CLI::App& command, EngineOptions& options) {
   add_device_options(command, options);
 }
 
+namespace {
+
+void add_expert_option(CLI::App& command, EngineOptions& options) {
+  add_choice<ExpertPlacement>(
+      command, "--experts", options.experts,
+      {{"cpu", ExpertPlacement::kHost},
+       {"in-place", ExpertPlacement::kInPlace},
+       {"device", ExpertPlacement::kDevice}},
+      "What computes routed experts beside a --device: the processor; the device, out of "
+      "the host's arena; or the device, out of an arena in its own memory",
+      [&options](ExpertPlacement placement) { options.experts = placement; })
+      ->group("Memory");
+}
+
+}  // namespace
+
 void add_device_options(CLI::App& command, EngineOptions& options) {
   command
       .add_option(
@@ -54,6 +70,7 @@ void add_device_options(CLI::App& command, EngineOptions& options) {
       ->type_name("SIZE")
       ->default_str("what it has left")
       ->group("Memory");
+  add_expert_option(command, options);
 }
 
 void add_size_options(CLI::App& command, EngineOptions& options) {

@@ -285,7 +285,9 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                       {"budget_bytes", plan.device.available_bytes},
                       {"dense_bytes", plan.device.dense_bytes},
                       {"kv_bytes", plan.device.kv_bytes},
-                      {"buffer_bytes", plan.device.buffer_bytes}};
+                      {"buffer_bytes", plan.device.buffer_bytes},
+                      {"arena_bytes", plan.device.arena_bytes},
+                      {"slots", plan.device.n_slot}};
   }
   if (held) {
     json["share"] = {{"part", file.share()->rank + 1},

@@ -28,13 +28,17 @@ std::string table(const std::vector<std::pair<std::string, std::string>>& rows, 
 // Empty where the dense part is in the host's memory.
 std::string device_text(const MemoryPlan::Device& device) {
   if (device.name.empty()) return {};
+  std::vector<std::pair<std::string, std::string>> rows{{"dense weights", format_bytes(device.dense_bytes)},
+                                                        {"KV cache", format_bytes(device.kv_bytes)},
+                                                        {"buffers", format_bytes(device.buffer_bytes)}};
+  if (device.arena_bytes > 0) {
+    rows.emplace_back(odmoe::format("experts, {}", device.n_slot), format_bytes(device.arena_bytes));
+  }
   return odmoe::format("of {}'s own memory, {}{}\n", device.name, format_bytes(device.bytes()),
                        device.available_bytes > 0
                            ? odmoe::format(" of {} that may be taken", format_bytes(device.available_bytes))
                            : "") +
-         table({{"dense weights", format_bytes(device.dense_bytes)},
-                {"KV cache", format_bytes(device.kv_bytes)},
-                {"buffers", format_bytes(device.buffer_bytes)}});
+         table(rows);
 }
 
 std::string plan_text(const MemoryPlan& plan) {
@@ -51,6 +55,15 @@ std::string plan_text(const MemoryPlan& plan) {
          table(rows) + device_text(plan.device);
 }
 
+// Of experts in a device's own memory.
+std::string device_experts_text(const Stats& stats) {
+  if (stats.memory.device.arena_bytes == 0) return {};
+  const Stats::DeviceExperts& experts = stats.device_experts;
+  return odmoe::format("{} of {} experts that were wanted were on {}; {} were copied there from the host\n",
+                       experts.hits, experts.hits + experts.copies, stats.memory.device.name,
+                       format_bytes(experts.copied_bytes));
+}
+
 // Of a device, by pass through the model that wrote a token.
 std::string exchange_text(const Stats& stats) {
   if (stats.memory.device.name.empty() || stats.decode.steps == 0) return {};
@@ -58,12 +71,14 @@ std::string exchange_text(const Stats& stats) {
     return static_cast<double>(n) / static_cast<double>(stats.decode.steps);
   };
   return odmoe::format(
-      "for each step {} got {:.0f} operations in {:.0f} graphs and {} from the host, gave back {}, and was "
-      "waited for {:.0f} times\n",
-      stats.memory.device.name, each(stats.decode.device_operations), each(stats.decode.device_graphs),
-      format_bytes(static_cast<uint64_t>(each(stats.decode.device_sent_bytes))),
-      format_bytes(static_cast<uint64_t>(each(stats.decode.device_fetched_bytes))),
-      each(stats.decode.device_waits));
+             "for each step {} got {:.0f} operations in {:.0f} graphs and {} from the host, gave back {}, "
+             "and was "
+             "waited for {:.0f} times\n",
+             stats.memory.device.name, each(stats.decode.device_operations), each(stats.decode.device_graphs),
+             format_bytes(static_cast<uint64_t>(each(stats.decode.device_sent_bytes))),
+             format_bytes(static_cast<uint64_t>(each(stats.decode.device_fetched_bytes))),
+             each(stats.decode.device_waits)) +
+         device_experts_text(stats);
 }
 
 std::string work_text(const Stats& stats) {

@@ -45,6 +45,14 @@ enum class PolicyKind {
 };
 // "forecast", "lru", "layer-lru", "lfu", "lfu-aging".
 std::string_view policy_name(PolicyKind policy);
+// Where routed experts are computed, where a device computes the rest (docs/devices.md).
+enum class ExpertPlacement {
+  kHost,     // by the processor, from the host's arena
+  kInPlace,  // by the device, from the host's arena
+  kDevice,   // by the device, from an arena in its own memory
+};
+// "cpu", "in-place", "device".
+std::string_view placement_name(ExpertPlacement placement);
 // What guesses the experts of layers to come, so that they are read before they are asked for.  No token
 // depends on it.
 enum class PredictorKind {
@@ -80,6 +88,8 @@ struct EngineOptions {
   std::string device = "auto";
   // The most that may be taken of a device's own memory; 0: what it has left.
   uint64_t device_memory_bytes = 0;
+  // Results depend on it in the last bits, as on the device.
+  ExpertPlacement experts = ExpertPlacement::kHost;
   int32_t threads = 0;   // 0: one per processor that affinity and quotas allow
   int32_t chunk = 512;   // tokens of a prompt evaluated at once.  Results depend on it in the last
                          // bits (so it is never derived from the budget); memory grows with it

@@ -27,7 +27,9 @@ struct MemoryPlan {
     std::string name;              // "Vulkan0"
     uint64_t available_bytes = 0;  // what may be taken of it (EngineOptions); 0: it does not say
     uint64_t dense_bytes = 0, kv_bytes = 0, buffer_bytes = 0;
-    uint64_t bytes() const { return dense_bytes + kv_bytes + buffer_bytes; }
+    uint64_t arena_bytes = 0;  // slots of routed experts (ExpertPlacement::kDevice), in whole slots
+    int32_t n_slot = 0;        // experts that fit in it
+    uint64_t bytes() const { return dense_bytes + kv_bytes + buffer_bytes + arena_bytes; }
   };
   Device device;
 };
@@ -68,6 +70,14 @@ struct Stats {
       return demands > 0 ? static_cast<double>(hits) / static_cast<double>(demands) : 0;
     }
   } experts;
+
+  // Of the arena in a device's own memory, where there is one: Experts counts what it had to ask the host's
+  // for.
+  struct DeviceExperts {
+    uint64_t hits = 0;                                     // experts that were there when they were wanted
+    uint64_t copies = 0, copied_bytes = 0, evictions = 0;  // from the host
+    int32_t resident = 0;                                  // there now
+  } device_experts;
 
   struct Io {
     // A drive, or a copy of the model on it: the model itself first, then its mirrors.

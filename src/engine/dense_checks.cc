@@ -269,6 +269,7 @@ std::optional<Error> DensePass::in_one_expert(const TokenSpan& span, size_t segm
   const int layer = decoder_->expert_layers()[segment];
   const int64_t at = position(a, token);
   const auto n_used = static_cast<int64_t>(decoder_->shape().router.n_expert_used);
+  if (options_.experts_on_device) a.expert_output.fetch(token * n_used, n_used);
   for (int64_t rank = 0; rank < n_used; ++rank) {
     if (column_is_finite(a.expert_output, token * n_used + rank)) continue;
     return not_finite_error(

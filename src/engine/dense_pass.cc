@@ -323,7 +323,7 @@ void DensePass::keep(Graph& graph, KeptOperands& kept) {
 
 void DensePass::take_experts(const TokenSpan& span) const {
   const int64_t n = span.n_token * decoder_->shape().router.n_expert_used;
-  span.columns->expert_output.send(0, n);
+  if (!options_.experts_on_device) span.columns->expert_output.send(0, n);
   span.columns->expert_weight.send(0, n);
 }
 

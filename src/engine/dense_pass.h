@@ -71,6 +71,7 @@ class DensePass {
     int32_t places = 0;     // chunks of several timelines that are evaluated layer by layer together; at most
     int32_t timelines = 1;  // whose single tokens are
     bool flash_attention = true;
+    bool experts_on_device = false;  // sites write where the device computes: nothing of it is sent there
     // From how many bytes of weights in a graph on, on average, those of several timelines are joined.
     uint64_t least_joint_bytes = kLeastJointBytes;
     // If set, is asked instead of the backend whether it can compute what there is, and what it cannot

@@ -171,7 +171,8 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                          Backend::create({.threads = options_.threads,
                                           .device = options_.device == "auto" ? "" : options_.device,
                                           .memory_of_its_own = dependencies_.memory_of_its_own,
-                                          .fault = dependencies_.device_fault}));
+                                          .fault = dependencies_.device_fault,
+                                          .memory_fault = dependencies_.device_memory_fault}));
   MemoryPlan::Device device;  // 0 available bytes: it does not say
   bool device_is_bounded = false;
   if (!backend_->computes_on_host_memory()) {
@@ -192,9 +193,11 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                 backend_->name());
   }
   options_.threads = host_backend().threads();
+  ODMOE_RETURN_IF_ERROR(check_placement());
 
   // Everything is reserved as addresses, which costs nothing; what it will cost is known from then on.
-  ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_, host_backend()));
+  ODMOE_RETURN_IF_ERROR(weights_->reserve(*backend_, host_backend(),
+                                          /*experts_on_device=*/options_.experts != ExpertPlacement::kHost));
   const MutexLock lock(free_mutex_);  // nobody else is there yet
   for (int i = 0; i < options_.sessions; ++i) {
     ODMOE_ASSIGN_OR_RETURN(auto state, SequenceState::create(*backend_, state_plan_));
@@ -230,7 +233,8 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   MemoryNeeds needs{
       .dense_bytes = weights_->bytes(),
       .kv_bytes = state_plan_->bytes() * n_session,
-      .buffer_bytes = weights_->host_bytes() + dense_->host_bytes() + site_->buffer_bytes() +
+      .buffer_bytes = weights_->host_bytes() + dense_->host_bytes() +
+                      (site_ ? site_->buffer_bytes() : device_site_->host_bytes()) +
                       forward_->buffer_bytes() + more_site_bytes + (n_session - 1) * session_bytes +
                       resident_bytes() + kProcessSlack,
       .reserved_bytes =
@@ -240,20 +244,28 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
       .device_name = {},
       .device_is_bounded = device_is_bounded,
   };
-  add_experts(needs, *source_, reader->alignment());
+  add_experts(needs, *source_, reader->alignment(), slot_kernels());
   if (!backend_->computes_on_host_memory()) {
     device.dense_bytes = std::exchange(needs.dense_bytes, 0);
     const uint64_t stale_gate_bytes = stale_gate_ != nullptr ? stale_gate_->bytes() : 0;
-    device.buffer_bytes = dense_->device_bytes() + stale_gate_bytes;
+    device.buffer_bytes =
+        dense_->device_bytes() + stale_gate_bytes + (device_site_ ? device_site_->device_bytes() : 0);
     needs.buffer_bytes -= stale_gate_bytes;  // of the predictor's, which are in those of forward_
+    if (options_.experts == ExpertPlacement::kDevice) {
+      ODMOE_RETURN_IF_ERROR(plan_device_arena(device, device_is_bounded));
+      needs.buffer_bytes += DeviceArena::staging_bytes(device_site_->arena_plan(*source_));
+    }
     needs.kv_bytes -= device.kv_bytes;
     needs.device = std::move(device);
     needs.device_name = backend_->description();
   }
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(options_.memory, needs));
-  plan_.n_slot = ExpertStore::slots_within(*source_, reader->alignment(), plan_.arena_bytes);
+  plan_.n_slot = ExpertStore::slots_within(*source_, reader->alignment(), plan_.arena_bytes, slot_kernels());
   for (const int layer : decoder_->expert_layers()) plan_.n_expert_total += source_->n_expert(layer);
   limits_ = MemoryGovernor::limits_of(options_.memory, needs, plan_);
+  // A device holds the pages that it reads in place, so none is given back.
+  if (options_.experts == ExpertPlacement::kInPlace)
+    limits_.min_arena_bytes = limits_.max_arena_bytes = plan_.arena_bytes;
   return reader;
 }
 
@@ -264,16 +276,72 @@ Status EngineImpl::set_up_evaluation(const SequenceState& state) {
                                  .places = max_places(options_),
                                  .timelines = options_.sessions,
                                  .flash_attention = options_.flash_attention == FlashAttention::kOn,
+                                 .experts_on_device = options_.experts != ExpertPlacement::kHost,
                                  .least_joint_bytes = dependencies_.least_joint_bytes};
   ODMOE_ASSIGN_OR_RETURN(dense_,
                          DensePass::create(*backend_, host_backend(), *decoder_, *file_, state, dense));
-  ODMOE_ASSIGN_OR_RETURN(site_, LocalSite::create(host_backend(), *decoder_, *file_,
-                                                  local_site_options(options_, &interrupted_)));
+  const LocalSite::Options local = local_site_options(options_, &interrupted_);
+  if (options_.experts == ExpertPlacement::kHost) {
+    ODMOE_ASSIGN_OR_RETURN(site_, LocalSite::create(host_backend(), *decoder_, *file_, local));
+  } else {
+    ODMOE_ASSIGN_OR_RETURN(device_site_,
+                           DeviceSite::create(*backend_, host_backend(), *decoder_, *file_,
+                                              {.max_tokens = local.max_tokens,
+                                               .max_tokens_together = local.max_tokens_together,
+                                               .in_place = options_.experts == ExpertPlacement::kInPlace,
+                                               .policy = options_.policy,
+                                               .interrupted = local.interrupted}));
+  }
   forward_ = std::make_unique<ForwardPass>(
       *decoder_, *dense_,
       ForwardPass::Options{.dense = dense, .clock = clock_, .interrupted = &interrupted_});
-  forward_->add_site(*site_);
-  forward_->tell_first(*site_);
+  if (site_) {
+    forward_->add_site(*site_);
+    forward_->tell_first(*site_);
+  } else {
+    forward_->add_site(*device_site_);
+    forward_->tell_first(*device_site_);
+  }
+  return {};
+}
+
+// Whether the experts can be where they are to be.
+Status EngineImpl::check_placement() const {
+  if (options_.experts == ExpertPlacement::kHost) return {};
+  const std::string_view name = placement_name(options_.experts);
+  if (backend_->computes_on_host_memory()) {
+    return fail(ErrorKind::kUsage,
+                "--experts {} is for a device, and {} computes in the host's memory; name a --device", name,
+                backend_->name());
+  }
+  if (dependencies_.make_sites) {
+    return fail(ErrorKind::kUsage, "ranks compute experts on their processors: --experts {} is for one alone",
+                name);
+  }
+  if (options_.experts == ExpertPlacement::kInPlace && !backend_->reads_host_memory()) {
+    return fail(ErrorKind::kUnsupported,
+                "{} does not compute on the host's memory where it is; use --experts cpu",
+                backend_->description());
+  }
+  return {};
+}
+
+// What is left of the device's memory is for experts.
+Status EngineImpl::plan_device_arena(MemoryPlan::Device& device, bool bounded) const {
+  SlotPlan slots = device_site_->arena_plan(*source_);
+  device.arena_bytes = slots.min_bytes();
+  if (device.available_bytes == 0) {
+    return fail(ErrorKind::kUsage,
+                "{} does not say how much memory it has left for experts; say how much may be taken, with "
+                "--device-memory {}MiB or more",
+                backend_->description(), (device.bytes() + kMiB - 1) / kMiB);
+  }
+  ODMOE_RETURN_IF_ERROR(check_device(device, backend_->description(), bounded));
+  const uint64_t margin = bounded ? 0 : auto_margin(device.available_bytes);
+  const uint64_t left = device.available_bytes - device.bytes();
+  slots.divide(std::min(slots.max_bytes(), device.arena_bytes + left - std::min(left, margin)));
+  device.arena_bytes = slots.bytes();
+  device.n_slot = slots.n_slot();
   return {};
 }
 
@@ -292,6 +360,7 @@ Status EngineImpl::set_up_sites() {
   }
   for (const auto& more : more_sites_) forward_->add_site(*more.site, more.owns);
   HintSink* hints = forward_->hint_sink();
+  if (device_site_ && device_site_->arena() != nullptr) hints = device_site_.get();
   if (foresight_ != nullptr) foresight_->attach(*store_, hints);
   if (batch_foresight_ != nullptr) batch_foresight_->attach(*store_, hints);
   return {};
@@ -381,6 +450,9 @@ void EngineImpl::trust_earlier_run() {
   }
   prefetching_key_ +=
       odmoe::format(", ggml {} ({}), {}", ggml_version(), ggml_commit(), backend_->description());
+  if (options_.experts != ExpertPlacement::kHost) {
+    prefetching_key_ += odmoe::format(", experts {}", placement_name(options_.experts));
+  }
   if (const auto earlier = load_experience(options_.prefetching_file, prefetching_key_)) {
     foresight_->trust(*earlier);
   }
@@ -405,6 +477,7 @@ Status EngineImpl::start_store() {
   ExpertStoreOptions options;
   options.arena_bytes = plan_.arena_bytes;
   options.max_arena_bytes = limits_.max_arena_bytes;
+  options.kernels = slot_kernels();
   options.policy = options_.policy;
   options.fill = options_.fill ? ExpertStoreOptions::Fill::kWhenTold : ExpertStoreOptions::Fill::kNever;
   options.clock = clock_;
@@ -447,7 +520,17 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   decoder_->read_biases();
   ODMOE_RETURN_IF_ERROR(decoder_->check_experts_of_tokens(options_.model.string()));
   ODMOE_RETURN_IF_ERROR(dense_->check_router_biases());
-  ODMOE_RETURN_IF_ERROR(site_->attach(*store_));
+  switch (options_.experts) {
+    case ExpertPlacement::kHost:
+      ODMOE_RETURN_IF_ERROR(site_->attach(*store_));
+      break;
+    case ExpertPlacement::kInPlace:
+      ODMOE_RETURN_IF_ERROR(device_site_->attach(*store_));
+      break;
+    case ExpertPlacement::kDevice:
+      ODMOE_RETURN_IF_ERROR(device_site_->attach(*store_, *source_, plan_.device.arena_bytes));
+      break;
+  }
   ODMOE_RETURN_IF_ERROR(set_up_sites());
   if (!fill_at_once) fill_own();
   if (stale_gate_ != nullptr) stale_gate_->copy_routers();
@@ -455,7 +538,7 @@ Status EngineImpl::load(std::unique_ptr<AsyncReader> reader, const LoadProgress&
   plan_.n_slot = store_->stats().n_slot;
   trust_earlier_run();
   governor_ = std::make_unique<MemoryGovernor>(*store_, limits_);
-  if (options_.memory.kind == MemoryBudget::Kind::kAuto)
+  if (options_.memory.kind == MemoryBudget::Kind::kAuto && options_.experts != ExpertPlacement::kInPlace)
     return governor_->follow(dependencies_.sample_memory);
   return {};
 }
@@ -778,6 +861,14 @@ Stats EngineImpl::stats() const {
                    .misses = store.misses,
                    .evictions = store.evictions,
                    .working_set_experts = store.working_set};
+  if (device_site_ && device_site_->arena() != nullptr) {
+    const DeviceArena::Figures figures = device_site_->arena()->figures();
+    stats.device_experts = {.hits = figures.hits,
+                            .copies = figures.copies,
+                            .copied_bytes = figures.copied_bytes,
+                            .evictions = figures.evictions,
+                            .resident = figures.resident};
+  }
   stats.io = io_;
   stats.io.demand_read_bytes = store.demand_read_bytes;
   stats.io.prefetch_read_bytes = store.prefetch_read_bytes;

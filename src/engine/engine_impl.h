@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "engine/dense_pass.h"
+#include "engine/device_site.h"
 #include "engine/drives.h"
 #include "engine/expert_site.h"
 #include "engine/forward_pass.h"
@@ -37,8 +38,9 @@ struct EngineDependencies {
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
   bool memory_of_its_own = false;        // Backend::Options, of what computes the dense weights
   std::function<Status()> device_fault;  // likewise
-  uint64_t least_joint_bytes = DensePass::kLeastJointBytes;  // DensePass::Options
-  std::optional<uint64_t> device_bytes;                      // and what that memory has left
+  std::function<Status(uint64_t bytes)> device_memory_fault;  // and
+  uint64_t least_joint_bytes = DensePass::kLeastJointBytes;   // DensePass::Options
+  std::optional<uint64_t> device_bytes;                       // and what that memory has left
   // Further sites, which take over experts from the engine's own: asked for once, when that is ready.
   struct Site {
     std::unique_ptr<ExpertSite> site;
@@ -179,6 +181,9 @@ class EngineImpl final : public Engine {
   Status set_up_evaluation(const SequenceState& state);
   Status set_up_sites();
   void fill_own();
+  Status check_placement() const;
+  Status plan_device_arena(MemoryPlan::Device& device, bool bounded) const;
+  SlotKernels slot_kernels() const { return device_site_ ? device_site_->slot_kernels() : SlotKernels{}; }
   Status set_up_predictor();
   void trust_earlier_run();
   void keep_experience() const;
@@ -240,7 +245,9 @@ class EngineImpl final : public Engine {
 
   mutable Mutex evaluation_mutex_;  // guards what follows; may be held while taking stats_mutex_
   std::unique_ptr<ExpertStore> store_;
-  std::unique_ptr<LocalSite> site_;  // its leases go before the store
+  // One of them; their leases go before the store.
+  std::unique_ptr<LocalSite> site_;
+  std::unique_ptr<DeviceSite> device_site_;
   std::vector<EngineDependencies::Site> more_sites_;
   std::unique_ptr<DensePass> dense_;
   std::unique_ptr<ForwardPass> forward_;

@@ -31,7 +31,8 @@ struct ExpertWork {
   // Neighbouring columns that are a chunk of one timeline, where there are several timelines.
   struct Chunk {
     int32_t first = 0, n_token = 0;
-    ExpertColumns columns;  // of them alone
+    ExpertColumns columns;    // of them alone
+    ExpertColumns on_device;  // as ExpertWork::on_device
   };
   Tokens tokens = Tokens::kOne;
   const LayerDemand* demand = nullptr;
@@ -45,6 +46,11 @@ struct ExpertWork {
   // Activations::expert_input, or ffn_input where that is what experts see, is read and expert_output
   // written, in the columns of the demand's pairs, on the host.
   ExpertColumns columns;
+  // The same for a site on the device of the dense weights, which reads and writes there: input and output
+  // are the device's, weights the host's.  Of kTimelines they are those of `lanes`, a column each, by the
+  // number of the column, and of the chunks.
+  ExpertColumns on_device;
+  std::span<const ExpertColumns> lanes;
 };
 
 // One owner: calls come from the thread that evaluates, but for hint().

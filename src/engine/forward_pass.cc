@@ -31,6 +31,12 @@ ExpertColumns expert_columns(const EvaluationColumns& a) {
           .weight = a.expert_weight.host()};
 }
 
+ExpertColumns columns_on_device(const EvaluationColumns& a) {
+  return {.input = (a.expert_input ? a.expert_input : a.ffn_input).device(),
+          .output = a.expert_output.device(),
+          .weight = a.expert_weight.host()};
+}
+
 Status tell(std::span<RoutingSink* const> sinks, const RoutingEvent& event) {
   for (RoutingSink* sink : sinks) ODMOE_RETURN_IF_ERROR(sink->on_routing(event));
   return {};
@@ -55,6 +61,9 @@ ForwardPass::ForwardPass(const Decoder& decoder, DensePass& dense, const Options
   probabilities_.resize(n_token * static_cast<size_t>(router.n_expert));
   spans_.reserve(static_cast<size_t>(options.dense.lanes + options.dense.places));
   chunks_.reserve(static_cast<size_t>(options.dense.places));
+  for (int32_t i = 0; i < options.dense.lanes; ++i) {
+    lanes_.push_back(columns_on_device(dense.memory().lane(i)));
+  }
   tell_first(routing_);
   later_sinks_.push_back(&observer_);
 }
@@ -191,8 +200,11 @@ Status ForwardPass::advance(std::span<const Part> parts, const Sink& sink) {
       assert(place < options_.dense.places);
       spans_.push_back(dense_->begin_in_place(*part.state, place, part.tokens));
       first = static_cast<int32_t>(dense_->memory().first_column(place));
-      chunks_.push_back(
-          {.first = first, .n_token = n_token, .columns = expert_columns(dense_->memory().place(place))});
+      const EvaluationColumns& of_place = dense_->memory().place(place);
+      chunks_.push_back({.first = first,
+                         .n_token = n_token,
+                         .columns = expert_columns(of_place),
+                         .on_device = columns_on_device(of_place)});
     }
     std::iota(column, column + n_token, first);
     column += n_token;
@@ -376,7 +388,9 @@ Status ForwardPass::begin_experts(const EvaluationColumns& a, const RoutingEvent
     ExpertWork work{.tokens = tokens,
                     .demand = &demand_,
                     .experts = owners_.share(i, event.index, demand_.experts()),
-                    .columns = expert_columns(a)};
+                    .columns = expert_columns(a),
+                    .on_device = columns_on_device(a),
+                    .lanes = lanes_};
     if (tokens == ExpertWork::Tokens::kTimelines) work.chunks = chunks_;
     if (next < layers.size()) {
       work.next_layer = layers[next];

@@ -164,6 +164,7 @@ class ForwardPass {
   LayerDemand demand_;
   std::vector<TokenSpan> spans_;           // of step(), advance() and run_singly()
   std::vector<ExpertWork::Chunk> chunks_;  // of advance(): those of spans_ that are one
+  std::vector<ExpertColumns> lanes_;       // the device's, by lane
   Joined joined_;
 
   RoutingStats routing_;

@@ -10,14 +10,6 @@
 #include "model/blocks/exact_rows.h"
 
 namespace odmoe {
-namespace {
-
-// Whether kernels see no difference.
-bool same_kind(const ExpertMatrix& a, const ExpertMatrix& b) {
-  return a.type == b.type && a.n_in == b.n_in && a.n_out == b.n_out && a.layout == b.layout;
-}
-
-}  // namespace
 
 LocalSite::LocalSite(Backend& backend, const ModelShape& shape, std::span<const int> expert_layers,
                      const Options& options)

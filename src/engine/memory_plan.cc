@@ -31,10 +31,11 @@ Status check_device(const MemoryPlan::Device& device, const std::string& descrip
   return fail(
       ErrorKind::kBudget,
       "{} of memory may be taken of {}: this model needs {}{} there ({} dense weights, {} KV cache, {} "
-      "buffers); use {}--device cpu{}",
+      "buffers{}); use {}--device cpu{}",
       format_bytes(device.available_bytes), description, known ? "" : "more than ",
       format_bytes(device.bytes()), format_bytes(device.dense_bytes), format_bytes(device.kv_bytes),
-      known ? format_bytes(device.buffer_bytes) : "and", more,
+      known ? format_bytes(device.buffer_bytes) : "and",
+      device.arena_bytes > 0 ? odmoe::format(", {} experts", format_bytes(device.arena_bytes)) : "", more,
       remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
 }
 

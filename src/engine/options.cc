@@ -60,6 +60,18 @@ Result<PredictorKind> parse_predictor(std::string_view name) {
   return fail(ErrorKind::kUsage, "'{}' is not a predictor; choose one of {}", name, known);
 }
 
+std::string_view placement_name(ExpertPlacement placement) {
+  switch (placement) {
+    case ExpertPlacement::kHost:
+      return "cpu";
+    case ExpertPlacement::kInPlace:
+      return "in-place";
+    case ExpertPlacement::kDevice:
+      return "device";
+  }
+  std::unreachable();
+}
+
 std::string_view policy_name(PolicyKind policy) {
   switch (policy) {
     case PolicyKind::kForecast:

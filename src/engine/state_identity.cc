@@ -17,8 +17,9 @@ Result<std::string> EngineImpl::state_identity() const {
              options_.chunk, state_plan_->has_transposed() ? "grouped and " : "",
              options_.flash_attention == FlashAttention::kOn ? "tiled flash" : "plain", ODMOE_VERSION,
              ggml_version(), ggml_commit(), backend_->description(), backend_->features()) +
-         (host_backend_ == nullptr
-              ? ""
+         (host_backend_ == nullptr ? ""
+          : options_.experts != ExpertPlacement::kHost
+              ? odmoe::format("; experts: {}", placement_name(options_.experts))
               : odmoe::format("; experts: {}, {}", host_backend_->description(), host_backend_->features()));
 }
 

@@ -214,6 +214,121 @@ INSTANTIATE_TEST_SUITE_P(Models, OnDevice,
                                            "arch/qwen3moe.F32", "arch/qwen3moe.Q4_K_M"),
                          [](const auto& test) { return test_name(test.param); });
 
+// Routed experts there too.
+struct Placed {
+  const char* model;
+  ExpertPlacement placement;
+};
+
+class ExpertsOnDevice : public ::testing::TestWithParam<Placed> {
+ protected:
+  void SetUp() override {
+    device_ = first_device();
+    if (device_.empty()) GTEST_SKIP() << "ggml finds no device but the processor; ./dev device installs one";
+    model_ = model_path(GetParam().model);
+    if (model_.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam().model;
+    if (GetParam().placement == ExpertPlacement::kInPlace &&
+        !Backend::create({.device = device_}).value()->reads_host_memory())
+      GTEST_SKIP() << device_ << " does not compute on memory of the host";
+  }
+  EngineOptions options() const {
+    EngineOptions options = device_options(model_, device_);
+    options.experts = GetParam().placement;
+    return options;
+  }
+  std::string device_;
+  std::filesystem::path model_;
+};
+
+// Where two experts are nearly as likely another one may be chosen: see OnDevice.
+TEST_P(ExpertsOnDevice, LogitsAreThoseOfTheProcessorButForRounding) {
+  const std::vector<float> wanted = run(device_options(model_, "cpu"), nullptr, 0);
+  const std::vector<float> got = run(options(), nullptr, 0);
+  ASSERT_EQ(got.size(), wanted.size());
+  ASSERT_FALSE(wanted.empty());
+  const auto n_vocab = static_cast<size_t>(Engine::inspect(options())->n_vocab);
+  std::vector<double> differences;
+  for (size_t at = 0; at < wanted.size(); at += n_vocab) {
+    differences.push_back(
+        relative_l2(std::span(got).subspan(at, n_vocab), std::span(wanted).subspan(at, n_vocab)));
+  }
+  std::ranges::sort(differences);
+  const double median = differences[differences.size() / 2];
+  RecordProperty("median", odmoe::format("{:.2g}", median));
+  RecordProperty("most", odmoe::format("{:.2g}", differences.back()));
+  EXPECT_LE(median, std::string_view(GetParam().model).ends_with("F32") ? 5e-3 : 5e-2);
+  EXPECT_LE(differences.back(), 0.5);
+}
+
+TEST_P(ExpertsOnDevice, NeitherBudgetNorPolicyNorPredictorNorReaderChangesABit) {
+  EngineOptions options = this->options();
+  options.predictor = PredictorKind::kNone;
+  options.reader = ReaderChoice::kPread;
+  uint64_t resident_misses = 0;
+  const std::vector<float> wanted = run(options, &resident_misses);
+  ASSERT_FALSE(wanted.empty());
+  MemoryPlan::Device plan;
+  if (const auto engine = open_or_fail(options)) plan = engine->plan().device;
+  options.reader = ReaderChoice::kAuto;
+  options.predictor = PredictorKind::kStaleGate;
+  options.policy = PolicyKind::kLru;
+  for (const double percent : {40.0, 0.001}) {
+    options.memory.percent = percent;
+    if (plan.arena_bytes > 0) options.device_memory_bytes = plan.bytes() - plan.arena_bytes * 3 / 5;
+    uint64_t misses = 0;
+    expect_same_bits(run(options, &misses), wanted);
+    EXPECT_GT(misses, resident_misses);
+  }
+}
+
+TEST_P(ExpertsOnDevice, CompanyChangesNoBit) {
+  EngineOptions options = this->options();
+  options.sessions = 2;
+  options.prompts = 2;
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  const std::vector<Token> prompt = engine->encode(kText, true, true);
+  const std::span<const Token> chunk = std::span(prompt).first(20);
+  std::vector<float> wanted;
+  {
+    const auto alone = engine->new_session().value();
+    ASSERT_TRUE(alone->evaluate(chunk).has_value());
+    append(wanted, alone->logits());
+    for (const Token token : {5, 17, 3}) {
+      ASSERT_TRUE(alone->evaluate({&token, 1}).has_value());
+      append(wanted, alone->logits());
+    }
+  }
+  const auto one = engine->new_session().value(), other = engine->new_session().value();
+  std::vector<float> got;
+  const std::array parts = {NextTokens{.session = other.get(), .tokens = std::span(prompt).subspan(3, 17)},
+                            NextTokens{.session = one.get(), .tokens = chunk}};
+  ASSERT_TRUE(engine->advance(parts).has_value());
+  append(got, one->logits());
+  for (const Token token : {5, 17, 3}) {
+    const std::array batch = {NextToken{.session = other.get(), .token = 7},
+                              NextToken{.session = one.get(), .token = token}};
+    ASSERT_TRUE(engine->step(batch).has_value());
+    append(got, one->logits());
+  }
+  expect_same_bits(got, wanted);
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, ExpertsOnDevice,
+                         ::testing::Values(Placed{"bundled", ExpertPlacement::kInPlace},
+                                           Placed{"bundled", ExpertPlacement::kDevice},
+                                           Placed{"arch/deepseek-v3.F32", ExpertPlacement::kInPlace},
+                                           Placed{"arch/deepseek-v3.F32", ExpertPlacement::kDevice},
+                                           Placed{"arch/qwen2moe.F32", ExpertPlacement::kInPlace},
+                                           Placed{"arch/qwen2moe.F32", ExpertPlacement::kDevice},
+                                           Placed{"arch/qwen3moe.Q4_K_M", ExpertPlacement::kInPlace},
+                                           Placed{"arch/qwen3moe.Q4_K_M", ExpertPlacement::kDevice}),
+                         [](const auto& test) {
+                           return test_name(test.param.model) +
+                                  (test.param.placement == ExpertPlacement::kInPlace ? "_in_place"
+                                                                                     : "_in_an_arena");
+                         });
+
 TEST(Device, IsPlannedForAndBounded) {
   ODMOE_DEVICE_OR_SKIP(device);
   EngineOptions options = device_options(bundled_model(), device);
