@@ -38,6 +38,9 @@ DeviceArena::DeviceArena(Backend& device, const ExpertSource& source, SlotPlan p
   held_.reserve(n_expert_);
 }
 
+// Copies may be under way, of memory that goes.
+DeviceArena::~DeviceArena() { static_cast<void>(device_->settle()); }
+
 Result<std::unique_ptr<DeviceArena>> DeviceArena::create(Backend& device, const Backend& host,
                                                          const ExpertSource& source, SlotPlan plan,
                                                          std::span<const int32_t> most_in_window,

@@ -38,6 +38,9 @@ class DeviceArena {
                                                      const ExpertSource& source, SlotPlan plan,
                                                      std::span<const int32_t> most_in_window,
                                                      PolicyKind policy);
+  ~DeviceArena();
+  DeviceArena(const DeviceArena&) = delete;
+  DeviceArena& operator=(const DeviceArena&) = delete;
   // Of the host, for staging.
   static uint64_t staging_bytes(const SlotPlan& plan);
 

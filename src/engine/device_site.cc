@@ -89,7 +89,7 @@ uint64_t DeviceSite::host_bytes() const {
 
 // Unless it was with a layer that is the same for kernels.
 Status DeviceSite::try_out(int layer, int32_t most_in_window) {
-  const DeviceLayer& of = layers_[static_cast<size_t>(layer)];
+  DeviceLayer& of = layers_[static_cast<size_t>(layer)];
   const auto same = [&](int tried) {
     const DeviceLayer& other = layers_[static_cast<size_t>(tried)];
     return same_kind(of.experts.gate, other.experts.gate) && same_kind(of.experts.up, other.experts.up) &&
@@ -97,9 +97,12 @@ Status DeviceSite::try_out(int layer, int32_t most_in_window) {
            of.experts.slot_bytes == other.experts.slot_bytes && of.gate_offset == other.gate_offset &&
            of.up_offset == other.up_offset && of.down_offset == other.down_offset;
   };
-  if (std::ranges::any_of(tried_, same)) return {};
-  ODMOE_RETURN_IF_ERROR(
-      try_experts(*device_, *host_, *compute_, shape_, of, most_in_window, options_.in_place));
+  if (const auto like = std::ranges::find_if(tried_, same); like != tried_.end()) {
+    of.any_of_token = layers_[static_cast<size_t>(*like)].any_of_token;
+    return {};
+  }
+  ODMOE_ASSIGN_OR_RETURN(of.any_of_token, try_experts(*device_, *host_, *compute_, shape_, of, most_in_window,
+                                                      options_.in_place));
   tried_.push_back(layer);
   return {};
 }

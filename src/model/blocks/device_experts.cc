@@ -303,8 +303,8 @@ Status DeviceExperts::add_token(const DeviceLayer& layer, const ExpertColumns& a
     std::ranges::copy_if(pairs, std::back_inserter(block_),
                          [&](const ExpertPair& pair) { return layer.slots->window_of(pair.slot) == window; });
     if (block_.empty()) continue;
-    ODMOE_RETURN_IF_ERROR(add_block(layer, window, a, first_column, shape_.router.n_expert_used,
-                                    /*one_token=*/true, block_));
+    const int64_t n_row = layer.any_of_token ? std::ssize(block_) : shape_.router.n_expert_used;
+    ODMOE_RETURN_IF_ERROR(add_block(layer, window, a, first_column, n_row, /*one_token=*/true, block_));
   }
   return {};
 }

@@ -32,6 +32,8 @@ struct DeviceLayer {
   LayerExperts experts;                // without ExpertMatrix::slot0; terms are the device's
   const DeviceSlots* slots = nullptr;  // whose distance is LayerExperts::slot_bytes
   uint64_t gate_offset = 0, up_offset = 0, down_offset = 0;  // in a slot
+  // A token's experts have the same bits in blocks of fewer of them, so that none has to be filled up.
+  bool any_of_token = false;
 };
 
 // Computes pairs with scratch memory of its own.  One owner.

@@ -54,6 +54,8 @@ class DeviceTrial {
     return place_activations();
   }
 
+  void fill_no_blocks() { layer_.any_of_token = true; }
+
   // What the device makes of the pairs: [expert_width(), n_used * kTrialTokens].
   Result<std::vector<float>> compute(std::span<const ExpertPair> pairs, bool one_token) {
     std::vector<float> output(static_cast<size_t>(shape_->expert_width() * n_used_ * kTrialTokens));
@@ -208,7 +210,7 @@ double relative_difference(std::span<const float> a, std::span<const float> b) {
 
 }  // namespace
 
-Status try_experts(Backend& device, Backend& host, DeviceExperts& experts, const ModelShape& shape,
+Result<bool> try_experts(Backend& device, Backend& host, DeviceExperts& experts, const ModelShape& shape,
                    const DeviceLayer& layer, int32_t most_in_window, bool in_place) {
   DeviceTrial trial(device, host, experts, shape, layer);
   ODMOE_RETURN_IF_ERROR(trial.prepare(most_in_window, in_place));
@@ -231,6 +233,7 @@ Status try_experts(Backend& device, Backend& host, DeviceExperts& experts, const
     same = trial.as_before(output, pairs, one_token) && same;
     return {};
   };
+  const std::vector<ExpertPair> one = trial.pairs(1, 0);
   // Of a chunk, the pairs of one slot alone; of a token, each slot first, and each alone.
   for (int32_t slot = 0; slot < kSlots - 1; ++slot) {
     std::vector<ExpertPair> of_slot;
@@ -241,7 +244,13 @@ Status try_experts(Backend& device, Backend& host, DeviceExperts& experts, const
     ODMOE_RETURN_IF_ERROR(try_again(of_token, /*one_token=*/true));
     ODMOE_RETURN_IF_ERROR(try_again(std::span(of_token).first(1), /*one_token=*/true));
   }
-  if (same) return {};
+  if (same) {
+    trial.fill_no_blocks();
+    for (int32_t n = 1; n <= shape.router.n_expert_used; ++n) {
+      ODMOE_RETURN_IF_ERROR(try_again(std::span(one).first(static_cast<size_t>(n)), /*one_token=*/true));
+    }
+    return same;
+  }
   return fail(
       ErrorKind::kUnsupported,
       "{} rounds experts in {}, {}, {} by where they are and what is computed with them; use --experts "

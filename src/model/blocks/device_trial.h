@@ -14,7 +14,8 @@ namespace odmoe {
 // when any of them has other bits than its like, or the processor, `host`, gets something else than rounding
 // explains. `in_place`: slots in memory of the host, or else in the device's own.  A few slots of memory are
 // taken, and given back.  kIo: there is none.
-Status try_experts(Backend& device, Backend& host, DeviceExperts& experts, const ModelShape& shape,
+// Returns DeviceLayer::any_of_token.
+Result<bool> try_experts(Backend& device, Backend& host, DeviceExperts& experts, const ModelShape& shape,
                    const DeviceLayer& layer, int32_t most_in_window, bool in_place);
 
 }  // namespace odmoe
