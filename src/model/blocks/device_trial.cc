@@ -211,7 +211,7 @@ double relative_difference(std::span<const float> a, std::span<const float> b) {
 }  // namespace
 
 Result<bool> try_experts(Backend& device, Backend& host, DeviceExperts& experts, const ModelShape& shape,
-                   const DeviceLayer& layer, int32_t most_in_window, bool in_place) {
+                         const DeviceLayer& layer, int32_t most_in_window, bool in_place) {
   DeviceTrial trial(device, host, experts, shape, layer);
   ODMOE_RETURN_IF_ERROR(trial.prepare(most_in_window, in_place));
   const auto unlike = [&](double difference) {

@@ -16,6 +16,6 @@ namespace odmoe {
 // taken, and given back.  kIo: there is none.
 // Returns DeviceLayer::any_of_token.
 Result<bool> try_experts(Backend& device, Backend& host, DeviceExperts& experts, const ModelShape& shape,
-                   const DeviceLayer& layer, int32_t most_in_window, bool in_place);
+                         const DeviceLayer& layer, int32_t most_in_window, bool in_place);
 
 }  // namespace odmoe
