@@ -38,9 +38,9 @@ struct EngineDependencies {
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
   bool memory_of_its_own = false;        // Backend::Options, of what computes the dense weights
   std::function<Status()> device_fault;  // likewise
-  std::function<Status(uint64_t bytes)> device_memory_fault;  // and
-  uint64_t least_joint_bytes = DensePass::kLeastJointBytes;   // DensePass::Options
+  std::function<Status(uint64_t bytes)> device_memory_fault;  // likewise
   std::optional<uint64_t> device_bytes;                       // and what that memory has left
+  uint64_t least_joint_bytes = DensePass::kLeastJointBytes;   // DensePass::Options
   // Further sites, which take over experts from the engine's own: asked for once, when that is ready.
   struct Site {
     std::unique_ptr<ExpertSite> site;
