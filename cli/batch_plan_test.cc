@@ -91,7 +91,7 @@ TEST(BatchPlan, SeveralMachinesHaveTheExpertsTogether) {
   EXPECT_GT(four.widths[1].forecast.network_seconds, 0);
   EXPECT_LT(four.widths[1].forecast.compute_seconds, one.widths[1].forecast.compute_seconds);
   EXPECT_THAT(batch_plan_text(four), HasSubstr("each of 4 machines: "));
-  EXPECT_THAT(batch_plan_text(four), HasSubstr(", network 953.7 MiB/s, 50 us"));
+  EXPECT_THAT(batch_plan_text(four), HasSubstr(", network 954 MiB/s, 50 us"));
   EXPECT_THAT(batch_plan_text(one), ::testing::Not(HasSubstr("network")));
 }
 

@@ -42,12 +42,12 @@ TEST(Answer, WhatComesBehindTheOneCallThatWasWantedIsNotCounted) {
         .format = find_output_format("hermes"), .calls = true, .tools = nullptr, .id = "x", .one_call = true};
     Answer answer(std::move(options));
     answer.take(said("<tool_call>{\"name\":\"f\",\"arguments\":{}}", 5));
-    answer.take(said("</tool_call>", 1));
     ASSERT_TRUE(answer.enough(0));
+    answer.take(said("</tool_call>", 1));
     answer.take(said(" and", 1));
     answer.take({.n_token = 5, .end = GenerationEnd{.ending = ending, .generated_tokens = 12}});
     EXPECT_FALSE(answer.error());
-    EXPECT_EQ(answer.usage().generated, 6) << "the rest is what came until it was ended";
+    EXPECT_EQ(answer.usage().generated, 5) << "the rest is what came until it was ended";
     EXPECT_EQ(answer.choices()[0].finish, AnswerFinish::kCalls);
   }
 }
