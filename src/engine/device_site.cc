@@ -250,6 +250,10 @@ void DeviceSite::hint(std::span<const ExpertKey> experts, PrefetchDepth depth) {
   store_->prefetch(hints_, Reach::kBorrow);
 }
 
+void DeviceSite::warm(std::span<const ExpertKey> experts) { warming_.begin(*store_, experts, options_.fill); }
+
+Result<Warmth> DeviceSite::warmed() { return warming_.go_on(); }
+
 // Pairs for which it is worth to begin: blocks have a fixed size, and one that is not full costs as much.
 size_t DeviceSite::enough_pairs() const {
   return static_cast<size_t>(DeviceExperts::block_rows(shape_, work_.demand->n_token()));

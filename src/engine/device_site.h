@@ -15,6 +15,7 @@
 #include "engine/expert_site.h"
 #include "engine/hint_sink.h"
 #include "engine/routing_event.h"
+#include "engine/warming.h"
 #include "format/checkpoint.h"
 #include "format/expert_source.h"
 #include "model/blocks/device_experts.h"
@@ -32,6 +33,7 @@ class DeviceSite final : public ExpertSite, public RoutingSink, public HintSink 
     int64_t max_tokens_together = 0;                 // of an evaluation of chunks; 0: there are none
     bool in_place = true;                            // or else it has an arena
     PolicyKind policy = PolicyKind::kForecast;       // of that
+    bool fill = false;                               // slots that are free, once nothing is warmed
     const std::atomic<bool>* interrupted = nullptr;  // may be null
   };
 
@@ -63,6 +65,9 @@ class DeviceSite final : public ExpertSite, public RoutingSink, public HintSink 
   void abandon() override;
   // Those that are on the device already need no read.
   void hint(std::span<const ExpertKey> experts, PrefetchDepth depth) override;
+  // Into the store: what the device has not is brought from there.
+  void warm(std::span<const ExpertKey> experts) override;
+  Result<Warmth> warmed() override;
 
  private:
   DeviceSite(Backend& device, Backend& host, const ModelShape& shape, std::span<const int> expert_layers,
@@ -103,6 +108,7 @@ class DeviceSite final : public ExpertSite, public RoutingSink, public HintSink 
   std::unique_ptr<DeviceArena> arena_;
   std::vector<int> tried_;  // layers; others are like them
   ExpertStore* store_ = nullptr;
+  SiteWarming warming_;
   std::string path_;  // for errors
 
   ExpertWork work_;

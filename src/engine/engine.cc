@@ -290,6 +290,7 @@ Status EngineImpl::set_up_evaluation(const SequenceState& state) {
                                                .max_tokens_together = local.max_tokens_together,
                                                .in_place = options_.experts == ExpertPlacement::kInPlace,
                                                .policy = options_.policy,
+                                               .fill = options_.fill,
                                                .interrupted = local.interrupted}));
   }
   forward_ = std::make_unique<ForwardPass>(

@@ -144,16 +144,9 @@ void LocalSite::hint(std::span<const ExpertKey> experts, PrefetchDepth depth) {
   store_->prefetch(experts, Reach::kBorrow);
 }
 
-void LocalSite::warm(std::span<const ExpertKey> experts) {
-  warming_.reset();
-  warming_ = std::make_unique<Warming>(*store_, std::vector(experts.begin(), experts.end()), options_.fill);
-}
+void LocalSite::warm(std::span<const ExpertKey> experts) { warming_.begin(*store_, experts, options_.fill); }
 
-Result<Warmth> LocalSite::warmed() {
-  if (warming_ != nullptr) warmth_ = warming_->go_on();
-  if (warmth_.done) warming_.reset();
-  return warmth_;
-}
+Result<Warmth> LocalSite::warmed() { return warming_.go_on(); }
 
 void LocalSite::lease_pending() {
   if (pending_.empty()) return;

@@ -12,6 +12,7 @@
 #include "backend/backend.h"
 #include "engine/expert_site.h"
 #include "engine/routing_event.h"
+#include "engine/warming.h"
 #include "format/checkpoint.h"
 #include "model/blocks/experts.h"
 #include "model/decoder.h"
@@ -91,8 +92,7 @@ class LocalSite final : public ExpertSite, public RoutingSink {
   std::vector<ExpertPair> chunk_pairs_;  // scratch of compute_timelines()
   std::optional<DemandPair> not_finite_;
   std::vector<ExpertKey> hints_;
-  std::unique_ptr<Warming> warming_;  // while it is not done
-  Warmth warmth_;
+  SiteWarming warming_;
 };
 
 }  // namespace odmoe

@@ -24,7 +24,7 @@ Status EngineImpl::warm(std::span<const LikelyExpert> experts, const LoadProgres
     const size_t site = forward_->owners().site_of_layer(likely.layer, likely.expert);
     keys[site].push_back({.layer = likely.layer, .expert = likely.expert});
   }
-  std::vector<ExpertSite*> sites{site_.get()};
+  std::vector<ExpertSite*> sites{site_ ? static_cast<ExpertSite*>(site_.get()) : device_site_.get()};
   lock.unlock();
   for (const auto& more : more_sites_) sites.push_back(more.site.get());
   for (size_t i = 0; i < sites.size(); ++i) sites[i]->warm(keys[i]);

@@ -48,4 +48,15 @@ Warmth Warming::go_on() {
   return {.n_read = asked_, .n_expert = experts_.size(), .done = asked_ == experts_.size()};
 }
 
+void SiteWarming::begin(ExpertStore& store, std::span<const ExpertKey> experts, bool fills) {
+  warming_.reset();  // before another one asks the store
+  warming_ = std::make_unique<Warming>(store, std::vector(experts.begin(), experts.end()), fills);
+}
+
+Warmth SiteWarming::go_on() {
+  if (warming_ != nullptr) warmth_ = warming_->go_on();
+  if (warmth_.done) warming_.reset();
+  return warmth_;
+}
+
 }  // namespace odmoe

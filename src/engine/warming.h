@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <cstddef>
+#include <memory>
+#include <span>
 #include <vector>
 
 #include "format/expert_source.h"
@@ -38,6 +40,17 @@ class Warming {
   size_t asked_ = 0, end_ = 0;  // of experts_, what is asked for now
   size_t there_ = 0;            // of that
   Time moved_{};
+};
+
+// What a site with a store does of ExpertSite::warm().  One owner.
+class SiteWarming {
+ public:
+  void begin(ExpertStore& store, std::span<const ExpertKey> experts, bool fills);
+  Warmth go_on();
+
+ private:
+  std::unique_ptr<Warming> warming_;  // while it is not done
+  Warmth warmth_;
 };
 
 }  // namespace odmoe
