@@ -34,7 +34,7 @@ namespace {
 
 void add_expert_option(CLI::App& command, EngineOptions& options) {
   add_choice<ExpertPlacement>(
-      command, "--experts", options.experts,
+      command, "--expert-placement", options.experts,
       {{"cpu", ExpertPlacement::kHost},
        {"in-place", ExpertPlacement::kInPlace},
        {"device", ExpertPlacement::kDevice}},

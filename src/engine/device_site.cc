@@ -45,11 +45,11 @@ Result<std::unique_ptr<DeviceSite>> DeviceSite::create(Backend& device, Backend&
   const ModelShape& shape = decoder.shape();
   const std::string path = file.path().string();
   if (file.repacked() != nullptr) {
-    return fail(
-        ErrorKind::kUnsupported,
-        "{}: its experts are repacked for a processor, which {} cannot compute with; use --experts cpu "
-        "or the model that they were repacked from",
-        path, device.description());
+    return fail(ErrorKind::kUnsupported,
+                "{}: its experts are repacked for a processor, which {} cannot compute with; use "
+                "--expert-placement cpu "
+                "or the model that they were repacked from",
+                path, device.description());
   }
   std::unique_ptr<DeviceSite> site(new DeviceSite(device, host, shape, decoder.expert_layers(), options));
   site->path_ = path;
@@ -79,8 +79,8 @@ Status DeviceSite::check(const DeviceLayer& of, int layer) const {
   const std::string lacking = compute_->lacking(of.experts, 1);
   if (lacking.empty()) return {};
   return fail(ErrorKind::kUnsupported,
-              "{}: {} cannot compute the experts of layer {} ({}): it lacks {}; use --experts cpu", path_,
-              device_->description(), layer, types_of(of.experts), lacking);
+              "{}: {} cannot compute the experts of layer {} ({}): it lacks {}; use --expert-placement cpu",
+              path_, device_->description(), layer, types_of(of.experts), lacking);
 }
 
 uint64_t DeviceSite::host_bytes() const {
@@ -119,7 +119,7 @@ Result<int32_t> DeviceSite::lay_out(int layer, uint64_t slot_bytes, int32_t n_sl
     return fail(
         ErrorKind::kUnsupported,
         "{}: a projection of the experts of layer {} begins at byte {} of a slot, and {} wants multiples "
-        "of {}; use --experts cpu",
+        "of {}; use --expert-placement cpu",
         path_, layer, offset, device_->description(), device_->least_alignment());
   }
   ODMOE_RETURN_IF_ERROR(check(of, layer));
@@ -130,8 +130,8 @@ Result<int32_t> DeviceSite::lay_out(int layer, uint64_t slot_bytes, int32_t n_sl
     return most;
   }
   return fail(ErrorKind::kUnsupported,
-              "{}: an expert of layer {} takes {}, more than {} has in one piece; use --experts cpu", path_,
-              layer, format_bytes(slot_bytes), device_->description());
+              "{}: an expert of layer {} takes {}, more than {} has in one piece; use --expert-placement cpu",
+              path_, layer, format_bytes(slot_bytes), device_->description());
 }
 
 Status DeviceSite::attach(ExpertStore& store) {

@@ -311,17 +311,18 @@ Status EngineImpl::check_placement() const {
   if (options_.experts == ExpertPlacement::kHost) return {};
   const std::string_view name = placement_name(options_.experts);
   if (backend_->computes_on_host_memory()) {
-    return fail(ErrorKind::kUsage,
-                "--experts {} is for a device, and {} computes in the host's memory; name a --device", name,
-                backend_->name());
+    return fail(
+        ErrorKind::kUsage,
+        "--expert-placement {} is for a device, and {} computes in the host's memory; name a --device", name,
+        backend_->name());
   }
   if (dependencies_.make_sites) {
-    return fail(ErrorKind::kUsage, "ranks compute experts on their processors: --experts {} is for one alone",
-                name);
+    return fail(ErrorKind::kUsage,
+                "ranks compute experts on their processors: --expert-placement {} is for one alone", name);
   }
   if (options_.experts == ExpertPlacement::kInPlace && !backend_->reads_host_memory()) {
     return fail(ErrorKind::kUnsupported,
-                "{} does not compute on the host's memory where it is; use --experts cpu",
+                "{} does not compute on the host's memory where it is; use --expert-placement cpu",
                 backend_->description());
   }
   return {};

@@ -218,7 +218,7 @@ Result<bool> try_experts(Backend& device, Backend& host, DeviceExperts& experts,
     return fail(
         ErrorKind::kUnsupported,
         "{} computes experts in {}, {}, {} otherwise than the processor: by {:.2g} of their size; use "
-        "--experts cpu",
+        "--expert-placement cpu",
         device.description(), ggml_type_name(layer.experts.gate.type), ggml_type_name(layer.experts.up.type),
         ggml_type_name(layer.experts.down.type), difference);
   };
@@ -251,12 +251,12 @@ Result<bool> try_experts(Backend& device, Backend& host, DeviceExperts& experts,
     }
     return same;
   }
-  return fail(
-      ErrorKind::kUnsupported,
-      "{} rounds experts in {}, {}, {} by where they are and what is computed with them; use --experts "
-      "cpu",
-      device.description(), ggml_type_name(layer.experts.gate.type), ggml_type_name(layer.experts.up.type),
-      ggml_type_name(layer.experts.down.type));
+  return fail(ErrorKind::kUnsupported,
+              "{} rounds experts in {}, {}, {} by where they are and what is computed with them; use "
+              "--expert-placement "
+              "cpu",
+              device.description(), ggml_type_name(layer.experts.gate.type),
+              ggml_type_name(layer.experts.up.type), ggml_type_name(layer.experts.down.type));
 }
 
 }  // namespace odmoe
