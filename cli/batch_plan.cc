@@ -37,7 +37,9 @@ int32_t written_tokens_of(const server::Json& body, const SizeGuess& guess) {
 }
 
 // What another sequence takes beside its share of the experts.
-uint64_t memory_of(const MemoryPlan& plan) { return plan.kv_bytes + plan.buffer_bytes + plan.reserved_bytes; }
+uint64_t memory_of(const MemoryPlan& plan) {
+  return plan.kv_bytes + plan.buffer_bytes + plan.reserved_bytes + plan.device.shared_bytes();
+}
 
 const char* batch_waits_for(const server::BatchForecast& all) {
   if (all.network_seconds > std::max(all.read_seconds, all.compute_seconds)) return "network";

@@ -52,24 +52,29 @@ std::string text_of(const Shown& shown, bool of_model) {
                                                         {"kind", kind_text(info.kind)}};
   rows.emplace_back("memory", info.memory_bytes == 0
                                   ? "it does not say"
-                                  : odmoe::format("{}, {} free", format_bytes(info.memory_bytes),
-                                                  format_bytes(info.free_bytes)));
+                                  : odmoe::format("{}, {} free{}", format_bytes(info.memory_bytes),
+                                                  format_bytes(info.free_bytes),
+                                                  info.shares_host_memory ? ", of the host's" : ""));
   rows.emplace_back("reads host memory in place", info.reads_host_memory ? "yes" : "no");
   if (of_model) {
-    rows.emplace_back("for this model", shown.lacking.empty() ? "all that its dense part needs"
-                                                              : "lacks " + joined(shown.lacking));
+    rows.emplace_back("for this model", shown.lacking.empty()
+                                            ? "all that its dense part and the stale gate need"
+                                            : "lacks " + joined(shown.lacking));
   }
   return info.name + "\n" + table(rows, Align::kLeft);
 }
 
 nlohmann::ordered_json json_of(const Shown& shown, bool of_model) {
   const DeviceInfo& info = shown.info;
-  nlohmann::ordered_json json{{"name", info.name},
-                              {"description", info.description},
-                              {"kind", kind_text(info.kind)},
-                              {"memory_bytes", info.memory_bytes},
-                              {"free_bytes", info.free_bytes},
-                              {"reads_host_memory", info.reads_host_memory}};
+  nlohmann::ordered_json json{
+      {"name", info.name},
+      {"description", info.description},
+      {"kind", kind_text(info.kind)},
+      {"memory_bytes", info.memory_bytes},
+      {"free_bytes", info.free_bytes},
+      {"reads_host_memory", info.reads_host_memory},
+      {"shares_host_memory", info.shares_host_memory},
+      {"computes_on_the_processor", info.is_software || info.kind == DeviceInfo::Kind::kCpu}};
   if (of_model) json["lacks"] = shown.lacking;
   return json;
 }

@@ -47,11 +47,12 @@ void add_expert_option(CLI::App& command, EngineOptions& options) {
 }  // namespace
 
 void add_device_options(CLI::App& command, EngineOptions& options) {
+  options.device_file = default_device_file();
   command
-      .add_option(
-          "--device", options.device,
-          "What computes all but the routed experts: cpu, a device that `odmoe devices` lists, or auto, "
-          "which is the processor until it is measured what is faster")
+      .add_option("--device", options.device,
+                  "What computes all but the routed experts: cpu, a device that `odmoe devices` lists, or "
+                  "auto: a GPU "
+                  "that was measured to be faster for the model, which is kept; last bits depend on it")
       ->type_name("NAME")
       ->capture_default_str()
       ->group("Memory");
@@ -196,10 +197,11 @@ void add_inference_options(CLI::App& command, InferenceOptions& options) {
           [&options] {
             options.engine.drive_file.clear();
             options.engine.prefetching_file.clear();
+            options.engine.device_file.clear();
             options.tuning_file.clear();
           },
-          "Do not try out a drive that is not known yet, nor look up what is known of drives, of reading "
-          "ahead and of what suits the model here (odmoe tune)")
+          "Do not try out a drive or a device that is not known yet, nor look up what is known of drives, of "
+          "devices, of reading ahead and of what suits the model here (odmoe tune)")
       ->group("Speed");
 
   command

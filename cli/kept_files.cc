@@ -38,6 +38,8 @@ std::filesystem::path default_drive_file() { return cache_file("drives.json"); }
 
 std::filesystem::path default_prefetching_file() { return cache_file("prefetching.json"); }
 
+std::filesystem::path default_device_file() { return cache_file("devices.json"); }
+
 std::filesystem::path default_tuning_file() { return cache_file("tuning.json"); }
 
 std::filesystem::path default_history_file() {

@@ -10,6 +10,8 @@ namespace odmoe::cli {
 std::filesystem::path default_drive_file();
 // odmoe/prefetching.json beside it.
 std::filesystem::path default_prefetching_file();
+// odmoe/devices.json, likewise.
+std::filesystem::path default_device_file();
 // odmoe/tuning.json, likewise.
 std::filesystem::path default_tuning_file();
 // odmoe/chat_history in $XDG_STATE_HOME, or ~/.local/state, or ~/Library/Application Support on macOS; empty

@@ -98,6 +98,8 @@ TEST(RunOptions, DrivesAreKeptInTheUsersCacheUnlessNothingIsToBeTriedOut) {
   EXPECT_EQ(parse({"m.gguf", "--no-probe"}).inference.engine.drive_file, "");
   EXPECT_EQ(parse({"m.gguf"}).inference.engine.prefetching_file, "/somewhere/odmoe/prefetching.json");
   EXPECT_EQ(parse({"m.gguf", "--no-probe"}).inference.engine.prefetching_file, "");
+  EXPECT_EQ(parse({"m.gguf"}).inference.engine.device_file, "/somewhere/odmoe/devices.json");
+  EXPECT_EQ(parse({"m.gguf", "--no-probe"}).inference.engine.device_file, "");
   ASSERT_EQ(setenv("XDG_CACHE_HOME", "not/absolute", 1), 0);  // is as good as none
   ASSERT_EQ(setenv("HOME", "/home/one", 1), 0);
   EXPECT_TRUE(parse({"m.gguf"}).inference.engine.drive_file.string().starts_with("/home/one/"));

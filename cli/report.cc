@@ -34,10 +34,11 @@ std::string device_text(const MemoryPlan::Device& device) {
   if (device.arena_bytes > 0) {
     rows.emplace_back(odmoe::format("experts, {}", device.n_slot), format_bytes(device.arena_bytes));
   }
-  return odmoe::format("of {}'s own memory, {}{}\n", device.name, format_bytes(device.bytes()),
+  return odmoe::format("of {}'s own memory, {}{}{}\n", device.name, format_bytes(device.bytes()),
                        device.available_bytes > 0
                            ? odmoe::format(" of {} that may be taken", format_bytes(device.available_bytes))
-                           : "") +
+                           : "",
+                       device.shares_host_memory ? ", counted in --memory" : "") +
          table(rows);
 }
 
@@ -121,7 +122,9 @@ Result<ReportedEngine> ReportedEngine::open(const InferenceOptions& options) {
         options.engine.context, engine->model().n_context_train);
   }
   if (options.verbose) {
-    (void)Output::standard_error().write(plan_text(engine->plan()) + ranks::description());
+    const std::string device = engine->device_choice();
+    (void)Output::standard_error().write(plan_text(engine->plan()) + (device.empty() ? "" : device + "\n") +
+                                         ranks::description());
   }
   return ReportedEngine(std::move(engine), std::move(stats), options.verbose);
 }

@@ -15,6 +15,7 @@
 #include "cli/report.h"
 #include "cli/tuner.h"
 #include "cli/tuning_report.h"
+#include "engine/device_support.h"
 #include "odmoe/format.h"
 
 namespace odmoe::cli {
@@ -76,9 +77,11 @@ class Bench {
     EngineOptions engine_options = options_.inference.engine;
     set_tuning(engine_options, tuning);
     engine_options.prefetching_file.clear();  // what is known of some settings would put the others behind
+    if (!device_.empty()) engine_options.device = device_;
     ODMOE_ASSIGN_OR_RETURN(const auto engine, Engine::open(engine_options, [](uint64_t, uint64_t) {
                              return !interrupt::pending();
                            }));
+    device_ = engine->plan().device.name.empty() ? "cpu" : engine->plan().device.name;
     const interrupt::Watch watch(*engine);
     ODMOE_ASSIGN_OR_RETURN(const auto session, engine->new_session());
     const std::vector<Token> prompt = tokens_of(*engine, text_, static_cast<size_t>(sample.prompt_tokens));
@@ -99,6 +102,7 @@ class Bench {
  private:
   const TuneOptions& options_;
   std::string text_;
+  std::string device_;  // of the first measurement, for all
   MemoryPlan plan_;
 };
 
@@ -194,6 +198,7 @@ Result<int> tune(TuneOptions options) {
   ODMOE_ASSIGN_OR_RETURN(const std::string key, tuning_key(engine.model));
   if (options.forget) {
     ODMOE_RETURN_IF_ERROR(forget_tuning(file, key));
+    ODMOE_RETURN_IF_ERROR(forget_device(engine));
     return kExitOk;
   }
   std::string text = kText;

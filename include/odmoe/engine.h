@@ -166,6 +166,13 @@ class Engine {
   // called in the middle of one may call it.
   virtual void set_routing_observer(RoutingObserver* observer) = 0;
 
+  // What "auto" came to as EngineOptions::device, and why; empty: a device was named, or there is only the
+  // processor.
+  virtual std::string device_choice() const = 0;
+  // kDeviceLost once the device that computes the dense part has failed: nothing is evaluated any more, and
+  // what is to go on is opened in another process.  Waits for no evaluation.
+  virtual Status device_condition() const = 0;
+
   // Makes evaluations in progress return kInterrupted soon.  Async-signal-safe; sticky until
   // clear_interrupt().
   virtual void interrupt() noexcept = 0;

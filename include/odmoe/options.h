@@ -83,9 +83,13 @@ struct EngineOptions {
   CacheType cache_type = CacheType::kF16;
   FlashAttention flash_attention = FlashAttention::kAuto;
   // What computes all but the routed experts: "auto", "cpu", or a device that `odmoe devices` lists
-  // (docs/devices.md).  "auto" is the processor, until measurements say otherwise.  Results depend on it in
+  // (docs/devices.md).  "auto" is what was measured to be the fastest (device_file).  Results depend on it in
   // the last bits.
   std::string device = "auto";
+  // The file that remembers which device is the fastest for which models, found by opening a model on each
+  // and letting it compute for a few seconds when it is first used; empty, and where there are no GPUs:
+  // "auto" is the processor.
+  std::filesystem::path device_file;
   // The most that may be taken of a device's own memory; 0: what it has left.
   uint64_t device_memory_bytes = 0;
   // Results depend on it in the last bits, as on the device.

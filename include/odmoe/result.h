@@ -17,6 +17,7 @@ enum class ErrorKind {
   kUnsupported,  // the file is sound, but this program cannot run it
   kBudget,       // does not fit in the memory that was allowed
   kIo,           // the operating system failed a read or a write
+  kDeviceLost,   // a device failed and computes no more in this process: start it again
   kInterrupted,  // the user or a signal asked to stop; the command line exits with 130
 };
 

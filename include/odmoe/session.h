@@ -35,7 +35,7 @@ class Session {
   // read once per chunk.  `sink`, if given, sees the logits of every appended position, in order; without it
   // only the last position's are computed. After an error the timeline is as it was before the call.  Errors:
   // kUsage (a token out of range; no room in the context), kIo and kBadFile (an expert could not be read),
-  // kInterrupted (interrupt() was called).
+  // kInterrupted (interrupt() was called), kDeviceLost (then and from now on).
   // `progress`, if given, is called after each chunk.
   virtual Status evaluate(std::span<const Token> tokens, const LogitsSink& sink = {},
                           const EvaluateProgress& progress = {}) = 0;

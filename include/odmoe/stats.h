@@ -24,12 +24,15 @@ struct MemoryPlan {
   // What is in the memory of a device that has its own, and computes the dense part there: nothing of it is
   // in the figures above.  All 0 where it is computed in the host's memory.
   struct Device {
-    std::string name;              // "Vulkan0"
+    std::string name;  // "Vulkan0"
+    // Its memory is of the host's: what is taken there counts in budget_bytes and minimum_bytes.
+    bool shares_host_memory = false;
     uint64_t available_bytes = 0;  // what may be taken of it (EngineOptions); 0: it does not say
     uint64_t dense_bytes = 0, kv_bytes = 0, buffer_bytes = 0;
     uint64_t arena_bytes = 0;  // slots of routed experts (ExpertPlacement::kDevice), in whole slots
     int32_t n_slot = 0;        // experts that fit in it
     uint64_t bytes() const { return dense_bytes + kv_bytes + buffer_bytes + arena_bytes; }
+    uint64_t shared_bytes() const { return shares_host_memory ? bytes() : 0; }
   };
   Device device;
 };

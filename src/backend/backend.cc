@@ -16,13 +16,20 @@
 namespace odmoe {
 namespace {
 
-constexpr int64_t kSmallBlock = 32;  // the values of a block in the smaller quantisations
+constexpr int64_t kSmallBlock = 32;    // the values of a block in the smaller quantisations
+constexpr size_t kQueuedFetches = 64;  // room for them is made beforehand
+
+// What ggml has called an error in this thread.
+thread_local uint64_t logged_errors = 0;
+thread_local std::string logged_error;
 
 void log_from_ggml(ggml_log_level level, const char* text, void*) {
   std::string_view line(text);
   while (!line.empty() && (line.back() == '\n' || line.back() == '\r')) line.remove_suffix(1);
   if (line.empty()) return;
   if (level == GGML_LOG_LEVEL_ERROR) {
+    ++logged_errors;
+    logged_error = line;
     spdlog::warn("ggml: {}", line);
   } else {
     spdlog::debug("ggml: {}", line);
@@ -49,11 +56,32 @@ bool is_for_models(ggml_backend_dev_t device) {
   }
 }
 
+std::string_view maker_of(ggml_backend_dev_t device) {
+  return ggml_backend_reg_name(ggml_backend_dev_backend_reg(device));
+}
+
+bool is_metal(ggml_backend_dev_t device) {
+  return maker_of(device) == "MTL" || maker_of(device) == "Metal";  // the second before ggml 0.9.5
+}
+
+// Mesa's lavapipe and Google's SwiftShader, which Vulkan calls CPUs and ggml GPUs.
+bool is_software(const ggml_backend_dev_props& props) {
+  const std::string_view description(props.description);
+  return description.contains("llvmpipe") || description.contains("SwiftShader");
+}
+
+// ggml says of an integrated GPU what it is, and of Metal's, which is one wherever ggml is packaged for, that
+// it computes on memory of the host.
+bool shares_host_memory(const ggml_backend_dev_props& props) {
+  return props.type != GGML_BACKEND_DEVICE_TYPE_CPU &&
+         (props.type == GGML_BACKEND_DEVICE_TYPE_IGPU || props.caps.buffer_from_host_ptr ||
+          is_software(props));
+}
+
 // ggml's Vulkan can wrap host memory and says that it cannot; where others say so, the call would end the
 // process (0.27).
 bool can_wrap_host_memory(ggml_backend_dev_t device, const ggml_backend_dev_props& props) {
-  const std::string_view maker = ggml_backend_reg_name(ggml_backend_dev_backend_reg(device));
-  if (!props.caps.buffer_from_host_ptr && maker != "Vulkan") return false;
+  if (!props.caps.buffer_from_host_ptr && maker_of(device) != "Vulkan") return false;
   const auto page = AlignedBuffer::allocate(kMiB);
   if (!page.has_value()) return false;
   const ggml_backend_buffer_ptr wrapped(
@@ -87,7 +115,7 @@ bool same_word(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::vector<DeviceInfo> found_devices() {
+std::vector<DeviceInfo> listed_devices() {
   std::vector<DeviceInfo> found;
   for (const ggml_backend_dev_t device : devices_for_models()) {
     ggml_backend_dev_props props{};
@@ -99,7 +127,19 @@ std::vector<DeviceInfo> found_devices() {
                                                                            : DeviceInfo::Kind::kGpu,
                      .memory_bytes = props.memory_total,
                      .free_bytes = props.memory_free,
-                     .reads_host_memory = can_wrap_host_memory(device, props)});
+                     .shares_host_memory = shares_host_memory(props),
+                     .is_software = is_software(props)});
+  }
+  return found;
+}
+
+std::vector<DeviceInfo> found_devices() {
+  std::vector<DeviceInfo> found = listed_devices();
+  const std::vector<ggml_backend_dev_t> devices = devices_for_models();
+  for (size_t i = 0; i < found.size(); ++i) {
+    ggml_backend_dev_props props{};
+    ggml_backend_dev_get_props(devices[i], &props);
+    found[i].reads_host_memory = can_wrap_host_memory(devices[i], props);
   }
   return found;
 }
@@ -143,6 +183,11 @@ Status Backend::open_device(const std::string& name) {
   ggml_backend_dev_props props{};
   ggml_backend_dev_get_props(device_, &props);
   reads_host_memory_ = can_wrap_host_memory(device_, props);
+  shares_host_memory_ = odmoe::shares_host_memory(props);
+  // ggml's Metal would have the GPU write to where it goes, which must begin and end with pages of the system
+  // or the process ends; what is in its memory is the host's to read.
+  fetches_at_the_end_ = is_metal(device_);
+  queued_.reserve(kQueuedFetches);
   alignment_ = std::max<uint64_t>(kTensorAlignment, ggml_backend_buft_get_alignment(buffer_type()));
   return {};
 }
@@ -161,6 +206,8 @@ Status Backend::open_cpu(const Options& options) {
                 ggml_backend_dev_name(device_));
   }
   on_host_memory_ = !options.memory_of_its_own;
+  shares_host_memory_ = options.shares_host_memory;
+  fetches_at_the_end_ = options.memory_of_its_own;
   const int threads = options.threads;
   const int usable = usable_processors();
   threads_ = threads > 0 ? threads : usable;
@@ -216,22 +263,36 @@ uint64_t Backend::available_bytes() const {
 
 // A driver's own words, of which the first are kept; what the device had in its memory is not to be trusted
 // from now on.
-Status Backend::lost(std::string_view said) {
+std::unexpected<Error> Backend::lost(std::string_view said) {
   const MutexLock lock(said_mutex_);
   if (!lost_.exchange(true)) said_ = said;
-  return fail(ErrorKind::kIo, "the device {} failed: {}; start again, with another --device if it stays so",
-              name(), said_);
+  return lost_error();
 }
 
-// Moves bytes, unless the device has failed.
+std::unexpected<Error> Backend::lost_error() const {
+  return fail(ErrorKind::kDeviceLost,
+              "the device {} failed: {}; start again, with another --device if it stays so", name(), said_);
+}
+
+Status Backend::condition() const {
+  if (!lost_) return {};
+  const MutexLock lock(said_mutex_);
+  return lost_error();
+}
+
+// Does what a driver may fail at, unless the device has failed.  Some throw; Metal's, which ends a graph when
+// nobody asks any more, says it in the log alone.
 template <typename Move>
 void Backend::guard(const Move& move) {
   if (lost_) return;
+  const uint64_t before = logged_errors;
   try {
     move();
   } catch (const std::exception& error) {
     static_cast<void>(lost(error.what()));
+    return;
   }
+  if (!on_host_memory_ && logged_errors != before) static_cast<void>(lost(logged_error));
 }
 
 Status Backend::compute(ggml_cgraph* graph) {
@@ -243,16 +304,21 @@ Status Backend::settle() {
   if (lost_) return lost({});
   if (on_host_memory_) return {};  // whose graphs run as they are launched
   ++traffic_.waits;
-  try {
-    ggml_backend_synchronize(backend_.get());
-  } catch (const std::exception& error) {
-    return lost(error.what());
-  }
-  return {};
+  guard([&] { ggml_backend_synchronize(backend_.get()); });
+  for (const Fetch& fetch : queued_) read(fetch.tensor, fetch.offset, fetch.bytes);
+  queued_.clear();
+  return condition();
 }
+
+// Before what they are of may change.
+Status Backend::fetch_queued() { return queued_.empty() ? Status() : settle(); }
 
 void Backend::queue_fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
   if (!on_host_memory_) traffic_.fetched_bytes += bytes.size();
+  if (fetches_at_the_end_) {
+    queued_.push_back({.tensor = tensor, .offset = offset, .bytes = bytes});
+    return;
+  }
   guard([&] { ggml_backend_tensor_get_async(backend_.get(), tensor, bytes.data(), offset, bytes.size()); });
 }
 
@@ -266,6 +332,7 @@ void Backend::fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::b
 
 void Backend::send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes) {
   if (!on_host_memory_) traffic_.sent_bytes += bytes.size();
+  static_cast<void>(fetch_queued());  // what fails is said by the next graph
   guard([&] { ggml_backend_tensor_set_async(backend_.get(), tensor, bytes.data(), offset, bytes.size()); });
 }
 
@@ -283,6 +350,7 @@ void Backend::clear(ggml_backend_buffer_t buffer) {
 
 Status Backend::launch(ggml_cgraph* graph) {
   if (lost_) return lost({});
+  ODMOE_RETURN_IF_ERROR(fetch_queued());
   // Such kernels do not look at their operands: ggml's AMX takes rows that lie apart for rows without gaps.
   for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
     const ggml_tensor* node = ggml_graph_node(graph, i);
@@ -293,9 +361,6 @@ Status Backend::launch(ggml_cgraph* graph) {
                 ggml_backend_buft_name(ggml_backend_buffer_get_type(node->src[0]->buffer)),
                 node->src[1]->ne[0], node->src[1]->ne[1], node->src[1]->ne[2], node->src[1]->ne[3]);
   }
-  if (fault_) {
-    if (const Status fault = fault_(); !fault.has_value()) return lost(fault.error().message);
-  }
   if (!on_host_memory_) {
     ++traffic_.graphs;
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
@@ -303,11 +368,13 @@ Status Backend::launch(ggml_cgraph* graph) {
     }
   }
   ggml_status status = GGML_STATUS_FAILED;
-  try {
-    status = ggml_backend_graph_compute_async(backend_.get(), graph);
-  } catch (const std::exception& error) {  // of a driver that lost its device
-    return lost(error.what());
-  }
+  Status fault;
+  guard([&] {
+    if (fault_) fault = fault_();
+    if (fault.has_value()) status = ggml_backend_graph_compute_async(backend_.get(), graph);
+  });
+  if (!fault.has_value()) return lost(fault.error().message);
+  ODMOE_RETURN_IF_ERROR(condition());
   if (status == GGML_STATUS_SUCCESS) return {};
   if (!on_host_memory_) return lost(ggml_status_to_string(status));
   return fail(ErrorKind::kIo, "ggml could not compute a graph of {} nodes: {}", ggml_graph_n_nodes(graph),

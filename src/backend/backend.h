@@ -29,10 +29,14 @@ struct DeviceInfo {
   enum class Kind { kCpu, kGpu, kIntegratedGpu } kind = Kind::kCpu;
   uint64_t memory_bytes = 0, free_bytes = 0;  // 0: it does not say
   bool reads_host_memory = false;             // where it is, without a copy
+  bool shares_host_memory = false;            // what is its own is of the host's memory too
+  bool is_software = false;                   // a driver that computes on the processor
 };
 
 // All that can compute, the CPU first.  Loads ggml's backends.
 std::vector<DeviceInfo> found_devices();
+// The same without opening any of them: reads_host_memory is not known.
+std::vector<DeviceInfo> listed_devices();
 
 // One owner: one thread at a time computes.
 class Backend {
@@ -42,6 +46,8 @@ class Backend {
     std::string device;  // DeviceInfo::name, in any case; empty: the CPU
     // As if the device could not compute on host memory, so that what is between them can be tested on a CPU.
     bool memory_of_its_own = false;
+    // Of such a CPU: it shares the host's memory with it, as an integrated GPU does.
+    bool shares_host_memory = false;
     // For tests: asked before each graph; an error is what the device answers then.
     std::function<Status()> fault;
     // Likewise, before its own memory is taken.
@@ -64,6 +70,9 @@ class Backend {
 
   // Whether memory of ours can be that of tensors; or else DeviceMemory is the device's.
   bool computes_on_host_memory() const { return on_host_memory_; }
+
+  // Whether what is the device's own is of the host's memory, which both take from then.
+  bool shares_host_memory() const { return shares_host_memory_; }
 
   // Of where tensors begin, at least kTensorAlignment.
   uint64_t alignment() const { return alignment_; }
@@ -99,8 +108,9 @@ class Backend {
   // All such buffer types that the device has.
   std::span<const ggml_backend_buffer_type_t> extra_buffer_types() const { return extra_buffer_types_; }
 
-  // Runs a graph whose tensors all have memory.  kIo names ggml's status when it fails (out of memory), or
-  // what a device's driver says; a device that failed once computes no more, for nobody knows what it has.
+  // Runs a graph whose tensors all have memory.  kIo names ggml's status when it fails (out of memory).
+  // kDeviceLost: what a device's driver says; a device that failed once computes no more, for nobody knows
+  // what it has.
   // kUnsupported names a matrix that was laid out for another shape of operand than it is multiplied by.
   Status compute(ggml_cgraph* graph);
   // The same, but a device with memory of its own goes on by itself; what is queued afterwards comes after
@@ -120,8 +130,8 @@ class Backend {
   void read(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes);
   void write(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes);
   void clear(ggml_backend_buffer_t buffer);  // all of it
-  // Whether the device has failed, so that what was read may be anything.  By any thread.
-  bool is_lost() const { return lost_; }
+  // kDeviceLost once the device has failed, so that what was read may be anything.  By any thread.
+  Status condition() const;
 
   // What a device with memory of its own was asked to do so far, but for read(), write() and clear().
   struct Traffic {
@@ -139,20 +149,31 @@ class Backend {
   Backend() = default;
   Status open_cpu(const Options& options);
   Status open_device(const std::string& name);
-  Status lost(std::string_view said);
+  std::unexpected<Error> lost(std::string_view said);
+  std::unexpected<Error> lost_error() const ODMOE_REQUIRES(said_mutex_);
   template <typename Move>
   void guard(const Move& move);
+  Status fetch_queued();
   ggml_backend_dev_t device_ = nullptr;
   ggml_backend_ptr backend_;
   std::vector<ggml_backend_buffer_type_t> extra_buffer_types_;
   int threads_ = 1;
   bool on_host_memory_ = true;
   bool reads_host_memory_ = true;
+  bool shares_host_memory_ = false;
+  // What is to be fetched is taken when the device has ended, and not by a command of the device's.
+  bool fetches_at_the_end_ = false;
+  struct Fetch {
+    const ggml_tensor* tensor;
+    uint64_t offset;
+    std::span<std::byte> bytes;
+  };
+  std::vector<Fetch> queued_;
   uint64_t alignment_ = kTensorAlignment;
   std::function<Status()> fault_;
   std::function<Status(uint64_t)> memory_fault_;
   std::atomic<bool> lost_ = false;
-  Mutex said_mutex_;
+  mutable Mutex said_mutex_;
   std::string said_ ODMOE_GUARDED_BY(said_mutex_);  // by its driver, when it failed first
   Traffic traffic_;
 };

@@ -125,6 +125,74 @@ TEST(Devices, TheProcessorIsTheFirstAndReadsHostMemory) {
   }
 }
 
+// A CPU that is as if it had memory of its own, with a graph that doubles four numbers.
+class OwnDevice : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ggml_backend_tensor_alloc(memory_.get(), sum_, ggml_backend_buffer_get_base(memory_.get()));
+    ggml_build_forward_expand(graph_, sum_);
+  }
+  void expect(std::span<const float> values, float wanted) {
+    for (const float value : values) EXPECT_EQ(value, wanted);
+  }
+
+  bool logs_an_error_ = false;
+  std::unique_ptr<Backend> backend_ =
+      Backend::create({.threads = 1,
+                       .memory_of_its_own = true,
+                       .fault = [this]() -> Status {
+                         if (logs_an_error_) {
+                           EXPECT_EQ(ggml_backend_load("/there/is/no/such/backend"), nullptr);
+                         }
+                         return {};
+                       }})
+          .value();
+  ggml_context_ptr context_{ggml_init({.mem_size = 8 * ggml_tensor_overhead() + ggml_graph_overhead(),
+                                       .mem_buffer = nullptr,
+                                       .no_alloc = true})};
+  ggml_tensor* number_ = ggml_new_tensor_1d(context_.get(), GGML_TYPE_F32, 4);
+  ggml_backend_buffer_ptr memory_{ggml_backend_buft_alloc_buffer(backend_->buffer_type(), 4096)};
+  ggml_backend_buffer_ptr number_memory_{ggml_backend_buft_alloc_buffer(backend_->buffer_type(), 4096)};
+  ggml_tensor* sum_ = [this] {
+    ggml_backend_tensor_alloc(number_memory_.get(), number_,
+                              ggml_backend_buffer_get_base(number_memory_.get()));
+    return ggml_add(context_.get(), number_, number_);
+  }();
+  ggml_cgraph* graph_ = ggml_new_graph(context_.get());
+};
+
+TEST_F(OwnDevice, WhatIsFetchedIsWhatWasThereWhenItWasAskedFor) {
+  std::array<float, 4> numbers{1, 1, 1, 1}, first{}, second{};
+  backend_->send(number_, 0, std::as_bytes(std::span(numbers)));
+  ASSERT_TRUE(backend_->launch(graph_).has_value());
+  backend_->queue_fetch(sum_, 0, std::as_writable_bytes(std::span(first)));
+  ASSERT_TRUE(backend_->settle().has_value());
+  expect(first, 2);
+  ASSERT_TRUE(backend_->launch(graph_).has_value());
+  first.fill(0);
+  backend_->queue_fetch(sum_, 0, std::as_writable_bytes(std::span(first)));
+  const std::array<float, 4> others{3, 3, 3, 3};
+  backend_->send(number_, 0, std::as_bytes(std::span(others)));
+  ASSERT_TRUE(backend_->launch(graph_).has_value());
+  backend_->queue_fetch(sum_, 0, std::as_writable_bytes(std::span(second)));
+  ASSERT_TRUE(backend_->settle().has_value());
+  expect(first, 2);
+  expect(second, 6);
+}
+
+// As ggml's Metal does of a graph that did not end well.
+TEST_F(OwnDevice, AnErrorThatIsOnlyLoggedIsALostDevice) {
+  ASSERT_TRUE(backend_->compute(graph_).has_value());
+  logs_an_error_ = true;
+  const Status status = backend_->compute(graph_);
+  ASSERT_FALSE(status.has_value());
+  EXPECT_EQ(status.error().kind, ErrorKind::kDeviceLost);
+  EXPECT_TRUE(status.error().message.contains("failed to load")) << status.error().message;
+  logs_an_error_ = false;
+  EXPECT_EQ(backend_->compute(graph_).error().message, status.error().message);
+  EXPECT_EQ(backend_->condition().error().message, status.error().message);
+}
+
 TEST(Devices, ThatAreNotThereAreRefusedWithThoseThatAre) {
   const auto backend = Backend::create({.device = "Vulkan77"});
   ASSERT_FALSE(backend.has_value());

@@ -6,6 +6,7 @@
 
 #include "engine/dense_pass.h"
 #include "engine/engine_impl.h"
+#include "engine/live_stale_gate.h"
 #include "format/checkpoint.h"
 #include "model/decoder.h"
 #include "model/sequence_state.h"
@@ -38,12 +39,21 @@ Result<std::vector<std::string>> lacking_on(const Backend& device, const EngineO
   ggml_tensor* values = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, decoder->shape().n_embd, 2);
   ggml_tensor* half = ggml_cast(context.get(), values, GGML_TYPE_F16);
   ggml_tensor* whole = ggml_cast(context.get(), half, GGML_TYPE_F32);
-  for (const ggml_tensor* node : {half, whole, ggml_sum_rows(context.get(), whole)}) {
-    if (device.supports(node)) continue;
-    std::string operation = odmoe::format("{} on {}", ggml_op_desc(node), ggml_type_name(node->src[0]->type));
+  const auto ask = [&](const ggml_tensor* node) {
+    if (device.supports(node)) return;
+    std::string operation =
+        odmoe::format("{} on {}", ggml_op_desc(node),
+                      ggml_type_name(node->src[0] != nullptr ? node->src[0]->type : node->type));
     if (!std::ranges::contains(lacking, operation)) lacking.push_back(std::move(operation));
+  };
+  for (const ggml_tensor* node : {half, whole, ggml_sum_rows(context.get(), whole)}) ask(node);
+  if (options.predictor == PredictorKind::kStaleGate && !decoder->expert_layers().empty()) {
+    ODMOE_ASSIGN_OR_RETURN(const auto gate, LiveStaleGate::create(*host, *decoder, options.lookahead));
+    gate->each_operation(ask);
   }
   return lacking;
 }
+
+Status forget_device(const EngineOptions& options) { return EngineImpl::forget_device(options); }
 
 }  // namespace odmoe

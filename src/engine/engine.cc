@@ -113,6 +113,7 @@ Result<MemoryPlan> EngineImpl::memory_plan(const EngineOptions& options) {
   ODMOE_RETURN_IF_ERROR(options.validate());
   EngineImpl engine(options, {});
   ODMOE_RETURN_IF_ERROR(engine.read_metadata());
+  ODMOE_RETURN_IF_ERROR(engine.settle_device({}, /*measures=*/false));
   ODMOE_ASSIGN_OR_RETURN(const auto reader, engine.reserve_memory());
   return engine.plan_;
 }
@@ -131,6 +132,7 @@ Result<std::unique_ptr<EngineImpl>> EngineImpl::open(const EngineOptions& option
         options.model.string(), share->name(), share->sizes.size());
   }
   ODMOE_RETURN_IF_ERROR(check_left_over(engine->info_.left_over, options.model.string()));
+  ODMOE_RETURN_IF_ERROR(engine->settle_device(progress, /*measures=*/true));
   ODMOE_ASSIGN_OR_RETURN(auto reader, engine->reserve_memory());
   ODMOE_RETURN_IF_ERROR(engine->load(std::move(reader), progress));
   return engine;
@@ -169,8 +171,9 @@ Status EngineImpl::read_metadata() {
 Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   ODMOE_ASSIGN_OR_RETURN(backend_,
                          Backend::create({.threads = options_.threads,
-                                          .device = options_.device == "auto" ? "" : options_.device,
+                                          .device = options_.device,
                                           .memory_of_its_own = dependencies_.memory_of_its_own,
+                                          .shares_host_memory = dependencies_.shares_host_memory,
                                           .fault = dependencies_.device_fault,
                                           .memory_fault = dependencies_.device_memory_fault}));
   MemoryPlan::Device device;  // 0 available bytes: it does not say
@@ -178,6 +181,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
   if (!backend_->computes_on_host_memory()) {
     ODMOE_ASSIGN_OR_RETURN(host_backend_, Backend::create(options_.threads));
     device.name = backend_->name();
+    device.shares_host_memory = backend_->shares_host_memory();
     device.available_bytes = dependencies_.device_bytes.value_or(backend_->available_bytes());
     const uint64_t most = options_.device_memory_bytes;
     device_is_bounded = most > 0 && (device.available_bytes == 0 || most < device.available_bytes);

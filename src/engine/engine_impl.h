@@ -10,6 +10,7 @@
 #include "backend/backend.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "engine/choose_device.h"
 #include "engine/dense_pass.h"
 #include "engine/device_site.h"
 #include "engine/drives.h"
@@ -37,10 +38,14 @@ struct EngineDependencies {
   // What the predictor is put into, if set; how good a predictor is can be chosen so.
   std::function<std::unique_ptr<Predictor>(std::unique_ptr<Predictor>, const PredictorShape&)> wrap_predictor;
   bool memory_of_its_own = false;        // Backend::Options, of what computes the dense weights
+  bool shares_host_memory = false;       // likewise
   std::function<Status()> device_fault;  // likewise
   std::function<Status(uint64_t bytes)> device_memory_fault;  // likewise
   std::optional<uint64_t> device_bytes;                       // and what that memory has left
   uint64_t least_joint_bytes = DensePass::kLeastJointBytes;   // DensePass::Options
+  // What there is for "auto", and how fast they are; null: this engine on each of them.
+  std::function<std::vector<DeviceInfo>()> find_devices = listed_devices;
+  std::function<Result<DeviceSpeed>(const EngineOptions& options)> measure_device;
   // Further sites, which take over experts from the engine's own: asked for once, when that is ready.
   struct Site {
     std::unique_ptr<ExpertSite> site;
@@ -111,6 +116,7 @@ class EngineImpl final : public Engine {
   static Result<std::unique_ptr<EngineImpl>> open(const EngineOptions& options, const LoadProgress& progress,
                                                   const EngineDependencies& dependencies = {});
   static Result<MemoryPlan> memory_plan(const EngineOptions& options);
+  static Status forget_device(const EngineOptions& options);
   ~EngineImpl() override;
 
   const ModelInfo& model() const override { return info_; }
@@ -141,6 +147,8 @@ class EngineImpl final : public Engine {
   Result<GenerateResult> generate(Session& session, std::span<const Token> prompt,
                                   const GenerateOptions& options, const TextSink& sink) override;
   void set_routing_observer(RoutingObserver* observer) override;
+  std::string device_choice() const override { return device_choice_; }
+  Status device_condition() const override { return backend_->condition(); }
   void interrupt() noexcept override { interrupted_.store(true, std::memory_order_relaxed); }
   void clear_interrupt() noexcept override { interrupted_.store(false, std::memory_order_relaxed); }
 
@@ -168,7 +176,6 @@ class EngineImpl final : public Engine {
   void restore(SequenceState& state, int64_t n, int64_t state_length, std::span<const std::byte> saved);
   // The same of all of a state of n tokens, piece by piece; where that fails it is empty.
   Status restore_from(SequenceState& state, int64_t n, const SequenceState::GiveBytes& give);
-  bool device_is_lost() const { return backend_->is_lost(); }  // any thread
   // Any thread; for tests that press the store from outside.
   ExpertStore& store() { return *store_; }
   void note_first_token(double ttft_ms);
@@ -177,6 +184,8 @@ class EngineImpl final : public Engine {
   EngineImpl(const EngineOptions& options, const EngineDependencies& dependencies);
   Result<std::unique_ptr<AsyncReader>> make_reader(uint32_t depth) const;
   Status read_metadata();
+  DeviceTrials device_trials(const LoadProgress& progress) const;
+  Status settle_device(const LoadProgress& progress, bool measures);
   Backend& host_backend() { return host_backend_ ? *host_backend_ : *backend_; }
   Status set_up_evaluation(const SequenceState& state);
   Status set_up_sites();
@@ -214,6 +223,7 @@ class EngineImpl final : public Engine {
   std::unique_ptr<ExpertSource> source_;
   std::unique_ptr<Backend> backend_;       // of the dense weights
   std::unique_ptr<Backend> host_backend_;  // of experts in memory of ours, where that is another one
+  std::string device_choice_;
   ModelInfo info_;
   MemoryPlan plan_;
   std::vector<ModelCopy> copies_;          // the model's own files first, then its mirrors

@@ -103,18 +103,25 @@ Status LiveStaleGate::build_graphs() {
   }
   // The first asks as many routers as any.
   allocator_.reset(ggml_gallocr_new(backend_->buffer_type()));
-  for (int i = 0; i < ggml_graph_n_nodes(graphs_.front().graph()); ++i) {
-    const ggml_tensor* node = ggml_graph_node(graphs_.front().graph(), i);
-    if (!backend_->supports(node)) {
-      return fail(ErrorKind::kUnsupported, "this ggml cannot compute {} in the stale gate",
-                  ggml_op_desc(node));
-    }
+  const ggml_tensor* lacking = nullptr;
+  each_operation([&](const ggml_tensor* node) {
+    if (lacking == nullptr && !backend_->supports(node)) lacking = node;
+  });
+  if (lacking != nullptr) {
+    return fail(ErrorKind::kUnsupported, "{} cannot compute {} in the stale gate; use --predictor none",
+                backend_->description(), ggml_op_desc(lacking));
   }
   if (!ggml_gallocr_reserve(allocator_.get(), graphs_.front().graph())) {
     return fail(ErrorKind::kIo, "no memory for the stale gate");
   }
   for (Graph& graph : graphs_) ggml_gallocr_alloc_graph(allocator_.get(), graph.graph());
   return {};
+}
+
+void LiveStaleGate::each_operation(const std::function<void(const ggml_tensor*)>& visit) const {
+  for (const Graph& graph : graphs_) {
+    for (int i = 0; i < ggml_graph_n_nodes(graph.graph()); ++i) visit(ggml_graph_node(graph.graph(), i));
+  }
 }
 
 void LiveStaleGate::copy_routers() {

@@ -4,6 +4,7 @@
 // data.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -30,6 +31,9 @@ class LiveStaleGate final : public Predictor {
 
   // Must be called once before it is asked, when the routers are loaded.
   void copy_routers();
+
+  // All that it computes, whatever has it.
+  void each_operation(const std::function<void(const ggml_tensor*)>& visit) const;
 
   std::string_view name() const override { return "stale-gate"; }
   bool calibrated() const override { return false; }

@@ -40,7 +40,7 @@ MemorySample sample_memory() {
 MemoryGovernor::Limits MemoryGovernor::limits_of(const MemoryBudget& budget, const MemoryNeeds& needs,
                                                  const MemoryPlan& plan) {
   Limits limits{.budget_bytes = plan.budget_bytes,
-                .fixed_bytes = needs.dense_bytes + needs.buffer_bytes,
+                .fixed_bytes = needs.dense_bytes + needs.buffer_bytes + needs.device.shared_bytes(),
                 .min_arena_bytes = needs.min_arena_bytes,
                 .max_arena_bytes = needs.max_arena_bytes,
                 .kv_bytes = needs.kv_bytes,

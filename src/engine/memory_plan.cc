@@ -48,9 +48,11 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
   plan.buffer_bytes = needs.buffer_bytes;
   plan.expert_bytes = needs.expert_bytes;
   plan.reserved_bytes = needs.reserved_bytes;
-  const uint64_t fixed = needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes + needs.reserved_bytes;
-  plan.minimum_bytes =
-      std::max(fixed + needs.min_arena_bytes, needs.dense_bytes + needs.buffer_bytes + needs.load_bytes);
+  const uint64_t shared = needs.device.shared_bytes();
+  const uint64_t fixed =
+      needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes + needs.reserved_bytes + shared;
+  plan.minimum_bytes = std::max(fixed + needs.min_arena_bytes,
+                                needs.dense_bytes + needs.buffer_bytes + needs.load_bytes + shared);
 
   switch (budget.kind) {
     case MemoryBudget::Kind::kExpertPercent: {
@@ -73,12 +75,12 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
   if (plan.budget_bytes < plan.minimum_bytes) {
     return fail(ErrorKind::kBudget,
                 "a budget of {} is too small: this model needs at least {} ({} dense weights, {} KV cache, "
-                "{} buffers, {}"
-                "{} experts); use --memory {}MiB or more{}",
+                "{} buffers, {}{}{} experts); use --memory {}MiB or more{}",
                 format_bytes(plan.budget_bytes), format_bytes(plan.minimum_bytes),
                 format_bytes(needs.dense_bytes), format_bytes(needs.kv_bytes),
                 format_bytes(needs.buffer_bytes),
                 needs.reserved_bytes > 0 ? format_bytes(needs.reserved_bytes) + " requests, " : "",
+                shared > 0 ? odmoe::format("{} for {}, ", format_bytes(shared), needs.device.name) : "",
                 format_bytes(needs.min_arena_bytes), (plan.minimum_bytes + kMiB - 1) / kMiB,
                 remedy(plan.minimum_bytes, needs.kv_bytes, needs.buffer_bytes, needs.reserved_bytes));
   }

@@ -21,7 +21,8 @@ struct MemoryNeeds {
   uint64_t max_arena_bytes = 0;  // ExpertStore::max_arena_bytes
   uint64_t expert_bytes = 0;     // all routed experts
   uint64_t available_bytes = 0;  // what the process may have in all, for MemoryBudget::kAuto; 0: unknown
-  // In the memory of the device that computes the dense part, where that is another one: none of it is above.
+  // In the memory of the device that computes the dense part, where that is another one: none of it is above,
+  // and it counts in the budget where that memory is the host's too.
   MemoryPlan::Device device;
   std::string device_name;
   bool device_is_bounded = false;  // by --device-memory: it has more

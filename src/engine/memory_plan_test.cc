@@ -47,6 +47,27 @@ TEST(MemoryPlan, ADevicesMemoryIsNoneOfTheHosts) {
   EXPECT_EQ(plan.device.bytes(), 600 * kMiB);
 }
 
+TEST(MemoryPlan, MemoryThatADeviceSharesCountsOnce) {
+  MemoryNeeds n = needs();
+  n.device = {.name = "GPU0",
+              .shares_host_memory = true,
+              .available_bytes = 600 * kMiB,
+              .dense_bytes = 60 * kMiB,
+              .kv_bytes = 30 * kMiB,
+              .buffer_bytes = 10 * kMiB};
+  n.device_name = "GPU0: integrated";
+  const MemoryPlan plan = plan_memory(bytes(400 * kMiB), n).value();
+  EXPECT_EQ(plan.arena_bytes, 120 * kMiB);
+  EXPECT_EQ(plan.minimum_bytes, 300 * kMiB);
+  EXPECT_EQ(plan_memory(percent(1), n).value().budget_bytes, 300 * kMiB);
+  const auto refused = plan_memory(bytes(299 * kMiB), n);
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_THAT(refused.error().message, HasSubstr("100 MiB for GPU0"));
+  EXPECT_THAT(refused.error().message, HasSubstr("use --memory 300MiB or more"));
+  n.load_bytes = 200 * kMiB;
+  EXPECT_EQ(plan_memory(bytes(800 * kMiB), n).value().minimum_bytes, 430 * kMiB);
+}
+
 TEST(MemoryPlan, WhatADeviceCannotHoldIsRefusedByItsName) {
   MemoryNeeds n = needs();
   n.device = {.available_bytes = 599 * kMiB,

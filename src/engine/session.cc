@@ -95,7 +95,7 @@ int32_t SessionImpl::truncate(int32_t n) {
 
 // Of a device that has failed nothing is to be saved.
 int32_t SessionImpl::reachable(int32_t n) const {
-  return engine_->device_is_lost() ? 0 : static_cast<int32_t>(state_->reachable(n));
+  return engine_->device_condition().has_value() ? static_cast<int32_t>(state_->reachable(n)) : 0;
 }
 
 void SessionImpl::save_state(int32_t n, std::span<std::byte> state) const {
@@ -126,7 +126,7 @@ Status SessionImpl::restore_state(std::span<const Token> tokens, int32_t n, cons
 }
 
 Status SessionImpl::write_state(const std::function<Status(std::span<const std::byte>)>& take) const {
-  if (engine_->device_is_lost()) return fail(ErrorKind::kIo, "the device has failed: nothing of it is kept");
+  ODMOE_RETURN_IF_ERROR(engine_->device_condition());  // nothing of it is kept
   return state_->save_to(take);
 }
 

@@ -101,6 +101,8 @@ constexpr auto kFields = std::to_array<StatsField>({
      .stats = {"memory", "experts"}},
     {.value = [](const Stats& s) { return s.memory.device.name.empty() ? Json() : Json(s.memory.device.name); },
      .stats = {"device", "name"}, .live = {"device", "name"}},
+    {.value = [](const Stats& s) { return s.memory.device.name.empty() ? Json() : Json(s.memory.device.shares_host_memory); },
+     .stats = {"device", "shares_host_memory"}, .live = {"device", "shares_host_memory"}},
     {.value = at<&Stats::memory, &MemoryPlan::device, &MemoryPlan::Device::available_bytes>, .unit = Unit::kBytes,
      .stats = {"device", "budget_bytes"}, .live = {"device", "budget_bytes"},
      .metric = "odmoe_device_memory_bytes", .label = "budget"},

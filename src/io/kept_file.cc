@@ -42,6 +42,18 @@ Status KeptFile::save(const std::string& key, Json entry) const {
   all.erase(key);
   while (all.size() >= kMaxEntries) all.erase(all.begin());
   all[key] = std::move(entry);
+  return write(std::move(all));
+}
+
+Status KeptFile::forget(const std::string& beginning) const {
+  Json all = entries(), kept = Json::object();
+  for (auto& [key, entry] : all.items()) {
+    if (!key.starts_with(beginning)) kept[key] = std::move(entry);
+  }
+  return kept.size() == all.size() ? Status() : write(std::move(kept));
+}
+
+Status KeptFile::write(Json all) const {
   const std::string text = Json{{"version", kVersion}, {member_, std::move(all)}}.dump(
                                2, ' ', true, Json::error_handler_t::replace) +
                            "\n";

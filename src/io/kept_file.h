@@ -28,9 +28,12 @@ class KeptFile {
   // that are missing.  Readers and other writers see the old file or the new one.  kIo when it cannot be
   // written.
   Status save(const std::string& key, nlohmann::ordered_json entry) const;
+  // The entries go whose keys begin so; as above.
+  Status forget(const std::string& beginning) const;
 
  private:
   nlohmann::ordered_json entries() const;  // empty when it cannot be read
+  Status write(nlohmann::ordered_json all) const;
 
   std::filesystem::path file_;
   std::string member_, what_;

@@ -1,6 +1,11 @@
 #include "server/api_error.h"
 
 namespace odmoe::server {
+namespace {
+
+constexpr int kRestartSeconds = 10;  // after which to ask whether the server has been started again
+
+}  // namespace
 
 ApiError from_engine(const Error& error) {
   switch (error.kind) {
@@ -9,6 +14,12 @@ ApiError from_engine(const Error& error) {
       return {.status = 400, .fault = Fault::kRequest, .message = error.message};
     case ErrorKind::kInterrupted:
       return {.status = 503, .fault = Fault::kServer, .message = error.message, .retry_after_s = 1};
+    case ErrorKind::kDeviceLost:
+      return {.status = 503,
+              .fault = Fault::kServer,
+              .message = error.message,
+              .code = "device_lost",
+              .retry_after_s = kRestartSeconds};
     default:
       return {.status = 500, .fault = Fault::kServer, .message = error.message};
   }

@@ -49,7 +49,8 @@ template <typename... Args>
 }
 // NOLINTEND(performance-unnecessary-value-param)
 
-// What the engine could not do: 400 for what the caller asked wrongly, 500 for what failed under it.
+// What the engine could not do: 400 for what the caller asked wrongly, 500 for what failed under it, 503 for
+// what a server that was started again would do.
 ApiError from_engine(const Error& error);
 
 // Of an answer that has a status and nothing else, such as the HTTP library's own 404.

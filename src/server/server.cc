@@ -417,10 +417,13 @@ ApiStatus Server::Impl::generate(const Route& route, const Request& request, Res
 }
 
 void Server::Impl::health(Response& response, const std::shared_ptr<ServedModel>& loaded) {
-  Json json = {{"status", draining_ ? "draining"
-                          : loaded  ? "ok"
-                                    : "loading"},
+  const Status device = loaded ? loaded->engine->device_condition() : Status();
+  Json json = {{"status", draining_             ? "draining"
+                          : !loaded             ? "loading"
+                          : !device.has_value() ? "device_lost"
+                                                : "ok"},
                {"model_loaded", loaded != nullptr}};
+  if (!device.has_value()) json["error"] = device.error().message;
   if (loaded) {
     const Stats::Experts experts = loaded->engine->stats().experts;
     json["expert_cache_stats"] = {{"cache_hits", experts.hits},
@@ -434,7 +437,7 @@ void Server::Impl::health(Response& response, const std::shared_ptr<ServedModel>
     }
   }
   // Load balancers look at the status alone.
-  response.status = loaded && !draining_ ? 200 : 503;
+  response.status = loaded && !draining_ && device.has_value() ? 200 : 503;
   if (!loaded) response.set_header("Retry-After", "2");
   send(response, {.text = dump_json(json) + "\n"});
 }

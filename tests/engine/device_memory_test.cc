@@ -106,6 +106,73 @@ TEST(OwnMemory, ThatIsTooSmallIsRefused) {
       << engine.error().message;
 }
 
+// An integrated GPU: one budget has the host's part and the device's.
+TEST(OwnMemory, ThatIsTheHostsTooCountsInTheBudget) {
+  EngineOptions options = reference_options(bundled_model());
+  const auto apart = open_or_fail(options, {.memory_of_its_own = true});
+  const auto shared = open_or_fail(options, {.memory_of_its_own = true, .shares_host_memory = true});
+  ASSERT_TRUE(apart != nullptr && shared != nullptr);
+  const MemoryPlan one = apart->plan(), both = shared->plan();
+  const uint64_t more = both.device.bytes();
+  EXPECT_GT(more, 0U);
+  // What the process takes already is in the buffers.
+  EXPECT_EQ(both.minimum_bytes - both.buffer_bytes, one.minimum_bytes - one.buffer_bytes + more);
+  EXPECT_EQ(both.budget_bytes - both.buffer_bytes, one.budget_bytes - one.buffer_bytes + more);
+  options.memory = {.kind = MemoryBudget::Kind::kBytes, .bytes = both.minimum_bytes - more / 2};
+  const auto refused = EngineImpl::open(options, {}, {.memory_of_its_own = true, .shares_host_memory = true});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().kind, ErrorKind::kBudget);
+  EXPECT_TRUE(refused.error().message.contains(" for CPU, ")) << refused.error().message;
+}
+
+// The processor, once more under another name's guise.
+TEST(DeviceAuto, IsWhatWasMeasuredToBeFasterAndKept) {
+  const TempDir dir;
+  EngineOptions options = reference_options(bundled_model());
+  options.device_file = dir.path() / "devices.json";
+  int measured = 0;
+  EngineDependencies dependencies;
+  dependencies.find_devices = [] {
+    return std::vector<DeviceInfo>{{.name = "CPU", .description = "a processor"},
+                                   {.name = "CPU", .description = "a GPU", .kind = DeviceInfo::Kind::kGpu}};
+  };
+  dependencies.measure_device = [&](const EngineOptions& asked) -> Result<DeviceSpeed> {
+    ++measured;
+    EXPECT_EQ(asked.predictor, PredictorKind::kNone);
+    return asked.device == "CPU" ? DeviceSpeed{.prefill = 200, .decode = 20}
+                                 : DeviceSpeed{.prefill = 100, .decode = 10};
+  };
+  const std::string wanted =
+      "--device auto is CPU: a prompt and an answer: the processor 100.0 and 10.0 tokens/s; CPU 200.0 and "
+      "20.0 "
+      "tokens/s";
+  for (const int more : {2, 0}) {
+    measured = 0;
+    const auto engine = open_or_fail(options, dependencies);
+    ASSERT_NE(engine, nullptr);
+    EXPECT_EQ(engine->device_choice(), wanted);
+    EXPECT_EQ(measured, more);
+  }
+  options.device = "cpu";
+  EXPECT_EQ(open_or_fail(options, dependencies)->device_choice(), "") << "it was named";
+  EXPECT_EQ(measured, 0);
+}
+
+TEST(DeviceAuto, MeasuresWithTheModelItself) {
+  const TempDir dir;
+  EngineOptions options = reference_options(bundled_model());
+  options.device_file = dir.path() / "devices.json";
+  EngineDependencies dependencies;
+  dependencies.find_devices = [] {
+    return std::vector<DeviceInfo>{{.name = "CPU", .description = "a processor"},
+                                   {.name = "CPU", .description = "a GPU", .kind = DeviceInfo::Kind::kGpu}};
+  };
+  const auto measured = open_or_fail(options, dependencies);
+  ASSERT_NE(measured, nullptr);
+  EXPECT_TRUE(measured->device_choice().contains("tokens/s; CPU ")) << measured->device_choice();
+  EXPECT_EQ(measured->stats().prefill.tokens, 0U) << "it was another engine";
+}
+
 // Whatever it had in its memory then is not trusted.
 TEST(OwnMemory, ADeviceThatFailsEndsWhatItWasAskedForAndIsAskedNoMore) {
   int64_t n_good = INT64_MAX;
@@ -119,15 +186,17 @@ TEST(OwnMemory, ADeviceThatFailsEndsWhatItWasAskedForAndIsAskedNoMore) {
   const auto session = engine->new_session().value();
   const std::vector<Token> prompt = engine->encode(kText, true, true);
   ASSERT_TRUE(session->evaluate(prompt).has_value());
+  EXPECT_TRUE(engine->device_condition().has_value());
   const Token next = 5;
   EXPECT_GT(session->reachable(static_cast<int32_t>(prompt.size())), 0);
   for (const int64_t after : {2, 1000}) {
     n_good = after;
     const Status status = session->evaluate({&next, 1});
     ASSERT_FALSE(status.has_value());
-    EXPECT_EQ(status.error().kind, ErrorKind::kIo);
+    EXPECT_EQ(status.error().kind, ErrorKind::kDeviceLost);
     EXPECT_TRUE(status.error().message.contains("the device CPU failed: device lost"))
         << status.error().message;
+    EXPECT_EQ(engine->device_condition().error().message, status.error().message);
     EXPECT_EQ(session->tokens().size(), prompt.size());
     EXPECT_EQ(session->reachable(static_cast<int32_t>(prompt.size())), 0) << "may be saved";
   }

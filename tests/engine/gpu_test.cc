@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "temp_dir.h"
 #include "tests/engine/test_models.h"
 
 namespace odmoe::gpu_test {
@@ -389,6 +390,22 @@ TEST(Device, ValuesThatAreNotFiniteAreFoundThere) {
   EXPECT_TRUE(status.error().message.contains(
       odmoe::format("layer {}, router", engine->decoder().expert_layers()[1])))
       << status.error().message;
+}
+
+// What is measured with made-up speeds is in src/engine/choose_device_test.cc.
+TEST(Device, AutoIsNoneThatComputesOnTheProcessor) {
+  ODMOE_DEVICE_OR_SKIP(device);
+  for (const DeviceInfo& found : found_devices()) {
+    if (found.kind != DeviceInfo::Kind::kCpu && !found.is_software) GTEST_SKIP() << found.name << " is a GPU";
+  }
+  const TempDir dir;
+  EngineOptions options = device_options(bundled_model(), "auto");
+  options.device_file = dir.path() / "devices.json";
+  const auto engine = open_or_fail(options);
+  ASSERT_NE(engine, nullptr);
+  EXPECT_EQ(engine->plan().device.name, "");
+  EXPECT_EQ(engine->device_choice(), "");
+  EXPECT_FALSE(std::filesystem::exists(options.device_file));
 }
 
 }  // namespace

@@ -221,8 +221,9 @@ Result<bool> BatchRunner::advance(UnderWay& one) {
   while (const auto event = one.call->channel->pop(std::chrono::milliseconds(0))) {
     came = true;
     counts_.generated_tokens += static_cast<uint64_t>(event->n_token);
-    // A drive that fails says nothing of the request.
-    if (event->end && event->end->ending == Ending::kError && event->end->error.kind == ErrorKind::kIo) {
+    // A drive or a device that fails says nothing of the request.
+    if (event->end && event->end->ending == Ending::kError &&
+        (event->end->error.kind == ErrorKind::kIo || event->end->error.kind == ErrorKind::kDeviceLost)) {
       return std::unexpected(event->end->error);
     }
     one.call->take(*event);
