@@ -6,9 +6,6 @@
 #include "base/units.h"
 
 namespace odmoe::cli {
-namespace {
-
-// "50us", "0.5ms", in seconds.
 Result<double> parse_duration(const std::string& text) {
   const auto number = parse_double(text);
   const std::string_view unit = std::string_view(text).substr(number ? number->size : 0);
@@ -18,8 +15,6 @@ Result<double> parse_duration(const std::string& text) {
   }
   return number->value * seconds;
 }
-
-}  // namespace
 
 std::array<CLI::Option*, 3> add_machines(CLI::App& app, SeveralMachines& machines, const char* group) {
   return {

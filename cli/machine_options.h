@@ -11,6 +11,9 @@
 
 namespace odmoe::cli {
 
+// "50us", "0.5ms", in seconds; kUsage.
+Result<double> parse_duration(const std::string& text);
+
 struct SeveralMachines {
   int32_t machines = 1;
   std::string network = "1.25GB/s", latency = "50us";

@@ -46,6 +46,9 @@ Status Machine::validate() const {
                 "--drive {} is faster than --memory-bandwidth {}: no drive is; are they exchanged?",
                 format_rate(drive_bytes_per_second), format_rate(memory_bytes_per_second));
   }
+  if (overhead_seconds < 0 || overhead_seconds > kMostLatency) {
+    return fail(ErrorKind::kUsage, "--overhead is not what a token takes; write it like 8.5ms");
+  }
   if (machines < 1 || machines > kMostMachines) {
     return fail(ErrorKind::kUsage, "--machines {} is not from 1 to {}", machines, kMostMachines);
   }
@@ -177,7 +180,7 @@ std::optional<Outlook> look_out(const PlannedModel& model, const Machine& machin
   const auto speed = reading_speed(inputs, outlook.read_hit_rate);
   if (!speed) return std::nullopt;
   outlook.speed = *speed;
-  outlook.speed.network_seconds = outlook.network_seconds;
+  outlook.speed.other_seconds = outlook.network_seconds + machine.overhead_seconds;
   return outlook;
 }
 

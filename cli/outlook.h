@@ -20,6 +20,8 @@ struct Machine {
   // how long a message takes that is short.
   int32_t machines = 1;
   double network_bytes_per_second = 0, latency_seconds = 0;
+  // What a token takes beside reading, on any of them: a GPU's launches and waits, say.
+  double overhead_seconds = 0;
   // kUsage: numbers that no machine has, which are most often a unit left out or two options exchanged.
   Status validate() const;
 };

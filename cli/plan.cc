@@ -39,6 +39,7 @@ enum class Assumption { kTraces, kChance };
 struct PlanOptions {
   EngineOptions engine;
   std::string ram, memory_bandwidth, drive;
+  std::string overhead;
   SeveralMachines several;
   std::vector<std::string> contexts;
   std::string trace;
@@ -53,6 +54,9 @@ Result<Machine> parse_machine(const PlanOptions& options) {
   ODMOE_ASSIGN_OR_RETURN(machine.ram_bytes, parse_bytes(options.ram));
   ODMOE_ASSIGN_OR_RETURN(machine.memory_bytes_per_second, parse_rate(options.memory_bandwidth));
   ODMOE_ASSIGN_OR_RETURN(machine.drive_bytes_per_second, parse_rate(options.drive));
+  if (!options.overhead.empty()) {
+    ODMOE_ASSIGN_OR_RETURN(machine.overhead_seconds, parse_duration(options.overhead));
+  }
   ODMOE_RETURN_IF_ERROR(take_machines(options.several, machine));
   ODMOE_RETURN_IF_ERROR(machine.validate());
   return machine;
@@ -212,6 +216,14 @@ void add_plan(CLI::App& app, Action& action) {
                    "measures a drive")
       ->type_name("RATE")
       ->required()
+      ->group("Machine");
+  command
+      ->add_option(
+          "--overhead", options->overhead,
+          "What a token takes beside reading memory and drive (8.5ms): launches of a GPU and waits for it "
+          "(docs/performance.md)")
+      ->type_name("TIME")
+      ->default_str("0ms")
       ->group("Machine");
   add_machines(*command, options->several, "Machine");
   command

@@ -64,6 +64,10 @@ std::string machine_table(const Machine& machine) {
                             format_bytes(machine.ram_bytes), format_bytes(budget_of(machine.ram_bytes)))},
       {"memory bandwidth", format_rate(machine.memory_bytes_per_second)},
       {"drive", format_rate(machine.drive_bytes_per_second)}};
+  if (machine.overhead_seconds > 0) {
+    rows.emplace_back("beside reading",
+                      odmoe::format("{:.1f} ms for a token", machine.overhead_seconds * 1e3));
+  }
   if (machine.machines > 1) {
     rows.emplace_back("machines",
                       odmoe::format("{}, each with an equal share of the experts", machine.machines));
@@ -220,6 +224,7 @@ std::string plan_json(const PlanReport& report) {
                      {"budget_bytes", budget_of(machine.ram_bytes)},
                      {"memory_bytes_per_second", machine.memory_bytes_per_second},
                      {"drive_bytes_per_second", machine.drive_bytes_per_second},
+                     {"overhead_seconds", machine.overhead_seconds},
                      {"machines", machine.machines},
                      {"network_bytes_per_second", machine.network_bytes_per_second},
                      {"latency_seconds", machine.latency_seconds}};

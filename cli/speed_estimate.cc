@@ -54,12 +54,12 @@ double expert_share(const MemoryPlan& whole, uint64_t budget_bytes) {
 
 double Speed::overlapped() const {
   const double reading = drive ? std::min(memory, *drive) : memory;
-  return network_seconds > 0 ? 1 / (1 / reading + network_seconds) : reading;
+  return other_seconds > 0 ? 1 / (1 / reading + other_seconds) : reading;
 }
 
 double Speed::one_after_the_other() const {
   const double reading = drive ? 1 / (1 / memory + 1 / *drive) : memory;
-  return network_seconds > 0 ? 1 / (1 / reading + network_seconds) : reading;
+  return other_seconds > 0 ? 1 / (1 / reading + other_seconds) : reading;
 }
 
 std::optional<Speed> reading_speed(const SpeedInputs& inputs, double hit_rate) {

@@ -30,7 +30,7 @@ double expert_share(const MemoryPlan& whole, uint64_t budget_bytes);
 struct Speed {
   double memory = 0;            // if all came from memory
   std::optional<double> drive;  // of what misses, from the drive; nothing: no token waits for it
-  double network_seconds = 0;   // that a token waits for messages, whatever else takes time
+  double other_seconds = 0;     // that a token takes besides, whatever is read: messages, launches
   // Where memory and drive read at once, whichever takes longer; and where one waits for the other.
   double overlapped() const;
   double one_after_the_other() const;

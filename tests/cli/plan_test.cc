@@ -48,6 +48,18 @@ class Plan : public ::testing::Test {
   TempDir dir_;
 };
 
+TEST_F(Plan, WhatATokenTakesBesideReadingIsAddedToIt) {
+  const auto speed = [&](const char* overhead) {
+    return json_of(plan_of(small(), {"--context", "256", "--json", "--overhead",
+                                     overhead}))["contexts"][0]["expected"]["tokens_per_second"]["overlapped"]
+        .get<double>();
+  };
+  EXPECT_NEAR(1 / speed("10ms") - 1 / speed("0ms"), 10e-3, 1e-6);
+  EXPECT_THAT(odmoe(plan_of(small(), {"--overhead", "8.5ms"})).out, HasSubstr("8.5 ms for a token"));
+  EXPECT_EQ(odmoe(plan_of(small(), {"--overhead", "8"})).exit_code, 2);
+  EXPECT_EQ(odmoe(plan_of(small(), {"--overhead", "2s"})).exit_code, 2);
+}
+
 TEST_F(Plan, SeveralMachinesHoldMoreAndWaitForTheirNetwork) {
   const std::vector<std::string> more = {"--context", "256", "--json", "--machines", "2", "--latency", "1ms"};
   const Json alone = json_of(plan_of(small(), {"--context", "256", "--json"}))["contexts"][0]["expected"];

@@ -169,6 +169,28 @@ def gpt_oss_120b():
     return m
 
 
+def qwen2_57b():
+    """Q4_K_M."""
+    m = Model("qwen2moe", layers=28)
+    d, heads, kv, hd, experts, width, shared = 3584, 28, 4, 128, 64, 2560, 20480
+    m.common(131072, d, heads, kv, rope__freq_base=1000000.0, feed_forward_length=18944)
+    m.experts(experts, 8, width, shared_feed_forward_length=shared)
+    m.vocabulary(151936, "qwen2", d, Q4_K, Q6_K)
+    for i in range(m.layers):
+        b = f"blk.{i}."
+        more = Q6_K if more_bits(i, m.layers) else Q4_K
+        m.vectors(b, **{"attn_norm": d, "ffn_norm": d, "attn_q.bias": heads * hd, "attn_k.bias": kv * hd, "attn_v.bias": kv * hd})
+        for name, n_in, n_out, kind in (("q", d, heads * hd, Q4_K), ("k", d, kv * hd, Q4_K), ("v", d, kv * hd, more), ("output", heads * hd, d, Q4_K)):
+            m.add(f"{b}attn_{name}", kind, n_in, n_out)
+        m.vectors(b, ffn_gate_inp=(d, experts), ffn_gate_inp_shexp=d)
+        for name, n_in, n_out, kind in ("gate", d, width, Q4_K), ("up", d, width, Q4_K), ("down", width, d, more):
+            m.add(f"{b}ffn_{name}_exps", kind, n_in, n_out, experts)
+        for name, n_in, n_out, kind in ("gate", d, shared, Q4_K), ("up", d, shared, Q4_K), ("down", shared, d, more):
+            m.add(f"{b}ffn_{name}_shexp", kind, n_in, n_out)
+    m.rows(2 * kv * hd, count=m.layers)
+    return m
+
+
 def glm_46():
     """Q4_K_M; the last block is for speculation."""
     m = Model("glm4moe", layers=92, mtp=1)
@@ -401,7 +423,7 @@ def deepseek_v3():
     return deepseek2(163840, 128, 256, 3, 129280, "deepseek-v3", 1e-6, 10000.0, 40.0, 2.5, group_count=8, group_used_count=4)
 
 
-MODELS = {"gpt-oss-120b": gpt_oss_120b, "GLM-4.6": glm_46, "Qwen3.5-397B-A17B": qwen35_397b, "MiniMax-M2": minimax_m2,
+MODELS = {"gpt-oss-120b": gpt_oss_120b, "Qwen2-57B-A14B": qwen2_57b, "GLM-4.6": glm_46, "Qwen3.5-397B-A17B": qwen35_397b, "MiniMax-M2": minimax_m2,
           "DeepSeek-V3": deepseek_v3, "DeepSeek-V4-Flash": deepseek_v4_flash, "Kimi-K2.5": kimi_k25, "Kimi-K3": kimi_k3}
 
 
