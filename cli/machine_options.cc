@@ -6,6 +6,7 @@
 #include "base/units.h"
 
 namespace odmoe::cli {
+
 Result<double> parse_duration(const std::string& text) {
   const auto number = parse_double(text);
   const std::string_view unit = std::string_view(text).substr(number ? number->size : 0);

@@ -8,7 +8,21 @@ find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(ftxui REQUIRED)
 find_package(prometheus-cpp REQUIRED COMPONENTS core)
-pkg_check_modules(HTTPLIB REQUIRED IMPORTED_TARGET cpp-httplib>=0.41)
+pkg_check_modules(HTTPLIB IMPORTED_TARGET cpp-httplib>=0.41)
+if(NOT HTTPLIB_FOUND)
+  # Homebrew's has no file for pkg-config: it is a header.
+  find_path(ODMOE_HTTPLIB_INCLUDE httplib.h)
+  if(ODMOE_HTTPLIB_INCLUDE)
+    file(STRINGS "${ODMOE_HTTPLIB_INCLUDE}/httplib.h" version REGEX "^#define CPPHTTPLIB_VERSION \"" LIMIT_COUNT 1)
+    string(REGEX REPLACE "[^\"]*\"([0-9.]*)\".*" "\\1" version "${version}")
+  endif()
+  if(NOT ODMOE_HTTPLIB_INCLUDE OR version VERSION_LESS 0.41)
+    message(FATAL_ERROR "cpp-httplib 0.41 or later is needed (libcpp-httplib-dev, Homebrew: cpp-httplib); found: "
+                        "${ODMOE_HTTPLIB_INCLUDE} ${version}")
+  endif()
+  add_library(PkgConfig::HTTPLIB INTERFACE IMPORTED)
+  target_include_directories(PkgConfig::HTTPLIB SYSTEM INTERFACE "${ODMOE_HTTPLIB_INCLUDE}")
+endif()
 # OpenSSL's hashes; its TLS comes with libcurl.
 pkg_check_modules(CRYPTO REQUIRED IMPORTED_TARGET libcrypto>=3)
 # From 7.87 on it takes the protocols that are allowed by name, and callbacks may end a transfer.
@@ -21,7 +35,7 @@ find_package(ZLIB REQUIRED)
 
 # io_uring where there is one; the pread pool is built everywhere.
 set(ODMOE_HAVE_LIBURING OFF)
-if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+if(ODMOE_IO_URING AND CMAKE_SYSTEM_NAME STREQUAL "Linux")
   pkg_check_modules(LIBURING IMPORTED_TARGET liburing)
   if(LIBURING_FOUND)
     set(ODMOE_HAVE_LIBURING ON)

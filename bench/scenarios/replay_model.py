@@ -2,6 +2,10 @@
 """Writes a GGUF of a real model's shapes whose greedy decoding replays recorded routing: for measuring without weights.
 
     bench/scenarios/replay_model.py --arch gpt-oss --trace gpt-oss-20b.trace.xz -o replay.gguf [--layers 8]
+    bench/scenarios/replay_model.py --made 32,4 --layers 8 --steps 256 -o replay.gguf
+
+--made EXPERTS,CHOSEN makes up a routing where none was recorded: experts of a layer are chosen as 1, 1/2,
+1/3, ... in an order of its own, and half of what it chose for the token before comes again.
 
 The residual stream's first dimensions are a one-hot code of the step, which no layer writes to: attention's and the
 experts' outputs are zero there.  The router reads only the code, and chooses what the trace has at that step and layer;
@@ -41,6 +45,23 @@ def read_trace(path, session):
             return np.frombuffer(raw, np.uint8, size, at + 8).reshape(tokens, layers, chosen).astype(np.int64), experts
         at += 8 + size * 3
     sys.exit(f"{path} has {sessions} sessions: there is no session {session}")
+
+
+def made_trace(steps, layers, n_expert, chosen, seed):
+    """Ids as read_trace() gives them, of a routing that is made up."""
+    rng = np.random.default_rng(seed)
+    popularity = np.stack([rng.permutation(1 / np.arange(1, n_expert + 1)) for _ in range(layers)])
+    popularity /= popularity.sum(axis=1, keepdims=True)
+    ids = np.empty((steps, layers, chosen), np.int64)
+    for layer in range(layers):
+        before = np.empty(0, np.int64)
+        for step in range(steps):
+            kept = rng.permutation(before)[:chosen // 2]
+            weights = popularity[layer].copy()
+            weights[kept] = 0
+            more = rng.choice(n_expert, chosen - len(kept), replace=False, p=weights / weights.sum())
+            ids[step, layer] = before = np.concatenate([kept, more])
+    return ids
 
 
 class Gguf:
@@ -191,20 +212,26 @@ ARCHITECTURES = {"gpt-oss": gpt_oss}
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", choices=ARCHITECTURES, default="gpt-oss")
-    parser.add_argument("--trace", type=Path, required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--trace", type=Path)
+    what.add_argument("--made", metavar="EXPERTS,CHOSEN")
     parser.add_argument("--session", type=int, default=0)
     parser.add_argument("--layers", type=int, help="the first of them alone")
     parser.add_argument("--steps", type=int, default=1024, help="the first of them alone")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    ids, n_expert = read_trace(options.trace, options.session)
+    if options.made:
+        n_expert, chosen = map(int, options.made.split(","))
+        ids = made_trace(options.steps, options.layers or 24, n_expert, chosen, options.seed)
+    else:
+        ids, n_expert = read_trace(options.trace, options.session)
     ids = ids[:options.steps, :options.layers]
     steps = len(ids)
     random = Random(options.seed)
     g = Gguf()
     g.set("general.architecture", options.arch)
-    g.set("general.name", f"replay of {options.trace.name}, session {options.session}, {steps} steps")
+    g.set("general.name", f"replay of {'a made routing' if options.made else options.trace.name}, session {options.session}, {steps} steps")
     n_vocab, end = add_vocabulary(g, steps)
     d = ARCHITECTURES[options.arch](g, ids, n_expert, random)
     assert steps <= d // 2, "the code would leave no room for what layers write"
