@@ -66,7 +66,8 @@ def for_darwin(command, flags):
             folder = next(words) if word in ("-isystem", "-I") else None
             if folder is not None and not folder.startswith("/usr"):
                 kept += [word, folder]
-        elif word not in ("-stdlib=libc++", "-fPIE") and not word.startswith("-march"):
+        # Homebrew's cpp-httplib comes without what Debian's asks for.
+        elif word not in ("-stdlib=libc++", "-fPIE") and not word.startswith(("-march", "-DCPPHTTPLIB_")):
             kept.append(word)
     return [*kept, *flags]
 
