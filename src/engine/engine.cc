@@ -169,13 +169,12 @@ Status EngineImpl::read_metadata() {
 }
 
 Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
-  ODMOE_ASSIGN_OR_RETURN(backend_,
-                         Backend::create({.threads = options_.threads,
-                                          .device = options_.device,
-                                          .memory_of_its_own = dependencies_.memory_of_its_own,
-                                          .shares_host_memory = dependencies_.shares_host_memory,
-                                          .fault = dependencies_.device_fault,
-                                          .memory_fault = dependencies_.device_memory_fault}));
+  ODMOE_ASSIGN_OR_RETURN(backend_, Backend::create({.threads = options_.threads,
+                                                    .device = options_.device,
+                                                    .memory_of_its_own = dependencies_.memory_of_its_own,
+                                                    .shares_host_memory = dependencies_.shares_host_memory,
+                                                    .fault = dependencies_.device_fault,
+                                                    .memory_fault = dependencies_.device_memory_fault}));
   MemoryPlan::Device device;  // 0 available bytes: it does not say
   bool device_is_bounded = false;
   if (!backend_->computes_on_host_memory()) {
