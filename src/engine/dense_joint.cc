@@ -24,14 +24,16 @@ std::string shapes_of(const Graph& graph) {
     add(node->op);
     add(node->type);
     add(node->ne);
-    if (node->src[0] != nullptr) add(node->src[0]->type);
+    add(node->op_params);
+    if (node->src[0] == nullptr) continue;
+    add(node->src[0]->type);
+    if (node->src[0]->buffer != nullptr) add(ggml_backend_buffer_get_type(node->src[0]->buffer));
   }
   return shapes;
 }
 
 }  // namespace
 
-// After the buffer for all other graphs has been measured.
 Status DensePass::set_up_joint(const SequenceState& state) {
   const int32_t n = std::min({options_.timelines, options_.lanes, kJoined});
   if (n < 2 || sums_ != nullptr || options_.asked != nullptr || !backend_->is_cpu()) return {};
@@ -65,12 +67,12 @@ Status DensePass::set_up_joint(const SequenceState& state) {
   for (const auto& [shapes, one] : different) {
     const auto& [piece, segment] = one;
     if (!build_joint(spans, piece, segment)) continue;  // they are computed one by one then
-    if (!ggml_gallocr_reserve(allocator_.get(), joint_->graph())) {
+    if (!joint_->reserve()) {
       return fail(ErrorKind::kIo, "no memory for the compute buffer; use a smaller --chunk or --context");
     }
-    graph_bytes = std::max(graph_bytes, joint_->bytes());
+    graph_bytes = std::max(graph_bytes, joint_->graph_bytes());
   }
-  joint_graph_bytes_ = graph_bytes;
+  joint_bytes_ = graph_bytes + joint_->buffer_bytes();
   return {};
 }
 
@@ -99,10 +101,7 @@ Result<bool> DensePass::run_joint(std::span<const TokenSpan> spans, Piece piece,
   launched_ = nullptr;
   checks_.forget();
   if (!build_joint(spans, piece, segment)) return false;
-  const size_t bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0);
-  ggml_gallocr_alloc_graph(allocator_.get(), joint_->graph());
-  // Graphs that are kept have addresses in it.
-  GGML_ASSERT(ggml_gallocr_get_buffer_size(allocator_.get(), 0) == bytes);
+  if (!joint_->allocate()) return fail(ErrorKind::kIo, "no memory for the compute buffer");
   ODMOE_RETURN_IF_ERROR(backend_->compute(joint_->graph()));
   return true;
 }

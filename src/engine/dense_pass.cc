@@ -273,7 +273,7 @@ Status DensePass::allocate(const Backend& host, const Checkpoint& file, const Se
       std::max(static_cast<uint64_t>(n) * widest * sizeof(float), other_work) + 4 * kMiB;
   const uint64_t compute_bytes = ggml_gallocr_get_buffer_size(allocator_.get(), 0) + work_bytes;
   if (sums_ == nullptr) {
-    host_bytes_ = memory_->device_bytes() + compute_bytes + joint_graph_bytes_;
+    host_bytes_ = memory_->device_bytes() + compute_bytes + joint_bytes_;
   } else {
     sums_->keep_room();
     host_bytes_ = memory_->host_bytes() + sums_->bytes();

@@ -212,7 +212,7 @@ class DensePass {
   };
   std::optional<Shared> shared_;        // launched, and not looked at
   std::unique_ptr<JointGraphs> joint_;  // null: nothing is joined
-  uint64_t host_bytes_ = 0, device_bytes_ = 0, graph_bytes_ = 0, joint_graph_bytes_ = 0;
+  uint64_t host_bytes_ = 0, device_bytes_ = 0, graph_bytes_ = 0, joint_bytes_ = 0;
 };
 
 // "values that are not finite (NaN or infinite) begin in `where`, ...", for the token at a position.

@@ -8,7 +8,9 @@
 namespace odmoe {
 
 JointGraphs::JointGraphs(Backend& backend, int32_t n, int max_nodes)
-    : backend_(&backend), joint_(GraphJoiner::max_nodes(n, 2 * max_nodes)) {
+    : backend_(&backend),
+      allocator_(ggml_gallocr_new(backend.buffer_type())),
+      joint_(GraphJoiner::max_nodes(n, 2 * max_nodes)) {
   parts_.reserve(static_cast<size_t>(n));
   for (int32_t i = 0; i < n; ++i)
     parts_.push_back({.plain = Graph(max_nodes), .checked = Graph(2 * max_nodes)});
@@ -64,7 +66,7 @@ size_t JointGraphs::token_of(const ggml_tensor* tensor) const {
   return found == parts_.end() ? 0 : static_cast<size_t>(found - parts_.begin());
 }
 
-uint64_t JointGraphs::bytes() const {
+uint64_t JointGraphs::graph_bytes() const {
   uint64_t bytes = ggml_used_mem(joint_.context());
   for (const Part& part : parts_)
     bytes += ggml_used_mem(part.plain.context()) + ggml_used_mem(part.checked.context());

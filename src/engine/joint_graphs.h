@@ -33,12 +33,17 @@ class JointGraphs {
   using BuildOne = std::function<void(Graph& graph, size_t token)>;
   bool build(size_t n, const BuildOne& build, FiniteChecks& checks);
   ggml_cgraph* graph() const { return joint_.graph(); }
+  // Makes room for the graph, and gives its tensors addresses, in a buffer of their own, which may grow:
+  // those of graphs that are kept must stay where they are.  False: there is no memory.
+  bool reserve() { return ggml_gallocr_reserve(allocator_.get(), graph()); }
+  bool allocate() { return ggml_gallocr_alloc_graph(allocator_.get(), graph()); }
 
   // Which token's a tensor of the graph is.
   size_t token_of(const ggml_tensor* tensor) const;
 
-  // Memory of the graphs that were built last.
-  uint64_t bytes() const;
+  // Memory of the graphs that were built last, and of the buffer.
+  uint64_t graph_bytes() const;
+  uint64_t buffer_bytes() const { return ggml_gallocr_get_buffer_size(allocator_.get(), 0); }
 
  private:
   struct Part {
@@ -55,6 +60,7 @@ class JointGraphs {
     int32_t columns;
   };
   Backend* backend_;
+  ggml_gallocr_ptr allocator_;
   std::vector<Part> parts_;
   std::vector<const Graph*> built_;
   GraphJoiner joiner_;

@@ -21,8 +21,8 @@ class ColumnTrial {
     std::unique_ptr<ColumnTrial> trial(new ColumnTrial(backend));
     ggml_context* ctx = trial->context_.get();
     const int64_t n_in = like->ne[0];
-    trial->weights_ =
-        ggml_new_tensor_2d(ctx, like->type, n_in, tried_rows(n_in, like->ne[1], static_cast<int32_t>(most)));
+    trial->weights_ = ggml_new_tensor_2d(
+        ctx, like->type, n_in, tried_rows(n_in, like->ne[1], static_cast<int32_t>(most), backend.threads()));
     const std::span extra = backend.extra_buffer_types();
     const auto layout = ggml_backend_buffer_get_type(like->buffer);
     const bool laid_out = std::ranges::contains(extra, layout);

@@ -109,8 +109,9 @@ class Trial {
 Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out, int32_t most,
                            const RepackedLayout* layout) {
   if (most <= 1) return 1;
-  ODMOE_ASSIGN_OR_RETURN(const auto trial,
-                         Trial::create(backend, type, n_in, tried_rows(n_in, n_out, most), most, layout));
+  ODMOE_ASSIGN_OR_RETURN(
+      const auto trial,
+      Trial::create(backend, type, n_in, tried_rows(n_in, n_out, most, backend.threads()), most, layout));
   for (int32_t n = 1; n <= most; ++n) {
     ODMOE_ASSIGN_OR_RETURN(const bool same, trial->same_together(n));
     if (!same) return std::max(n - 1, 1);
@@ -120,8 +121,9 @@ Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64
 
 Result<Fingerprint::Value> product_fingerprint(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out,
                                                int32_t most, const RepackedLayout* layout) {
-  ODMOE_ASSIGN_OR_RETURN(const auto trial,
-                         Trial::create(backend, type, n_in, tried_rows(n_in, n_out, most), most, layout));
+  ODMOE_ASSIGN_OR_RETURN(
+      const auto trial,
+      Trial::create(backend, type, n_in, tried_rows(n_in, n_out, most, backend.threads()), most, layout));
   Fingerprint all;
   for (int32_t n = 1; n <= most; ++n) {
     ODMOE_RETURN_IF_ERROR(trial->same_together(n));

@@ -36,10 +36,10 @@ void fill_weights(ggml_type type, int64_t n, std::span<std::byte> bytes, std::mt
   for (std::byte& byte : bytes) byte = static_cast<std::byte>(random() >> 26U);
 }
 
-int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most) {
+int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most, int n_thread) {
   const int64_t n_column = int64_t{most} * (most + 1) / 2;
   const int64_t n_group = std::clamp(kWork / (n_column * n_in * kGroup), int64_t{1}, kMostGroups);
-  return std::min(n_out, n_group * kGroup + n_out % kGroup);
+  return std::min(n_out, std::max(n_group, int64_t{n_thread}) * kGroup + n_out % kGroup);
 }
 
 }  // namespace odmoe

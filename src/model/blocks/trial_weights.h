@@ -17,8 +17,9 @@ float uniform(std::mt19937& random);
 void fill_weights(ggml_type type, int64_t n, std::span<std::byte> bytes, std::mt19937& random);
 
 // Rows of a matrix [n_in, n_out] that are tried with 1, 2, ... `most` columns: whole groups of what kernels
-// take at once, and the rest that the real matrix has.  More would find nothing else, since every output is a
-// sum of its own.
-int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most);
+// take at once, and the rest that the real matrix has; for each of `n_thread` as many as ggml divides a large
+// matrix into, since of fewer it makes pieces of odd numbers of rows, for which it has other kernels (ARM
+// with i8mm).  More would find nothing else, since every output is a sum of its own.
+int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most, int n_thread);
 
 }  // namespace odmoe

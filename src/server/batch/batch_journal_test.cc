@@ -235,14 +235,15 @@ TEST_F(JournalStates, WhatIsNotOfTheTextOrDamagedIsNotUsed) {
   division_.append(6, /*singly=*/true);
   {
     std::fstream file(directory_ / "0-0.state", std::ios::in | std::ios::out | std::ios::binary);
-    file.seekp(-3, std::ios::end);
-    file.put('x');
+    file.seekp(-4096, std::ios::end);
+    file << std::string(4096, '\xff');  // which are no numbers
   }
   const auto keeper = journal->keeper(0, 0);
   (void)keeper->kept();
   ASSERT_EQ(keeper->restorable(text_, division_), 40);
   EXPECT_EQ(keeper->restore(*session_), 0);
   EXPECT_TRUE(session_->tokens().empty());
+  EXPECT_TRUE(session_->evaluate(std::span(text_).first(5)).has_value()) << "nothing of it is left";
 }
 
 }  // namespace
