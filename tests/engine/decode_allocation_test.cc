@@ -122,8 +122,8 @@ TEST_P(DecodeAllocation, StepsOfSeveralSessionsAllocateNothing) {
   expect_steps_to_allocate_nothing(GetParam(), DensePass::kLeastJointBytes);
 }
 
-TEST_P(DecodeAllocation, StepsOfSeveralSessionsThatAreJoinedAllocateNothing) {
-  expect_steps_to_allocate_nothing(GetParam(), 0);
+TEST(DecodeAllocationOfJoined, StepsOfSeveralSessionsAllocateNothing) {
+  expect_steps_to_allocate_nothing(ReaderChoice::kAuto, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Readers, DecodeAllocation,
