@@ -53,10 +53,10 @@ class TokenChooser {
   std::expected<Token, NoToken> choose(std::span<const float> model_logits);
 
   // The token that another chooser of these options chose here, and which is part of the text: from now on
-  // this one chooses as that one does.
-  void chose_earlier(Token token) {
+  // this one chooses as that one does.  As accept().
+  bool chose_earlier(Token token) {
     sampler_.skip();
-    (void)accept(token);
+    return accept(token);
   }
 
   // The token that was chosen is part of the text.  False when the text is whole with it.

@@ -107,7 +107,8 @@ class Scheduler::Job {
   TurnLedger::Place place{.division = Division(1)};  // of the prompt, and how it is divided
   std::optional<TokenChooser> tokens;
   GenerationEnd end;
-  std::vector<Token> begun;  // text() where it is not the prompt
+  std::vector<Token> begun;    // text() where it is not the prompt
+  std::optional<Ending> over;  // with what was written earlier, which nobody noted
   bool prefilled = false;
   double evaluated_s = 0;        // that its keeper was not told of
   bool stays = false;            // what it remembers cannot be parked
@@ -393,9 +394,14 @@ void Scheduler::admit(bool patient) {
     if (job->pending && job->work.penalize_prompt) {
       for (const Token token : job->work.prompt) job->tokens->read(token);
     }
-    for (const GeneratedToken& token : job->work.written) job->tokens->chose_earlier(token.token);
-    job->end.reused_tokens = reuse(*job, *seat);
-    job->prefilled = job->pending && seat->session->tokens().size() == job->text().size();
+    bool may_go_on = true;
+    for (const GeneratedToken& token : job->work.written) {
+      may_go_on = job->tokens->chose_earlier(token.token);
+    }
+    if (job->pending) job->over = end_behind(*job, may_go_on);
+    if (!job->over) job->end.reused_tokens = reuse(*job, *seat);
+    job->prefilled = job->pending && !job->over && seat->session != nullptr &&
+                     seat->session->tokens().size() == job->text().size();
     mutex_.lock();
   }
 }
@@ -614,6 +620,10 @@ Scheduler::Seat* Scheduler::best_seat(const Job& job) {
 bool Scheduler::goes_on(Seat& seat) {
   Job& job = *seat.job;
   if (job.stopped) return false;
+  if (job.over) {
+    job.stop_reason = *job.over;
+    return false;
+  }
   if (job.work.deadline && std::chrono::steady_clock::now() >= *job.work.deadline) {
     job.stop_reason = Ending::kDeadline;
     return false;
@@ -831,6 +841,13 @@ void Scheduler::write_tokens() {
   }
 }
 
+// What ends it behind the tokens that there are; the chooser says whether more may follow.
+std::optional<Ending> Scheduler::end_behind(const Job& job, bool may_go_on) {
+  if (!may_go_on) return Ending::kGrammar;
+  const bool has_all = job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens;
+  return has_all ? std::optional(Ending::kLength) : std::nullopt;
+}
+
 // The next token: to the sink, and to be evaluated at the next turn unless it was the last.
 std::optional<Scheduler::End> Scheduler::choose(Job& job, std::span<const float> model_logits) {
   auto chosen = job.tokens->choose(model_logits);
@@ -848,10 +865,7 @@ std::optional<Scheduler::End> Scheduler::choose(Job& job, std::span<const float>
   if (job.work.keeper != nullptr) job.work.keeper->wrote(written);
   const bool goes_on = job.sink->on_token(written);
   if (!goes_on) return End{.ending = Ending::kSink};
-  if (!may_go_on) return End{.ending = Ending::kGrammar};
-  if (job.work.max_tokens >= 0 && job.end.generated_tokens >= job.work.max_tokens) {
-    return End{.ending = Ending::kLength};
-  }
+  if (const auto ending = end_behind(job, may_go_on)) return End{.ending = *ending};
   job.pending = token;
   return std::nullopt;
 }

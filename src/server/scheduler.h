@@ -233,6 +233,7 @@ class Scheduler {
     Ending ending = Ending::kEndToken;
     Error error = {};
   };
+  static std::optional<Ending> end_behind(const Job& job, bool may_go_on);
   std::optional<End> choose(Job& job, std::span<const float> model_logits);
   void finish(const std::shared_ptr<Job>& job, Ending ending, Error error = {});
   void cancel(const std::shared_ptr<Job>& job, Ending why);

@@ -353,6 +353,27 @@ TEST_F(SchedulerTest, WhatPatientOnesRememberIsParkedWhileOthersAreServed) {
   }
 }
 
+// Nobody noted that it was over.
+TEST_F(SchedulerTest, WhatWasWrittenToItsEndIsOver) {
+  for (const bool patient : {false, true}) {
+    options_.patient_sessions = 1;
+    options_.prompts = 2;
+    options_.reuse = cache_options_.reuse = PromptReuse::kExact;
+    start();
+    Generation asked = ask(kText, 5);
+    asked.patient = patient;
+    for (const Token token : generate(asked)) asked.written.push_back({.token = token});
+    const auto keeper = std::make_shared<MemoryKeeper>();
+    asked.keeper = keeper;
+    EXPECT_THAT(generate(asked), ElementsAre());
+    EXPECT_EQ(last_.ending, Ending::kLength);
+    EXPECT_EQ(last_.generated_tokens, 5);
+    EXPECT_EQ(keeper->ending_, Ending::kLength);
+    asked.written.pop_back();
+    EXPECT_EQ(generate(asked).size(), 1U);
+  }
+}
+
 TEST_F(SchedulerTest, PatientOnesGoOnWhileNobodyElseDoesAndChangeNoBit) {
   chunk_ = cache_options_.chunk = 128;
   context_ = 512;
@@ -965,8 +986,16 @@ TEST_F(SchedulerTest, AGrammarIsKept) {
       .vocabulary = words});
   for (uint64_t seed = 0; seed < 5; ++seed) {
     generation.sampling.seed = seed;
-    const std::string text = engine_->decode(generate(generation));
+    const std::vector<Token> tokens = generate(generation);
+    const std::string text = engine_->decode(tokens);
     EXPECT_TRUE(nlohmann::json::accept(text)) << text;
+    if (last_.ending != Ending::kGrammar) continue;
+    // Where an earlier process ended before it noted that.
+    Generation again = generation;
+    for (const Token token : tokens) again.written.push_back({.token = token});
+    again.max_tokens = static_cast<int32_t>(tokens.size());
+    EXPECT_THAT(generate(again), ElementsAre());
+    EXPECT_EQ(last_.ending, Ending::kGrammar) << "which comes before the length";
   }
 }
 
