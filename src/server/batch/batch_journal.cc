@@ -396,9 +396,32 @@ uint64_t BatchJournal::bytes() const {
   return written_bytes_ + state_bytes_;
 }
 
+uint64_t BatchJournal::bytes_in(const fs::path& directory) {
+  uint64_t bytes = 0;
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code none;
+    if (const uintmax_t of_file = entry->file_size(none); !none) bytes += of_file;
+  }
+  return bytes;
+}
+
 void BatchJournal::remove(const fs::path& directory) {
   std::error_code ignored;
   fs::remove_all(directory, ignored);
+}
+
+void BatchJournal::drop_states() {
+  const MutexLock lock(mutex_);
+  keeps_states_ = false;
+  state_bytes_ = 0;
+  for (auto& [place, of_request] : under_way_) {
+    for (const auto& [choice, bytes] : of_request.states) {
+      std::error_code ignored;
+      fs::remove(state_path(place, choice), ignored);
+    }
+    of_request.states.clear();
+  }
 }
 
 bool BatchJournal::has_state(size_t place, size_t choice) const {
@@ -414,13 +437,18 @@ bool BatchJournal::save(size_t place, size_t choice, const Session& session) {
   const uint64_t bytes = session.state_bytes(n);
   {
     const MutexLock lock(mutex_);
-    if (discarded_ || state_bytes_ + bytes > options_.state_bytes) return false;
+    if (discarded_ || !keeps_states_ || state_bytes_ + bytes > options_.state_bytes) return false;
     state_bytes_ += bytes;
     // Tokens that the KV cache is behind of are there as well when the power goes.
     (void)fsync(written_.number());
   }
   const Status status = write_session(state_path(place, choice), options_.identity, {}, session);
   const MutexLock lock(mutex_);
+  if (!keeps_states_) {  // they were dropped meanwhile
+    std::error_code ignored;
+    fs::remove(state_path(place, choice), ignored);
+    return false;
+  }
   if (!status.has_value()) {
     state_bytes_ -= bytes;
     spdlog::debug("a KV cache was not saved: {}", status.error().message);

@@ -55,12 +55,16 @@ class BatchJournal : public std::enable_shared_from_this<BatchJournal> {
   void interrupted();
   // None of them goes on.
   void discard();
+  // Their room is needed: removes all KV caches, and saves no more.
+  void drop_states();
 
   // Until all that keeper() gave is gone, and with it what may still be written.
   void wait_for_keepers() const;
 
   uint64_t bytes() const;  // on the drive
-  // Removes the folder with all that is in it.
+  // The same of one that is not open.
+  static uint64_t bytes_in(const std::filesystem::path& directory);
+  // Removes what a journal has left there, and the folder where there is nothing else in it.
   static void remove(const std::filesystem::path& directory);
 
  private:
@@ -93,6 +97,7 @@ class BatchJournal : public std::enable_shared_from_this<BatchJournal> {
   std::map<size_t, OfRequest> under_way_ ODMOE_GUARDED_BY(mutex_);  // by place
   uint64_t live_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;                // of their lines
   uint64_t state_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;               // of their KV caches
+  bool keeps_states_ ODMOE_GUARDED_BY(mutex_) = true;
   bool interrupted_ ODMOE_GUARDED_BY(mutex_) = false, discarded_ ODMOE_GUARDED_BY(mutex_) = false;
 };
 

@@ -216,6 +216,24 @@ TEST_F(JournalStates, OfThoseThatAreCancelledOnlyWhatGoesOnAndIsWorthItIsSaved) 
   EXPECT_FALSE(saved(1.1 * cost(), true, false)) << "there is no room";
 }
 
+TEST_F(JournalStates, AreDroppedWhereTheirRoomIsNeeded) {
+  const auto journal = open();
+  journal->keeper(0, 0)->wrote(token_of(1));
+  const uint64_t before = journal->bytes();
+  journal->interrupted();
+  journal->keeper(0, 0)->interrupted(*session_, 1e6);
+  ASSERT_EQ(restorable(*journal), 40);
+  EXPECT_GE(BatchJournal::bytes_in(directory_), journal->bytes());
+  journal->drop_states();
+  EXPECT_EQ(journal->bytes(), before);
+  EXPECT_EQ(BatchJournal::bytes_in(directory_), before);
+  EXPECT_EQ(restorable(*journal), 0);
+  journal->keeper(0, 0)->interrupted(*session_, 1e6);
+  EXPECT_FALSE(journal->keeper(0, 0)->park(*session_));
+  EXPECT_EQ(BatchJournal::bytes_in(directory_), before);
+  EXPECT_EQ(written(*journal, 0), std::vector<Token>{1});
+}
+
 TEST_F(JournalStates, WhatIsNotOfTheTextOrDamagedIsNotUsed) {
   const auto journal = open();
   journal->keeper(0, 0)->wrote(token_of(1));

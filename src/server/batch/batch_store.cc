@@ -72,18 +72,20 @@ Status BatchStore::read_directory() {
   }
   if (error) return fail(ErrorKind::kIo, "cannot read {}: {}", directory_.string(), error.message());
   // Answers of batches that are over, and of none.
-  uint64_t answered_bytes = 0;
+  uint64_t answered_bytes = 0, under_way_bytes = 0;
   for (const fs::path& path : others) {
     const std::string name = path.filename().string();
     const auto batch = batches_.find(name.substr(0, name.find('.')));
     if (batch == batches_.end() || is_over(batch->second.record.phase)) {
       fs::remove_all(path, error);
+    } else if (fs::is_directory(path, error)) {
+      under_way_bytes += BatchJournal::bytes_in(path);
     } else if (const uintmax_t bytes = fs::file_size(path, error); !error) {
       answered_bytes += bytes;
     }
   }
   // The files that they become are written beside them.
-  (void)files_->keep_room(2 * answered_bytes);
+  (void)files_->keep_room(2 * answered_bytes + under_way_bytes);
   forget_old();
   return {};
 }

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/batch/batch_journal.h"
 #include "server/limits.h"
 #include "temp_dir.h"
 
@@ -222,12 +223,15 @@ TEST_F(BatchStoreTest, AnswersOfBatchesThatAreOverGoWhenItIsOpened) {
     dir_.write("batches/batches/" + id + ".out", "x");
     dir_.write("batches/batches/" + id + ".out.progress", "x");
   }
+  std::filesystem::create_directory(journal_path_of(store_->output_path(b)));
+  dir_.write("batches/batches/" + b + ".out.under-way/written", std::string_view("xyz"));
+  dir_.write("batches/batches/" + b + ".out.under-way/0-0.state", std::string_view("xyzu"));
   open();
   EXPECT_FALSE(std::filesystem::exists(store_->output_path(a)));
   EXPECT_TRUE(std::filesystem::exists(store_->output_path(b)));
   EXPECT_TRUE(std::filesystem::exists(store_->output_path(b).string() + ".progress"));
   EXPECT_FALSE(std::filesystem::exists(store_->output_path("batch_none")));
-  EXPECT_EQ(store_->files().used_bytes(), 2 * (1 + FileStore::kFileBytes) + 2 * 2)
+  EXPECT_EQ(store_->files().used_bytes(), 2 * (1 + FileStore::kFileBytes) + 2 * 2 + 7)
       << "and room for the others";
 }
 

@@ -309,12 +309,15 @@ Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
       const MutexLock lock(mutex_);
       journal_ = journal;
     }
+    // The files that the answers become are written beside them.
+    const auto has_room = [&] { return store_->files().keep_room(2 * output->bytes() + journal->bytes()); };
     const auto counts = answer_batch(service_, input, *output, journal, [&](const BatchCounts& so_far) {
       store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
       stopped = look(record);
-      // The files that they become are written beside them.
-      const uint64_t room = 2 * output->bytes() + journal->bytes();
-      if (stopped == Stopped::kNot && !store_->files().keep_room(room)) stopped = Stopped::kFull;
+      if (stopped == Stopped::kNot && !has_room()) {
+        journal->drop_states();  // answers are worth more
+        if (!has_room()) stopped = Stopped::kFull;
+      }
       const bool has_gone_on = so_far.done > so_far.before || so_far.generated_tokens > 0;
       const bool turn_over = has_gone_on && store_->now() - turn_began >= kBatchTurnSeconds;
       if (stopped == Stopped::kNot && turn_over && store_->others_wait()) stopped = Stopped::kTurnOver;

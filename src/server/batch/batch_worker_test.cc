@@ -19,6 +19,7 @@
 
 #include "deadline.h"
 #include "odmoe/format.h"
+#include "server/batch/batch_journal.h"
 #include "temp_dir.h"
 
 namespace odmoe::server {
@@ -228,6 +229,18 @@ TEST_F(BatchWorkerTest, KeysHaveTurnsAndWhatGaveWayGoesOnWithTheSameBytes) {
   const BatchRecord over = until_over(mine);
   EXPECT_EQ(over.phase, BatchPhase::kCompleted);
   EXPECT_EQ(said_in(over.output_file), wanted);
+}
+
+TEST_F(BatchWorkerTest, WhatTakesTheRoomOfAnswersGoes) {
+  const std::string id = interrupted(30, 100);
+  // A KV cache of one that is under way, larger than all of the drive.
+  const auto state = journal_path_of(store_->output_path(id)) / "29-0.state";
+  std::ofstream(state).close();
+  std::filesystem::resize_file(state, store_->disk_bytes() + 1);
+  start();
+  const BatchRecord over = until_over(id);
+  EXPECT_EQ(over.phase, BatchPhase::kCompleted);
+  EXPECT_EQ(over.n_completed, 30U);
 }
 
 TEST_F(BatchWorkerTest, SaysWhatTheAnswersTook) {
