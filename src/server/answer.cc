@@ -122,9 +122,10 @@ void Answer::count(const ChannelEvent& event) {
 }
 
 AnswerEvent Answer::say(const ChannelEvent& event) {
-  AnswerEvent said{.choice = event.choice, .tokens = event.tokens, .prompt = event.prompt};
+  AnswerEvent said{.choice = event.choice, .prompt = event.prompt};
   size_t& n_call = n_call_[event.choice];
   const bool said_enough = enough(event.choice);
+  if (!said_enough) said.tokens = event.tokens;
   if (texts_.empty()) {
     said.content = event.text;
   } else if (!said_enough) {  // what comes after the one call that was wanted is not told

@@ -41,14 +41,20 @@ TEST(Answer, WhatComesBehindTheOneCallThatWasWantedIsNotCounted) {
     options.chat = ChatAnswerOptions{
         .format = find_output_format("hermes"), .calls = true, .tools = nullptr, .id = "x", .one_call = true};
     Answer answer(std::move(options));
-    answer.take(said("<tool_call>{\"name\":\"f\",\"arguments\":{}}", 5));
+    const auto take = [&](const std::string& text, int32_t tokens) {
+      ChannelEvent event = said(text, tokens);
+      event.tokens.resize(static_cast<size_t>(tokens));
+      answer.take(event);
+    };
+    take("<tool_call>{\"name\":\"f\",\"arguments\":{}}", 5);
     ASSERT_TRUE(answer.enough(0));
-    answer.take(said("</tool_call>", 1));
-    answer.take(said(" and", 1));
+    take("</tool_call>", 1);
+    take(" and", 1);
     answer.take({.n_token = 5, .end = GenerationEnd{.ending = ending, .generated_tokens = 12}});
     EXPECT_FALSE(answer.error());
     EXPECT_EQ(answer.usage().generated, 5) << "the rest is what came until it was ended";
     EXPECT_EQ(answer.choices()[0].finish, AnswerFinish::kCalls);
+    EXPECT_EQ(answer.choices()[0].tokens.size(), 5U);
   }
 }
 
