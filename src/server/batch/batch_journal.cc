@@ -18,6 +18,7 @@
 
 #include "odmoe/format.h"
 #include "server/batch/line_file.h"
+#include "server/private_directory.h"
 #include "server/saved_state.h"
 
 namespace odmoe::server {
@@ -25,7 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kStateSuffix = ".state";
+constexpr std::string_view kWrittenName = "written", kNewWrittenName = "written.new";
+constexpr std::string_view kStateSuffix = ".state", kUnfinishedSuffix = ".state.unfinished";
 // The file of tokens is written anew when it has become so large, and most of it is of requests that are
 // done.
 constexpr uint64_t kMuchWrittenBytes = 16 << 10;
@@ -139,6 +141,21 @@ void take_journal_line(const JournalLine& line, KeptGeneration& kept) {
   } while (words.take(' '));
 }
 
+// Whose KV cache a file is, by its name.
+struct StateName {
+  size_t place = 0, choice = 0;
+  std::string_view suffix;
+};
+
+std::optional<StateName> read_state_name(std::string_view name) {
+  WordReader words(name);
+  StateName read;
+  if (!words.number(read.place) || !words.take('-') || !words.number(read.choice)) return std::nullopt;
+  read.suffix = words.rest();
+  if (read.suffix != kStateSuffix && read.suffix != kUnfinishedSuffix) return std::nullopt;
+  return read;
+}
+
 }  // namespace
 
 fs::path journal_path_of(const fs::path& path) { return path.string() + ".under-way"; }
@@ -239,12 +256,15 @@ Result<std::shared_ptr<BatchJournal>> BatchJournal::open(const BatchJournalOptio
 
 Status BatchJournal::open_files(const std::function<bool(size_t place)>& is_done) {
   const fs::path& directory = options_.directory;
-  // It has what was asked and answered.
-  if (mkdir(directory.c_str(), S_IRWXU) != 0 && errno != EEXIST)
-    return batch_file_error("make", directory, errno);
+  // It has what was asked and answered; where anybody may make files, others may have made it or a link.
+  std::error_code none;
+  if (fs::is_symlink(directory, none)) {
+    return fail(ErrorKind::kUsage, "{} is a link to somewhere else: remove it", directory.string());
+  }
+  ODMOE_RETURN_IF_ERROR(prepare_private_directory("the folder of requests under way", directory));
   const MutexLock lock(mutex_);
-  written_path_ = directory / "written";
-  written_ = FileDescriptor::open(written_path_, O_RDWR | O_CREAT, S_IRUSR | S_IWUSR);
+  written_path_ = directory / kWrittenName;
+  written_ = FileDescriptor::open(written_path_, O_RDWR | O_CREAT | O_NOFOLLOW, S_IRUSR | S_IWUSR);
   if (!written_) return batch_file_error("write", written_path_, errno);
   bool is_ours = false;
   ODMOE_RETURN_IF_ERROR(each_batch_line(written_, written_path_, 0,
@@ -276,23 +296,21 @@ std::string BatchJournal::first_line() const {
   return odmoe::format("{:016x} {}\n", line_checksum(options_.batch), options_.batch);
 }
 
-// Those of requests that are under way; others go.
+// Those of requests that are under way; others go, and nothing else does.
 Status BatchJournal::read_states(const std::function<bool(size_t place)>& is_done) {
   std::error_code error;
   for (fs::directory_iterator entry(options_.directory, error), end; !error && entry != end;
        entry.increment(error)) {
     const fs::path& path = entry->path();
-    if (path == written_path_) continue;
-    const std::string name = path.stem().string();
-    WordReader words(name);
-    size_t place = 0, choice = 0;
-    const bool is_state = path.extension() == kStateSuffix && words.number(place) && words.take('-') &&
-                          words.number(choice) && words.at_end();
+    const std::string name = path.filename().string();
+    const auto state = read_state_name(name);
     std::error_code gone;
+    if (name == kNewWrittenName) fs::remove(path, gone);
+    if (!state) continue;
     // A request that has written nothing yet has no lines.
     const uintmax_t bytes = fs::file_size(path, gone);
-    if (is_state && !gone && !is_done(place)) {
-      under_way_[place].states[choice] = bytes;
+    if (state->suffix == kStateSuffix && !gone && !is_done(state->place)) {
+      under_way_[state->place].states[state->choice] = bytes;
       state_bytes_ += bytes;
     } else {
       fs::remove(path, gone);
@@ -338,8 +356,9 @@ void BatchJournal::append(size_t place, size_t choice, const std::string& what) 
 
 // Leaves the lines of those that are under way.
 void BatchJournal::compact() {
-  const fs::path path = written_path_.string() + ".new";
-  FileDescriptor file = FileDescriptor::open(path, O_RDWR | O_CREAT | O_TRUNC, S_IRUSR | S_IWUSR);
+  const fs::path path = options_.directory / kNewWrittenName;
+  FileDescriptor file =
+      FileDescriptor::open(path, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
   if (!file) return;
   uint64_t bytes = 0;
   Status status = write_whole_line(file, path, bytes, first_line());
@@ -407,8 +426,13 @@ uint64_t BatchJournal::bytes_in(const fs::path& directory) {
 }
 
 void BatchJournal::remove(const fs::path& directory) {
-  std::error_code ignored;
-  fs::remove_all(directory, ignored);
+  std::error_code error, ignored;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const bool is_ours = name == kWrittenName || name == kNewWrittenName || read_state_name(name);
+    if (is_ours) fs::remove(entry->path(), ignored);
+  }
+  fs::remove(directory, ignored);  // unless there is something else in it
 }
 
 void BatchJournal::drop_states() {

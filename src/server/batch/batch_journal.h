@@ -43,7 +43,8 @@ struct BatchJournalOptions {
 // Thread-safe.  A drive that fails here ends nothing: what is not kept is evaluated again.
 class BatchJournal : public std::enable_shared_from_this<BatchJournal> {
  public:
-  // Takes up what is there, but for requests that `is_done` says are answered.  kIo.
+  // Takes up what is there, but for requests that `is_done` says are answered.  kIo; kUsage when the folder
+  // is a link, or others can get at it.
   static Result<std::shared_ptr<BatchJournal>> open(const BatchJournalOptions& options,
                                                     const std::function<bool(size_t place)>& is_done);
 

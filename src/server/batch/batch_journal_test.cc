@@ -1,6 +1,8 @@
 #include "server/batch/batch_journal.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -17,6 +19,8 @@
 
 namespace odmoe::server {
 namespace {
+
+using ::testing::HasSubstr;
 
 GeneratedToken token_of(Token token) { return {.token = token}; }
 
@@ -104,6 +108,35 @@ TEST_F(BatchJournalTest, WhatAnEndLeftOfALineCountsForNothing) {
     for (size_t i = 0; i < there.size(); ++i) EXPECT_EQ(there[i], static_cast<Token>(i));
   }
   EXPECT_EQ(most, 5U);
+}
+
+TEST_F(BatchJournalTest, TakesNoFolderAndNoFileThatMayBeOthers) {
+  const auto message = [&] {
+    const auto refused =
+        BatchJournal::open({.directory = directory_, .batch = "me", .identity = {}}, none_is_done);
+    return refused.has_value() ? "" : refused.error().message;
+  };
+  std::filesystem::create_directory(directory_);
+  ASSERT_EQ(chmod(directory_.c_str(), 0755), 0);
+  EXPECT_THAT(message(), HasSubstr("other users can get at it"));
+  std::filesystem::remove(directory_);
+  const auto precious = dir_.write("precious", std::string_view("mine\n"));
+  std::filesystem::create_directory(dir_ / "elsewhere");
+  std::filesystem::create_directory_symlink(dir_ / "elsewhere", directory_);
+  EXPECT_THAT(message(), HasSubstr("is a link"));
+  std::filesystem::remove(directory_);
+  ASSERT_EQ(mkdir(directory_.c_str(), 0700), 0);
+  std::filesystem::create_symlink(precious, directory_ / "written");
+  EXPECT_THAT(message(), HasSubstr("written"));
+  EXPECT_EQ(std::filesystem::file_size(precious), 5U);
+  std::filesystem::remove(directory_ / "written");
+  dir_.write("out.under-way/notes", std::string_view("mine\n"));
+  dir_.write("out.under-way/7-0.state.unfinished", std::string_view("x"));
+  EXPECT_EQ(message(), "");
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "7-0.state.unfinished"));
+  BatchJournal::remove(directory_);
+  EXPECT_FALSE(std::filesystem::exists(directory_ / "written"));
+  EXPECT_TRUE(std::filesystem::exists(directory_ / "notes")) << "it is none of a journal's";
 }
 
 TEST_F(BatchJournalTest, ForgetsRequestsThatAreDoneAndOtherBatches) {

@@ -80,7 +80,7 @@ Result<BatchCounts> answer_batch(const BatchService& service, const BatchInput& 
                                  const std::shared_ptr<BatchJournal>& journal,
                                  const std::function<bool(const BatchCounts&)>& watch);
 
-// Of those that go to `output`.  kIo, and errors as Engine::state_identity().
+// Of those that go to `output`.  Errors as BatchJournal::open() and Engine::state_identity().
 Result<std::shared_ptr<BatchJournal>> open_journal(const Engine& engine, uint64_t state_bytes, int32_t chunk,
                                                    const BatchOutput& output);
 
