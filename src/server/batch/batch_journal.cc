@@ -372,6 +372,8 @@ void BatchJournal::compact() {
           ODMOE_RETURN_IF_ERROR(write_whole_line(file, path, bytes, std::string(text) + "\n"));
           return true;
         });
+  // What it replaces may have been brought to the drive.
+  if (status.has_value() && fsync(file.number()) != 0) status = batch_file_error("write", path, errno);
   std::error_code error;
   if (status.has_value()) fs::rename(path, written_path_, error);
   if (!status.has_value() || error) {
