@@ -326,6 +326,7 @@ void Scheduler::run() {
     admit(/*patient=*/false);
     admit(/*patient=*/true);
     const bool others = n_running(/*patient=*/false) > 0;
+    const bool draining = draining_;
     if (stop_) break;
     if (!others && n_running(/*patient=*/true) == 0) {
       idle_.notify_all();
@@ -335,10 +336,13 @@ void Scheduler::run() {
     lock.unlock();
     for (const auto& seat : seats_) {
       if (seat->job == nullptr) continue;
+      const bool gives_way = others && seat->patient;
       if (!goes_on(*seat)) {
+        // What it leaves on the drive may take longer than the others have until the end.
+        if (draining && gives_way && seat->job->work.keeper != nullptr) continue;
         release(*seat, seat->job->stop_reason);
       } else if (seat->job->work.keeper != nullptr && seat->job->evaluated_s > 0 &&
-                 seat->session != nullptr) {
+                 seat->session != nullptr && !gives_way) {
         seat->job->work.keeper->went_on(*seat->session, std::exchange(seat->job->evaluated_s, 0));
       }
     }
@@ -415,7 +419,10 @@ bool Scheduler::waits_for_beginning(const Job& job) const {
   const std::span<const Token> prompt = job.text();
   int32_t ahead = 0;
   for (const auto& seat : seats_) {
-    if (seat->job == nullptr || seat->job->prefilled || seat->job->work.owner != job.work.owner) continue;
+    if (seat->patient || seat->job == nullptr || seat->job->prefilled ||
+        seat->job->work.owner != job.work.owner) {
+      continue;
+    }
     const std::span<const Token> other = seat->job->text();
     const auto equal = std::ranges::mismatch(prompt, other).in1 - prompt.begin();
     const auto most = static_cast<int32_t>(std::min(equal, std::ssize(prompt) - 1));
@@ -427,7 +434,8 @@ bool Scheduler::waits_for_beginning(const Job& job) const {
   const DividedPrompt divided{.tokens = prompt, .division = division};
   const bool is_there =
       cache_->find(job.work.owner, divided) >= ahead || std::ranges::any_of(seats_, [&](const auto& seat) {
-        return seat->owner == job.work.owner && reusable(divided, *seat->session, options_.reuse) >= ahead;
+        return !seat->patient && seat->owner == job.work.owner &&
+               reusable(divided, *seat->session, options_.reuse) >= ahead;
       });
   return !is_there;
 }
@@ -567,6 +575,14 @@ int32_t Scheduler::reuse(const Job& job, Seat& seat) {
   const std::string before = std::exchange(seat.owner, owner);
   if (GenerationKeeper* const keeper = job.work.keeper.get();
       keeper != nullptr && keeper->restorable(prompt.tokens, prompt.division) > shared) {
+    const auto others_come = [&] {
+      const MutexLock lock(mutex_);
+      return n_running(/*patient=*/false) > 0 || !queue_.empty();
+    };
+    if (job.work.patient && others_come()) {
+      seat.session.reset();  // as if it were parked
+      return 0;
+    }
     if (cache_ != nullptr && !job.work.patient) cache_->save(before, session, 0);
     if (const int32_t restored = keeper->restore(session); restored > 0) return restored;
     shared = 0;

@@ -284,7 +284,7 @@ class MemoryKeeper final : public GenerationKeeper {
     return static_cast<int32_t>(tokens_.size());
   }
   void wrote(const GeneratedToken& /*token*/) override {}
-  void went_on(const Session& /*session*/, double /*seconds*/) override {}
+  void went_on(const Session& /*session*/, double /*seconds*/) override { ++n_went_on; }
   bool park(const Session& session) override {
     ++n_begun;
     tokens_.assign(session.tokens().begin(), session.tokens().end());
@@ -300,10 +300,13 @@ class MemoryKeeper final : public GenerationKeeper {
     return true;
   }
   void ended(Ending ending) override { ending_ = ending; }
-  void interrupted(const Session& /*session*/, double /*seconds*/) override {}
+  void interrupted(const Session& session, double /*seconds*/) override {
+    ++n_interrupted;
+    park(session);
+  }
 
   bool loses = false;  // what is parked
-  std::atomic<int> n_begun = 0, n_parked = 0, n_restored = 0;
+  std::atomic<int> n_begun = 0, n_parked = 0, n_restored = 0, n_went_on = 0, n_interrupted = 0;
   std::optional<Ending> ending_;
 
  private:
@@ -372,6 +375,88 @@ TEST_F(SchedulerTest, WhatWasWrittenToItsEndIsOver) {
     asked.written.pop_back();
     EXPECT_EQ(generate(asked).size(), 1U);
   }
+}
+
+TEST_F(SchedulerTest, NothingOfPatientOnesIsSavedOrBroughtBackBetweenTheTokensOfOthers) {
+  options_.patient_sessions = 1;
+  options_.prompts = 2;
+  options_.reuse = cache_options_.reuse = PromptReuse::kExact;
+  start();
+  Generation asked = ask(kText, 40);
+  const std::vector<Token> alone = generate(asked);
+  asked.patient = true;
+  const auto keeper = std::make_shared<MemoryKeeper>();
+  asked.keeper = keeper;
+  const auto patient = std::make_shared<RecordingSink>(), beside = std::make_shared<RecordingSink>();
+  Scheduler::Ticket ticket_beside;
+  int n_went_on = -1, n_changes = 0;
+  size_t n_token = 0;
+  std::atomic<bool> cancelled = false;
+  // In the scheduler's thread, when there is something to save.
+  patient->on_each_ = [&] {
+    if (++n_token == 3) {
+      n_went_on = keeper->n_went_on;
+      ticket_beside = scheduler_->submit(ask("Something else", 10), beside).value();
+    }
+    while (n_token == 6 && !cancelled) std::this_thread::yield();
+  };
+  beside->on_each_ = [&] { n_changes += keeper->n_went_on - n_went_on; };
+  auto first = scheduler_->submit(asked, patient).value();
+  beside->wait();
+  EXPECT_EQ(n_changes, 0);
+  patient->wait_for_tokens(5);
+  first.cancel(Ending::kCancelled);
+  cancelled = true;
+  EXPECT_EQ(patient->wait().ending, Ending::kCancelled);
+  EXPECT_GT(keeper->n_went_on, n_went_on);
+  ASSERT_EQ(keeper->n_interrupted, 1);
+  Generation other = ask("A horse", 3);
+  other.patient = true;
+  generate(other);  // has the session meanwhile
+
+  for (const Token token : patient->tokens()) asked.written.push_back({.token = token});
+  const auto again = std::make_shared<RecordingSink>(), late = std::make_shared<RecordingSink>();
+  Scheduler::Ticket ticket_again;
+  n_token = 0;
+  late->on_each_ = [&] {
+    if (++n_token == 3) ticket_again = scheduler_->submit(asked, again).value();
+    n_changes += keeper->n_restored;
+  };
+  const auto ticket = scheduler_->submit(ask("My kingdom", 10), late).value();
+  late->wait();
+  EXPECT_EQ(n_changes, 0);
+  EXPECT_EQ(again->wait().ending, Ending::kLength);
+  EXPECT_EQ(keeper->n_restored, 1);
+  std::vector<Token> all = patient->tokens();
+  const std::vector<Token> rest = again->tokens();
+  all.insert(all.end(), rest.begin(), rest.end());
+  EXPECT_EQ(all, alone);
+}
+
+TEST_F(SchedulerTest, AtTheEndPatientOnesAreSavedWhenOthersAreDone) {
+  options_.patient_sessions = 1;
+  options_.prompts = 2;
+  start();
+  Generation asked = ask(kText, 150);
+  asked.patient = true;
+  const auto keeper = std::make_shared<MemoryKeeper>();
+  asked.keeper = keeper;
+  const auto patient = std::make_shared<RecordingSink>(), beside = std::make_shared<RecordingSink>();
+  Scheduler::Ticket ticket_beside;
+  size_t n_patient = 0, n_token = 0;
+  int n_saved = 0;
+  patient->on_each_ = [&] {
+    if (++n_patient == 3) ticket_beside = scheduler_->submit(ask("Something else", 20), beside).value();
+  };
+  beside->on_each_ = [&] {
+    if (++n_token == 3) scheduler_->drain();
+    n_saved += keeper->n_interrupted;
+  };
+  const auto ticket = scheduler_->submit(asked, patient).value();
+  EXPECT_EQ(beside->wait().ending, Ending::kLength);
+  EXPECT_EQ(n_saved, 0);
+  EXPECT_EQ(patient->wait().ending, Ending::kCancelled);
+  EXPECT_EQ(keeper->n_interrupted, 1);
 }
 
 TEST_F(SchedulerTest, PatientOnesGoOnWhileNobodyElseDoesAndChangeNoBit) {
