@@ -219,13 +219,14 @@ TEST_F(BatchWorkerTest, GoesOnWithWhatIsThereUnlessTheModelIsAnother) {
 
 TEST_F(BatchWorkerTest, KeysHaveTurnsAndWhatGaveWayGoesOnWithTheSameBytes) {
   start();
-  const auto wanted = said_in(until_over(create(8, 120)).output_file);
-  const std::string mine = create(8, 120);
+  const auto wanted = said_in(until_over(create(24, 120)).output_file);
+  const std::string mine = create(24, 120);
   until(mine, [](const BatchRecord& record) { return record.n_completed > 0; });
   const std::string yours = create(2, 3, "", "you");
   now_ += kBatchTurnSeconds;
   const auto is_done = [](const BatchRecord& record) { return is_over(record.phase); };
   EXPECT_EQ(until(yours, is_done, "you").phase, BatchPhase::kCompleted);
+  EXPECT_FALSE(is_over(store_->find(mine, "me")->phase)) << "it gave way";
   const BatchRecord over = until_over(mine);
   EXPECT_EQ(over.phase, BatchPhase::kCompleted);
   EXPECT_EQ(said_in(over.output_file), wanted);
