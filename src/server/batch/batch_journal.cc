@@ -84,12 +84,13 @@ class WordReader {
   std::string_view rest_;
 };
 
-bool read_token(WordReader& words, GeneratedToken& token) {
-  if (!words.number(token.token)) return false;
+bool read_token(WordReader& words, int32_t n_vocab, GeneratedToken& token) {
+  const auto id = [&](Token& read) { return words.number(read) && read >= 0 && read < n_vocab; };
+  if (!id(token.token)) return false;
   if (words.take(':') && !words.logprob(token.logprob)) return false;
   while (words.take(':')) {
     TokenLogprob top;
-    if (!words.number(top.token) || !words.take(':') || !words.logprob(top.logprob)) return false;
+    if (!id(top.token) || !words.take(':') || !words.logprob(top.logprob)) return false;
     token.top.push_back(top);
   }
   return true;
@@ -120,7 +121,8 @@ std::optional<JournalLine> read_journal_line(std::string_view line) {
   return read;
 }
 
-void take_journal_line(const JournalLine& line, KeptGeneration& kept) {
+// Ends before a token that the model does not have.
+void take_journal_line(const JournalLine& line, int32_t n_vocab, KeptGeneration& kept) {
   constexpr std::string_view kEnd = "end ";
   if (line.first > kept.written.size()) return;  // what comes before is not there
   if (line.what.starts_with(kEnd)) {
@@ -136,7 +138,7 @@ void take_journal_line(const JournalLine& line, KeptGeneration& kept) {
   WordReader words(line.what);
   do {
     GeneratedToken token;
-    if (!read_token(words, token)) return;
+    if (!read_token(words, n_vocab, token)) return;
     kept.written.push_back(std::move(token));
   } while (words.take(' '));
 }
@@ -337,7 +339,7 @@ KeptGeneration BatchJournal::kept(size_t place, size_t choice) const {
   (void)each_batch_line(written_, written_path_, begin, [&](std::string_view text, uint64_t) -> Result<bool> {
     const auto line = read_journal_line(text);
     if (!line) return false;
-    if (line->place == place && line->choice == choice) take_journal_line(*line, kept);
+    if (line->place == place && line->choice == choice) take_journal_line(*line, options_.n_vocab, kept);
     return true;
   });
   return kept;

@@ -35,6 +35,7 @@ struct BatchJournalOptions {
   std::filesystem::path directory;  // made if it is not there
   std::string batch;                // what tells the batch from all others, one line: others' is forgotten
   std::string identity;             // Engine::state_identity()
+  int32_t n_vocab = 0;              // ModelInfo::n_vocab: no other token is taken up
   int32_t chunk = 512;              // EngineOptions::chunk
   uint64_t state_bytes = 0;         // of KV caches on the drive, at most; 0: none are saved
   double drive_bytes_per_second = kSlowDriveBytesPerSecond;

@@ -33,6 +33,7 @@ class BatchJournalTest : public ::testing::Test {
     return BatchJournal::open({.directory = directory_,
                                .batch = batch,
                                .identity = "model",
+                               .n_vocab = kVocab,
                                .chunk = kChunk,
                                .state_bytes = state_bytes_,
                                .drive_bytes_per_second = 1e6},
@@ -51,7 +52,7 @@ class BatchJournalTest : public ::testing::Test {
     return {std::istreambuf_iterator<char>(file), {}};
   }
 
-  static constexpr int32_t kChunk = 16;
+  static constexpr int32_t kChunk = 16, kVocab = 110;
   odmoe::testing::TempDir dir_;
   std::filesystem::path directory_ = dir_ / "out.under-way";
   uint64_t state_bytes_ = 1 << 30;
@@ -108,6 +109,29 @@ TEST_F(BatchJournalTest, WhatAnEndLeftOfALineCountsForNothing) {
     for (size_t i = 0; i < there.size(); ++i) EXPECT_EQ(there[i], static_cast<Token>(i));
   }
   EXPECT_EQ(most, 5U);
+}
+
+TEST_F(BatchJournalTest, TakesUpNoTokenThatTheModelHasNot) {
+  for (const Token wrong : {-1, kVocab}) {
+    for (const bool alternative : {false, true}) {
+      BatchJournal::remove(directory_);
+      {
+        const auto keeper = open()->keeper(0, 0);
+        keeper->wrote(token_of(kVocab - 1));
+        keeper->wrote(alternative ? GeneratedToken{.token = 1, .logprob = -1, .top = {{wrong, -1}}}
+                                  : token_of(wrong));
+        keeper->wrote(token_of(2));
+        keeper->ended(Ending::kEndToken);
+      }
+      const auto keeper = open()->keeper(0, 0);
+      const KeptGeneration kept = keeper->kept();
+      ASSERT_EQ(kept.written.size(), 1U);
+      EXPECT_EQ(kept.written[0].token, kVocab - 1);
+      EXPECT_FALSE(kept.ending);
+      keeper->wrote(token_of(3));
+      EXPECT_EQ(written(*open(), 0), (std::vector<Token>{kVocab - 1, 3}));
+    }
+  }
 }
 
 TEST_F(BatchJournalTest, TakesNoFolderAndNoFileThatMayBeOthers) {

@@ -326,6 +326,7 @@ Result<std::shared_ptr<BatchJournal>> open_journal(const Engine& engine, uint64_
   BatchJournalOptions options{.directory = journal_path_of(output.path()),
                               .batch = odmoe::format("{} {}", output.identity(), output.begun()),
                               .identity = {},
+                              .n_vocab = engine.model().n_vocab,
                               .chunk = chunk,
                               .state_bytes = state_bytes};
   ODMOE_ASSIGN_OR_RETURN(options.identity, engine.state_identity());
