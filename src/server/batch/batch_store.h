@@ -3,7 +3,8 @@
 //    lock             held by the process that serves it
 //    files/           file_store.h
 //    batches/ID.json  batch_record.h, replaced as a whole with each step of the batch
-//    batches/ID.out   what is answered so far, with its ID.out.progress (batch_output.h)
+//    batches/ID.out   what is answered so far, with its ID.out.progress (batch_output.h) and
+//                     ID.out.under-way/ (batch_journal.h)
 #pragma once
 
 #include <cstddef>
