@@ -174,7 +174,7 @@ TEST(ExpertsOnADevice, ThatFailsEndTheEvaluationAndNothingElse) {
         const Token next = 5;
         const Status status = session->evaluate({&next, 1});
         ASSERT_FALSE(status.has_value()) << after;
-        EXPECT_EQ(status.error().kind, ErrorKind::kIo);
+        EXPECT_EQ(status.error().kind, ErrorKind::kDeviceLost);
         EXPECT_THAT(status.error().message, HasSubstr("the device CPU failed: device lost"));
         EXPECT_EQ(session->tokens().size(), prompt.size());
       }
