@@ -15,11 +15,24 @@ constexpr uint64_t kPages = 64 * kKiB;
 
 }  // namespace
 
+bool pads_matrix(ggml_backend_buffer_type_t buffers, ggml_type type, int64_t n_in, int64_t n_out) {
+  const ggml_context_ptr context(
+      ggml_init({.mem_size = 2 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
+  const ggml_tensor* matrix = ggml_new_tensor_2d(context.get(), type, n_in, n_out);
+  return ggml_backend_buft_get_alloc_size(buffers, matrix) != ggml_nbytes(matrix);
+}
+
 int32_t DeviceSlots::slots_in_window(const Backend& backend, const Shape& shape) {
   const uint64_t most = backend.max_buffer_bytes();
   const uint64_t room = most > 2 * kPages ? most - 2 * kPages : 0;  // what wrapping takes on both sides
-  return static_cast<int32_t>(
+  auto n = static_cast<int32_t>(
       std::min<uint64_t>(room / shape.slot_bytes, static_cast<uint64_t>(std::max(0, shape.most_in_window))));
+  n = std::min(n, std::max(1, shape.n_slot));
+  const auto leaves_one = [&](int32_t in_window) { return shape.n_slot % in_window == 1; };
+  for (int32_t fewer = n; fewer > 1; --fewer) {
+    if (!leaves_one(fewer)) return fewer;
+  }
+  return n;
 }
 
 Result<DeviceSlots> DeviceSlots::over(const Backend& backend, std::span<std::byte> memory, uint64_t first,

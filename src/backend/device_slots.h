@@ -17,6 +17,10 @@
 
 namespace odmoe {
 
+// Whether buffers of a type keep a matrix [n_in, n_out] in more bytes than its values take, to which they
+// write when it gets its place.
+bool pads_matrix(ggml_backend_buffer_type_t buffers, ggml_type type, int64_t n_in, int64_t n_out);
+
 // One owner.  Must not outlive the backend.
 class DeviceSlots {
  public:
@@ -25,7 +29,8 @@ class DeviceSlots {
     int32_t n_slot = 0;
     int32_t most_in_window = 1;  // that the device takes as one operand
   };
-  // How many slots of so many bytes are in one buffer of the device, beside `most_in_window`.  0: not one.
+  // How many slots of so many bytes are in one buffer of the device, beside `most_in_window`, and so that no
+  // window has one slot alone, if that can be.  0: not one.
   static int32_t slots_in_window(const Backend& backend, const Shape& shape);
 
   // Of memory of the host, page aligned, which must outlive it, from `first` on: of a device that

@@ -42,6 +42,20 @@ TEST_F(SlotsOnADevice, AreInWindowsOfAsManyAsItTakes) {
   EXPECT_EQ(slots.window_of(6), 2);
 }
 
+TEST_F(SlotsOnADevice, AreNeverAloneInAWindowWhereThatCanBe) {
+  DeviceSlots::Shape shape = shape_;
+  shape.n_slot = 10;
+  EXPECT_EQ(DeviceSlots::slots_in_window(*device_, shape), 2) << "of threes one would be left";
+  shape.n_slot = 7;
+  EXPECT_EQ(DeviceSlots::slots_in_window(*device_, shape), 3) << "of twos too";
+  shape.n_slot = 2;
+  EXPECT_EQ(DeviceSlots::slots_in_window(*device_, shape), 2);
+  shape.most_in_window = 1;
+  EXPECT_EQ(DeviceSlots::slots_in_window(*device_, shape), 1);
+  shape.most_in_window = 0;
+  EXPECT_EQ(DeviceSlots::slots_in_window(*device_, shape), 0);
+}
+
 TEST_F(SlotsOnADevice, AreThoseOfTheHostInPlace) {
   const auto memory = AlignedBuffer::allocate(4096 + 8 * kSlotBytes).value();
   const auto slots = DeviceSlots::over(*device_, memory.span(), 4096, shape_).value();

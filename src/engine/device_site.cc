@@ -76,11 +76,29 @@ Result<std::unique_ptr<DeviceSite>> DeviceSite::create(Backend& device, Backend&
 }
 
 Status DeviceSite::check(const DeviceLayer& of, int layer) const {
+  if (const ExpertMatrix* padded = compute_->padded(of.experts); padded != nullptr) {
+    return fail(ErrorKind::kUnsupported,
+                "{}: {} wants room behind the experts of layer {} in {}, whose rows have {} values, and in a "
+                "slot there is none; use --expert-placement cpu",
+                path_, device_->description(), layer, ggml_type_name(padded->type), padded->n_in);
+  }
   const std::string lacking = compute_->lacking(of.experts, 1);
   if (lacking.empty()) return {};
   return fail(ErrorKind::kUnsupported,
               "{}: {} cannot compute the experts of layer {} ({}): it lacks {}; use --expert-placement cpu",
               path_, device_->description(), layer, types_of(of.experts), lacking);
+}
+
+// A block is filled up with rows for a slot that none of its experts is in.
+Status DeviceSite::check_windows(const DeviceSlots& slots, int layer) const {
+  for (int32_t window = 0; window < slots.n_window(); ++window) {
+    if (slots.n_slot(window) > 1) continue;
+    return fail(ErrorKind::kBudget,
+                "{}: of the memory for the experts of layer {} one is alone in what {} takes as one operand, "
+                "and two are the least; use a little more {}, or --expert-placement cpu",
+                path_, layer, device_->description(), options_.in_place ? "--memory" : "--device-memory");
+  }
+  return {};
 }
 
 uint64_t DeviceSite::host_bytes() const {
@@ -159,6 +177,7 @@ Status DeviceSite::attach(ExpertStore& store) {
     }
     ODMOE_ASSIGN_OR_RETURN(slots->slots,
                            DeviceSlots::over(*device_, store.arena(), view.first_slot_offset, shape));
+    ODMOE_RETURN_IF_ERROR(check_windows(slots->slots, layer));
     slots_.push_back(std::move(slots));
   }
   return {};
@@ -180,7 +199,10 @@ Status DeviceSite::attach(ExpertStore& store, const ExpertSource& source, uint64
   }
   ODMOE_ASSIGN_OR_RETURN(arena_, DeviceArena::create(*device_, *host_, source, std::move(plan),
                                                      most_in_window, options_.policy));
-  for (const int layer : expert_layers_) layers_[static_cast<size_t>(layer)].slots = &arena_->slots_of(layer);
+  for (const int layer : expert_layers_) {
+    ODMOE_RETURN_IF_ERROR(check_windows(arena_->slots_of(layer), layer));
+    layers_[static_cast<size_t>(layer)].slots = &arena_->slots_of(layer);
+  }
   return {};
 }
 

@@ -74,6 +74,7 @@ class DeviceSite final : public ExpertSite, public RoutingSink, public HintSink 
              const Options& options);
   const DeviceLayer& layer() const { return layers_[static_cast<size_t>(work_.demand->layer())]; }
   Status check(const DeviceLayer& of, int layer) const;
+  Status check_windows(const DeviceSlots& slots, int layer) const;
   Status try_out(int layer, int32_t most_in_window);
   Result<int32_t> lay_out(int layer, uint64_t slot_bytes, int32_t n_slot, const SlotLayout& at);
   void lease_pending();

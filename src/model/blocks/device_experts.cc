@@ -34,6 +34,7 @@ int64_t DeviceExperts::block_rows(const ModelShape& shape, int64_t n_token) {
 DeviceExperts::DeviceExperts(Backend& device, const ModelShape& shape, int64_t chunk)
     : device_(&device),
       shape_(shape),
+      chunk_(chunk),
       most_rows_(std::max<int64_t>(block_rows(shape, chunk), shape.router.n_expert_used)),
       graph_(kBlocksOfGraph * kNodesOfBlock),
       asked_(kNodesOfBlock) {
@@ -133,6 +134,13 @@ std::string DeviceExperts::lacking(const LayerExperts& experts, int32_t n_slot) 
   return {};
 }
 
+const ExpertMatrix* DeviceExperts::padded(const LayerExperts& experts) {
+  for (const ExpertMatrix* matrix : {&experts.gate, &experts.up, &experts.down}) {
+    if (pads_matrix(device_->buffer_type(), matrix->type, matrix->n_in, matrix->n_out)) return matrix;
+  }
+  return nullptr;
+}
+
 int32_t DeviceExperts::most_slots(const LayerExperts& experts, int32_t most) {
   for (const ExpertMatrix* matrix : {&experts.gate, &experts.up, &experts.down}) {
     const auto values = static_cast<int64_t>(experts.slot_bytes / ggml_type_size(matrix->type)) *
@@ -189,7 +197,7 @@ void DeviceExperts::sum(ggml_tensor* values, size_t n_pair) {
 }
 
 // The first slot of a window that none of the pairs is in, so that what is thrown away adds no rows to an
-// expert that is wanted; or any, where all are.
+// expert that is wanted.
 int32_t DeviceExperts::filler(std::span<const ExpertPair> pairs, int32_t first_slot, int32_t n_slot) {
   slots_.clear();
   for (const ExpertPair& pair : pairs) {
@@ -200,7 +208,7 @@ int32_t DeviceExperts::filler(std::span<const ExpertPair> pairs, int32_t first_s
   for (const int32_t slot : slots_) {
     if (slot == free) ++free;
   }
-  return free < first_slot + n_slot ? free : first_slot;
+  return std::min(free, first_slot + n_slot - 1);  // or there is nothing to be filled
 }
 
 Status DeviceExperts::build(const DeviceLayer& layer, int32_t window, const ExpertColumns& a, int64_t n_row,
@@ -284,9 +292,25 @@ Status DeviceExperts::build(const DeviceLayer& layer, int32_t window, const Expe
   return {};
 }
 
+// Whether the experts of a block, whose pairs follow each other, are in all slots of a window.
+bool DeviceExperts::leaves_no_slot(const DeviceLayer& layer, int32_t window,
+                                   std::span<const ExpertPair> pairs) {
+  int32_t n_expert = 0, slot = -1;
+  for (const ExpertPair& pair : pairs) {
+    if (std::exchange(slot, pair.slot) != pair.slot) ++n_expert;
+  }
+  return n_expert > 1 && n_expert == layer.slots->n_slot(window);
+}
+
 Status DeviceExperts::add_block(const DeviceLayer& layer, int32_t window, const ExpertColumns& a,
                                 int32_t first_column, int64_t n_row, bool one_token,
                                 std::span<const ExpertPair> pairs) {
+  if (std::ssize(pairs) < n_row && leaves_no_slot(layer, window, pairs)) {
+    const auto last = std::ranges::find(pairs, pairs.back().slot, &ExpertPair::slot);
+    const auto n = static_cast<size_t>(last - pairs.begin());
+    ODMOE_RETURN_IF_ERROR(add_block(layer, window, a, first_column, n_row, one_token, pairs.first(n)));
+    return add_block(layer, window, a, first_column, n_row, one_token, pairs.subspan(n));
+  }
   if (n_block_ == kBlocksOfGraph) ODMOE_RETURN_IF_ERROR(launch());
   for (ExpertPair pair : pairs) {
     pair.token += first_column;

@@ -3,9 +3,10 @@
 //
 // Such a device's kernels round by the shape of a call and not by how many rows of it one expert has, so work
 // is divided into blocks whose shape depends on the evaluation alone: the experts of one token, or as many
-// pairs (token, rank) of a chunk as block_rows() says.  What a block lacks points at some slot, and is thrown
-// away.  Where an expert has more pairs than a block, it fills blocks of its own, and what is left of it is
-// never divided, so that even the number of its rows in a call is always the same.
+// pairs (token, rank) of a chunk as block_rows() says.  What a block lacks points at a slot that none of its
+// experts is in, and is thrown away; a block of experts that are all slots of a window is divided.  Where an
+// expert has more pairs than a block, it fills blocks of its own, and what is left of it is never divided, so
+// that even the number of its rows in a call is always the same.
 #pragma once
 
 #include <ggml-cpp.h>
@@ -29,8 +30,9 @@ namespace odmoe {
 
 // A layer's experts on a device.
 struct DeviceLayer {
-  LayerExperts experts;                // without ExpertMatrix::slot0; terms are the device's
-  const DeviceSlots* slots = nullptr;  // whose distance is LayerExperts::slot_bytes
+  LayerExperts experts;  // without ExpertMatrix::slot0; terms are the device's
+  // Whose distance is LayerExperts::slot_bytes, at least two in each window.
+  const DeviceSlots* slots = nullptr;
   uint64_t gate_offset = 0, up_offset = 0, down_offset = 0;  // in a slot
   // A token's experts have the same bits in blocks of fewer of them, so that none has to be filled up.
   bool any_of_token = false;
@@ -46,12 +48,17 @@ class DeviceExperts {
   static Result<std::unique_ptr<DeviceExperts>> create(Backend& device, const Backend& host,
                                                        const ModelShape& shape, int64_t chunk);
 
+  int64_t chunk() const { return chunk_; }
   uint64_t device_bytes() const { return memory_.size(); }
   uint64_t host_bytes() const { return host_memory_.size(); }
 
   // The first operation that the device cannot compute with experts of these types, `n_slot` slots in one
   // window: "MUL_MAT_ID on q4_K".  Empty: it can compute all.
   std::string lacking(const LayerExperts& experts, int32_t n_slot);
+  // The first of the experts' matrices that the device wants to be longer in memory than it is, as CUDA does
+  // where rows are no multiple of 512 values: it writes behind such a matrix, where in a slot another one is.
+  // Null: none.
+  const ExpertMatrix* padded(const LayerExperts& experts);
   // How many slots in one window it can be shown, up to `most`.
   int32_t most_slots(const LayerExperts& experts, int32_t most);
 
@@ -85,6 +92,7 @@ class DeviceExperts {
   Status launch();
   Status build(const DeviceLayer& layer, int32_t window, const ExpertColumns& a, int64_t n_row,
                bool one_token, std::span<const ExpertPair> pairs);
+  static bool leaves_no_slot(const DeviceLayer& layer, int32_t window, std::span<const ExpertPair> pairs);
   int32_t filler(std::span<const ExpertPair> pairs, int32_t first_slot, int32_t n_slot);
   template <typename T, typename ValueOf>
   ggml_tensor* numbers(ggml_type type, int64_t n, const ValueOf& value_of);
@@ -95,7 +103,7 @@ class DeviceExperts {
 
   Backend* device_;
   ModelShape shape_;
-  int64_t most_rows_;
+  int64_t chunk_, most_rows_;
   Graph graph_;
   Graph asked_;
   DeviceMemory memory_, host_memory_;
