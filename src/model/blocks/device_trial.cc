@@ -4,8 +4,10 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "backend/device_memory.h"
@@ -19,7 +21,8 @@
 namespace odmoe {
 namespace {
 
-constexpr int64_t kTrialTokens = 4;  // all the same
+constexpr int64_t kTrialTokens = 4;  // all the same; of larger blocks a multiple of these
+constexpr int64_t kAlone = 0;        // tokens of a chunk: one that is none of a chunk
 // One expert in slots 0 and 2, another one in slots 1 and 3; nobody asks for the last.
 constexpr int32_t kSlots = 5;
 // Rounding of both sides to quantised or half precision is a few percent; what is wrong is of the order of 1.
@@ -56,28 +59,76 @@ class DeviceTrial {
 
   void fill_no_blocks() { layer_.any_of_token = true; }
 
-  // What the device makes of the pairs: [expert_width(), n_used * kTrialTokens].
-  Result<std::vector<float>> compute(std::span<const ExpertPair> pairs, bool one_token) {
-    std::vector<float> output(static_cast<size_t>(shape_->expert_width() * n_used_ * kTrialTokens));
-    write_tensor(on_device_.output, 0, std::as_bytes(std::span(output)));
-    ODMOE_RETURN_IF_ERROR(one_token ? experts_->add_token(layer_, on_device_, 0, pairs)
-                                    : experts_->add_chunk(layer_, on_device_, 0, kTrialTokens, pairs));
-    ODMOE_RETURN_IF_ERROR(experts_->finish());
-    read_tensor(on_device_.output, 0, std::as_writable_bytes(std::span(output)));
-    return output;
+  // The sizes of blocks that chunks may have, as tokens that fill one.
+  std::vector<int64_t> chunks() const {
+    const int64_t most_rows = DeviceExperts::block_rows(*shape_, experts_->chunk());
+    int64_t rows = DeviceExperts::block_rows(*shape_, kTrialTokens);
+    if (rows > most_rows) return {experts_->chunk()};
+    std::vector<int64_t> chunks = {kTrialTokens};
+    while ((rows *= 2) <= most_rows) {
+      chunks.push_back(rows / n_used_ / kTrialTokens * kTrialTokens);
+    }
+    return chunks;
   }
 
-  // The same of the processor.
-  Result<std::vector<float>> wanted(std::span<const ExpertPair> pairs) {
+  // What the processor makes of the experts, for compute().
+  Status compute_wanted() {
+    const std::vector<ExpertPair> all = pairs(kTrialTokens, 0);
     ODMOE_ASSIGN_OR_RETURN(const auto compute, ExpertCompute::create(*host_, *shape_, kTrialTokens));
     LayerExperts experts = layer_.experts;
     experts.gate.slot0 = memory_.data() + layer_.gate_offset;
     experts.up.slot0 = memory_.data() + layer_.up_offset;
     experts.down.slot0 = memory_.data() + layer_.down_offset;
     const ggml_backend_buffer_ptr arena = host_->wrap(memory_.span());
-    ODMOE_RETURN_IF_ERROR(compute->run(experts, arena.get(), on_host_, kTrialTokens, pairs));
-    const auto values = host_values<float>(on_host_.output);
-    return std::vector<float>(values.begin(), values.end());
+    ODMOE_RETURN_IF_ERROR(compute->run(experts, arena.get(), on_host_, kTrialTokens, all));
+    const std::span<const float> output = host_values<float>(on_host_.output);
+    for (const ExpertPair& pair : all) {
+      const auto row = row_of(output, pair);
+      wanted_[static_cast<size_t>(pair.slot % 2)].assign(row.begin(), row.end());
+    }
+    return {};
+  }
+
+  // Has the device compute pairs, and compares what it makes of them with what the processor does and with
+  // what the device made of the same experts in such a block before.
+  Status compute(std::span<const ExpertPair> pairs, int64_t n_token) {
+    const int64_t n_output = shape_->expert_width() * n_used_ * std::max<int64_t>(n_token, 1);
+    std::vector<float> output(static_cast<size_t>(n_output));
+    device_->write(on_device_.output, 0, std::as_bytes(std::span(output)));
+    ODMOE_RETURN_IF_ERROR(n_token == kAlone ? experts_->add_token(layer_, on_device_, 0, pairs)
+                                            : experts_->add_chunk(layer_, on_device_, 0, n_token, pairs));
+    ODMOE_RETURN_IF_ERROR(experts_->finish());
+    device_->read(on_device_.output, 0, std::as_writable_bytes(std::span(output)));
+    ODMOE_RETURN_IF_ERROR(device_->condition());
+    const int64_t n_row = n_token == kAlone ? 0 : DeviceExperts::block_rows(*shape_, n_token);
+    double difference = 0, norm = 0;
+    for (const ExpertPair& pair : pairs) {
+      const std::span<const float> row = row_of(output, pair);
+      const std::vector<float>& wanted = wanted_[static_cast<size_t>(pair.slot % 2)];
+      for (size_t i = 0; i < row.size(); ++i) {
+        const double d = static_cast<double>(row[i]) - static_cast<double>(wanted[i]);
+        difference += d * d;
+        norm += static_cast<double>(wanted[i]) * static_cast<double>(wanted[i]);
+      }
+      std::vector<float>& before = before_[n_row][static_cast<size_t>(pair.slot % 2)];
+      if (before.empty()) before.assign(row.begin(), row.end());
+      same_ = same_ && std::memcmp(before.data(), row.data(), row.size_bytes()) == 0;
+    }
+    const double relative = std::sqrt(difference / std::max(norm, 1e-30));
+    if (relative <= kMostDifference) return {};
+    return fail(ErrorKind::kUnsupported,
+                "{} computes experts in {} otherwise than the processor: by {:.2g} of their size; use "
+                "--expert-placement cpu",
+                device_->description(), types(), relative);
+  }
+
+  // Whether an expert had the same bits each time.
+  bool same() const { return same_; }
+
+  std::string types() const {
+    const LayerExperts& experts = layer_.experts;
+    return odmoe::format("{}, {}, {}", ggml_type_name(experts.gate.type), ggml_type_name(experts.up.type),
+                         ggml_type_name(experts.down.type));
   }
 
   // Pairs of the first n tokens, by slot; the first rank's slot is `first`.
@@ -94,18 +145,12 @@ class DeviceTrial {
     return pairs;
   }
 
-  // Whether the outputs of pairs are those that their experts had before, if they had any.
-  bool as_before(std::span<const float> output, std::span<const ExpertPair> pairs, bool one_token) {
+ private:
+  std::span<const float> row_of(std::span<const float> output, const ExpertPair& pair) const {
     const auto n = static_cast<size_t>(shape_->expert_width());
-    return std::ranges::all_of(pairs, [&](const ExpertPair& pair) {
-      const auto row = output.subspan(static_cast<size_t>(pair.token * n_used_ + pair.rank) * n, n);
-      std::vector<float>& before = before_[one_token ? 1 : 0][static_cast<size_t>(pair.slot % 2)];
-      if (before.empty()) before.assign(row.begin(), row.end());
-      return std::memcmp(before.data(), row.data(), row.size_bytes()) == 0;
-    });
+    return output.subspan(static_cast<size_t>(pair.token * n_used_ + pair.rank) * n, n);
   }
 
- private:
   void fill() {
     std::mt19937 random(1);
     const LayerExperts& experts = layer_.experts;
@@ -151,21 +196,22 @@ class DeviceTrial {
         ggml_init({.mem_size = 8 * ggml_tensor_overhead(), .mem_buffer = nullptr, .no_alloc = true}));
     const int64_t width = shape_->expert_width();
     const uint64_t alignment = device_->alignment();
-    const uint64_t input_bytes =
-        round_up(static_cast<uint64_t>(width * kTrialTokens) * sizeof(float), alignment);
-    const uint64_t output_bytes =
-        round_up(static_cast<uint64_t>(width * n_used_ * kTrialTokens) * sizeof(float), alignment);
-    const uint64_t weight_bytes =
-        round_up(static_cast<uint64_t>(n_used_ * kTrialTokens) * sizeof(float), alignment);
+    const int64_t n_token = std::max(kTrialTokens, chunks().back());
+    const auto bytes_for = [&](int64_t n) {
+      return round_up(static_cast<uint64_t>(n) * sizeof(float), alignment);
+    };
+    const uint64_t input_bytes = bytes_for(width * n_token);
+    const uint64_t output_bytes = bytes_for(width * n_used_ * n_token);
+    const uint64_t weight_bytes = bytes_for(n_used_ * n_token);
     const uint64_t bytes = input_bytes + output_bytes + weight_bytes;
     ODMOE_ASSIGN_OR_RETURN(device_memory_, DeviceMemory::allocate(*device_, bytes));
     ODMOE_ASSIGN_OR_RETURN(host_memory_, DeviceMemory::allocate(*host_, bytes));
     bool placed = true;
     const auto make = [&](const DeviceMemory& memory) {
       ExpertColumns columns;
-      columns.input = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, width, kTrialTokens);
-      columns.output = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, width, n_used_ * kTrialTokens);
-      columns.weight = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 1, n_used_ * kTrialTokens);
+      columns.input = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, width, n_token);
+      columns.output = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, width, n_used_ * n_token);
+      columns.weight = ggml_new_tensor_2d(context_.get(), GGML_TYPE_F32, 1, n_used_ * n_token);
       placed = memory.place(columns.input, 0) && memory.place(columns.output, input_bytes) &&
                memory.place(columns.weight, input_bytes + output_bytes) && placed;
       return columns;
@@ -176,12 +222,12 @@ class DeviceTrial {
     on_device_.weight = on_host_.weight;
     std::ranges::fill(host_values<float>(on_host_.weight), 1.0F);
     const std::vector<float> input = make_input();
-    for (int64_t token = 0; token < kTrialTokens; ++token) {
+    for (int64_t token = 0; token < n_token; ++token) {
       const uint64_t at = static_cast<uint64_t>(token) * on_host_.input->nb[1];
-      write_tensor(on_host_.input, at, std::as_bytes(std::span(input)));
-      write_tensor(on_device_.input, at, std::as_bytes(std::span(input)));
+      host_->write(on_host_.input, at, std::as_bytes(std::span(input)));
+      device_->write(on_device_.input, at, std::as_bytes(std::span(input)));
     }
-    return {};
+    return device_->condition();
   }
 
   Backend* device_;
@@ -195,18 +241,11 @@ class DeviceTrial {
   DeviceMemory device_memory_, host_memory_;
   ggml_context_ptr context_;
   ExpertColumns on_device_, on_host_;
-  std::array<std::array<std::vector<float>, 2>, 2> before_;  // by kind of block, by expert
+  // Of both experts: what the processor makes of them, and the device, by the block's rows; 0: of a token.
+  std::array<std::vector<float>, 2> wanted_;
+  std::map<int64_t, std::array<std::vector<float>, 2>> before_;
+  bool same_ = true;
 };
-
-double relative_difference(std::span<const float> a, std::span<const float> b) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
-    difference += d * d;
-    norm += static_cast<double>(b[i]) * static_cast<double>(b[i]);
-  }
-  return std::sqrt(difference / std::max(norm, 1e-30));
-}
 
 }  // namespace
 
@@ -214,49 +253,36 @@ Result<bool> try_experts(Backend& device, Backend& host, DeviceExperts& experts,
                          const DeviceLayer& layer, int32_t most_in_window, bool in_place) {
   DeviceTrial trial(device, host, experts, shape, layer);
   ODMOE_RETURN_IF_ERROR(trial.prepare(most_in_window, in_place));
-  const auto unlike = [&](double difference) {
-    return fail(
-        ErrorKind::kUnsupported,
-        "{} computes experts in {}, {}, {} otherwise than the processor: by {:.2g} of their size; use "
-        "--expert-placement cpu",
-        device.description(), ggml_type_name(layer.experts.gate.type), ggml_type_name(layer.experts.up.type),
-        ggml_type_name(layer.experts.down.type), difference);
-  };
-  const std::vector<ExpertPair> all = trial.pairs(kTrialTokens, 0);
-  ODMOE_ASSIGN_OR_RETURN(const std::vector<float> wanted, trial.wanted(all));
-  ODMOE_ASSIGN_OR_RETURN(const std::vector<float> chunk, trial.compute(all, /*one_token=*/false));
-  const double difference = relative_difference(chunk, wanted);
-  if (!(difference <= kMostDifference)) return unlike(difference);
-  bool same = trial.as_before(chunk, all, false);
-  const auto try_again = [&](std::span<const ExpertPair> pairs, bool one_token) -> Status {
-    ODMOE_ASSIGN_OR_RETURN(const std::vector<float> output, trial.compute(pairs, one_token));
-    same = trial.as_before(output, pairs, one_token) && same;
-    return {};
-  };
-  const std::vector<ExpertPair> one = trial.pairs(1, 0);
-  // Of a chunk, the pairs of one slot alone; of a token, each slot first, and each alone.
-  for (int32_t slot = 0; slot < kSlots - 1; ++slot) {
-    std::vector<ExpertPair> of_slot;
-    std::ranges::copy_if(all, std::back_inserter(of_slot),
-                         [&](const ExpertPair& pair) { return pair.slot == slot; });
-    if (!of_slot.empty()) ODMOE_RETURN_IF_ERROR(try_again(of_slot, /*one_token=*/false));
-    const std::vector<ExpertPair> of_token = trial.pairs(1, slot);
-    ODMOE_RETURN_IF_ERROR(try_again(of_token, /*one_token=*/true));
-    ODMOE_RETURN_IF_ERROR(try_again(std::span(of_token).first(1), /*one_token=*/true));
-  }
-  if (same) {
-    trial.fill_no_blocks();
-    for (int32_t n = 1; n <= shape.router.n_expert_used; ++n) {
-      ODMOE_RETURN_IF_ERROR(try_again(std::span(one).first(static_cast<size_t>(n)), /*one_token=*/true));
+  ODMOE_RETURN_IF_ERROR(trial.compute_wanted());
+  for (const int64_t n_token : trial.chunks()) {
+    const std::vector<ExpertPair> all = trial.pairs(n_token, 0);
+    ODMOE_RETURN_IF_ERROR(trial.compute(all, n_token));
+    // The pairs of one slot alone.
+    for (int32_t slot = 0; slot < kSlots - 1; ++slot) {
+      std::vector<ExpertPair> of_slot;
+      std::ranges::copy_if(all, std::back_inserter(of_slot),
+                           [&](const ExpertPair& pair) { return pair.slot == slot; });
+      if (!of_slot.empty()) ODMOE_RETURN_IF_ERROR(trial.compute(of_slot, n_token));
     }
-    return same;
+  }
+  // Of a token, each slot first, and each alone.
+  for (int32_t slot = 0; slot < kSlots - 1; ++slot) {
+    const std::vector<ExpertPair> of_token = trial.pairs(1, slot);
+    ODMOE_RETURN_IF_ERROR(trial.compute(of_token, kAlone));
+    ODMOE_RETURN_IF_ERROR(trial.compute(std::span(of_token).first(1), kAlone));
+  }
+  if (trial.same()) {
+    trial.fill_no_blocks();
+    const std::vector<ExpertPair> one = trial.pairs(1, 0);
+    for (int32_t n = 1; n <= shape.router.n_expert_used; ++n) {
+      ODMOE_RETURN_IF_ERROR(trial.compute(std::span(one).first(static_cast<size_t>(n)), kAlone));
+    }
+    return trial.same();
   }
   return fail(ErrorKind::kUnsupported,
-              "{} rounds experts in {}, {}, {} by where they are and what is computed with them; use "
-              "--expert-placement "
-              "cpu",
-              device.description(), ggml_type_name(layer.experts.gate.type),
-              ggml_type_name(layer.experts.up.type), ggml_type_name(layer.experts.down.type));
+              "{} rounds experts in {} by where they are and what is computed with them; use "
+              "--expert-placement cpu",
+              device.description(), trial.types());
 }
 
 }  // namespace odmoe
