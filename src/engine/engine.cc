@@ -254,13 +254,13 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     device.buffer_bytes =
         dense_->device_bytes() + stale_gate_bytes + (device_site_ ? device_site_->device_bytes() : 0);
     needs.buffer_bytes -= stale_gate_bytes;  // of the predictor's, which are in those of forward_
-    if (options_.experts == ExpertPlacement::kDevice) {
-      ODMOE_RETURN_IF_ERROR(plan_device_arena(device, device_is_bounded));
-      needs.buffer_bytes += DeviceArena::staging_bytes(device_site_->arena_plan(*source_));
-    }
     needs.kv_bytes -= device.kv_bytes;
     needs.device = std::move(device);
     needs.device_name = backend_->description();
+    if (options_.experts == ExpertPlacement::kDevice) {
+      needs.buffer_bytes += DeviceArena::staging_bytes(device_site_->arena_plan(*source_));
+      ODMOE_RETURN_IF_ERROR(plan_device_arena(needs));
+    }
   }
   ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(options_.memory, needs));
   plan_.n_slot = ExpertStore::slots_within(*source_, reader->alignment(), plan_.arena_bytes, slot_kernels());
@@ -331,8 +331,9 @@ Status EngineImpl::check_placement() const {
   return {};
 }
 
-// What is left of the device's memory is for experts.
-Status EngineImpl::plan_device_arena(MemoryPlan::Device& device, bool bounded) const {
+// What is left of the device's memory is for experts; where that is the host's too, of the budget.
+Status EngineImpl::plan_device_arena(MemoryNeeds& needs) const {
+  MemoryPlan::Device& device = needs.device;
   SlotPlan slots = device_site_->arena_plan(*source_);
   device.arena_bytes = slots.min_bytes();
   if (device.available_bytes == 0) {
@@ -341,10 +342,12 @@ Status EngineImpl::plan_device_arena(MemoryPlan::Device& device, bool bounded) c
                 "--device-memory {}MiB or more",
                 backend_->description(), (device.bytes() + kMiB - 1) / kMiB);
   }
-  ODMOE_RETURN_IF_ERROR(check_device(device, backend_->description(), bounded));
-  const uint64_t margin = bounded ? 0 : auto_margin(device.available_bytes);
-  const uint64_t left = device.available_bytes - device.bytes();
-  slots.divide(std::min(slots.max_bytes(), device.arena_bytes + left - std::min(left, margin)));
+  ODMOE_RETURN_IF_ERROR(check_device(device, backend_->description(), needs.device_is_bounded));
+  const uint64_t margin = needs.device_is_bounded ? 0 : auto_margin(device.available_bytes);
+  uint64_t left = device.available_bytes - device.bytes();
+  left -= std::min(left, margin);
+  if (device.shares_host_memory) left = std::min(left, left_of_budget(options_.memory, needs));
+  slots.divide(std::min(slots.max_bytes(), device.arena_bytes + left));
   device.arena_bytes = slots.bytes();
   device.n_slot = slots.n_slot();
   return {};

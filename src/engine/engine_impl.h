@@ -191,7 +191,7 @@ class EngineImpl final : public Engine {
   Status set_up_sites();
   void fill_own();
   Status check_placement() const;
-  Status plan_device_arena(MemoryPlan::Device& device, bool bounded) const;
+  Status plan_device_arena(MemoryNeeds& needs) const;
   SlotKernels slot_kernels() const { return device_site_ ? device_site_->slot_kernels() : SlotKernels{}; }
   Status set_up_predictor();
   void trust_earlier_run();

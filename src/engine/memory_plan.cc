@@ -39,6 +39,35 @@ Status check_device(const MemoryPlan::Device& device, const std::string& descrip
       remedy(device.bytes(), device.kv_bytes, device.buffer_bytes));
 }
 
+namespace {
+
+uint64_t fixed_bytes(const MemoryNeeds& needs) {
+  return needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes + needs.reserved_bytes +
+         needs.device.shared_bytes();
+}
+
+uint64_t minimum_bytes(const MemoryNeeds& needs) {
+  return std::max(fixed_bytes(needs) + needs.min_arena_bytes,
+                  needs.dense_bytes + needs.buffer_bytes + needs.load_bytes + needs.device.shared_bytes());
+}
+
+// Of what is available; UINT64_MAX: it is not known.
+uint64_t auto_budget(const MemoryNeeds& needs) {
+  if (needs.available_bytes == 0) return UINT64_MAX;
+  const uint64_t margin = auto_margin(needs.available_bytes);
+  return needs.available_bytes > margin ? needs.available_bytes - margin : 0;
+}
+
+}  // namespace
+
+uint64_t left_of_budget(const MemoryBudget& budget, const MemoryNeeds& needs) {
+  if (budget.kind == MemoryBudget::Kind::kExpertPercent) return UINT64_MAX;
+  const uint64_t bytes = budget.kind == MemoryBudget::Kind::kBytes ? budget.bytes : auto_budget(needs);
+  if (bytes == UINT64_MAX) return bytes;
+  const uint64_t minimum = minimum_bytes(needs);
+  return bytes - std::min(bytes, minimum);
+}
+
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs) {
   ODMOE_RETURN_IF_ERROR(check_device(needs.device, needs.device_name, needs.device_is_bounded));
   MemoryPlan plan;
@@ -49,10 +78,8 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
   plan.expert_bytes = needs.expert_bytes;
   plan.reserved_bytes = needs.reserved_bytes;
   const uint64_t shared = needs.device.shared_bytes();
-  const uint64_t fixed =
-      needs.dense_bytes + needs.kv_bytes + needs.buffer_bytes + needs.reserved_bytes + shared;
-  plan.minimum_bytes = std::max(fixed + needs.min_arena_bytes,
-                                needs.dense_bytes + needs.buffer_bytes + needs.load_bytes + shared);
+  const uint64_t fixed = fixed_bytes(needs);
+  plan.minimum_bytes = minimum_bytes(needs);
 
   switch (budget.kind) {
     case MemoryBudget::Kind::kExpertPercent: {
@@ -66,9 +93,8 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
       plan.budget_bytes = budget.bytes;
       break;
     case MemoryBudget::Kind::kAuto: {
-      const uint64_t margin = auto_margin(needs.available_bytes);
-      const uint64_t usable = needs.available_bytes > margin ? needs.available_bytes - margin : 0;
-      plan.budget_bytes = needs.available_bytes == 0 ? fixed + needs.max_arena_bytes : usable;
+      const uint64_t usable = auto_budget(needs);
+      plan.budget_bytes = usable == UINT64_MAX ? fixed + needs.max_arena_bytes : usable;
       break;
     }
   }

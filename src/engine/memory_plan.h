@@ -35,6 +35,10 @@ uint64_t auto_margin(uint64_t available_bytes);
 // not known yet.  `bounded`: MemoryNeeds::device_is_bounded.
 Status check_device(const MemoryPlan::Device& device, const std::string& description, bool bounded);
 
+// What the budget leaves beside the least that is needed; of a share of the experts, which is no bound, and
+// where nobody says how much there is, UINT64_MAX.
+uint64_t left_of_budget(const MemoryBudget& budget, const MemoryNeeds& needs);
+
 // Gives the arena what is left, never more than it can use.  kBudget, with what would do and what takes it,
 // when the budget is less than the minimum or the device has less than is needed there.
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs);

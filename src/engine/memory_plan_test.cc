@@ -68,6 +68,21 @@ TEST(MemoryPlan, MemoryThatADeviceSharesCountsOnce) {
   EXPECT_EQ(plan_memory(bytes(800 * kMiB), n).value().minimum_bytes, 430 * kMiB);
 }
 
+TEST(MemoryPlan, WhatIsLeftOfABudgetIsBesideTheLeastThatIsNeeded) {
+  MemoryNeeds n = needs();
+  EXPECT_EQ(left_of_budget(bytes(400 * kMiB), n), 200 * kMiB);
+  EXPECT_EQ(left_of_budget(bytes(100 * kMiB), n), 0U);
+  EXPECT_EQ(left_of_budget(percent(1), n), UINT64_MAX) << "it follows what is needed";
+  n.device = {.shares_host_memory = true, .dense_bytes = 60 * kMiB, .arena_bytes = 40 * kMiB};
+  EXPECT_EQ(left_of_budget(bytes(400 * kMiB), n), 100 * kMiB);
+  n.device.shares_host_memory = false;
+  EXPECT_EQ(left_of_budget(bytes(400 * kMiB), n), 200 * kMiB);
+  const MemoryBudget automatic{.kind = MemoryBudget::Kind::kAuto, .bytes = 0, .percent = 0};
+  EXPECT_EQ(left_of_budget(automatic, n), 8 * kGiB - auto_margin(8 * kGiB) - 200 * kMiB);
+  n.available_bytes = 0;
+  EXPECT_EQ(left_of_budget(automatic, n), UINT64_MAX);
+}
+
 TEST(MemoryPlan, WhatADeviceCannotHoldIsRefusedByItsName) {
   MemoryNeeds n = needs();
   n.device = {.available_bytes = 599 * kMiB,

@@ -136,6 +136,27 @@ TEST(ExpertArena, IsPlannedInTheDevicesMemoryAndBounded) {
   EXPECT_THAT(refused.error().message, HasSubstr("experts); use --device-memory"));
 }
 
+// --memory bounds both arenas.
+TEST(ExpertArena, InMemoryThatIsTheHostsTooIsOfTheBudget) {
+  EngineOptions options = placed(bundled_model(), ExpertPlacement::kDevice);
+  const EngineDependencies shared = {.memory_of_its_own = true, .shares_host_memory = true};
+  options.memory.percent = 0.001;
+  MemoryPlan whole;
+  for (int i = 0; i < 2; ++i) {  // what the process takes, which is in the plan, grows with the first
+    if (const auto engine = open_or_fail(options, shared)) whole = engine->plan();
+  }
+  ASSERT_GT(whole.device.arena_bytes, 0U);
+  options.memory = {.kind = MemoryBudget::Kind::kBytes,
+                    .bytes = whole.minimum_bytes - whole.device.arena_bytes / 2,
+                    .percent = 0};
+  const auto engine = open_or_fail(options, shared);
+  ASSERT_NE(engine, nullptr);
+  const MemoryPlan half = engine->plan();
+  EXPECT_LT(half.device.n_slot, whole.device.n_slot);
+  EXPECT_GT(half.device.n_slot, whole.device.n_slot / 8);
+  EXPECT_LE(half.minimum_bytes, options.memory.bytes);
+}
+
 TEST(ExpertArena, ThatTheDeviceRefusesIsAnError) {
   EngineOptions options = placed(bundled_model(), ExpertPlacement::kDevice);
   EngineDependencies dependencies = own_memory();
