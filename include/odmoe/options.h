@@ -86,9 +86,9 @@ struct EngineOptions {
   // (docs/devices.md).  "auto" is what was measured to be the fastest (device_file).  Results depend on it in
   // the last bits.
   std::string device = "auto";
-  // The file that remembers which device is the fastest for which models, found by opening a model on each
-  // and letting it compute for a few seconds when it is first used; empty, and where there are no GPUs:
-  // "auto" is the processor.
+  // The file that remembers which device is the fastest for which models, found when a model is first opened
+  // by two or three prompts of at most 256 tokens on each, of which slow drives make minutes; empty, and
+  // where there are no GPUs: "auto" is the processor.
   std::filesystem::path device_file;
   // The most that may be taken of a device's own memory; 0: what it has left.
   uint64_t device_memory_bytes = 0;

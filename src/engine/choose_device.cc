@@ -33,6 +33,8 @@ std::string choice_key(const EngineOptions& options, const DeviceTrials& trials)
       "{}: context {}, cache {}, chunk {}, flash attention {}, {} sessions, {} threads, {} processors",
       trials.model, options.context, static_cast<int>(options.cache_type), options.chunk,
       static_cast<int>(options.flash_attention), options.sessions, options.threads, usable_processors());
+  if (options.experts != ExpertPlacement::kHost)
+    key += odmoe::format(", experts {}", placement_name(options.experts));
   if (options.device_memory_bytes > 0)
     key += odmoe::format(", {} bytes of a device", options.device_memory_bytes);
   for (const DeviceInfo& device : trials.devices) {
@@ -69,6 +71,16 @@ std::optional<DeviceChoice> kept_choice(const KeptFile& file, const std::string&
 
 }  // namespace
 
+bool wants_trial_round(int n_done, std::chrono::microseconds passed) {
+  constexpr int kRounds = 3;
+  return n_done < 2 || (n_done < kRounds && passed < kLongTrial);
+}
+
+int32_t longest_trial_prompt(const MemoryPlan& plan) {
+  constexpr int32_t kLong = 256, kShort = 64;
+  return plan.n_slot < plan.n_expert_total ? kShort : kLong;
+}
+
 DeviceChoice kept_device(const EngineOptions& options, const DeviceTrials& trials) {
   const std::vector<DeviceInfo> devices = candidates(trials);
   if (devices.empty() || options.device_file.empty()) return {};
@@ -86,7 +98,12 @@ Result<DeviceChoice> choose_device(const EngineOptions& options, const DeviceTri
   const auto keep = [&](const DeviceChoice& choice) {
     return file.save(key, {{"device", choice.device}, {"why", choice.why}});
   };
-  spdlog::info("trying out which device computes this model fastest, once");
+  std::string names;
+  for (const DeviceInfo& device : devices) names += " or " + device.name;
+  spdlog::warn(
+      "trying out once whether the processor{} computes {} fastest: the model is opened on each, and many of "
+      "its experts are read; --device cpu does without",
+      names, options.model.string());
   const auto cpu = trials.measure("cpu");
   if (!cpu.has_value()) return std::unexpected(cpu.error());
   DeviceChoice choice;

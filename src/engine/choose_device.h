@@ -1,6 +1,8 @@
 // What `--device auto` means: the device that computes the dense part of a model fastest on this machine.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -9,6 +11,7 @@
 #include "backend/backend.h"
 #include "odmoe/options.h"
 #include "odmoe/result.h"
+#include "odmoe/stats.h"
 
 namespace odmoe {
 
@@ -36,10 +39,18 @@ struct DeviceChoice {
 // A GPU is chosen that takes less time by this share, or else the processor is.
 inline constexpr double kLeastDeviceGain = 0.05;
 
+// A device is measured in rounds of a prompt and an answer, of which the first, in which shaders are compiled
+// and experts read, does not count: in three, or once this time has passed in one that counts.
+inline constexpr std::chrono::seconds kLongTrial{20};
+bool wants_trial_round(int n_done, std::chrono::microseconds passed);
+// Where memory does not hold all experts, each round reads most of those that its prompt wants.
+int32_t longest_trial_prompt(const MemoryPlan& plan);
+
 // Devices that are software are left out, and where there is only the processor nothing is measured, kept or
-// said.  What was found is kept in EngineOptions::device_file, under the model, the devices, `kernels` and
-// the options that it depends on, and holds from then on, whatever is measured meanwhile: the budget is not
-// among these, since no bit may depend on it.  Without a file, or where it cannot be written, the processor.
+// said.  Else it is said that they are tried out, and how to do without.  What was found is kept in
+// EngineOptions::device_file, under the model, the devices, `kernels` and the options that it depends on, and
+// holds from then on, whatever is measured meanwhile: the budget is not among these, since no bit may depend
+// on it.  Without a file, or where it cannot be written, the processor.
 //
 // A measurement that was begun and whose end nobody saw, since the driver ended the process, is not made
 // again: it is the processor then, until that is forgotten.

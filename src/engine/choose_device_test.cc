@@ -2,9 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <spdlog/sinks/ostream_sink.h>
+#include <spdlog/spdlog.h>
 
 #include <fstream>
 #include <map>
+#include <memory>
+#include <sstream>
 
 #include "temp_dir.h"
 
@@ -130,6 +134,52 @@ TEST_F(ChooseDevice, IsFoundAnewWhereAnotherThingIsComputedOrByOthers) {
   measured_.clear();
   choose_device(options_, changed).value();
   EXPECT_FALSE(measured_.empty());
+}
+
+TEST_F(ChooseDevice, IsFoundAnewForAnotherPlacementOfExperts) {
+  speeds_["GPU0"] = {.prefill = 200, .decode = 20};
+  choose({cpu(), gpu("GPU0")}).value();
+  for (const ExpertPlacement placement : {ExpertPlacement::kInPlace, ExpertPlacement::kDevice}) {
+    options_.experts = placement;
+    choose({cpu(), gpu("GPU0")}).value();
+    EXPECT_THAT(measured_, ElementsAre("cpu", "GPU0"));
+  }
+}
+
+TEST_F(ChooseDevice, SaysOnceThatItTriesOutAndHowToDoWithout) {
+  std::ostringstream said;
+  const auto logger =
+      std::make_shared<spdlog::logger>("", std::make_shared<spdlog::sinks::ostream_sink_mt>(said));
+  logger->set_level(spdlog::level::warn);  // as the program has it
+  const auto before = spdlog::default_logger();
+  spdlog::set_default_logger(logger);
+  speeds_["GPU0"] = {.prefill = 200, .decode = 20};
+  choose({cpu()}).value();
+  EXPECT_EQ(said.str(), "");
+  choose({cpu(), gpu("GPU0")}).value();
+  EXPECT_THAT(said.str(), HasSubstr("the processor or GPU0 computes m.gguf fastest"));
+  EXPECT_THAT(said.str(), HasSubstr("--device cpu does without"));
+  said.str("");
+  choose({cpu(), gpu("GPU0")}).value();
+  EXPECT_EQ(said.str(), "");
+  spdlog::set_default_logger(before);
+}
+
+TEST(DeviceTrial, EndsEarlyWhereItTakesLongButNotBeforeARoundThatCounts) {
+  using std::chrono::hours;
+  EXPECT_TRUE(wants_trial_round(0, {}));
+  EXPECT_TRUE(wants_trial_round(1, hours(1))) << "the first does not count";
+  EXPECT_TRUE(wants_trial_round(2, kLongTrial - std::chrono::microseconds(1)));
+  EXPECT_FALSE(wants_trial_round(2, kLongTrial));
+  EXPECT_FALSE(wants_trial_round(3, {}));
+}
+
+TEST(DeviceTrial, HasAShorterPromptWhereExpertsAreReadAgain) {
+  MemoryPlan plan;
+  plan.n_expert_total = plan.n_slot = 96;
+  const int32_t whole = longest_trial_prompt(plan);
+  plan.n_slot = 95;
+  EXPECT_LT(longest_trial_prompt(plan), whole);
 }
 
 TEST_F(ChooseDevice, ThatCannotHoldTheModelIsPassedOverAndNamed) {

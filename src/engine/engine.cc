@@ -316,8 +316,8 @@ Status EngineImpl::check_placement() const {
   if (backend_->computes_on_host_memory()) {
     return fail(
         ErrorKind::kUsage,
-        "--expert-placement {} is for a device, and {} computes in the host's memory; name a --device", name,
-        backend_->name());
+        "--expert-placement {} is for a device, and {} computes in the host's memory{}; name a --device",
+        name, backend_->name(), device_choice_.empty() ? "" : " (" + device_choice_ + ")");
   }
   if (dependencies_.make_sites) {
     return fail(ErrorKind::kUsage,

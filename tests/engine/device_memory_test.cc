@@ -158,6 +158,30 @@ TEST(DeviceAuto, IsWhatWasMeasuredToBeFasterAndKept) {
   EXPECT_EQ(measured, 0);
 }
 
+TEST(DeviceAuto, MeasuresTheProcessorWithoutThePlacementOfExperts) {
+  const TempDir dir;
+  EngineOptions options = reference_options(bundled_model());
+  options.device_file = dir.path() / "devices.json";
+  options.experts = ExpertPlacement::kDevice;
+  std::vector<std::pair<std::string, ExpertPlacement>> asked;
+  EngineDependencies dependencies;
+  dependencies.find_devices = [] {
+    return std::vector<DeviceInfo>{{.name = "CPU", .description = "a processor"},
+                                   {.name = "GPU0", .description = "a GPU", .kind = DeviceInfo::Kind::kGpu}};
+  };
+  dependencies.measure_device = [&](const EngineOptions& here) -> Result<DeviceSpeed> {
+    asked.emplace_back(here.device, here.experts);
+    return DeviceSpeed{.prefill = 100, .decode = 10};
+  };
+  const auto refused = EngineImpl::open(options, {}, dependencies);
+  EXPECT_EQ(asked, (std::vector<std::pair<std::string, ExpertPlacement>>{
+                       {"cpu", ExpertPlacement::kHost}, {"GPU0", ExpertPlacement::kDevice}}));
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().kind, ErrorKind::kUsage);
+  EXPECT_TRUE(refused.error().message.contains("--device auto is cpu: a prompt and an answer"))
+      << refused.error().message;
+}
+
 TEST(DeviceAuto, MeasuresWithTheModelItself) {
   const TempDir dir;
   EngineOptions options = reference_options(bundled_model());
