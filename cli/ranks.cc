@@ -116,7 +116,7 @@ Result<std::unique_ptr<Engine>> open(const EngineOptions& options, const LoadPro
 
 std::string description() { return head != nullptr ? head->description() : std::string(); }
 
-Status status() { return head != nullptr ? head->status() : Status(); }
+bool several() { return transport != nullptr; }
 
 int leave(int exit_code) {
   if (transport == nullptr) return exit_code;

@@ -22,8 +22,8 @@ Result<std::unique_ptr<Engine>> open(const EngineOptions& options, const LoadPro
 // Who owns how much, a line for each rank; empty where there is one.
 std::string description();
 
-// Why the ranks cannot go on together; no error where there is one.
-Status status();
+// Whether there is more than one, once the command is under way.
+bool several();
 
 // At the end of the program, once all has been said: leaves the other ranks, or ends them where that cannot
 // be waited for.  Returns the exit code.

@@ -94,7 +94,8 @@ Result<int> serve(ServeOptions options) {
   ODMOE_ASSIGN_OR_RETURN(model, find_model(model.string()));
   if (options.server.model_id.empty()) options.server.model_id = model.stem().string();
   use_kept_tuning(options.inference);
-  if (!options.server.batch_dir.empty()) {
+  // What other ranks have memory for is not known here.
+  if (!options.server.batch_dir.empty() && !ranks::several()) {
     settle_batch_prompts(options.inference.engine, options.server.batch_width);
   }
   if (options.json_log) server::log_as_json();

@@ -107,10 +107,8 @@ Result<std::vector<ExpertOwners::Owns>> Head::regroup() {
                    names_.size());
       return owners_of_sites(*ownership);
     }
-    if (pulse_.status().has_value() || !transport_.can_regroup()) {
-      pulse_.break_with(ownership.error());
-      return std::unexpected(ownership.error());
-    }
+    pulse_.break_with(ownership.error());  // which the transport may know before it does
+    if (!transport_.can_regroup()) return std::unexpected(ownership.error());
   }
 }
 

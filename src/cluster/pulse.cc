@@ -44,7 +44,7 @@ void Pulse::restart() {
 Status Pulse::status() const {
   if (!broken_.load(std::memory_order_relaxed)) return {};
   const MutexLock lock(mutex_);
-  return std::unexpected(*error_);
+  return error_ ? Status(std::unexpected(*error_)) : Status();
 }
 
 void Pulse::break_with(const Error& error) {

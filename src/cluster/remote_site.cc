@@ -206,8 +206,9 @@ void RemoteSite::warm(std::span<const ExpertKey> experts) {
   }
 }
 
+// Where a rank has gone, whoever evaluates is told; what could not be warmed is read when it is asked for.
 Result<Warmth> RemoteSite::warmed() {
-  ODMOE_RETURN_IF_ERROR(pulse_.status());
+  if (!pulse_.status().has_value() || !transport_.is_there(options_.rank)) warms_ = false;
   const WarmedNote said = figures_->warmed();
   if (warms_ && said.number == n_warm_) {
     warmth_ = {.n_read = said.n_read, .n_expert = said.n_expert};

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cluster/transport.h"
+#include "cluster/wire.h"
 
 namespace odmoe::testing {
 
@@ -42,6 +43,11 @@ class InProcessNetwork {
     regroup_when_all_came();
     changed_.notify_all();
   }
+  // The same, from when it is told of owners on; others that wait are not woken for it.
+  void end_when_told_of_owners(int rank) {
+    const std::lock_guard lock(mutex_);
+    boxes_[static_cast<size_t>(rank)].ends_when_told = true;
+  }
   // Messages that were sent.
   int n_sent(int from, int to) {
     const std::lock_guard lock(mutex_);
@@ -61,7 +67,7 @@ class InProcessNetwork {
     std::vector<std::deque<std::vector<std::byte>>> messages;  // by sender
     std::vector<int> n_sent;                                   // likewise
     uint64_t room = 0;
-    bool is_cut = false, has_ended = false;
+    bool is_cut = false, has_ended = false, ends_when_told = false;
     bool regrouping = false;  // it waits for the others
     bool left_out = false;    // it has ended, and they have regrouped
   };
@@ -110,6 +116,7 @@ class InProcessRank final : public Transport {
 
   Status send_note(int to, std::span<const std::byte> note) override {
     const std::lock_guard lock(network_.mutex_);
+    if (box(to).ends_when_told && read_note(note)->kind == NoteKind::kSetup) box(to).has_ended = true;
     ODMOE_RETURN_IF_ERROR(network_.gone(to));
     if (!network_.passes(rank_, to)) return {};
     box(to).notes.push_back({rank_, {note.begin(), note.end()}});

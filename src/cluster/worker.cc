@@ -314,7 +314,12 @@ Status Worker::open() {
       .device_is_bounded = false,
   };
   add_experts(needs, *source_, reader->alignment());
-  ODMOE_ASSIGN_OR_RETURN(plan_, plan_memory(engine_.memory, needs));
+  auto plan = plan_memory(engine_.memory, needs);
+  if (!plan.has_value() && engine_.prompts > 1) {
+    plan.error().message +=
+        odmoe::format("; the head has {} prompts read at once, and --prompts 1 takes less", engine_.prompts);
+  }
+  ODMOE_ASSIGN_OR_RETURN(plan_, std::move(plan));
   limits_ = MemoryGovernor::limits_of(engine_.memory, needs, plan_);
   return make_store(std::move(reader));
 }

@@ -16,7 +16,7 @@
 namespace odmoe {
 
 struct WorkerOptions {
-  EngineOptions engine;  // as the head's, but that the head says chunk and sessions
+  EngineOptions engine;  // as the head's, but that the head says chunk, sessions and prompts
   Pulse::Options pulse;
   std::filesystem::path balance;  // a trace whose uses decide who owns what as well; empty: none
   // What a model's name means here; null: it is a path.

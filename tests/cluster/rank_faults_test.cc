@@ -53,6 +53,15 @@ TEST(RankFaults, ARankWithTooLittleMemoryIsNamedAtTheStart) {
   EXPECT_THAT(refusal(ranks, options).message, HasSubstr("rank 1 (host1)"));
 }
 
+TEST(RankFaults, ARankWithTooLittleMemoryForSeveralPromptsSaysSo) {
+  EngineOptions options = fault_options();
+  options.sessions = options.prompts = 2;
+  RanksInThreads ranks(2, options, {}, [](int, WorkerOptions& worker) {
+    worker.engine.memory = {.kind = MemoryBudget::Kind::kBytes, .bytes = 1000};
+  });
+  EXPECT_THAT(refusal(ranks, options).message, HasSubstr("--prompts 1 takes less"));
+}
+
 TEST(RankFaults, OtherKernelsAreRefusedUnlessTheyAreAllowed) {
   const EngineOptions options = fault_options();
   const auto pretend = [](int, WorkerOptions& worker) {
@@ -287,6 +296,38 @@ TEST_F(RanksAtWork, AnotherRankMayGoWhileTheOthersRegroup) {
   EXPECT_EQ(ranks[1].rank, 2);
   engine_.reset();
   EXPECT_TRUE(ranks_->end()[2].has_value());
+}
+
+// The transport knows of it before the pulse does.
+TEST_F(RanksAtWork, AnotherRankMayGoWhileItIsToldOfOwners) {
+  start({}, /*n_rank=*/4);
+  ranks_->network().regroups = true;
+  lose(1, [this] { ranks_->network().end_when_told_of_owners(3); });
+  EXPECT_TRUE(same(all_logits(*engine_, engine_->encode(kText, true, true)), wanted()));
+  const std::vector<Stats::Rank> ranks = engine_->stats().ranks;
+  ASSERT_EQ(ranks.size(), 2);
+  EXPECT_EQ(ranks[1].rank, 2);
+}
+
+TEST_F(RanksAtWork, WarmingGoesOnWithoutARankThatHasGone) {
+  start();
+  std::vector<LikelyExpert> all;
+  for (const int layer : engine_->decoder().expert_layers()) {
+    for (int32_t expert = 0; expert < engine_->model().n_expert; ++expert) {
+      all.push_back({.layer = layer, .expert = expert});
+    }
+  }
+  disk_->hold();  // so that it is under way
+  EXPECT_TRUE(engine_
+                  ->warm(all,
+                         [&](uint64_t, uint64_t) {
+                           ranks_->network().end(1);
+                           while (ranks_->head().status().has_value()) std::this_thread::yield();
+                           return true;
+                         })
+                  .has_value());
+  disk_->resume();
+  EXPECT_TRUE(engine_->warm(all, {}).has_value()) << "it had gone before";
 }
 
 TEST_F(RanksAtWork, ARankThatIsAskedToEndTellsTheHead) {
