@@ -8,6 +8,7 @@
 
 #include "base/units.h"
 #include "engine/interrupt.h"
+#include "engine/pending_experts.h"
 #include "model/blocks/device_trial.h"
 #include "odmoe/format.h"
 
@@ -228,16 +229,10 @@ Status DeviceSite::begin(const ExpertWork& work) {
   return {};
 }
 
-void DeviceSite::lease_pending() {
-  if (pending_.empty()) return;
-  const size_t before = leases_.size();
-  store_->lease(work_.demand->layer(), pending_, leases_);
-  for (size_t i = before; i < leases_.size(); ++i) std::erase(pending_, leases_[i].key().expert);
-}
+void DeviceSite::lease_pending() { odmoe::lease_pending(*store_, work_.demand->layer(), pending_, leases_); }
 
-// As LocalSite::read_ahead().
 void DeviceSite::read_ahead() {
-  if (work_.next_experts.empty() || work_.experts.size() * 4 < work_.next_experts.size() * 3) return;
+  if (!work_.foretells_next_layer()) return;
   ahead_.clear();
   for (const int32_t expert : work_.next_experts) {
     const ExpertKey key{work_.next_layer, expert};

@@ -51,6 +51,13 @@ struct ExpertWork {
   // number of the column, and of the chunks.
   ExpertColumns on_device;
   std::span<const ExpertColumns> lanes;
+
+  // A chunk that wants nearly all of the site's experts in this layer will want nearly all of them in the
+  // next one, which can be asked for before that router has spoken, once the drive has nothing left to read
+  // for this layer.
+  bool foretells_next_layer() const {
+    return !next_experts.empty() && experts.size() * 4 >= next_experts.size() * 3;
+  }
 };
 
 // One owner: calls come from the thread that evaluates, but for hint().

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/interrupt.h"
+#include "engine/pending_experts.h"
 #include "engine/repacked_check.h"
 #include "model/blocks/exact_rows.h"
 
@@ -148,18 +149,10 @@ void LocalSite::warm(std::span<const ExpertKey> experts) { warming_.begin(*store
 
 Result<Warmth> LocalSite::warmed() { return warming_.go_on(); }
 
-void LocalSite::lease_pending() {
-  if (pending_.empty()) return;
-  const size_t before = leases_.size();
-  store_->lease(work_.demand->layer(), pending_, leases_);
-  for (size_t i = before; i < leases_.size(); ++i) std::erase(pending_, leases_[i].key().expert);
-}
+void LocalSite::lease_pending() { odmoe::lease_pending(*store_, work_.demand->layer(), pending_, leases_); }
 
-// A chunk that wants nearly all of the site's experts in this layer will want nearly all of them in the next
-// one: they are asked for before that router has spoken, once the drive has nothing left to read for this
-// layer.
 void LocalSite::read_ahead() {
-  if (work_.next_experts.empty() || work_.experts.size() * 4 < work_.next_experts.size() * 3) return;
+  if (!work_.foretells_next_layer()) return;
   hints_.clear();
   for (const int32_t expert : work_.next_experts) hints_.push_back({work_.next_layer, expert});
   store_->prefetch(hints_, Reach::kShare);

@@ -87,11 +87,7 @@ class ColumnTrial {
 Result<int32_t> exact_columns(Backend& backend, const ggml_tensor* weights, int32_t most) {
   if (most <= 1) return 1;
   ODMOE_ASSIGN_OR_RETURN(const auto trial, ColumnTrial::create(backend, weights, most));
-  for (int32_t n = 1; n <= most; ++n) {
-    ODMOE_ASSIGN_OR_RETURN(const bool same, trial->same_together(n));
-    if (!same) return std::max(n - 1, 1);
-  }
-  return most;
+  return most_alike(*trial, most);
 }
 
 }  // namespace odmoe

@@ -112,11 +112,7 @@ Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64
   ODMOE_ASSIGN_OR_RETURN(
       const auto trial,
       Trial::create(backend, type, n_in, tried_rows(n_in, n_out, most, backend.threads()), most, layout));
-  for (int32_t n = 1; n <= most; ++n) {
-    ODMOE_ASSIGN_OR_RETURN(const bool same, trial->same_together(n));
-    if (!same) return std::max(n - 1, 1);
-  }
-  return most;
+  return most_alike(*trial, most);
 }
 
 Result<Fingerprint::Value> product_fingerprint(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out,

@@ -3,10 +3,13 @@
 
 #include <ggml-cpp.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <random>
 #include <span>
+
+#include "odmoe/result.h"
 
 namespace odmoe {
 
@@ -21,5 +24,16 @@ void fill_weights(ggml_type type, int64_t n, std::span<std::byte> bytes, std::mt
 // matrix into, since of fewer it makes pieces of odd numbers of rows, for which it has other kernels (ARM
 // with i8mm).  More would find nothing else, since every output is a sum of its own.
 int64_t tried_rows(int64_t n_in, int64_t n_out, int32_t most, int n_thread);
+
+// Up to which number, 1 to most, a trial's same_together(1), (2), ... say that several in one call get the
+// bits that each gets alone.
+template <typename Trial>
+Result<int32_t> most_alike(Trial& trial, int32_t most) {
+  for (int32_t n = 1; n <= most; ++n) {
+    ODMOE_ASSIGN_OR_RETURN(const bool same, trial.same_together(n));
+    if (!same) return std::max(n - 1, 1);
+  }
+  return most;
+}
 
 }  // namespace odmoe
