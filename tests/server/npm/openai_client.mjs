@@ -208,7 +208,7 @@ async function batches(client, model) {
   const all = [];
   for await (const listed of client.batches.list()) all.push(listed.id);
   assert.deepEqual(all, [batch.id]);
-  await failure(OpenAI.BadRequestError, client.batches.cancel(batch.id));
+  await failure(OpenAI.ConflictError, client.batches.cancel(batch.id));
   assert.equal((await client.files.delete(file.id)).deleted, true);
   await failure(OpenAI.NotFoundError, client.files.retrieve(file.id));
 }
