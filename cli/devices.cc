@@ -113,7 +113,7 @@ void add_devices(CLI::App& app, Action& action) {
   command->footer(
       "Devices are what ggml finds: the processor, and GPUs for which a backend of ggml is installed "
       "(Debian:\n"
-      "libggml0-backend-vulkan). With a model, whether a device has all operations of its dense part in its\n"
+      "libggml1-backend-vulkan). With a model, whether a device has all operations of its dense part in its\n"
       "types; no weights are read.\n"
       "\n"
       "Examples:\n"

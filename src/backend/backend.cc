@@ -196,7 +196,7 @@ Status Backend::open_cpu(const Options& options) {
   device_ = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
   if (device_ == nullptr) {
     return fail(ErrorKind::kUnsupported,
-                "ggml found no CPU backend; reinstall ggml (Debian: libggml0, macOS: brew reinstall ggml)");
+                "ggml found no CPU backend; reinstall ggml (Debian: libggml1, macOS: brew reinstall ggml)");
   }
   ggml_backend_dev_props props{};
   ggml_backend_dev_get_props(device_, &props);

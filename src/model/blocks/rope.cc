@@ -1,6 +1,9 @@
 #include "model/blocks/rope.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
+#include <numbers>
 #include <span>
 #include <string_view>
 
@@ -35,6 +38,19 @@ Status read_factor(Account& file, const std::string& rope, RopeOptions& options)
   return {};
 }
 
+// Between which pairs of dimensions YaRN goes over from frequencies as they are to scaled ones: the pair that
+// turns `beta_fast` times in the original context, and the one that turns `beta_slow` times (Peng et al., "YaRN:
+// Efficient Context Window Extension of Large Language Models", 2023, section 3.2; rounded as ggml does by default).
+std::array<float, 2> yarn_range(int32_t n_rot, int32_t n_ctx_orig, float freq_base, float beta_fast,
+                                float beta_slow) {
+  const auto pair_that_turns = [&](float times) {
+    const float wavelength = static_cast<float>(n_ctx_orig) / (times * 2 * std::numbers::pi_v<float>);
+    return static_cast<float>(n_rot) * std::log(wavelength) / (2 * std::log(freq_base));
+  };
+  return {std::max(0.0F, std::floor(pair_that_turns(beta_fast))),
+          std::min(static_cast<float>(n_rot - 1), std::ceil(pair_that_turns(beta_slow)))};
+}
+
 // What a file may say of YaRN's other numbers: these families' models were all made with YaRN's own, and
 // llama.cpp takes those whatever the file says.  Other numbers are refused where they would make a
 // difference.
@@ -51,10 +67,7 @@ Status check_yarn(Account& file, const std::string& rope, const RopeOptions& opt
     if (factor != 1) return refuse(rope + name, factor, 1);
   }
   const auto range = [&options](float beta_fast, float beta_slow) {
-    std::array<float, 2> dims{};
-    ggml_rope_yarn_corr_dims(options.n_rot, options.n_ctx_orig, options.freq_base, beta_fast, beta_slow,
-                             dims.data());
-    return dims;
+    return yarn_range(options.n_rot, options.n_ctx_orig, options.freq_base, beta_fast, beta_slow);
   };
   const std::string fast_key = rope + "scaling.yarn_beta_fast";
   const std::string slow_key = rope + "scaling.yarn_beta_slow";
