@@ -4,8 +4,10 @@
 #include <memory>
 #include <string>
 
+#include "backend/backend.h"
 #include "cli/choice.h"
 #include "cli/command.h"
+#include "odmoe/format.h"
 
 namespace odmoe::cli {
 namespace {
@@ -27,7 +29,8 @@ class HelpFormatter : public CLI::Formatter {
 
 Program::Program() : app("Runs mixture-of-experts language models that are larger than memory.", "odmoe") {
   app.formatter(std::make_shared<HelpFormatter>());
-  app.set_version_flag("--version", "odmoe " ODMOE_VERSION, "Show the version and leave");
+  app.set_version_flag("--version", odmoe::format("odmoe {}, ggml {}", ODMOE_VERSION, ggml_build()),
+                       "Show the version, and that of ggml, and leave");
   app.set_help_flag("-h,--help", "Show this help and leave");
   add_choice<spdlog::level::level_enum>(app, "--log-level", spdlog::level::warn,
                                         {{"debug", spdlog::level::debug},

@@ -133,6 +133,8 @@ std::vector<DeviceInfo> listed_devices() {
   return found;
 }
 
+std::string ggml_build() { return odmoe::format("{} ({})", ggml_version(), ggml_commit()); }
+
 std::vector<DeviceInfo> found_devices() {
   std::vector<DeviceInfo> found = listed_devices();
   const std::vector<ggml_backend_dev_t> devices = devices_for_models();

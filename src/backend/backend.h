@@ -22,6 +22,9 @@ namespace odmoe {
 // format/expert_source.h).
 inline constexpr uint64_t kTensorAlignment = 64;
 
+// Which ggml computes, as it names itself: "1.0.0 (1a2b3c)".
+std::string ggml_build();
+
 // A device that ggml has found.
 struct DeviceInfo {
   std::string name;         // by which it is asked for: "CPU", "Vulkan0"

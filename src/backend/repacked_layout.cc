@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "backend/backend.h"
 #include "backend/tensor_memory.h"
 #include "base/checksum.h"
 #include "odmoe/format.h"
@@ -62,7 +63,7 @@ std::unique_ptr<RepackedLayout> RepackedLayout::create(const Backend& backend) {
 
 std::string RepackedLayout::name() const { return ggml_backend_buft_name(type_); }
 
-std::string RepackedLayout::ggml() const { return odmoe::format("{} ({})", ggml_version(), ggml_commit()); }
+std::string RepackedLayout::ggml() const { return ggml_build(); }
 
 std::string RepackedLayout::processor() const { return backend_->features(); }
 

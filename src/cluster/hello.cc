@@ -13,7 +13,7 @@ Result<Hello> make_hello(const Introduced& rank) {
   if (const ExpertShare* share = rank.file.share(); share != nullptr) hello.share = *share;
   hello.uses = fingerprint_of_uses(rank.uses);
   ODMOE_ASSIGN_OR_RETURN(const Fingerprint::Value products, rank.site.kernel_fingerprint());
-  hello.kernels = {.ggml = odmoe::format("{} ({})", ggml_version(), ggml_commit()),
+  hello.kernels = {.ggml = ggml_build(),
                    .device = rank.backend.description(),
                    .features = rank.backend.features(),
                    .products = products.hex()};

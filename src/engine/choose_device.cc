@@ -1,6 +1,5 @@
 #include "engine/choose_device.h"
 
-#include <ggml.h>
 #include <spdlog/spdlog.h>
 #include <sys/utsname.h>
 
@@ -9,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "backend/backend.h"
 #include "base/processors.h"
 #include "io/kept_file.h"
 #include "odmoe/format.h"
@@ -141,7 +141,7 @@ Status forget_devices(const std::filesystem::path& file, const std::string& mode
 
 std::string kernels_and_drivers() {
   utsname system{};
-  std::string text = odmoe::format("ggml {} ({})", ggml_version(), ggml_commit());
+  std::string text = "ggml " + ggml_build();
   if (uname(&system) == 0) text += odmoe::format(", {} {}", system.sysname, system.release);
   std::ifstream nvidia("/sys/module/nvidia/version");
   if (std::string version; std::getline(nvidia, version)) text += ", nvidia " + version;

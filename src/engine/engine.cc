@@ -457,7 +457,7 @@ void EngineImpl::trust_earlier_run() {
     prefetching_key_ += odmoe::format(", {}", copy.drive ? copy.drive->name : "a drive that is not known");
   }
   prefetching_key_ +=
-      odmoe::format(", ggml {} ({}), {}", ggml_version(), ggml_commit(), backend_->description());
+      odmoe::format(", ggml {}, {}", ggml_build(), backend_->description());
   if (options_.experts != ExpertPlacement::kHost) {
     prefetching_key_ += odmoe::format(", experts {}", placement_name(options_.experts));
   }

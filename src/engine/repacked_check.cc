@@ -13,7 +13,7 @@ namespace {
 std::string difference(const RepackedExperts& repacked, const Backend& backend,
                        const RepackedLayout* layout) {
   if (layout == nullptr) {
-    return odmoe::format("ggml {} has no such layout on a processor with {}", ggml_version(),
+    return odmoe::format("ggml {} has no such layout on a processor with {}", ggml_build(),
                          backend.features());
   }
   if (repacked.layout != layout->name()) return odmoe::format("this ggml has {}", layout->name());

@@ -200,7 +200,7 @@ TEST(StateIdentity, ChangesWithTheModelAndWithWhatChangesBits) {
   other.cache_type = CacheType::kF32;
   EXPECT_NE(identity(other), first);
   other = options;
-  other.threads = 1;
+  other.threads = options.threads + 1;
   EXPECT_NE(identity(other), first);
   {  // other weights of the same shapes
     std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
