@@ -68,8 +68,25 @@ uint64_t left_of_budget(const MemoryBudget& budget, const MemoryNeeds& needs) {
   return bytes - std::min(bytes, minimum);
 }
 
+namespace {
+
+Status check_budget(const MemoryPlan& plan, const MemoryNeeds& needs) {
+  if (plan.budget_bytes >= plan.minimum_bytes) return {};
+  const uint64_t shared = needs.device.shared_bytes();
+  return fail(ErrorKind::kBudget,
+              "a budget of {} is too small: this model needs at least {} ({} dense weights, {} KV cache, "
+              "{} buffers, {}{}{} experts); use --memory {}MiB or more{}",
+              format_bytes(plan.budget_bytes), format_bytes(plan.minimum_bytes),
+              format_bytes(needs.dense_bytes), format_bytes(needs.kv_bytes), format_bytes(needs.buffer_bytes),
+              needs.reserved_bytes > 0 ? format_bytes(needs.reserved_bytes) + " requests, " : "",
+              shared > 0 ? odmoe::format("{} for {}, ", format_bytes(shared), needs.device.name) : "",
+              format_bytes(needs.min_arena_bytes), (plan.minimum_bytes + kMiB - 1) / kMiB,
+              remedy(plan.minimum_bytes, needs.kv_bytes, needs.buffer_bytes, needs.reserved_bytes));
+}
+
+}  // namespace
+
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs) {
-  ODMOE_RETURN_IF_ERROR(check_device(needs.device, needs.device_name, needs.device_is_bounded));
   MemoryPlan plan;
   plan.device = needs.device;
   plan.dense_bytes = needs.dense_bytes;
@@ -77,9 +94,9 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
   plan.buffer_bytes = needs.buffer_bytes;
   plan.expert_bytes = needs.expert_bytes;
   plan.reserved_bytes = needs.reserved_bytes;
-  const uint64_t shared = needs.device.shared_bytes();
   const uint64_t fixed = fixed_bytes(needs);
   plan.minimum_bytes = minimum_bytes(needs);
+  const Status device = check_device(needs.device, needs.device_name, needs.device_is_bounded);
 
   switch (budget.kind) {
     case MemoryBudget::Kind::kExpertPercent: {
@@ -87,6 +104,7 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
       plan.arena_bytes = std::clamp(static_cast<uint64_t>(std::llround(share)), needs.min_arena_bytes,
                                     needs.max_arena_bytes);
       plan.budget_bytes = std::max(fixed + plan.arena_bytes, plan.minimum_bytes);
+      if (!device.has_value()) return std::unexpected(device.error());
       return plan;
     }
     case MemoryBudget::Kind::kBytes:
@@ -98,18 +116,12 @@ Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& ne
       break;
     }
   }
-  if (plan.budget_bytes < plan.minimum_bytes) {
-    return fail(ErrorKind::kBudget,
-                "a budget of {} is too small: this model needs at least {} ({} dense weights, {} KV cache, "
-                "{} buffers, {}{}{} experts); use --memory {}MiB or more{}",
-                format_bytes(plan.budget_bytes), format_bytes(plan.minimum_bytes),
-                format_bytes(needs.dense_bytes), format_bytes(needs.kv_bytes),
-                format_bytes(needs.buffer_bytes),
-                needs.reserved_bytes > 0 ? format_bytes(needs.reserved_bytes) + " requests, " : "",
-                shared > 0 ? odmoe::format("{} for {}, ", format_bytes(shared), needs.device.name) : "",
-                format_bytes(needs.min_arena_bytes), (plan.minimum_bytes + kMiB - 1) / kMiB,
-                remedy(plan.minimum_bytes, needs.kv_bytes, needs.buffer_bytes, needs.reserved_bytes));
+  const Status host = check_budget(plan, needs);
+  if (!device.has_value() && !host.has_value()) {
+    return fail(ErrorKind::kBudget, "{}; besides, {}", device.error().message, host.error().message);
   }
+  if (!device.has_value()) return std::unexpected(device.error());
+  if (!host.has_value()) return std::unexpected(host.error());
   plan.arena_bytes = std::min(plan.budget_bytes - fixed, needs.max_arena_bytes);
   return plan;
 }

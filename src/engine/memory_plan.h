@@ -40,7 +40,8 @@ Status check_device(const MemoryPlan::Device& device, const std::string& descrip
 uint64_t left_of_budget(const MemoryBudget& budget, const MemoryNeeds& needs);
 
 // Gives the arena what is left, never more than it can use.  kBudget, with what would do and what takes it,
-// when the budget is less than the minimum or the device has less than is needed there.
+// when the budget is less than the minimum or the device has less than is needed there; of both, where both
+// are too small.
 Result<MemoryPlan> plan_memory(const MemoryBudget& budget, const MemoryNeeds& needs);
 
 }  // namespace odmoe

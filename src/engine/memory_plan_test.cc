@@ -101,6 +101,14 @@ TEST(MemoryPlan, WhatADeviceCannotHoldIsRefusedByItsName) {
               HasSubstr("599 MiB of memory may be taken of GPU: this model needs 600 MiB there"));
   EXPECT_THAT(plan.error().message, HasSubstr("use --device-memory 600MiB or more"));
   EXPECT_THAT(plan.error().message, HasSubstr("a smaller --context"));
+  EXPECT_THAT(plan.error().message, Not(HasSubstr("--memory")));
+  plan = plan_memory(bytes(199 * kMiB), n);  // neither memory does
+  ASSERT_FALSE(plan.has_value());
+  EXPECT_EQ(plan.error().kind, ErrorKind::kBudget);
+  EXPECT_THAT(plan.error().message, HasSubstr("use --device-memory 600MiB or more"));
+  EXPECT_THAT(plan.error().message, HasSubstr("; besides, a budget of 199 MiB is too small"));
+  EXPECT_THAT(plan.error().message, HasSubstr("use --memory 200MiB or more"));
+  EXPECT_FALSE(plan_memory(percent(10), n).has_value());
   n.device.available_bytes = 0;  // it does not say
   EXPECT_TRUE(plan_memory(bytes(400 * kMiB), n).has_value());
 }
