@@ -29,12 +29,41 @@ struct MemoryPlan {
     bool shares_host_memory = false;
     uint64_t available_bytes = 0;  // what may be taken of it (EngineOptions); 0: it does not say
     uint64_t dense_bytes = 0, kv_bytes = 0, buffer_bytes = 0;
-    uint64_t arena_bytes = 0;  // slots of routed experts (ExpertPlacement::kDevice), in whole slots
-    int32_t n_slot = 0;        // experts that fit in it
+    uint64_t arena_bytes = 0;    // slots of routed experts (ExpertPlacement::kDevice), in whole slots
+    int32_t n_slot = 0;          // experts that fit in it
+    uint64_t minimum_bytes = 0;  // the least available_bytes that would do with these options
     uint64_t bytes() const { return dense_bytes + kv_bytes + buffer_bytes + arena_bytes; }
     uint64_t shared_bytes() const { return shares_host_memory ? bytes() : 0; }
   };
   Device device;
+};
+
+// What goes between the host and a device that has memory of its own (MemoryPlan::Device).
+struct DeviceTraffic {
+  uint64_t graphs = 0, operations = 0;  // launched, and what they are made of
+  uint64_t waits = 0;                   // of the host for the device, or for bytes on their way
+  uint64_t sent_bytes = 0, fetched_bytes = 0;
+  // Time of the host, none of it twice: until bytes to go and to come were given to the driver, until graphs
+  // were, and until they had ended and what was to be fetched was there.
+  uint64_t exchange_us = 0, launch_us = 0, wait_us = 0;
+
+  bool operator==(const DeviceTraffic&) const = default;
+  DeviceTraffic& operator+=(const DeviceTraffic& more) {
+    for (const auto counter : kCounters) this->*counter += more.*counter;
+    return *this;
+  }
+  // What came after `earlier`, which the same counters were before.
+  DeviceTraffic since(const DeviceTraffic& earlier) const {
+    DeviceTraffic traffic = *this;
+    for (const auto counter : kCounters) traffic.*counter -= earlier.*counter;
+    return traffic;
+  }
+
+ private:
+  static constexpr uint64_t DeviceTraffic::* kCounters[] = {
+      &DeviceTraffic::graphs,     &DeviceTraffic::operations,    &DeviceTraffic::waits,
+      &DeviceTraffic::sent_bytes, &DeviceTraffic::fetched_bytes, &DeviceTraffic::exchange_us,
+      &DeviceTraffic::launch_us,  &DeviceTraffic::wait_us};
 };
 
 struct Stats {
@@ -56,10 +85,11 @@ struct Stats {
     double stall_seconds = 0;  // of them, compute waited for reads
     uint64_t read_bytes = 0;   // demand reads
     uint64_t prefetch_bytes = 0;
-    // Of a device with memory of its own (MemoryPlan::Device): operations and graphs of them that it was
-    // given, times that the host waited for it or for bytes on their way, and bytes that went to and from it.
-    uint64_t device_operations = 0, device_graphs = 0, device_waits = 0;
-    uint64_t device_sent_bytes = 0, device_fetched_bytes = 0;
+    DeviceTraffic device;  // all of it
+    // Of it what layers of experts took: from the launch of what comes before the experts, until what they
+    // made is on its way back.  `layers`: how many there were, of all steps together.
+    DeviceTraffic device_layers;
+    uint64_t layers = 0;
     double tokens_per_second() const { return seconds > 0 ? static_cast<double>(tokens) / seconds : 0; }
   };
   Phase prefill;
@@ -77,9 +107,11 @@ struct Stats {
   // Of the arena in a device's own memory, where there is one: Experts counts what it had to ask the host's
   // for.
   struct DeviceExperts {
-    uint64_t hits = 0;                                     // experts that were there when they were wanted
-    uint64_t copies = 0, copied_bytes = 0, evictions = 0;  // from the host
-    int32_t resident = 0;                                  // there now
+    uint64_t hits = 0;                      // experts that were there when they were wanted
+    uint64_t copies = 0, copied_bytes = 0;  // from the host
+    uint64_t evictions = 0;
+    uint64_t evicted_to_host = 0;  // of these, those that the host's arena had then: no read brings them back
+    int32_t resident = 0;          // there now
   } device_experts;
 
   struct Io {

@@ -151,6 +151,8 @@ Result<std::unique_ptr<Backend>> Backend::create(const Options& options) {
   std::unique_ptr<Backend> backend(new Backend);
   backend->fault_ = options.fault;
   backend->memory_fault_ = options.memory_fault;
+  backend->max_buffer_bytes_ = options.max_buffer_bytes;
+  backend->clock_ = options.clock;
   if (options.device.empty() || same_word(options.device, "cpu")) {
     ODMOE_RETURN_IF_ERROR(backend->open_cpu(options));
   } else {
@@ -297,6 +299,15 @@ void Backend::guard(const Move& move) {
   if (!on_host_memory_ && logged_errors != before) static_cast<void>(lost(logged_error));
 }
 
+// Of a device with memory of its own the time that it takes counts too.
+template <typename Move>
+void Backend::timed_guard(uint64_t DeviceTraffic::* us, const Move& move) {
+  if (on_host_memory_) return guard(move);
+  const int64_t begin_us = clock_->now_us();
+  guard(move);
+  traffic_.*us += static_cast<uint64_t>(clock_->now_us() - begin_us);
+}
+
 Status Backend::compute(ggml_cgraph* graph) {
   ODMOE_RETURN_IF_ERROR(launch(graph));
   return settle();
@@ -306,8 +317,10 @@ Status Backend::settle() {
   if (lost_) return lost({});
   if (on_host_memory_) return {};  // whose graphs run as they are launched
   ++traffic_.waits;
-  guard([&] { ggml_backend_synchronize(backend_.get()); });
-  for (const Fetch& fetch : queued_) read(fetch.tensor, fetch.offset, fetch.bytes);
+  timed_guard(&DeviceTraffic::wait_us, [&] {
+    ggml_backend_synchronize(backend_.get());
+    for (const Fetch& fetch : queued_) read_tensor(fetch.tensor, fetch.offset, fetch.bytes);
+  });
   queued_.clear();
   return condition();
 }
@@ -321,7 +334,9 @@ void Backend::queue_fetch(const ggml_tensor* tensor, uint64_t offset, std::span<
     queued_.push_back({.tensor = tensor, .offset = offset, .bytes = bytes});
     return;
   }
-  guard([&] { ggml_backend_tensor_get_async(backend_.get(), tensor, bytes.data(), offset, bytes.size()); });
+  timed_guard(&DeviceTraffic::exchange_us, [&] {
+    ggml_backend_tensor_get_async(backend_.get(), tensor, bytes.data(), offset, bytes.size());
+  });
 }
 
 void Backend::fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
@@ -329,13 +344,15 @@ void Backend::fetch(const ggml_tensor* tensor, uint64_t offset, std::span<std::b
     ++traffic_.waits;
     traffic_.fetched_bytes += bytes.size();
   }
-  read(tensor, offset, bytes);
+  timed_guard(&DeviceTraffic::wait_us, [&] { read_tensor(tensor, offset, bytes); });
 }
 
 void Backend::send(ggml_tensor* tensor, uint64_t offset, std::span<const std::byte> bytes) {
   if (!on_host_memory_) traffic_.sent_bytes += bytes.size();
   static_cast<void>(fetch_queued());  // what fails is said by the next graph
-  guard([&] { ggml_backend_tensor_set_async(backend_.get(), tensor, bytes.data(), offset, bytes.size()); });
+  timed_guard(&DeviceTraffic::exchange_us, [&] {
+    ggml_backend_tensor_set_async(backend_.get(), tensor, bytes.data(), offset, bytes.size());
+  });
 }
 
 void Backend::read(const ggml_tensor* tensor, uint64_t offset, std::span<std::byte> bytes) {
@@ -366,12 +383,12 @@ Status Backend::launch(ggml_cgraph* graph) {
   if (!on_host_memory_) {
     ++traffic_.graphs;
     for (int i = 0; i < ggml_graph_n_nodes(graph); ++i) {
-      if (computes(ggml_graph_node(graph, i)->op)) ++traffic_.nodes;
+      if (computes(ggml_graph_node(graph, i)->op)) ++traffic_.operations;
     }
   }
   ggml_status status = GGML_STATUS_FAILED;
   Status fault;
-  guard([&] {
+  timed_guard(&DeviceTraffic::launch_us, [&] {
     if (fault_) fault = fault_();
     if (fault.has_value()) status = ggml_backend_graph_compute_async(backend_.get(), graph);
   });

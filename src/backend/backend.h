@@ -3,6 +3,7 @@
 
 #include <ggml-cpp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -13,8 +14,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "odmoe/result.h"
+#include "odmoe/stats.h"
 
 namespace odmoe {
 
@@ -55,6 +58,8 @@ class Backend {
     std::function<Status()> fault;
     // Likewise, before its own memory is taken.
     std::function<Status(uint64_t bytes)> memory_fault;
+    uint64_t max_buffer_bytes = 0;                  // for tests: of a smaller device; 0: as ggml says
+    const Clock* clock = &SteadyClock::instance();  // of traffic(); must outlive the backend
   };
   // Loads ggml's backends once per process and takes the best CPU device, or the one that is named.  More
   // threads than processors are said in the log, for they wait for each other.  kUsage names the devices
@@ -85,7 +90,10 @@ class Backend {
   // Whether a device with memory of its own can compute on the host's too, so that wrap() gives something.
   bool reads_host_memory() const { return reads_host_memory_; }
   // The largest buffer that the device has or wraps.
-  uint64_t max_buffer_bytes() const { return ggml_backend_buft_get_max_size(buffer_type()); }
+  uint64_t max_buffer_bytes() const {
+    const uint64_t most = ggml_backend_buft_get_max_size(buffer_type());
+    return max_buffer_bytes_ > 0 ? std::min(most, max_buffer_bytes_) : most;
+  }
 
   // Where the host keeps what goes to and fro, if the device reads and writes there sooner (page-locked
   // memory); else null.
@@ -136,13 +144,9 @@ class Backend {
   // kDeviceLost once the device has failed, so that what was read may be anything.  By any thread.
   Status condition() const;
 
-  // What a device with memory of its own was asked to do so far, but for read(), write() and clear().
-  struct Traffic {
-    uint64_t graphs = 0, nodes = 0;  // without views, which nothing is computed for
-    uint64_t sent_bytes = 0, fetched_bytes = 0;
-    uint64_t waits = 0;  // of the host for the device, and for bytes on their way
-  };
-  const Traffic& traffic() const { return traffic_; }
+  // What a device with memory of its own was asked to do so far, but for read(), write() and clear(); views,
+  // for which nothing is computed, are no operations.
+  const DeviceTraffic& traffic() const { return traffic_; }
 
   std::string name() const;         // "CPU"
   std::string description() const;  // "CPU: AMD EPYC ..., 2 threads"
@@ -156,6 +160,8 @@ class Backend {
   std::unexpected<Error> lost_error() const ODMOE_REQUIRES(said_mutex_);
   template <typename Move>
   void guard(const Move& move);
+  template <typename Move>
+  void timed_guard(uint64_t DeviceTraffic::* us, const Move& move);
   Status fetch_queued();
   ggml_backend_dev_t device_ = nullptr;
   ggml_backend_ptr backend_;
@@ -173,12 +179,14 @@ class Backend {
   };
   std::vector<Fetch> queued_;
   uint64_t alignment_ = kTensorAlignment;
+  uint64_t max_buffer_bytes_ = 0;
   std::function<Status()> fault_;
   std::function<Status(uint64_t)> memory_fault_;
   std::atomic<bool> lost_ = false;
   mutable Mutex said_mutex_;
   std::string said_ ODMOE_GUARDED_BY(said_mutex_);  // by its driver, when it failed first
-  Traffic traffic_;
+  const Clock* clock_ = nullptr;
+  DeviceTraffic traffic_;
 };
 
 }  // namespace odmoe

@@ -125,6 +125,15 @@ TEST(Devices, TheProcessorIsTheFirstAndReadsHostMemory) {
   }
 }
 
+// A microsecond later each time that it is asked.
+class CountingClock final : public Clock {
+ public:
+  int64_t now_us() const override { return ++now_us_; }
+
+ private:
+  mutable int64_t now_us_ = 0;
+};
+
 // A CPU that is as if it had memory of its own, with a graph that doubles four numbers.
 class OwnDevice : public ::testing::Test {
  protected:
@@ -137,6 +146,7 @@ class OwnDevice : public ::testing::Test {
   }
 
   bool logs_an_error_ = false;
+  const CountingClock clock_;
   std::unique_ptr<Backend> backend_ =
       Backend::create({.threads = 1,
                        .memory_of_its_own = true,
@@ -145,7 +155,8 @@ class OwnDevice : public ::testing::Test {
                            EXPECT_EQ(ggml_backend_load("/there/is/no/such/backend"), nullptr);
                          }
                          return {};
-                       }})
+                       },
+                       .clock = &clock_})
           .value();
   ggml_context_ptr context_{ggml_init({.mem_size = 8 * ggml_tensor_overhead() + ggml_graph_overhead(),
                                        .mem_buffer = nullptr,
@@ -178,6 +189,30 @@ TEST_F(OwnDevice, WhatIsFetchedIsWhatWasThereWhenItWasAskedFor) {
   ASSERT_TRUE(backend_->settle().has_value());
   expect(first, 2);
   expect(second, 6);
+}
+
+TEST_F(OwnDevice, CountsWhatGoesToAndFroAndTheHostsTimeForIt) {
+  std::array<float, 4> numbers{1, 1, 1, 1};
+  backend_->send(number_, 0, std::as_bytes(std::span(numbers)));
+  ASSERT_TRUE(backend_->launch(graph_).has_value());
+  backend_->queue_fetch(sum_, 0, std::as_writable_bytes(std::span(numbers)));
+  ASSERT_TRUE(backend_->settle().has_value());
+  const DeviceTraffic first = backend_->traffic();
+  const DeviceTraffic wanted = {.graphs = 1,
+                                .operations = 1,
+                                .waits = 1,
+                                .sent_bytes = 16,
+                                .fetched_bytes = 16,
+                                .exchange_us = 1,
+                                .launch_us = 1,
+                                .wait_us = 1};
+  EXPECT_EQ(first, wanted);
+  backend_->fetch(sum_, 4, std::as_writable_bytes(std::span(numbers).first(2)));
+  EXPECT_EQ(backend_->traffic().since(first), (DeviceTraffic{.waits = 1, .fetched_bytes = 8, .wait_us = 1}));
+  backend_->write(number_, 0, std::as_bytes(std::span(numbers)));
+  DeviceTraffic sum = first;
+  sum += backend_->traffic().since(first);
+  EXPECT_EQ(sum, backend_->traffic()) << "what is loaded is none of it";
 }
 
 // As ggml's Metal does of a graph that did not end well.

@@ -109,6 +109,8 @@ class DensePass {
   // Of the host, that the graphs of one session take (DecodeGraphs), which is not in host_bytes().
   uint64_t graph_bytes() const { return graph_bytes_; }
   const EvaluationMemory& memory() const { return *memory_; }
+  // Between the host and the backend so far, whoever asked for it; nothing where that is the host.
+  const DeviceTraffic& traffic() const { return backend_->traffic(); }
   // How many times the decoder's nodes a graph may have, with what looks at them.
   int graph_room() const { return room_; }
 

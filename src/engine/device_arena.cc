@@ -27,8 +27,8 @@ SlotPlan DeviceArena::plan(const ExpertSource& source, const SlotKernels& kernel
 
 uint64_t DeviceArena::staging_bytes(const SlotPlan& plan) { return kStaging * largest_slot(plan); }
 
-DeviceArena::DeviceArena(Backend& device, const ExpertSource& source, SlotPlan plan)
-    : device_(&device), source_(&source), plan_(std::move(plan)) {
+DeviceArena::DeviceArena(Backend& device, const ExpertSource& source, SlotPlan plan, OnHost on_host)
+    : device_(&device), source_(&source), on_host_(std::move(on_host)), plan_(std::move(plan)) {
   for (int layer = 0; layer < source.n_layer(); ++layer) {
     n_expert_ = std::max(n_expert_, static_cast<size_t>(source.n_expert(layer)));
   }
@@ -44,8 +44,8 @@ DeviceArena::~DeviceArena() { static_cast<void>(device_->settle()); }
 Result<std::unique_ptr<DeviceArena>> DeviceArena::create(Backend& device, const Backend& host,
                                                          const ExpertSource& source, SlotPlan plan,
                                                          std::span<const int32_t> most_in_window,
-                                                         PolicyKind policy) {
-  std::unique_ptr<DeviceArena> arena(new DeviceArena(device, source, std::move(plan)));
+                                                         PolicyKind policy, OnHost on_host) {
+  std::unique_ptr<DeviceArena> arena(new DeviceArena(device, source, std::move(plan), std::move(on_host)));
   for (size_t i = 0; i < arena->plan_.classes().size(); ++i) {
     const SlotClass& of = arena->plan_.classes()[i];
     Class made;
@@ -107,6 +107,7 @@ std::optional<int32_t> DeviceArena::take(ExpertKey key) {
   resident_[index_of(*victim)].store(false, std::memory_order_relaxed);
   n_resident_.fetch_sub(1, std::memory_order_relaxed);
   evictions_.fetch_add(1, std::memory_order_relaxed);
+  if (on_host_(*victim)) evicted_to_host_.fetch_add(1, std::memory_order_relaxed);
   return std::exchange(slot_of_[index_of(*victim)], -1);
 }
 
@@ -159,6 +160,7 @@ DeviceArena::Figures DeviceArena::figures() const {
           .copies = copies_.load(std::memory_order_relaxed),
           .copied_bytes = copied_bytes_.load(std::memory_order_relaxed),
           .evictions = evictions_.load(std::memory_order_relaxed),
+          .evicted_to_host = evicted_to_host_.load(std::memory_order_relaxed),
           .resident = n_resident_.load(std::memory_order_relaxed)};
 }
 

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,12 +33,16 @@ class DeviceArena {
   // Slots as they are in it: records without gaps but what kernels ask.
   static SlotPlan plan(const ExpertSource& source, const SlotKernels& kernels);
 
-  // `plan` is divided.  `most_in_window` of each of its classes as DeviceSlots::Shape has it.  Takes the
-  // memory; kIo, the device has none.  The source must outlive it.
+  // Whether the host's arena has an expert now.
+  using OnHost = std::function<bool(ExpertKey key)>;
+
+  // `plan` is divided.  `most_in_window` of each of its classes as DeviceSlots::Shape has it.  `on_host` is
+  // asked when an expert is evicted.  Takes the memory; kIo, the device has none.  The source must outlive
+  // it.
   static Result<std::unique_ptr<DeviceArena>> create(Backend& device, const Backend& host,
                                                      const ExpertSource& source, SlotPlan plan,
                                                      std::span<const int32_t> most_in_window,
-                                                     PolicyKind policy);
+                                                     PolicyKind policy, OnHost on_host);
   ~DeviceArena();
   DeviceArena(const DeviceArena&) = delete;
   DeviceArena& operator=(const DeviceArena&) = delete;
@@ -66,6 +71,7 @@ class DeviceArena {
 
   struct Figures {
     uint64_t hits = 0, copies = 0, copied_bytes = 0, evictions = 0;
+    uint64_t evicted_to_host = 0;  // of the evictions, those of experts that the host's arena had
     int32_t resident = 0;
   };
   Figures figures() const;  // any thread
@@ -76,7 +82,7 @@ class DeviceArena {
     std::unique_ptr<ResidencyPolicy> policy;
     std::vector<int32_t> free;
   };
-  DeviceArena(Backend& device, const ExpertSource& source, SlotPlan plan);
+  DeviceArena(Backend& device, const ExpertSource& source, SlotPlan plan, OnHost on_host);
   Class& class_of(int layer) { return classes_[static_cast<size_t>(plan_.class_of(layer))]; }
   size_t index_of(ExpertKey key) const {
     return static_cast<size_t>(key.layer) * n_expert_ + static_cast<size_t>(key.expert);
@@ -86,6 +92,7 @@ class DeviceArena {
 
   Backend* device_;
   const ExpertSource* source_;
+  OnHost on_host_;
   SlotPlan plan_;
   size_t n_expert_ = 0;  // of a layer, at most
   std::vector<Class> classes_;
@@ -98,7 +105,7 @@ class DeviceArena {
   ggml_tensor* staged_ = nullptr;  // the bytes of staging_
   uint64_t staged_bytes_ = 0;      // of one record
   size_t n_staged_ = 0;            // that copies may still read
-  std::atomic<uint64_t> hits_ = 0, copies_ = 0, copied_bytes_ = 0, evictions_ = 0;
+  std::atomic<uint64_t> hits_ = 0, copies_ = 0, copied_bytes_ = 0, evictions_ = 0, evicted_to_host_ = 0;
   std::atomic<int32_t> n_resident_ = 0;
 };
 

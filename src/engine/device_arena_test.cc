@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -18,7 +19,9 @@ class ArenaOnADevice : public ::testing::Test {
     SlotPlan plan = DeviceArena::plan(source_, {});
     plan.divide(4 * 4096);
     const std::vector<int32_t> most = {3};
-    arena_ = DeviceArena::create(*device_, *host_, source_, std::move(plan), most, PolicyKind::kLru).value();
+    arena_ = DeviceArena::create(*device_, *host_, source_, std::move(plan), most, PolicyKind::kLru,
+                                 [this](ExpertKey key) { return on_host_.contains(key.expert); })
+                 .value();
   }
   // A record whose bytes are all of one value.
   std::optional<int32_t> bring(ExpertKey key, std::byte value) {
@@ -42,6 +45,7 @@ class ArenaOnADevice : public ::testing::Test {
   std::unique_ptr<Backend> host_ = Backend::create(1).value();
   std::unique_ptr<Backend> device_ = Backend::create({.threads = 1, .memory_of_its_own = true}).value();
   std::unique_ptr<DeviceArena> arena_;
+  std::set<int32_t> on_host_;
 };
 
 TEST_F(ArenaOnADevice, HoldsWhatWasBroughtUntilItIsReleased) {
@@ -76,6 +80,7 @@ TEST_F(ArenaOnADevice, HasTheBytesOfARecordWhereItsProjectionsBegin) {
 }
 
 TEST_F(ArenaOnADevice, CountsWhatItDoes) {
+  on_host_ = {1, 4};
   for (int32_t expert = 0; expert < 6; ++expert) {
     ASSERT_TRUE(bring({0, expert}, std::byte{1}));
     arena_->release();
@@ -84,7 +89,8 @@ TEST_F(ArenaOnADevice, CountsWhatItDoes) {
   const DeviceArena::Figures figures = arena_->figures();
   EXPECT_EQ(figures.copies, 6U);
   EXPECT_EQ(figures.copied_bytes, 6U * 4096);
-  EXPECT_EQ(figures.evictions, 2U);
+  EXPECT_EQ(figures.evictions, 2U) << "of the experts 0 and 1";
+  EXPECT_EQ(figures.evicted_to_host, 1U);
   EXPECT_EQ(figures.hits, 1U);
   EXPECT_EQ(figures.resident, 4);
 }

@@ -144,13 +144,41 @@ Result<int32_t> DeviceSite::lay_out(int layer, uint64_t slot_bytes, int32_t n_sl
   ODMOE_RETURN_IF_ERROR(check(of, layer));
   const int32_t most = compute_->most_slots(of.experts, n_slot);
   const DeviceSlots::Shape shape{.slot_bytes = slot_bytes, .n_slot = n_slot, .most_in_window = most};
-  if (DeviceSlots::slots_in_window(*device_, shape) > 0) {
-    ODMOE_RETURN_IF_ERROR(try_out(layer, most));
-    return most;
+  const int32_t in_window = DeviceSlots::slots_in_window(*device_, shape);
+  if (in_window == 0) {
+    return fail(
+        ErrorKind::kUnsupported,
+        "{}: an expert of layer {} takes {}, more than {} has in one piece; use --expert-placement cpu",
+        path_, layer, format_bytes(slot_bytes), device_->description());
   }
-  return fail(ErrorKind::kUnsupported,
-              "{}: an expert of layer {} takes {}, more than {} has in one piece; use --expert-placement cpu",
-              path_, layer, format_bytes(slot_bytes), device_->description());
+  if (in_window == 1 && n_slot > 1) {
+    return fail(ErrorKind::kUnsupported,
+                "{}: an expert of layer {} takes {}, and {} does not take two as one operand, which are the "
+                "least; use --expert-placement cpu",
+                path_, layer, format_bytes(slot_bytes), device_->description());
+  }
+  ODMOE_RETURN_IF_ERROR(try_out(layer, most));
+  return most;
+}
+
+// Of each class, how many of its slots one window can have.
+Result<std::vector<int32_t>> DeviceSite::lay_out_classes(const SlotPlan& plan) {
+  std::vector<int32_t> most_in_window;
+  for (const SlotClass& of : plan.classes()) {
+    int32_t most = of.n_slot;
+    for (const int layer : of.layers) {
+      ODMOE_ASSIGN_OR_RETURN(const int32_t most_here,
+                             lay_out(layer, of.slot_bytes, of.n_slot, plan.layout(layer)));
+      most = std::min(most, most_here);
+    }
+    most_in_window.push_back(most);
+  }
+  return most_in_window;
+}
+
+Status DeviceSite::try_slots(const SlotPlan& plan) {
+  ODMOE_RETURN_IF_ERROR(lay_out_classes(plan));
+  return {};
 }
 
 Status DeviceSite::attach(ExpertStore& store) {
@@ -188,18 +216,10 @@ Status DeviceSite::attach(ExpertStore& store, const ExpertSource& source, uint64
   store_ = &store;
   SlotPlan plan = arena_plan(source);
   plan.divide(arena_bytes);
-  std::vector<int32_t> most_in_window;
-  for (const SlotClass& of : plan.classes()) {
-    int32_t most = of.n_slot;
-    for (const int layer : of.layers) {
-      ODMOE_ASSIGN_OR_RETURN(const int32_t most_here,
-                             lay_out(layer, of.slot_bytes, of.n_slot, plan.layout(layer)));
-      most = std::min(most, most_here);
-    }
-    most_in_window.push_back(most);
-  }
+  ODMOE_ASSIGN_OR_RETURN(const std::vector<int32_t> most_in_window, lay_out_classes(plan));
+  const auto on_host = [&store](ExpertKey key) { return store.residency(key) == Residency::kResident; };
   ODMOE_ASSIGN_OR_RETURN(arena_, DeviceArena::create(*device_, *host_, source, std::move(plan),
-                                                     most_in_window, options_.policy));
+                                                     most_in_window, options_.policy, on_host));
   for (const int layer : expert_layers_) {
     ODMOE_RETURN_IF_ERROR(check_windows(arena_->slots_of(layer), layer));
     layers_[static_cast<size_t>(layer)].slots = &arena_->slots_of(layer);

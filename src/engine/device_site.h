@@ -57,6 +57,10 @@ class DeviceSite final : public ExpertSite, public RoutingSink, public HintSink 
   // With an arena of so many bytes, which is taken now.  kIo: the device has none.
   Status attach(ExpertStore& store, const ExpertSource& source, uint64_t arena_bytes);
 
+  // Instead of attach(), where nothing is loaded: what that would say of these slots, which are divided,
+  // whatever memory there is.
+  Status try_slots(const SlotPlan& plan);
+
   const DeviceArena* arena() const { return arena_.get(); }  // null: in place
 
   Status on_routing(const RoutingEvent& event) override;
@@ -77,6 +81,7 @@ class DeviceSite final : public ExpertSite, public RoutingSink, public HintSink 
   Status check_windows(const DeviceSlots& slots, int layer) const;
   Status try_out(int layer, int32_t most_in_window);
   Result<int32_t> lay_out(int layer, uint64_t slot_bytes, int32_t n_slot, const SlotLayout& at);
+  Result<std::vector<int32_t>> lay_out_classes(const SlotPlan& plan);
   void lease_pending();
   void read_ahead();
   // An expert whose bytes are where the device computes.

@@ -5,12 +5,16 @@
 #include <utility>
 
 #include "engine/dense_pass.h"
+#include "engine/device_site.h"
+#include "engine/drives.h"
 #include "engine/engine_impl.h"
 #include "engine/live_stale_gate.h"
 #include "format/checkpoint.h"
+#include "io/async_reader.h"
 #include "model/decoder.h"
 #include "model/sequence_state.h"
 #include "model/weights.h"
+#include "store/slot_arena.h"
 
 namespace odmoe {
 
@@ -52,6 +56,64 @@ Result<std::vector<std::string>> lacking_on(const Backend& device, const EngineO
     gate->each_operation(ask);
   }
   return lacking;
+}
+
+namespace {
+
+// What is asked of the model, without its weights.
+struct AskedModel {
+  const Checkpoint* file;
+  const Decoder* decoder;
+  const ExpertSource* source;
+};
+
+Status try_placement(Backend& device, Backend& host, const AskedModel& model, const EngineOptions& options,
+                     bool in_place) {
+  if (in_place && !device.reads_host_memory()) {
+    return fail(ErrorKind::kUnsupported, "{} does not compute on the host's memory where it is",
+                device.description());
+  }
+  ODMOE_ASSIGN_OR_RETURN(const auto site,
+                         DeviceSite::create(device, host, *model.decoder, *model.file,
+                                            {.max_tokens = options.chunk, .in_place = in_place}));
+  if (!in_place) {
+    SlotPlan plan = site->arena_plan(*model.source);
+    plan.divide(plan.max_bytes());
+    return site->try_slots(plan);
+  }
+  // Slots are as the drive asks.
+  ODMOE_ASSIGN_OR_RETURN(const auto reader,
+                         make_reader({.kind = reader_kind(options.reader), .direct = true}));
+  for (const auto& path : model.file->files()) ODMOE_RETURN_IF_ERROR(reader->add_file(path));
+  SlotPlan plan(*model.source, reader->alignment(), site->slot_kernels());
+  plan.divide(plan.max_bytes());
+  return site->try_slots(plan);
+}
+
+}  // namespace
+
+Result<std::vector<PlacementVerdict>> placements_on(Backend& device, const EngineOptions& options) {
+  std::vector<PlacementVerdict> verdicts(1);
+  if (device.computes_on_host_memory()) return verdicts;
+  ODMOE_RETURN_IF_ERROR(options.validate());
+  ODMOE_ASSIGN_OR_RETURN(const auto file, open_checkpoint(options.model));
+  Account account(*file);
+  DenseWeights weights(account);
+  ODMOE_ASSIGN_OR_RETURN(const auto decoder, Decoder::create(account, weights));
+  const ModelShape& shape = decoder->shape();
+  ODMOE_ASSIGN_OR_RETURN(const auto source, file->expert_source(shape.n_layer, shape.router.n_expert,
+                                                                shape.router.n_expert_used));
+  ODMOE_ASSIGN_OR_RETURN(const auto host, Backend::create(options.threads));
+  ODMOE_RETURN_IF_ERROR(weights.reserve(*host, *host));
+  const AskedModel model{.file = file.get(), .decoder = decoder.get(), .source = source.get()};
+  for (const ExpertPlacement placement : {ExpertPlacement::kInPlace, ExpertPlacement::kDevice}) {
+    PlacementVerdict& verdict = verdicts.emplace_back(PlacementVerdict{.placement = placement});
+    const bool in_place = placement == ExpertPlacement::kInPlace;
+    if (const Status tried = try_placement(device, *host, model, options, in_place); !tried.has_value()) {
+      verdict.obstacle = tried.error().message;
+    }
+  }
+  return verdicts;
 }
 
 Status forget_device(const EngineOptions& options) { return EngineImpl::forget_device(options); }

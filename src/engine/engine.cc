@@ -174,7 +174,8 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
                                                     .memory_of_its_own = dependencies_.memory_of_its_own,
                                                     .shares_host_memory = dependencies_.shares_host_memory,
                                                     .fault = dependencies_.device_fault,
-                                                    .memory_fault = dependencies_.device_memory_fault}));
+                                                    .memory_fault = dependencies_.device_memory_fault,
+                                                    .clock = clock_}));
   MemoryPlan::Device device;  // 0 available bytes: it does not say
   bool device_is_bounded = false;
   if (!backend_->computes_on_host_memory()) {
@@ -253,6 +254,7 @@ Result<std::unique_ptr<AsyncReader>> EngineImpl::reserve_memory() {
     const uint64_t stale_gate_bytes = stale_gate_ != nullptr ? stale_gate_->bytes() : 0;
     device.buffer_bytes =
         dense_->device_bytes() + stale_gate_bytes + (device_site_ ? device_site_->device_bytes() : 0);
+    device.minimum_bytes = device.bytes();
     needs.buffer_bytes -= stale_gate_bytes;  // of the predictor's, which are in those of forward_
     needs.kv_bytes -= device.kv_bytes;
     needs.device = std::move(device);
@@ -336,13 +338,14 @@ Status EngineImpl::plan_device_arena(MemoryNeeds& needs) const {
   MemoryPlan::Device& device = needs.device;
   SlotPlan slots = device_site_->arena_plan(*source_);
   device.arena_bytes = slots.min_bytes();
+  device.minimum_bytes = device.bytes();
   if (device.available_bytes == 0) {
     return fail(ErrorKind::kUsage,
                 "{} does not say how much memory it has left for experts; say how much may be taken, with "
                 "--device-memory {}MiB or more",
                 backend_->description(), (device.bytes() + kMiB - 1) / kMiB);
   }
-  ODMOE_RETURN_IF_ERROR(check_device(device, backend_->description(), needs.device_is_bounded));
+  if (device.bytes() > device.available_bytes) return {};  // plan_memory() refuses it
   const uint64_t margin = needs.device_is_bounded ? 0 : auto_margin(device.available_bytes);
   uint64_t left = device.available_bytes - device.bytes();
   left -= std::min(left, margin);
@@ -804,13 +807,13 @@ void EngineImpl::count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int
   phase.read_bytes += after.demand_read_bytes - before.demand_read_bytes;
   phase.prefetch_bytes += after.prefetch_read_bytes - before.prefetch_read_bytes;
   phase.seconds += static_cast<double>(clock_->now_us() - begin_us) * 1e-6;
-  const Backend::Traffic traffic = backend_->traffic();
-  const Backend::Traffic earlier = std::exchange(counted_traffic_, traffic);
-  phase.device_operations += traffic.nodes - earlier.nodes;
-  phase.device_graphs += traffic.graphs - earlier.graphs;
-  phase.device_waits += traffic.waits - earlier.waits;
-  phase.device_sent_bytes += traffic.sent_bytes - earlier.sent_bytes;
-  phase.device_fetched_bytes += traffic.fetched_bytes - earlier.fetched_bytes;
+  if (backend_->computes_on_host_memory()) return;
+  const DeviceTraffic traffic = backend_->traffic();
+  phase.device += traffic.since(std::exchange(counted_traffic_, traffic));
+  const ForwardPass::LayerTraffic layers = forward_->layer_traffic();
+  const ForwardPass::LayerTraffic earlier = std::exchange(counted_layers_, layers);
+  phase.layers += layers.layers - earlier.layers;
+  phase.device_layers += layers.traffic.since(earlier.traffic);
 }
 
 void EngineImpl::note_first_token(double ttft_ms) {
@@ -875,6 +878,7 @@ Stats EngineImpl::stats() const {
                             .copies = figures.copies,
                             .copied_bytes = figures.copied_bytes,
                             .evictions = figures.evictions,
+                            .evicted_to_host = figures.evicted_to_host,
                             .resident = figures.resident};
   }
   stats.io = io_;

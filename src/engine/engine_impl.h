@@ -266,7 +266,9 @@ class EngineImpl final : public Engine {
   LiveStaleGate* stale_gate_ = nullptr;        // what it asks, if it is that
   Stats::Phase prefill_ ODMOE_GUARDED_BY(evaluation_mutex_), decode_ ODMOE_GUARDED_BY(evaluation_mutex_);
   double ttft_ms_ ODMOE_GUARDED_BY(evaluation_mutex_) = 0;
-  Backend::Traffic counted_traffic_ ODMOE_GUARDED_BY(evaluation_mutex_);  // in prefill_ and decode_
+  // In prefill_ and decode_.
+  DeviceTraffic counted_traffic_ ODMOE_GUARDED_BY(evaluation_mutex_);
+  ForwardPass::LayerTraffic counted_layers_ ODMOE_GUARDED_BY(evaluation_mutex_);
 
   std::unique_ptr<MemoryGovernor> governor_;  // thread-safe itself; its thread ends before the store
 };

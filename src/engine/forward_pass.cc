@@ -130,6 +130,7 @@ Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> t
   const auto work = n_token == 1 ? ExpertWork::Tokens::kOne : ExpertWork::Tokens::kChunk;
   for (size_t segment = 0;; ++segment) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+    const DeviceTraffic before = dense_->traffic();
     ODMOE_RETURN_IF_ERROR(dense_->segment(span, segment, chosen_of(0, n_token)));
     if (segment == decoder_->expert_layers().size()) return {};
     RoutingEvent event = route(a, segment, n_token);
@@ -157,6 +158,7 @@ Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> t
     if (a.shared_output) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
     dense_->take_experts(span);
+    count_layer(before);
   }
 }
 
@@ -316,6 +318,7 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState*
       return dense_->segment(spans[i], segment, chosen);
     };
     const auto together = [&] { return dense_->segments(joined_.spans, segment, joined_.chosen); };
+    const DeviceTraffic before = dense_->traffic();
     ODMOE_RETURN_IF_ERROR(each_span(spans, state, alone, together));
     if (segment == decoder_->expert_layers().size()) return {};
     const RoutingEvent event = route(a, segment, static_cast<int64_t>(n_token));
@@ -335,6 +338,7 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState*
     }
     ODMOE_RETURN_IF_ERROR(finish_experts(a));
     for (const TokenSpan& span : spans) dense_->take_experts(span);
+    count_layer(before);
   }
 }
 
@@ -409,6 +413,11 @@ Status ForwardPass::finish_experts(const EvaluationColumns& a) {
     if (not_finite) return std::unexpected(not_finite_in(*not_finite, a));
   }
   return {};
+}
+
+void ForwardPass::count_layer(const DeviceTraffic& before) {
+  ++layer_traffic_.layers;
+  layer_traffic_.traffic += dense_->traffic().since(before);
 }
 
 void ForwardPass::abandon_experts() {

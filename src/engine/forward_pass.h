@@ -108,6 +108,13 @@ class ForwardPass {
   // SequenceState::begin_singly() says.  Nothing is foreseen, nor does an observer see them.
   Status run_singly(SequenceState& state, std::span<const int32_t> tokens, Logits logits, const Sink& sink);
 
+  // What layers of experts took of the device so far, as Stats::Phase has it.
+  struct LayerTraffic {
+    uint64_t layers = 0;
+    DeviceTraffic traffic;
+  };
+  const LayerTraffic& layer_traffic() const { return layer_traffic_; }
+
   const RoutingStats& routing() const { return routing_; }
   // Null without a predictor.
   const Foresight* foresight() const { return foresight_ ? &foresight_->foresight() : nullptr; }
@@ -140,6 +147,7 @@ class ForwardPass {
   Status begin_experts(const EvaluationColumns& a, const RoutingEvent& event, ExpertWork::Tokens tokens);
   Status finish_experts(const EvaluationColumns& a);
   void abandon_experts();
+  void count_layer(const DeviceTraffic& before);
   bool states_wanted() const;
   bool streams_wanted() const;
   Error not_finite_in(const DemandPair& pair, const EvaluationColumns& a) const;
@@ -167,6 +175,7 @@ class ForwardPass {
   std::vector<ExpertColumns> lanes_;       // the device's, by lane
   Joined joined_;
 
+  LayerTraffic layer_traffic_;
   RoutingStats routing_;
   ObserverSink observer_;
   std::unique_ptr<ForesightSink> foresight_;

@@ -19,14 +19,33 @@ Json share(uint64_t part, uint64_t whole) {
   return whole > 0 ? Json(static_cast<double>(part) / static_cast<double>(whole)) : Json();
 }
 
+bool has_device(const Stats& stats) { return !stats.memory.device.name.empty(); }
+
 // What is zero until it has been measured.
 Json known(double value) { return value > 0 ? Json(value) : Json(); }
 
 // Of a device, for each pass through the model that wrote a token; null where there is none.
 template <auto Member>
 Json per_decode_step(const Stats& stats) {
-  if (stats.memory.device.name.empty() || stats.decode.steps == 0) return {};
-  return static_cast<double>(stats.decode.*Member) / static_cast<double>(stats.decode.steps);
+  return share(stats.decode.device.*Member, has_device(stats) ? stats.decode.steps : 0);
+}
+
+// The same for each layer of experts of a phase: of one token, of one each of several sessions, or of a
+// chunk.
+template <auto Phase, auto Member>
+Json per_layer(const Stats& stats) {
+  return share((stats.*Phase).device_layers.*Member, (stats.*Phase).layers);
+}
+
+// Of both phases together.
+template <auto Member>
+Json of_layers(const Stats& stats) {
+  return stats.prefill.device_layers.*Member + stats.decode.device_layers.*Member;
+}
+
+// Of the experts that were wanted of a device's own memory, those that were there.
+Json device_hit_rate(const Stats& stats) {
+  return share(stats.device_experts.hits, stats.device_experts.hits + stats.device_experts.copies);
 }
 
 Json copies(const Stats& stats) {
@@ -120,8 +139,10 @@ constexpr auto kFields = std::to_array<StatsField>({
      .metric = "odmoe_device_memory_bytes", .label = "arena"},
     {.value = at<&Stats::memory, &MemoryPlan::device, &MemoryPlan::Device::n_slot>, .unit = Unit::kCount,
      .stats = {"device", "slots"}, .live = {"device", "slots"}},
+    {.value = at<&Stats::memory, &MemoryPlan::device, &MemoryPlan::Device::minimum_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "minimum_bytes"}},
     {.value = at<&Stats::device_experts, &Stats::DeviceExperts::resident>, .unit = Unit::kCount,
-     .stats = {"device", "experts"}, .live = {"device", "experts"}},
+     .stats = {"device", "experts"}, .live = {"device", "experts"}, .metric = "odmoe_device_experts"},
     {.value = at<&Stats::device_experts, &Stats::DeviceExperts::hits>, .unit = Unit::kCount,
      .stats = {"device", "hits"}, .live = {"device", "hits"},
      .metric = "odmoe_device_experts_total", .label = "hits"},
@@ -132,14 +153,65 @@ constexpr auto kFields = std::to_array<StatsField>({
      .stats = {"device", "evictions"}, .live = {"device", "evictions"},
      .metric = "odmoe_device_experts_total", .label = "evictions"},
     {.value = at<&Stats::device_experts, &Stats::DeviceExperts::copied_bytes>, .unit = Unit::kBytes,
-     .stats = {"device", "copied_bytes"}, .live = {"device", "copied_bytes"}},
-    {.value = per_decode_step<&Stats::Phase::device_operations>, .stats = {"device", "operations_per_step"}},
-    {.value = per_decode_step<&Stats::Phase::device_graphs>, .stats = {"device", "graphs_per_step"}},
-    {.value = per_decode_step<&Stats::Phase::device_waits>, .stats = {"device", "waits_per_step"}},
-    {.value = per_decode_step<&Stats::Phase::device_sent_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "copied_bytes"}, .live = {"device", "copied_bytes"},
+     .metric = "odmoe_device_copied_bytes_total"},
+    {.value = at<&Stats::device_experts, &Stats::DeviceExperts::evicted_to_host>, .unit = Unit::kCount,
+     .stats = {"device", "evicted_to_host"}, .live = {"device", "evicted_to_host"},
+     .metric = "odmoe_device_experts_total", .label = "evicted_to_host"},
+    {.value = device_hit_rate, .unit = Unit::kShare,
+     .stats = {"device", "hit_rate"}, .live = {"device", "hit_rate"}},
+    {.value = per_decode_step<&DeviceTraffic::operations>, .stats = {"device", "operations_per_step"}},
+    {.value = per_decode_step<&DeviceTraffic::graphs>, .stats = {"device", "graphs_per_step"}},
+    {.value = [](const Stats& s) { return share(s.decode.device.graphs, has_device(s) ? s.decode.tokens : 0); },
+     .stats = {"device", "graphs_per_token"}, .live = {"device", "graphs_per_token"}},
+    {.value = per_decode_step<&DeviceTraffic::waits>, .stats = {"device", "waits_per_step"}},
+    {.value = per_decode_step<&DeviceTraffic::sent_bytes>, .unit = Unit::kBytes,
      .stats = {"device", "sent_bytes_per_step"}},
-    {.value = per_decode_step<&Stats::Phase::device_fetched_bytes>, .unit = Unit::kBytes,
+    {.value = per_decode_step<&DeviceTraffic::fetched_bytes>, .unit = Unit::kBytes,
      .stats = {"device", "fetched_bytes_per_step"}},
+    {.value = per_decode_step<&DeviceTraffic::exchange_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "exchange_us_per_step"}},
+    {.value = per_decode_step<&DeviceTraffic::launch_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "launch_us_per_step"}},
+    {.value = per_decode_step<&DeviceTraffic::wait_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "wait_us_per_step"}},
+    {.value = per_layer<&Stats::decode, &DeviceTraffic::graphs>,
+     .stats = {"device", "graphs_per_layer"}, .live = {"device", "graphs_per_layer"}},
+    {.value = per_layer<&Stats::decode, &DeviceTraffic::waits>, .stats = {"device", "waits_per_layer"}},
+    {.value = per_layer<&Stats::decode, &DeviceTraffic::sent_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "sent_bytes_per_layer"}, .live = {"device", "sent_bytes_per_layer"}},
+    {.value = per_layer<&Stats::decode, &DeviceTraffic::fetched_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "fetched_bytes_per_layer"}, .live = {"device", "fetched_bytes_per_layer"}},
+    {.value = per_layer<&Stats::decode, &DeviceTraffic::exchange_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "exchange_us_per_layer"}, .live = {"device", "exchange_us_per_layer"}},
+    {.value = per_layer<&Stats::decode, &DeviceTraffic::launch_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "launch_us_per_layer"}, .live = {"device", "launch_us_per_layer"}},
+    {.value = per_layer<&Stats::decode, &DeviceTraffic::wait_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "wait_us_per_layer"}, .live = {"device", "wait_us_per_layer"}},
+    {.value = per_layer<&Stats::prefill, &DeviceTraffic::sent_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "prefill_sent_bytes_per_layer"}},
+    {.value = per_layer<&Stats::prefill, &DeviceTraffic::fetched_bytes>, .unit = Unit::kBytes,
+     .stats = {"device", "prefill_fetched_bytes_per_layer"}},
+    {.value = per_layer<&Stats::prefill, &DeviceTraffic::exchange_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "prefill_exchange_us_per_layer"}},
+    {.value = per_layer<&Stats::prefill, &DeviceTraffic::launch_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "prefill_launch_us_per_layer"}},
+    {.value = per_layer<&Stats::prefill, &DeviceTraffic::wait_us>, .unit = Unit::kMicroseconds,
+     .stats = {"device", "prefill_wait_us_per_layer"}},
+    {.value = [](const Stats& s) { return Json(s.prefill.device.graphs + s.decode.device.graphs); },
+     .unit = Unit::kCount, .metric = "odmoe_device_graphs_total"},
+    {.value = [](const Stats& s) { return Json(s.prefill.layers + s.decode.layers); },
+     .unit = Unit::kCount, .metric = "odmoe_device_layers_total"},
+    {.value = of_layers<&DeviceTraffic::sent_bytes>, .unit = Unit::kBytes,
+     .metric = "odmoe_device_layer_bytes_total", .label = "sent"},
+    {.value = of_layers<&DeviceTraffic::fetched_bytes>, .unit = Unit::kBytes,
+     .metric = "odmoe_device_layer_bytes_total", .label = "fetched"},
+    {.value = of_layers<&DeviceTraffic::exchange_us>, .unit = Unit::kMicroseconds,
+     .metric = "odmoe_device_layer_seconds_total", .label = "exchange"},
+    {.value = of_layers<&DeviceTraffic::launch_us>, .unit = Unit::kMicroseconds,
+     .metric = "odmoe_device_layer_seconds_total", .label = "launch"},
+    {.value = of_layers<&DeviceTraffic::wait_us>, .unit = Unit::kMicroseconds,
+     .metric = "odmoe_device_layer_seconds_total", .label = "wait"},
     {.value = at<&Stats::peak_resident_bytes>, .unit = Unit::kBytes,
      .stats = {"memory", "peak_resident_bytes"},
      .metric = "odmoe_memory_bytes", .label = "peak_resident"},
@@ -272,7 +344,13 @@ constexpr auto kFamilies = std::to_array<MetricFamily>({
     {.name = "odmoe_engine_tokens_total", .help = "Tokens evaluated", .label = "phase"},
     {.name = "odmoe_engine_seconds_total", .help = "Time spent evaluating", .label = "phase"},
     {.name = "odmoe_memory_bytes", .help = "How the memory is divided", .label = "part", .counter = false},
-    {.name = "odmoe_device_experts_total", .help = "Experts in a device's own memory: there when wanted, copied from the host, evicted", .label = "what"},
+    {.name = "odmoe_device_experts", .help = "Experts that are in a device's own memory now", .counter = false},
+    {.name = "odmoe_device_experts_total", .help = "Experts in a device's own memory: there when wanted, copied from the host, evicted, of those still on the host", .label = "what"},
+    {.name = "odmoe_device_copied_bytes_total", .help = "Bytes of experts copied to a device's own memory"},
+    {.name = "odmoe_device_graphs_total", .help = "Graphs launched on a device"},
+    {.name = "odmoe_device_layers_total", .help = "Layers of experts for which a device and the host exchanged activations"},
+    {.name = "odmoe_device_layer_bytes_total", .help = "Bytes to and from a device for these layers", .label = "direction"},
+    {.name = "odmoe_device_layer_seconds_total", .help = "Time of the host for these layers: giving bytes to the driver, giving graphs to it, waiting for the device", .label = "what"},
     {.name = "odmoe_device_memory_bytes", .help = "What is taken of a device's own memory", .label = "part", .counter = false},
 });
 // clang-format on

@@ -57,5 +57,42 @@ TEST(StatsFields, WhatIsNotKnownIsNullAndWhatIsCountedAppears) {
             R"([{"path":"a","read_bytes":7,"probed_bytes_per_second":5.0,"failed":false}])");
 }
 
+TEST(StatsFields, OfADeviceTellWhatALayerOfExpertsTookAndWhatAToken) {
+  Stats stats;
+  const auto device = [&] {
+    nlohmann::ordered_json json = nlohmann::ordered_json::parse(stats_json(stats));
+    return json["device"];
+  };
+  for (const char* name : {"graphs_per_token", "sent_bytes_per_layer", "wait_us_per_layer", "hit_rate"}) {
+    EXPECT_TRUE(device()[name].is_null()) << name;
+  }
+  stats.memory.device.name = "GPU0";
+  stats.decode = {.tokens = 8, .steps = 4};
+  stats.decode.device = {.graphs = 56, .sent_bytes = 4000, .wait_us = 400};
+  stats.decode.device_layers = {.graphs = 48,
+                                .sent_bytes = 2400,
+                                .fetched_bytes = 1200,
+                                .exchange_us = 24,
+                                .launch_us = 48,
+                                .wait_us = 240};
+  stats.decode.layers = 24;
+  stats.prefill.device_layers = {.sent_bytes = 600};
+  stats.prefill.layers = 6;
+  stats.device_experts = {.hits = 3, .copies = 1, .evictions = 1, .evicted_to_host = 1};
+  const auto json = device();
+  EXPECT_EQ(json["graphs_per_token"], 7.0);
+  EXPECT_EQ(json["graphs_per_step"], 14.0);
+  EXPECT_EQ(json["wait_us_per_step"], 100.0);
+  EXPECT_EQ(json["graphs_per_layer"], 2.0);
+  EXPECT_EQ(json["sent_bytes_per_layer"], 100.0);
+  EXPECT_EQ(json["fetched_bytes_per_layer"], 50.0);
+  EXPECT_EQ(json["exchange_us_per_layer"], 1.0);
+  EXPECT_EQ(json["launch_us_per_layer"], 2.0);
+  EXPECT_EQ(json["wait_us_per_layer"], 10.0);
+  EXPECT_EQ(json["prefill_sent_bytes_per_layer"], 100.0);
+  EXPECT_EQ(json["hit_rate"], 0.75);
+  EXPECT_EQ(json["evicted_to_host"], 1);
+}
+
 }  // namespace
 }  // namespace odmoe

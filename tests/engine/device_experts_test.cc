@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <string>
 
+#include "base/units.h"
+#include "engine/device_support.h"
 #include "expert_types.h"
 #include "runnable_model.h"
 #include "temp_dir.h"
@@ -92,6 +94,9 @@ TEST_P(PlacedExperts, GiveTheSameBitsAtEveryBudget) {
         EXPECT_GT(small.device_experts.copies, stats.device_experts.copies);
         EXPECT_GT(small.device_experts.evictions, 0U);
         EXPECT_EQ(stats.device_experts.evictions, 0U);
+        EXPECT_LE(small.device_experts.evicted_to_host, small.device_experts.evictions);
+        EXPECT_TRUE(percent < 1 || small.device_experts.evicted_to_host > 0)
+            << "the host's arena is as large";
       }
     }
   }
@@ -124,6 +129,7 @@ TEST(ExpertArena, IsPlannedInTheDevicesMemoryAndBounded) {
   EXPECT_EQ(plan.n_slot, engine->plan().n_expert_total);
   EXPECT_GT(plan.arena_bytes, 0U);
   EXPECT_EQ(engine->stats().memory.device.arena_bytes, plan.arena_bytes);
+  EXPECT_LT(plan.minimum_bytes, plan.bytes());
   options.device_memory_bytes = plan.bytes() - plan.arena_bytes / 2;
   const auto half = open_or_fail(options, own_memory());
   ASSERT_NE(half, nullptr);
@@ -134,6 +140,49 @@ TEST(ExpertArena, IsPlannedInTheDevicesMemoryAndBounded) {
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().kind, ErrorKind::kBudget);
   EXPECT_THAT(refused.error().message, HasSubstr("experts); use --device-memory"));
+  options.device_memory_bytes = plan.minimum_bytes;
+  EXPECT_NE(open_or_fail(options, own_memory()), nullptr);
+  --options.device_memory_bytes;
+  EXPECT_FALSE(EngineImpl::open(options, {}, own_memory()).has_value());
+}
+
+std::string obstacle(const std::vector<PlacementVerdict>& verdicts, ExpertPlacement placement) {
+  const auto verdict = std::ranges::find(verdicts, placement, &PlacementVerdict::placement);
+  return verdict == verdicts.end() ? "there is none" : verdict->obstacle;
+}
+
+// What `odmoe devices MODEL` says, without weights.
+TEST(Placements, AreTriedOut) {
+  EngineOptions options = reference_options(bundled_model());
+  const auto cpu = Backend::create(1).value();
+  EXPECT_EQ(placements_on(*cpu, options).value().size(), 1U);
+  const auto device = Backend::create({.threads = 1, .memory_of_its_own = true}).value();
+  const auto verdicts = placements_on(*device, options).value();
+  for (const auto placement : {ExpertPlacement::kHost, ExpertPlacement::kInPlace, ExpertPlacement::kDevice}) {
+    EXPECT_EQ(obstacle(verdicts, placement), "") << placement_name(placement);
+  }
+  EXPECT_GT(device->traffic().graphs, 0U) << "made-up experts were computed";
+}
+
+TEST(Placements, AreRefusedWhereTwoExpertsAreMoreThanADeviceTakesAtOnce) {
+  EngineOptions options = reference_options(bundled_model());
+  uint64_t slot_bytes = 0;
+  options.experts = ExpertPlacement::kDevice;
+  if (const auto engine = open_or_fail(options, own_memory())) {
+    slot_bytes = engine->plan().device.arena_bytes / static_cast<uint64_t>(engine->plan().device.n_slot);
+  }
+  const uint64_t room = 2 * 64 * kKiB;  // for pages on both sides
+  for (const auto& [most, wanted] : {std::pair{room + slot_bytes * 3 / 2, "does not take two as one operand"},
+                                     std::pair{room + slot_bytes / 2, "has in one piece"}}) {
+    const auto device =
+        Backend::create({.threads = 1, .memory_of_its_own = true, .max_buffer_bytes = most}).value();
+    const auto verdicts = placements_on(*device, options).value();
+    EXPECT_EQ(obstacle(verdicts, ExpertPlacement::kHost), "");
+    for (const ExpertPlacement placement : {ExpertPlacement::kInPlace, ExpertPlacement::kDevice}) {
+      EXPECT_THAT(obstacle(verdicts, placement), HasSubstr(wanted));
+      EXPECT_THAT(obstacle(verdicts, placement), HasSubstr("an expert of layer "));
+    }
+  }
 }
 
 // --memory bounds both arenas.

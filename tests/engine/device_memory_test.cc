@@ -90,10 +90,80 @@ TEST(OwnMemory, IsPlannedApartFromTheHosts) {
   EXPECT_EQ(two.device.dense_bytes, one.dense_bytes);
   EXPECT_EQ(two.device.kv_bytes, one.kv_bytes);
   EXPECT_GT(two.device.buffer_bytes, 0U);
+  EXPECT_EQ(two.device.minimum_bytes, two.device.bytes());
   EXPECT_GT(two.device.available_bytes, two.device.bytes());
   const auto session = device->new_session().value();
   ASSERT_TRUE(session->evaluate(device->encode(kText, true, true)).has_value());
   EXPECT_EQ(device->stats().kv_bytes_in_use, 0U) << "of the host's memory";
+}
+
+// For each layer of experts one graph, or two with a shared expert, one exchange each way, and nothing else;
+// for a token besides what follows the last of them, and the head.  (This device fetches when it has ended,
+// as Metal does, so it is waited for more often than a Vulkan device, which is in gpu_test.cc.)
+TEST(OwnMemory, WhatALayerOfExpertsExchangesIsCounted) {
+  for (const char* architecture : {"qwen3moe", "qwen2moe"}) {
+    const TempDir dir;
+    const auto model = dir / "model.gguf";
+    runnable_model({.architecture = architecture}).write(model);
+    EngineOptions options = reference_options(model);
+    options.predictor = PredictorKind::kNone;
+    const auto engine = open_or_fail(options, {.memory_of_its_own = true});
+    ASSERT_NE(engine, nullptr);
+    const auto session = engine->new_session().value();
+    ASSERT_TRUE(session->evaluate(engine->encode(kText, true, true)).has_value());
+    const Stats before = engine->stats();
+    const Token next = 5;
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(session->evaluate({&next, 1}).has_value());
+    const Stats after = engine->stats();
+    const ModelShape& shape = engine->decoder().shape();
+    const auto n_layer = engine->decoder().expert_layers().size();
+    const uint64_t n_graph = shape.shared.n_ff > 0 ? 2 : 1;
+    EXPECT_EQ(before.prefill.layers, n_layer);
+    EXPECT_EQ(after.prefill.layers, n_layer);
+    EXPECT_EQ(before.decode.layers, 0U);
+    EXPECT_EQ(after.decode.layers, 2 * n_layer);
+    const DeviceTraffic& layers = after.decode.device_layers;
+    EXPECT_EQ(layers.graphs, 2 * n_layer * n_graph);
+    EXPECT_GE(layers.waits, 2 * n_layer);
+    EXPECT_EQ(after.decode.device.graphs, layers.graphs + 2 * 2);
+    EXPECT_GE(after.decode.device.waits, after.decode.device.graphs);
+    EXPECT_GT(layers.operations, layers.graphs);
+    // The experts' outputs and weights go there; back come the router's logits, what experts see, and sums.
+    const auto n_embd = static_cast<uint64_t>(shape.n_embd),
+               n_expert = static_cast<uint64_t>(shape.router.n_expert);
+    EXPECT_EQ(layers.sent_bytes,
+              2 * n_layer * static_cast<uint64_t>(shape.router.n_expert_used) * (n_embd + 1) * sizeof(float));
+    const uint64_t fetched = 2 * n_layer * (n_embd + n_expert) * sizeof(float);
+    EXPECT_GE(layers.fetched_bytes, fetched);
+    EXPECT_LT(layers.fetched_bytes, 2 * fetched);
+    EXPECT_GT(after.decode.device.sent_bytes, layers.sent_bytes);
+    EXPECT_GE(after.decode.device.fetched_bytes - layers.fetched_bytes,
+              2 * static_cast<uint64_t>(shape.n_vocab) * sizeof(float));
+    EXPECT_GE(after.decode.device.launch_us, layers.launch_us);
+    EXPECT_GE(after.prefill.device_layers.sent_bytes, before.decode.device_layers.sent_bytes);
+  }
+}
+
+// A step of several sessions is one exchange for each of them in a layer.
+TEST(OwnMemory, OfAStepALayerIsCountedOnce) {
+  EngineOptions options = reference_options(bundled_model());
+  options.predictor = PredictorKind::kNone;
+  options.sessions = 2;
+  const auto engine = open_or_fail(options, {.memory_of_its_own = true});
+  ASSERT_NE(engine, nullptr);
+  const auto one = engine->new_session().value(), two = engine->new_session().value();
+  const Token token = 5;
+  ASSERT_TRUE(one->evaluate({&token, 1}).has_value());
+  ASSERT_TRUE(two->evaluate({&token, 1}).has_value());
+  const Stats::Phase alone = engine->stats().decode;
+  const std::array batch = {NextToken{.session = one.get(), .token = 7},
+                            NextToken{.session = two.get(), .token = 9}};
+  ASSERT_TRUE(engine->step(batch).has_value());
+  const Stats::Phase both = engine->stats().decode;
+  EXPECT_EQ(alone.layers, 2 * engine->decoder().expert_layers().size());
+  EXPECT_EQ(both.layers - alone.layers, engine->decoder().expert_layers().size());
+  EXPECT_EQ(both.device_layers.since(alone.device_layers).sent_bytes, alone.device_layers.sent_bytes);
+  EXPECT_EQ(both.device_layers.since(alone.device_layers).graphs, alone.device_layers.graphs);
 }
 
 TEST(OwnMemory, ThatIsTooSmallIsRefused) {

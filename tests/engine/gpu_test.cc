@@ -366,13 +366,19 @@ TEST(Device, IsAskedOnceBetweenLayersOfExperts) {
   const Decoder& decoder = engine->decoder();
   const auto n_layer = static_cast<uint64_t>(decoder.expert_layers().size());
   const uint64_t n_shared = decoder.shape().shared.n_ff > 0 ? n_layer : 0;
-  EXPECT_EQ(after.device_graphs - before.device_graphs, n_layer + 1 + n_shared + 1);
-  EXPECT_EQ(after.device_waits - before.device_waits, after.device_graphs - before.device_graphs);
+  EXPECT_EQ(after.device.graphs - before.device.graphs, n_layer + 1 + n_shared + 1);
+  EXPECT_EQ(after.device.waits - before.device.waits, after.device.graphs - before.device.graphs);
   const auto n_embd = static_cast<uint64_t>(decoder.shape().n_embd);
   const auto n_used = static_cast<uint64_t>(decoder.shape().router.n_expert_used);
-  EXPECT_GE(after.device_sent_bytes - before.device_sent_bytes,
+  EXPECT_GE(after.device.sent_bytes - before.device.sent_bytes,
             n_layer * n_used * (n_embd + 1) * sizeof(float));
-  EXPECT_GT(after.device_operations, before.device_operations);
+  EXPECT_GT(after.device.operations, before.device.operations);
+  EXPECT_EQ(after.layers - before.layers, n_layer);
+  const DeviceTraffic layers = after.device_layers.since(before.device_layers);
+  EXPECT_EQ(layers.graphs, n_layer + n_shared);
+  EXPECT_EQ(layers.waits, layers.graphs - (n_shared > 0 ? 1 : 0))
+      << "the last shared expert's comes after it";
+  EXPECT_EQ(layers.sent_bytes, n_layer * n_used * (n_embd + 1) * sizeof(float));
 }
 
 TEST(Device, ValuesThatAreNotFiniteAreFoundThere) {

@@ -58,13 +58,13 @@ class ExpertBlocks : public ::testing::Test {
     for (float& value : input) value = normal(random);
     device_->write(columns.input, 0, std::as_bytes(std::span(input)));
 
-    const uint64_t before = device_->traffic().nodes;
+    const uint64_t before = device_->traffic().operations;
     const Status added = one_token ? experts_->add_token(layer, columns, 0, pairs)
                                    : experts_->add_chunk(layer, columns, 0, kBlockTokens, pairs);
     EXPECT_TRUE(added.has_value());
     EXPECT_TRUE(experts_->finish().has_value());
     Made made{.output = std::vector<float>(kExpertWidth * kUsedExperts * kBlockTokens),
-              .nodes = device_->traffic().nodes - before};
+              .nodes = device_->traffic().operations - before};
     device_->read(columns.output, 0, std::as_writable_bytes(std::span(made.output)));
     return made;
   }
