@@ -43,7 +43,9 @@ std::string joined(const std::vector<std::string>& parts) {
 
 struct Shown {
   DeviceInfo info;
-  std::vector<std::string> lacking;  // of the model that was named
+  // Of the model that was named.
+  std::vector<std::string> lacking;
+  std::vector<PlacementVerdict> placements;
 };
 
 std::string text_of(const Shown& shown, bool of_model) {
@@ -60,6 +62,10 @@ std::string text_of(const Shown& shown, bool of_model) {
     rows.emplace_back("for this model", shown.lacking.empty()
                                             ? "all that its dense part and the stale gate need"
                                             : "lacks " + joined(shown.lacking));
+    for (const PlacementVerdict& verdict : shown.placements) {
+      rows.emplace_back(odmoe::format("experts: {}", placement_name(verdict.placement)),
+                        verdict.obstacle.empty() ? "yes" : "no: " + verdict.obstacle);
+    }
   }
   return info.name + "\n" + table(rows, Align::kLeft);
 }
@@ -75,7 +81,13 @@ nlohmann::ordered_json json_of(const Shown& shown, bool of_model) {
       {"reads_host_memory", info.reads_host_memory},
       {"shares_host_memory", info.shares_host_memory},
       {"computes_on_the_processor", info.is_software || info.kind == DeviceInfo::Kind::kCpu}};
-  if (of_model) json["lacks"] = shown.lacking;
+  if (!of_model) return json;
+  json["lacks"] = shown.lacking;
+  auto& placements = json["expert_placements"] = nlohmann::ordered_json::object();
+  for (const PlacementVerdict& verdict : shown.placements) {
+    auto& obstacle = placements[std::string(placement_name(verdict.placement))];
+    if (!verdict.obstacle.empty()) obstacle = verdict.obstacle;
+  }
   return json;
 }
 
@@ -83,10 +95,14 @@ Result<int> show_devices(const DevicesOptions& options) {
   const bool of_model = !options.engine.model.empty();
   std::vector<Shown> all;
   for (const DeviceInfo& info : found_devices()) {
-    Shown shown{.info = info, .lacking = {}};
+    Shown shown{.info = info, .lacking = {}, .placements = {}};
     if (of_model) {
       ODMOE_ASSIGN_OR_RETURN(const auto device, Backend::create({.device = info.name}));
       ODMOE_ASSIGN_OR_RETURN(shown.lacking, lacking_on(*device, options.engine));
+      // Experts are there only beside the dense part.
+      if (shown.lacking.empty()) {
+        ODMOE_ASSIGN_OR_RETURN(shown.placements, placements_on(*device, options.engine));
+      }
     }
     all.push_back(std::move(shown));
   }
@@ -114,7 +130,8 @@ void add_devices(CLI::App& app, Action& action) {
       "Devices are what ggml finds: the processor, and GPUs for which a backend of ggml is installed "
       "(Debian:\n"
       "libggml1-backend-vulkan). With a model, whether a device has all operations of its dense part in its\n"
-      "types; no weights are read.\n"
+      "types, and which --expert-placement would work there: made-up experts are computed on it. No weights\n"
+      "are read.\n"
       "\n"
       "Examples:\n"
       "  odmoe devices\n"
