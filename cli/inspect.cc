@@ -282,7 +282,9 @@ nlohmann::ordered_json machine_readable(const ModelInfo& model, const MemoryPlan
                               {"buffer_bytes", plan.buffer_bytes}};
   if (!plan.device.name.empty()) {
     json["device"] = {{"name", plan.device.name},
+                      {"shares_host_memory", plan.device.shares_host_memory},
                       {"budget_bytes", plan.device.available_bytes},
+                      {"minimum_bytes", plan.device.minimum_bytes},
                       {"dense_bytes", plan.device.dense_bytes},
                       {"kv_bytes", plan.device.kv_bytes},
                       {"buffer_bytes", plan.device.buffer_bytes},

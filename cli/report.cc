@@ -34,9 +34,10 @@ std::string device_text(const MemoryPlan::Device& device) {
   if (device.arena_bytes > 0) {
     rows.emplace_back(odmoe::format("experts, {}", device.n_slot), format_bytes(device.arena_bytes));
   }
-  return odmoe::format("of {}'s own memory, {}{}{}\n", device.name, format_bytes(device.bytes()),
+  return odmoe::format("of {}'s own memory, {} of at least {}{}{}\n", device.name,
+                       format_bytes(device.bytes()), format_bytes(device.minimum_bytes),
                        device.available_bytes > 0
-                           ? odmoe::format(" of {} that may be taken", format_bytes(device.available_bytes))
+                           ? odmoe::format(", {} may be taken", format_bytes(device.available_bytes))
                            : "",
                        device.shares_host_memory ? ", counted in --memory" : "") +
          table(rows);
@@ -60,9 +61,27 @@ std::string plan_text(const MemoryPlan& plan) {
 std::string device_experts_text(const Stats& stats) {
   if (stats.memory.device.arena_bytes == 0) return {};
   const Stats::DeviceExperts& experts = stats.device_experts;
-  return odmoe::format("{} of {} experts that were wanted were on {}; {} were copied there from the host\n",
-                       experts.hits, experts.hits + experts.copies, stats.memory.device.name,
-                       format_bytes(experts.copied_bytes));
+  return odmoe::format(
+      "{} of {} experts that were wanted were on {}, which has {} now; {} were copied there from the host, "
+      "{} "
+      "made room, of which {} were still on the host\n",
+      experts.hits, experts.hits + experts.copies, stats.memory.device.name, experts.resident,
+      format_bytes(experts.copied_bytes), experts.evictions, experts.evicted_to_host);
+}
+
+// Of a device, by layer of experts.
+std::string layer_exchange_text(const Stats& stats) {
+  if (stats.decode.layers == 0) return {};
+  const DeviceTraffic& traffic = stats.decode.device_layers;
+  const auto each = [&](uint64_t n) {
+    return static_cast<double>(n) / static_cast<double>(stats.decode.layers);
+  };
+  return odmoe::format(
+      "of that for each layer of experts {:.1f} graphs, {} there and {} back: {:.0f} us to exchange them, "
+      "{:.0f} us to launch, {:.0f} us to wait\n",
+      each(traffic.graphs), format_bytes(static_cast<uint64_t>(each(traffic.sent_bytes))),
+      format_bytes(static_cast<uint64_t>(each(traffic.fetched_bytes))), each(traffic.exchange_us),
+      each(traffic.launch_us), each(traffic.wait_us));
 }
 
 // Of a device, by pass through the model that wrote a token.
@@ -75,11 +94,11 @@ std::string exchange_text(const Stats& stats) {
              "for each step {} got {:.0f} operations in {:.0f} graphs and {} from the host, gave back {}, "
              "and was "
              "waited for {:.0f} times\n",
-             stats.memory.device.name, each(stats.decode.device_operations), each(stats.decode.device_graphs),
-             format_bytes(static_cast<uint64_t>(each(stats.decode.device_sent_bytes))),
-             format_bytes(static_cast<uint64_t>(each(stats.decode.device_fetched_bytes))),
-             each(stats.decode.device_waits)) +
-         device_experts_text(stats);
+             stats.memory.device.name, each(stats.decode.device.operations), each(stats.decode.device.graphs),
+             format_bytes(static_cast<uint64_t>(each(stats.decode.device.sent_bytes))),
+             format_bytes(static_cast<uint64_t>(each(stats.decode.device.fetched_bytes))),
+             each(stats.decode.device.waits)) +
+         layer_exchange_text(stats) + device_experts_text(stats);
 }
 
 std::string work_text(const Stats& stats) {

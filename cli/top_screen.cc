@@ -71,6 +71,42 @@ struct Figure {
   std::optional<double> share;
 };
 
+// Of a device with memory of its own (docs/devices.md).
+void add_device(std::vector<Figure>& rows, const std::string& name, const LiveFigures& f) {
+  const auto device = [&f](const char* figure) { return f.count("device", figure); };
+  const uint64_t taken =
+      device("dense_bytes") + device("kv_bytes") + device("buffer_bytes") + device("arena_bytes");
+  const uint64_t most = device("budget_bytes");
+  std::optional<double> share;
+  if (most > 0) share = static_cast<double>(taken) / static_cast<double>(most);
+  rows.push_back({"device",
+                  odmoe::format("{}: {}{}{}", name, format_bytes(taken),
+                                most > 0 ? odmoe::format(" of {}", format_bytes(most)) : "",
+                                f.flag("device", "shares_host_memory") ? ", of the memory above" : ""),
+                  share});
+  if (device("slots") > 0) {
+    const std::optional<double> hits = f.number("device", "hit_rate");
+    rows.push_back(
+        {"on device",
+         odmoe::format("{} of {} experts, hit rate {}; {} copied there, {} made room, {} of them still "
+                       "on the host",
+                       device("experts"), device("slots"), known_percent(hits),
+                       format_bytes(device("copied_bytes")), device("evictions"), device("evicted_to_host")),
+         hits});
+  }
+  if (f.number("device", "sent_bytes_per_layer")) {
+    rows.push_back(
+        {"exchange",
+         odmoe::format("{} there and {} back for each layer: {} us, {} to launch, {} to wait; {:.0f} graphs "
+                       "for each token",
+                       format_bytes(device("sent_bytes_per_layer")),
+                       format_bytes(device("fetched_bytes_per_layer")), device("exchange_us_per_layer"),
+                       device("launch_us_per_layer"), device("wait_us_per_layer"),
+                       f.number("device", "graphs_per_token").value_or(0)),
+         std::nullopt});
+  }
+}
+
 std::vector<Figure> rows_of(const LiveView& view) {
   const LiveFigures& f = view.figures();
   const auto now = [&f](const char* name) { return f.number("now", name); };
@@ -117,6 +153,7 @@ std::vector<Figure> rows_of(const LiveView& view) {
        odmoe::format("{} of {}, {} waiting", sessions("running"), sessions("most"), sessions("queued")),
        std::nullopt},
   };
+  if (std::string device = f.text("device", "name"); !device.empty()) add_device(rows, device, f);
   for (const LiveFigures::Rank& rank : f.ranks()) {
     const std::string waited =
         rank.rank == 0 ? "the head"

@@ -55,6 +55,24 @@ TEST(TopText, HasALineForEachOfSeveralMachines) {
       text, HasSubstr("rank 1      mac2: 256 experts in 1.00 KiB, hit rate -, read 0 B, waited for 2.5 s\n"));
 }
 
+TEST(TopText, HasADevicesMemoryItsExpertsAndWhatItExchanges) {
+  EXPECT_THAT(top_text(demo()), Not(HasSubstr("device")));
+  const std::string text = top_text(view_of(
+      R"({"id":"x","layers":[]})",
+      R"({"map":"","device":{"name":"GPU0","shares_host_memory":true,"budget_bytes":8192,"dense_bytes":1024,"kv_bytes":512,
+          "buffer_bytes":256,"arena_bytes":2304,"slots":9,"experts":7,"hit_rate":0.875,"copied_bytes":3072,"evictions":4,
+          "evicted_to_host":3,"sent_bytes_per_layer":2048.5,"fetched_bytes_per_layer":1024,"exchange_us_per_layer":11.4,
+          "launch_us_per_layer":20,"wait_us_per_layer":300,"graphs_per_token":14}})"));
+  EXPECT_THAT(text, HasSubstr("device      GPU0: 4.00 KiB of 8.00 KiB, of the memory above\n"));
+  EXPECT_THAT(
+      text, HasSubstr("on device   7 of 9 experts, hit rate 87.5 %; 3.00 KiB copied there, 4 made room, 3 of "
+                      "them still on the host\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("exchange    2.00 KiB there and 1.00 KiB back for each layer: 11 us, 20 to launch, 300 to "
+                "wait; 14 graphs for each token\n"));
+}
+
 TEST(TopText, WhatIsNotKnownIsSaidToBeSo) {
   const std::string text = top_text(view_of(R"({"id":"x","layers":[]})", R"({"map":""})"));
   EXPECT_THAT(text, HasSubstr("reads       -, the drive was not tried out\n"));

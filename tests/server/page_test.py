@@ -38,6 +38,34 @@ def shows_the_model(browser, server):
     check(browser.get("document.querySelector('#map').width") > 300, "the map is there")
 
 
+DEVICE = ("{name: 'GPU0', shares_host_memory: false, budget_bytes: 4096, dense_bytes: 1024, kv_bytes: 512, buffer_bytes: 512, "
+          "arena_bytes: 1024, slots: 9, experts: 7, hit_rate: 0.875, copied_bytes: 3072, evictions: 4, evicted_to_host: 3, "
+          "sent_bytes_per_layer: 2048, fetched_bytes_per_layer: 1024, exchange_us_per_layer: 100, launch_us_per_layer: 200, "
+          "wait_us_per_layer: 700, graphs_per_token: 14}")
+
+
+def shows_a_device(browser):
+    """Tiles that are there only beside a device with memory of its own, of which a made-up state tells."""
+    tiles = "['device', 'on-device', 'exchange'].map((id) => document.querySelector('#figure-' + id).closest('.figure'))"
+    shown = f"{tiles}.filter((tile) => tile.offsetParent !== null).length"
+    browser.wait("document.querySelector('#figure-memory').textContent.endsWith('MiB')")
+    check(browser.get(shown) == 0, "without a device nothing is said of one")
+    told = browser.get(f"""(() => {{
+        const last = figures.update;
+        const state = {{}};
+        figures.update = (next) => Object.assign(state, next);
+        return new Promise((resolve) => setTimeout(() => {{
+          figures.update = last;
+          figures.update({{...state, device: {DEVICE}}});
+          resolve([{shown}, ...{tiles}.map((tile) => tile.querySelector('.value').textContent + '|' + tile.querySelector('.note').textContent)]);
+        }}, 1000));
+      }})()""")
+    check(told == [3, "3.00KiB|GPU0, of 4.00\u00a0KiB",
+                   "87.5%|7 of 9 experts; 3.00\u00a0KiB copied, 4 made room, 3 of them still on the host",
+                   "1.00ms/layer|2.00\u00a0KiB there, 1.00\u00a0KiB back; 14.0 graphs for each token"], f"a device's tiles: {told}")
+    browser.wait(f"{shown} === 0")
+
+
 def answers_a_click(browser):
     """Types, clicks, sees text stream in and the map light up."""
     browser.click("#say")
@@ -204,7 +232,7 @@ def main():
             server = Server(odmoe, model, context=2048)
             with urllib.request.urlopen(server.url + "/") as answer:
                 check("default-src 'none'" in answer.headers["Content-Security-Policy"], "the page comes with its policy")
-            steps = [(shows_the_model, server), (answers_a_click,), (stops,), (shows_errors,), (tells_of_an_expert,),
+            steps = [(shows_the_model, server), (shows_a_device,), (answers_a_click,), (stops,), (shows_errors,), (tells_of_an_expert,),
                      (has_two_themes,), (takes_pictures, pictures), (reads_markdown,), (streams_as_it_reads,), (shows_an_answer,),
                      (takes_settings,), (keeps_conversations,), (survives,), (fits,), (stays_alone,), (notices_the_end, server)]
             for step, *arguments in steps:

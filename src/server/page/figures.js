@@ -9,6 +9,16 @@ function ranksText(ranks) {
     `waited for ${threeDigits(one.wait_us * 1e-6)} s`).join("");
 }
 
+// How memory is divided, as shares of so many bytes.
+function partsOf(memory, bytes) {
+  return ["dense", "kv", "arena", "buffer"].map((name) => [name, memory[name + "_bytes"] / bytes]);
+}
+
+function deviceBytes(device) {
+  return device.dense_bytes + device.kv_bytes + device.arena_bytes + device.buffer_bytes;
+}
+
+// `when`: whether there is anything to show; always, where it is missing.  `divided`: `parts` instead of a curve.
 const kFigures = [
   {
     id: "speed", label: "Writing",
@@ -75,13 +85,46 @@ const kFigures = [
     }),
   },
   {
-    id: "memory", label: "Memory",
+    id: "memory", label: "Memory", divided: true,
     tip: "What the process holds, of the budget that it was given. The bar is how the budget is divided: dense weights (grey), KV caches (amber), experts (blue), buffers (pale).",
     show: (s) => ({
       value: bytesOf(s.memory.resident_bytes),
       note: `of ${bytesText(s.memory.budget_bytes)}, room for ${countText(s.memory.slots)} experts` + ranksText(s.cluster.ranks),
-      parts: ["dense", "kv", "arena", "buffer"].map((name) => [name, s.memory[name + "_bytes"] / s.memory.budget_bytes]),
+      parts: partsOf(s.memory, s.memory.budget_bytes),
     }),
+  },
+  {
+    id: "device", label: "Device memory", divided: true, when: (s) => s.device.name !== null,
+    tip: "What is taken of the memory of the device that computes all but the routed experts, and how it is divided: dense weights (grey), KV caches (amber), experts (blue), buffers (pale).",
+    show: (s) => ({
+      value: bytesOf(deviceBytes(s.device)),
+      note: s.device.name + (s.device.budget_bytes > 0 ? `, of ${bytesText(s.device.budget_bytes)}` : "") +
+        (s.device.shares_host_memory ? ", counted in the memory beside it" : ""),
+      parts: partsOf(s.device, Math.max(s.device.budget_bytes, deviceBytes(s.device))),
+    }),
+  },
+  {
+    id: "on-device", label: "On the device", most: 1, when: (s) => s.device.slots > 0,
+    tip: "Of the experts that were asked for since the start, the share that was in the device's own memory. The others are copied there from the host's, and those that make room may still be in the host's.",
+    show: (s) => ({
+      value: percentOf(s.device.hit_rate),
+      note: `${countText(s.device.experts)} of ${countText(s.device.slots)} experts; ${bytesText(s.device.copied_bytes)} copied, ` +
+        `${countText(s.device.evictions)} made room, ${countText(s.device.evicted_to_host)} of them still on the host`,
+      point: s.device.hit_rate,
+    }),
+  },
+  {
+    id: "exchange", label: "Exchange", when: (s) => s.device.sent_bytes_per_layer !== null,
+    tip: "What a layer of experts takes between the host and the device while tokens are written, since the start: the time to give bytes and graphs to the driver, and to wait for it.",
+    show: (s) => {
+      const us = s.device.exchange_us_per_layer + s.device.launch_us_per_layer + s.device.wait_us_per_layer;
+      return {
+        value: [threeDigits(us / 1000), "ms/layer"],
+        note: `${bytesText(s.device.sent_bytes_per_layer)} there, ${bytesText(s.device.fetched_bytes_per_layer)} back; ` +
+          `${threeDigits(s.device.graphs_per_token)} graphs for each token`,
+        point: us,
+      };
+    },
   },
   {
     id: "sessions", label: "Sessions",
@@ -156,16 +199,19 @@ class Figures {
       why.addEventListener("keydown", (event) => event.key === "Escape" && why.blur());
       const tile = element("article", {class: "figure"},
         element("div", {class: "figure-head"}, element("h3", {}, figure.label), why, tip), value);
-      const parts = figure.id === "memory" ? element("div", {class: "parts"}) : null;
+      const parts = figure.divided ? element("div", {class: "parts"}) : null;
       const curve = parts ? null : new Curve(figure.most);
       tile.append(parts ?? curve.root, note);
+      tile.hidden = figure.when !== undefined;
       root.append(tile);
-      return {figure, value, note, parts, curve};
+      return {figure, tile, value, note, parts, curve};
     });
   }
 
   update(state) {
-    for (const {figure, value, note, parts, curve} of this.tiles) {
+    for (const {figure, tile, value, note, parts, curve} of this.tiles) {
+      tile.hidden = figure.when !== undefined && !figure.when(state);
+      if (tile.hidden) continue;
       const shown = figure.show(state);
       value.replaceChildren(shown.value[0], element("small", {}, shown.value[1]));
       note.textContent = shown.note;
