@@ -113,9 +113,10 @@ def measure(results, odmoe, model, device, n_prompt, seconds):
             rows.append((where, share, f"{report['prefill_tokens_per_second']:.1f}", f"{report['decode_tokens_per_second']:.2f}", f"{ms:.1f}",
                          f"{told['prefill']['ttft_ms']:.0f}", f"{report['hit_rate']:.3f}", f"{100 * report['stall_share']:.0f} %",
                          *(f"{exchange[name]:.0f}" if exchange.get(name) is not None else "-"
-                           for name in ("operations_per_step", "graphs_per_step", "waits_per_step", "sent_bytes_per_step", "fetched_bytes_per_step"))))
+                           for name in ("operations_per_step", "graphs_per_token", "waits_per_step", "sent_bytes_per_layer", "fetched_bytes_per_layer",
+                                        "exchange_us_per_layer", "launch_us_per_layer", "wait_us_per_layer"))))
     text = machine.table(("dense part on", "experts in memory", f"prefill of {n_prompt}, tokens/s", "decoding, tokens/s", "ms for a token", "first token, cold, ms",
-                          "hit rate", "stalled", "operations", "graphs", "waits", "bytes to it", "bytes back"), rows)
+                          "hit rate", "stalled", "operations", "graphs for a token", "waits", "bytes to it for a layer", "bytes back", "exchange, us", "launch, us", "wait, us"), rows)
     return text, data
 
 
