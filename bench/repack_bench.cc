@@ -1,6 +1,7 @@
 // What ggml's repacked layouts (its buffer type CPU_REPACK) would be worth for routed experts, and what they
 // cost when an expert arrives: the product of one token with eight experts, and of a prompt's pairs, in the
-// file's layout and repacked; and the repacking itself.  docs/performance.md draws the conclusion.
+// file's layout and repacked, all at once and expert by expert; and the repacking itself. docs/performance.md
+// draws the conclusion.
 //
 //   odmoe_repack_bench [--benchmark_filter=q4_K]
 #include <benchmark/benchmark.h>
@@ -73,6 +74,22 @@ class Experts {
     return graph;
   }
 
+  // The same number of rows for each expert, which is a product of its own.
+  ggml_cgraph* products(int64_t n_row) {
+    ggml_context* ctx = context_.get();
+    ggml_cgraph* graph = ggml_new_graph(ctx);
+    for (size_t slot = 0; slot < kSlots; ++slot) {
+      ggml_tensor* weights = ggml_new_tensor_2d(ctx, type_, kIn, kOut);
+      ggml_backend_tensor_alloc(buffer_.get(), weights, base() + bytes_ * slot);
+      ggml_tensor* x = place(ggml_new_tensor_2d(ctx, GGML_TYPE_F32, kIn, n_row));
+      for (int64_t i = 0; i < ggml_nelements(x); ++i) {
+        static_cast<float*>(x->data)[i] = std::sin(static_cast<float>(i));
+      }
+      ggml_build_forward_expand(graph, place(ggml_mul_mat(ctx, weights, x)));
+    }
+    return graph;
+  }
+
  private:
   char* base() const { return static_cast<char*>(ggml_backend_buffer_get_base(buffer_.get())); }
   ggml_tensor* place(ggml_tensor* tensor) {
@@ -101,10 +118,24 @@ void compute(benchmark::State& state, bool repacked, int64_t n_token, int64_t n_
   state.SetLabel(ggml_type_name(static_cast<ggml_type>(state.range(0))));
 }
 
+void compute_by_expert(benchmark::State& state, bool repacked, int64_t n_row) {
+  Experts experts(static_cast<ggml_type>(state.range(0)), repacked);
+  if (!experts.possible()) return state.SkipWithMessage("this ggml repacks no such matrix on this processor");
+  ggml_cgraph* graph = experts.products(n_row);
+  for (auto _ : state) {
+    if (!backend().compute(graph).has_value()) return state.SkipWithError("ggml failed");
+  }
+  state.SetLabel(ggml_type_name(static_cast<ggml_type>(state.range(0))));
+}
+
 void one_token(benchmark::State& state) { compute(state, false, 1, 8); }
 void one_token_repacked(benchmark::State& state) { compute(state, true, 1, 8); }
 void prompt(benchmark::State& state) { compute(state, false, 256, 8); }
 void prompt_repacked(benchmark::State& state) { compute(state, true, 256, 8); }
+
+// Of as many pairs as the prompt above.
+void prompt_by_expert(benchmark::State& state) { compute_by_expert(state, false, 256 * 8 / kSlots); }
+void prompt_by_expert_repacked(benchmark::State& state) { compute_by_expert(state, true, 256 * 8 / kSlots); }
 
 void repack(benchmark::State& state) {
   Experts experts(static_cast<ggml_type>(state.range(0)), true);
@@ -126,6 +157,8 @@ BENCHMARK(one_token)->Apply(types);
 BENCHMARK(one_token_repacked)->Apply(types);
 BENCHMARK(prompt)->Apply(types);
 BENCHMARK(prompt_repacked)->Apply(types);
+BENCHMARK(prompt_by_expert)->Apply(types);
+BENCHMARK(prompt_by_expert_repacked)->Apply(types);
 BENCHMARK(repack)->Apply(types);
 
 }  // namespace

@@ -52,7 +52,17 @@ class Trial {
                        static_cast<size_t>(n) * alone_->nb[1]) == 0;
   }
 
-  // What the last call of same_together(n) gave.
+  // The first n rows times the expert's matrix by itself.
+  Status multiply_alone(int64_t n) {
+    graph_.reset();
+    ggml_tensor* x = ggml_view_2d(graph_.context(), input_, input_->ne[0], n, input_->nb[2], 0);
+    ggml_tensor* y = ggml_mul_mat(graph_.context(), weights_, x);
+    place_within(together_, y);
+    graph_.expand(y);
+    return backend_->compute(graph_.graph());
+  }
+
+  // What the last call of same_together(n) or multiply_alone(n) gave.
   std::span<const std::byte> together(int64_t n) const {
     return host_bytes(together_).first(static_cast<size_t>(n) * together_->nb[1]);
   }
@@ -123,6 +133,9 @@ Result<Fingerprint::Value> product_fingerprint(Backend& backend, ggml_type type,
   Fingerprint all;
   for (int32_t n = 1; n <= most; ++n) {
     ODMOE_RETURN_IF_ERROR(trial->same_together(n));
+    all.add(trial->together(n));
+    if (layout == nullptr) continue;  // the other kernels are for what is laid out
+    ODMOE_RETURN_IF_ERROR(trial->multiply_alone(n));
     all.add(trial->together(n));
   }
   return all.value();

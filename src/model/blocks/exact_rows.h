@@ -19,8 +19,9 @@ namespace odmoe {
 Result<int32_t> exact_rows(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out, int32_t most,
                            const RepackedLayout* layout = nullptr);
 
-// Of the products of such weights with 1, 2, ... `most` rows, the same numbers on every machine: two machines
-// that round otherwise anywhere in them have another one.  Takes as long as exact_rows().  kIo: no memory.
+// Of the products of such weights with 1, 2, ... `most` rows, by ggml_mul_mat_id and, of what is laid out, by
+// ggml_mul_mat too (model/blocks/experts.h), the same numbers on every machine: two machines that round
+// otherwise anywhere in them have another one.  Takes as long as exact_rows(), or twice.  kIo: no memory.
 Result<Fingerprint::Value> product_fingerprint(Backend& backend, ggml_type type, int64_t n_in, int64_t n_out,
                                                int32_t most, const RepackedLayout* layout = nullptr);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 
 #include "backend/tensor_memory.h"
 #include "base/units.h"
@@ -10,9 +11,24 @@
 namespace odmoe {
 namespace {
 
-constexpr int kMaxNodes = 48;
+// Experts of a graph that are products of their own, and the nodes that each is: gate, up and down, and views
+// of their rows.
+constexpr size_t kMostProducts = 32;
+constexpr int kMaxNodes = 64 + 6 * static_cast<int>(kMostProducts);
 // As many rows are looked at by one thread sooner than by a node of the graph, at which all threads meet.
 constexpr int64_t kRowsOfOneThread = 64;
+
+bool gains_by_rows(const ExpertMatrix& matrix) { return matrix.layout != nullptr; }
+
+bool gains_by_rows(const LayerExperts& experts) {
+  return gains_by_rows(experts.gate) || gains_by_rows(experts.up) || gains_by_rows(experts.down);
+}
+
+// How many of the pairs, from the first on, are of the first one's expert.
+size_t pairs_of_first(std::span<const ExpertPair> pairs) {
+  const auto is_other = [&](const ExpertPair& pair) { return pair.slot != pairs.front().slot; };
+  return static_cast<size_t>(std::ranges::find_if(pairs, is_other) - pairs.begin());
+}
 
 Result<ExpertMatrix> describe(const Checkpoint& file, const std::string& name, std::array<int64_t, 3> ne,
                               const RepackedLayout* layout, bool merged_gate_up = false) {
@@ -113,6 +129,7 @@ Result<std::unique_ptr<ExpertCompute>> ExpertCompute::create(Backend& backend, c
   ODMOE_ASSIGN_OR_RETURN(compute->memory_, AlignedBuffer::allocate(bytes(shape, chunk)));
   compute->buffer_ = backend.wrap(compute->memory_.span());
   compute->turn_.reserve(static_cast<size_t>(chunk * compute->n_used_));
+  compute->products_.reserve(kMostProducts);
   return compute;
 }
 
@@ -160,6 +177,37 @@ ggml_tensor* ExpertCompute::product(const ExpertMatrix& matrix, const LayerExper
   return ggml_mul_mat_id(graph_.context(), slots(matrix, experts, arena, span), x, slot_ids);
 }
 
+// x: [n_in, 1, n] where there are products_.
+ggml_tensor* ExpertCompute::placed_product(const ExpertMatrix& matrix, const LayerExperts& experts,
+                                           ggml_backend_buffer_t arena, SlotSpan span, ggml_tensor* x,
+                                           ggml_tensor* slot_ids) {
+  if (products_.empty() || !gains_by_rows(matrix)) {
+    return place(product(matrix, experts, arena, span, x, slot_ids));
+  }
+  ggml_context* ctx = graph_.context();
+  const int64_t n = x->ne[2];
+  ggml_tensor* y = place(ggml_new_tensor_3d(ctx, GGML_TYPE_F32, matrix.n_out, 1, n));
+  const auto compute_rows = [&](ggml_tensor* part, int64_t first) {
+    place_within(y, part, y->nb[2] * static_cast<size_t>(first));
+    graph_.expand(part);
+  };
+  int64_t first = 0;
+  for (const Product& one : products_) {
+    ggml_tensor* rows =
+        ggml_view_2d(ctx, x, x->ne[0], one.n, x->nb[2], x->nb[2] * static_cast<size_t>(one.first));
+    compute_rows(ggml_mul_mat(ctx, slots(matrix, experts, arena, {.first = one.slot, .count = 1}), rows),
+                 one.first);
+    first = one.first + one.n;
+  }
+  if (first == n) return y;
+  ggml_tensor* rows =
+      ggml_view_3d(ctx, x, x->ne[0], 1, n - first, x->nb[1], x->nb[2], x->nb[2] * static_cast<size_t>(first));
+  ggml_tensor* ids = ggml_view_2d(ctx, slot_ids, 1, n - first, slot_ids->nb[1],
+                                  slot_ids->nb[1] * static_cast<size_t>(first));
+  compute_rows(product(matrix, experts, arena, span, rows, ids), first);
+  return y;
+}
+
 // In place.
 ggml_tensor* ExpertCompute::add_bias(ggml_tensor* y, ggml_tensor* bias, const Ids& ids) {
   if (bias == nullptr) return y;
@@ -176,10 +224,10 @@ ggml_tensor* ExpertCompute::activate(const LayerExperts& experts, ggml_backend_b
   ggml_tensor* up = nullptr;
   ggml_tensor* gate = nullptr;
   if (experts.has_gate) {
-    gate = place(product(experts.gate, experts, arena, span, x, ids.slot));
+    gate = placed_product(experts.gate, experts, arena, span, x, ids.slot);
     gate = add_bias(gate, terms.gate_bias, ids);
   }
-  up = add_bias(place(product(experts.up, experts, arena, span, x, ids.slot)), terms.up_bias, ids);
+  up = add_bias(placed_product(experts.up, experts, arena, span, x, ids.slot), terms.up_bias, ids);
   if (gate == nullptr) gate = up;
   checks_.forget();
   if (hides_infinite_gate(experts.glu)) graph_.expand(place(checks_.node(ctx, gate)));
@@ -233,6 +281,7 @@ ExpertCompute::SlotSpan ExpertCompute::span_of(std::span<const ExpertPair> pairs
 
 void ExpertCompute::begin() {
   graph_.reset();
+  products_.clear();
   used_ = matrix_bytes(n_ff_, n_used_);
 }
 
@@ -283,12 +332,38 @@ ggml_tensor* ExpertCompute::place_inputs(const ExpertColumns& a, std::span<const
 Status ExpertCompute::run(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                           int64_t n_token, std::span<const ExpertPair> pairs) {
   assert(!pairs.empty());
+  if (n_token > 1 && gains_by_rows(experts)) {
+    put_products_first(pairs);
+    return run_in_waves(experts, arena, a, Way::kProducts, turn_);
+  }
   // ggml's work buffer grows with pairs times slots shown, so slots that lie far apart go the other way.
   // So do inputs that differ by expert.
   const bool all = std::cmp_equal(pairs.size(), n_token * n_used_) && span_of(pairs).count <= 2 * n_expert_ &&
                    !extras_.weigh_input;
   if (all) return run_all(experts, arena, a, n_token, pairs);
-  return run_in_waves(experts, arena, a, /*one_token=*/n_token == 1, pairs);
+  return run_in_waves(experts, arena, a, n_token == 1 ? Way::kOneToken : Way::kRows, pairs);
+}
+
+// Into turn_.  The order says nothing but for which are products.
+void ExpertCompute::put_products_first(std::span<const ExpertPair> pairs) {
+  turn_.clear();
+  for (const bool products : {true, false}) {
+    for (std::span<const ExpertPair> left = pairs; !left.empty();) {
+      const size_t n = pairs_of_first(left);
+      if ((n >= kLeastProductRows) == products) std::ranges::copy(left.first(n), std::back_inserter(turn_));
+      left = left.subspan(n);
+    }
+  }
+}
+
+void ExpertCompute::find_products(std::span<const ExpertPair> pairs) {
+  for (size_t first = 0; first < pairs.size();) {
+    const size_t n = pairs_of_first(pairs.subspan(first));
+    if (n < kLeastProductRows) return;
+    products_.push_back(
+        {.first = static_cast<int64_t>(first), .n = static_cast<int64_t>(n), .slot = pairs[first].slot});
+    first += n;
+  }
 }
 
 Status ExpertCompute::run_columns(const LayerExperts& experts, ggml_backend_buffer_t arena,
@@ -303,22 +378,21 @@ Status ExpertCompute::run_columns(const LayerExperts& experts, ggml_backend_buff
       }
     }
     if (turn_.empty()) return {};
-    ODMOE_RETURN_IF_ERROR(run_in_waves(experts, arena, a, /*one_token=*/false, turn_));
+    ODMOE_RETURN_IF_ERROR(run_in_waves(experts, arena, a, Way::kRows, turn_));
   }
 }
 
 Status ExpertCompute::run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena,
-                                   const ExpertColumns& a, bool one_token,
-                                   std::span<const ExpertPair> pairs) {
+                                   const ExpertColumns& a, Way way, std::span<const ExpertPair> pairs) {
   while (!pairs.empty()) {
     size_t n = 0;
-    while (n < pairs.size()) {
-      size_t n_with_next = n + 1;
-      while (n_with_next < pairs.size() && pairs[n_with_next].slot == pairs[n].slot) ++n_with_next;
+    for (size_t n_expert = 0; n < pairs.size(); ++n_expert) {
+      if (way == Way::kProducts && n_expert == kMostProducts) break;
+      const size_t n_with_next = n + pairs_of_first(pairs.subspan(n));
       if (n > 0 && std::cmp_greater(n_with_next, max_pairs_)) break;
       n = n_with_next;
     }
-    ODMOE_RETURN_IF_ERROR(run_some(experts, arena, a, one_token, pairs.first(n)));
+    ODMOE_RETURN_IF_ERROR(run_some(experts, arena, a, way, pairs.first(n)));
     pairs = pairs.subspan(n);
   }
   return {};
@@ -348,9 +422,11 @@ Status ExpertCompute::run_all(const LayerExperts& experts, ggml_backend_buffer_t
 }
 
 Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_t arena,
-                               const ExpertColumns& a, bool one_token, std::span<const ExpertPair> pairs) {
+                               const ExpertColumns& a, Way way, std::span<const ExpertPair> pairs) {
   assert(std::cmp_less_equal(pairs.size(), max_pairs_));
   begin();
+  if (way == Way::kProducts) find_products(pairs);
+  const bool one_token = way == Way::kOneToken;
   ggml_context* ctx = graph_.context();
   const auto n = static_cast<int64_t>(pairs.size());
   const SlotSpan span = span_of(pairs);
@@ -362,7 +438,7 @@ Status ExpertCompute::run_some(const LayerExperts& experts, ggml_backend_buffer_
   ggml_tensor* x = place_inputs(a, pairs, one_token);
   ggml_tensor* hidden = activate(experts, arena, span, x, ids);
   check_in_graph(experts.down, hidden);
-  ggml_tensor* y = place(product(experts.down, experts, arena, span, hidden, ids.slot));
+  ggml_tensor* y = placed_product(experts.down, experts, arena, span, hidden, ids.slot);
   y = finish_down(experts, y, ids);
   graph_.expand(ggml_set_rows(ctx, a.output, ggml_reshape_2d(ctx, y, n_embd_, n), rows));
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));
@@ -402,7 +478,7 @@ Status ExpertCompute::run_down(const LayerExperts& experts, ggml_backend_buffer_
     std::copy_n(kept + pairs[i].rank * n_ff_, n_ff_,
                 host_values<float>(hidden).begin() + static_cast<int64_t>(i) * n_ff_);
   }
-  ggml_tensor* y = place(product(experts.down, experts, arena, span, hidden, ids.slot));
+  ggml_tensor* y = placed_product(experts.down, experts, arena, span, hidden, ids.slot);
   y = finish_down(experts, y, ids);
   graph_.expand(y);
   ODMOE_RETURN_IF_ERROR(backend_->compute(graph_.graph()));

@@ -80,6 +80,10 @@ Result<LayerExperts> describe_experts(const Checkpoint& file, const ModelShape& 
 // Computes pairs with scratch memory of its own.  One owner.
 class ExpertCompute {
  public:
+  // Pairs of an expert from which on it is a product of its own: as many rows as the smallest of ggml's
+  // kernels for several takes at once.
+  static constexpr size_t kLeastProductRows = 4;
+
   // Scratch memory for chunks of at most `chunk` tokens.
   static uint64_t bytes(const ModelShape& shape, int64_t chunk);
   static Result<std::unique_ptr<ExpertCompute>> create(Backend& backend, const ModelShape& shape,
@@ -123,15 +127,28 @@ class ExpertCompute {
   struct SlotSpan {
     int32_t first = 0, count = 0;
   };
+  // How the pairs of a call are computed.
+  enum class Way : uint8_t {
+    kOneToken,  // which is multiplied by all its experts
+    kRows,      // each pair is a row of its own
+    kProducts,  // the same, where experts with many rows come first and are products of their own
+  };
+  // Neighbouring rows of one expert.
+  struct Product {
+    int64_t first = 0, n = 0;
+    int32_t slot = 0;
+  };
   ExpertCompute(Backend& backend, const ModelShape& shape, int64_t chunk);
   static SlotSpan span_of(std::span<const ExpertPair> pairs);
   void begin();
   Status run_all(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
                  int64_t n_token, std::span<const ExpertPair> pairs);
-  Status run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
-                  bool one_token, std::span<const ExpertPair> pairs);
+  Status run_some(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a, Way way,
+                  std::span<const ExpertPair> pairs);
   Status run_in_waves(const LayerExperts& experts, ggml_backend_buffer_t arena, const ExpertColumns& a,
-                      bool one_token, std::span<const ExpertPair> pairs);
+                      Way way, std::span<const ExpertPair> pairs);
+  void put_products_first(std::span<const ExpertPair> pairs);
+  void find_products(std::span<const ExpertPair> pairs);
   // Of n_column columns.  `index_of` says where a pair's numbers are.
   template <typename IndexOf>
   Ids place_ids(const LayerExperts& experts, std::span<const ExpertPair> pairs, SlotSpan span,
@@ -143,6 +160,9 @@ class ExpertCompute {
   void check_in_graph(const ExpertMatrix& down, ggml_tensor* hidden);
   ggml_tensor* product(const ExpertMatrix& matrix, const LayerExperts& experts, ggml_backend_buffer_t arena,
                        SlotSpan span, ggml_tensor* x, ggml_tensor* slot_ids);
+  ggml_tensor* placed_product(const ExpertMatrix& matrix, const LayerExperts& experts,
+                              ggml_backend_buffer_t arena, SlotSpan span, ggml_tensor* x,
+                              ggml_tensor* slot_ids);
   ggml_tensor* add_bias(ggml_tensor* y, ggml_tensor* bias, const Ids& ids);
   ggml_tensor* activate(const LayerExperts& experts, ggml_backend_buffer_t arena, SlotSpan span,
                         ggml_tensor* x, const Ids& ids);
@@ -159,7 +179,8 @@ class ExpertCompute {
   AlignedBuffer memory_;  // starts with the kept products of gate and up, [n_ff, n_used]
   ggml_backend_buffer_ptr buffer_;
   uint64_t used_ = 0;
-  std::vector<ExpertPair> turn_;  // scratch of run_columns()
+  std::vector<ExpertPair> turn_;   // scratch of run() and run_columns()
+  std::vector<Product> products_;  // of the graph, its first rows
   FiniteChecks checks_;
   std::optional<ExpertPair> not_finite_;
 };
