@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 #include <numeric>
 #include <utility>
 
@@ -56,6 +57,7 @@ ForwardPass::ForwardPass(const Decoder& decoder, DensePass& dense, const Options
   const auto n_token = static_cast<size_t>(max_tokens(options));
   const RouterOptions& router = decoder.shape().router;
   columns_.resize(n_token);
+  wanted_.reserve(static_cast<size_t>(decoder_->shape().router.n_expert));
   chosen_.resize(n_token * static_cast<size_t>(router.n_expert_used));
   chosen_weight_.resize(chosen_.size());
   probabilities_.resize(n_token * static_cast<size_t>(router.n_expert));
@@ -115,7 +117,7 @@ Status ForwardPass::evaluate(const TokenSpan& span, std::span<const int32_t> tok
   std::iota(columns_.begin(), columns_.begin() + span.n_token, 0);
   const bool foresee = foresight_ != nullptr && span.n_token == 1;
   if (foresee) ODMOE_RETURN_IF_ERROR(foresight_->begin(*span.state, tokens[0]));
-  if (const Status status = run_layers(span, tokens); !status.has_value()) {
+  if (const Status status = run_layers(span, tokens, logits); !status.has_value()) {
     abandon_experts();
     return status;
   }
@@ -124,7 +126,16 @@ Status ForwardPass::evaluate(const TokenSpan& span, std::span<const int32_t> tok
   return {};
 }
 
-Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> tokens) {
+// Whether of the layer's experts only those are computed on which a logit depends: of the last layer, where
+// not every token is asked for its logits.  Other ranks are told choices alone and compute all of theirs.
+// What the other tokens' columns then have is of the layer before, so that nothing of it is not finite.
+bool ForwardPass::spares_experts(size_t segment, int64_t n_token, Logits logits) const {
+  const std::vector<int>& layers = decoder_->expert_layers();
+  return n_token > 1 && logits != Logits::kAll && sites_.size() == 1 && segment > 0 &&
+         segment + 1 == layers.size() && layers.back() + 1 == decoder_->shape().n_layer;
+}
+
+Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> tokens, Logits logits) {
   const EvaluationColumns& a = *span.columns;
   const int64_t n_token = span.n_token;
   const auto work = n_token == 1 ? ExpertWork::Tokens::kOne : ExpertWork::Tokens::kChunk;
@@ -152,7 +163,10 @@ Status ForwardPass::run_layers(const TokenSpan& span, std::span<const int32_t> t
       }
     }
     ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
-    ODMOE_RETURN_IF_ERROR(begin_experts(a, event, work));
+    ODMOE_RETURN_IF_ERROR(
+        begin_experts(a, event, work,
+                      {.wanted = spares_experts(segment, n_token, logits) ? logits : Logits::kAll,
+                       .all_of_next = !spares_experts(segment + 1, n_token, logits)}));
     // While the sites read.
     ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
     if (a.shared_output) ODMOE_RETURN_IF_ERROR(dense_->shared_expert(span, segment));
@@ -323,7 +337,7 @@ Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState*
     if (segment == decoder_->expert_layers().size()) return {};
     const RoutingEvent event = route(a, segment, static_cast<int64_t>(n_token));
     ODMOE_RETURN_IF_ERROR(tell(first_sinks_, event));
-    ODMOE_RETURN_IF_ERROR(begin_experts(a, event, ExpertWork::Tokens::kTimelines));
+    ODMOE_RETURN_IF_ERROR(begin_experts(a, event, ExpertWork::Tokens::kTimelines, {}));
     ODMOE_RETURN_IF_ERROR(tell(later_sinks_, event));
     if (foresight != nullptr) {
       ODMOE_RETURN_IF_ERROR(
@@ -384,19 +398,30 @@ RoutingEvent ForwardPass::route(const EvaluationColumns& a, size_t segment, int6
 }
 
 Status ForwardPass::begin_experts(const EvaluationColumns& a, const RoutingEvent& event,
-                                  ExpertWork::Tokens tokens) {
+                                  ExpertWork::Tokens tokens, const Spared& spared) {
   demand_.set(event.layer, event.experts, std::span(columns_).first(static_cast<size_t>(event.n_token)));
+  // All rows of an expert that the last token wants, since their number says which bits it gets.
+  std::span<const int32_t> wanted = demand_.experts();
+  if (spared.wanted != Logits::kAll) {
+    wanted_.clear();
+    if (spared.wanted == Logits::kLast) {
+      std::ranges::copy_if(wanted, std::back_inserter(wanted_), [&](int32_t expert) {
+        return std::ranges::contains(chosen_of(static_cast<size_t>(event.n_token) - 1, 1), expert);
+      });
+    }
+    wanted = wanted_;
+  }
   const std::vector<int>& layers = decoder_->expert_layers();
   const size_t next = event.index + 1;
   for (size_t i = 0; i < sites_.size(); ++i) {
     ExpertWork work{.tokens = tokens,
                     .demand = &demand_,
-                    .experts = owners_.share(i, event.index, demand_.experts()),
+                    .experts = owners_.share(i, event.index, wanted),
                     .columns = expert_columns(a),
                     .on_device = columns_on_device(a),
                     .lanes = lanes_};
     if (tokens == ExpertWork::Tokens::kTimelines) work.chunks = chunks_;
-    if (next < layers.size()) {
+    if (next < layers.size() && spared.all_of_next) {
       work.next_layer = layers[next];
       work.next_experts = owners_.experts(i, next);
     }

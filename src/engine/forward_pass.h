@@ -127,7 +127,8 @@ class ForwardPass {
   Status evaluate(const TokenSpan& span, std::span<const int32_t> tokens, Logits logits, const Sink& sink);
   Status evaluate_steps(std::span<const TokenSpan> spans, SequenceState* state, Logits logits,
                         const Sink& sink);
-  Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens);
+  Status run_layers(const TokenSpan& span, std::span<const int32_t> tokens, Logits logits);
+  bool spares_experts(size_t segment, int64_t n_token, Logits logits) const;
   // Those of spans_ that are computed together, and what the router before chose for each.
   struct Joined {
     std::vector<TokenSpan> spans;
@@ -144,7 +145,13 @@ class ForwardPass {
   Status step_layers(std::span<const TokenSpan> spans, SequenceState* state, BatchForesightSink* foresight);
   Status run_head(const TokenSpan& span, Logits logits, const Sink& sink);
   RoutingEvent route(const EvaluationColumns& a, size_t segment, int64_t n_token);
-  Status begin_experts(const EvaluationColumns& a, const RoutingEvent& event, ExpertWork::Tokens tokens);
+  // Which experts of a chunk are not computed.
+  struct Spared {
+    Logits wanted = Logits::kAll;  // but those on which these depend
+    bool all_of_next = true;       // and whether the next layer may be asked for all of its own
+  };
+  Status begin_experts(const EvaluationColumns& a, const RoutingEvent& event, ExpertWork::Tokens tokens,
+                       const Spared& spared);
   Status finish_experts(const EvaluationColumns& a);
   void abandon_experts();
   void count_layer(const DeviceTraffic& before);
@@ -170,6 +177,7 @@ class ForwardPass {
   std::vector<float> chosen_weight_;  // [n_expert_used, n_token]
   std::vector<float> probabilities_;  // [n_expert, n_token]
   LayerDemand demand_;
+  std::vector<int32_t> wanted_;            // scratch of begin_experts()
   std::vector<TokenSpan> spans_;           // of step(), advance() and run_singly()
   std::vector<ExpertWork::Chunk> chunks_;  // of advance(): those of spans_ that are one
   std::vector<ExpertColumns> lanes_;       // the device's, by lane
