@@ -3,6 +3,7 @@
 
     bench/scenarios/replay_model.py --arch gpt-oss --trace gpt-oss-20b.trace.xz -o replay.gguf [--layers 8]
     bench/scenarios/replay_model.py --made 32,4 --layers 8 --steps 256 -o replay.gguf
+    bench/scenarios/replay_model.py --arch qwen3moe --made 128,6 --layers 8 -o q8.gguf
 
 --made EXPERTS,CHOSEN makes up a routing where none was recorded: experts of a layer are chosen as 1, 1/2,
 1/3, ... in an order of its own, and half of what it chose for the token before comes again.
@@ -10,8 +11,8 @@
 The residual stream's first dimensions are a one-hot code of the step, which no layer writes to: attention's and the
 experts' outputs are zero there.  The router reads only the code, and chooses what the trace has at that step and layer;
 the head maps the code of step t to token t + 1.  Steps are tokens ` s0000`, ` s0001`, ..., and each byte has the code of
-step 0.  Everything else is random and of the published model's type and size: experts MXFP4 with biases, attention Q8_0
-with biases and sinks, windows on every second layer, YaRN.  So an engine reads and computes what the recorded model would
+step 0.  Everything else is random and of the published model's type and size: of gpt-oss experts MXFP4 with
+biases, attention Q8_0 with biases and sinks, windows on every second layer, YaRN; of Qwen3-30B-A3B all matrices Q4_K.  So an engine reads and computes what the recorded model would
 have asked of it; how well routing can be foreseen it does not tell, since the code is undisturbed.
 
 A trace is `MOERT01`: after those bytes and a zero, u32 layers, experts, chosen ones and sessions, then per session u32
@@ -25,8 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-F32, F16, Q8_0, MXFP4 = 0, 1, 8, 39  # ggml's numbers
-BLOCKS = {F32: (1, 4), F16: (1, 2), Q8_0: (32, 34), MXFP4: (32, 17)}  # elements and bytes
+F32, F16, Q8_0, Q4_K, MXFP4 = 0, 1, 8, 12, 39  # ggml's numbers
+BLOCKS = {F32: (1, 4), F16: (1, 2), Q8_0: (32, 34), Q4_K: (256, 144), MXFP4: (32, 17)}  # elements and bytes
 ALIGNMENT = 32
 POOL_BLOCKS = 1 << 20
 
@@ -122,6 +123,8 @@ class Random:
             blocks = self.rng.integers(0, 256, (POOL_BLOCKS, BLOCKS[kind][1]), np.uint8)
             if kind == Q8_0:
                 blocks[:, :2] = np.frombuffer(np.float16(2e-4).tobytes(), np.uint8)
+            elif kind == Q4_K:  # scales, and least values in the middle of them
+                blocks[:, :4] = np.frombuffer(np.array([1e-4, 7.5e-4], np.float16).tobytes(), np.uint8)
             else:
                 blocks[:, 0] = 119  # 2^-8
             self.pools[kind] = blocks
@@ -206,7 +209,39 @@ def gpt_oss(g, ids, n_expert, random):
     return d
 
 
-ARCHITECTURES = {"gpt-oss": gpt_oss}
+def qwen3moe(g, ids, n_expert, random):
+    """The shapes of Qwen3-30B-A3B."""
+    steps, layers, chosen = ids.shape
+    d, ff, heads, kv_heads, head_dim = 2048, 768, 32, 4, 128
+    queries, keys = heads * head_dim, kv_heads * head_dim
+    for key, value in {
+            "block_count": layers, "context_length": 40960, "embedding_length": d, "feed_forward_length": 6144,
+            "expert_count": n_expert, "expert_used_count": chosen, "expert_feed_forward_length": ff,
+            "attention.head_count": heads, "attention.head_count_kv": kv_heads, "attention.key_length": head_dim,
+            "attention.value_length": head_dim, "attention.layer_norm_rms_epsilon": 1e-6,
+            "rope.dimension_count": head_dim, "rope.freq_base": 1000000.0}.items():
+        g.set("qwen3moe." + key, value)
+    for layer in range(layers):
+        b = f"blk.{layer}."
+        router = np.zeros((n_expert, d), np.float32)
+        for rank in range(chosen):  # falling logits in the recorded order
+            router[ids[:, layer, rank], np.arange(steps)] = 1.5 - rank / chosen
+        g.put(b + "attn_norm.weight", np.ones(d, np.float32))
+        for name, rows in ("q", queries), ("k", keys), ("v", keys):
+            g.add(f"{b}attn_{name}.weight", Q4_K, (d, rows), random.matrix(Q4_K, d, rows))
+        for name in "q", "k":
+            g.put(f"{b}attn_{name}_norm.weight", np.ones(head_dim, np.float32))
+        g.add(b + "attn_output.weight", Q4_K, (queries, d), random.matrix(Q4_K, queries, d, zero_rows=steps))
+        g.put(b + "ffn_norm.weight", np.ones(d, np.float32))
+        g.put(b + "ffn_gate_inp.weight", router)
+        for name in "gate", "up":
+            g.add(f"{b}ffn_{name}_exps.weight", Q4_K, (d, ff, n_expert), random.matrix(Q4_K, d, ff, copies=n_expert))
+        g.add(b + "ffn_down_exps.weight", Q4_K, (ff, d, n_expert),
+              random.matrix(Q4_K, ff, d, zero_rows=steps, copies=n_expert))
+    return d
+
+
+ARCHITECTURES = {"gpt-oss": gpt_oss, "qwen3moe": qwen3moe}
 
 
 def main():
