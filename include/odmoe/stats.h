@@ -85,6 +85,8 @@ struct Stats {
     double stall_seconds = 0;  // of them, compute waited for reads
     uint64_t read_bytes = 0;   // demand reads
     uint64_t prefetch_bytes = 0;
+    // Of dense weights, from memory: a matrix counts each time it is multiplied, with however many tokens.
+    uint64_t dense_read_bytes = 0;
     DeviceTraffic device;  // all of it
     // Of it what layers of experts took: from the launch of what comes before the experts, until what they
     // made is on its way back.  `layers`: how many there were, of all steps together.

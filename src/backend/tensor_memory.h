@@ -7,6 +7,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace odmoe {
@@ -34,6 +35,14 @@ void write_tensor(ggml_tensor* tensor, uint64_t offset, std::span<const std::byt
 // Gives a tensor without memory that of another one, from an offset into it on: what an operation gives is
 // then written there.
 void place_within(const ggml_tensor* whole, ggml_tensor* tensor, uint64_t offset = 0);
+
+// Tensors of one buffer that lie in it in equal steps, in their order: how many bytes from one to the next,
+// of at least two.  Nothing: they do not, or have no memory.
+std::optional<size_t> step_between(std::span<ggml_tensor* const> tensors);
+
+// Gives a tensor without memory that from where `first` begins on, in the same buffer, where all of it is
+// somebody's.
+void place_from(const ggml_tensor* first, ggml_tensor* tensor);
 
 // Gives a tensor without memory that at `data`, in the layout of the buffer's type (ggml's CPU_REPACK, AMX).
 // The buffer has kLayoutBufferBytes, which nobody uses: of an empty one ggml would compute with the tensor as

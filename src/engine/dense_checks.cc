@@ -95,6 +95,7 @@ Status DensePass::build_and_launch(FiniteWhat what, const Build& build) {
     checks_.add(graph_.graph(), checked_, what);
   }
   ggml_gallocr_alloc_graph(allocator_.get(), checked_.graph());
+  multiplied_bytes_ += multiplied_bytes(graph_.graph());
   ODMOE_RETURN_IF_ERROR(backend_->launch(checked_.graph()));
   if (sums_ != nullptr) sums_->queue_fetch(summed_);
   return {};
@@ -113,6 +114,7 @@ Status DensePass::launch(const TokenSpan& span, Graph* built, const KeptOperands
     kept = &kept_;
   }
   launched_ = kept;
+  multiplied_bytes_ += multiplied_bytes(built->graph());
   ODMOE_RETURN_IF_ERROR(backend_->launch(built->graph()));
   kept->queue_fetch();
   return {};

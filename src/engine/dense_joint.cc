@@ -102,6 +102,7 @@ Result<bool> DensePass::run_joint(std::span<const TokenSpan> spans, Piece piece,
   checks_.forget();
   if (!build_joint(spans, piece, segment)) return false;
   if (!joint_->allocate()) return fail(ErrorKind::kIo, "no memory for the compute buffer");
+  multiplied_bytes_ += multiplied_bytes(joint_->graph());
   ODMOE_RETURN_IF_ERROR(backend_->compute(joint_->graph()));
   return true;
 }
@@ -122,7 +123,7 @@ Status DensePass::segments(std::span<const TokenSpan> spans, size_t segment, Cho
     return last || (finite(a.ffn_input) && finite(a.expert_input) && finite(a.router_logits));
   };
   auto bad = static_cast<size_t>(std::ranges::find_if_not(spans, is_good) - spans.begin());
-  if (const NotFinite not_finite = found()) bad = std::min(bad, joint_->token_of(not_finite.tensor));
+  if (const NotFinite not_finite = found()) bad = std::min(bad, joint_->token_of(not_finite));
   if (bad == spans.size()) return {};
   return std::unexpected(segment == 0 ? where_it_began_in_the_first(spans[bad])
                                       : where_it_began(spans[bad], segment, chosen[bad]));
@@ -138,7 +139,7 @@ Status DensePass::shared_experts(std::span<const TokenSpan> spans, size_t segmen
   if (!not_finite) return {};
   return std::unexpected(
       not_finite_error(odmoe::format("layer {}, shared expert", decoder_->expert_layers()[segment]),
-                       position(*spans[joint_->token_of(not_finite.tensor)].columns, 0)));
+                       position(*spans[joint_->token_of(not_finite)].columns, 0)));
 }
 
 Status DensePass::heads(std::span<const TokenSpan> spans, ChosenBefore chosen) {
@@ -151,7 +152,7 @@ Status DensePass::heads(std::span<const TokenSpan> spans, ChosenBefore chosen) {
   const Exchange<float>& logits = memory_->logits();
   size_t bad = 0;
   while (bad < spans.size() && all_finite(logits.columns(static_cast<int64_t>(bad), 1))) ++bad;
-  if (const NotFinite not_finite = found()) bad = std::min(bad, joint_->token_of(not_finite.tensor));
+  if (const NotFinite not_finite = found()) bad = std::min(bad, joint_->token_of(not_finite));
   return bad == spans.size() ? Status() : std::unexpected(head_not_finite(*spans[bad].columns, 0));
 }
 

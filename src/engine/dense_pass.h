@@ -81,8 +81,6 @@ class DensePass {
   };
   // Positions whose logits are computed at once: bounds their memory when every position's are wanted.
   static constexpr int64_t kHeadColumns = 16;
-  // Single tokens whose graphs are joined, at most.
-  static constexpr int32_t kJoined = 16;
   static_assert(kJoined <= kHeadColumns);
   // Below, building graphs takes longer than reading weights for each token.
   static constexpr uint64_t kLeastJointBytes = uint64_t{1} << 20;
@@ -113,6 +111,9 @@ class DensePass {
   const DeviceTraffic& traffic() const { return backend_->traffic(); }
   // How many times the decoder's nodes a graph may have, with what looks at them.
   int graph_room() const { return room_; }
+
+  // Of weights, that products have read so far: a matrix counts each time it is multiplied.
+  uint64_t read_bytes() const { return multiplied_bytes_; }
 
   // kBadFile: a bias of a router is not a number.
   Status check_router_biases() const;
@@ -214,6 +215,7 @@ class DensePass {
   };
   std::optional<Shared> shared_;        // launched, and not looked at
   std::unique_ptr<JointGraphs> joint_;  // null: nothing is joined
+  uint64_t multiplied_bytes_ = 0;
   uint64_t host_bytes_ = 0, device_bytes_ = 0, graph_bytes_ = 0, joint_bytes_ = 0;
 };
 

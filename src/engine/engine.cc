@@ -805,6 +805,8 @@ void EngineImpl::count(Stats::Phase& phase, uint64_t tokens, uint64_t steps, int
   phase.experts_read += after.misses - before.misses + after.prefetched - before.prefetched;
   phase.stall_seconds += static_cast<double>(after.stall_us - before.stall_us) * 1e-6;
   phase.read_bytes += after.demand_read_bytes - before.demand_read_bytes;
+  const uint64_t dense = dense_->read_bytes();
+  phase.dense_read_bytes += dense - std::exchange(counted_dense_bytes_, dense);
   phase.prefetch_bytes += after.prefetch_read_bytes - before.prefetch_read_bytes;
   phase.seconds += static_cast<double>(clock_->now_us() - begin_us) * 1e-6;
   if (backend_->computes_on_host_memory()) return;

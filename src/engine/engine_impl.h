@@ -269,6 +269,7 @@ class EngineImpl final : public Engine {
   // In prefill_ and decode_.
   DeviceTraffic counted_traffic_ ODMOE_GUARDED_BY(evaluation_mutex_);
   ForwardPass::LayerTraffic counted_layers_ ODMOE_GUARDED_BY(evaluation_mutex_);
+  uint64_t counted_dense_bytes_ ODMOE_GUARDED_BY(evaluation_mutex_) = 0;
 
   std::unique_ptr<MemoryGovernor> governor_;  // thread-safe itself; its thread ends before the store
 };

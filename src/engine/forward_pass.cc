@@ -185,8 +185,9 @@ Status ForwardPass::step(std::span<const Step> steps, const Sink& sink) {
   spans_.clear();
   chunks_.clear();
   for (size_t i = 0; i < steps.size(); ++i) {
-    spans_.push_back(begin_one(*steps[i].state, *steps[i].graphs, {&steps[i].token, 1}, dense_->joins()));
-    columns_[i] = steps[i].graphs->lane();
+    columns_[i] = dense_->joins() ? static_cast<int32_t>(i) : steps[i].graphs->lane();
+    spans_.push_back(begin_one(*steps[i].state, *steps[i].graphs, {&steps[i].token, 1},
+                               dense_->joins() ? std::optional(columns_[i]) : std::nullopt));
     steps[i].state->begin(1);
   }
   const Status status = evaluate_steps(spans_, /*state=*/nullptr, Logits::kAll, sink);
@@ -206,11 +207,14 @@ Status ForwardPass::advance(std::span<const Part> parts, const Sink& sink) {
   int32_t* column = columns_.data();
   const auto is_one = [](const Part& part) { return part.tokens.size() == 1; };
   const bool join = dense_->joins() && std::ranges::count_if(parts, is_one) > 1;
+  int32_t n_joined = 0;
   for (const Part& part : parts) {
     const auto n_token = static_cast<int32_t>(part.tokens.size());
-    int32_t first = part.graphs->lane();
+    int32_t first = join ? n_joined : part.graphs->lane();
     if (n_token == 1) {
-      spans_.push_back(begin_one(*part.state, *part.graphs, part.tokens, join));
+      spans_.push_back(
+          begin_one(*part.state, *part.graphs, part.tokens, join ? std::optional(first) : std::nullopt));
+      n_joined += join ? 1 : 0;
     } else {
       const auto place = static_cast<int32_t>(chunks_.size());
       assert(place < options_.dense.places);
@@ -314,11 +318,12 @@ Status ForwardPass::each_span(std::span<const TokenSpan> spans, const SequenceSt
   return finish();
 }
 
-// The token of a session in its lane, `join` to be computed together with others'.
+// The token of a session in its own lane, or, to be computed together with others', in one of theirs: of
+// neighbouring lanes more is computed at once.
 TokenSpan ForwardPass::begin_one(const SequenceState& state, DecodeGraphs& graphs,
-                                 std::span<const int32_t> token, bool join) {
-  return join ? dense_->begin_single(state, state.length(), graphs.lane(), token[0])
-              : dense_->begin(state, graphs, token);
+                                 std::span<const int32_t> token, std::optional<int32_t> joined_lane) {
+  return joined_lane ? dense_->begin_single(state, state.length(), *joined_lane, token[0])
+                     : dense_->begin(state, graphs, token);
 }
 
 Status ForwardPass::step_layers(std::span<const TokenSpan> spans, SequenceState* state,

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -137,7 +138,7 @@ class ForwardPass {
     void clear();
   };
   TokenSpan begin_one(const SequenceState& state, DecodeGraphs& graphs, std::span<const int32_t> token,
-                      bool join);
+                      std::optional<int32_t> joined_lane);
   template <typename Alone, typename Together>
   Status each_span(std::span<const TokenSpan> spans, const SequenceState* state, const Alone& alone,
                    const Together& together);

@@ -55,17 +55,6 @@ bool JointGraphs::build(size_t n, const BuildOne& build, FiniteChecks& checks) {
   return joiner_.join(built_, joint_, columns);
 }
 
-size_t JointGraphs::token_of(const ggml_tensor* tensor) const {
-  const auto has = [&](const Part& part) {
-    for (int i = 0; i < ggml_graph_n_nodes(part.checked.graph()); ++i) {
-      if (ggml_graph_node(part.checked.graph(), i) == tensor) return true;
-    }
-    return false;
-  };
-  const auto found = std::ranges::find_if(parts_, has);
-  return found == parts_.end() ? 0 : static_cast<size_t>(found - parts_.begin());
-}
-
 uint64_t JointGraphs::graph_bytes() const {
   uint64_t bytes = ggml_used_mem(joint_.context());
   for (const Part& part : parts_)

@@ -15,6 +15,9 @@
 
 namespace odmoe {
 
+// Single tokens whose graphs are joined, at most.
+inline constexpr int32_t kJoined = 16;
+
 // One owner.
 class JointGraphs {
  public:
@@ -38,8 +41,8 @@ class JointGraphs {
   bool reserve() { return ggml_gallocr_reserve(allocator_.get(), graph()); }
   bool allocate() { return ggml_gallocr_alloc_graph(allocator_.get(), graph()); }
 
-  // Which token's a tensor of the graph is.
-  size_t token_of(const ggml_tensor* tensor) const;
+  // Whose what was found by the checks is.
+  size_t token_of(const NotFinite& found) const { return joiner_.part_of(found); }
 
   // Memory of the graphs that were built last, and of the buffer.
   uint64_t graph_bytes() const;

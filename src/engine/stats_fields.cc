@@ -238,6 +238,8 @@ constexpr auto kFields = std::to_array<StatsField>({
      .stats = {"decode", "steps"}},
     {.value = at<&Stats::decode, &Stats::Phase::experts_read>, .unit = Unit::kCount,
      .stats = {"decode", "experts_read"}},
+    {.value = at<&Stats::decode, &Stats::Phase::dense_read_bytes>, .unit = Unit::kBytes,
+     .stats = {"decode", "dense_read_bytes"}},
 
     {.value = at<&Stats::experts, &Stats::Experts::demands>, .unit = Unit::kCount,
      .stats = {"experts", "demands"}, .live = {"total", "demands"}},

@@ -32,6 +32,9 @@ class Graph {
   ggml_cgraph* graph_ = nullptr;
 };
 
+// Bytes of the weights that a graph's products read: of a matrix each time it is multiplied.
+uint64_t multiplied_bytes(ggml_cgraph* graph);
+
 // What graphs need to know of the rows of one RowGroup.
 struct RowInputs {
   int64_t n_seen = 0;                      // rows that are looked at, from the first on

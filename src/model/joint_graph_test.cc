@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -17,7 +18,8 @@ constexpr int64_t kWidth = 24;
 constexpr size_t kParts = 5;
 constexpr int kMaxNodes = 64;
 
-// A small network of F32, whose products round alike for any number of columns, on inputs of several parts.
+// A small network of F32, whose products round alike for any number of columns, on inputs of several parts,
+// which lie behind each other or not.
 class JointGraph : public ::testing::Test {
  protected:
   void SetUp() override {
@@ -29,6 +31,12 @@ class JointGraph : public ::testing::Test {
       left_[i] = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, kWidth);
       result_[i] = ggml_new_tensor_1d(ctx, GGML_TYPE_F32, kWidth);
     }
+    for (ggml_tensor*& one : columns_) one = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, kWidth, kParts);
+    positions_ = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, kParts);
+    for (size_t i = 0; i < kParts; ++i) {
+      position_[i] = ggml_view_1d(ctx, positions_, 1, sizeof(int32_t) * i);
+      column_[i] = ggml_view_1d(ctx, columns_[0], kWidth, columns_[0]->nb[1] * i);
+    }
     buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(ctx, backend_->buffer_type()));
     std::mt19937 random(3);
     std::normal_distribution<float> normal;
@@ -36,6 +44,8 @@ class JointGraph : public ::testing::Test {
       std::ranges::generate(host_values<float>(tensor), [&] { return normal(random); });
     };
     for (ggml_tensor* one : weights_) fill(one);
+    fill(columns_[0]);
+    std::ranges::generate(host_values<int32_t>(positions_), [n = 3]() mutable { return n *= 2; });
     for (size_t i = 0; i < kParts; ++i) {
       fill(input_[i]);
       fill(own_[i]);
@@ -60,6 +70,30 @@ class JointGraph : public ::testing::Test {
     ggml_tensor* last = ggml_mul_mat(ctx, weights_[3], ggml_reshape_1d(ctx, ggml_silu(ctx, z), kWidth));
     place_within(result_[i], last);
     graph.expand(last);
+  }
+
+  // What goes row by row alone: inputs and results are behind each other.
+  void build_rows(Graph& graph, size_t i, FiniteChecks* checks = nullptr) {
+    ggml_context* ctx = graph.context();
+    ggml_tensor* x = ggml_mul(ctx, ggml_rms_norm(ctx, column_[i], 1e-5F), own_row_);
+    graph.expand(x);
+    if (checks != nullptr) graph.expand(checks->node(ctx, x));
+    ggml_tensor* heads = ggml_reshape_3d(ctx, ggml_mul_mat(ctx, weights_[0], x), kWidth / 2, 2, 1);
+    heads = ggml_rope(ctx, ggml_rms_norm(ctx, heads, 1e-5F), position_[i], kWidth / 2, GGML_ROPE_TYPE_NEOX);
+    ggml_tensor* y = ggml_view_2d(ctx, heads, kWidth / 2, 1, heads->nb[1], heads->nb[1]);
+    ggml_tensor* last =
+        ggml_mul_mat(ctx, weights_[1], ggml_add(ctx, column_[i], ggml_reshape_1d(ctx, heads, kWidth)));
+    place_within(columns_[1], last, columns_[1]->nb[1] * i);
+    graph.expand(last);
+    ggml_tensor* half = ggml_silu(ctx, ggml_mul(ctx, ggml_cont(ctx, y), y));
+    ggml_tensor* both = ggml_mul(ctx, last, ggml_reshape_1d(ctx, ggml_concat(ctx, half, half, 0), kWidth));
+    place_within(columns_[2], both, columns_[2]->nb[1] * i);
+    graph.expand(both);
+  }
+
+  static int count(ggml_cgraph* graph, ggml_op op) {
+    const std::span nodes(ggml_graph_nodes(graph), static_cast<size_t>(ggml_graph_n_nodes(graph)));
+    return static_cast<int>(std::ranges::count(nodes, op, &ggml_tensor::op));
   }
 
   void run(ggml_cgraph* graph) {
@@ -125,6 +159,10 @@ class JointGraph : public ::testing::Test {
   ggml_backend_buffer_ptr buffer_;
   std::array<ggml_tensor*, 4> weights_{};
   std::array<ggml_tensor*, kParts> input_{}, own_{}, left_{}, result_{};
+  std::array<ggml_tensor*, 3> columns_{};  // what rows begin with, and two results
+  ggml_tensor* positions_ = nullptr;
+  ggml_tensor*& own_row_ = input_[0];
+  std::array<ggml_tensor*, kParts> position_{}, column_{};
 };
 
 TEST_F(JointGraph, EveryValueIsThatOfThePartsAlone) {
@@ -152,6 +190,63 @@ TEST_F(JointGraph, AWeightIsMultipliedWithAsManyColumnsAsItMayBe) {
   EXPECT_EQ(products(joint.graph(), 2), 2) << "of another two and two";
   EXPECT_EQ(products(joint.graph(), 1), 1 + 5 + 5)
       << "and one; those of the last weight; and what is their own";
+}
+
+TEST_F(JointGraph, WhatGoesRowByRowIsOneNodeWithTheSameBits) {
+  const auto values = [&] {
+    std::vector<std::vector<float>> all;
+    for (const ggml_tensor* one : {columns_[1], columns_[2]}) {
+      const std::span<float> some = host_values<float>(one);
+      all.emplace_back(some.begin(), some.end());
+    }
+    return all;
+  };
+  for (size_t i = 0; i < kParts; ++i) {
+    Graph graph(kMaxNodes);
+    build_rows(graph, i);
+    run(graph.graph());
+  }
+  const auto wanted = values();
+  for (const int32_t columns : {1, 2, 16}) {
+    SCOPED_TRACE(columns);
+    for (ggml_tensor* one : {columns_[1], columns_[2]}) std::ranges::fill(host_values<float>(one), -1.0F);
+    std::vector<Graph> graphs;
+    for (size_t i = 0; i < kParts; ++i) {
+      graphs.emplace_back(kMaxNodes);
+      build_rows(graphs.back(), i);
+    }
+    Graph joint(GraphJoiner::max_nodes(static_cast<int>(kParts), kMaxNodes));
+    ASSERT_TRUE(joiner_.join(pointers(graphs), joint, [&](const ggml_tensor*) { return columns; }));
+    EXPECT_EQ(count(joint.graph(), GGML_OP_RMS_NORM), 2);
+    EXPECT_EQ(count(joint.graph(), GGML_OP_ROPE), 1);
+    EXPECT_EQ(count(joint.graph(), GGML_OP_ADD), 1);
+    EXPECT_EQ(count(joint.graph(), GGML_OP_UNARY), 1);
+    EXPECT_EQ(count(joint.graph(), GGML_OP_CPY) + count(joint.graph(), GGML_OP_CONT), 1)
+        << "nothing is gathered";
+    EXPECT_EQ(count(joint.graph(), GGML_OP_CONCAT), static_cast<int>(kParts)) << "which is not one of these";
+    run(joint.graph());
+    EXPECT_EQ(values(), wanted);
+  }
+}
+
+TEST_F(JointGraph, WhatIsFoundInAllRowsIsOfThePartWhoseRowItIs) {
+  for (size_t bad = 0; bad < kParts; ++bad) {
+    host_values<float>(columns_[0])[bad * kWidth + 5] = INFINITY;
+    FiniteChecks checks;
+    std::vector<Graph> graphs;
+    for (size_t i = 0; i < kParts; ++i) {
+      graphs.emplace_back(kMaxNodes);
+      build_rows(graphs.back(), i, &checks);
+    }
+    Graph joint(GraphJoiner::max_nodes(static_cast<int>(kParts), kMaxNodes));
+    ASSERT_TRUE(joiner_.join(pointers(graphs), joint, [&](const ggml_tensor*) { return 16; }));
+    EXPECT_EQ(count(joint.graph(), GGML_OP_CUSTOM), 1);
+    checks.forget();
+    run(joint.graph());
+    ASSERT_TRUE(checks.found());
+    EXPECT_EQ(joiner_.part_of(checks.found()), bad);
+    host_values<float>(columns_[0])[bad * kWidth + 5] = 1;
+  }
 }
 
 TEST_F(JointGraph, PartsMayDifferBetweenProducts) {
