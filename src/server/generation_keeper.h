@@ -33,15 +33,17 @@ class GenerationKeeper {
 
   // A token was chosen.
   virtual void wrote(const GeneratedToken& token) = 0;
-  // It goes on, after evaluations that took so long; the session has what was evaluated so far.
-  virtual void went_on(const Session& session, double seconds) = 0;
-  // Keeps all that the session remembers, which nobody changes meanwhile, in whatever thread; false when that
-  // cannot be.
-  virtual bool park(const Session& session) = 0;
+  // It goes on, after evaluations that took so long; the session has what was evaluated so far.  Whether it
+  // is time to save() that.
+  virtual bool went_on(const Session& session, double seconds) = 0;
+  // Keeps all that the session remembers, which nobody changes meanwhile; false when that cannot be.  In
+  // another thread than the others, of which none is called before it returns.
+  virtual bool save(const Session& session) = 0;
   // It has come to its end: kEndToken, kGrammar, kLength or kContextFull.
   virtual void ended(Ending ending) = 0;
-  // It was cancelled before that, after evaluations of which it was not told yet.
-  virtual void interrupted(const Session& session, double seconds) = 0;
+  // It was cancelled before that, after evaluations of which it was not told yet.  Whether what the session
+  // remembers is worth a save().
+  virtual bool interrupted(const Session& session, double seconds) = 0;
 };
 
 }  // namespace odmoe::server

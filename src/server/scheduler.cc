@@ -111,6 +111,7 @@ class Scheduler::Job {
   std::optional<Ending> over;  // with what was written earlier, which nobody noted
   bool prefilled = false;
   double evaluated_s = 0;        // that its keeper was not told of
+  bool leaves = false;           // it was cancelled, and has to be saved yet
   bool stays = false;            // what it remembers cannot be parked
   size_t n_reported = 0;         // of the prompt, to on_prompt()
   std::optional<Token> pending;  // chosen, not evaluated yet
@@ -129,8 +130,9 @@ struct Scheduler::Seat {
   uint64_t last_used = 0;
 };
 
-struct Scheduler::Parking {
+struct Scheduler::Saving {
   Seat* seat = nullptr;
+  Saved then = Saved::kGoesOn;
   std::atomic<bool> done = false;
   bool saved = false;    // once it is done
   JoiningThread thread;  // the last member: it uses the others
@@ -334,16 +336,19 @@ void Scheduler::run() {
       continue;
     }
     lock.unlock();
+    if (saving_ != nullptr && saving_->done) end_saving(others);
     for (const auto& seat : seats_) {
-      if (seat->job == nullptr) continue;
+      if (seat->job == nullptr || (saving_ != nullptr && saving_->seat == seat.get())) continue;
       const bool gives_way = others && seat->patient;
+      GenerationKeeper* const keeper = seat->job->work.keeper.get();
       if (!goes_on(*seat)) {
         // What it leaves on the drive may take longer than the others have until the end.
-        if (draining && gives_way && seat->job->work.keeper != nullptr) continue;
-        release(*seat, seat->job->stop_reason);
-      } else if (seat->job->work.keeper != nullptr && seat->job->evaluated_s > 0 &&
-                 seat->session != nullptr && !gives_way) {
-        seat->job->work.keeper->went_on(*seat->session, std::exchange(seat->job->evaluated_s, 0));
+        if (draining && gives_way && keeper != nullptr) continue;
+        leave(*seat);
+      } else if (keeper != nullptr && seat->job->evaluated_s > 0 && seat->session != nullptr && !gives_way &&
+                 saving_ == nullptr) {
+        const double seconds = std::exchange(seat->job->evaluated_s, 0);
+        if (keeper->went_on(*seat->session, seconds)) save(*seat, Saved::kGoesOn);
       }
     }
     if (others) park();
@@ -353,14 +358,24 @@ void Scheduler::run() {
     }
     const auto n_other = static_cast<size_t>(options_.sessions);
     at_turn_ = others ? std::span(seats_).first(n_other) : std::span(seats_).subspan(n_other);
+    if (std::ranges::none_of(at_turn_, [this](const auto& seat) { return takes_part(*seat); })) {
+      wait_for_saving();
+      lock.lock();
+      continue;
+    }
     const bool together = options_.prompts > 1 && (!others || options_.patient_sessions == 0);
     together ? advance_together() : take_turns();
     lock.lock();
   }
   lock.unlock();
-  if (parking_ != nullptr) end_parking(/*gives_up_session=*/false);
+  const Seat* saved = saving_ != nullptr && saving_->then == Saved::kLeaves ? saving_->seat : nullptr;
+  saving_.reset();
   for (const auto& seat : seats_) {
-    if (seat->job != nullptr) keep_ended(*seat, Ending::kCancelled);
+    Job* const job = seat->job.get();
+    if (job == nullptr || job->work.keeper == nullptr || seat->session == nullptr || seat.get() == saved)
+      continue;
+    if (job->work.keeper->interrupted(*seat->session, job->evaluated_s))
+      (void)job->work.keeper->save(*seat->session);
   }
   lock.lock();
   // Whoever waits is told.
@@ -475,7 +490,7 @@ void Scheduler::note_written(const Seat& seat) {
   ledger_->wrote(job.place, seat.session->tokens().subspan(job.work.prompt.size()));
 }
 
-// The job in this seat goes, and leaves what another process may go on from.
+// The job in this seat goes: an end of its own is for whoever goes on.
 void Scheduler::keep_ended(const Seat& seat, Ending ending) {
   const Job& job = *seat.job;
   if (job.work.keeper == nullptr || seat.session == nullptr) return;
@@ -485,11 +500,68 @@ void Scheduler::keep_ended(const Seat& seat, Ending ending) {
     case Ending::kLength:
     case Ending::kContextFull:
       return job.work.keeper->ended(ending);
-    case Ending::kCancelled:
-      return job.work.keeper->interrupted(*seat.session, job.evaluated_s);
     default:
       return;
   }
+}
+
+// Its stop_reason ends the job in this seat, once what another process may go on from is saved.
+void Scheduler::leave(Seat& seat) {
+  Job& job = *seat.job;
+  const bool was_cancelled = job.stop_reason == Ending::kCancelled;
+  if (!was_cancelled || job.work.keeper == nullptr || seat.session == nullptr)
+    return release(seat, job.stop_reason);
+  job.leaves = true;
+  if (saving_ != nullptr) return;  // it has its turn
+  if (!job.work.keeper->interrupted(*seat.session, job.evaluated_s)) return release(seat, job.stop_reason);
+  save(seat, Saved::kLeaves);
+}
+
+void Scheduler::save(Seat& seat, Saved then) {
+  saving_ = std::make_unique<Saving>();
+  saving_->seat = &seat;
+  saving_->then = then;
+  saving_->thread = JoiningThread(
+      [this, saving = saving_.get(), keeper = seat.job->work.keeper.get(), session = seat.session.get()] {
+        saving->saved = keeper->save(*session);
+        {
+          const MutexLock lock(mutex_);
+          saving->done = true;
+        }
+        work_.notify_all();
+      });
+}
+
+// It is done.  `others`: whether somebody is served to whom its memory is worth something.
+void Scheduler::end_saving(bool others) {
+  const std::unique_ptr<Saving> ended = std::move(saving_);
+  ended->thread.join();
+  Seat& seat = *ended->seat;
+  switch (ended->then) {
+    case Saved::kGoesOn:
+      return;
+    case Saved::kLeaves:
+      return release(seat, seat.job->stop_reason);
+    case Saved::kParked:
+      seat.job->stays = !ended->saved;
+      if (ended->saved && others) give_up_session(seat);
+  }
+}
+
+// Nobody takes part in a pass before it is done, unless somebody comes.
+void Scheduler::wait_for_saving() {
+  const MutexLock lock(mutex_);
+  const auto somebody_comes = [&]() ODMOE_REQUIRES(mutex_) {
+    return (!queue_.empty() && has_free_seat(/*patient=*/false)) ||
+           (!patient_queue_.empty() && has_free_seat(/*patient=*/true));
+  };
+  while (!stop_ && saving_ != nullptr && !saving_->done && !somebody_comes()) work_.wait(mutex_);
+}
+
+// Whether the job in this seat, if there is one, goes on.
+bool Scheduler::takes_part(const Seat& seat) const {
+  const bool is_saved = saving_ != nullptr && saving_->seat == &seat;
+  return seat.job != nullptr && !seat.job->leaves && !is_saved;
 }
 
 // What patient ones remember that wait for long goes to the drive, one after the other and while others are
@@ -497,35 +569,21 @@ void Scheduler::keep_ended(const Seat& seat, Ending ending) {
 void Scheduler::park() {
   const Time now = std::chrono::steady_clock::now();
   if (!wait_since_) wait_since_ = now;
-  if (parking_ != nullptr) {
-    if (!parking_->done) return;
-    end_parking(/*gives_up_session=*/true);
-  }
+  if (saving_ != nullptr) return;
   // What a device has in its own memory is none of the experts'.
   if (now - *wait_since_ < options_.park_after || !engine_->plan().device.name.empty()) return;
   for (const auto& seat : seats_) {
     const Job* const job = seat->job.get();
-    if (!seat->patient || job == nullptr || job->work.keeper == nullptr || job->stays) continue;
+    if (!seat->patient || job == nullptr || job->work.keeper == nullptr || job->stays || job->leaves)
+      continue;
     if (seat->session == nullptr || seat->session->tokens().empty()) continue;
-    parking_ = std::make_unique<Parking>();
-    parking_->seat = seat.get();
-    parking_->thread =
-        JoiningThread([parking = parking_.get(), keeper = job->work.keeper, session = seat->session.get()] {
-          parking->saved = keeper->park(*session);
-          parking->done = true;
-        });
-    return;
+    return save(*seat, Saved::kParked);
   }
 }
 
-void Scheduler::end_parking(bool gives_up_session) {
-  parking_->thread.join();
-  Seat& seat = *parking_->seat;
-  const bool saved = parking_->saved;
-  parking_.reset();
+// What it remembers is on the drive.
+void Scheduler::give_up_session(Seat& seat) {
   Job& job = *seat.job;
-  job.stays = !saved;
-  if (!saved || !gives_up_session) return;
   if (job.prefilled) {
     const std::span<const Token> tokens = seat.session->tokens();
     job.begun.assign(tokens.begin(), tokens.end());
@@ -545,7 +603,6 @@ void Scheduler::take_session(Seat& seat) {
 // Nobody else is served; false when somebody has come before all of them are back.
 bool Scheduler::unpark() {
   wait_since_.reset();
-  if (parking_ != nullptr) end_parking(/*gives_up_session=*/false);
   for (const auto& seat : seats_) {
     if (seat->session != nullptr) continue;
     {
@@ -653,7 +710,6 @@ bool Scheduler::goes_on(Seat& seat) {
 
 void Scheduler::release(Seat& seat, Ending ending, Error error) {
   const std::shared_ptr<Job> job = seat.job;
-  if (parking_ != nullptr && parking_->seat == &seat) end_parking(/*gives_up_session=*/false);
   note_written(seat);
   keep_ended(seat, ending);
   if (seat.session == nullptr) take_session(seat);
@@ -718,7 +774,7 @@ void Scheduler::take_turns() {
   write_tokens();
   for (size_t i = 0; i < at_turn_.size(); ++i) {
     Seat& seat = *at_turn_[(next_prompt_ + i) % at_turn_.size()];
-    if (seat.job == nullptr || seat.job->prefilled) continue;
+    if (!takes_part(seat) || seat.job->prefilled) continue;
     next_prompt_ = (next_prompt_ + i + 1) % at_turn_.size();
     read_prompt(seat);
     break;
@@ -743,7 +799,7 @@ void Scheduler::advance_together() {
     parts_.push_back({.session = seat.session.get(), .tokens = tokens});
   };
   for (size_t i = 0; i < at_turn_.size(); ++i) {
-    const Job* const job = at_turn_[i]->job.get();
+    const Job* const job = takes_part(*at_turn_[i]) ? at_turn_[i]->job.get() : nullptr;
     does_[i] = job == nullptr ? SeatDoes::kNothing : job->prefilled ? SeatDoes::kWrites : SeatDoes::kReads;
   }
   size_t n_writing = 0;
@@ -830,7 +886,7 @@ void Scheduler::write_tokens() {
   writing_.clear();
   batch_.clear();
   for (const auto& seat : at_turn_) {
-    if (seat->job == nullptr || !seat->job->prefilled) continue;
+    if (!takes_part(*seat) || !seat->job->prefilled) continue;
     writing_.push_back(seat.get());
     batch_.push_back({.session = seat->session.get(), .token = *seat->job->pending});
   }

@@ -10,6 +10,9 @@
 // Patient generations have sessions of their own and all the time that the others leave: their pass ends as
 // soon as anybody else comes, and is made again when all others are done.  Where that takes long, what they
 // remember goes to the drive, and the experts have its memory.
+//
+// What is saved there is written by a thread of its own, one session after the other: nobody waits for the
+// drive but who is saved, which takes no part in passes meanwhile.
 #pragma once
 
 #include <atomic>
@@ -194,7 +197,7 @@ class Scheduler {
 
  private:
   struct Seat;     // a session and who has it
-  struct Parking;  // a session on its way to the drive
+  struct Saving;   // a session on its way to the drive
   Scheduler(Engine& engine, const SchedulerOptions& options);
   void run();
   void admit(bool patient) ODMOE_REQUIRES(mutex_);  // gives the lock up in between
@@ -210,8 +213,14 @@ class Scheduler {
   void divide(Job& job);
   void note_written(const Seat& seat);
   void keep_ended(const Seat& seat, Ending ending);
+  void leave(Seat& seat);
+  enum class Saved { kGoesOn, kLeaves, kParked };
+  void save(Seat& seat, Saved then);
+  void end_saving(bool others);
+  void wait_for_saving();
+  bool takes_part(const Seat& seat) const;
   void park();
-  void end_parking(bool gives_up_session);
+  void give_up_session(Seat& seat);
   bool unpark();
   void bring_back(Seat& seat);
   void take_session(Seat& seat);
@@ -258,7 +267,7 @@ class Scheduler {
   std::vector<size_t> chosen_;     // likewise
   size_t next_prompt_ = 0;         // of at_turn_: whose turn it is to read a prompt
   int32_t context_ = 0;
-  std::unique_ptr<Parking> parking_;                                 // of the scheduler's thread
+  std::unique_ptr<Saving> saving_;                                   // of the scheduler's thread
   std::optional<std::chrono::steady_clock::time_point> wait_since_;  // since when patient ones wait
   std::vector<Token> ends_;                                          // tokens that end a text
   uint64_t turn_ = 0;

@@ -284,9 +284,11 @@ class MemoryKeeper final : public GenerationKeeper {
     return static_cast<int32_t>(tokens_.size());
   }
   void wrote(const GeneratedToken& /*token*/) override {}
-  void went_on(const Session& /*session*/, double /*seconds*/) override { ++n_went_on; }
-  bool park(const Session& session) override {
+  bool went_on(const Session& /*session*/, double /*seconds*/) override { return ++n_went_on == saved_at; }
+  bool save(const Session& session) override {
     ++n_begun;
+    n_begun.notify_all();
+    is_held.wait(true);
     tokens_.assign(session.tokens().begin(), session.tokens().end());
     division_ = session.division();
     state_.clear();
@@ -296,17 +298,25 @@ class MemoryKeeper final : public GenerationKeeper {
                       return {};
                     })
                     .has_value());
-    ++n_parked;
+    ++n_saved;
     return true;
   }
   void ended(Ending ending) override { ending_ = ending; }
-  void interrupted(const Session& session, double /*seconds*/) override {
+  bool interrupted(const Session& /*session*/, double /*seconds*/) override {
     ++n_interrupted;
-    park(session);
+    return true;
   }
 
-  bool loses = false;  // what is parked
-  std::atomic<int> n_begun = 0, n_parked = 0, n_restored = 0, n_went_on = 0, n_interrupted = 0;
+  // Lets it save.
+  void let_go() {
+    is_held = false;
+    is_held.notify_all();
+  }
+
+  bool loses = false;                 // what is saved
+  int saved_at = 0;                   // of the times that it went on; 0: at none
+  std::atomic<bool> is_held = false;  // what saves it waits
+  std::atomic<int> n_begun = 0, n_saved = 0, n_restored = 0, n_went_on = 0, n_interrupted = 0;
   std::optional<Ending> ending_;
 
  private:
@@ -340,7 +350,7 @@ TEST_F(SchedulerTest, WhatPatientOnesRememberIsParkedWhileOthersAreServed) {
     // One that is being parked is there at the next token.
     beside->on_each_ = [&] {
       for (const auto& keeper : keepers) {
-        while (keeper->n_begun > keeper->n_parked) std::this_thread::yield();
+        while (keeper->n_begun > keeper->n_saved) std::this_thread::yield();
       }
     };
     const auto ticket = scheduler_->submit(ask("Something else", 100), beside).value();
@@ -349,10 +359,58 @@ TEST_F(SchedulerTest, WhatPatientOnesRememberIsParkedWhileOthersAreServed) {
     EXPECT_EQ(sinks[0]->tokens(), alone);
     EXPECT_EQ(sinks[1]->tokens(), other);
     for (const auto& keeper : keepers) {
-      EXPECT_GE(keeper->n_parked, 1);
+      EXPECT_GE(keeper->n_saved, 1);
       EXPECT_GE(keeper->n_restored, 1);
       EXPECT_EQ(keeper->ending_, Ending::kLength);
     }
+  }
+}
+
+TEST_F(SchedulerTest, NobodyWaitsForTheDriveButWhoIsSaved) {
+  options_.patient_sessions = 2;
+  options_.prompts = 2;
+  options_.reuse = cache_options_.reuse = PromptReuse::kExact;
+  start();
+  const std::vector<Token> alone = generate(ask(kText, 30)), other = generate(ask("A horse", 30));
+  for (const bool leaves : {false, true}) {
+    std::atomic<bool> cancelled = false;
+    std::vector<std::shared_ptr<MemoryKeeper>> keepers;
+    std::vector<std::shared_ptr<RecordingSink>> sinks;
+    std::vector<Scheduler::Ticket> tickets;
+    for (const char* text : {kText, "A horse"}) {
+      Generation asked = ask(text, 30);
+      asked.patient = true;
+      asked.keeper = keepers.emplace_back(std::make_shared<MemoryKeeper>());
+      sinks.push_back(std::make_shared<RecordingSink>());
+      if (keepers.size() == 1) {
+        keepers[0]->is_held = true;
+        keepers[0]->saved_at = leaves ? 0 : 5;
+        // In the scheduler's thread.
+        if (leaves) {
+          sinks[0]->on_each_ = [&, n = 0]() mutable {
+            if (++n == 5) cancelled.wait(false);
+          };
+        }
+      }
+      tickets.push_back(scheduler_->submit(std::move(asked), sinks.back()).value());
+    }
+    if (leaves) {
+      sinks[0]->wait_for_tokens(4);
+      tickets[0].cancel(Ending::kCancelled);
+      cancelled = true;
+      cancelled.notify_all();
+    }
+    keepers[0]->n_begun.wait(0);
+    EXPECT_EQ(generate(ask("Something else", 10)).size(), 10U) << "who comes is served";
+    EXPECT_EQ(sinks[1]->wait().ending, Ending::kLength) << "others of the batch go on";
+    EXPECT_EQ(keepers[0]->n_saved, 0);
+    EXPECT_LE(sinks[0]->tokens().size(), 6U) << "it takes no part";
+    keepers[0]->let_go();
+    EXPECT_EQ(sinks[0]->wait().ending, leaves ? Ending::kCancelled : Ending::kLength);
+    EXPECT_EQ(keepers[0]->n_saved, 1);
+    EXPECT_EQ(sinks[1]->tokens(), other);
+    if (leaves) continue;
+    EXPECT_EQ(sinks[0]->tokens(), alone);
   }
 }
 

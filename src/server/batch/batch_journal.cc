@@ -6,10 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cerrno>
-#include <charconv>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -17,7 +14,9 @@
 #include <vector>
 
 #include "odmoe/format.h"
+#include "server/batch/journal_line.h"
 #include "server/batch/line_file.h"
+#include "server/batch/word_reader.h"
 #include "server/private_directory.h"
 #include "server/saved_state.h"
 
@@ -38,111 +37,6 @@ constexpr double kBothWays = 2;
 constexpr double kWorthSaving = 25;
 constexpr double kLeastBetweenSaves = 60;  // seconds
 
-constexpr std::array<std::pair<std::string_view, Ending>, 4> kEnds = {
-    {{"end_token", Ending::kEndToken},
-     {"grammar", Ending::kGrammar},
-     {"length", Ending::kLength},
-     {"context_full", Ending::kContextFull}}};
-
-// " TOKEN", with logprobs " TOKEN:BITS" and ":TOKEN:BITS" for each of the likeliest.
-std::string journal_text(const GeneratedToken& token) {
-  std::string text = odmoe::format(" {}", token.token);
-  if (token.logprob == 0 && token.top.empty()) return text;
-  text += odmoe::format(":{:x}", std::bit_cast<uint32_t>(token.logprob));
-  for (const TokenLogprob& top : token.top) {
-    text += odmoe::format(":{}:{:x}", top.token, std::bit_cast<uint32_t>(top.logprob));
-  }
-  return text;
-}
-
-// Takes what is written there off the front of a text.  One owner.
-class WordReader {
- public:
-  explicit WordReader(std::string_view text) : rest_(text) {}
-  bool at_end() const { return rest_.empty(); }
-  bool take(char c) {
-    if (!rest_.starts_with(c)) return false;
-    rest_.remove_prefix(1);
-    return true;
-  }
-  template <typename T>
-  bool number(T& value, int base = 10) {
-    const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), value, base);
-    if (error != std::errc()) return false;
-    rest_.remove_prefix(static_cast<size_t>(end - rest_.data()));
-    return true;
-  }
-  bool logprob(float& value) {
-    uint32_t bits = 0;
-    if (!number(bits, 16)) return false;
-    value = std::bit_cast<float>(bits);
-    return true;
-  }
-  std::string_view rest() const { return rest_; }
-
- private:
-  std::string_view rest_;
-};
-
-bool read_token(WordReader& words, int32_t n_vocab, GeneratedToken& token) {
-  const auto id = [&](Token& read) { return words.number(read) && read >= 0 && read < n_vocab; };
-  if (!id(token.token)) return false;
-  if (words.take(':') && !words.logprob(token.logprob)) return false;
-  while (words.take(':')) {
-    TokenLogprob top;
-    if (!id(top.token) || !words.take(':') || !words.logprob(top.logprob)) return false;
-    token.top.push_back(top);
-  }
-  return true;
-}
-
-// CHECKSUM PLACE CHOICE FIRST, and tokens from the FIRST of the choice on, or "end NAME" behind so many.
-struct JournalLine {
-  size_t place = 0, choice = 0, first = 0;
-  std::string_view what;
-};
-
-std::optional<JournalLine> read_journal_line(std::string_view line) {
-  constexpr size_t kDigits = 16;
-  uint64_t checksum = 0;
-  if (line.size() <= kDigits || line[kDigits] != ' ') return std::nullopt;
-  const auto [end, error] = std::from_chars(line.data(), line.data() + kDigits, checksum, 16);
-  const std::string_view entry = line.substr(kDigits + 1);
-  if (error != std::errc() || end != line.data() + kDigits || checksum != line_checksum(entry)) {
-    return std::nullopt;
-  }
-  WordReader words(entry);
-  JournalLine read;
-  if (!words.number(read.place) || !words.take(' ') || !words.number(read.choice) || !words.take(' ') ||
-      !words.number(read.first) || !words.take(' ')) {
-    return std::nullopt;
-  }
-  read.what = words.rest();
-  return read;
-}
-
-// Ends before a token that the model does not have.
-void take_journal_line(const JournalLine& line, int32_t n_vocab, KeptGeneration& kept) {
-  constexpr std::string_view kEnd = "end ";
-  if (line.first > kept.written.size()) return;  // what comes before is not there
-  if (line.what.starts_with(kEnd)) {
-    const auto end =
-        std::ranges::find(kEnds, line.what.substr(kEnd.size()), &std::pair<std::string_view, Ending>::first);
-    if (end == kEnds.end() || line.first < kept.written.size()) return;
-    kept.ending = end->second;
-    return;
-  }
-  // What was written once is what is written again.
-  kept.ending.reset();
-  kept.written.resize(line.first);
-  WordReader words(line.what);
-  do {
-    GeneratedToken token;
-    if (!read_token(words, n_vocab, token)) return;
-    kept.written.push_back(std::move(token));
-  } while (words.take(' '));
-}
-
 // Whose KV cache a file is, by its name.
 struct StateName {
   size_t place = 0, choice = 0;
@@ -156,6 +50,15 @@ std::optional<StateName> read_state_name(std::string_view name) {
   read.suffix = words.rest();
   if (read.suffix != kStateSuffix && read.suffix != kUnfinishedSuffix) return std::nullopt;
   return read;
+}
+
+template <typename See>
+void each_file(const fs::path& directory, const See& see) {
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    std::error_code none;
+    if (const uintmax_t bytes = entry->file_size(none); !none) see(entry->path(), uint64_t{bytes});
+  }
 }
 
 }  // namespace
@@ -205,40 +108,36 @@ class BatchJournal::Keeper final : public GenerationKeeper {
   }
 
   void wrote(const GeneratedToken& token) override {
-    journal_->append(place_, choice_, odmoe::format("{}{}", n_written_++, journal_text(token)));
+    journal_->append(place_, journal_line(place_, choice_, n_written_++, {&token, 1}));
   }
 
-  void went_on(const Session& session, double seconds) override {
+  bool went_on(const Session& session, double seconds) override {
     unsaved_s_ += seconds;
-    if (unsaved_s_ < kLeastBetweenSaves) return;
-    if (unsaved_s_ < kWorthSaving * cost_of_saving(session)) return;
-    save(session);
+    return unsaved_s_ >= kLeastBetweenSaves && unsaved_s_ >= kWorthSaving * cost_of_saving(session);
   }
 
-  bool park(const Session& session) override { return journal_->save(place_, choice_, session); }
+  bool save(const Session& session) override {
+    unsaved_s_ = 0;
+    return journal_->save(place_, choice_, session);
+  }
 
   void ended(Ending ending) override {
-    const auto name = std::ranges::find(kEnds, ending, &std::pair<std::string_view, Ending>::second);
-    journal_->append(place_, choice_, odmoe::format("{} end {}", n_written_, name->first));
+    journal_->append(place_, journal_line(place_, choice_, n_written_, ending));
   }
 
-  void interrupted(const Session& session, double seconds) override {
+  bool interrupted(const Session& session, double seconds) override {
     unsaved_s_ += seconds;
     {
       const MutexLock lock(journal_->mutex_);
-      if (!journal_->interrupted_ || journal_->discarded_) return;
+      if (!journal_->interrupted_ || journal_->discarded_) return false;
     }
-    if (unsaved_s_ > cost_of_saving(session)) save(session);
+    return unsaved_s_ > cost_of_saving(session);
   }
 
  private:
   double cost_of_saving(const Session& session) const {
     const auto n = static_cast<int32_t>(session.tokens().size());
     return kBothWays * journal_->seconds_of(session.state_bytes(n));
-  }
-  void save(const Session& session) {
-    (void)journal_->save(place_, choice_, session);
-    unsaved_s_ = 0;
   }
 
   const std::shared_ptr<BatchJournal> journal_;
@@ -294,9 +193,7 @@ Status BatchJournal::open_files(const std::function<bool(size_t place)>& is_done
   return read_states([&](size_t place) { return !is_ours || is_done(place); });
 }
 
-std::string BatchJournal::first_line() const {
-  return odmoe::format("{:016x} {}\n", line_checksum(options_.batch), options_.batch);
-}
+std::string BatchJournal::first_line() const { return checked_line(options_.batch); }
 
 // Those of requests that are under way; others go, and nothing else does.
 Status BatchJournal::read_states(const std::function<bool(size_t place)>& is_done) {
@@ -345,9 +242,7 @@ KeptGeneration BatchJournal::kept(size_t place, size_t choice) const {
   return kept;
 }
 
-void BatchJournal::append(size_t place, size_t choice, const std::string& what) {
-  const std::string entry = odmoe::format("{} {} {}", place, choice, what);
-  const std::string line = odmoe::format("{:016x} {}\n", line_checksum(entry), entry);
+void BatchJournal::append(size_t place, const std::string& line) {
   const MutexLock lock(mutex_);
   if (discarded_) return;
   if (!write_whole_line(written_, written_path_, written_bytes_, line).has_value()) return;
@@ -414,42 +309,77 @@ void BatchJournal::wait_for_keepers() const {
   while (n_keeper_ > 0) keeper_gone_.wait(mutex_);
 }
 
-uint64_t BatchJournal::bytes() const {
+uint64_t BatchJournal::line_bytes() const {
   const MutexLock lock(mutex_);
-  return written_bytes_ + state_bytes_;
+  return written_bytes_;
+}
+
+uint64_t BatchJournal::state_bytes() const {
+  const MutexLock lock(mutex_);
+  return state_bytes_;
 }
 
 uint64_t BatchJournal::bytes_in(const fs::path& directory) {
   uint64_t bytes = 0;
-  std::error_code error;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    std::error_code none;
-    if (const uintmax_t of_file = entry->file_size(none); !none) bytes += of_file;
-  }
+  each_file(directory, [&](const fs::path&, uint64_t of_file) { bytes += of_file; });
   return bytes;
 }
 
+uint64_t BatchJournal::state_bytes_in(const fs::path& directory) {
+  uint64_t bytes = 0;
+  each_file(directory, [&](const fs::path& path, uint64_t of_file) {
+    if (read_state_name(path.filename().string())) bytes += of_file;
+  });
+  return bytes;
+}
+
+void BatchJournal::remove_states(const fs::path& directory) {
+  each_file(directory, [](const fs::path& path, uint64_t) {
+    std::error_code ignored;
+    if (read_state_name(path.filename().string())) fs::remove(path, ignored);
+  });
+}
+
 void BatchJournal::remove(const fs::path& directory) {
-  std::error_code error, ignored;
-  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
+  std::error_code ignored;
+  each_file(directory, [&](const fs::path& path, uint64_t) {
+    const std::string name = path.filename().string();
     const bool is_ours = name == kWrittenName || name == kNewWrittenName || read_state_name(name);
-    if (is_ours) fs::remove(entry->path(), ignored);
-  }
+    if (is_ours) fs::remove(path, ignored);
+  });
   fs::remove(directory, ignored);  // unless there is something else in it
 }
 
-void BatchJournal::drop_states() {
+uint64_t BatchJournal::give_up_states(uint64_t bytes) {
+  uint64_t given = 0;
   const MutexLock lock(mutex_);
-  keeps_states_ = false;
-  state_bytes_ = 0;
   for (auto& [place, of_request] : under_way_) {
-    for (const auto& [choice, bytes] : of_request.states) {
+    auto& states = of_request.states;
+    while (!states.empty() && given < bytes) {
       std::error_code ignored;
-      fs::remove(state_path(place, choice), ignored);
+      fs::remove(state_path(place, states.begin()->first), ignored);
+      given += states.begin()->second;
+      states.erase(states.begin());
     }
-    of_request.states.clear();
   }
+  for (Saving* const saving : saving_) {
+    if (given >= bytes || saving->given_up) continue;
+    saving->given_up = true;
+    given += saving->bytes;
+  }
+  state_bytes_ -= given;
+  return given;
+}
+
+// Its bytes.
+uint64_t BatchJournal::forget_state(size_t place, size_t choice) {
+  const auto found = under_way_.find(place);
+  if (found == under_way_.end()) return 0;
+  const auto state = found->second.states.find(choice);
+  if (state == found->second.states.end()) return 0;
+  const uint64_t bytes = state->second;
+  found->second.states.erase(state);
+  return bytes;
 }
 
 bool BatchJournal::has_state(size_t place, size_t choice) const {
@@ -463,22 +393,30 @@ bool BatchJournal::save(size_t place, size_t choice, const Session& session) {
   if (n == 0 || session.division().length() != n) return false;
   // Beside the one that it replaces.
   const uint64_t bytes = session.state_bytes(n);
+  Saving saving{.bytes = bytes};
+  if (options_.has_room && !options_.has_room(bytes)) return false;
+  FileDescriptor written;
   {
     const MutexLock lock(mutex_);
-    if (discarded_ || !keeps_states_ || state_bytes_ + bytes > options_.state_bytes) return false;
+    if (discarded_ || state_bytes_ + bytes > options_.state_bytes) return false;
     state_bytes_ += bytes;
-    // Tokens that the KV cache is behind of are there as well when the power goes.
-    (void)fsync(written_.number());
+    saving_.push_back(&saving);
+    written = FileDescriptor(fcntl(written_.number(), F_DUPFD_CLOEXEC, 0));
   }
+  // Tokens that the KV cache is behind of are there as well when the power goes.  Those who write do not
+  // wait.
+  (void)fsync(written.number());
   const Status status = write_session(state_path(place, choice), options_.identity, {}, session);
   const MutexLock lock(mutex_);
-  if (!keeps_states_) {  // they were dropped meanwhile
+  std::erase(saving_, &saving);
+  if (saving.given_up && status.has_value()) {
     std::error_code ignored;
     fs::remove(state_path(place, choice), ignored);
+    state_bytes_ -= forget_state(place, choice);  // which it has replaced
     return false;
   }
   if (!status.has_value()) {
-    state_bytes_ -= bytes;
+    if (!saving.given_up) state_bytes_ -= bytes;
     spdlog::debug("a KV cache was not saved: {}", status.error().message);
     return false;
   }

@@ -17,6 +17,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "base/file_descriptor.h"
 #include "base/mutex.h"
@@ -39,6 +40,9 @@ struct BatchJournalOptions {
   int32_t chunk = 512;              // EngineOptions::chunk
   uint64_t state_bytes = 0;         // of KV caches on the drive, at most; 0: none are saved
   double drive_bytes_per_second = kSlowDriveBytesPerSecond;
+  // Whether the drive has room for a KV cache of so many more, as whoever shares it out says; empty: it has.
+  // NOLINTNEXTLINE(readability-redundant-member-init): GCC warns of initialisers that leave out one without.
+  std::function<bool(uint64_t bytes)> has_room = {};
 };
 
 // Thread-safe.  A drive that fails here ends nothing: what is not kept is evaluated again.
@@ -57,15 +61,20 @@ class BatchJournal : public std::enable_shared_from_this<BatchJournal> {
   void interrupted();
   // None of them goes on.
   void discard();
-  // Their room is needed: removes all KV caches, and saves no more.
-  void drop_states();
+  // Removes KV caches of so many bytes, or all; how many they were.  One that is being written goes as soon
+  // as it is.
+  uint64_t give_up_states(uint64_t bytes);
 
   // Until all that keeper() gave is gone, and with it what may still be written.
   void wait_for_keepers() const;
 
-  uint64_t bytes() const;  // on the drive
-  // The same of one that is not open.
+  uint64_t line_bytes() const;   // of tokens, on the drive
+  uint64_t state_bytes() const;  // of KV caches, beside them
+  // The same of one that is not open: all of it, and of KV caches.
   static uint64_t bytes_in(const std::filesystem::path& directory);
+  static uint64_t state_bytes_in(const std::filesystem::path& directory);
+  // Removes its KV caches.
+  static void remove_states(const std::filesystem::path& directory);
   // Removes what a journal has left there, and the folder where there is nothing else in it.
   static void remove(const std::filesystem::path& directory);
 
@@ -79,10 +88,16 @@ class BatchJournal : public std::enable_shared_from_this<BatchJournal> {
   Status open_files(const std::function<bool(size_t place)>& is_done);
   std::string first_line() const;
   Status read_states(const std::function<bool(size_t place)>& is_done) ODMOE_REQUIRES(mutex_);
+  // A KV cache on its way to the drive.
+  struct Saving {
+    uint64_t bytes = 0;
+    bool given_up = false;
+  };
   std::filesystem::path state_path(size_t place, size_t choice) const;
   KeptGeneration kept(size_t place, size_t choice) const;
-  void append(size_t place, size_t choice, const std::string& what);
+  void append(size_t place, const std::string& line);
   void compact() ODMOE_REQUIRES(mutex_);
+  uint64_t forget_state(size_t place, size_t choice) ODMOE_REQUIRES(mutex_);
   bool has_state(size_t place, size_t choice) const;
   bool save(size_t place, size_t choice, const Session& session);
   double seconds_of(uint64_t bytes) const {
@@ -98,8 +113,8 @@ class BatchJournal : public std::enable_shared_from_this<BatchJournal> {
   uint64_t written_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;             // of whole lines
   std::map<size_t, OfRequest> under_way_ ODMOE_GUARDED_BY(mutex_);  // by place
   uint64_t live_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;                // of their lines
-  uint64_t state_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;               // of their KV caches
-  bool keeps_states_ ODMOE_GUARDED_BY(mutex_) = true;
+  std::vector<Saving*> saving_ ODMOE_GUARDED_BY(mutex_);
+  uint64_t state_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;  // of their KV caches, and of those on their way
   bool interrupted_ ODMOE_GUARDED_BY(mutex_) = false, discarded_ ODMOE_GUARDED_BY(mutex_) = false;
 };
 

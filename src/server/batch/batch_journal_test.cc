@@ -36,7 +36,8 @@ class BatchJournalTest : public ::testing::Test {
                                .n_vocab = kVocab,
                                .chunk = kChunk,
                                .state_bytes = state_bytes_,
-                               .drive_bytes_per_second = 1e6},
+                               .drive_bytes_per_second = 1e6,
+                               .has_room = has_room_},
                               is_done)
         .value();
   }
@@ -56,6 +57,7 @@ class BatchJournalTest : public ::testing::Test {
   odmoe::testing::TempDir dir_;
   std::filesystem::path directory_ = dir_ / "out.under-way";
   uint64_t state_bytes_ = 1 << 30;
+  std::function<bool(uint64_t)> has_room_;
 };
 
 TEST_F(BatchJournalTest, WhatWasWrittenIsThereAgain) {
@@ -194,6 +196,44 @@ TEST_F(BatchJournalTest, TakesNoMoreThanWhatIsUnderWayNeeds) {
   EXPECT_EQ(written(*open(), 0), (std::vector<Token>{1, 2}));
 }
 
+// Another session's, of which `saved` is told as it is saved.
+class HookedSession final : public Session {
+ public:
+  HookedSession(Session& session, std::function<void()> saved)
+      : session_(&session), saved_(std::move(saved)) {}
+  Status evaluate(std::span<const Token> tokens, const LogitsSink& sink,
+                  const EvaluateProgress& progress) override {
+    return session_->evaluate(tokens, sink, progress);
+  }
+  Status evaluate_singly(std::span<const Token> tokens, const LogitsSink& sink) override {
+    return session_->evaluate_singly(tokens, sink);
+  }
+  std::span<const float> logits() const override { return session_->logits(); }
+  std::span<const Token> tokens() const override { return session_->tokens(); }
+  int32_t context() const override { return session_->context(); }
+  int32_t truncate(int32_t n) override { return session_->truncate(n); }
+  int32_t reachable(int32_t n) const override { return session_->reachable(n); }
+  const Division& division() const override { return session_->division(); }
+  uint64_t state_bytes(int32_t n) const override { return session_->state_bytes(n); }
+  void save_state(int32_t n, std::span<std::byte> state) const override { session_->save_state(n, state); }
+  Status restore_state(std::span<const Token> tokens, int32_t n, const Division& division,
+                       std::span<const std::byte> state) override {
+    return session_->restore_state(tokens, n, division, state);
+  }
+  Status write_state(const std::function<Status(std::span<const std::byte>)>& take) const override {
+    if (const auto saved = std::exchange(saved_, nullptr)) saved();
+    return session_->write_state(take);
+  }
+  Status read_state(std::span<const Token> tokens, const Division& division,
+                    const std::function<Status(std::span<std::byte>)>& give) override {
+    return session_->read_state(tokens, division, give);
+  }
+
+ private:
+  Session* session_;
+  mutable std::function<void()> saved_;
+};
+
 // With a session that has something to remember.
 class JournalStates : public BatchJournalTest {
  protected:
@@ -214,6 +254,13 @@ class JournalStates : public BatchJournalTest {
   }
   // Takes as long to save as evaluating it did at so many seconds.
   double cost() const { return 2 * static_cast<double>(session_->state_bytes(40)) / 1e6; }
+  void go_on(GenerationKeeper& keeper, double seconds) {
+    if (!keeper.went_on(*session_, seconds)) return;
+    EXPECT_TRUE(keeper.save(*session_));
+  }
+  bool interrupt(GenerationKeeper& keeper, double seconds) {
+    return keeper.interrupted(*session_, seconds) && keeper.save(*session_);
+  }
   int32_t restorable(BatchJournal& journal) {
     const auto keeper = journal.keeper(0, 0);
     (void)keeper->kept();
@@ -231,13 +278,13 @@ TEST_F(JournalStates, WhatTookLongIsSavedAndBroughtBackWithEveryBit) {
     const auto journal = open();
     const auto keeper = journal->keeper(0, 0);
     for (size_t i = 35; i < text_.size(); ++i) keeper->wrote(token_of(text_[i]));
-    keeper->went_on(*session_, 30);
+    go_on(*keeper, 30);
     EXPECT_EQ(restorable(*journal), 0);
-    keeper->went_on(*session_, 30 + 50 * cost());
+    go_on(*keeper, 30 + 50 * cost());
     EXPECT_EQ(restorable(*journal), 40);
   }
   const auto journal = open();
-  EXPECT_GT(journal->bytes(), session_->state_bytes(40));
+  EXPECT_GE(journal->state_bytes(), session_->state_bytes(40));
   const auto keeper = journal->keeper(0, 0);
   (void)keeper->kept();
   ASSERT_EQ(keeper->restorable(text_, division_), 40);
@@ -252,7 +299,7 @@ TEST_F(JournalStates, WhatTookLongIsSavedAndBroughtBackWithEveryBit) {
   EXPECT_TRUE(std::ranges::equal(other->logits(), session_->logits()));
   journal->done(0);
   EXPECT_EQ(restorable(*journal), 0);
-  EXPECT_LT(journal->bytes(), session_->state_bytes(40));
+  EXPECT_EQ(journal->state_bytes(), 0U);
 }
 
 TEST_F(JournalStates, OfThoseThatAreCancelledOnlyWhatGoesOnAndIsWorthItIsSaved) {
@@ -262,8 +309,9 @@ TEST_F(JournalStates, OfThoseThatAreCancelledOnlyWhatGoesOnAndIsWorthItIsSaved) 
     journal->keeper(0, 0)->wrote(token_of(1));
     if (discarded) journal->discard();
     if (interrupted) journal->interrupted();
-    journal->keeper(0, 0)->interrupted(*session_, seconds);
-    return std::filesystem::exists(directory_ / "0-0.state");
+    const bool is_saved = interrupt(*journal->keeper(0, 0), seconds);
+    EXPECT_EQ(std::filesystem::exists(directory_ / "0-0.state"), is_saved);
+    return is_saved;
   };
   EXPECT_TRUE(saved(1.1 * cost(), true, false));
   EXPECT_FALSE(saved(0.9 * cost(), true, false)) << "evaluating it again is cheaper";
@@ -273,29 +321,57 @@ TEST_F(JournalStates, OfThoseThatAreCancelledOnlyWhatGoesOnAndIsWorthItIsSaved) 
   EXPECT_FALSE(saved(1.1 * cost(), true, false)) << "there is no room";
 }
 
-TEST_F(JournalStates, AreDroppedWhereTheirRoomIsNeeded) {
+TEST_F(JournalStates, GiveWayWhereTheirRoomIsNeeded) {
   const auto journal = open();
   journal->keeper(0, 0)->wrote(token_of(1));
-  const uint64_t before = journal->bytes();
-  journal->interrupted();
-  journal->keeper(0, 0)->interrupted(*session_, 1e6);
-  ASSERT_EQ(restorable(*journal), 40);
-  EXPECT_GE(BatchJournal::bytes_in(directory_), journal->bytes());
-  journal->drop_states();
-  EXPECT_EQ(journal->bytes(), before);
-  EXPECT_EQ(BatchJournal::bytes_in(directory_), before);
+  const uint64_t lines = journal->line_bytes(), each = session_->state_bytes(40);
+  for (size_t choice = 0; choice < 3; ++choice) ASSERT_TRUE(journal->keeper(0, choice)->save(*session_));
+  EXPECT_EQ(journal->state_bytes(), 3 * each);
+  EXPECT_GE(BatchJournal::state_bytes_in(directory_), 3 * each);
+  EXPECT_EQ(journal->give_up_states(1), each) << "no more than has to go";
+  EXPECT_EQ(journal->state_bytes(), 2 * each);
   EXPECT_EQ(restorable(*journal), 0);
-  journal->keeper(0, 0)->interrupted(*session_, 1e6);
-  EXPECT_FALSE(journal->keeper(0, 0)->park(*session_));
-  EXPECT_EQ(BatchJournal::bytes_in(directory_), before);
+  EXPECT_EQ(journal->give_up_states(UINT64_MAX), 2 * each);
+  EXPECT_EQ(BatchJournal::bytes_in(directory_), lines);
+  EXPECT_EQ(journal->line_bytes(), lines);
   EXPECT_EQ(written(*journal, 0), std::vector<Token>{1});
+  EXPECT_TRUE(journal->keeper(0, 0)->save(*session_)) << "there is room again";
+  EXPECT_EQ(restorable(*journal), 40);
+}
+
+TEST_F(JournalStates, AreNotSavedWhereTheDriveHasNoRoom) {
+  bool room = false;
+  uint64_t asked = 0;
+  has_room_ = [&](uint64_t bytes) {
+    asked = bytes;
+    return room;
+  };
+  const auto journal = open();
+  journal->keeper(0, 0)->wrote(token_of(1));
+  EXPECT_FALSE(journal->keeper(0, 0)->save(*session_));
+  EXPECT_EQ(asked, session_->state_bytes(40));
+  EXPECT_EQ(journal->state_bytes(), 0U);
+  room = true;
+  EXPECT_TRUE(journal->keeper(0, 0)->save(*session_));
+}
+
+TEST_F(JournalStates, OneThatIsBeingWrittenGivesWayToo) {
+  std::shared_ptr<BatchJournal> journal = open();
+  journal->keeper(0, 0)->wrote(token_of(1));
+  ASSERT_TRUE(journal->keeper(0, 0)->save(*session_));
+  const uint64_t each = session_->state_bytes(40);
+  HookedSession hooked(*session_, [&] { EXPECT_EQ(journal->give_up_states(2 * each), 2 * each); });
+  EXPECT_FALSE(journal->keeper(0, 0)->save(hooked));
+  EXPECT_EQ(journal->state_bytes(), 0U);
+  EXPECT_EQ(BatchJournal::state_bytes_in(directory_), 0U);
+  EXPECT_EQ(restorable(*journal), 0);
 }
 
 TEST_F(JournalStates, WhatIsNotOfTheTextOrDamagedIsNotUsed) {
   const auto journal = open();
   journal->keeper(0, 0)->wrote(token_of(1));
   journal->interrupted();
-  journal->keeper(0, 0)->interrupted(*session_, 1e6);
+  ASSERT_TRUE(interrupt(*journal->keeper(0, 0), 1e6));
   ASSERT_EQ(restorable(*journal), 40);
   const std::vector<Token> text = text_;
   text_[39] += 1;

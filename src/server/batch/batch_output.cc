@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
-#include <charconv>
 #include <functional>
 #include <optional>
 #include <span>
@@ -18,6 +17,7 @@
 #include "io/output_file.h"
 #include "odmoe/format.h"
 #include "server/batch/line_file.h"
+#include "server/batch/word_reader.h"
 #include "server/json_guard.h"
 
 namespace odmoe::server {
@@ -62,7 +62,14 @@ Status sync_parent(const fs::path& path) {
 
 constexpr std::string_view kAnswerBeginning = "{\"id\":\"batch_req_";
 
-bool is_batch_answer(std::string_view line, std::string_view beginning) {
+// Whether a line answers the input's request at a place (no input: any request).
+Result<bool> is_answer_to(const BatchInput* input, size_t place, std::string_view line) {
+  std::string beginning(kAnswerBeginning);
+  if (input != nullptr) {
+    if (place >= input->size()) return false;
+    ODMOE_ASSIGN_OR_RETURN(const std::string id, input->id(place));
+    beginning = batch_line_beginning(id);
+  }
   // Where the power went, blocks of a file may be there that were never written.
   return line.starts_with(beginning) && line.ends_with('}') && !line.contains('\0');
 }
@@ -77,21 +84,15 @@ struct Answered {
 Result<Answered> answered_lines(const FileDescriptor& file, const fs::path& path, const BatchInput* input) {
   Answered answered;
   ODMOE_RETURN_IF_ERROR(each_batch_line(file, path, 0, [&](std::string_view line, uint64_t) -> Result<bool> {
-    if (input == nullptr || answered.lines < input->size()) {
-      std::string beginning(kAnswerBeginning);
-      if (input != nullptr) {
-        ODMOE_ASSIGN_OR_RETURN(const std::string id, input->id(answered.lines));
-        beginning = batch_line_beginning(id);
-      }
-      if (is_batch_answer(line, beginning)) {
-        ++answered.lines;
-        answered.failed += is_failed_answer(line) ? 1 : 0;
-        answered.bytes += line.size() + 1;
-        return true;
-      }
+    ODMOE_ASSIGN_OR_RETURN(const bool is_answer, is_answer_to(input, answered.lines, line));
+    if (!is_answer) {
+      answered.others = true;
+      return false;
     }
-    answered.others = true;
-    return false;
+    ++answered.lines;
+    answered.failed += is_failed_answer(line) ? 1 : 0;
+    answered.bytes += line.size() + 1;
+    return true;
   }));
   return answered;
 }
@@ -144,7 +145,7 @@ Result<BatchOutput> BatchOutput::open_of(const fs::path& path, const BatchInput*
   output.progress_path_ = progress_path_of(path);
   ODMOE_RETURN_IF_ERROR(output.open_progress(identity, now));
   ODMOE_RETURN_IF_ERROR(output.read_output(input));
-  ODMOE_RETURN_IF_ERROR(output.read_ahead());
+  ODMOE_RETURN_IF_ERROR(output.read_ahead(input));
   ODMOE_RETURN_IF_ERROR(output.catch_up());
   output.next_sync_us_ = clock.now_us() + kBatchSyncUs;
   return output;
@@ -206,25 +207,22 @@ Status BatchOutput::read_output(const BatchInput* input) {
 }
 
 // CHECKSUM PLACE ANSWER
-Status BatchOutput::read_ahead() {
+Status BatchOutput::read_ahead(const BatchInput* input) {
   ODMOE_RETURN_IF_ERROR(each_batch_line(
       progress_, progress_path_, first_line_bytes_,
       [&](std::string_view line, uint64_t offset) -> Result<bool> {
-        constexpr size_t kDigits = 16;
-        uint64_t checksum = 0;
+        const auto entry = entry_of_checked_line(line);
+        if (!entry) return false;
+        WordReader words(*entry);
         size_t place = 0;
-        const char* const end = line.data() + line.size();
-        if (line.size() < kDigits + 2 || line[kDigits] != ' ') return false;
-        const auto [rest, error] = std::from_chars(line.data(), line.data() + kDigits, checksum, 16);
-        if (error != std::errc() || rest != line.data() + kDigits) return false;
-        if (checksum != line_checksum(line.substr(kDigits + 1))) return false;
-        const auto [answer, not_a_place] = std::from_chars(rest + 1, end, place);
-        if (not_a_place != std::errc() || answer == end || *answer != ' ') return false;
+        if (!words.number(place) || !words.take(' ')) return false;
+        const std::string_view answer = words.rest();
+        ODMOE_ASSIGN_OR_RETURN(const bool is_answer, is_answer_to(input, place, answer));
+        if (!is_answer) return false;
         progress_bytes_ = offset + line.size() + 1;
         if (place >= next_) {
-          const auto before = static_cast<uint64_t>(answer + 1 - line.data());
-          const Ahead where{.offset = offset + before, .bytes = line.size() - before};
-          const bool failed = is_failed_answer(line.substr(before));
+          const Ahead where{.offset = offset + line.size() - answer.size(), .bytes = answer.size()};
+          const bool failed = is_failed_answer(answer);
           if (ahead_.try_emplace(place, where).second) n_failed_ += failed ? 1 : 0;
         }
         return true;
@@ -242,8 +240,7 @@ Status BatchOutput::append(std::string_view line) {
 }
 
 Status BatchOutput::append_ahead(size_t place, std::string_view line) {
-  const std::string entry = odmoe::format("{} {}", place, line);
-  const std::string whole = odmoe::format("{:016x} {}\n", line_checksum(entry), entry);
+  const std::string whole = checked_line(odmoe::format("{} {}", place, line));
   const uint64_t offset = progress_bytes_ + (whole.size() - 1 - line.size());
   ODMOE_RETURN_IF_ERROR(write_whole_line(progress_, progress_path_, progress_bytes_, whole));
   ahead_[place] = {.offset = offset, .bytes = line.size()};

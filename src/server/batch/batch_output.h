@@ -81,7 +81,7 @@ class BatchOutput {
   Status open_progress(std::string_view identity, int64_t now);
   std::unexpected<Error> of_another_batch() const;
   Status read_output(const BatchInput* input);
-  Status read_ahead();
+  Status read_ahead(const BatchInput* input);
   Status append(std::string_view line);
   Result<std::string> read_ahead_of(const Ahead& where) const;
   Status append_ahead(size_t place, std::string_view line);

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "odmoe/format.h"
+#include "server/batch/line_file.h"
 #include "temp_dir.h"
 
 namespace odmoe::server {
@@ -206,6 +207,23 @@ TEST_F(BatchOutputTest, WhatIsThereCanBeReadBeforeAllIs) {
     EXPECT_EQ(lines, (std::vector<std::string>{good, failed(3, R"({"status_code":400,"body":{}})"),
                                                failed(5, "null")}));
   }
+}
+
+TEST_F(BatchOutputTest, WhatIsAheadHasToAnswerARequest) {
+  {
+    BatchOutput output = open();
+    ASSERT_TRUE(output.put(3, answer(3)).has_value());
+  }
+  const std::string whole = contents(progress_);
+  for (const std::string& entry :
+       {odmoe::format("{} {}", kRequests, answer(0)), "4 " + answer(5), std::string("4 {}"), answer(4)}) {
+    std::ofstream(progress_, std::ios::binary)
+        << whole << checked_line(entry) << checked_line("5 " + answer(5));
+    EXPECT_EQ(open().n_done(), 1U) << entry;
+    EXPECT_EQ(contents(progress_), whole) << "nor does what follows it count";
+  }
+  std::ofstream(progress_, std::ios::binary) << whole << checked_line("5 " + answer(5));
+  EXPECT_EQ(open().n_done(), 2U);
 }
 
 }  // namespace

@@ -322,13 +322,15 @@ std::string unanswered_line(const BatchRequest& request, const BatchLineError& e
 }
 
 Result<std::shared_ptr<BatchJournal>> open_journal(const Engine& engine, uint64_t state_bytes, int32_t chunk,
-                                                   const BatchOutput& output) {
+                                                   const BatchOutput& output,
+                                                   std::function<bool(uint64_t bytes)> has_room) {
   BatchJournalOptions options{.directory = journal_path_of(output.path()),
                               .batch = odmoe::format("{} {}", output.identity(), output.begun()),
                               .identity = {},
                               .n_vocab = engine.model().n_vocab,
                               .chunk = chunk,
-                              .state_bytes = state_bytes};
+                              .state_bytes = state_bytes,
+                              .has_room = std::move(has_room)};
   ODMOE_ASSIGN_OR_RETURN(options.identity, engine.state_identity());
   // That of the model stands for the one of the answers.
   const double probed = engine.stats().io.probed_bytes_per_second();

@@ -80,9 +80,11 @@ Result<BatchCounts> answer_batch(const BatchService& service, const BatchInput& 
                                  const std::shared_ptr<BatchJournal>& journal,
                                  const std::function<bool(const BatchCounts&)>& watch);
 
-// Of those that go to `output`.  Errors as BatchJournal::open() and Engine::state_identity().
+// Of those that go to `output`.  `has_room`: BatchJournalOptions::has_room.  Errors as BatchJournal::open()
+// and Engine::state_identity().
 Result<std::shared_ptr<BatchJournal>> open_journal(const Engine& engine, uint64_t state_bytes, int32_t chunk,
-                                                   const BatchOutput& output);
+                                                   const BatchOutput& output,
+                                                   std::function<bool(uint64_t bytes)> has_room = {});
 
 // The same with all of the engine's sessions, which nobody else uses, and nothing left to do afterwards.
 Result<BatchCounts> run_batch(Engine& engine, const EngineOptions& engine_options,

@@ -42,9 +42,10 @@ Result<std::shared_ptr<BatchStore>> BatchStore::open(const BatchStoreOptions& op
     fs::create_directory(path, error);
     if (error) return fail(ErrorKind::kIo, "cannot make {}: {}", path.string(), error.message());
   }
-  ODMOE_ASSIGN_OR_RETURN(auto kept, FileStore::open(files, options.disk_bytes, std::move(now)));
+  auto states = std::make_unique<KeptStates>();
+  ODMOE_ASSIGN_OR_RETURN(auto kept, FileStore::open(files, options.disk_bytes, std::move(now), states.get()));
   std::shared_ptr<BatchStore> store(
-      new BatchStore(batches, std::move(lock), std::move(kept), options.disk_bytes));
+      new BatchStore(batches, std::move(lock), std::move(states), std::move(kept), options.disk_bytes));
   ODMOE_RETURN_IF_ERROR(store->read_directory());
   return store;
 }
@@ -72,20 +73,21 @@ Status BatchStore::read_directory() {
   }
   if (error) return fail(ErrorKind::kIo, "cannot read {}: {}", directory_.string(), error.message());
   // Answers of batches that are over, and of none.
-  uint64_t answered_bytes = 0, under_way_bytes = 0;
+  std::map<std::string, uint64_t> rooms;
   for (const fs::path& path : others) {
     const std::string name = path.filename().string();
-    const auto batch = batches_.find(name.substr(0, name.find('.')));
+    const std::string id = name.substr(0, name.find('.'));
+    const auto batch = batches_.find(id);
     if (batch == batches_.end() || is_over(batch->second.record.phase)) {
       fs::remove_all(path, error);
     } else if (fs::is_directory(path, error)) {
-      under_way_bytes += BatchJournal::bytes_in(path);
+      states_->take(id, path);
+      rooms[id] += BatchJournal::bytes_in(path) - BatchJournal::state_bytes_in(path);
     } else if (const uintmax_t bytes = fs::file_size(path, error); !error) {
-      answered_bytes += bytes;
+      rooms[id] += 2 * bytes;  // the files that they become are written beside them
     }
   }
-  // The files that they become are written beside them.
-  (void)files_->keep_room(2 * answered_bytes + under_way_bytes);
+  for (const auto& [id, bytes] : rooms) (void)files_->keep_room(id, bytes);
   forget_old();
   return {};
 }
@@ -268,6 +270,7 @@ void BatchStore::remove_output(const std::string& id) {
   fs::remove(output_path(id), ignored);
   fs::remove(output_path(id).string() + ".progress", ignored);
   BatchJournal::remove(journal_path_of(output_path(id)));
+  states_->forget(id);
 }
 
 }  // namespace odmoe::server

@@ -20,6 +20,7 @@
 #include "io/output_file.h"
 #include "server/batch/batch_record.h"
 #include "server/batch/file_store.h"
+#include "server/batch/kept_states.h"
 #include "server/batch/list_page.h"
 
 namespace odmoe::server {
@@ -38,6 +39,7 @@ class BatchStore {
                                                   UnixClock now = unix_time);
 
   FileStore& files() { return *files_; }
+  KeptStates& states() { return *states_; }
   int64_t now() const { return files_->now(); }
   uint64_t disk_bytes() const { return disk_bytes_; }
 
@@ -68,10 +70,11 @@ class BatchStore {
   void remove_output(const std::string& id);
 
  private:
-  BatchStore(std::filesystem::path directory, OutputFile lock, std::unique_ptr<FileStore> files,
-             uint64_t disk_bytes)
+  BatchStore(std::filesystem::path directory, OutputFile lock, std::unique_ptr<KeptStates> states,
+             std::unique_ptr<FileStore> files, uint64_t disk_bytes)
       : directory_(std::move(directory)),
         lock_(std::move(lock)),
+        states_(std::move(states)),
         files_(std::move(files)),
         disk_bytes_(disk_bytes) {}
   Status read_directory();
@@ -85,6 +88,7 @@ class BatchStore {
   };
   const std::filesystem::path directory_;  // of the batches
   const OutputFile lock_;
+  const std::unique_ptr<KeptStates> states_;
   const std::unique_ptr<FileStore> files_;
   const uint64_t disk_bytes_;
   mutable Mutex mutex_;

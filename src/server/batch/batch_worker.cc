@@ -302,22 +302,23 @@ Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
       output = BatchOutput::open(path, input, identity, store_->now());
     }
     if (!output.has_value()) return std::unexpected(output.error());
-    ODMOE_ASSIGN_OR_RETURN(const auto journal,
-                           open_journal(*service_.model->engine, store_->disk_bytes() / kShareOfStates,
-                                        options_.chunk, *output));
+    ODMOE_ASSIGN_OR_RETURN(
+        const auto journal,
+        open_journal(*service_.model->engine, store_->disk_bytes() / kShareOfStates, options_.chunk, *output,
+                     [files = &store_->files()](uint64_t bytes) { return files->has_room(bytes); }));
+    store_->states().open(record.id, journal);
     {
       const MutexLock lock(mutex_);
       journal_ = journal;
     }
     // The files that the answers become are written beside them.
-    const auto has_room = [&] { return store_->files().keep_room(2 * output->bytes() + journal->bytes()); };
+    const auto has_room = [&] {
+      return store_->files().keep_room(record.id, 2 * output->bytes() + journal->line_bytes());
+    };
     const auto counts = answer_batch(service_, input, *output, journal, [&](const BatchCounts& so_far) {
       store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
       stopped = look(record);
-      if (stopped == Stopped::kNot && !has_room()) {
-        journal->drop_states();  // answers are worth more
-        if (!has_room()) stopped = Stopped::kFull;
-      }
+      if (stopped == Stopped::kNot && !has_room()) stopped = Stopped::kFull;
       const bool has_gone_on = so_far.done > so_far.before || so_far.generated_tokens > 0;
       const bool turn_over = has_gone_on && store_->now() - turn_began >= kBatchTurnSeconds;
       if (stopped == Stopped::kNot && turn_over && store_->others_wait()) stopped = Stopped::kTurnOver;
@@ -330,6 +331,7 @@ Result<BatchRecord> BatchWorker::answer(const BatchRecord& record) {
       const MutexLock lock(mutex_);
       journal_.reset();
     }
+    store_->states().take(record.id, journal_path_of(path));
     store_->count(record.id, output->n_done() - output->n_failed(), output->n_failed());
     if (counts.has_value()) {
       stopped = Stopped::kNot;
@@ -416,7 +418,7 @@ Status BatchWorker::finalize(const BatchRecord& record) {
   });
   if (!ended.has_value()) return std::unexpected(ended.error());
   store_->remove_output(record.id);
-  (void)store_->files().keep_room(0);
+  (void)store_->files().keep_room(record.id, 0);
   log_event(spdlog::level::info, "batch_ended",
             {{"batch", record.id},
              {"status", batch_phase_name(ended->phase)},

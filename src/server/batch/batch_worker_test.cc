@@ -244,6 +244,24 @@ TEST_F(BatchWorkerTest, WhatTakesTheRoomOfAnswersGoes) {
   EXPECT_EQ(over.n_completed, 30U);
 }
 
+TEST_F(BatchWorkerTest, AnUploadTakesTheRoomOfKvCaches) {
+  const std::string id = interrupted(30, 100);
+  const auto directory = journal_path_of(store_->output_path(id));
+  const auto state = directory / "29-0.state";
+  std::ofstream(state).close();
+  store_->states().take(id, directory);
+  const uint64_t free = store_->disk_bytes() - store_->files().used_bytes();
+  std::filesystem::resize_file(state, free);  // all that is left
+  store_->states().take(id, directory);
+  ASSERT_FALSE(store_->files().has_room(1));
+  const std::string second = create(1, 1);  // is uploaded
+  EXPECT_FALSE(std::filesystem::exists(state));
+  EXPECT_EQ(store_->states().bytes(), 0U);
+  start();
+  EXPECT_EQ(until_over(id).n_completed, 30U) << "it is evaluated again";
+  EXPECT_EQ(until_over(second).n_completed, 1U);
+}
+
 TEST_F(BatchWorkerTest, SaysWhatTheAnswersTook) {
   start();
   const BatchRecord over = until_over(create(3, 4));

@@ -114,8 +114,8 @@ Json file_json(const StoredFile& file) {
 }
 
 Result<std::unique_ptr<FileStore>> FileStore::open(const fs::path& directory, uint64_t disk_bytes,
-                                                   UnixClock now) {
-  std::unique_ptr<FileStore> store(new FileStore(directory, disk_bytes, std::move(now)));
+                                                   UnixClock now, SpareFiles* spare) {
+  std::unique_ptr<FileStore> store(new FileStore(directory, disk_bytes, std::move(now), spare));
   ODMOE_RETURN_IF_ERROR(store->read_directory());
   return store;
 }
@@ -174,9 +174,7 @@ ApiStatus FileStore::Upload::write(std::string_view bytes) {
   {
     const MutexLock lock(store_->mutex_);
     if (bounded_ && file_.bytes() + bytes.size() > kMaxFileBytes) return std::unexpected(file_too_large());
-    if (bounded_ && store_->file_bytes_ + store_->kept_room_ + bytes.size() > store_->disk_bytes_) {
-      return std::unexpected(store_->full());
-    }
+    if (bounded_ && !store_->make_room(bytes.size())) return std::unexpected(store_->full());
     store_->file_bytes_ += bytes.size();
   }
   const uint64_t before = file_.bytes();
@@ -226,7 +224,7 @@ ApiResult<FileStore::Upload> FileStore::begin() {
     const MutexLock lock(mutex_);
     remove_expired();
     if (files_.size() + n_upload_ >= kMaxStoredFiles) return std::unexpected(too_many_files());
-    if (file_bytes_ + kept_room_ + kFileBytes > disk_bytes_) return std::unexpected(full());
+    if (!make_room(kFileBytes)) return std::unexpected(full());
     ++n_upload_;
     file_bytes_ += kFileBytes;
   }
@@ -254,7 +252,7 @@ ApiError FileStore::full() const {
           .fault = Fault::kRequest,
           .message = odmoe::format("files and batches take {} of the {} of disk that they may: delete files "
                                    "(DELETE /v1/files/ID), or start the server with a larger --batch-disk",
-                                   format_bytes(file_bytes_ + kept_room_), format_bytes(disk_bytes_)),
+                                   format_bytes(needed_bytes()), format_bytes(disk_bytes_)),
           .code = "batch_disk_full"};
 }
 
@@ -346,16 +344,33 @@ void FileStore::release(const std::string& id) {
   if (found != files_.end() && found->second.holds > 0) --found->second.holds;
 }
 
-bool FileStore::keep_room(uint64_t bytes) {
+bool FileStore::keep_room(const std::string& batch, uint64_t bytes) {
   const MutexLock lock(mutex_);
-  kept_room_ = bytes;
-  if (file_bytes_ + kept_room_ > disk_bytes_) remove_expired();
-  return file_bytes_ + kept_room_ <= disk_bytes_;
+  uint64_t& of_batch = kept_rooms_[batch];
+  kept_room_ += bytes;
+  kept_room_ -= std::exchange(of_batch, bytes);
+  if (bytes == 0) kept_rooms_.erase(batch);
+  return make_room(0);
+}
+
+bool FileStore::has_room(uint64_t bytes) const {
+  const MutexLock lock(mutex_);
+  return needed_bytes() + spare_bytes() + bytes <= disk_bytes_;
+}
+
+// For so many more, of what has expired or is spare; of the latter nothing goes where that would not do.
+bool FileStore::make_room(uint64_t bytes) {
+  if (needed_bytes() + spare_bytes() + bytes <= disk_bytes_) return true;
+  remove_expired();
+  if (needed_bytes() + bytes > disk_bytes_) return false;
+  const uint64_t taken = needed_bytes() + spare_bytes() + bytes;
+  if (taken > disk_bytes_) spare_->give_up(taken - disk_bytes_);
+  return needed_bytes() + spare_bytes() + bytes <= disk_bytes_;
 }
 
 uint64_t FileStore::used_bytes() const {
   const MutexLock lock(mutex_);
-  return file_bytes_ + kept_room_;
+  return needed_bytes() + spare_bytes();
 }
 
 }  // namespace odmoe::server

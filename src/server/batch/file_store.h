@@ -53,15 +53,26 @@ struct StoredFile {
 // As OpenAI's API has it.
 Json file_json(const StoredFile& file);
 
+// What is on the drive to spare work and nothing else: it gives way where a file needs its room.
+// Thread-safe; called by a store that is locked, so that it must not call the store.
+class SpareFiles {
+ public:
+  virtual ~SpareFiles() = default;
+  virtual uint64_t bytes() const = 0;
+  // So many, or more, or all that there are.
+  virtual void give_up(uint64_t bytes) = 0;
+};
+
 // Thread-safe.  Must outlive its uploads.
 class FileStore {
  public:
   // What remains when a file of this folder goes counts as so many bytes.
   static constexpr uint64_t kFileBytes = 4096;
 
-  // `directory` is there.  kIo.
+  // `directory` is there.  `spare`, which must outlive the store, is of its room as well; null: nothing is.
+  // kIo.
   static Result<std::unique_ptr<FileStore>> open(const std::filesystem::path& directory, uint64_t disk_bytes,
-                                                 UnixClock now = unix_time);
+                                                 UnixClock now = unix_time, SpareFiles* spare = nullptr);
 
   // A file on its way; gone without finish().  Movable; one owner.
   class Upload {
@@ -105,9 +116,11 @@ class FileStore {
   void release(const std::string& id);
   std::filesystem::path path_of(const std::string& id) const { return directory_ / id; }
 
-  // So many bytes are kept for what batches write; false when there is not so much, and then they are kept
+  // So many bytes are kept for what a batch writes; false when there is not so much, and then they are kept
   // all the same.
-  bool keep_room(uint64_t bytes);
+  bool keep_room(const std::string& batch, uint64_t bytes);
+  // Whether so many more would not make anything give way.
+  bool has_room(uint64_t bytes) const;
   uint64_t used_bytes() const;
   uint64_t disk_bytes() const { return disk_bytes_; }
   int64_t now() const { return now_(); }
@@ -117,21 +130,26 @@ class FileStore {
     StoredFile file;
     size_t holds = 0;
   };
-  FileStore(std::filesystem::path directory, uint64_t disk_bytes, UnixClock now)
-      : directory_(std::move(directory)), disk_bytes_(disk_bytes), now_(std::move(now)) {}
+  FileStore(std::filesystem::path directory, uint64_t disk_bytes, UnixClock now, SpareFiles* spare)
+      : directory_(std::move(directory)), disk_bytes_(disk_bytes), now_(std::move(now)), spare_(spare) {}
   Status read_directory();
   Entry* entry_of(const std::string& id, const std::string& owner) ODMOE_REQUIRES(mutex_);
   void remove_expired() ODMOE_REQUIRES(mutex_);
   void forget(const std::string& id) ODMOE_REQUIRES(mutex_);
+  uint64_t needed_bytes() const ODMOE_REQUIRES(mutex_) { return file_bytes_ + kept_room_; }
+  uint64_t spare_bytes() const { return spare_ != nullptr ? spare_->bytes() : 0; }
+  bool make_room(uint64_t bytes) ODMOE_REQUIRES(mutex_);
   ApiError full() const ODMOE_REQUIRES(mutex_);
 
   const std::filesystem::path directory_;
   const uint64_t disk_bytes_;
   const UnixClock now_;
+  SpareFiles* const spare_;
   mutable Mutex mutex_;
   std::map<std::string, Entry> files_ ODMOE_GUARDED_BY(mutex_);
-  uint64_t file_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;  // of files and uploads
-  uint64_t kept_room_ ODMOE_GUARDED_BY(mutex_) = 0;
+  uint64_t file_bytes_ ODMOE_GUARDED_BY(mutex_) = 0;                     // of files and uploads
+  std::map<std::string, uint64_t> kept_rooms_ ODMOE_GUARDED_BY(mutex_);  // by batch
+  uint64_t kept_room_ ODMOE_GUARDED_BY(mutex_) = 0;                      // of all of them
   size_t n_upload_ ODMOE_GUARDED_BY(mutex_) = 0;
   uint64_t last_number_ ODMOE_GUARDED_BY(mutex_) = 0;
 };

@@ -124,10 +124,45 @@ TEST_F(FileStoreTest, WhatDoesNotFitIsRefusedAndLeavesNothing) {
   EXPECT_TRUE(add(std::string(40, 'x')).has_value());
   EXPECT_EQ(add("").error().code, "batch_disk_full");
   ASSERT_TRUE(store_->remove(first, "me").value());
-  EXPECT_FALSE(store_->keep_room(FileStore::kFileBytes + 61)) << "batches write as well";
+  EXPECT_FALSE(store_->keep_room("b", FileStore::kFileBytes + 61)) << "batches write as well";
   EXPECT_EQ(add("").error().code, "batch_disk_full");
-  EXPECT_TRUE(store_->keep_room(0));
+  EXPECT_TRUE(store_->keep_room("b", 0));
   EXPECT_TRUE(add("").has_value());
+}
+
+// So many bytes, which go all at once or so many at a time.
+class FakeSpare final : public SpareFiles {
+ public:
+  explicit FakeSpare(uint64_t bytes) : left(bytes) {}
+  uint64_t bytes() const override { return left; }
+  void give_up(uint64_t bytes) override {
+    ++asked;
+    left -= std::min(left, bytes);
+  }
+  uint64_t left;
+  int asked = 0;
+};
+
+TEST_F(FileStoreTest, WhatIsSpareGivesWayToAFile) {
+  FakeSpare spare(1000);
+  store_ =
+      FileStore::open(dir_.path(), FileStore::kFileBytes + 1000, [this] { return now_; }, &spare).value();
+  EXPECT_EQ(store_->used_bytes(), 1000U);
+  EXPECT_TRUE(store_->has_room(FileStore::kFileBytes));
+  EXPECT_FALSE(store_->has_room(FileStore::kFileBytes + 1));
+  ASSERT_TRUE(store_->keep_room("a", 100)) << "what batches write needs its room";
+  EXPECT_EQ(spare.left, 1000U);
+  ASSERT_TRUE(add(std::string(300, 'x')).has_value());
+  EXPECT_EQ(spare.left, 600U) << "no more than has to go";
+  const int asked = spare.asked;
+  ASSERT_FALSE(add("").has_value()) << "that would not do";
+  EXPECT_EQ(spare.asked, asked);
+  EXPECT_EQ(spare.left, 600U);
+  EXPECT_FALSE(store_->keep_room("b", 601));
+  EXPECT_TRUE(store_->keep_room("b", 600)) << "of each batch apart";
+  EXPECT_EQ(spare.left, 0U);
+  EXPECT_EQ(store_->used_bytes(), store_->disk_bytes());
+  store_.reset();  // before what it gives up
 }
 
 TEST_F(FileStoreTest, AClientIsNotToldOfTheDrive) {
@@ -154,9 +189,9 @@ TEST_F(FileStoreTest, AFileThatIsNeededStays) {
 TEST_F(FileStoreTest, RoomForBatchesIsMadeOfFilesThatExpired) {
   open(FileStore::kFileBytes + 100);
   ASSERT_TRUE(add("a", "me", 1500).has_value());
-  EXPECT_FALSE(store_->keep_room(200));
+  EXPECT_FALSE(store_->keep_room("b", 200));
   now_ = 2000;
-  EXPECT_TRUE(store_->keep_room(200));
+  EXPECT_TRUE(store_->keep_room("b", 200));
   EXPECT_EQ(store_->used_bytes(), 200U);
 }
 

@@ -3,12 +3,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <span>
 #include <string>
 #include <system_error>
 
 #include "base/checksum.h"
 #include "base/transfer.h"
+#include "odmoe/format.h"
 
 namespace odmoe::server {
 namespace {
@@ -16,6 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kLineBlockBytes = 1 << 20;
+
+uint64_t line_checksum(std::string_view text) { return Checksum::of(std::as_bytes(std::span(text))); }
 
 }  // namespace
 
@@ -26,7 +30,20 @@ std::unexpected<Error> batch_file_error(const char* what, const fs::path& path, 
               full ? "; make room and run the same command again to go on" : "; check the drive");
 }
 
-uint64_t line_checksum(std::string_view text) { return Checksum::of(std::as_bytes(std::span(text))); }
+std::string checked_line(std::string_view entry) {
+  return odmoe::format("{:016x} {}\n", line_checksum(entry), entry);
+}
+
+std::optional<std::string_view> entry_of_checked_line(std::string_view line) {
+  constexpr size_t kDigits = 16;
+  if (line.size() <= kDigits || line[kDigits] != ' ') return std::nullopt;
+  uint64_t checksum = 0;
+  const auto [end, error] = std::from_chars(line.data(), line.data() + kDigits, checksum, 16);
+  const std::string_view entry = line.substr(kDigits + 1);
+  const bool is_whole = error == std::errc() && end == line.data() + kDigits;
+  if (!is_whole || checksum != line_checksum(entry)) return std::nullopt;
+  return entry;
+}
 
 Status each_batch_line(const FileDescriptor& file, const fs::path& path, uint64_t offset,
                        const std::function<Result<bool>(std::string_view line, uint64_t offset)>& take) {

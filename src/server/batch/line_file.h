@@ -5,6 +5,8 @@
 #include <expected>
 #include <filesystem>
 #include <functional>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/file_descriptor.h"
@@ -15,7 +17,9 @@ namespace odmoe::server {
 // kIo: what failed, where, and what to do.
 std::unexpected<Error> batch_file_error(const char* what, const std::filesystem::path& path, int error);
 
-uint64_t line_checksum(std::string_view text);
+// "CHECKSUM ENTRY", with the line's end; and the entry of such a line, without it.  Nothing: it is none.
+std::string checked_line(std::string_view entry);
+std::optional<std::string_view> entry_of_checked_line(std::string_view line);
 
 // Calls take(line, where it begins) for each whole line from `offset` on, as long as it gives true.
 Status each_batch_line(const FileDescriptor& file, const std::filesystem::path& path, uint64_t offset,
