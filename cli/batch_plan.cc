@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
+#include <map>
+#include <string_view>
 
 #include "base/units.h"
 #include "cli/batch_report.h"
 #include "cli/report.h"
 #include "cli/speed_estimate.h"
+#include "engine/dense_pass.h"
 #include "format/checkpoint.h"
 #include "odmoe/format.h"
 
@@ -39,6 +43,48 @@ int32_t written_tokens_of(const server::Json& body, const SizeGuess& guess) {
 // What another sequence takes beside its share of the experts.
 uint64_t memory_of(const MemoryPlan& plan) {
   return plan.kv_bytes + plan.buffer_bytes + plan.reserved_bytes + plan.device.shared_bytes();
+}
+
+// How many tokens may be multiplied together with weights of a type and layout without rounding any
+// otherwise, where that is least (model/blocks/exact_columns.h): those that are quantised in blocks of 256
+// may be laid out for kernels of four.
+int32_t columns_of(const TensorInfo& tensor) {
+  constexpr int64_t kLongBlock = 256;
+  if (tensor.ne[2] > 1) return 1;
+  return ggml_blck_size(tensor.type) == kLongBlock ? 3 : kJoined;
+}
+
+// Those that every token is multiplied with.
+std::vector<server::SimulatedWeights> dense_weights(const ModelInfo& model, const Checkpoint& file) {
+  std::map<int32_t, double> bytes;  // by columns
+  bool has_shared = false;
+  const bool has_head = file.find_tensor("output.weight") != nullptr;
+  for (const TensorInfo& tensor : file.tensors()) {
+    const std::string_view name = tensor.name;
+    int32_t layer = 0;
+    constexpr std::string_view kLayer = "blk.";
+    if (name.starts_with(kLayer)) {
+      std::from_chars(name.data() + kLayer.size(), name.data() + name.size(), layer);
+    }
+    const bool is_expert = name.contains("_exps.") || name.contains("_exps_");
+    has_shared = has_shared || name.contains("_shexp.");
+    const bool is_read = name != "token_embd.weight" || !has_head;
+    if (tensor.ne[1] > 1 && !is_expert && is_read && layer < model.n_layer) {
+      bytes[columns_of(tensor)] += static_cast<double>(tensor.bytes);
+    }
+  }
+  double all = 0, shared = 0;
+  for (const auto& [columns, of_them] : bytes) {
+    all += of_them;
+    shared += columns > 1 ? of_them : 0;
+  }
+  // Of small models building graphs for several takes longer than they spare.
+  const int32_t n_graph = 2 + model.n_expert_layer * (has_shared ? 2 : 1);
+  if (shared < static_cast<double>(DensePass::kLeastJointBytes) * n_graph)
+    return {{.bytes = all, .columns = 1}};
+  std::vector<server::SimulatedWeights> weights;
+  for (const auto& [columns, of_them] : bytes) weights.push_back({.bytes = of_them, .columns = columns});
+  return weights;
 }
 
 const char* batch_waits_for(const server::BatchForecast& all) {
@@ -146,6 +192,7 @@ Result<BatchPlan> plan_batch(EngineOptions options, const server::BatchOptions& 
   if (!std::ranges::contains(widths, plan.chosen)) widths.push_back(plan.chosen);
   std::ranges::sort(widths);
   const auto most = expected_most_of(machine.machines);
+  const std::vector<server::SimulatedWeights> dense = dense_weights(plan.model, *file);
   for (const int32_t n : widths) {
     EngineOptions of_width = options;
     if (!settle_width(of_width, batch, {.width = n, .prompts = wanted.prompts}, n).has_value()) continue;
@@ -167,8 +214,8 @@ Result<BatchPlan> plan_batch(EngineOptions options, const server::BatchOptions& 
         .expert_bytes = static_cast<double>(plan.model.expert_bytes) / std::max(n_expert, 1.0),
         .share = planned.share,
         .hit_rate = rates.at(planned.share),
-        .dense_bytes = static_cast<double>(of_token.dense_read_bytes),
         .kv_bytes_per_token = static_cast<double>(plan.model.kv_bytes_per_token),
+        .dense = dense,
         .memory_bytes_per_second = machine.memory_bytes_per_second,
         .drive_bytes_per_second = machine.drive_bytes_per_second,
         .prompt_tokens_per_second = plan.prompt_tokens_per_second,

@@ -49,13 +49,27 @@ void simulate_passes(std::span<const SimulatedRequest> requests, int32_t width, 
   }
 }
 
+double dense_bytes_of(const SimulatedPass& pass, std::span<const SimulatedWeights> weights) {
+  double bytes = 0;
+  for (const SimulatedWeights& of_kind : weights) {
+    int64_t reads = pass.chunks;
+    for (int32_t left = pass.single; left > 0; left -= kJoined) {
+      const int32_t together = std::min(left, kJoined);
+      reads += (together + of_kind.columns - 1) / of_kind.columns;
+    }
+    bytes += static_cast<double>(reads) * of_kind.bytes;
+  }
+  return bytes;
+}
+
 PassCost cost_of(const SimulatedPass& pass, const SimulatedMachine& machine) {
   const double tokens = static_cast<double>(pass.single) + static_cast<double>(pass.chunk_tokens);
   const double absent = machine.n_expert * (1 - machine.share);  // of a layer
   const double missed = std::min(machine.n_expert_used * (1 - machine.hit_rate), absent);
   const double read = absent > 0 ? absent * (1 - std::pow(1 - missed / absent, tokens)) : 0;
   const auto most = [&](double n) { return machine.most ? machine.most(n) : n; };
-  PassCost cost{.read_bytes = machine.n_layer * read * machine.expert_bytes};
+  PassCost cost{.read_bytes = machine.n_layer * read * machine.expert_bytes,
+                .dense_bytes = dense_bytes_of(pass, machine.dense)};
   // A machine has no more than its share of them.
   const double most_read = std::min(most(read), machine.n_expert / machine.machines);
   cost.read_seconds = machine.n_layer * most_read * machine.expert_bytes / machine.drive_bytes_per_second;
@@ -65,12 +79,21 @@ PassCost cost_of(const SimulatedPass& pass, const SimulatedMachine& machine) {
     return n > 0 ? most(n * machine.n_expert_used) / (n * machine.n_expert_used) : 1;
   };
   const double single = pass.single, chunk_tokens = static_cast<double>(pass.chunk_tokens);
-  cost.compute_seconds = (single * (machine.dense_bytes + of_experts * part(single)) +
-                          static_cast<double>(pass.kv_tokens) * machine.kv_bytes_per_token) /
-                         machine.memory_bytes_per_second;
-  const double share_of_experts = of_experts / (machine.dense_bytes + of_experts);
-  cost.compute_seconds += chunk_tokens / machine.prompt_tokens_per_second *
-                          (1 - share_of_experts + share_of_experts * part(chunk_tokens));
+  const double of_dense =
+      dense_bytes_of({.single = 1, .chunks = 0, .chunk_tokens = 0, .kv_tokens = 0}, machine.dense);
+  const double share_of_experts = of_experts / (of_dense + of_experts);
+  const double dense_of_prompt = (1 - share_of_experts) / machine.prompt_tokens_per_second;  // for a token
+  const double dense_read =
+      dense_bytes_of({.single = pass.single, .chunks = 0, .chunk_tokens = 0, .kv_tokens = 0}, machine.dense) /
+      machine.memory_bytes_per_second;
+  const double least =
+      std::min(single * dense_of_prompt, single * of_dense / machine.memory_bytes_per_second);
+  cost.compute_seconds =
+      std::max(dense_read, least) + (single * of_experts * part(single) +
+                                     static_cast<double>(pass.kv_tokens) * machine.kv_bytes_per_token) /
+                                        machine.memory_bytes_per_second;
+  cost.compute_seconds += chunk_tokens * (dense_of_prompt + share_of_experts * part(chunk_tokens) /
+                                                                machine.prompt_tokens_per_second);
   if (machine.machines > 1) {
     // To each other machine whose experts a token wants, and what they make of it back.
     const double others = (machine.machines - 1) / machine.machines;
@@ -94,6 +117,7 @@ BatchForecast forecast(std::span<const SimulatedRequest> requests, int32_t width
     const PassCost cost = cost_of(pass, machine);
     ++all.passes;
     all.read_bytes += cost.read_bytes;
+    all.dense_bytes += cost.dense_bytes;
     all.read_seconds += cost.read_seconds;
     all.compute_seconds += cost.compute_seconds;
     all.network_seconds += cost.network_seconds;

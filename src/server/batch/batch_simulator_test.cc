@@ -2,9 +2,16 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
+#include "engine/engine_impl.h"
+#include "format/checkpoint.h"
 #include "server/pass_rule.h"
+#include "server/scheduler.h"
 
 namespace odmoe::server {
 namespace {
@@ -65,8 +72,8 @@ SimulatedMachine machine() {
           .expert_bytes = 1e6,
           .share = 0.25,
           .hit_rate = 0.75,
-          .dense_bytes = 2e8,
           .kv_bytes_per_token = 1e4,
+          .dense = {{.bytes = 2e8, .columns = 1}},
           .memory_bytes_per_second = 1e10,
           .drive_bytes_per_second = 1e9,
           .prompt_tokens_per_second = 1000};
@@ -77,6 +84,37 @@ TEST(BatchSimulator, ASingleTokenCostsWhatAPlanSays) {
   EXPECT_NEAR(cost.read_bytes, 10 * 4 * 1e6 * 0.25, 1);
   EXPECT_NEAR(cost.read_seconds, 0.01, 1e-9);
   EXPECT_NEAR(cost.compute_seconds, (2e8 + 4e7 + 1e6) / 1e10, 1e-9);
+}
+
+TEST(BatchSimulator, SingleTokensShareDenseWeightsAsFarAsTheseRoundAlike) {
+  const std::vector<SimulatedWeights> weights = {
+      {.bytes = 1, .columns = 16}, {.bytes = 1000, .columns = 7}, {.bytes = 1e6, .columns = 1}};
+  const auto bytes = [&](int32_t single, int32_t chunks) {
+    return dense_bytes_of({.single = single, .chunks = chunks}, weights);
+  };
+  EXPECT_EQ(bytes(1, 0), 1'001'001);
+  EXPECT_EQ(bytes(16, 0), 16'003'001) << "seven, seven and two";
+  EXPECT_EQ(bytes(17, 0), 17'004'002) << "sixteen, and one by itself";
+  EXPECT_EQ(bytes(64, 0), 64'012'004);
+  EXPECT_EQ(bytes(0, 3), 3'003'003) << "each part of a prompt";
+}
+
+TEST(BatchSimulator, SharingDenseWeightsIsNoFasterThanReadingAPrompt) {
+  SimulatedMachine joined = machine();
+  joined.dense = {{.bytes = 2e8, .columns = 16}};
+  const PassCost one = cost_of({.single = 1}, joined);
+  EXPECT_NEAR(one.compute_seconds, cost_of({.single = 1}, machine()).compute_seconds, 1e-9);
+  const PassCost several = cost_of({.single = 16}, joined);
+  EXPECT_EQ(several.dense_bytes, 2e8);
+  EXPECT_NEAR(several.compute_seconds, 2e8 / 1e10 + 16 * 4e7 / 1e10, 1e-9) << "one read takes longer";
+  joined.prompt_tokens_per_second = 500;
+  // Five sixths of a prompt's token are dense; experts as before.
+  EXPECT_NEAR(cost_of({.single = 16}, joined).compute_seconds, 16 * (5. / 6 / 500 + 4e7 / 1e10), 1e-9);
+  joined.prompt_tokens_per_second = 1e6;
+  EXPECT_NEAR(cost_of({.single = 16}, joined).compute_seconds, 2e8 / 1e10 + 16 * 4e7 / 1e10, 1e-9);
+  joined.prompt_tokens_per_second = 1;
+  EXPECT_NEAR(cost_of({.single = 16}, joined).compute_seconds, 16 * (2e8 + 4e7) / 1e10, 1e-9)
+      << "nor slower than one after the other";
 }
 
 TEST(BatchSimulator, APassThatWantsAllReadsWhatDoesNotFit) {
@@ -113,6 +151,75 @@ TEST(BatchSimulator, WiderIsFewerBytesForEachToken) {
     EXPECT_LT(all.read_bytes, before);
     EXPECT_LE(all.at_least_seconds, all.at_most_seconds);
     before = all.read_bytes;
+  }
+}
+
+class Nobody final : public GenerationSink {
+ public:
+  void on_prompt(const GeneratedToken&) override {}
+  bool on_token(const GeneratedToken&) override { return true; }
+  void on_end(const GenerationEnd& end) override { EXPECT_EQ(end.ending, Ending::kLength); }
+};
+
+// What the scheduler and the engine do is what was simulated: passes, tokens, and bytes of dense weights.
+TEST(BatchSimulator, PassesAreThoseOfARun) {
+  constexpr int32_t kWidth = 21, kPrompts = 3, kChunk = 16;
+  std::vector<SimulatedRequest> requests;
+  for (int32_t i = 0; i < 60; ++i) {
+    requests.push_back({.prompt_tokens = 1 + i * 7 % 40, .written_tokens = 1 + i * 5 % 23});
+  }
+  for (const bool joined : {false, true}) {
+    const auto engine = EngineImpl::open({.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
+                                          .memory = parse_memory_budget("100%").value(),
+                                          .context = 128,
+                                          .threads = 1,
+                                          .chunk = kChunk,
+                                          .sessions = kWidth,
+                                          .prompts = kPrompts},
+                                         {}, {.least_joint_bytes = joined ? 0 : UINT64_MAX})
+                            .value();
+    std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
+    for (const SimulatedRequest& request : requests) {
+      Generation generation{.max_tokens = request.written_tokens, .ignore_eos = true};
+      generation.sampling.temperature = 0;
+      const auto n = static_cast<int32_t>(generations.size());
+      for (int32_t i = 0; i < request.prompt_tokens; ++i) {
+        generation.prompt.push_back(i == 0 ? n : i * 3 % 90);  // no two begin alike
+      }
+      generations.emplace_back(std::move(generation), std::make_shared<Nobody>());
+    }
+    {
+      const auto scheduler = Scheduler::create(*engine, {.sessions = kWidth,
+                                                         .chunk = kChunk,
+                                                         .prompts = kPrompts,
+                                                         .max_queue = requests.size(),
+                                                         .reuse = PromptReuse::kExact})
+                                 .value();
+      const auto tickets = scheduler->submit_all(std::move(generations));  // at once
+      ASSERT_TRUE(tickets.has_value());
+      ASSERT_TRUE(scheduler->wait_idle(std::chrono::minutes(10)));
+    }
+    const Stats stats = engine->stats();
+    const auto file = open_checkpoint(ODMOE_SOURCE_DIR "/models/demo.gguf").value();
+    std::vector<SimulatedWeights> weights;
+    for (const TensorInfo& tensor : file->tensors()) {
+      const bool is_expert = tensor.name.contains("_exps.");
+      const bool is_embedding =
+          tensor.name == "token_embd.weight" && file->find_tensor("output.weight") != nullptr;
+      const bool is_matrix = tensor.ne[1] > 1 || tensor.name.ends_with("ffn_gate_inp_shexp.weight");
+      if (!is_matrix || is_expert || is_embedding) continue;
+      weights.push_back({.bytes = static_cast<double>(tensor.bytes), .columns = joined ? kJoined : 1});
+    }
+    const BatchForecast planned = forecast(requests, kWidth, kPrompts, kChunk, [&] {
+      SimulatedMachine plain = machine();
+      plain.dense = weights;
+      return plain;
+    }());
+    EXPECT_EQ(static_cast<double>(stats.prefill.steps + stats.decode.steps), planned.passes);
+    EXPECT_EQ(static_cast<double>(stats.prefill.tokens + stats.decode.tokens),
+              planned.prompt_tokens + planned.written_tokens - planned.requests);
+    EXPECT_EQ(static_cast<double>(stats.prefill.dense_read_bytes + stats.decode.dense_read_bytes),
+              planned.dense_bytes);
   }
 }
 
