@@ -11,6 +11,15 @@
 #include "model/blocks/exact_rows.h"
 
 namespace odmoe {
+namespace {
+
+// Experts that are computed at once, at least, of several tokens: threads meet a dozen times for each call.
+// Of what is leased no more than a part, so that the drive is at work meanwhile, and there is little left to
+// compute when the last one has come.
+constexpr size_t kExpertsAtOnce = 8;
+constexpr size_t kPartAtOnce = 4;
+
+}  // namespace
 
 LocalSite::LocalSite(Backend& backend, const ModelShape& shape, std::span<const int> expert_layers,
                      const Options& options)
@@ -163,6 +172,8 @@ Result<std::optional<DemandPair>> LocalSite::compute_all() {
   while (!leases_.empty()) {
     ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
     if (pending_.empty() && !std::exchange(ahead, true)) read_ahead();
+    const size_t at_once = std::clamp<size_t>(leases_.size() / kPartAtOnce, 1, kExpertsAtOnce);
+    ODMOE_RETURN_IF_ERROR(store_->wait_all(std::span(leases_).first(at_once)));
     ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
     ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(n_ready));
     if (not_finite_) return std::exchange(not_finite_, std::nullopt);
