@@ -170,11 +170,14 @@ void LocalSite::read_ahead() {
 Result<std::optional<DemandPair>> LocalSite::compute_all() {
   bool ahead = false;
   while (!leases_.empty()) {
-    ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
     if (pending_.empty() && !std::exchange(ahead, true)) read_ahead();
     const size_t at_once = std::clamp<size_t>(leases_.size() / kPartAtOnce, 1, kExpertsAtOnce);
-    ODMOE_RETURN_IF_ERROR(store_->wait_all(std::span(leases_).first(at_once)));
-    ODMOE_ASSIGN_OR_RETURN(const size_t n_ready, store_->wait_any(leases_));
+    size_t n_ready = 0;
+    while (n_ready < at_once) {
+      ODMOE_RETURN_IF_ERROR(check_interrupt(options_.interrupted));
+      ODMOE_ASSIGN_OR_RETURN(const size_t n, store_->wait_any(std::span(leases_).subspan(n_ready)));
+      n_ready += n;
+    }
     ODMOE_ASSIGN_OR_RETURN(const size_t n_done, compute_some(n_ready));
     if (not_finite_) return std::exchange(not_finite_, std::nullopt);
     leases_.erase(leases_.begin(), leases_.begin() + static_cast<ptrdiff_t>(n_done));
@@ -221,7 +224,7 @@ Result<size_t> LocalSite::compute_some(size_t n_ready) {
   // Slots that others wait for are given back early, so that the drive is at work meanwhile.
   const int64_t n_chunk = std::max<int64_t>(1, std::ssize(work_.chunks));
   const int64_t enough = n_chunk * (pending_.empty() ? compute_->max_pairs() : compute_->max_pairs() / 4);
-  const bool all = n_ready == work_.demand->experts().size();
+  const bool all = n_ready == work_.experts.size();
   pairs_.clear();
   size_t n_done = 0;
   for (; n_done < n_ready; ++n_done) {

@@ -199,9 +199,11 @@ bool NodeStacks::stack(std::span<ggml_tensor* const> nodes, Graph& joint) {
     const std::span<ggml_tensor* const> of_all = sources(nodes, i);
     if (of_all[0] == nullptr && all_same(of_all)) continue;
     Source& source = from[static_cast<size_t>(i)];
+    const bool is_matrix_of_rows = i == 0 && one->op == GGML_OP_GET_ROWS;
+    if (one->op == GGML_OP_GET_ROWS && all_same(of_all) != is_matrix_of_rows) return false;
     if (all_same(of_all)) {
       // The first operand says what shape the result has, but where it is a matrix of rows.
-      if (i == 0 && one->op != GGML_OP_GET_ROWS) return false;
+      if (i == 0 && !is_matrix_of_rows) return false;
       source.shared = of_all[0];
       continue;
     }

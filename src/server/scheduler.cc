@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <system_error>
 #include <utility>
 
 #include "base/joining_thread.h"
@@ -359,7 +360,9 @@ void Scheduler::run() {
     const auto n_other = static_cast<size_t>(options_.sessions);
     at_turn_ = others ? std::span(seats_).first(n_other) : std::span(seats_).subspan(n_other);
     if (std::ranges::none_of(at_turn_, [this](const auto& seat) { return takes_part(*seat); })) {
-      wait_for_saving();
+      const bool all_left =
+          std::ranges::none_of(at_turn_, [](const auto& seat) { return seat->job != nullptr; });
+      if (!others || !all_left) wait_for_saving();  // or it is the patient ones' turn
       lock.lock();
       continue;
     }
@@ -521,15 +524,21 @@ void Scheduler::save(Seat& seat, Saved then) {
   saving_ = std::make_unique<Saving>();
   saving_->seat = &seat;
   saving_->then = then;
-  saving_->thread = JoiningThread(
-      [this, saving = saving_.get(), keeper = seat.job->work.keeper.get(), session = seat.session.get()] {
-        saving->saved = keeper->save(*session);
-        {
-          const MutexLock lock(mutex_);
-          saving->done = true;
-        }
-        work_.notify_all();
-      });
+  seat.job->evaluated_s = 0;
+  const auto write = [this, saving = saving_.get(), keeper = seat.job->work.keeper.get(),
+                      session = seat.session.get()] {
+    saving->saved = keeper->save(*session);
+    {
+      const MutexLock lock(mutex_);
+      saving->done = true;
+    }
+    work_.notify_all();
+  };
+  try {
+    saving_->thread = JoiningThread(write);
+  } catch (const std::system_error&) {
+    write();  // there is no thread to be had
+  }
 }
 
 // It is done.  `others`: whether somebody is served to whom its memory is worth something.
@@ -604,7 +613,10 @@ void Scheduler::take_session(Seat& seat) {
 bool Scheduler::unpark() {
   wait_since_.reset();
   for (const auto& seat : seats_) {
-    if (seat->session != nullptr) continue;
+    if (seat->session != nullptr) {
+      if (seat->job != nullptr) seat->job->stays = false;  // there may be room the next time
+      continue;
+    }
     {
       const MutexLock lock(mutex_);
       if (stop_ || draining_ || !queue_.empty()) return false;

@@ -169,15 +169,16 @@ TEST(BatchSimulator, PassesAreThoseOfARun) {
     requests.push_back({.prompt_tokens = 1 + i * 7 % 40, .written_tokens = 1 + i * 5 % 23});
   }
   for (const bool joined : {false, true}) {
-    const auto engine = EngineImpl::open({.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
+    const auto opened = EngineImpl::open({.model = ODMOE_SOURCE_DIR "/models/demo.gguf",
                                           .memory = parse_memory_budget("100%").value(),
                                           .context = 128,
                                           .threads = 1,
                                           .chunk = kChunk,
                                           .sessions = kWidth,
                                           .prompts = kPrompts},
-                                         {}, {.least_joint_bytes = joined ? 0 : UINT64_MAX})
-                            .value();
+                                         {}, {.least_joint_bytes = joined ? 0 : UINT64_MAX});
+    ASSERT_TRUE(opened.has_value()) << opened.error().message;
+    const auto& engine = *opened;
     std::vector<std::pair<Generation, std::shared_ptr<GenerationSink>>> generations;
     for (const SimulatedRequest& request : requests) {
       Generation generation{.max_tokens = request.written_tokens, .ignore_eos = true};
