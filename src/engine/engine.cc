@@ -459,8 +459,7 @@ void EngineImpl::trust_earlier_run() {
   for (const ModelCopy& copy : copies_) {
     prefetching_key_ += odmoe::format(", {}", copy.drive ? copy.drive->name : "a drive that is not known");
   }
-  prefetching_key_ +=
-      odmoe::format(", ggml {}, {}", ggml_build(), backend_->description());
+  prefetching_key_ += odmoe::format(", ggml {}, {}", ggml_build(), backend_->description());
   if (options_.experts != ExpertPlacement::kHost) {
     prefetching_key_ += odmoe::format(", experts {}", placement_name(options_.experts));
   }

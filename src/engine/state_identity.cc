@@ -11,12 +11,12 @@ Result<std::string> EngineImpl::state_identity() const {
   model.add(identity_->value());
   model.add(weights_->fingerprint());
   model.add(samples);
-  return odmoe::format(
-             "{} {}, KV cache {}, chunks of {}, {}{} attention, odmoe {}, ggml {}, {}, {}",
-             info_.architecture, model.value().hex(), ggml_type_name(cache_ggml_type(options_.cache_type)),
-             options_.chunk, state_plan_->has_transposed() ? "grouped and " : "",
-             options_.flash_attention == FlashAttention::kOn ? "tiled flash" : "plain", ODMOE_VERSION,
-             ggml_build(), backend_->description(), backend_->features()) +
+  return odmoe::format("{} {}, KV cache {}, chunks of {}, {}{} attention, odmoe {}, ggml {}, {}, {}",
+                       info_.architecture, model.value().hex(),
+                       ggml_type_name(cache_ggml_type(options_.cache_type)), options_.chunk,
+                       state_plan_->has_transposed() ? "grouped and " : "",
+                       options_.flash_attention == FlashAttention::kOn ? "tiled flash" : "plain",
+                       ODMOE_VERSION, ggml_build(), backend_->description(), backend_->features()) +
          (host_backend_ == nullptr ? ""
           : options_.experts != ExpertPlacement::kHost
               ? odmoe::format("; experts: {}", placement_name(options_.experts))

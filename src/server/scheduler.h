@@ -196,8 +196,8 @@ class Scheduler {
   Load load() const;
 
  private:
-  struct Seat;     // a session and who has it
-  struct Saving;   // a session on its way to the drive
+  struct Seat;    // a session and who has it
+  struct Saving;  // a session on its way to the drive
   Scheduler(Engine& engine, const SchedulerOptions& options);
   void run();
   void admit(bool patient) ODMOE_REQUIRES(mutex_);  // gives the lock up in between

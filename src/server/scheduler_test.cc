@@ -898,8 +898,8 @@ TEST_P(ConversationTest, HasItsBitsInCompany) {
   }
 }
 
-// That the tests above would find what they look for.  Which models round otherwise when their text is divided
-// otherwise depends on ggml and the processor.
+// That the tests above would find what they look for.  Which models round otherwise when their text is
+// divided otherwise depends on ggml and the processor.
 TEST_F(Conversations, WouldHaveOtherBitsDividedOtherwise) {
   for (const char* model : kConversationModels) {
     if (!use(model)) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test more models";
@@ -915,11 +915,13 @@ TEST_F(Conversations, WouldHaveOtherBitsDividedOtherwise) {
   FAIL() << "no model has other bits";
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, ConversationTest, ::testing::ValuesIn(kConversationModels), [](const auto& test) {
-  std::string name = test.param;
-  std::ranges::replace_if(name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  return name.empty() ? "Bundled" : name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, ConversationTest, ::testing::ValuesIn(kConversationModels),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::ranges::replace_if(
+                               name, [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+                           return name.empty() ? "Bundled" : name;
+                         });
 
 TEST_F(SchedulerTest, ATextWhoseSessionWasGivenAwayIsTakenUpAgain) {
   cache_options_ = {.memory_bytes = 8U << 20, .chunk = kChunk};

@@ -94,7 +94,8 @@ inline EngineOptions reference_options(const std::filesystem::path& model) {
   options.memory = {.kind = MemoryBudget::Kind::kExpertPercent, .bytes = 0, .percent = 100};
   options.context = 256;
   options.cache_type = CacheType::kF32;
-  // Threads wait for each other more than they work in models as small as these: two for the bundled one alone.
+  // Threads wait for each other more than they work in models as small as these: two for the bundled one
+  // alone.
   options.threads = model == bundled_model() ? 2 : 1;
   return options;
 }

@@ -39,8 +39,9 @@ Status read_factor(Account& file, const std::string& rope, RopeOptions& options)
 }
 
 // Between which pairs of dimensions YaRN goes over from frequencies as they are to scaled ones: the pair that
-// turns `beta_fast` times in the original context, and the one that turns `beta_slow` times (Peng et al., "YaRN:
-// Efficient Context Window Extension of Large Language Models", 2023, section 3.2; rounded as ggml does by default).
+// turns `beta_fast` times in the original context, and the one that turns `beta_slow` times (Peng et al.,
+// "YaRN: Efficient Context Window Extension of Large Language Models", 2023, section 3.2; rounded as ggml
+// does by default).
 std::array<float, 2> yarn_range(int32_t n_rot, int32_t n_ctx_orig, float freq_base, float beta_fast,
                                 float beta_slow) {
   const auto pair_that_turns = [&](float times) {
