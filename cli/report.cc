@@ -63,8 +63,7 @@ std::string device_experts_text(const Stats& stats) {
   const Stats::DeviceExperts& experts = stats.device_experts;
   return odmoe::format(
       "{} of {} experts that were wanted were on {}, which has {} now; {} were copied there from the host, "
-      "{} "
-      "made room, of which {} were still on the host\n",
+      "{} made room, of which {} were still on the host\n",
       experts.hits, experts.hits + experts.copies, stats.memory.device.name, experts.resident,
       format_bytes(experts.copied_bytes), experts.evictions, experts.evicted_to_host);
 }

@@ -114,8 +114,6 @@ void GraphJoiner::multiply(size_t product, int32_t columns, Graph& joint) {
     joint.expand(ggml_view_1d(ctx, whole, ggml_nelements(whole), 0));  // or it would get no memory
   }
   ggml_tensor* operands = columns < 2 ? nullptr : operands_of(product, joint);
-  nodes_.clear();
-  for (const Part& part : parts()) nodes_.push_back(part.products[product]);
   for (size_t first = 0; first < n_part_; first += together) {
     const size_t n = std::min(together, n_part_ - first);
     if (n == 1) {  // it stays as it is

@@ -132,14 +132,9 @@ ggml_tensor* NodeStacks::view(ggml_context* ctx, const Stack& stack, int dimensi
 ggml_tensor* NodeStacks::columns(ggml_context* ctx, std::span<ggml_tensor* const> parts) {
   const std::optional<Stack> stack = find(parts);
   if (!stack || stack->step != ggml_nbytes(parts[0]) || !ggml_is_contiguous(parts[0])) return nullptr;
-  const int64_t n = ggml_nelements(parts[0]);
-  const auto n_part = static_cast<int64_t>(n_part_);
-  if (stack->owner != nullptr) {
-    return ggml_view_2d(ctx, stack->owner, n, n_part, stack->step, stack->offset);
-  }
-  ggml_tensor* tensor = ggml_new_tensor_2d(ctx, parts[0]->type, n, n_part);
-  place_from(parts[0], tensor);
-  return tensor;
+  if (stack->owner == nullptr) return columns_in_memory(ctx, parts);
+  return ggml_view_2d(ctx, stack->owner, ggml_nelements(parts[0]), static_cast<int64_t>(n_part_), stack->step,
+                      stack->offset);
 }
 
 ggml_tensor* NodeStacks::columns_in_memory(ggml_context* ctx, std::span<ggml_tensor* const> parts) const {

@@ -45,7 +45,6 @@ class Families : public ::testing::TestWithParam<const char*> {
   EngineOptions options() const {
     EngineOptions options = reference_options(path_);
     options.context = 512;
-    options.threads = 1;  // of so small a model: two would wait for each other more than they work
     options.flash_attention = FlashAttention::kOff;
     return options;
   }

@@ -67,7 +67,6 @@ class FamilyPrediction : public ::testing::TestWithParam<const char*> {
   // Decodes some tokens.
   void witness() {
     EngineOptions options = reference_options(path_);
-    options.threads = 1;
     options.flash_attention = FlashAttention::kOff;
     options.predictor = PredictorKind::kPreviousToken;
     engine_ = open_or_fail(options, {.wrap_predictor = [this](auto, const PredictorShape&) {

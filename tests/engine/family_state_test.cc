@@ -76,7 +76,6 @@ class FamilyState : public ::testing::TestWithParam<const char*> {
     const auto path = shared_file(std::string("models/families/") + GetParam() + ".gguf");
     if (path.empty()) GTEST_SKIP() << "set ODMOE_SHARED to the reference data to test " << GetParam();
     options_ = reference_options(path);
-    options_.threads = 1;  // of so small a model: two would wait for each other more than they work
     options_.cache_type = CacheType::kF16;
     options_.context = 600;
     options_.chunk = kChunk;

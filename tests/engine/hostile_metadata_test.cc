@@ -28,7 +28,6 @@ void try_model(const TempDir& dir, std::span<const std::byte> bytes, Outcome& ou
   EngineOptions options = reference_options(path);
   options.context = 16;
   options.chunk = 4;
-  options.threads = 1;
   const auto engine = EngineImpl::open(options, {});
   if (!engine.has_value()) {
     ++outcome.refused;

@@ -96,7 +96,6 @@ TEST_P(LatentExperts, OfAnotherWidthThanTheStreamGiveWhatTheirWideTwinGives) {
     write(GetParam(), model, path, narrow);
     EngineOptions options = reference_options(path);
     options.flash_attention = FlashAttention::kOff;
-    options.threads = 1;
     options.memory.percent = percent;
     const auto engine = open_or_fail(options);
     if (engine == nullptr) return std::vector<float>();

@@ -90,7 +90,6 @@ EngineOptions options_for(const std::filesystem::path& path) {
   EngineOptions options = reference_options(path);
   options.chunk = kChunk;
   options.sessions = 3;
-  options.threads = 1;  // of so small a model: two would wait for each other more than they work
   return options;
 }
 

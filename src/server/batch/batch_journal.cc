@@ -406,7 +406,7 @@ bool BatchJournal::save(size_t place, size_t choice, const Session& session) {
   // Tokens that the KV cache is behind of are there as well when the power goes.  Those who write do not
   // wait.
   const Status status = fsync(written.number()) != 0
-                            ? fail(ErrorKind::kIo, "{}", std::generic_category().message(errno))
+                            ? batch_file_error("write", written_path_, errno)
                             : write_session(state_path(place, choice), options_.identity, {}, session);
   const MutexLock lock(mutex_);
   std::erase(saving_, &saving);
