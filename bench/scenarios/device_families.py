@@ -19,7 +19,7 @@ from pathlib import Path
 
 import machine
 from machine import Failed, run
-from selftest import TEXT
+from selftest import TEXT, relative_l2
 
 PLACEMENTS = ("cpu", "in-place", "device")
 CONTEXT, CHUNK = 96, 48
@@ -29,9 +29,8 @@ def differences(got, wanted, n_vocab):
     """Relative l2 of each position, sorted."""
     found = []
     for at in range(0, len(wanted), n_vocab):
-        a, b = got[at:at + n_vocab], wanted[at:at + n_vocab]
-        norm = math.fsum(y * y for y in b)
-        found.append(math.sqrt(math.fsum((x - y) ** 2 for x, y in zip(a, b)) / norm) if norm else math.inf)
+        position = wanted[at:at + n_vocab]
+        found.append(relative_l2(got[at:at + n_vocab], position) if any(position) else math.inf)
     return sorted(found)
 
 

@@ -170,6 +170,15 @@ def add_vocabulary(g, steps):
     return len(tokens), end
 
 
+def recorded_router(ids, layer, n_expert, d):
+    """Falling logits in the order that was recorded, for each step."""
+    steps, _, chosen = ids.shape
+    router = np.zeros((n_expert, d), np.float32)
+    for rank in range(chosen):
+        router[ids[:, layer, rank], np.arange(steps)] = 1.5 - rank / chosen
+    return router
+
+
 def gpt_oss(g, ids, n_expert, random):
     """The shapes of gpt-oss-20b and 120b, which differ in layers and experts."""
     steps, layers, chosen = ids.shape
@@ -187,9 +196,6 @@ def gpt_oss(g, ids, n_expert, random):
         g.set("gpt-oss." + key, value)
     for layer in range(layers):
         b = f"blk.{layer}."
-        router = np.zeros((n_expert, d), np.float32)
-        for rank in range(chosen):  # falling logits in the recorded order
-            router[ids[:, layer, rank], np.arange(steps)] = 1.5 - rank / chosen
         g.put(b + "attn_norm.weight", np.ones(d, np.float32))
         for name, rows in ("q", queries), ("k", keys), ("v", keys):
             g.add(f"{b}attn_{name}.weight", Q8_0, (d, rows), random.matrix(Q8_0, d, rows))
@@ -198,7 +204,7 @@ def gpt_oss(g, ids, n_expert, random):
         g.put(b + "attn_output.bias", random.vector(d, zeros=steps))
         g.put(b + "attn_sinks.weight", random.vector(heads, scale=1))
         g.put(b + "post_attention_norm.weight", np.ones(d, np.float32))
-        g.put(b + "ffn_gate_inp.weight", router)
+        g.put(b + "ffn_gate_inp.weight", recorded_router(ids, layer, n_expert, d))
         g.put(b + "ffn_gate_inp.bias", np.zeros(n_expert, np.float32))
         for name in "gate", "up":
             g.add(f"{b}ffn_{name}_exps.weight", MXFP4, (d, ff, n_expert), random.matrix(MXFP4, d, ff, copies=n_expert))
@@ -223,9 +229,6 @@ def qwen3moe(g, ids, n_expert, random):
         g.set("qwen3moe." + key, value)
     for layer in range(layers):
         b = f"blk.{layer}."
-        router = np.zeros((n_expert, d), np.float32)
-        for rank in range(chosen):  # falling logits in the recorded order
-            router[ids[:, layer, rank], np.arange(steps)] = 1.5 - rank / chosen
         g.put(b + "attn_norm.weight", np.ones(d, np.float32))
         for name, rows in ("q", queries), ("k", keys), ("v", keys):
             g.add(f"{b}attn_{name}.weight", Q4_K, (d, rows), random.matrix(Q4_K, d, rows))
@@ -233,7 +236,7 @@ def qwen3moe(g, ids, n_expert, random):
             g.put(f"{b}attn_{name}_norm.weight", np.ones(head_dim, np.float32))
         g.add(b + "attn_output.weight", Q4_K, (queries, d), random.matrix(Q4_K, queries, d, zero_rows=steps))
         g.put(b + "ffn_norm.weight", np.ones(d, np.float32))
-        g.put(b + "ffn_gate_inp.weight", router)
+        g.put(b + "ffn_gate_inp.weight", recorded_router(ids, layer, n_expert, d))
         for name in "gate", "up":
             g.add(f"{b}ffn_{name}_exps.weight", Q4_K, (d, ff, n_expert), random.matrix(Q4_K, d, ff, copies=n_expert))
         g.add(b + "ffn_down_exps.weight", Q4_K, (ff, d, n_expert),
